@@ -1,0 +1,92 @@
+"""The data classes and protocols that the parts of Edgeport hand each other.
+
+Frozen and keyword-only; validated when made; stored as JSON with a schema version.
+"""
+
+from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
+from edgeport.contracts.bundle import Bundle, Manifest
+from edgeport.contracts.candidate import Budget, Candidate, Refusal
+from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
+from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
+from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
+from edgeport.contracts.model import ModelSource, OnnxModel
+from edgeport.contracts.plan import (
+    ActivationQuantization,
+    OperatorRule,
+    Precision,
+    QuantizationPlan,
+    QuantizationRules,
+    QuantizedDtype,
+    WeightQuantization,
+)
+from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
+from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
+from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
+from edgeport.contracts.statistics import Calibration, TensorStatistics
+from edgeport.contracts.tensors import DTYPES, Preprocessing, TensorSpec
+from edgeport.contracts.verdict import AccuracyResult, Change, Comparison, Interval, LatencySummary, Outcome, Quantile
+
+__all__ = [
+    "DTYPES",
+    "AccuracyResult",
+    "ActivationQuantization",
+    "Array",
+    "Arrays",
+    "Artifact",
+    "Backend",
+    "Budget",
+    "Bundle",
+    "Calibration",
+    "Call",
+    "Candidate",
+    "Capabilities",
+    "Change",
+    "Comparison",
+    "DataParallel",
+    "Device",
+    "DeviceFacts",
+    "EvaluateJob",
+    "ExecutionConfig",
+    "Interval",
+    "Job",
+    "LatencySummary",
+    "Limits",
+    "Manifest",
+    "Measurement",
+    "ModelSource",
+    "NodePlacement",
+    "OnProgress",
+    "OnnxModel",
+    "OpenModel",
+    "OperatorRule",
+    "Outcome",
+    "Placement",
+    "Precision",
+    "Preprocessing",
+    "ProcessTrace",
+    "ProgressEvent",
+    "Quantile",
+    "QuantizationPlan",
+    "QuantizationRules",
+    "QuantizedDtype",
+    "Refusal",
+    "RunModel",
+    "Sample",
+    "SampleSet",
+    "Session",
+    "SingleStream",
+    "Support",
+    "TelemetrySample",
+    "TensorSpec",
+    "TensorStatistics",
+    "TimeJob",
+    "TimerFacts",
+    "WeightQuantization",
+    "digest_bytes",
+    "digest_file",
+    "digest_json",
+    "dump_json",
+    "load_json",
+    "silent",
+    "to_jsonable",
+]

@@ -1,0 +1,94 @@
+"""One way to ship the model, and all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgeport.contracts.backend import Artifact, Placement
+from edgeport.contracts.execution import ExecutionConfig
+from edgeport.contracts.plan import Precision
+from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome
+from edgeport.errors import ContractError
+
+__all__ = ["Budget", "Candidate", "Refusal"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What the result must keep to.
+
+    Attributes:
+        accuracy_drop: Largest loss against the float model, absolute, in the metric's unit.
+        latency_quantile, latency_ns: "p50 at most ...", or None.
+        throughput_per_s: Samples per second at least, or None.
+        peak_memory_bytes, size_bytes, first_inference_ns: At most, or None.
+
+    """
+
+    accuracy_drop: float = 0.01
+    latency_quantile: float = 0.5
+    latency_ns: int | None = None
+    throughput_per_s: float | None = None
+    peak_memory_bytes: int | None = None
+    size_bytes: int | None = None
+    first_inference_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.accuracy_drop < 0 or not 0 < self.latency_quantile < 1:
+            raise ContractError(
+                asked=f"keep to an accuracy drop of {self.accuracy_drop} at quantile {self.latency_quantile}",
+                found="a negative drop, or a quantile outside 0..1",
+                fix="give a drop of 0 or more and a quantile between 0 and 1",
+            )
+        for name in ("latency_ns", "throughput_per_s", "peak_memory_bytes", "size_bytes", "first_inference_ns"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ContractError(asked=f"keep to {name} {value}", found="zero or less", fix="give a positive limit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a candidate is not shipped.
+
+    Attributes:
+        code: Stable name: an error's code, or "ACCURACY", "SLOWER", "NO_GAIN", "NOT_AS_PLANNED", "BUDGET".
+        reason: In a sentence, with the numbers.
+
+    """
+
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A model variant, precision plan, backend and execution config; what is not known yet is None.
+
+    Attributes:
+        name: Unique in a run ("onnxruntime int8").
+        backend: Name of the backend.
+        variant: Of the model ("original").
+        precision: As planned; what really ran is in `placement`.
+        against_float: Latency against the best float candidate, from paired processes.
+        outcome: PASS where it may ship.
+        refusal: Why it is not shipped; None for what may.
+
+    """
+
+    name: str
+    backend: str
+    variant: str = "original"
+    precision: Precision
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    artifact: Artifact | None = None
+    placement: Placement | None = None
+    accuracy: AccuracyResult | None = None
+    latency: LatencySummary | None = None
+    against_float: Comparison | None = None
+    outcome: Outcome = Outcome.INCONCLUSIVE
+    refusal: Refusal | None = None
+
+    @property
+    def is_float(self) -> bool:
+        """It is one of those that a quantized candidate must beat."""
+        return self.precision.is_float

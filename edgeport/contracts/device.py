@@ -1,0 +1,144 @@
+"""A machine that runs artifacts and tells how long they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from edgeport.contracts.execution import Limits
+from edgeport.contracts.measurement import ProcessTrace
+from edgeport.contracts.serialise import digest_json
+
+__all__ = ["Device", "DeviceFacts", "EvaluateJob", "Job", "TimeJob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceFacts:
+    """What a device is.
+
+    Attributes:
+        name: As the user calls it.
+        machine: "x86_64", "aarch64".
+        cpu: Model name.
+        cores: Logical processors that may be used.
+        memory_bytes: Installed.
+        isa: Instruction sets that matter to inference ("avx512_vnni", "avx512_bf16", "asimddp").
+        system: Operating system and version.
+        python: Version of the interpreter that runs the agent.
+        runtimes: Runtime name to version.
+        sensors: Names of the telemetry sources that exist.
+        emulated: The CPU is emulated, so no latency is valid.
+
+    """
+
+    name: str
+    machine: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    isa: tuple[str, ...] = ()
+    system: str = ""
+    python: str = ""
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    sensors: tuple[str, ...] = ()
+    emulated: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Names the device in measurements and store keys."""
+        return digest_json(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateJob:
+    """Run every sample once and keep the outputs.
+
+    Attributes:
+        artifact: Folder on the device.
+        entry: File in it.
+        session: Dotted name of the session module (see `Artifact.session`).
+        settings: See `Artifact.settings`.
+        feeds: `.npz` on the device; one array per input, axis 0 counts samples.
+        outputs: `.npz` that is written on the device; one array per output.
+        batch: Samples per call.
+        limits: Of the process.
+
+    """
+
+    artifact: str
+    entry: str
+    session: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    feeds: str
+    outputs: str
+    batch: int = 1
+    limits: Limits = field(default_factory=Limits)
+    kind: str = "evaluate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeJob:
+    """Time single-stream inference in one fresh process.
+
+    Attributes:
+        artifact, entry, session, settings, feeds, batch, limits: As in `EvaluateJob`.
+        reference: `.npz` on the device with the outputs that timed calls must give, or None.
+        round, position: Copied into the trace.
+        warmup_s: Seconds of calls before the timed ones, at least.
+        duration_s: Seconds of timed calls.
+        minimum_calls, maximum_calls: Bounds on their number.
+
+    """
+
+    artifact: str
+    entry: str
+    session: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    feeds: str
+    reference: str | None = None
+    batch: int = 1
+    round: int = 0
+    position: int = 0
+    warmup_s: float = 0.1
+    duration_s: float = 0.5
+    minimum_calls: int = 20
+    maximum_calls: int = 100_000
+    limits: Limits = field(default_factory=Limits)
+    kind: str = "time"
+
+
+Job = EvaluateJob | TimeJob
+
+
+class Device(Protocol):
+    """Local, SSH and ADB devices pass one contract suite."""
+
+    def facts(self) -> DeviceFacts:
+        """What it is; asked once, then remembered."""
+        ...
+
+    def push(self, path: Path) -> str:
+        """Brings a file or folder there, unless one of the same digest lies there; returns its place there.
+
+        Raises:
+            DeviceLost: The link broke.
+
+        """
+        ...
+
+    def run(self, job: Job) -> ProcessTrace:
+        """Runs one job in a fresh process there.
+
+        Raises:
+            ChildTimeout, ResourceLimit, BackendCrash: What became of the process.
+            BackendError: What the runtime said.
+            DeviceLost: The link broke.
+
+        """
+        ...
+
+    def pull(self, path: str, into: Path) -> None:
+        """Brings a file from there."""
+        ...

@@ -1,0 +1,159 @@
+"""What is known of a number: an interval and an outcome, never a bare mean."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from edgeport.errors import ContractError
+
+__all__ = ["AccuracyResult", "Change", "Comparison", "Interval", "LatencySummary", "Outcome", "Quantile"]
+
+
+class Outcome(StrEnum):
+    """Of a check against a budget."""
+
+    PASS = "pass"  # noqa: S105 (no password)
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+    """The evidence is too thin to say."""
+    INVALID = "invalid"
+    """The evidence must not be used."""
+    UNMEASURED = "unmeasured"
+    """Built, but nothing here can run it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate between its bounds.
+
+    Attributes:
+        low, estimate, high: In the unit of what they bound.
+        confidence: Probability that the method covers the truth, 0..1.
+
+    """
+
+    low: float
+    estimate: float
+    high: float
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.estimate) or not self.low <= self.estimate <= self.high:
+            raise ContractError(
+                asked="state an interval",
+                found=f"{self.low} <= {self.estimate} <= {self.high} does not hold",
+                fix="report this as a fault in Edgeport",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantile:
+    """A latency quantile, or why there is none.
+
+    Attributes:
+        q: 0..1 (0.5 is the median).
+        interval_ns: Nanoseconds; None where the sample is too small or too coarse.
+        refused: Why there is none.
+
+    """
+
+    q: float
+    interval_ns: Interval | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencySummary:
+    """What the traces of one artifact say.
+
+    Attributes:
+        quantiles: p50 first.
+        processes, calls: How many there were.
+        effective_calls: As many independent calls would say as much.
+        correlation_time: tau; 1 for independent calls.
+        steady: Part of the processes that reached steady state, 0..1.
+        load_ns, first_inference_ns: Medians over the processes.
+        peak_memory_bytes: Largest over the processes.
+        outcome: INVALID where the numbers must not be used.
+        flags: Why.
+
+    """
+
+    quantiles: tuple[Quantile, ...]
+    processes: int
+    calls: int
+    effective_calls: float
+    correlation_time: float
+    steady: float
+    load_ns: float
+    first_inference_ns: float
+    peak_memory_bytes: int
+    outcome: Outcome
+    flags: tuple[str, ...] = ()
+
+    def quantile(self, q: float) -> Quantile:
+        """The quantile `q`; refused where it was not computed."""
+        for quantile in self.quantiles:
+            if math.isclose(quantile.q, q):
+                return quantile
+        return Quantile(q=q, interval_ns=None, refused="was not asked for")
+
+
+class Change(StrEnum):
+    """Of B against A, from paired processes."""
+
+    FASTER = "faster"
+    IMPROVED = "improved"
+    """Faster by more than the device's own delta."""
+    SLOWER = "slower"
+    REGRESSED = "regressed"
+    """Slower by more than the device's own delta."""
+    EQUIVALENT = "equivalent"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """B against A.
+
+    Attributes:
+        speedup: Latency of A over latency of B; above 1, B is faster.
+        change: In words.
+        pairs: Number of process pairs.
+        delta: The difference that A against A shows on this device, as a fraction.
+
+    """
+
+    speedup: Interval
+    change: Change
+    pairs: int
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyResult:
+    """A metric on the evaluation set, and its drop against the float model, both with intervals.
+
+    Attributes:
+        metric: Its name ("top1").
+        value: Of this candidate, higher is better.
+        drop: Reference minus candidate, paired over samples; above 0 is a loss.
+        samples: Number of evaluation samples.
+        outcome: Of the drop against the budget.
+        reason: In a sentence, where it is not PASS.
+        reference: What it was compared with ("PyTorch float32").
+        details: More numbers, by name (SQNR in dB, largest error).
+
+    """
+
+    metric: str
+    value: Interval
+    drop: Interval
+    samples: int
+    outcome: Outcome
+    reason: str = ""
+    reference: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
