@@ -1,0 +1,93 @@
+"""How much memory a child and its children hold, and whether the system killed for want of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
+
+__all__ = ["TreeMemory", "address_space_limit", "oom_kills"]
+
+_ADDRESS_SPACE_MARGIN_BYTES = 64 << 30
+"""Runtimes reserve far more addresses than they touch: thread stacks, arenas, mapped weights. This is above what any
+CPU runtime was seen to reserve, and below the absurd (256 GiB), which then fails at once."""
+
+_GPU_NODES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd")
+"""CUDA and ROCm map all of the machine's and the GPU's memory into one address space: no such limit can hold there."""
+
+_CHILDREN_EVERY = 10
+"""Walking all processes of a machine costs milliseconds, so new grandchildren are looked for in every tenth reading."""
+
+
+def address_space_limit(memory_bytes: int) -> int | None:
+    """RLIMIT_AS for a child that may hold `memory_bytes`, or None where it can't be set."""
+    if sys.platform == "win32" or any(Path(node).exists() for node in _GPU_NODES):
+        return None
+    return memory_bytes + _ADDRESS_SPACE_MARGIN_BYTES
+
+
+def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
+    """Processes that this machine's kernel killed for want of memory since it started; 0 where it doesn't tell."""
+    try:
+        for line in vmstat.read_text(encoding="ascii").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
+class TreeMemory:
+    """Reads the resident memory of one process and its descendants, and remembers the peak.
+
+    Args:
+        pid: Of the root of the tree.
+
+    """
+
+    def __init__(self, pid: int) -> None:
+        import psutil
+
+        self.peak_bytes = 0
+        self._readings = 0
+        self._children: list[psutil.Process] = []
+        try:
+            self._root: psutil.Process | None = psutil.Process(pid)
+        except psutil.Error:  # it is gone already
+            self._root = None
+
+    def read(self) -> int:
+        """Bytes that the tree holds now; pages that are shared within it count more than once."""
+        import psutil
+
+        if self._root is None:
+            return 0
+        if self._readings % _CHILDREN_EVERY == 0:
+            try:
+                self._children = self._root.children(recursive=True)
+            except psutil.Error:
+                self._children = []
+        self._readings += 1
+        total = 0
+        for process in (self._root, *self._children):
+            try:
+                total += process.memory_info().rss
+            except psutil.Error:  # it ended between two readings
+                continue
+        self.peak_bytes = max(self.peak_bytes, total)
+        return total
+
+    def processes(self) -> list[psutil.Process]:
+        """The tree as it is now, root last, so that killing in this order leaves no one to start another."""
+        import psutil
+
+        if self._root is None:
+            return []
+        try:
+            return [*self._root.children(recursive=True), self._root]
+        except psutil.Error:
+            return []

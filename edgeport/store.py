@@ -1,0 +1,311 @@
+"""Finished work, kept by what it was made from: the same step, key and code are answered without doing it again.
+
+On disk, per entry::
+
+    STEP/DIGEST.json          the record: what was asked, and SHA-256 and size of every file
+    STEP/DIGEST.xxxxxxxx/     the files
+    STEP/DIGEST.lock          held while somebody builds; the system frees it when its holder dies
+    quarantine/               what was found damaged
+
+The record is written last and atomically, and names a folder that never changes afterwards. So a process that is
+killed at any moment leaves the old entry, the new one, or none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import shutil
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeport.code_version import code_version
+from edgeport.contracts.serialise import canonical, digest_file, digest_json
+from edgeport.errors import StoreError
+
+__all__ = ["Store", "default_root"]
+
+_log = logging.getLogger(__name__)
+
+_SCHEMA_VERSION = 1
+_STEP_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_VALUE = "value.json"
+_QUARANTINE = "quarantine"
+
+
+def default_root() -> Path:
+    """`EDGEPORT_STORE` where it is set, else the user's cache folder."""
+    import platformdirs
+
+    named = os.environ.get("EDGEPORT_STORE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("edgeport"))
+
+
+class _DamagedError(Exception):
+    """An entry that must not be served."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where the entry of one key lies."""
+
+    step: str
+    digest: str
+    folder: Path
+    asked: dict[str, Any]
+
+    @property
+    def record(self) -> Path:
+        return self.folder / f"{self.digest}.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / f"{self.digest}.lock"
+
+
+class Store:
+    """A folder of finished work that any number of processes may share.
+
+    Args:
+        root: The folder; `default_root()` where it is None.
+
+    Attributes:
+        hits: How many calls were answered without building, by this object.
+
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = Path(root) if root is not None else default_root()
+        self.hits = 0
+        self._counting = threading.Lock()
+
+    def find(self, step: str, key: object) -> Path | None:
+        """The folder of the entry, verified, or None where there is none (a damaged one is set aside first)."""
+        place = self._place(step, key)
+        try:
+            return self._read(place)
+        except _DamagedError:
+            with self._locked(place):  # somebody may have rebuilt it by now
+                return self._read_or_quarantine(place)
+
+    def get_or_build(self, step: str, key: object, build: Callable[[Path], None]) -> Path:
+        """The folder of the entry; built by `build` where there is none.
+
+        Of two processes that ask for one key at a time, one builds and the other waits and reads.
+
+        Args:
+            step: What kind of work it is ("export"): small letters, digits and dashes.
+            key: JSON values that name everything the result depends on: digests of inputs, options, versions of
+                runtimes. Edgeport's own code is part of every key.
+            build: Fills the empty folder that it is given. Only regular files are kept; none may be a link.
+
+        Returns:
+            The folder. Treat it as read-only: an entry that was changed is damaged, and will be built again.
+
+        Raises:
+            StoreError: The store can't be written (no space, no permission), or `build` left a link.
+
+        """
+        place = self._place(step, key)
+        with self._locked(place):
+            found = self._read_or_quarantine(place)
+            if found is not None:
+                with self._counting:
+                    self.hits += 1
+                return found
+            return self._build(place, build)
+
+    def get_or_build_json(self, step: str, key: object, build: Callable[[], Any]) -> Any:
+        """As `get_or_build`, for a result that is JSON values."""
+        folder = self.get_or_build(step, key, lambda folder: _write(folder / _VALUE, canonical(build())))
+        return json.loads((folder / _VALUE).read_bytes())
+
+    def _place(self, step: str, key: object) -> _Place:
+        if not step or set(step) - _STEP_LETTERS or step == _QUARANTINE:
+            raise StoreError(
+                asked=f"keep the result of step {step!r}",
+                found="a name that is taken, or not made of small letters, digits and dashes",
+                fix="rename the step",
+            )
+        try:
+            values = json.loads(canonical(key))
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                asked=f"keep the result of step {step!r}",
+                found=f"a key that is not JSON ({error})",
+                fix="name inputs by their digests, and options by strings and numbers",
+            ) from error
+        asked = {"step": step, "key": values, "code": code_version()}
+        return _Place(step=step, digest=digest_json(asked), folder=self.root / step, asked=asked)
+
+    @contextlib.contextmanager
+    def _locked(self, place: _Place) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(place.lock, poll_interval=0.05)
+        with _as_store_error(f"lock {place.lock}"):
+            place.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                _log.info("waiting for another process that builds the same %s", place.step)
+                lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _read_or_quarantine(self, place: _Place) -> Path | None:
+        """Only with the lock held."""
+        try:
+            return self._read(place)
+        except _DamagedError as damage:
+            kept = self._quarantine(place)
+            _log.warning(
+                "the stored result of step %s is damaged (%s); it is built again, the damaged one lies in %s",
+                place.step,
+                damage,
+                kept,
+            )
+            return None
+
+    def _read(self, place: _Place) -> Path | None:
+        try:
+            data = place.record.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise _DamagedError(f"its record can't be read: {error}") from error
+        record = _parse(data)
+        if record.get("schema_version") != _SCHEMA_VERSION:
+            raise _DamagedError(f"schema version {record.get('schema_version')!r}, this release has {_SCHEMA_VERSION}")
+        if record.get("digest") != _record_digest(record) or record.get("asked") != place.asked:
+            raise _DamagedError("its record does not fit its own digest or key")
+        folder = place.folder / Path(record["folder"]).name
+        try:
+            found = _inventory(folder)
+        except OSError as error:
+            raise _DamagedError(f"a file can't be read: {error}") from error
+        if found != record["files"]:
+            names = sorted(name for name in {*found, *record["files"]} if found.get(name) != record["files"].get(name))
+            raise _DamagedError(f"changed, missing or foreign files: {', '.join(names[:5])}")
+        return folder
+
+    def _build(self, place: _Place, build: Callable[[Path], None]) -> Path:
+        """Only with the lock held, and no valid entry there."""
+        self._remove_leftovers(place)
+        name = f"{place.digest}.{secrets.token_hex(4)}"
+        partial = place.folder / f"{name}.partial"
+        with _as_store_error(f"make {partial}"):
+            partial.mkdir()
+        try:
+            build(partial)
+            with _as_store_error(f"keep the result of step {place.step}"):
+                files = _inventory(partial, sync=True)
+                folder = place.folder / name
+                os.replace(partial, folder)  # noqa: PTH105 (the tests count this very call)
+                _sync(place.folder)
+                self._write_record(place, name, files)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        return folder
+
+    def _write_record(self, place: _Place, folder: str, files: dict[str, list[object]]) -> None:
+        record: dict[str, Any] = {
+            "schema_version": _SCHEMA_VERSION,
+            "asked": place.asked,
+            "folder": folder,
+            "files": files,
+        }
+        record["digest"] = _record_digest(record)
+        partial = place.folder / f"{folder}.json.partial"
+        _write(partial, canonical(record))
+        _sync(partial)
+        os.replace(partial, place.record)  # noqa: PTH105 (the tests count this very call)
+        _sync(place.folder)
+
+    def _remove_leftovers(self, place: _Place) -> None:
+        """What builders of this key left when they were killed; whoever holds the lock knows that none is at work."""
+        for path in place.folder.glob(f"{place.digest}.*"):
+            if path == place.lock:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _quarantine(self, place: _Place) -> Path:
+        """Moves the record and every folder of this key aside."""
+        kept = self.root / _QUARANTINE / f"{place.step}-{place.digest[:16]}-{secrets.token_hex(4)}"
+        with _as_store_error(f"set aside a damaged entry in {kept}"):
+            kept.mkdir(parents=True)
+            for path in place.folder.glob(f"{place.digest}.*"):
+                if path != place.lock:
+                    path.rename(kept / path.name)
+        return kept
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _DamagedError(f"its record is no JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise _DamagedError("its record is no JSON object")
+    return record
+
+
+def _record_digest(record: dict[str, Any]) -> str:
+    return digest_json({name: value for name, value in record.items() if name != "digest"})
+
+
+def _inventory(folder: Path, *, sync: bool = False) -> dict[str, list[object]]:
+    """Size and SHA-256 of every file below the folder, by relative path; written to disk first if `sync`."""
+    files: dict[str, list[object]] = {}
+    for current, _, names in os.walk(folder):
+        for name in names:
+            path = Path(current, name)
+            state = path.lstat()
+            if not stat.S_ISREG(state.st_mode):
+                raise OSError(f"{path.name} is no regular file") if sync else _DamagedError(f"{name} is no file")
+            if sync:
+                _sync(path)
+            files[path.relative_to(folder).as_posix()] = [state.st_size, digest_file(path)]
+        if sync:
+            _sync(Path(current))
+    return files
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file, or the names in the folder, are on disk."""
+    if os.name == "nt" and path.is_dir():  # Windows can't open folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _as_store_error(asked: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            asked=asked,
+            found=f"{error.strerror or error}",
+            fix="free space or fix permissions there, or set EDGEPORT_STORE to another folder",
+        ) from error
