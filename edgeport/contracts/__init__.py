@@ -20,6 +20,8 @@ from edgeport.contracts.plan import (
     WeightQuantization,
 )
 from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
+from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesFunction, Search, Target
+from edgeport.contracts.result import OutputDifference, RunResult, Verification
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
@@ -43,10 +45,12 @@ __all__ = [
     "Change",
     "Comparison",
     "DataParallel",
+    "DataSpec",
     "Device",
     "DeviceFacts",
     "EvaluateJob",
     "ExecutionConfig",
+    "ExportSettings",
     "Interval",
     "Job",
     "LatencySummary",
@@ -60,6 +64,7 @@ __all__ = [
     "OpenModel",
     "OperatorRule",
     "Outcome",
+    "OutputDifference",
     "Placement",
     "Precision",
     "Preprocessing",
@@ -69,18 +74,25 @@ __all__ = [
     "QuantizationPlan",
     "QuantizationRules",
     "QuantizedDtype",
+    "Recipe",
     "Refusal",
     "RunModel",
+    "RunResult",
     "Sample",
     "SampleSet",
+    "SamplesFile",
+    "SamplesFunction",
+    "Search",
     "Session",
     "SingleStream",
     "Support",
+    "Target",
     "TelemetrySample",
     "TensorSpec",
     "TensorStatistics",
     "TimeJob",
     "TimerFacts",
+    "Verification",
     "WeightQuantization",
     "digest_bytes",
     "digest_file",

@@ -31,6 +31,7 @@ class Manifest:
         versions: Of Edgeport, Python and the runtimes.
         files: Every other file of the bundle, relative path to SHA-256.
         source_digest: Of the ONNX model that it was made from.
+        licence: SPDX name of the model's licence, as its owner states it; empty where unknown.
         data_free: Calibration used synthesised samples.
 
     """
@@ -49,6 +50,7 @@ class Manifest:
     versions: Mapping[str, str]
     files: Mapping[str, str]
     source_digest: str
+    licence: str = ""
     data_free: bool = False
     schema_version: int = field(default=1)
 

@@ -48,7 +48,8 @@ class ProcessTrace:
         artifact_digest: Of what was run, computed on the device.
         round: Round of the experiment; the arms of a round are neighbours in time.
         position: Place of this process within its round.
-        load_ns: Opening the artifact.
+        import_ns: Importing the session module and the runtime.
+        load_ns: Opening the artifact, without the import.
         first_inference_ns: The first call.
         warmup_ns: The calls before steady state was looked for.
         latency_ns: The timed readings, in order.
@@ -57,7 +58,9 @@ class ProcessTrace:
         peak_memory_bytes: Largest resident size.
         timer: The clock.
         telemetry: Readings of sensors while it ran.
-        outputs_match: Outputs of timed calls equal the reference; None where none was given.
+        outputs_match: Outputs of timed calls equal the reference within the job's tolerance; None where none was given.
+        output_difference: Largest |output - reference| relative to the largest |reference|; None where it
+            has no meaning.
         flags: Everything that went wrong or was unusual, as stable names ("clock-step", "nan-output").
 
     """
@@ -65,6 +68,7 @@ class ProcessTrace:
     artifact_digest: str
     round: int
     position: int
+    import_ns: int = 0
     load_ns: int
     first_inference_ns: int
     warmup_ns: tuple[int, ...]
@@ -75,6 +79,7 @@ class ProcessTrace:
     timer: TimerFacts
     telemetry: tuple[TelemetrySample, ...] = ()
     outputs_match: bool | None = None
+    output_difference: float | None = None
     flags: tuple[str, ...] = ()
 
 

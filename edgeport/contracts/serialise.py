@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,8 +34,22 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
 
 
 def to_jsonable(contract: object) -> Any:
-    """The contract as JSON values (dicts, lists, strings, numbers); infinities become strings."""
-    return _adapter(type(contract)).dump_python(contract, mode="json")
+    """The contract as JSON values (dicts, lists, strings, numbers).
+
+    JSON has no infinities and no NaN; they become the strings "Infinity", "-Infinity" and "NaN", which float fields
+    take back.
+    """
+    return _finite(_adapter(type(contract)).dump_python(contract, mode="json"))
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, float):
+        return values if math.isfinite(values) else "NaN" if math.isnan(values) else f"{'-' * (values < 0)}Infinity"
+    if isinstance(values, dict):
+        return {key: _finite(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_finite(value) for value in values]
+    return values
 
 
 def canonical(values: Any) -> bytes:
@@ -51,7 +66,8 @@ def load_json(cls: type[T], data: bytes | str) -> T:
     """The contract of class `cls` that `dump_json` wrote.
 
     Raises:
-        ContractError: The JSON is damaged, has unknown or missing fields, or another schema version.
+        ContractError: The JSON is damaged, lacks a field that has no default, has an unknown field at any depth, or
+            is of another schema version.
 
     """
     from pydantic import ValidationError
@@ -76,7 +92,27 @@ def load_json(cls: type[T], data: bytes | str) -> T:
         raise ContractError(
             asked=f"read a {name}", found=f"{where or 'the whole'}: {first['msg']}", fix="write it again"
         ) from error
+    unknown = _unknown(values, to_jsonable(result), ())
+    if unknown is not None:
+        raise ContractError(asked=f"read a {name}", found=f"unknown field {unknown!r}", fix="write it again")
     return result
+
+
+def _unknown(given: Any, known: Any, where: tuple[str, ...]) -> str | None:
+    """Path of the first field that was given and is not in what came of it; pydantic skips such fields silently."""
+    if isinstance(given, dict) and isinstance(known, dict):
+        for key, value in given.items():
+            if key not in known:
+                return ".".join((*where, str(key)))
+            found = _unknown(value, known[key], (*where, str(key)))
+            if found is not None:
+                return found
+    elif isinstance(given, list) and isinstance(known, list):
+        for index, (value, kept) in enumerate(zip(given, known, strict=False)):
+            found = _unknown(value, kept, (*where, str(index)))
+            if found is not None:
+                return found
+    return None
 
 
 def digest_bytes(parts: Iterable[bytes]) -> str:

@@ -1,0 +1,192 @@
+"""A recipe, read and checked: what a run is asked to do, with every default filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeport.contracts.candidate import Budget
+from edgeport.contracts.execution import ExecutionConfig
+from edgeport.contracts.model import ModelSource
+from edgeport.contracts.plan import Precision
+from edgeport.contracts.tensors import TensorSpec
+from edgeport.errors import ContractError
+
+__all__ = [
+    "DataSpec",
+    "ExportSettings",
+    "Recipe",
+    "SamplesFile",
+    "SamplesFunction",
+    "SamplesLocation",
+    "Search",
+    "Target",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesFile:
+    """Samples in a `.npz`: one array per input by its name, axis 0 counts samples.
+
+    Attributes:
+        path: Absolute.
+
+    """
+
+    path: Path
+
+    @property
+    def location(self) -> str:
+        """As one string, for messages and payloads."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesFunction:
+    """Samples from the user's own code: called without arguments, it gives an iterable of `Sample` or a mapping
+    of arrays.
+
+    Attributes:
+        function: `pkg.mod:fn`.
+        search_path: Folder that is put on the import path while it is imported.
+
+    """
+
+    function: str
+    search_path: Path | None = None
+
+    @property
+    def location(self) -> str:
+        """As one string, for messages and payloads."""
+        return self.function
+
+
+SamplesLocation = SamplesFile | SamplesFunction
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Where the samples are, and how outputs are judged.
+
+    Attributes:
+        calibration: None where no candidate needs ranges.
+        evaluation: Shares no sample with `calibration`.
+        target: Key of the labels in the `.npz`; empty where there are none.
+        metric: A name in `edgeport.accuracy.METRICS`, or `pkg.mod:fn`.
+        output: The output that is judged; empty for the first one.
+        labels: Class names by index.
+
+    """
+
+    calibration: SamplesLocation | None
+    evaluation: SamplesLocation
+    target: str = ""
+    metric: str = "agreement"
+    output: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """How PyTorch becomes ONNX; without meaning where the model is ONNX already.
+
+    Attributes:
+        opset: Of the default domain.
+        dynamic_batch: Axis 0 of every input is free.
+        allow_legacy_exporter: Where torch.export fails, TorchScript may be tried; it is said aloud.
+
+    """
+
+    opset: int = 20
+    dynamic_batch: bool = True
+    allow_legacy_exporter: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One runtime on one device.
+
+    Attributes:
+        backend: "onnxruntime", "openvino", "tensorrt", or `module:factory`.
+        precisions: To build; one that the backend has not here becomes a refused row.
+        execution: Threads and so on.
+        device: "local".
+
+    """
+
+    backend: str
+    precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT8_DYNAMIC)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    device: str = "local"
+
+    def __post_init__(self) -> None:
+        if not self.precisions or len(set(self.precisions)) != len(self.precisions):
+            raise ContractError(
+                asked=f"build for {self.backend}",
+                found=f"precisions {list(self.precisions)}",
+                fix="name at least one, each once",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How much is measured, and from which seed.
+
+    Attributes:
+        rounds: Fresh process pairs that confirm the winner against the best float.
+        screening_rounds: Fresh processes per candidate before that.
+        duration_s, warmup_s: Seconds of timed calls, and of calls before them, per process.
+        seed: Of the random order.
+        calibration_method: "minmax" or "percentile:99.99".
+
+    """
+
+    rounds: int = 10
+    screening_rounds: int = 6
+    duration_s: float = 0.3
+    warmup_s: float = 0.1
+    seed: int = 0
+    calibration_method: str = "minmax"
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1 or self.screening_rounds < 1 or self.duration_s <= 0 or self.warmup_s < 0:
+            raise ContractError(
+                asked="measure candidates",
+                found=f"{self.screening_rounds} + {self.rounds} rounds of {self.warmup_s} + {self.duration_s} s",
+                fix="give at least one round each and a positive duration",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What `edgeport run` is asked to do.
+
+    Attributes:
+        path: The file it was read from, absolute; None where it was made in Python.
+        name: Of the model, as bundles and tables show it.
+        source: The model.
+        inputs: Declared inputs; empty where they are read from the model or the samples.
+
+    """
+
+    path: Path | None = None
+    name: str
+    source: ModelSource
+    inputs: tuple[TensorSpec, ...] = ()
+    data: DataSpec
+    export: ExportSettings = field(default_factory=ExportSettings)
+    targets: tuple[Target, ...]
+    budget: Budget = field(default_factory=Budget)
+    search: Search = field(default_factory=Search)
+    schema_version: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.targets:
+            raise ContractError(asked=f"run the recipe {self.name!r}", found="no target", fix="name at least one")
+        wants_ranges = any(Precision.INT8 in target.precisions for target in self.targets)
+        if wants_ranges and self.data.calibration is None:
+            raise ContractError(
+                asked="build static int8",
+                found="no calibration samples",
+                fix='give [data] calibration, or leave "int8" out of the precisions',
+            )

@@ -1,0 +1,109 @@
+"""What a whole run found; the CLI prints it, the report draws it, the bundle keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeport.contracts.candidate import Budget, Candidate
+from edgeport.contracts.device import DeviceFacts
+from edgeport.contracts.measurement import Measurement
+from edgeport.contracts.model import OnnxModel
+from edgeport.contracts.verdict import Outcome
+
+__all__ = ["OutputDifference", "RunResult", "Verification"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputDifference:
+    """One output of the exported model against PyTorch.
+
+    Attributes:
+        name: Of the output.
+        max_abs, mean_abs: Largest and mean absolute difference.
+        sqnr_db: Signal to quantization noise ratio, 10 log10(sum x^2 / sum (x - y)^2); inf when equal.
+
+    """
+
+    name: str
+    max_abs: float
+    mean_abs: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """PyTorch against the exported model on real samples.
+
+    Attributes:
+        outputs: One per output.
+        samples: Number of samples compared.
+        batch_sizes: Batch sizes that were run.
+        metric: Its name; empty where none was asked.
+        pytorch, onnx: The metric of both; None where none was asked.
+        tolerance: Largest absolute difference that passes, relative to the largest output.
+        outcome: PASS or FAIL.
+
+    """
+
+    outputs: tuple[OutputDifference, ...]
+    samples: int
+    batch_sizes: tuple[int, ...]
+    metric: str = ""
+    pytorch: float | None = None
+    onnx: float | None = None
+    tolerance: float
+    outcome: Outcome
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Everything that a run found.
+
+    Attributes:
+        name: Of the model.
+        model: The exported model.
+        verification: None where the model came as ONNX.
+        candidates: Every one, those that failed too; the chosen first, then by latency.
+        best_float: Name of the float candidate that the others had to beat; empty where no float ran.
+        chosen: Name of the candidate that ships; empty where none does.
+        budget: As asked.
+        device: Where it was measured.
+        measurements: Raw traces by candidate name.
+        confirmation: Raw traces of the last, fresh pairs: the winner and the best float, by candidate name.
+        outcome: PASS where the chosen one is within the budget.
+        bundle: Folder of the bundle; None where nothing ships.
+        report: The report's file.
+        folder: Output folder of the run.
+        elapsed_s: Wall-clock seconds.
+        reused: Number of steps that the store answered.
+        notes: What a reader must know (skipped backends, data-free ranges), one sentence each.
+        versions: Of Edgeport, Python and the runtimes.
+
+    """
+
+    name: str
+    model: OnnxModel
+    verification: Verification | None
+    candidates: tuple[Candidate, ...]
+    best_float: str
+    chosen: str
+    budget: Budget
+    device: DeviceFacts
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    confirmation: Mapping[str, Measurement] = field(default_factory=dict)
+    outcome: Outcome
+    bundle: Path | None = None
+    report: Path | None = None
+    folder: Path
+    elapsed_s: float
+    reused: int = 0
+    notes: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = 1
+
+    def candidate(self, name: str) -> Candidate:
+        """The candidate of that name."""
+        return next(candidate for candidate in self.candidates if candidate.name == name)
