@@ -1,0 +1,17 @@
+"""Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
+
+from edgeport.onnx_files.names import MODULE_KEY, node_module
+from edgeport.onnx_files.quantized import custom_domains, is_quantized, quantization_evidence
+from edgeport.onnx_files.reading import open_onnx, read_ir
+from edgeport.onnx_files.writing import write_ir
+
+__all__ = [
+    "MODULE_KEY",
+    "custom_domains",
+    "is_quantized",
+    "node_module",
+    "open_onnx",
+    "quantization_evidence",
+    "read_ir",
+    "write_ir",
+]

@@ -1,0 +1,68 @@
+"""Whether a model is quantized already, and whether it needs operators that only some runtime has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+__all__ = ["custom_domains", "is_quantized", "quantization_evidence"]
+
+_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+
+# ONNX operators: QuantizeLinear and DequantizeLinear (hence the missing letter), QLinearConv and QLinearMatMul,
+# ConvInteger and MatMulInteger. The rest are contrib operators of ONNX Runtime (docs/ContribOperators.md) and the fake
+# quantizers of OpenVINO, TensorRT and Quark.
+_ANYWHERE = ("uantizeLinear", "QLinear", "MatMulInteger", "ConvInteger", "FakeQuantize", "FakeConvert")
+_AT_START = (
+    "DequantizeBFP",
+    "DequantizeWithOrder",
+    "DynamicQuantize",
+    "GatherBlockQuantized",
+    "MatMulBnb4",
+    "MatMulFpQ4",
+    "MatMulNBits",
+    "MulInteger",
+    "QAttention",
+    "QEmbedLayerNormalization",
+    "QGemm",
+    "QMoE",
+    "QOrdered",
+    "QuantizeBFP",
+    "QuantizeWithOrder",
+    "ReduceSumInteger",
+)
+
+
+def quantization_evidence(model: onnx_ir.Model) -> list[str]:
+    """Every node that computes in integers or prepares for it, as `QLinearConv 'name'`; subgraphs and functions too."""
+    return [f"{node.op_type} {node.name!r}" for node in _nodes(model) if _is_quantizing(node.op_type)]
+
+
+def is_quantized(model: onnx_ir.Model) -> bool:
+    """Whether there is any such node; quantizing it again would compound the error."""
+    return any(_is_quantizing(node.op_type) for node in _nodes(model))
+
+
+def custom_domains(model: onnx_ir.Model) -> list[str]:
+    """Domains of operators that neither the ONNX standard nor a function of this model defines, sorted."""
+    defined = {(function.domain, function.name) for function in model.functions.values()}
+    return sorted(
+        {
+            node.domain
+            for node in _nodes(model)
+            if node.domain not in _STANDARD_DOMAINS and (node.domain, node.op_type) not in defined
+        }
+    )
+
+
+def _is_quantizing(operator: str) -> bool:
+    return any(part in operator for part in _ANYWHERE) or operator.startswith(_AT_START)
+
+
+def _nodes(model: onnx_ir.Model) -> Iterator[onnx_ir.Node]:
+    yield from model.graph.all_nodes()
+    for function in model.functions.values():
+        yield from function.all_nodes()
