@@ -1,0 +1,143 @@
+"""What runs in a child process: the user's code, torch and its exporter never meet the parent.
+
+Called as `run_isolated("edgeport.exporter.child:export_in_child", payload)`; payloads and results are JSON values.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeport.contracts import Array, Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
+from edgeport.errors import SamplesError
+from edgeport.exporter.options import ExportOptions
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["export_in_child", "reference_in_child"]
+
+_THREADS_KEY = "threads"
+
+
+def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Loads a model, exports it, and computes PyTorch's outputs for the evaluation samples.
+
+    Args:
+        payload: `source` (a `ModelSource`), `example` (path of an `.npz` with the example feeds), `output` (path
+            of the `.onnx`), and where wanted `options` (an `ExportOptions`), `feeds` (path of an `.npz` with the
+            evaluation feeds) with `reference` (path of the `.npz` that is written) and `batch` (samples per
+            forward pass), and `threads`.
+        on_progress: Told of each step.
+
+    Returns:
+        `result` (an `ExportResult`), its `model` (an `OnnxModel`) and `notes` once more, the names of the
+        `outputs`, and `reference`, the path that was written or None.
+
+    Raises:
+        EdgeportError: As `load_module`, `export_onnx` and `reference_outputs`.
+
+    """
+    from edgeport.exporter.onnx_export import export_onnx
+
+    steps = 3 if payload.get("feeds") else 2
+    _tell(on_progress, "load the model", 0, steps)
+    options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
+    module = _module(payload)
+    _tell(on_progress, "export", 1, steps)
+    result = export_onnx(module, _arrays(payload["example"]), output=Path(payload["output"]), options=options)
+    written = None
+    if payload.get("feeds"):
+        _tell(on_progress, "run PyTorch on the samples", 2, steps)
+        fixed = result.model.inputs[0].shape[0]
+        written = _write_reference(module, payload, options, fixed if isinstance(fixed, int) else None)
+    return {
+        "result": to_jsonable(result),
+        "model": to_jsonable(result.model),
+        "notes": list(result.notes),
+        "outputs": [spec.name for spec in result.model.outputs],
+        "reference": written,
+    }
+
+
+def reference_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Loads a model and computes its outputs for samples, without an export.
+
+    Args:
+        payload: `source`, `feeds`, `reference`, and where wanted `options`, `batch`, `threads`, as in
+            `export_in_child`.
+        on_progress: Told of each step.
+
+    Returns:
+        `reference`, the path that was written, and the names of the `outputs`.
+
+    Raises:
+        EdgeportError: As `load_module` and `reference_outputs`.
+
+    """
+    _tell(on_progress, "load the model", 0, 2)
+    options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
+    module = _module(payload)
+    _tell(on_progress, "run PyTorch on the samples", 1, 2)
+    written = _write_reference(module, payload, options)
+    with np.load(written, allow_pickle=False) as file:
+        return {"reference": written, "outputs": list(file.files)}
+
+
+def _module(payload: Mapping[str, Any]) -> torch.nn.Module:
+    # Read when PyTorch is loaded. Threads that spin while they wait make PyTorch many times slower on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from edgeport.exporter.sources import load_module
+
+    if payload.get(_THREADS_KEY):
+        torch.set_num_threads(int(payload[_THREADS_KEY]))
+    return load_module(_contract(ModelSource, payload["source"]))
+
+
+def _write_reference(
+    module: torch.nn.Module, payload: Mapping[str, Any], options: ExportOptions, fixed: int | None = None
+) -> str:
+    from edgeport.exporter.feeds import reference_outputs
+
+    path = Path(payload["reference"])
+    batch = fixed or int(payload.get("batch", 32))
+    outputs = reference_outputs(module, _arrays(payload["feeds"]), batch, options.parameters)
+    if options.output_names:
+        outputs = dict(zip(options.output_names, outputs.values(), strict=True))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save(path, outputs)
+    return str(path)
+
+
+def _save(path: Path, arrays: Arrays) -> None:
+    """Under a temporary name first, so that a killed child leaves no half file."""
+    with (part := path.with_name(f"{path.name}.part")).open("wb") as file:
+        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+    part.replace(path)
+
+
+def _arrays(path: str) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise SamplesError(
+            asked=f"read the samples {Path(path).name}",
+            found=f"no .npz of plain arrays ({error})",
+            fix="write it with numpy.savez; arrays of objects are not read",
+        ) from error
+
+
+def _contract(cls: type[Any], values: Any) -> Any:
+    return load_json(cls, json.dumps(values))
+
+
+def _tell(on_progress: OnProgress, message: str, done: int, total: int) -> None:
+    on_progress(ProgressEvent(stage="export", message=message, done=done, total=total))

@@ -1,0 +1,274 @@
+"""A PyTorch module as an ONNX file: captured by torch.export, folded, named after its modules."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeport.contracts import Arrays
+from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, ModelError, OutputError, SamplesError
+from edgeport.exporter.capture import Captured, CaptureFailed, capture, free_axes
+from edgeport.exporter.explain import explain_export_failure, user_line
+from edgeport.exporter.feeds import Binding, bind_feeds, run_eagerly
+from edgeport.exporter.options import ExportOptions, ExportResult
+from edgeport.exporter.quiet import quiet
+from edgeport.onnx_files import write_ir
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import torch
+
+__all__ = ["export_onnx"]
+
+IR_VERSION = 10
+"""The newest that every runtime of the last two years reads (onnx itself would write 14)."""
+
+
+def export_onnx(
+    module: torch.nn.Module,
+    example: Arrays,
+    *,
+    output: Path,
+    options: ExportOptions = ExportOptions(),  # noqa: B008
+) -> ExportResult:
+    """Exports a module; the same module gives the same bytes.
+
+    Args:
+        module: In evaluation mode, on the CPU.
+        example: Arrays by input name, axis 0 is the batch: at least 2 where the batch is free, because tracers
+            take a 1 for a constant.
+        output: The `.onnx` file to write; large weights lie beside it.
+        options: How.
+
+    Raises:
+        GraphBreakError: Control flow that depends on data.
+        DataDependentShapeError: A size that depends on data.
+        UnsupportedOperatorError: ONNX has no word for an operator.
+        DynamicShapeError: The model fixes an axis that should be free.
+        ExportError: Anything else; each names the line of the model.
+        SamplesError: The example does not fit `forward`.
+        OutputError: Not a place for an `.onnx` file.
+
+    """
+    name = _plain_name(module)
+    _check(module, example, output, options)
+    binding = bind_feeds(module, example, options.parameters)
+    outputs = _output_names(module, binding, example, options)
+    job = _Export(module=module, name=name, binding=binding, feeds=example, options=options)
+    model = job.run()
+    start = time.perf_counter()
+    _finish(model, job, outputs)
+    job.seconds["optimize"] = time.perf_counter() - start
+    start = time.perf_counter()
+    written = write_ir(model, output)
+    job.seconds["write"] = time.perf_counter() - start
+
+    from edgeport.exporter.naming import list_modules
+
+    return ExportResult(
+        model=written,
+        exporter="torch.export" if job.way else "TorchScript",
+        capture=job.way,
+        notes=(*job.notes, *_notes_on_shapes(model)),
+        modules=list_modules(model),
+        seconds={step: round(seconds, 3) for step, seconds in job.seconds.items()},
+    )
+
+
+class _Export:
+    """One export: what was tried, and what must be said about it."""
+
+    def __init__(
+        self, *, module: torch.nn.Module, name: str, binding: Binding, feeds: Arrays, options: ExportOptions
+    ) -> None:
+        self.module, self.name, self.binding, self.feeds, self.options = module, name, binding, feeds, options
+        self.notes: list[str] = []
+        self.seconds: dict[str, float] = {}
+        self.way = ""
+
+    def run(self) -> ir.Model:
+        """The allowed ways in turn: as asked, with a fixed batch, by the older exporter."""
+        try:
+            return self._modern(batch=self.options.dynamic_batch)
+        except DynamicShapeError as error:
+            failed: ExportError = error
+            if self.options.dynamic_batch and self.options.static_batch_fallback:
+                try:
+                    return self._fixed(error)
+                except ExportError as second:
+                    failed = second
+        except ExportError as error:
+            failed = error
+        if self.options.allow_legacy_exporter:
+            return self._legacy(failed)
+        raise failed
+
+    def _fixed(self, error: ExportError) -> ir.Model:
+        model = self._modern(batch=False)
+        size = len(next(iter(self.feeds.values())))
+        self.notes.append(f"The batch is fixed to {size}, because the model fixes it: {error.found}.")
+        return model
+
+    def _modern(self, *, batch: bool) -> ir.Model:
+        axes = free_axes(self.feeds, self.options, batch=batch)
+        start = time.perf_counter()
+        with quiet():
+            try:
+                captured = capture(self.module, self.binding, self.feeds, axes, self.options.capture)
+            except CaptureFailed as failed:
+                raise explain_export_failure(self.name, failed.failures) from failed.failures[0]
+            self.seconds["capture"] = time.perf_counter() - start
+            start = time.perf_counter()
+            model = self._convert(captured)
+        self.seconds["convert"] = time.perf_counter() - start
+        self.way = captured.way
+        if captured.failures:
+            line = user_line(captured.failures[0])
+            self.notes.append(f"Captured strictly, because the non-strict way failed{f' at {line}' if line else ''}.")
+        return model
+
+    def _convert(self, captured: Captured) -> ir.Model:
+        import torch
+
+        try:
+            program = torch.onnx.export(
+                captured.program, dynamo=True, opset_version=self.options.opset, optimize=False, verbose=False
+            )
+        except Exception as error:
+            raise explain_export_failure(self.name, [error]) from error
+        if program is None:
+            raise ExportError(
+                asked=f"export {self.name} to ONNX", found="that torch.onnx.export gave nothing", fix="report this"
+            )
+        return program.model
+
+    def _legacy(self, error: ExportError) -> ir.Model:
+        from edgeport.exporter.legacy import export_legacy
+
+        start = time.perf_counter()
+        with quiet():
+            try:
+                model = export_legacy(self.module, self.binding, self.feeds, self.options)
+            except Exception as failed:
+                error.add_note(f"The TorchScript exporter failed too: {failed}")
+                raise error from failed
+        self.seconds["convert"] = time.perf_counter() - start
+        self.notes.append(
+            f"Exported with the older TorchScript exporter, because torch.export failed: {error.found}. It records "
+            "one run: control flow is fixed as the example took it."
+        )
+        return model
+
+
+def _check(module: torch.nn.Module, example: Arrays, output: Path, options: ExportOptions) -> None:
+    asked = f"export {_plain_name(module)} to {output.name}"
+    if output.suffix != ".onnx":
+        raise OutputError(asked=asked, found=f"the ending {output.suffix!r}", fix="name the file .onnx")
+    if module.training and not hasattr(module, "graph"):
+        raise ExportError(asked=asked, found="a module in training mode", fix="call module.eval() first")
+    sizes = {name: array.shape[0] if array.ndim else 0 for name, array in example.items()}
+    if not sizes or len(set(sizes.values())) != 1:
+        raise SamplesError(asked=asked, found=f"batches of {sizes}", fix="give every input the same axis 0")
+    if options.dynamic_batch and min(sizes.values()) < 2:
+        raise SamplesError(
+            asked=f"{asked} with a free batch",
+            found=f"an example of batch {min(sizes.values())}, which tracers take for a constant",
+            fix="give an example of 2 or more samples",
+        )
+    unknown = set(options.dynamic_axes) - set(example)
+    if unknown:
+        raise SamplesError(
+            asked=f"{asked} with free axes of {', '.join(sorted(unknown))}",
+            found=f"the inputs {', '.join(example)}",
+            fix="name one of them",
+        )
+
+
+def _output_names(module: torch.nn.Module, binding: Binding, example: Arrays, options: ExportOptions) -> list[str]:
+    """Runs the model once in plain PyTorch: what fails here is no fault of the export."""
+    asked = f"run {_plain_name(module)} on the example"
+    try:
+        found = list(run_eagerly(module, binding, example))
+    except EdgeportError:
+        raise
+    except Exception as error:
+        line = user_line(error)
+        shapes = {name: array.shape for name, array in example.items()}
+        raise ExportError(
+            asked=asked,
+            found=f"{type(error).__name__}{f' at {line}' if line else ''}: {str(error).strip()[:300]}",
+            fix=f"check the model against inputs of {shapes}; this is PyTorch alone, before any export",
+            details={"file": line.file, "line": line.line, "code": line.code} if line else None,
+        ) from error
+    taken = sorted(set(options.output_names) & set(example))
+    if taken:
+        raise ExportError(
+            asked=f"name an output {', '.join(taken)}", found="an input of that name", fix="give it another name"
+        )
+    if options.output_names and len(options.output_names) != len(found):
+        raise ExportError(
+            asked=f"name the outputs {', '.join(options.output_names)}",
+            found=f"{len(found)} outputs ({', '.join(found)})",
+            fix="give one name per output",
+        )
+    return list(options.output_names) or found
+
+
+def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
+    """Annotates, folds and names, in that order: what is folded keeps where it came from."""
+    from edgeport.exporter import fold, naming
+
+    inputs = job.binding.feeds
+    if len(model.graph.inputs) != len(inputs) or len(model.graph.outputs) != len(outputs):
+        raise ExportError(
+            asked=f"export {len(inputs)} inputs and {len(outputs)} outputs",
+            found=f"{len(model.graph.inputs)} inputs and {len(model.graph.outputs)} outputs in the graph",
+            fix="return only tensors that depend on the inputs",
+        )
+    naming.annotate(model)
+    with quiet():
+        fold.fold_transposed_weights(model)  # before the rest, which would fold them too, and drop their names
+        fold.fold_constants(model)
+        fold.fold_transposed_weights(model)
+        fold.fold_batch_norms(model)
+        fold.simplify(model)
+    naming.name_axes(model, [{**job.options.dynamic_axes.get(name, {}), 0: "batch"} for name in inputs])
+    naming.rename(model, inputs, outputs, set(job.module.state_dict()))
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "edgeport", None
+    _keep_declared_axes(model, job.feeds)
+
+
+def _keep_declared_axes(model: ir.Model, example: Arrays) -> None:
+    """Inputs must be as declared; a folding pass that changed a dtype or rank would be a fault of ours."""
+    for value in model.graph.inputs:
+        rank = example[value.name or ""].ndim
+        if value.shape is None or len(value.shape) != rank:
+            raise ModelError(
+                asked=f"keep input {value.name!r} of rank {rank}",
+                found=f"shape {value.shape}",
+                fix="report this as a fault in Edgeport",
+            )
+
+
+def _notes_on_shapes(model: ir.Model) -> list[str]:
+    """Sizes that are known only while it runs; quantization and batching may not take such outputs."""
+    notes = []
+    for value in model.graph.outputs:
+        unknown = [str(size) for size in value.shape or () if _is_unbacked(size)]
+        if unknown:
+            notes.append(f"The shape of output {value.name!r} depends on data ({', '.join(unknown)}).")
+    return notes
+
+
+def _is_unbacked(size: Any) -> bool:
+    """torch.export calls sizes that depend on data u0, u1, ..."""
+    import re
+
+    return re.search(r"\bu\d+\b", str(getattr(size, "value", ""))) is not None
+
+
+def _plain_name(module: torch.nn.Module) -> str:
+    return type(module).__name__

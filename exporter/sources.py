@@ -1,0 +1,255 @@
+"""A trained PyTorch module from where the user says it is. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.machinery
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from edgeport.contracts import ModelSource
+from edgeport.errors import DependencyError, EdgeportError, SourceError
+from edgeport.exporter.checkpoint import load_weights
+from edgeport.exporter.explain import user_line
+from edgeport.exporter.pt2 import load_pt2
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_module"]
+
+_SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME or timm:NAME"
+
+
+def load_module(source: ModelSource) -> torch.nn.Module:
+    """Builds the module, puts its weights in, and sets it to evaluation mode.
+
+    Code of the user runs here: call it in a child (`edgeport.exporter.child`).
+
+    Args:
+        source: `pkg.mod:factory` (a class or function, called with `source.arguments`), a `.pt2` file, or
+            `torchvision:NAME` and `timm:NAME`, which have random weights unless `source.weights` names a file.
+
+    Raises:
+        SourceError: It can't be found, imported or built, or the weights do not fit.
+        UnsafeFileError: A file that would run code.
+        DependencyError: torchvision or timm is not installed.
+
+    """
+    import torch
+
+    module = _build(source)
+    if not isinstance(module, torch.nn.Module):
+        raise SourceError(
+            asked=f"load {source.location}",
+            found=f"a {type(module).__name__} instead of a torch.nn.Module",
+            fix="let the factory return the module itself",
+        )
+    if source.weights is not None:
+        load_weights(module, source.weights)
+    if source.location.endswith(".pt2"):
+        return module  # Exported programs are fixed in the mode they were exported in, and refuse eval().
+    return module.eval()
+
+
+def _build(source: ModelSource) -> object:
+    location = source.location
+    scheme, _, name = location.partition(":")
+    if location.endswith(".pt2"):
+        return load_pt2(Path(location))
+    if scheme in _ZOOS and name:
+        return _ZOOS[scheme](name, source.arguments)
+    if location.endswith(".onnx"):
+        raise SourceError(
+            asked=f"load {location} as a PyTorch model",
+            found="an ONNX file, which is exported already",
+            fix="hand it to calibrate or quantize",
+        )
+    if scheme == "hf" or not name:
+        raise SourceError(
+            asked=f"load {location}",
+            found="Hugging Face names are not supported yet" if scheme == "hf" else "no such form of a location",
+            fix=f"give {_SUPPORTED}"
+            + ("; a factory of your own may build the model with transformers" if scheme == "hf" else ""),
+        )
+    with _importable(source.search_path):
+        return _call(_find(source, scheme, name), location, source.arguments)
+
+
+def _find(source: ModelSource, module_name: str, attribute: str) -> Callable[..., object]:
+    module = _import(source, module_name)
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, [name for name in dir(found) if not name.startswith("_")], n=3)
+            raise SourceError(
+                asked=f"load {source.location}",
+                found=f"no {part!r} in {module_name}",
+                fix=f"did you mean {' or '.join(repr(name) for name in close)}?"
+                if close
+                else f"name a class or function of {_file_of(module)}",
+                details={"close": close},
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise SourceError(
+            asked=f"load {source.location}",
+            found=f"a {type(found).__name__}, which can't be called",
+            fix="name a class, or a function that returns the module",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def _import(source: ModelSource, name: str) -> ModuleType:
+    asked = f"load {source.location}"
+    if name.endswith(".py") or "/" in name:
+        stem = Path(name).stem
+        raise SourceError(
+            asked=asked,
+            found="a file where a module's name is wanted",
+            fix=f"write {stem}:{source.location.rpartition(':')[2]} and give its folder as search path",
+        )
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise SourceError(
+                asked=asked,
+                found=f"no module {error.name!r} on the import path",
+                fix="give the folder that holds it as search path, or install its package",
+            ) from error
+        raise _failed(asked, f"importing {name}", error) from error
+    except Exception as error:
+        raise _failed(asked, f"importing {name}", error) from error
+    _refuse_namesake(source, name, module)
+    return module
+
+
+def _refuse_namesake(source: ModelSource, name: str, module: ModuleType) -> None:
+    """A module of that name that was imported before from elsewhere would be used silently."""
+    if source.search_path is None:
+        return
+    top = name.partition(".")[0]
+    spec = importlib.machinery.PathFinder.find_spec(top, [str(source.search_path)])
+    origin = getattr(sys.modules.get(top), "__file__", None)
+    if spec is not None and spec.origin and origin and Path(spec.origin).resolve() != Path(origin).resolve():
+        raise SourceError(
+            asked=f"load {source.location} from {source.search_path}",
+            found=f"that another module {top!r} is in use already, from {origin}",
+            fix="rename one of them, or load the model in a process of its own",
+        )
+    del module
+
+
+def _call(factory: Callable[..., object], location: str, arguments: Mapping[str, object]) -> object:
+    asked = f"build {location}" + (f" with {dict(arguments)}" if arguments else "")
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            names = [name for name in signature.parameters if name not in ("args", "kwargs")]
+            raise SourceError(
+                asked=asked, found=str(error), fix=f"its arguments are {', '.join(names) or 'none'}"
+            ) from error
+    try:
+        return factory(**arguments)
+    except EdgeportError:
+        raise
+    except Exception as error:
+        raise _failed(asked, "building it", error) from error
+
+
+def _failed(asked: str, doing: str, error: BaseException) -> SourceError:
+    line = user_line(error)
+    where = f" at {line}" if line else ""
+    return SourceError(
+        asked=asked,
+        found=f"that {doing} raised {type(error).__name__}{where}: {error}",
+        fix="correct that; the model must build in plain Python first",
+        details={"file": line.file, "line": line.line, "code": line.code} if line else None,
+    )
+
+
+def _file_of(module: ModuleType) -> str:
+    return getattr(module, "__file__", None) or module.__name__
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    if folder is None:
+        yield
+        return
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+def _torchvision(name: str, arguments: Mapping[str, object]) -> object:
+    try:
+        from torchvision import models
+    except ImportError as error:
+        raise _missing("torchvision") from error
+    _check_name("torchvision", name, models.list_models())
+    _refuse_download("torchvision", name, arguments)
+    builder = models.get_model_builder(name)
+    parameters = inspect.signature(builder).parameters
+    # Detection and segmentation models would fetch the weights of their backbone by default.
+    offline = {key: None for key in ("weights", "weights_backbone") if key in parameters}
+    quick = {"init_weights": False} if name in ("googlenet", "inception_v3") and "init_weights" not in arguments else {}
+    return _call(builder, f"torchvision:{name}", {**arguments, **offline, **quick})
+
+
+def _timm(name: str, arguments: Mapping[str, object]) -> object:
+    try:
+        import timm
+    except ImportError as error:
+        raise _missing("timm") from error
+    _check_name("timm", name.partition(".")[0], timm.list_models())
+    _refuse_download("timm", name, arguments)
+    return _call(timm.create_model, f"timm:{name}", {"model_name": name, **arguments, "pretrained": False})
+
+
+_ZOOS: dict[str, Callable[[str, Mapping[str, object]], object]] = {"torchvision": _torchvision, "timm": _timm}
+
+
+def _check_name(zoo: str, name: str, known: list[str]) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=3)
+    raise SourceError(
+        asked=f"load {zoo}:{name}",
+        found=f"no such model among the {len(known)} of this {zoo}",
+        fix=f"did you mean {' or '.join(close)}?" if close else f"see {zoo}'s own list of models",
+        details={"close": close},
+    )
+
+
+def _refuse_download(zoo: str, name: str, arguments: Mapping[str, object]) -> None:
+    for key in ("pretrained", "weights", "weights_backbone"):
+        if arguments.get(key):
+            raise SourceError(
+                asked=f"load {zoo}:{name} with {key}={arguments[key]!r}",
+                found="weights that would come from the network",
+                fix="download them yourself and give the file as the source's weights",
+            )
+
+
+def _missing(package: str) -> DependencyError:
+    return DependencyError(
+        asked=f"load a model of {package}", found=f"{package} is not installed", fix=f"pip install {package}"
+    )

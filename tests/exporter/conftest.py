@@ -1,0 +1,65 @@
+"""Runs exported files on ONNX Runtime: the exporter itself may not import a runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeport.contracts import Arrays, OpenModel, RunModel, Verification
+from edgeport.exporter.feeds import reference_outputs
+from edgeport.exporter.onnx_export import export_onnx
+from edgeport.exporter.options import ExportOptions, ExportResult
+from edgeport.exporter.verify import verify
+
+
+@contextmanager
+def open_on_onnxruntime(path: Path) -> Iterator[RunModel]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    yield lambda feeds: dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+@pytest.fixture(scope="session")
+def open_model() -> OpenModel:
+    return open_on_onnxruntime
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def export_and_verify(tmp_path: Path) -> Callable[..., tuple[ExportResult, Verification]]:
+    """Exports on a batch of 2 and verifies with batches of 2, 1 and 3, on other data than the example's."""
+
+    def work(module: object, example: Arrays, **options: object) -> tuple[ExportResult, Verification]:
+        settings = ExportOptions(**options)
+        result = export_onnx(module.eval(), example, output=tmp_path / "model.onnx", options=settings)
+        samples = {name: np.concatenate([array, array[::-1] * array.dtype.type(2)]) for name, array in example.items()}
+        reference = reference_outputs(module, samples, len(next(iter(example.values()))), settings.parameters)
+        if settings.output_names:
+            reference = dict(zip(settings.output_names, reference.values(), strict=True))
+        free = any(isinstance(size, str) for size in result.model.inputs[0].shape[:1])
+        sizes = (2, 1, 3) if free else (len(next(iter(example.values()))),)
+        checked = verify(reference, samples, result.model.path, open_on_onnxruntime, tolerance=1e-4, batch_sizes=sizes)
+        return result, checked
+
+    return work
+
+
+@pytest.fixture
+def images() -> Arrays:
+    """float32 [2, 3, 16, 16]."""
+    return {"x": np.random.default_rng(0).normal(size=(2, 3, 16, 16)).astype(np.float32)}
