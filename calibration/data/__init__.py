@@ -1,1 +1,20 @@
-"""data."""
+"""Sample sets, and checks of them before anything is calibrated or judged with them."""
+
+from edgeport.calibration.data.arrays import ArraySamples
+from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
+from edgeport.calibration.data.function import FunctionSamples
+from edgeport.calibration.data.npz import NpzSamples
+from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
+
+__all__ = [
+    "ArraySamples",
+    "FunctionSamples",
+    "Lint",
+    "NpzSamples",
+    "Rebatched",
+    "Subset",
+    "check_disjoint",
+    "check_samples",
+    "rebatch",
+    "subset",
+]

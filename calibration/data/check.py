@@ -1,0 +1,218 @@
+"""Checks of samples against a model's inputs, and of two sets against each other."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeport.calibration.data.digests import sample_digests
+from edgeport.contracts import Array, Sample, SampleSet, TensorSpec
+from edgeport.errors import SamplesError
+
+__all__ = ["FEW", "Lint", "check_disjoint", "check_samples"]
+
+FEW = 32
+"""Below this, rare values are likely to be missed; published recipes use 100 to 1000."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lint:
+    """Something odd about samples that can still be used.
+
+    Attributes:
+        code: "CONSTANT_TENSOR", "ONE_SAMPLE", "FEW_SAMPLES", "DUPLICATES" or "OUT_OF_RANGE".
+        message: In a sentence, with the numbers.
+        input: Name of the input, where it is about one.
+
+    """
+
+    code: str
+    message: str
+    input: str = ""
+
+
+@dataclass(kw_only=True)
+class _Seen:
+    """Extremes of one input over all samples."""
+
+    minimum: float = math.inf
+    maximum: float = -math.inf
+
+    def add(self, array: Array) -> None:
+        if array.size:
+            self.minimum = min(self.minimum, float(array.min()))
+            self.maximum = max(self.maximum, float(array.max()))
+
+
+def check_samples(samples: SampleSet, specs: tuple[TensorSpec, ...]) -> list[Lint]:
+    """Walks the set once and compares every batch with the model's inputs.
+
+    Args:
+        samples: The set.
+        specs: The model's inputs (`OnnxModel.inputs`).
+
+    Returns:
+        What is odd but usable.
+
+    Raises:
+        SamplesError: A wrong name, shape or dtype, NaN or Inf, or no samples; `details["problem"]` says which.
+
+    """
+    seen = {spec.name: _Seen() for spec in specs}
+    digests: set[str] = set()
+    count = 0
+    for sample in samples:
+        _check_names(sample, specs)
+        _check_shapes(sample, specs, count)
+        for spec in specs:
+            array = sample.feeds[spec.name]
+            _check_values(array, spec, count)
+            if array.dtype.kind in "fiub":
+                seen[spec.name].add(array)
+        digests.update(sample_digests(sample))
+        count += len(sample)
+    if not count:
+        raise SamplesError(
+            asked="use a set of samples",
+            found="an empty set",
+            fix="give at least one sample, better 100 or more",
+            details={"problem": "empty"},
+        )
+    return [
+        *_lint_count(count, len(digests)),
+        *(lint for spec in specs for lint in _lint_values(spec, seen[spec.name])),
+    ]
+
+
+def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
+    """Makes sure that no sample is in both sets: judging by what was calibrated with flatters the result.
+
+    Raises:
+        SamplesError: They share samples.
+
+    """
+    shared = calibration.digests() & evaluation.digests()
+    if shared:
+        raise SamplesError(
+            asked="calibrate on one set of samples and evaluate on another",
+            found=f"{len(shared)} of {len(evaluation.digests())} evaluation samples in the calibration set too",
+            fix="take them out of one of the two",
+            details={"problem": "overlap", "shared": len(shared)},
+        )
+
+
+def _check_names(sample: Sample, specs: Sequence[TensorSpec]) -> None:
+    wanted = [spec.name for spec in specs]
+    for name in sample.feeds:
+        if name not in wanted:
+            near = difflib.get_close_matches(name, wanted, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise SamplesError(
+                asked=f"feed input {name!r}",
+                found=f"a model with inputs {', '.join(map(repr, wanted))}",
+                fix=f"{hint}name the arrays as the model names its inputs",
+                details={"problem": "name", "input": name},
+            )
+    for name in wanted:
+        if name not in sample.feeds:
+            raise SamplesError(
+                asked="run the model on a sample",
+                found=f"no array for input {name!r} among {', '.join(map(repr, sample.feeds))}",
+                fix=f"add {name!r} to every sample",
+                details={"problem": "name", "input": name},
+            )
+
+
+def _check_shapes(sample: Sample, specs: Sequence[TensorSpec], start: int) -> None:
+    axes: dict[str, tuple[str, int]] = {}
+    for spec in specs:
+        shape = sample.feeds[spec.name].shape
+        fits = len(shape) == len(spec.shape)
+        reason = ""
+        for size, wanted in zip(shape, spec.shape, strict=False):
+            if isinstance(wanted, str):
+                other, known = axes.setdefault(wanted, (spec.name, size))
+                if known != size:
+                    fits = False
+                    reason = f" (axis {wanted!r} is {known} in {other!r})"
+            else:
+                fits = fits and size == wanted
+        if not fits:
+            raise SamplesError(
+                asked=f"feed input {spec.name!r} of shape {_shape(spec.shape)}",
+                found=f"shape {_shape(shape)} in {_where(sample, start)}{reason}",
+                fix=_shape_fix(shape, spec.shape),
+                details={"problem": "shape", "input": spec.name},
+            )
+
+
+def _shape_fix(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
+    if shape[1:] == wanted[1:]:
+        return f"hand out batches of {wanted[0]} (rebatch), or export the model with a dynamic batch axis"
+    if len(shape) == len(wanted) - 1:
+        return "axis 0 is the batch: add it with array[None]"
+    if len(shape) == 4 and tuple(shape[i] for i in (0, 3, 1, 2))[1:] == wanted[1:]:
+        return "the channels come last; move them with array.transpose(0, 3, 1, 2)"
+    return "preprocess the samples to the model's shape"
+
+
+def _check_values(array: Array, spec: TensorSpec, start: int) -> None:
+    dtype = "string" if array.dtype.kind in "UTO" else str(array.dtype)
+    if dtype != spec.dtype:
+        raise SamplesError(
+            asked=f"feed input {spec.name!r} of dtype {spec.dtype}",
+            found=f"dtype {dtype}",
+            fix=f"convert it, where that keeps the values: array.astype({spec.dtype!r})",
+            details={"problem": "dtype", "input": spec.name},
+        )
+    if array.dtype.kind == "f":
+        finite = np.isfinite(array)
+        if not finite.all():
+            bad = int(array.size - finite.sum())
+            row = start + int(np.argwhere(~finite)[0][0])
+            kind = "NaN" if np.isnan(array).any() else "Inf"
+            raise SamplesError(
+                asked=f"feed input {spec.name!r} with finite values",
+                found=f"{kind} in sample {row} ({bad} of {array.size} values of its batch)",
+                fix="find where the preprocessing divides by zero or overflows, or drop the sample",
+                details={"problem": "nonfinite", "input": spec.name, "sample": row},
+            )
+
+
+def _lint_count(count: int, distinct: int) -> list[Lint]:
+    lints = []
+    if count == 1:
+        lints.append(Lint(code="ONE_SAMPLE", message="one sample: ranges will fit it and little else"))
+    elif count < FEW:
+        lints.append(Lint(code="FEW_SAMPLES", message=f"{count} samples; {FEW} or more give steadier ranges"))
+    if distinct < count:
+        lints.append(Lint(code="DUPLICATES", message=f"{count - distinct} of {count} samples occur more than once"))
+    return lints
+
+
+def _lint_values(spec: TensorSpec, seen: _Seen) -> list[Lint]:
+    lints = []
+    if seen.minimum == seen.maximum:
+        message = f"input {spec.name!r} is {seen.minimum:g} everywhere"
+        lints.append(Lint(code="CONSTANT_TENSOR", message=message, input=spec.name))
+    if spec.value_range is not None and seen.minimum <= seen.maximum:
+        low, high = spec.value_range
+        if seen.minimum < low or seen.maximum > high:
+            message = (
+                f"input {spec.name!r} spans {seen.minimum:g} .. {seen.maximum:g}, declared is {low:g} .. {high:g}; "
+                "is the preprocessing the same as in training?"
+            )
+            lints.append(Lint(code="OUT_OF_RANGE", message=message, input=spec.name))
+    return lints
+
+
+def _shape(shape: Sequence[int | str]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _where(sample: Sample, start: int) -> str:
+    return f"samples {start}..{start + len(sample) - 1}" if len(sample) > 1 else f"sample {start}"

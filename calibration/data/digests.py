@@ -1,0 +1,61 @@
+"""Digests of samples: they say whether two sets are equal, and whether they overlap."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeport.contracts import Array, Sample
+
+__all__ = ["Walk", "sample_digests", "walk"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """What one walk over a sample set found.
+
+    Attributes:
+        count: Number of samples.
+        fingerprint: SHA-256, hexadecimal, over feeds and targets in their order, however they are batched.
+        digests: One per sample's feeds.
+
+    """
+
+    count: int
+    fingerprint: str
+    digests: frozenset[str]
+
+
+def walk(samples: Iterable[Sample]) -> Walk:
+    """Walks once; memory grows by one digest per sample."""
+    whole = hashlib.sha256()
+    digests: set[str] = set()
+    count = 0
+    for sample in samples:
+        for row, digest in enumerate(sample_digests(sample)):
+            whole.update(digest.encode())
+            if sample.target is not None:
+                whole.update(_array_bytes("", sample.target[row]))
+            digests.add(digest)
+            count += 1
+    return Walk(count=count, fingerprint=whole.hexdigest(), digests=frozenset(digests))
+
+
+def sample_digests(sample: Sample) -> Iterator[str]:
+    """SHA-256, hexadecimal, of the feeds of each row of a batch: names, dtypes, shapes and bytes."""
+    names = sorted(sample.feeds)
+    for row in range(len(sample)):
+        state = hashlib.sha256()
+        for name in names:
+            state.update(_array_bytes(name, sample.feeds[name][row]))
+        yield state.hexdigest()
+
+
+def _array_bytes(name: str, array: Array) -> bytes:
+    array = np.asarray(array)
+    data = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+    # Lengths are in the header, so no two different samples read the same.
+    return f"{len(name)}:{name}:{array.dtype}:{array.shape}:{len(data)}:".encode() + data

@@ -1,0 +1,134 @@
+"""Samples from a function of the user's."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.calibration.data.digests import Walk, walk
+from edgeport.calibration.data.rebatch import Subset, subset
+from edgeport.contracts import Sample
+from edgeport.errors import ContractError, SamplesError
+
+__all__ = ["FunctionSamples"]
+
+
+class FunctionSamples:
+    """Batches from a function that is called anew for each walk.
+
+    The function takes no arguments and yields feeds (arrays [N, ...] by input name) or `(feeds, target)`. It must
+    give the same samples each time: seed what is random.
+
+    Args:
+        function: "pkg.mod:function".
+        search_path: Folder that is on the import path while the module is imported.
+
+    Raises:
+        SamplesError: It does not import, is no function, or yields something else.
+
+    """
+
+    def __init__(self, function: str, *, search_path: Path | None = None) -> None:
+        self._name = function
+        self._function = _load(function, search_path)
+
+    @cached_property
+    def _walk(self) -> Walk:
+        return walk(self._batches())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, over every sample; the first question walks the whole set."""
+        return self._walk.fingerprint
+
+    def digests(self) -> frozenset[str]:
+        """One digest per sample's feeds; the first question walks the whole set."""
+        return self._walk.digests
+
+    def subset(self, n: int, seed: int = 0) -> Subset:
+        """`n` samples drawn without replacement, in their old order."""
+        return subset(self, n, seed)
+
+    def __iter__(self) -> Iterator[Sample]:
+        count = 0
+        for sample in self._batches():
+            count += len(sample)
+            yield sample
+        if "_walk" in vars(self) and count != self._walk.count:
+            raise SamplesError(
+                asked=f"walk the samples of {self._name} again",
+                found=f"{count} samples, and {self._walk.count} the time before",
+                fix="make the function start anew, and give the same samples, each time it is called",
+                details={"problem": "not-repeatable"},
+            )
+
+    def __len__(self) -> int:
+        return self._walk.count
+
+    def _batches(self) -> Iterator[Sample]:
+        batches = self._function()
+        if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
+            raise self._wrong(f"{type(batches).__name__} as its result")
+        for batch in batches:
+            feeds, target = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
+            if not isinstance(feeds, Mapping):
+                raise self._wrong(f"a batch of type {type(feeds).__name__}")
+            try:
+                yield Sample(
+                    feeds={str(name): np.asarray(array) for name, array in feeds.items()},
+                    target=None if target is None else np.asarray(target),
+                )
+            except ContractError as error:
+                raise self._wrong(f"a batch with {error.found}") from error
+
+    def _wrong(self, found: str) -> SamplesError:
+        return SamplesError(
+            asked=f"take samples from {self._name}",
+            found=found,
+            fix="yield a dict of arrays by input name, axis 0 the samples, or a tuple of that and the targets",
+            details={"problem": "function"},
+        )
+
+
+def _load(function: str, search_path: Path | None) -> Callable[[], Any]:
+    module, _, name = function.partition(":")
+    try:
+        if not (module and name):
+            raise ValueError("no colon between module and function")
+        with _importable(search_path):
+            found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise SamplesError(
+            asked=f"take samples from {function!r}",
+            found=f"{type(error).__name__}: {error}",
+            fix="write pkg.mod:function, and see that the module imports by itself",
+            details={"problem": "function"},
+        ) from error
+    if not callable(found):
+        raise SamplesError(
+            asked=f"take samples from {function!r}",
+            found=f"a {type(found).__name__}",
+            fix="name a function that yields batches",
+            details={"problem": "function"},
+        )
+    return found
+
+
+@contextmanager
+def _importable(folder: Path | None) -> Iterator[None]:
+    before = list(sys.path)
+    if folder is not None:
+        sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = before

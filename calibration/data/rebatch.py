@@ -1,0 +1,156 @@
+"""The same samples in other batches, and random parts of a set; streaming, whatever the set is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+
+import numpy as np
+
+from edgeport.calibration.data.digests import Walk, walk
+from edgeport.contracts import Sample, SampleSet
+from edgeport.errors import SamplesError
+
+__all__ = ["Rebatched", "Subset", "check_batch_size", "rebatch", "rows_of", "subset"]
+
+
+def rebatch(samples: SampleSet, batch_size: int) -> Rebatched:
+    """The same samples, `batch_size` at a time (a model with a fixed batch takes no other).
+
+    Samples of different shapes never share a batch, so a batch may be smaller.
+    """
+    return Rebatched(samples, check_batch_size(batch_size))
+
+
+def subset(samples: SampleSet, n: int, seed: int = 0) -> Subset:
+    """`n` samples drawn without replacement by `seed`, in their old order, in batches as large as the set's first.
+
+    Raises:
+        SamplesError: There are fewer than `n`, or `n` is not positive.
+
+    """
+    available = len(samples)
+    if not 1 <= n <= available:
+        raise SamplesError(
+            asked=f"draw {n} samples",
+            found=f"a set of {available}",
+            fix=f"ask for 1 to {available}" if available else "give a set that is not empty",
+            details={"problem": "subset"},
+        )
+    chosen = np.random.default_rng(seed).choice(available, size=n, replace=False)
+    return Subset(samples, frozenset(chosen.tolist()), batch_size=len(next(iter(samples))))
+
+
+class Rebatched:
+    """A sample set in batches of another size; made by `rebatch`."""
+
+    def __init__(self, samples: SampleSet, batch_size: int) -> None:
+        self._samples = samples
+        self._batch_size = batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the set behind it: batches do not show in it."""
+        return self._samples.fingerprint
+
+    def digests(self) -> frozenset[str]:
+        """One digest per sample's feeds."""
+        return self._samples.digests()
+
+    def __iter__(self) -> Iterator[Sample]:
+        return _batches((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+
+class Subset:
+    """Some samples of a set; made by `subset`."""
+
+    def __init__(self, samples: SampleSet, indices: frozenset[int], batch_size: int) -> None:
+        self._samples = samples
+        self._indices = indices
+        self._batch_size = batch_size
+
+    @cached_property
+    def _walk(self) -> Walk:
+        return walk(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, over every sample that was drawn."""
+        return self._walk.fingerprint
+
+    def digests(self) -> frozenset[str]:
+        """One digest per sample's feeds."""
+        return self._walk.digests
+
+    def __iter__(self) -> Iterator[Sample]:
+        return _batches(self._chosen(), self._batch_size)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def _chosen(self) -> Iterator[Sample]:
+        start = 0
+        for sample in self._samples:
+            yield from (row for index, row in enumerate(rows_of(sample), start) if index in self._indices)
+            start += len(sample)
+
+
+def rows_of(sample: Sample) -> Iterator[Sample]:
+    """Each sample of a batch as a batch of one (views, not copies)."""
+    return (_row(sample, row) for row in range(len(sample)))
+
+
+def check_batch_size(batch_size: int) -> int:
+    """The batch size, if it is one.
+
+    Raises:
+        SamplesError: It is not positive.
+
+    """
+    if batch_size < 1:
+        raise SamplesError(
+            asked=f"hand out batches of {batch_size}",
+            found="a size below 1",
+            fix="give a batch size of 1 or more",
+            details={"problem": "batch-size"},
+        )
+    return batch_size
+
+
+def _row(sample: Sample, row: int) -> Sample:
+    rows = slice(row, row + 1)
+    return Sample(
+        feeds={name: array[rows] for name, array in sample.feeds.items()},
+        target=None if sample.target is None else sample.target[rows],
+    )
+
+
+def _batches(rows: Iterable[Sample], size: int) -> Iterator[Sample]:
+    waiting: list[Sample] = []
+    for row in rows:
+        if waiting and not (len(waiting) < size and _alike(waiting[0], row)):
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(row)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _alike(left: Sample, right: Sample) -> bool:
+    """They can stand in one batch."""
+    return (left.target is None) == (right.target is None) and {
+        name: array.shape[1:] for name, array in left.feeds.items()
+    } == {name: array.shape[1:] for name, array in right.feeds.items()}
+
+
+def _joined(rows: list[Sample]) -> Sample:
+    if len(rows) == 1:
+        return rows[0]
+    targets = [row.target for row in rows if row.target is not None]
+    return Sample(
+        feeds={name: np.concatenate([row.feeds[name] for row in rows]) for name in rows[0].feeds},
+        target=np.concatenate(targets) if targets else None,
+    )

@@ -1,0 +1,34 @@
+"""Nodes that the user, or a search, keeps in float."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from edgeport.errors import PlanError
+
+__all__ = ["excluded_nodes"]
+
+
+def excluded_nodes(graph: ir.Graph, exclude: Mapping[str, str]) -> frozenset[ir.Node]:
+    """The nodes that `exclude` names, by their own name or by their operator type.
+
+    Raises:
+        PlanError: A key that names nothing.
+
+    """
+    chosen: set[ir.Node] = set()
+    for key in exclude:
+        nodes = [node for node in graph if key in (node.name, node.op_type)]
+        if not nodes:
+            known = sorted({name for node in graph for name in (node.name, node.op_type) if name})
+            near = difflib.get_close_matches(key, known, n=1)
+            raise PlanError(
+                asked=f"keep {key!r} in float",
+                found="no node and no operator type of this name",
+                fix=f"did you mean {near[0]!r}?" if near else "name a node or an operator type of the model",
+            )
+        chosen.update(nodes)
+    return frozenset(chosen)

@@ -1,0 +1,80 @@
+"""What calibration asks of a graph: which tensors are activations, which are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeport.contracts import Array
+
+__all__ = ["activations", "constant_of", "infer_types", "is_default_domain"]
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
+_SHAPE_ONLY = frozenset({"Shape", "Size"})
+"""What these return says nothing of the values that went in."""
+
+
+def is_default_domain(node: ir.Node) -> bool:
+    """The operator is one of ONNX itself."""
+    return node.domain in ("", "ai.onnx")
+
+
+def constant_of(value: ir.Value | None) -> Array | None:
+    """The array of an initializer or of a Constant node's output; None for all else.
+
+    An initializer that is a graph input too can be overridden by the caller, so it is no constant.
+    """
+    if value is None or value.is_graph_input():
+        return None
+    if value.is_initializer() and value.const_value is not None:
+        return np.asarray(value.const_value.numpy())
+    node = value.producer()
+    if node is not None and node.op_type == "Constant" and is_default_domain(node):
+        attribute = node.attributes.get("value")
+        if attribute is not None:
+            return np.asarray(attribute.as_tensor().numpy())
+    return None
+
+
+def activations(graph: ir.Graph) -> list[ir.Value]:
+    """Float tensors whose values depend on the inputs, in the order in which they are computed.
+
+    Those inside the bodies of If, Loop and Scan are not among them: they exist zero or many times per call.
+    """
+    found = [value for value in graph.inputs if not value.is_initializer() and value.dtype in _FLOATS]
+    depends = {value for value in graph.inputs if not value.is_initializer()}
+    for node in graph:
+        if node.op_type in _SHAPE_ONLY and is_default_domain(node):
+            continue
+        if any(value in depends for value in _reads(node)):
+            depends.update(node.outputs)
+            found += [value for value in node.outputs if value.name and value.dtype in _FLOATS]
+    return found
+
+
+def infer_types(model: ir.Model) -> None:
+    """Fills in the types that the file leaves out, by ONNX's own shape inference, in place."""
+    if all(value.dtype is not None for node in model.graph for value in node.outputs if value.name):
+        return
+    from onnx_ir.passes.common import ShapeInferencePass
+
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+
+
+def _reads(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node reads, in its own inputs and from inside its subgraphs."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from _captured(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for graph in attribute.as_graphs():
+                yield from _captured(graph)
+
+
+def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in graph:
+        yield from _reads(node)
+    yield from graph.outputs

@@ -1,0 +1,145 @@
+"""Which nodes of a graph run as integers under a dialect's rules, and which tensors stand between them.
+
+A node that multiplies (Conv, Gemm, MatMul) is worth quantizing wherever the rules allow it. Every other node follows
+its inputs: it runs as integer where all of them come as integers anyway, and so costs nothing; alone among float nodes
+it would only add a Q and a DQ. So a residual Add between two quantized convolutions is integer, a lone Reshape is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from edgeport.calibration.graph import constant_of, is_default_domain
+from edgeport.contracts import OperatorRule, QuantizationRules
+
+__all__ = ["IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
+
+_MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(kw_only=True)
+class IntegerNodes:
+    """What was found, in the graph's order.
+
+    Attributes:
+        nodes: Those that run as integers; the activations that are folded into them are among them.
+        weights: Each float initializer that is stored as integers as a weight, with the axes its readers want.
+        constants: Float initializers in the place of an activation (the second operand of an Add).
+        activations: Tensors that get a Q/DQ pair.
+        shared: Groups of tensors with one scale, as pairs.
+
+    """
+
+    nodes: dict[ir.Node, None] = field(default_factory=dict)
+    weights: dict[ir.Value, list[int | None]] = field(default_factory=dict)
+    constants: dict[ir.Value, None] = field(default_factory=dict)
+    activations: dict[ir.Value, None] = field(default_factory=dict)
+    shared: list[tuple[ir.Value, ir.Value]] = field(default_factory=list)
+
+
+def find_integer_nodes(
+    graph: ir.Graph, rules: QuantizationRules, has_range: Callable[[ir.Value], bool], excluded: Collection[ir.Node]
+) -> IntegerNodes:
+    """Walks the graph once, in the order of computation.
+
+    Args:
+        graph: Of the float model.
+        rules: The dialect.
+        has_range: Whether a range can be had for an activation.
+        excluded: Nodes that stay float whatever the rules say.
+
+    """
+    found = IntegerNodes()
+    carried: set[ir.Value] = set()  # what comes out of integer nodes as integers
+    weights = {weight_of(node, rule) for node in graph if (rule := _rule(node, rules)) is not None}
+    for node in graph:
+        rule = _rule(node, rules)
+        if rule is None or node in excluded or node in found.nodes:
+            continue
+        weight = weight_of(node, rule)
+        if rule.weight is not None and weight is None and rule.weight not in rule.inputs:
+            continue
+        sources = _activation_inputs(node, rule)
+        constants = [value for value in sources if _is_float_initializer(value)]
+        moving = [value for value in sources if value not in constants]
+        folded = _folded(node, rules, excluded)
+        outputs = _outputs(node, rule) if folded is None else [folded.outputs[0]]
+        if not moving or not all(has_range(value) for value in (*moving, *outputs)):
+            continue
+        if constants and (rule.same_scale or any(value in weights for value in constants)):
+            continue
+        if node.op_type not in _MULTIPLYING and not carried.issuperset(moving):
+            continue
+        found.nodes[node] = None
+        if folded is not None:
+            found.nodes[folded] = None
+        if weight is not None:
+            found.weights.setdefault(weight, []).append(weight_axis(node, rule) if rules.weight_per_channel else None)
+        found.constants.update(dict.fromkeys(constants))
+        found.activations.update(dict.fromkeys((*moving, *outputs)))
+        carried.update(outputs)
+        if rule.same_scale:
+            first = moving[0]
+            found.shared += [(first, value) for value in (*moving[1:], *outputs)]
+    return found
+
+
+def _activation_inputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:
+    """The inputs that the rule calls activations and the node has; its constant weight is none of them."""
+    indices = range(len(node.inputs)) if -1 in rule.inputs else rule.inputs
+    weight = weight_of(node, rule)
+    values = [node.inputs[index] for index in indices if index < len(node.inputs)]
+    return [value for value in values if value is not None and value is not weight]
+
+
+def weight_of(node: ir.Node, rule: OperatorRule) -> ir.Value | None:
+    """The node's constant float weight, if it has one."""
+    if rule.weight is None or rule.weight >= len(node.inputs):
+        return None
+    value = node.inputs[rule.weight]
+    return value if value is not None and _is_float_initializer(value) else None
+
+
+def weight_axis(node: ir.Node, rule: OperatorRule) -> int | None:
+    """The axis of the weight that counts output channels, not negative; None where there is none."""
+    weight = weight_of(node, rule)
+    if rule.weight_axis is None or weight is None or weight.shape is None:
+        return None
+    rank = len(weight.shape)
+    if node.op_type == "MatMul":
+        return rank - 1 if rank > 1 else None
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return rule.weight_axis % rank
+
+
+def _is_float_initializer(value: ir.Value) -> bool:
+    """float32, stored in the model, and not to be overridden by the caller."""
+    return value.is_initializer() and not value.is_graph_input() and value.dtype == ir.DataType.FLOAT
+
+
+def _rule(node: ir.Node, rules: QuantizationRules) -> OperatorRule | None:
+    return rules.operators.get(node.op_type) if is_default_domain(node) else None
+
+
+def _outputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:
+    indices = range(len(node.outputs)) if -1 in rule.outputs else rule.outputs
+    return [node.outputs[index] for index in indices if index < len(node.outputs) and node.outputs[index].name]
+
+
+def _folded(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Node]) -> ir.Node | None:
+    """The activation that the runtime computes together with the node: the only one that reads its result."""
+    output = node.outputs[0]
+    if len(node.outputs) != 1 or output.is_graph_output() or len(output.uses()) != 1:
+        return None
+    (use,) = output.uses()
+    after = use.node
+    wanted = rules.fused.get(node.op_type, ())
+    if use.idx != 0 or after.op_type not in wanted or not is_default_domain(after) or after in excluded:
+        return None
+    if after.graph is not node.graph or any(value and constant_of(value) is None for value in after.inputs[1:]):
+        return None  # in the body of an If, or with limits that are computed
+    return after

@@ -1,0 +1,97 @@
+"""Small models, dialects and the runtime that runs them, for every test of calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel, OperatorRule, QuantizationRules, RunModel
+
+
+@contextmanager
+def _open_model(path: Path) -> Iterator[RunModel]:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feeds: Arrays) -> dict[str, Array]:
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    yield run
+
+
+def _random(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _dialect(
+    *operators: str, symmetric: bool = False, fused: Sequence[str] = ("Relu", "Clip"), per_channel: bool = True
+) -> QuantizationRules:
+    one, moved, every = OperatorRule(), OperatorRule(same_scale=True), OperatorRule(inputs=(-1,))
+    known = {
+        "Conv": OperatorRule(weight=1, weight_axis=0, bias=2),
+        "Gemm": OperatorRule(weight=1, weight_axis=0, bias=2),
+        "MatMul": OperatorRule(inputs=(0, 1), weight=1, weight_axis=-1),
+        **dict.fromkeys(("Add", "Mul", "Concat"), every),
+        **dict.fromkeys(("Sigmoid", "GlobalAveragePool"), one),
+        **dict.fromkeys(("Reshape", "MaxPool", "Flatten", "Transpose", "Gather"), moved),
+        "Split": OperatorRule(outputs=(-1,), same_scale=True),
+    }
+    return QuantizationRules(
+        dialect="test",
+        activation_dtype="int8" if symmetric else "uint8",
+        activation_symmetric=symmetric,
+        weight_per_channel=per_channel,
+        operators={name: known[name] for name in operators or known},
+        fused=dict.fromkeys(("Conv", "Gemm", "MatMul", "Add"), tuple(fused)),
+        dynamic_operators=("MatMul", "Gemm"),
+    )
+
+
+@pytest.fixture(scope="session")
+def open_model() -> OpenModel:
+    """ONNX Runtime, one thread."""
+    return _open_model
+
+
+@pytest.fixture(scope="session")
+def random() -> Callable[..., Array]:
+    """`random(*shape, seed=0)`: float32, normal."""
+    return _random
+
+
+@pytest.fixture(scope="session")
+def dialect() -> Callable[..., QuantizationRules]:
+    """`dialect(*operators, symmetric=False, ...)`: rules like ONNX Runtime's, cut down to the operators."""
+    return _dialect
+
+
+@pytest.fixture
+def model_text(tmp_path: Path) -> Callable[..., OnnxModel]:
+    """`model_text(graph, weights)`: a model from ONNX text (https://onnx.ai/onnx/repo-docs/Syntax.html).
+
+    A node is called after its first output, "c:Conv"; no type of an inner tensor is written down.
+    """
+
+    def write(graph: str, weights: Mapping[str, Array] | None = None) -> OnnxModel:
+        import onnx
+
+        from edgeport.onnx_files import open_onnx
+
+        proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20, "other": 1]> g {graph}')
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in (weights or {}).items())
+        for node in proto.graph.node:
+            node.name = f"{node.output[0]}:{node.op_type}"
+        path = tmp_path / f"model{len(list(tmp_path.iterdir()))}.onnx"
+        path.write_bytes(proto.SerializeToString())
+        return open_onnx(path)
+
+    return write

@@ -1,0 +1,148 @@
+"""Observers: what they keep is exact, and does not depend on how the values came."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
+from edgeport.calibration.observers.histogram import BINS, bin_width, left_edges
+from edgeport.errors import CalibrationError
+
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
+ARRAYS = hnp.arrays(np.float32, hnp.array_shapes(min_dims=1, max_dims=2, min_side=0, max_side=8), elements=FLOATS)
+PARTS = st.lists(ARRAYS, min_size=1, max_size=5)
+
+
+def observe(name, arrays):
+    observer = OBSERVERS[name]()
+    for array in arrays:
+        observer.update(array)
+    return observer.state()
+
+
+def as_bytes(state):
+    return {key: (str(array.dtype), array.shape, array.tobytes()) for key, array in state.items()}
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(parts=PARTS, data=st.data())
+def test_merging_equals_having_seen_everything_whatever_the_order(name, parts, data):
+    states = [observe(name, [part]) for part in parts]
+    shuffled = data.draw(st.permutations(states))
+    cut = data.draw(st.integers(1, len(states)))
+    merge = OBSERVERS[name].merge
+    nested = merge([merge(shuffled[:cut]), *shuffled[cut:]])
+
+    assert as_bytes(merge(states)) == as_bytes(nested) == as_bytes(observe(name, parts))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(array=ARRAYS)
+def test_how_values_are_cut_into_arrays_does_not_show(name, array):
+    flat = array.reshape(-1)
+    assert as_bytes(observe(name, [array])) == as_bytes(observe(name, [flat[i : i + 1] for i in range(flat.size)]))
+
+
+@given(array=hnp.arrays(np.float32, 20, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_each_value_is_counted_in_the_bin_that_holds_it(array):
+    state = observe("histogram", [array])
+    edges = left_edges(state)
+    holds = np.searchsorted(edges, array.astype(np.float64), side="right") - 1
+
+    assert edges[0] <= array.min() <= array.max() < edges[-1] + bin_width(state)
+    assert np.array_equal(state["counts"], np.bincount(holds, minlength=BINS))
+
+
+@given(largest=st.floats(2.0**-100, 2.0**126, width=32))
+def test_bins_are_as_narrow_as_the_largest_magnitude_allows(largest):
+    width = bin_width(observe("histogram", [np.array([-largest, 0.0], np.float32)]))
+    assert BINS // 4 <= largest / width <= BINS // 2
+
+
+def test_a_histogram_keeps_its_size_as_ranges_and_values_grow():
+    observer = Histogram()
+    for exponent in range(-20, 20):
+        observer.update(np.full(1000, 2.0**exponent, np.float32))
+    assert observer.state()["counts"].shape == (BINS,)
+    assert observer.state()["counts"].sum() == 40_000
+
+
+def test_chunks_do_not_show():
+    values = np.random.default_rng(0).standard_normal(100_000).astype(np.float32) * np.geomspace(1, 1e4, 100_000)
+    whole = observe("histogram", [values])
+    expected = np.floor(values.astype(np.float32).astype(np.float64) / bin_width(whole)).astype(int) + BINS // 2
+    assert np.array_equal(whole["counts"], np.bincount(expected, minlength=BINS))
+
+
+@pytest.mark.parametrize("field", ["minimum", "maximum"])
+def test_which_zero_came_first_does_not_show(field):
+    zeros = [np.array([zero], np.float32) for zero in (-0.0, 0.0)]
+    assert not np.signbit([observe("extremes", order)[field] for order in (zeros, zeros[::-1], zeros[:1])]).any()
+
+
+def test_extremes_count_what_is_not_finite():
+    state = observe("extremes", [np.array([1.0, np.nan, -3.0], np.float32), np.array([np.inf, -np.inf], np.float32)])
+    assert (state["minimum"], state["maximum"]) == (-3.0, 1.0)
+    assert (state["count"], state["nonfinite"]) == (5, 3)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats_are_taken_as_float32(dtype):
+    array = np.array([-1.5, 2.0], dtype)
+    for name in OBSERVERS:
+        assert as_bytes(observe(name, [array])) == as_bytes(observe(name, [array.astype(np.float32)]))
+
+
+def test_a_float64_beyond_float32_is_not_finite():
+    assert observe("extremes", [np.array([1e300, 1.0])])["nonfinite"] == 1
+
+
+def test_statistics_merge_observer_by_observer():
+    parts = [{name: observe(name, [np.full(3, float(i), np.float32)]) for name in OBSERVERS} for i in range(3)]
+    merged = merge_statistics(parts)
+    assert merged["extremes"]["maximum"] == 2.0
+    assert merged["histogram"]["counts"].sum() == 9
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], [{"extremes": Extremes().state()}, {}], [{"moments": {}}]],
+    ids=["no parts", "different observers", "an unknown observer"],
+)
+def test_statistics_that_do_not_belong_together_are_refused(parts):
+    with pytest.raises(CalibrationError, match="watched by the same observers"):
+        merge_statistics(parts)
+
+
+def test_the_table_is_open():
+    class Count:
+        """The least observer."""
+
+        def __init__(self):
+            self.count = 0
+
+        def update(self, array):
+            self.count += array.size
+
+        def state(self):
+            return {"count": np.asarray(self.count)}
+
+        @classmethod
+        def merge(cls, states):
+            return {"count": np.asarray(sum(int(state["count"]) for state in states))}
+
+    table = {**OBSERVERS, "count": Count}
+    parts = [{"count": {"count": np.asarray(2)}}, {"count": {"count": np.asarray(3)}}]
+    assert merge_statistics(parts, observers=table)["count"]["count"] == 5
+
+
+def test_nothing_but_zeros_lands_beside_zero():
+    state = observe("histogram", [np.zeros(10, np.float32)])
+    assert state["counts"][BINS // 2] == 10
+    assert math.isfinite(bin_width(state))
