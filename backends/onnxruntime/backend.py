@@ -1,0 +1,204 @@
+"""Compiles for ONNX Runtime's CPU provider, opens, and tells what ran."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeport.backends.artifacts import artifact_folder, make_artifact
+from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
+from edgeport.backends.qdq.fit import check_fits
+from edgeport.backends.sessions import open_artifact
+from edgeport.contracts import (
+    Artifact,
+    Capabilities,
+    DataParallel,
+    ExecutionConfig,
+    OnnxModel,
+    Placement,
+    Precision,
+    QuantizationPlan,
+    QuantizationRules,
+    Session,
+    Support,
+)
+from edgeport.errors import DependencyError, UnsupportedByBackend
+from edgeport.hardware import cpu_flags, has_vnni, is_arm64
+
+__all__ = ["OnnxRuntimeBackend"]
+
+NAME = "onnxruntime"
+ENTRY = "model.onnx"
+SESSION = "edgeport.backends.onnxruntime.session"
+LOWEST_VERSION = (1, 22)
+FAST_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+"""Session entry: float32 products are computed in bfloat16, on ARM64 processors that have the instructions."""
+
+
+class OnnxRuntimeBackend:
+    """See `Backend`."""
+
+    def capabilities(self) -> Capabilities:
+        """What this machine's ONNX Runtime can do; never raises."""
+        try:
+            ort = _import_runtime()
+            precisions = _precisions()
+        except DependencyError as error:
+            return Capabilities(backend=NAME, reason=f"{error.found}; {error.fix}")
+        return Capabilities(
+            backend=NAME,
+            version=ort.__version__,
+            installed=True,
+            can_run=True,
+            precisions=precisions,
+            rules=default_rules(),
+            devices=tuple(ort.get_available_providers()),
+        )
+
+    def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
+        """Writes `folder`: `model.onnx`, and its external data where it is large.
+
+        Raises:
+            UnsupportedByBackend: A precision, dialect or layout that this runtime has not.
+            PlanError, AlreadyQuantizedError: The plan does not fit the model.
+            DependencyError: ONNX Runtime is not installed.
+            OutputError: `folder` is not empty.
+
+        """
+        _import_runtime()
+        precision = plan.precision
+        support = _precisions().get(
+            precision, Support(available=False, reason="ONNX Runtime's CPU provider has no such")
+        )
+        if not support.available:
+            raise UnsupportedByBackend(
+                asked=f"compile {model.path.name} in {precision} for ONNX Runtime",
+                found=support.reason,
+                fix="choose another precision, or a backend that has this one",
+            )
+        check_fits(model, plan)
+        if isinstance(execution.layout, DataParallel):
+            raise UnsupportedByBackend(
+                asked=f"run {execution.layout.streams} streams on ONNX Runtime",
+                found="that one session runs one call at a time here",
+                fix="use the single-stream layout, or OpenVINO, which has streams of its own",
+            )
+        with artifact_folder(folder) as draft:
+            _write(model, plan, draft / ENTRY)
+        return make_artifact(
+            backend=NAME,
+            folder=folder,
+            entry=ENTRY,
+            session=SESSION,
+            settings=_settings(precision, execution),
+            precision=precision,
+            execution=execution,
+        )
+
+    def open(self, artifact: Artifact) -> Session:
+        """Opens it in this process.
+
+        Raises:
+            BackendError: The folder changed after it was compiled, or the runtime refused it.
+
+        """
+        _import_runtime()
+        return open_artifact(artifact)
+
+    def placement(self, artifact: Artifact) -> Placement:
+        """What runs where, read back from the runtime's own optimised graph.
+
+        Raises:
+            BackendError: The folder changed after it was compiled, or the runtime refused it.
+
+        """
+        _import_runtime()
+        from edgeport.backends.onnxruntime.placement import read_placement
+
+        return read_placement(artifact)
+
+
+def default_rules() -> QuantizationRules:
+    """The dialect for this machine's processor."""
+    return arm_rules() if is_arm64() else x86_rules(vnni=has_vnni())
+
+
+def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> None:
+    """Float models as they are, integer ones in our dialect; the runtime optimises both when it opens them.
+
+    Nothing is optimised ahead. What the runtime would save below its extended level is what it makes of the file in
+    a few milliseconds anyway; what it would save above is bound to its version and to this machine's instructions.
+    """
+    from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+    from edgeport.backends.qdq.write import quantize_ir
+    from edgeport.onnx_files import read_ir, write_ir
+
+    graph = read_ir(model)
+    if not plan.precision.is_float:
+        rules = rules_for(plan.dialect, vnni=has_vnni())
+        quantize_ir(graph, leave_ends_float(graph.graph, plan), rules)
+    write_ir(graph, path)
+
+
+def _settings(precision: Precision, execution: ExecutionConfig) -> Mapping[str, object]:
+    """What `session.open_session` is told."""
+    settings: dict[str, object] = {"optimization": "all"}
+    if execution.threads is not None:
+        settings["threads"] = execution.threads
+    if execution.affinity:
+        settings["affinity"] = list(execution.affinity)
+    if execution.spinning is not None:
+        settings["spinning"] = execution.spinning
+    if precision is Precision.BF16:
+        settings["config"] = {FAST_BF16: "1"}
+    return settings
+
+
+def _precisions() -> dict[Precision, Support]:
+    from edgeport.backends.onnxruntime.kernels import missing_kernel
+
+    yes = Support(available=True)
+    missing = missing_kernel("float16")
+    half = missing or "Edgeport writes no float16 models for ONNX Runtime; its CPU provider has them on ARM64 only"
+    return {
+        Precision.FP32: yes,
+        Precision.BF16: _bf16(missing_kernel("bfloat16")),
+        Precision.FP16: Support(available=False, reason=half),
+        Precision.INT8: yes,
+        Precision.INT8_DYNAMIC: yes,
+    }
+
+
+def _bf16(missing: str) -> Support:
+    """On ARM64 float32 products can be computed in bfloat16; elsewhere there is no such switch."""
+    if not is_arm64():
+        return Support(
+            available=False, reason=missing or "ONNX Runtime computes float32 models in bfloat16 on ARM64 only"
+        )
+    if "bf16" not in cpu_flags():
+        return Support(available=False, reason="this processor has no bfloat16 instructions (no bf16 in /proc/cpuinfo)")
+    return Support(available=True)
+
+
+def _import_runtime() -> Any:
+    """ONNX Runtime, in a version that this code knows.
+
+    Raises:
+        DependencyError: Not installed, too old, or it does not import.
+
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise DependencyError(
+            asked="use ONNX Runtime", found=f"that it does not import ({error})", fix="pip install onnxruntime"
+        ) from error
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if version < LOWEST_VERSION:
+        raise DependencyError(
+            asked="use ONNX Runtime",
+            found=f"version {ort.__version__}; this needs {'.'.join(map(str, LOWEST_VERSION))} or later",
+            fix="pip install --upgrade onnxruntime",
+        )
+    return ort

@@ -1,0 +1,179 @@
+"""What really ran: read from the graph that ONNX Runtime made of the model, node by node.
+
+The runtime writes its optimised graph when a session is opened; that graph is what its executor walks.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from edgeport.backends.artifacts import check_artifact
+from edgeport.backends.onnxruntime.backend import FAST_BF16
+from edgeport.backends.onnxruntime.origin import Origins
+from edgeport.backends.onnxruntime.session import session_options
+from edgeport.contracts import Artifact, NodePlacement, Placement
+from edgeport.errors import BackendError
+
+__all__ = ["node_precisions", "read_placement"]
+
+CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+MOVING = frozenset(
+    {
+        *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand"),
+        *("Identity", "Cast", "DepthToSpace", "SpaceToDepth", "Pad", "Tile", "ReorderInput", "ReorderOutput"),
+        *("Shape", "Size", "Constant", "ConstantOfShape", "Range"),
+    }
+)
+"""Operators that lay numbers out anew and compute none."""
+
+_OUTPUT_TYPES = {
+    "DequantizeLinear": ir.DataType.FLOAT,
+    "MatMulIntegerToFloat": ir.DataType.FLOAT,
+    "DynamicQuantizeMatMul": ir.DataType.FLOAT,
+    "ConvInteger": ir.DataType.INT32,
+    "MatMulInteger": ir.DataType.INT32,
+    "Shape": ir.DataType.INT64,
+    "Size": ir.DataType.INT64,
+}
+"""Operators whose output has one type, whatever goes in."""
+
+_NAMES = {
+    ir.DataType.FLOAT: "fp32",
+    ir.DataType.DOUBLE: "fp64",
+    ir.DataType.FLOAT16: "fp16",
+    ir.DataType.BFLOAT16: "bf16",
+    ir.DataType.INT8: "int8",
+    ir.DataType.UINT8: "int8",
+}
+# QGemm has the output's scale and zero point last; without them its output is float.
+_GEMM_OUTPUT_SCALE = 7
+_Known = Callable[[ir.Value | None], ir.DataType | None]
+
+
+def read_placement(artifact: Artifact) -> Placement:
+    """Opens the artifact as its session does, and reads the optimised graph and who runs what.
+
+    Raises:
+        BackendError: The folder is not what was compiled, or the runtime refused it.
+
+    """
+    import onnxruntime as ort
+
+    path = check_artifact(artifact)
+    with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
+        options = session_options(dict(artifact.settings))
+        optimised = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(optimised)
+        # Weights go beside the graph, which then is small however large the model is.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        try:
+            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise BackendError(
+                asked=f"read back what ONNX Runtime makes of {path.name}",
+                found=f"{type(error).__name__}: {error}",
+                fix="see what the runtime says",
+            ) from error
+        providers = _providers(session)
+        graph = ir.load(optimised).graph
+        shipped = ir.load(path).graph
+        nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(artifact))
+    return Placement(nodes=nodes, source="optimised graph of ONNX Runtime")
+
+
+def _place(graph: ir.Graph, origins: Origins, providers: Mapping[str, str], fast: bool) -> tuple[NodePlacement, ...]:
+    precisions = node_precisions(graph)
+    default = next(iter(providers.values()), "CPUExecutionProvider")
+    placed = []
+    for node in graph:
+        origin = origins.of(node)
+        precision = precisions[node]
+        placed.append(
+            NodePlacement(
+                name=node.name or "",
+                operator=node.op_type,
+                device=next((providers[name] for name in origin if name in providers), default),
+                precision=precision,
+                origin=origin,
+                reason=_reason(node, precision, origins.planned_int8(node), fast),
+            )
+        )
+    return tuple(placed)
+
+
+def _reason(node: ir.Node, precision: str, planned_int8: bool, fast: bool) -> str:
+    if node.op_type in CONVERTING:
+        return "converts between float and integers; computes nothing"
+    if planned_int8 and precision not in ("", "int8"):
+        return "planned int8; ONNX Runtime found no integer kernel for this pattern and computes it in float"
+    if fast and precision == "fp32" and node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv"):
+        return "bfloat16 products were asked for; ONNX Runtime does not tell where it uses them"
+    return ""
+
+
+def node_precisions(graph: ir.Graph) -> dict[ir.Node, str]:
+    """The precision that each node of an optimised graph computes in; "" for those that compute nothing.
+
+    The runtime's file names few types, so they are followed from the inputs through the graph.
+    """
+    types: dict[ir.Value, ir.DataType | None] = {}
+
+    def known(value: ir.Value | None) -> ir.DataType | None:
+        if value is None:
+            return None
+        return types.get(value) or value.dtype or (value.const_value.dtype if value.const_value is not None else None)
+
+    precisions = {}
+    for node in graph:
+        first = known(node.inputs[0]) if node.inputs else None
+        output = _output_type(node, first, known)
+        types.update((value, value.dtype or output) for value in node.outputs)
+        precisions[node] = _precision(node, first or output)
+    return precisions
+
+
+def _output_type(node: ir.Node, first: ir.DataType | None, known: _Known) -> ir.DataType | None:
+    """Of the node's first output, as far as precision needs it."""
+    fixed = _OUTPUT_TYPES.get(node.op_type)
+    if fixed is not None:
+        return fixed
+    if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear"):
+        return (known(node.inputs[2]) if len(node.inputs) > 2 else None) or ir.DataType.UINT8
+    if node.op_type == "QGemm" and not any(node.inputs[_GEMM_OUTPUT_SCALE:]):
+        return ir.DataType.FLOAT
+    if node.op_type == "QLinearConcat":  # starts with the output's scale and zero point
+        return known(node.inputs[1])
+    if node.op_type == "Cast":
+        return ir.DataType(node.attributes.get_int("to", ir.DataType.FLOAT.value))
+    return first
+
+
+def _precision(node: ir.Node, dtype: ir.DataType | None) -> str:
+    if node.op_type in CONVERTING or node.op_type in MOVING:
+        return ""
+    if node.op_type.startswith(("QLinear", "QGemm", "QAttention")) or "Integer" in node.op_type:
+        return "int8"
+    if node.op_type.startswith("DynamicQuantize"):
+        return "int8"
+    # Arithmetic on shapes is not the model's arithmetic.
+    return _NAMES.get(dtype, "") if dtype is not None else "fp32"
+
+
+def _providers(session: Any) -> dict[str, str]:
+    """Node name, as in the file, to execution provider; empty where this version can't tell."""
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    if tell is None:
+        return {}
+    return {node.name: part.ep_name for part in tell() for node in part.get_nodes() if node.name}
+
+
+def _is_fast(artifact: Artifact) -> bool:
+    config = artifact.settings.get("config")
+    return isinstance(config, Mapping) and config.get(FAST_BF16) == "1"

@@ -1,0 +1,77 @@
+"""The dialects of ONNX Runtime's CPU provider.
+
+What stands here was found by asking which operators the runtime fuses (tests/backends/onnxruntime/test_fusion.py
+asks again). Left out on purpose: ReduceMean, Sub, Div, Pad, HardSwish, Gelu and Tanh, which it computes in float
+between a DequantizeLinear and a QuantizeLinear; a Relu with no integer operator before it; Softmax, whose integer
+kernel loses what attention needs; Conv from the dynamic operators (ConvInteger is slower than float).
+"""
+
+from __future__ import annotations
+
+from edgeport.backends.qdq.operators import RELU_LIKE, operator_rules
+from edgeport.contracts import QuantizationRules
+from edgeport.errors import PlanError
+
+__all__ = ["arm_rules", "rules_for", "x86_rules"]
+
+_OPERATORS = (
+    *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat"),
+    *("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid"),
+    *("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Expand"),
+    *("DepthToSpace", "Resize", "Split"),
+)
+_FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
+
+
+def x86_rules(*, vnni: bool) -> QuantizationRules:
+    """uint8 activations, int8 weights per channel: what the u8*s8 instructions of x86 take.
+
+    Args:
+        vnni: The processor sums u8*s8 products in 32 bits. Without it they are summed in 16 bits and saturate, so
+            weights get one bit less.
+
+    """
+    return QuantizationRules(
+        dialect="onnxruntime-x86",
+        activation_dtype="uint8",
+        activation_symmetric=False,
+        weight_reduce_range=not vnni,
+        operators=operator_rules(_OPERATORS),
+        fused=dict.fromkeys(_FOLDING, RELU_LIKE),
+        dynamic_operators=("MatMul", "Gemm"),
+        quantize_bias=True,
+    )
+
+
+def arm_rules() -> QuantizationRules:
+    """int8 activations, int8 weights per channel: what the sdot instruction of ARM takes.
+
+    The activations have a zero point. With a zero point of 0 a Relu is no longer the saturation of its
+    QuantizeLinear, so the runtime keeps it, and the convolution before it falls back to float.
+    """
+    return QuantizationRules(
+        dialect="onnxruntime-arm",
+        activation_dtype="int8",
+        activation_symmetric=False,
+        operators=operator_rules(_OPERATORS),
+        fused=dict.fromkeys(_FOLDING, RELU_LIKE),
+        dynamic_operators=("MatMul", "Gemm"),
+        quantize_bias=True,
+    )
+
+
+def rules_for(dialect: str, *, vnni: bool) -> QuantizationRules:
+    """The rules of that name.
+
+    Raises:
+        PlanError: ONNX Runtime has no such dialect.
+
+    """
+    table = {"onnxruntime-x86": x86_rules(vnni=vnni), "onnxruntime-arm": arm_rules()}
+    if dialect not in table:
+        raise PlanError(
+            asked=f"compile a plan of the dialect {dialect!r} for ONNX Runtime",
+            found="another backend's dialect",
+            fix=f"make the plan with the rules that the backend's capabilities give ({' or '.join(table)})",
+        )
+    return table[dialect]

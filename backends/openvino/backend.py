@@ -1,0 +1,142 @@
+"""The OpenVINO backend: what it can do here, and how a plan becomes an IR that ships."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from edgeport.backends.artifacts import artifact_folder, make_artifact
+from edgeport.backends.openvino.capabilities import capabilities_here
+from edgeport.backends.openvino.convert import IrFromOnnx
+from edgeport.backends.openvino.rules import DIALECT
+from edgeport.backends.sessions import open_artifact
+from edgeport.contracts import (
+    Artifact,
+    Capabilities,
+    ExecutionConfig,
+    OnnxModel,
+    Placement,
+    Precision,
+    QuantizationPlan,
+    Session,
+    SingleStream,
+)
+from edgeport.errors import DependencyError, PlanError, UnsupportedByBackend
+
+__all__ = ["OpenVinoBackend"]
+
+NAME = "openvino"
+SESSION = "edgeport.backends.openvino.session"
+ENTRY = "model.xml"
+
+_HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
+
+GROUP_SIZE = 32
+"""Values along the reduced axis that share a scale in dynamic int8; the runtime's own default, said aloud."""
+
+
+class OpenVinoBackend:
+    """OpenVINO's CPU plugin."""
+
+    def capabilities(self) -> Capabilities:
+        """See `Backend.capabilities`."""
+        return capabilities_here()
+
+    def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
+        """See `Backend.compile`.
+
+        The IR keeps its batch axis open; the session makes it static for the batch of `execution`, which is faster,
+        and compiles again for another one. The model is opened once here, so that what OpenVINO can't run is known.
+        """
+        self._check(model, plan, execution)
+        planned = [name for name, precision in plan.nodes.items() if not precision.is_float]
+        with artifact_folder(folder) as draft:
+            with tempfile.TemporaryDirectory() as scratch:
+                source = _write(model, plan, Path(scratch) / "model.onnx") if planned else model
+                IrFromOnnx(source, planned)(draft / ENTRY)
+            settings = _settings(model, plan, execution)
+            trial = make_artifact(
+                backend=NAME,
+                folder=draft,
+                entry=ENTRY,
+                session=SESSION,
+                settings=settings,
+                precision=plan.precision,
+                execution=execution,
+            )
+            open_artifact(trial).close()
+        return make_artifact(
+            backend=NAME,
+            folder=folder,
+            entry=ENTRY,
+            session=SESSION,
+            settings=settings,
+            precision=plan.precision,
+            execution=execution,
+        )
+
+    def open(self, artifact: Artifact) -> Session:
+        """See `Backend.open`."""
+        return open_artifact(artifact)
+
+    def placement(self, artifact: Artifact) -> Placement:
+        """See `Backend.placement`."""
+        from edgeport.backends.openvino.placement import read_placement
+
+        return read_placement(artifact)
+
+    def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
+        """Raises where the plan or the execution is not for this backend on this machine."""
+        known = self.capabilities()
+        if not known.installed:
+            raise DependencyError(
+                asked="compile for OpenVINO", found=known.reason, fix="pip install 'edgeport[openvino]'"
+            )
+        integer = not plan.precision.is_float
+        if plan.model_digest != model.digest or (integer and plan.dialect != DIALECT):
+            raise PlanError(
+                asked=f"compile {model.path.name} ({model.digest[:12]}) in the dialect {DIALECT!r}",
+                found=f"a plan for a model of digest {plan.model_digest[:12]} in the dialect {plan.dialect!r}",
+                fix="plan again for this model and this backend",
+            )
+        for precision in {plan.default, *plan.nodes.values()}:
+            support = known.precisions[precision]
+            if not support.available:
+                raise UnsupportedByBackend(
+                    asked=f"compile in {precision} for OpenVINO",
+                    found=support.reason,
+                    fix="ask for a precision that `edgeport doctor` lists for this machine",
+                )
+        if not isinstance(execution.layout, SingleStream):
+            raise UnsupportedByBackend(
+                asked=f"compile for {execution.layout.kind} execution",
+                found="that this backend runs one call after another",
+                fix="leave the layout at single-stream",
+            )
+        if execution.spinning is not None:
+            raise UnsupportedByBackend(
+                asked=f"set spinning to {execution.spinning}",
+                found="that OpenVINO has no such setting",
+                fix="leave spinning unset for this backend",
+            )
+
+
+def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
+    from edgeport.backends.openvino.dialect import write_openvino
+
+    return write_openvino(model, plan, path)
+
+
+def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> dict[str, object]:
+    """What `session.open_session` is handed; see there."""
+    dynamic = Precision.INT8_DYNAMIC in plan.nodes.values()
+    return {
+        "device": "CPU",
+        "precision": _HINTS[plan.default],
+        "threads": execution.threads,
+        "affinity": list(execution.affinity),
+        "batch": execution.batch,
+        "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if dynamic else 0)},
+        "inputs": [spec.name for spec in model.inputs],
+        "outputs": [spec.name for spec in model.outputs],
+    }

@@ -1,0 +1,81 @@
+"""What OpenVINO can do on this machine, asked of the runtime itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from edgeport.backends.openvino.rules import rules_for
+from edgeport.contracts import Capabilities, Precision, Support
+from edgeport.hardware import has_vnni, is_x86
+
+__all__ = ["capabilities_here", "supported"]
+
+_INSTALL = "pip install 'edgeport[openvino]'"
+_YES = Support(available=True)
+
+
+def capabilities_here() -> Capabilities:
+    """See `Backend.capabilities`."""
+    try:
+        from edgeport.backends.openvino.session import import_openvino
+
+        ov = import_openvino()
+        core = ov.Core()
+        version = str(ov.get_version()).split("-", maxsplit=1)[0]
+        devices = tuple(str(device) for device in core.available_devices)
+    except ImportError as error:
+        reason = f"openvino does not import ({error}); {_INSTALL}"
+        return Capabilities(backend="openvino", reason=reason, precisions=_none(reason))
+    except Exception as error:  # noqa: BLE001 (a broken install raises what it likes; it is told, never raised)
+        reason = f"openvino imports, but does not start ({type(error).__name__}: {error})"
+        return Capabilities(backend="openvino", installed=True, reason=reason, precisions=_none(reason))
+    if "CPU" not in devices:
+        reason = f"OpenVINO sees no CPU plugin here, only {', '.join(devices) or 'nothing'}"
+        return Capabilities(
+            backend="openvino",
+            version=version,
+            installed=True,
+            reason=reason,
+            precisions=_none(reason),
+            devices=devices,
+        )
+    return Capabilities(
+        backend="openvino",
+        version=version,
+        installed=True,
+        can_run=True,
+        precisions=supported(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), vnni=is_x86() and has_vnni()),
+        rules=rules_for(),
+        devices=devices,
+    )
+
+
+def supported(features: Collection[str], *, vnni: bool) -> Mapping[Precision, Support]:
+    """Per precision, whether the CPU plugin has it.
+
+    Args:
+        features: Its OPTIMIZATION_CAPABILITIES ("BF16", "INT8").
+        vnni: The processor is an x86 with VNNI.
+
+    """
+
+    def native(feature: str, what: str) -> Support:
+        if feature in features:
+            return _YES
+        return Support(available=False, reason=f"OpenVINO's CPU plugin has no {what} on this processor")
+
+    return {
+        Precision.FP32: _YES,
+        Precision.BF16: native("BF16", "bfloat16 (it needs AVX512-BF16 or AMX)"),
+        Precision.FP16: native("FP16", "float16 (it needs AMX-FP16 or ARMv8.2)"),
+        Precision.INT8: native("INT8", "int8"),
+        Precision.INT8_DYNAMIC: _YES
+        if vnni
+        else Support(
+            available=False, reason="OpenVINO quantizes activations while running only on x86 processors with VNNI"
+        ),
+    }
+
+
+def _none(reason: str) -> Mapping[Precision, Support]:
+    return dict.fromkeys(Precision, Support(available=False, reason=reason))

@@ -1,0 +1,196 @@
+"""What OpenVINO really ran, read from the graph that it executes.
+
+`CompiledModel.get_runtime_model` gives one operation per kernel; its rt_info holds `layerType`, `runtimePrecision`,
+`primitiveType` and the names of what was fused into it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.backends.artifacts import check_artifact
+from edgeport.backends.openvino.convert import GENERATED, INFO, onnx_name
+from edgeport.backends.openvino.session import OpenVinoSession, open_session
+from edgeport.contracts import Array, Arrays, Artifact, NodePlacement, Placement
+from edgeport.errors import BackendError
+
+__all__ = ["read_placement"]
+
+GROUP_SIZE = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+
+_FACTS = ("layerType", "runtimePrecision", "primitiveType", "originalLayersNames")
+
+_MOVES = frozenset(
+    (
+        *("Input", "Output", "Parameter", "Result", "Const"),
+        *("Constant", "Reorder", "Reshape", "Transpose", "Split"),
+        *("Concatenation", "StridedSlice", "Convert", "Squeeze", "Unsqueeze"),
+        *("Broadcast", "Tile", "Gather", "Pad", "ShapeOf"),
+        *("DepthToSpace", "SpaceToDepth", "ShuffleChannels", "MemoryInput", "MemoryOutput"),
+        *("ScatterUpdate",),
+    )
+)
+"""Layer types that only move, copy or retype numbers."""
+
+_PRECISIONS = {"i8": "int8", "u8": "int8", "f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_QDQ = ("_QuantizeLinear", "_DequantizeLinear")
+
+
+def read_placement(artifact: Artifact) -> Placement:
+    """Opens the artifact and reads the runtime's graph.
+
+    Raises:
+        BackendError: The folder changed after it was compiled, or the runtime refused it.
+
+    """
+    path = check_artifact(artifact)
+    try:
+        return Placement(nodes=_nodes(path, artifact.settings), source="runtime model")
+    except RuntimeError as error:
+        raise BackendError(
+            asked=f"read what ran of {path.name} ({artifact.backend} {artifact.precision})",
+            found=f"{type(error).__name__}: {error}",
+            fix="compile it again; `edgeport doctor` tells which runtimes work here",
+        ) from error
+
+
+def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, ...]:
+    session = open_session(str(path), settings)
+    try:
+        planned = _planned(session.model)
+        known = {onnx_name(str(operation.get_friendly_name())) for operation in session.model.get_ordered_ops()}
+        layers = [_layer(operation) for operation in session.compiled.get_runtime_model().get_ordered_ops()]
+        dynamic = any(_has_int8_weights_only(layer) for layer in layers) and _quantizes_while_running(
+            session, path, settings
+        )
+    finally:
+        session.close()
+    return tuple(
+        _placed({**layer, "index": str(index)}, known, planned, settings, dynamic=dynamic)
+        for index, layer in enumerate(layers)
+    )
+
+
+def _layer(operation: Any) -> dict[str, str]:
+    """The facts of one kernel as strings."""
+    info = operation.get_rt_info()
+    facts = {key: str(info[key].astype(str)) for key in _FACTS if key in info}
+    return {**dict.fromkeys(_FACTS, ""), **facts, "name": str(operation.get_friendly_name())}
+
+
+def _placed(
+    layer: Mapping[str, str],
+    known: Collection[str],
+    planned: Collection[str],
+    settings: Mapping[str, object],
+    *,
+    dynamic: bool,
+) -> NodePlacement:
+    origin = _origin(layer, known)
+    precision = _arithmetic(layer)
+    reason = ""
+    if not _computes(layer):
+        precision = ""
+    elif _has_int8_weights_only(layer):
+        reason = (
+            f"activations are quantized while it runs, in groups of {_group_size(settings)}"
+            if dynamic
+            else f"weights are stored as int8 and multiplied in {precision}"
+        )
+        precision = "int8" if dynamic else precision
+    elif precision != "int8" and any(name in planned for name in origin):
+        reason = f"planned in int8; OpenVINO lists the kernel it is in ({layer['layerType']}) as {precision}"
+    name = layer["name"]
+    return NodePlacement(
+        # What OpenVINO made up carries a counter of the process; its place in the graph is the same every time.
+        name=name if onnx_name(name) in known else f"{layer['layerType']}_{layer['index']}",
+        operator=layer["layerType"],
+        device=str(settings.get("device", "CPU")),
+        precision=precision,
+        origin=origin,
+        reason=reason,
+    )
+
+
+def _origin(layer: Mapping[str, str], known: Collection[str]) -> tuple[str, ...]:
+    """The ONNX nodes in the kernel; what OpenVINO made up, ahead or while it compiled, is left out."""
+    names = (onnx_name(name.strip()) for name in layer["originalLayersNames"].split(","))
+    return tuple(dict.fromkeys(name for name in names if name in known and not name.startswith(GENERATED)))
+
+
+def _computes(layer: Mapping[str, str]) -> bool:
+    """It is arithmetic of the model: no copy, and not just a quantization that found nothing to be fused into."""
+    if layer["layerType"] in _MOVES or not _arithmetic(layer):
+        return False
+    return not all(onnx_name(name.strip()).endswith(_QDQ) for name in layer["originalLayersNames"].split(","))
+
+
+def _arithmetic(layer: Mapping[str, str]) -> str:
+    """What the kernel computes in.
+
+    The primitive's name ends with it ("brgconv_avx512_I8"). `runtimePrecision` is the precision of the weights where
+    they are packed, and of the inputs elsewhere, so it only counts where the name says nothing.
+    """
+    suffix = layer["primitiveType"].rpartition("_")[2].lower()
+    return _PRECISIONS.get(suffix) or _PRECISIONS.get(layer["runtimePrecision"].lower(), "")
+
+
+def _has_int8_weights_only(layer: Mapping[str, str]) -> bool:
+    """A product with packed int8 weights whose kernel takes float activations."""
+    packed = _PRECISIONS.get(layer["runtimePrecision"].lower()) == "int8"
+    return layer["layerType"] in ("FullyConnected", "MatMul") and packed and _arithmetic(layer) != "int8"
+
+
+def _quantizes_while_running(session: OpenVinoSession, path: Path, settings: Mapping[str, object]) -> bool:
+    """Whether the activations of such products become integers, which the runtime model doesn't show.
+
+    With groups of 0 the plugin never quantizes them. If the outputs on random inputs differ from that, it did.
+    """
+    if _group_size(settings) == "0":
+        return False
+    other = open_session(str(path), {**settings, "config": {**_config(settings), GROUP_SIZE: "0"}})
+    try:
+        feeds = _random_feeds(session)
+        first, second = (_run(opened, feeds) for opened in (session, other))
+    finally:
+        other.close()
+    return any(not np.array_equal(first[name], second[name], equal_nan=True) for name in first)
+
+
+def _config(settings: Mapping[str, object]) -> dict[str, object]:
+    config = settings.get("config")
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def _group_size(settings: Mapping[str, object]) -> str:
+    return str(_config(settings).get(GROUP_SIZE, "0"))
+
+
+def _random_feeds(session: OpenVinoSession) -> dict[str, Array]:
+    """Inputs of the compiled shapes (axes that are open there are 8 long): floats in -1..1, integers 0 or 1."""
+    rng = np.random.default_rng(0)
+    feeds: dict[str, Array] = {}
+    for name, port in zip(session.input_names, session.compiled.inputs, strict=True):
+        shape = [8 if size.is_dynamic else size.get_length() for size in port.get_partial_shape()]
+        dtype = np.dtype(port.get_element_type().to_dtype())
+        values = rng.uniform(-1, 1, shape) if dtype.kind == "f" else rng.integers(0, 2, shape)
+        feeds[name] = values.astype(dtype)
+    return feeds
+
+
+def _run(session: OpenVinoSession, feeds: Arrays) -> dict[str, Array]:
+    call = session.bind(feeds)
+    call.run()
+    return call.outputs()
+
+
+def _planned(model: Any) -> frozenset[str]:
+    """Names of the ONNX nodes that the plan wanted in int8, as the IR holds them."""
+    if not model.has_rt_info([INFO, "int8"]):
+        return frozenset()
+    return frozenset(json.loads(model.get_rt_info([INFO, "int8"]).astype(str)))

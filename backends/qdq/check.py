@@ -1,0 +1,190 @@
+"""Whether a plan fits its model and its dialect; asked before anything is edited."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.contracts import OperatorRule, Precision, QuantizationPlan, QuantizationRules
+from edgeport.errors import PlanError
+
+__all__ = ["check_plan", "rule_inputs"]
+
+LOWEST_OPSET = 13
+"""QuantizeLinear has scales per channel from here on."""
+
+_BYTES = ("int8", "uint8")
+
+
+def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+    """Raises where the plan does not fit.
+
+    Raises:
+        PlanError: It names what the model has not, asks of an operator what the dialect can't do, or leaves out a
+            range that one of its integer nodes needs.
+
+    """
+    if plan.dialect != rules.dialect:
+        raise PlanError(
+            asked=f"write a plan in the dialect {rules.dialect!r}",
+            found=f"a plan that was made for {plan.dialect!r}",
+            fix="make a plan for this backend; ranges differ between dialects",
+        )
+    if opset < LOWEST_OPSET:
+        raise PlanError(
+            asked="quantize per channel",
+            found=f"a model of opset {opset}; QuantizeLinear has an axis from opset {LOWEST_OPSET} on",
+            fix="export the model again with opset 20, or convert it with onnx.version_converter",
+        )
+    for name, precision in plan.nodes.items():
+        if precision is Precision.INT8:
+            _check_static(edit, name, plan, rules)
+        elif precision is Precision.INT8_DYNAMIC:
+            _check_dynamic(edit, name, plan, rules)
+        elif name not in edit.nodes:
+            raise _unknown("node", name)
+        elif precision is not plan.default:
+            raise PlanError(
+                asked=f"run node {name!r} in {precision}, the others in {plan.default}",
+                found="that Q/DQ can't mix float precisions",
+                fix="plan one float precision for all nodes that are not integer",
+            )
+    _check_activations(edit, plan)
+    _check_weights(edit, plan)
+
+
+def rule_inputs(node: ir.Node, rule: OperatorRule) -> tuple[int, ...]:
+    """Indices of the activations that the rule names and the node has."""
+    indices = range(len(node.inputs)) if -1 in rule.inputs else rule.inputs
+    return tuple(index for index in indices if index < len(node.inputs) and node.inputs[index] is not None)
+
+
+def _check_static(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+    node = _node(edit, name)
+    if _is_folded(node, plan, rules):
+        return
+    rule = rules.operators.get(node.op_type) if node.domain == "" else None
+    if rule is None:
+        raise PlanError(
+            asked=f"run node {name!r} ({node.op_type}) in int8",
+            found=f"that {rules.dialect} has no integer {node.op_type}, and the node before does not fold it",
+            fix="leave the node in float",
+        )
+    for index in sorted({*rule_inputs(node, rule), *(() if rule.weight is None else (rule.weight,))}):
+        value = node.inputs[index]
+        if value is not None and value.name not in plan.activations and value.name not in plan.weights:
+            raise PlanError(
+                asked=f"run node {name!r} ({node.op_type}) in int8",
+                found=f"no range for its input {value.name!r}",
+                fix="calibrate that tensor, or leave the node in float",
+            )
+
+
+def _is_folded(node: ir.Node, plan: QuantizationPlan, rules: QuantizationRules) -> bool:
+    """The integer operator before takes it in, so that no integers stand between the two."""
+    before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    return (
+        before is not None
+        and before.name is not None
+        and plan.nodes.get(before.name) is Precision.INT8
+        and node.op_type in rules.fused.get(before.op_type, ())
+        and before.outputs[0].name not in plan.activations
+    )
+
+
+def _check_dynamic(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+    node = _node(edit, name)
+    if node.domain != "" or node.op_type not in rules.dynamic_operators:
+        raise PlanError(
+            asked=f"run node {name!r} ({node.op_type}) in dynamic int8",
+            found=f"that {rules.dialect} does this for {', '.join(rules.dynamic_operators) or 'no operator'} only",
+            fix="leave the node in float",
+        )
+    weight = node.inputs[1]
+    if weight is None or weight.name not in plan.weights:
+        raise PlanError(
+            asked=f"run node {name!r} ({node.op_type}) in dynamic int8",
+            found=f"that its second input {weight.name if weight else ''!r} is not among the plan's weights",
+            fix="dynamic int8 needs a constant weight; leave the node in float",
+        )
+
+
+def _check_activations(edit: GraphEdit, plan: QuantizationPlan) -> None:
+    for name in plan.activations:
+        value = edit.values.get(name)
+        if value is None:
+            raise _unknown("tensor", name)
+        if edit.is_constant(value):
+            raise PlanError(
+                asked=f"quantize {name!r} as an activation",
+                found="a constant",
+                fix="name it among the plan's weights; its range is read from the constant itself",
+            )
+        if value.dtype not in (ir.DataType.FLOAT, None):
+            raise PlanError(asked=f"quantize {name!r}", found=f"{value.dtype}", fix="quantize float32 tensors only")
+        if plan.activations[name].dtype not in _BYTES:
+            raise _wide(name, plan.activations[name].dtype)
+        if not any(_is_static(node, plan) for node in (value.producer(), *(use.node for use in value.uses()))):
+            raise PlanError(
+                asked=f"quantize {name!r}",
+                found="no int8 node that writes or reads it",
+                fix="leave the tensor out of the plan, or plan a node beside it in int8",
+            )
+
+
+def _check_weights(edit: GraphEdit, plan: QuantizationPlan) -> None:
+    for name, spec in plan.weights.items():
+        value = edit.values.get(name)
+        if value is None:
+            raise _unknown("weight", name)
+        if not edit.is_constant(value) or value.dtype != ir.DataType.FLOAT:
+            raise PlanError(
+                asked=f"store {name!r} as {spec.dtype}",
+                found=f"no float32 constant ({value.dtype}, {'constant' if edit.is_constant(value) else 'computed'})",
+                fix="name only float32 initializers as weights",
+            )
+        if spec.dtype not in _BYTES:
+            raise _wide(name, spec.dtype)
+        rank = len(value.shape or ())
+        if spec.axis is not None and not -rank <= spec.axis < rank:
+            raise PlanError(
+                asked=f"quantize {name!r} along axis {spec.axis}",
+                found=f"a weight of shape {tuple(value.shape or ())}",
+                fix=f"use an axis of -{rank}..{rank - 1}, or none",
+            )
+        if not any(plan.nodes.get(use.node.name or "", plan.default).is_float is False for use in value.uses()):
+            raise PlanError(
+                asked=f"store {name!r} as {spec.dtype}",
+                found="no integer node that reads it",
+                fix="leave the weight out of the plan",
+            )
+
+
+def _node(edit: GraphEdit, name: str) -> ir.Node:
+    if name not in edit.nodes:
+        raise _unknown("node", name)
+    if sum(node.name == name for node in edit.graph) > 1:
+        raise PlanError(
+            asked=f"give node {name!r} a precision",
+            found="several nodes of that name",
+            fix="export the model with Edgeport, which gives every node a name of its own",
+        )
+    return edit.nodes[name]
+
+
+def _is_static(node: ir.Node | None, plan: QuantizationPlan) -> bool:
+    return node is not None and plan.nodes.get(node.name or "") is Precision.INT8
+
+
+def _unknown(what: str, name: str) -> PlanError:
+    return PlanError(
+        asked=f"quantize {what} {name!r}",
+        found=f"no such {what} in the model's main graph",
+        fix="use the plan with the model that it was made for",
+    )
+
+
+def _wide(name: str, dtype: str) -> PlanError:
+    return PlanError(
+        asked=f"store {name!r} as {dtype}", found="that Q/DQ is written for 8 bits", fix="use int8 or uint8"
+    )

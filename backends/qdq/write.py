@@ -1,0 +1,72 @@
+"""Writes a quantization plan into an ONNX graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeport.backends.qdq.activations import write_activations
+from edgeport.backends.qdq.check import check_plan
+from edgeport.backends.qdq.dynamic import write_dynamic
+from edgeport.backends.qdq.fit import check_fits
+from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit, new_initializer
+from edgeport.backends.qdq.weights import write_weights
+from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules
+from edgeport.errors import AlreadyQuantizedError
+from edgeport.onnx_files import quantization_evidence, read_ir, write_ir
+
+__all__ = ["quantize_ir", "write_plan"]
+
+
+def write_plan(model: OnnxModel, plan: QuantizationPlan, rules: QuantizationRules, output: Path) -> OnnxModel:
+    """Writes the model as `plan` says, in the dialect `rules`, to the file `output`; equal plans give equal bytes.
+
+    Raises:
+        AlreadyQuantizedError: The model carries Q/DQ or integer operators.
+        PlanError: The plan was made for another model or dialect, or does not fit this one.
+
+    """
+    check_fits(model, plan)
+    graph = read_ir(model)
+    quantize_ir(graph, plan, rules)
+    return write_ir(graph, output)
+
+
+def quantize_ir(model: ir.Model, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+    """As `write_plan`, on a graph in memory, in place.
+
+    Raises:
+        AlreadyQuantizedError: The model carries Q/DQ or integer operators.
+        PlanError: The plan does not fit the model or the dialect.
+
+    """
+    evidence = quantization_evidence(model)
+    if evidence:
+        raise AlreadyQuantizedError(
+            asked="quantize the model",
+            found=f"that it is quantized already: {', '.join(evidence[:3])}",
+            fix="start from the float model, or validate this one as it is",
+        )
+    _lift_constants(model.graph, plan)
+    edit = GraphEdit(model.graph)
+    check_plan(edit, model.opset_imports.get("", 0), plan, rules)
+    for name, precision in plan.nodes.items():
+        if not precision.is_float:
+            edit.nodes[name].metadata_props[PRECISION_KEY] = str(precision)
+    # Weights first: they find their activations by the names that the pairs take over.
+    write_weights(edit, plan, rules)
+    write_activations(edit, plan)
+    write_dynamic(edit, plan)
+
+
+def _lift_constants(graph: ir.Graph, plan: QuantizationPlan) -> None:
+    """Makes initializers of the Constant nodes that the plan stores as integers; to the runtime they are the same."""
+    for node in list(graph):
+        value = node.attributes.get("value") if node.op_type == "Constant" and node.domain == "" else None
+        if value is None or node.outputs[0].name not in plan.weights:
+            continue
+        old, tensor = node.outputs[0], value.as_tensor()
+        new = new_initializer(graph, str(old.name), tensor)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        graph.remove(node, safe=True)

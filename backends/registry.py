@@ -1,0 +1,73 @@
+"""A backend by its name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from edgeport.errors import DependencyError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgeport.contracts import Backend
+
+__all__ = ["available_backends", "backend"]
+
+BUILT_IN = {
+    "onnxruntime": "edgeport.backends.onnxruntime:create_backend",
+    "openvino": "edgeport.backends.openvino:create_backend",
+    "tensorrt": "edgeport.backends.tensorrt:create_backend",
+}
+GROUP = "edgeport.backends"
+"""Entry points of this group are backends that others have written: name to `pkg.mod:factory`."""
+
+
+def available_backends() -> tuple[str, ...]:
+    """Names that `backend` knows: ours first, then those of installed packages, by name.
+
+    Whether its runtime is installed is another question, which `capabilities` answers.
+    """
+    others = {point.name for point in entry_points(group=GROUP)} - BUILT_IN.keys()
+    return (*BUILT_IN, *sorted(others))
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name, or the one that `pkg.mod:factory` makes.
+
+    A package can't take over one of our own names.
+
+    Raises:
+        UsageError: No backend of that name.
+        DependencyError: Its module does not import, or has no such factory.
+
+    """
+    if name in BUILT_IN:
+        return _made(name, BUILT_IN[name])
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return _made(name, point.value)
+    if ":" in name:
+        return _made(name, name)
+    known = available_backends()
+    close = difflib.get_close_matches(name, known, n=1)
+    raise UsageError(
+        asked=f"use the backend {name!r}",
+        found=f"backends {', '.join(known)}",
+        fix=f"did you mean {close[0]!r}?" if close else "use one of them, or pkg.mod:factory",
+    )
+
+
+def _made(name: str, location: str) -> Backend:
+    module_name, _, attribute = location.partition(":")
+    try:
+        factory: Callable[[], Backend] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DependencyError(
+            asked=f"use the backend {name!r} ({location})",
+            found=f"{type(error).__name__}: {error}",
+            fix="install the package it belongs to, or correct the name; it reads pkg.mod:factory",
+        ) from error
+    return factory()

@@ -1,0 +1,159 @@
+"""A TensorRT engine from ONNX, and why a parser refuses one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeport.backends.tensorrt.runtime import TensorRt
+from edgeport.contracts import OnnxModel, TensorSpec
+from edgeport.errors import BackendError, UnsupportedByBackend
+from edgeport.onnx_files import node_module, read_ir
+
+__all__ = ["BuiltEngine", "BuiltLayer", "EngineFromOnnx"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltLayer:
+    """One layer of the parsed network.
+
+    Attributes:
+        name: The ONNX node's, where the layer comes from one.
+        operator: TensorRT's layer type ("CONVOLUTION").
+        dtype: Of its first output ("FLOAT", "INT8").
+
+    """
+
+    name: str
+    operator: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltEngine:
+    """A serialised engine.
+
+    Attributes:
+        data: Its bytes; two builds of one model differ.
+        layers: Of the network that it was built from.
+
+    """
+
+    data: bytes
+    layers: tuple[BuiltLayer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFromOnnx:
+    """Parses and builds one model.
+
+    Attributes:
+        tensorrt: The runtime.
+        target: Compute capability to build for ("8.6").
+        batch: Largest and best batch size; smaller ones run too.
+
+    """
+
+    tensorrt: TensorRt
+    target: str
+    batch: int
+    _said: list[str] = field(default_factory=list, repr=False)
+
+    def __call__(self, model: OnnxModel) -> BuiltEngine:
+        """The engine.
+
+        Raises:
+            UnsupportedByBackend: An operator or a form of one that TensorRT does not have; the node is named.
+            BackendError: It parsed, but could not be built.
+
+        """
+        module = self.tensorrt.module
+        logger = self.tensorrt.logger(self._said.append)
+        builder = module.Builder(logger)
+        if builder is None:
+            raise self._failed(model)
+        network = self.tensorrt.network(builder)
+        parser = module.OnnxParser(network, logger)
+        if not parser.parse_from_file(str(model.path)):
+            raise _refused(model, [parser.get_error(index) for index in range(parser.num_errors)])
+        config = self.tensorrt.config(builder, self.target)
+        profile = self._profile(model.inputs, builder)
+        if profile is not None:
+            config.add_optimization_profile(profile)
+        data = builder.build_serialized_network(network, config)
+        if data is None:
+            raise self._failed(model)
+        layers = tuple(_layer(network.get_layer(index)) for index in range(network.num_layers))
+        return BuiltEngine(data=bytes(data), layers=layers)
+
+    def _profile(self, inputs: Sequence[TensorSpec], builder: Any) -> Any:
+        """Sizes 1..batch for the batch axis; None where every shape is fixed."""
+        if not any(spec.dynamic_axes for spec in inputs):
+            return None
+        profile = builder.create_optimization_profile()
+        for spec in inputs:
+            if set(spec.dynamic_axes) - {0}:
+                raise UnsupportedByBackend(
+                    asked=f"build an engine for input {spec.name!r} of shape {list(spec.shape)}",
+                    found="an axis besides the first that has no fixed size",
+                    fix="export the model with that axis fixed; an engine needs its range",
+                )
+            lowest = tuple(1 if isinstance(size, str) else size for size in spec.shape)
+            best = tuple(self.batch if isinstance(size, str) else size for size in spec.shape)
+            profile.set_shape(spec.name, lowest, best, best)
+        return profile
+
+    def _failed(self, model: OnnxModel) -> BackendError:
+        return BackendError(
+            asked=f"build an engine of {model.path.name} for compute capability {self.target}",
+            found=self._said[-1] if self._said else f"that {self.tensorrt.name} gave no engine and no reason",
+            fix="see what TensorRT says; the same file runs on other backends",
+            details={"log": self._said[-10:]},
+        )
+
+
+def _layer(layer: Any) -> BuiltLayer:
+    dtype = str(layer.get_output(0).dtype) if layer.num_outputs else ""
+    return BuiltLayer(name=str(layer.name), operator=str(layer.type).rpartition(".")[2], dtype=dtype.rpartition(".")[2])
+
+
+def _refused(model: OnnxModel, errors: Sequence[Any]) -> UnsupportedByBackend:
+    """The parser's first complaint, with the node and the PyTorch module that it is about."""
+    if not errors:
+        return UnsupportedByBackend(
+            asked=f"parse {model.path.name} with TensorRT",
+            found="that it was refused without a reason",
+            fix="export the model again with opset 20",
+        )
+    first = errors[0]
+    name, operator = _said(first, "node_name"), _said(first, "node_operator")
+    node = next((node for node in read_ir(model).graph if node.name == name), None)
+    module = node_module(node) if node is not None else ""
+    operator = operator or (node.op_type if node is not None else "an operator")
+    where = f"node {name!r}" + (f" (module {module!r})" if module else "")
+    description = _said(first, "desc")
+    return UnsupportedByBackend(
+        asked=f"parse {model.path.name} with TensorRT",
+        found=f"{where} uses {operator}: {description}",
+        fix=_next_step(operator, description),
+        details={
+            "nodes": [_said(error, "node_name") for error in errors],
+            "operators": [_said(error, "node_operator") for error in errors],
+        },
+    )
+
+
+def _next_step(operator: str, description: str) -> str:
+    """What to do about a complaint, where its words say enough."""
+    if "zero point" in description.lower():
+        return "plan again in the dialect 'tensorrt': symmetric int8, zero point 0"
+    if "Plugin not found" in description:
+        return f"write that module without {operator}, or leave TensorRT out; it is no operator of its parser"
+    return "write that module in another way, or leave TensorRT out"
+
+
+def _said(error: Any, what: str) -> str:
+    """What a parser error says; older versions say less."""
+    method = getattr(error, what, None)
+    return str(method()) if method is not None else ""

@@ -1,0 +1,79 @@
+"""What TensorRT can do on this machine: nearly always build, rarely run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeport.backends.tensorrt.rules import rules
+from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, find_gpu, load_tensorrt
+from edgeport.contracts import Capabilities, Precision, Support
+from edgeport.errors import DependencyError
+
+__all__ = ["DEFAULT_TARGET", "capabilities_here", "describe", "target_for"]
+
+DEFAULT_TARGET = "8.6"
+"""Compute capability to build for where there is no GPU: the GeForce RTX 30 series."""
+
+_YES = Support(available=True)
+_NO_BF16 = Support(available=False, reason="Edgeport does not write bfloat16 casts for TensorRT")
+_NO_DYNAMIC = Support(available=False, reason="TensorRT needs the ranges of int8 activations before it runs")
+
+
+def capabilities_here() -> Capabilities:
+    """See `Backend.capabilities`."""
+    try:
+        tensorrt = load_tensorrt()
+    except DependencyError as error:
+        reason = f"{error.found}; {error.fix}"
+        no = Support(available=False, reason=reason)
+        return Capabilities(backend="tensorrt", reason=reason, precisions=dict.fromkeys(Precision, no))
+    return describe(tensorrt, find_gpu())
+
+
+def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:
+    """What this TensorRT can do with this GPU, or without one.
+
+    Args:
+        tensorrt: The runtime.
+        gpu: The GPU, or why there is none.
+
+    """
+    reason = _why_not(tensorrt, gpu)
+    builds = tensorrt.needs_no_gpu or isinstance(gpu, Gpu)
+    support = _YES if builds else Support(available=False, reason=f"{tensorrt.name} builds on its GPU only; {reason}")
+    precisions: Mapping[Precision, Support] = {
+        Precision.FP32: support,
+        Precision.FP16: support,
+        Precision.BF16: _NO_BF16,
+        Precision.INT8: support,
+        Precision.INT8_DYNAMIC: _NO_DYNAMIC,
+    }
+    return Capabilities(
+        backend="tensorrt",
+        version=f"{tensorrt.version} ({tensorrt.name})",
+        installed=True,
+        can_run=not reason,
+        reason=reason,
+        precisions=precisions,
+        rules=rules(),
+        devices=(f"{gpu.name} (compute capability {gpu.compute_capability})",) if isinstance(gpu, Gpu) else (),
+    )
+
+
+def target_for(tensorrt: TensorRt, gpu: Gpu | str) -> str:
+    """The compute capability to build for: this GPU's, or the default where it is not supported or not there."""
+    if isinstance(gpu, Gpu) and (not tensorrt.needs_no_gpu or gpu.compute_capability in tensorrt.targets()):
+        return gpu.compute_capability
+    return DEFAULT_TARGET
+
+
+def _why_not(tensorrt: TensorRt, gpu: Gpu | str) -> str:
+    """Why engines can't run here; empty where they can."""
+    if isinstance(gpu, str):
+        return gpu
+    if tensorrt.needs_no_gpu and gpu.compute_capability not in tensorrt.targets():
+        return (
+            f"{gpu.name} has compute capability {gpu.compute_capability}; {tensorrt.name} {tensorrt.version} runs on "
+            f"{', '.join(tensorrt.targets())}"
+        )
+    return ""

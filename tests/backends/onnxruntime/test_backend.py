@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from edgeport.backends.onnxruntime import create_backend
+from edgeport.backends.onnxruntime.rules import x86_rules
+from edgeport.calibration.plan import dynamic_plan, float_plan
+from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
+from edgeport.errors import UnsupportedByBackend
+
+backend = create_backend()
+
+
+@pytest.fixture
+def network(bench):
+    """conv, relu, linear resize (which has no integer kernel), conv; ends with a float exponential."""
+    import numpy as np
+
+    scales = {"s": np.array([1, 1, 2, 2], dtype=np.float32)}
+    weights = {"w1": bench.weight(8, 8, 3, 3), "w2": bench.weight(8, 8, 3, 3)}
+    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        bench.node("Conv", ["x", "w1"], ["c"], **same),
+        bench.node("Relu", ["c"], ["r"]),
+        bench.node("Resize", ["r", "", "s"], ["u"], mode="linear"),
+        bench.node("Conv", ["u", "w2"], ["d"], **same),
+        bench.node("Exp", ["d"], ["y"]),
+    ]
+    return bench.model(nodes, scales | weights, (1, 8, 6, 6), ["y"])
+
+
+def compiled(bench, model, rules=None) -> Placement:
+    plan = bench.quantize(model, rules).plan if rules else float_plan(model)
+    return backend.placement(backend.compile(model, plan, ExecutionConfig(threads=1), bench.folder / "artifact"))
+
+
+def test_placement_names_each_node_and_where_it_came_from(network, bench):
+    placement = compiled(bench, network, x86_rules(vnni=True))
+    seen = {node.origin: node for node in placement.nodes if node.precision}
+    assert seen["n_c", "n_r"].precision == "int8"
+    assert seen["n_c", "n_r"].operator == "QLinearConv"
+    assert seen["n_d",].precision == "int8"
+    assert seen["n_y",].precision == "fp32"
+    assert seen["n_y",].reason == ""
+    assert {node.device for node in placement.nodes} == {"CPUExecutionProvider"}
+
+
+def test_placement_says_why_a_planned_node_stayed_float(network, bench):
+    placement = compiled(bench, network, x86_rules(vnni=True))
+    resize = next(node for node in placement.nodes if node.operator == "Resize")
+    assert resize.precision == "fp32"
+    assert "planned int8" in resize.reason
+
+
+def test_conversions_are_shown_and_compute_nothing(network, bench):
+    placement = compiled(bench, network, x86_rules(vnni=True))
+    pairs = [node for node in placement.nodes if node.operator in ("QuantizeLinear", "DequantizeLinear")]
+    assert len(pairs) == 4, "at the input, on both sides of the float resize, before the float end"
+    assert {node.precision for node in pairs} == {""}
+    assert all("converts" in node.reason for node in pairs)
+
+
+def test_float_placement_finds_what_was_fused(network, bench):
+    placement = compiled(bench, network)
+    assert placement.share("fp32") == 1.0
+    assert ("n_c", "n_r") in {node.origin for node in placement.nodes}
+
+
+def test_dynamic_placement_is_int8(bench):
+    nodes = [bench.node("MatMul", ["x", "w"], ["y"])]
+    model = bench.model(nodes, {"w": bench.weight(16, 8)}, (4, 16), ["y"])
+    plan = dynamic_plan(model, x86_rules(vnni=True))
+    artifact = backend.compile(model, plan, ExecutionConfig(), bench.folder / "artifact")
+    placement = backend.placement(artifact)
+    assert [(node.operator, node.precision) for node in placement.nodes] == [("DynamicQuantizeMatMul", "int8")]
+
+
+def test_scores_leave_the_last_product_in_float(bench):
+    nodes = [bench.node("Gemm", ["x", "w"], ["h"], transB=1), bench.node("Relu", ["h"], ["r"])]
+    nodes += [bench.node("Gemm", ["r", "v"], ["y"], transB=1)]
+    model = bench.model(nodes, {"w": bench.weight(32, 16), "v": bench.weight(8, 32)}, (4, 16), ["y"])
+    operators = [node.operator for node in compiled(bench, model, x86_rules(vnni=True)).nodes]
+    assert operators == ["QuantizeLinear", "QGemm", "QGemm"]
+
+
+def test_streams_are_refused(network, bench):
+    execution = ExecutionConfig(layout=DataParallel(streams=2))
+    with pytest.raises(UnsupportedByBackend, match="2 streams"):
+        backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
+
+
+@pytest.mark.parametrize(
+    ("flags", "available", "reason"),
+    [
+        pytest.param({"bf16", "asimddp"}, True, "", id="with bfloat16"),
+        pytest.param({"asimddp"}, False, "no bfloat16 instructions", id="without"),
+    ],
+)
+def test_arm_has_bf16_where_the_processor_has(flags, available, reason, monkeypatch, bench):
+    import edgeport.backends.onnxruntime.backend as module
+
+    monkeypatch.setattr(module, "is_arm64", lambda: True)
+    monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+    known = backend.capabilities()
+    assert known.rules.dialect == "onnxruntime-arm"
+    assert known.precisions[Precision.BF16].available is available
+    assert reason in known.precisions[Precision.BF16].reason
+    if available:
+        network = bench.model([bench.node("MatMul", ["x", "w"], ["y"])], {"w": bench.weight(4, 4)}, (2, 4), ["y"])
+        plan = float_plan(network, Precision.BF16)
+        artifact = backend.compile(network, plan, ExecutionConfig(), bench.folder / "artifact")
+        assert artifact.settings["config"] == {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"}
+
+
+def test_float16_is_not_offered_where_it_is_only_cast(monkeypatch):
+    from edgeport.backends.onnxruntime.kernels import missing_kernel
+
+    reason = missing_kernel("float16")
+    if not reason:
+        pytest.skip("this build has float16 kernels on this CPU")
+    assert "casts float16 to float32" in reason
+    assert not backend.capabilities().precisions[Precision.FP16].available
+
+
+def test_an_old_runtime_is_named(monkeypatch):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "__version__", "1.21.3")
+    known = backend.capabilities()
+    assert not known.installed
+    assert "1.21.3" in known.reason
+    assert "upgrade" in known.reason
+
+
+def test_execution_settings_reach_the_session(network, bench):
+    execution = ExecutionConfig(threads=2, spinning=False, affinity=(0,))
+    artifact = backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
+    assert artifact.settings == {"optimization": "all", "threads": 2, "spinning": False, "affinity": [0]}
+    assert dataclasses.replace(artifact).execution == execution

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgeport.backends.onnxruntime.reference import open_reference
+from edgeport.backends.onnxruntime.session import open_session, session_options
+from edgeport.errors import BackendError, SamplesError
+
+
+@pytest.fixture
+def path(small_onnx, save_onnx):
+    return save_onnx(small_onnx)
+
+
+@pytest.fixture
+def session(path):
+    session = open_session(path, {"threads": 1})
+    yield session
+    session.close()
+
+
+def feeds(rows: int = 2) -> dict[str, np.ndarray]:
+    return {"x": np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)}
+
+
+def expected(rows: int = 2) -> np.ndarray:
+    return np.maximum(feeds(rows)["x"] @ np.arange(12, dtype=np.float32).reshape(3, 4), 0)
+
+
+def test_a_call_runs_on_what_was_bound(session):
+    given = feeds()
+    call = session.bind(given)
+    given["x"][:] = 0  # the caller may use his array again
+    call.run()
+    np.testing.assert_allclose(call.outputs()["y"], expected())
+
+
+def test_calls_of_one_session_do_not_disturb_each_other(session):
+    first, second = session.bind(feeds(2)), session.bind(feeds(5))
+    first.run()
+    second.run()
+    np.testing.assert_allclose(first.outputs()["y"], expected(2))
+    np.testing.assert_allclose(second.outputs()["y"], expected(5))
+
+
+def test_arrays_of_any_layout_are_taken(session):
+    call = session.bind({"x": np.asfortranarray(feeds()["x"])})
+    call.run()
+    np.testing.assert_allclose(call.outputs()["y"], expected())
+
+
+def test_outputs_before_a_run(session):
+    with pytest.raises(RuntimeError, match="call run"):
+        session.bind(feeds()).outputs()
+
+
+def test_names_what_does_not_fit(session):
+    with pytest.raises(ValueError, match=r"asked to feed 'x' as float64; found that it takes float32"):
+        session.bind({"x": feeds()["x"].astype(np.float64)})
+    with pytest.raises(ValueError, match=r"asked to feed 'x' in shape \[2, 2\]; found that it takes \['batch', 3\]"):
+        session.bind({"x": feeds()["x"][:, :2]})
+
+
+def test_settings_reach_the_runtime():
+    options = session_options({"threads": 3, "spinning": False, "optimization": "basic", "config": {"a.b": 1}})
+    assert options.intra_op_num_threads == 3
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert options.get_session_config_entry("a.b") == "1"
+    assert "BASIC" in str(options.graph_optimization_level)
+
+
+@pytest.mark.parametrize("settings", [{"thread": 1}, {"optimization": "most"}], ids=["unknown", "level"])
+def test_settings_that_there_are_not(settings, path):
+    with pytest.raises(ValueError, match="asked to open a session"):
+        open_session(path, settings)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_affinity_holds_for_the_process_that_opens(path):
+    # In a process of its own: it would bind the tests too.
+    code = f"""
+import os
+from edgeport.backends.onnxruntime.session import open_session, session_options
+cpu = min(os.sched_getaffinity(0))
+assert session_options({{"affinity": [cpu]}}).intra_op_num_threads == 1
+open_session({str(path)!r}, {{"affinity": [cpu]}})
+assert os.sched_getaffinity(0) == {{cpu}}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_reference_runs_and_refuses(path):
+    with open_reference(path) as run:
+        np.testing.assert_allclose(run(feeds())["y"], expected())
+        with pytest.raises(SamplesError, match="float64"):
+            run({"x": feeds()["x"].astype(np.float64)})
+
+
+def test_reference_says_what_the_runtime_refused(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    with pytest.raises(BackendError, match=r"broken\.onnx"), open_reference(tmp_path / "broken.onnx"):
+        pass

@@ -1,0 +1,156 @@
+"""From a plan to an engine: its key, refusals, and what is said where nothing can run it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from edgeport.backends.tensorrt import create_backend
+from edgeport.backends.tensorrt.capabilities import describe, target_for
+from edgeport.backends.tensorrt.runtime import Gpu, TensorRt
+from edgeport.calibration.plan import float_plan
+from edgeport.contracts import ExecutionConfig, Precision
+from edgeport.errors import BackendError, UnsupportedByBackend
+
+BACKEND = create_backend()
+KNOWN = BACKEND.capabilities()
+needs_tensorrt = pytest.mark.skipif(not KNOWN.installed, reason=f"tensorrt: {KNOWN.reason}")
+NO_GPU = "no NVIDIA driver (libcuda)"
+H100 = Gpu(name="NVIDIA H100", compute_capability="9.0")
+RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9")
+
+
+def runtime(name: str) -> TensorRt:
+    """A TensorRT as far as what it says of itself goes."""
+    members = dict.fromkeys(("NONE", "CURRENT", "SM75", "SM86", "SM89", "SM120"))
+    rtx = {"ComputeCapability": SimpleNamespace(__members__=members)} if name == "tensorrt-rtx" else {}
+    return TensorRt(name=name, version="1.7", module=SimpleNamespace(**rtx))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Here:
+    """A runtime and a GPU, and what follows: whether it builds, whether it runs, the target, a word of the reason."""
+
+    runtime: str
+    gpu: Gpu | str
+    builds: bool
+    runs: bool
+    target: str
+    said: str
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            Here(runtime="tensorrt-rtx", gpu=NO_GPU, builds=True, runs=False, target="8.6", said="no NVIDIA driver"),
+            id="RTX without a GPU",
+        ),
+        pytest.param(
+            Here(runtime="tensorrt-rtx", gpu=RTX_4090, builds=True, runs=True, target="8.9", said=""),
+            id="RTX on its GPU",
+        ),
+        pytest.param(
+            Here(
+                runtime="tensorrt-rtx",
+                gpu=H100,
+                builds=True,
+                runs=False,
+                target="8.6",
+                said="runs on 7.5, 8.6, 8.9, 12.0",
+            ),
+            id="RTX on an H100",
+        ),
+        pytest.param(
+            Here(runtime="tensorrt", gpu=H100, builds=True, runs=True, target="9.0", said=""), id="TensorRT on an H100"
+        ),
+        pytest.param(
+            Here(runtime="tensorrt", gpu=NO_GPU, builds=False, runs=False, target="8.6", said="no NVIDIA driver"),
+            id="TensorRT without a GPU",
+        ),
+    ],
+)
+def test_capabilities_follow_the_gpu(case):
+    known = describe(runtime(case.runtime), case.gpu)
+    assert known.precisions[Precision.INT8].available == case.builds
+    assert known.can_run == case.runs
+    assert case.said in known.reason
+    assert bool(known.reason) != case.runs
+    assert target_for(runtime(case.runtime), case.gpu) == case.target
+
+
+@pytest.fixture(scope="module")
+def artifact(cnn, tmp_path_factory):
+    if not KNOWN.installed:
+        pytest.skip(f"tensorrt: {KNOWN.reason}")
+    folder = tmp_path_factory.mktemp("engine") / "artifact"
+    return BACKEND.compile(cnn.model, float_plan(cnn.model), ExecutionConfig(batch=2), folder)
+
+
+def test_key_says_what_the_engine_was_built_with(artifact, cnn):
+    written = json.loads((artifact.folder / "engine.json").read_bytes())
+    assert written["model"] == cnn.model.digest
+    assert written["runtime"] in KNOWN.version
+    assert written["execution"]["batch"] == 2
+    assert {key: written[key] for key in artifact.settings["engine"]} == artifact.settings["engine"]
+
+
+def test_placement_claims_nothing_that_was_not_seen(artifact):
+    placement = BACKEND.placement(artifact)
+    assert placement.source == "parsed network: built, not run"
+    assert not any(node.precision for node in placement.nodes)
+    (stem,) = [node for node in placement.nodes if node.name == "stem"]
+    assert stem.operator == "CONVOLUTION"
+    assert stem.reason == "built as fp32 (its output is FLOAT), not run"
+
+
+@pytest.mark.skipif(KNOWN.can_run, reason="engines run here")
+def test_open_says_why_not(artifact):
+    with pytest.raises(UnsupportedByBackend, match="built, not run"):
+        BACKEND.open(artifact)
+
+
+def test_changed_engine_is_not_opened(artifact, cnn, tmp_path):
+    copy = BACKEND.compile(cnn.model, float_plan(cnn.model), ExecutionConfig(), tmp_path / "copy")
+    (copy.folder / copy.entry).write_bytes(b"something else")
+    with pytest.raises(BackendError, match="compile it again"):
+        BACKEND.open(copy)
+
+
+@needs_tensorrt
+def test_unknown_operator_names_node_and_module(foreign_model, tmp_path):
+    with pytest.raises(UnsupportedByBackend) as caught:
+        BACKEND.compile(foreign_model, float_plan(foreign_model), ExecutionConfig(), tmp_path / "artifact")
+    assert caught.value.found.startswith("node 'fold' (module 'neck.fold') uses Fold: ")
+    assert "write that module without Fold" in caught.value.fix
+    assert caught.value.details["nodes"] == ["fold"]
+    assert not list(tmp_path.rglob("*"))
+
+
+@needs_tensorrt
+def test_second_open_axis_is_refused_with_its_input(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    from edgeport.onnx_files import open_onnx
+
+    tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="relu")], "g", tensor[:1], tensor[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = open_onnx(tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedByBackend, match="'length'"):
+        BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "artifact")
+
+
+def test_older_runtimes_are_served_by_what_they_have():
+    """TensorRT 10 asks for strong typing with a flag; later there is no other kind, and no flag."""
+    asked = []
+    builder = SimpleNamespace(create_network=asked.append)
+    ten = SimpleNamespace(NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1))
+    TensorRt(name="tensorrt", version="10.3", module=ten).network(builder)
+    TensorRt(name="tensorrt", version="12.0", module=SimpleNamespace()).network(builder)
+    assert asked == [2, 0]

@@ -1,0 +1,20 @@
+"""Our own backends through the suite."""
+
+from __future__ import annotations
+
+from backend_suite import BackendSuite
+
+
+class TestOnnxRuntime(BackendSuite):
+    location = "onnxruntime"
+    runtime = ("onnxruntime",)
+
+
+class TestOpenVino(BackendSuite):
+    location = "openvino"
+    runtime = ("openvino",)
+
+
+class TestTensorRt(BackendSuite):
+    location = "tensorrt"
+    runtime = ("tensorrt", "tensorrt_rtx_libs", "tensorrt_rtx_bindings")
