@@ -1,0 +1,1 @@
+"""What is measured against peers and physical limits, one command each."""

@@ -1,0 +1,235 @@
+"""The latency method on synthetic sessions whose truth is known, and the harness on a session that does nothing.
+
+`python -m benchmarks.latency_selftest --out FOLDER [--short]`
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import NormalDist, fmean
+from typing import Any
+
+from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
+from edgeport.contracts import Change, TimeJob
+from edgeport.devices.latency.simulate import SyntheticSession
+
+SEED = 0
+RUNS, RUNS_SHORT = 2000, 60
+PROCESSES, CALLS = 10, 400
+QUANTILES = (0.5, 0.9, 0.95, 0.99)
+NORMAL = NormalDist()
+
+STATIONARY = [
+    SyntheticSession(rho=rho, process_sd=process_sd) for rho in (0.0, 0.3, 0.5) for process_sd in (0.0, 0.01, 0.03)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """Something that happens to a session, and the flag that must say so.
+
+    Attributes:
+        name: In the table.
+        flag: Of `summarise`, or "disturbed-rounds".
+        changes: Fields of the session.
+        neighbour: Log factor of two of the rounds.
+
+    """
+
+    name: str
+    flag: str
+    changes: dict[str, Any]
+    neighbour: float = 0.0
+
+
+EFFECTS = (
+    Effect(name="drift of 5 %", flag="slowdown", changes={"drift": math.log(1.05)}),
+    Effect(name="throttle step of 8 % at 20 %", flag="slowdown", changes={"step": math.log(1.08), "step_at": 0.2}),
+    Effect(name="throttle step of 8 % at 50 %", flag="slowdown", changes={"step": math.log(1.08), "step_at": 0.5}),
+    Effect(name="throttle step of 8 % at 80 %", flag="slowdown", changes={"step": math.log(1.08), "step_at": 0.8}),
+    Effect(name="spikes in 2 % of the calls", flag="spikes", changes={"spike_rate": 0.02}),
+    Effect(name="process offsets of 3 %", flag="process-spread", changes={"process_sd": 0.03}),
+    Effect(name="a neighbour in two rounds", flag="disturbed-rounds", changes={}, neighbour=math.log(1.5)),
+)
+
+
+def interval_run(session: SyntheticSession, seed: int) -> list[tuple[bool, bool, float]]:
+    """Of each quantile: refused, covers the truth, log width of the interval."""
+    from edgeport.devices.latency.simulate import simulate
+    from edgeport.devices.latency.summary import summarise
+
+    summary = summarise(simulate(session, processes=PROCESSES, calls=CALLS, seed=seed), QUANTILES)
+    found = []
+    for q in QUANTILES:
+        interval = summary.quantile(q).interval_ns
+        if interval is None:
+            found.append((True, False, 0.0))
+        else:
+            covers = interval.low <= session.quantile_ns(q) <= interval.high
+            found.append((False, covers, math.log(interval.high / interval.low)))
+    return found
+
+
+def alarm_run(session: SyntheticSession, seed: int) -> bool:
+    """A against A: some difference was claimed."""
+    from edgeport.devices.latency.comparison import compare
+    from edgeport.devices.latency.simulate import simulate
+
+    one, two = (simulate(session, processes=PROCESSES, calls=CALLS, seed=2 * seed + i) for i in (0, 1))
+    return compare(one, two).change not in (Change.EQUIVALENT, Change.UNKNOWN)
+
+
+def flag_run(session: SyntheticSession, neighbour: float, seed: int) -> list[str]:
+    """Every flag of one run."""
+    from edgeport.devices.latency.neighbours import disturbed_rounds
+    from edgeport.devices.latency.simulate import simulate
+    from edgeport.devices.latency.summary import summarise
+
+    effects = [neighbour if index in (2, 6) else 0.0 for index in range(PROCESSES)]
+    measurement = simulate(session, processes=PROCESSES, calls=CALLS, seed=seed, round_effects=effects)
+    disturbed = ["disturbed-rounds"] if disturbed_rounds({"a": measurement}) else []
+    return [*summarise(measurement).flags, *disturbed]
+
+
+def oracle_log_width(session: SyntheticSession, q: float, confidence: float = 0.95) -> float:
+    """Width of the interval of who knows the noise and the spread of processes, but not the quantile."""
+    z = NORMAL.inv_cdf(q)
+    density = NORMAL.pdf(z) / session.sigma
+    within = true_correlation_time(session.rho, q) * q * (1 - q) / (PROCESSES * CALLS * density**2)
+    deviation = math.sqrt(session.process_sd**2 / PROCESSES + within)
+    return 2 * NORMAL.inv_cdf((1 + confidence) / 2) * deviation
+
+
+def true_correlation_time(rho: float, q: float) -> float:
+    """Correlation time of the indicator of a Gaussian AR(1) process, all lags.
+
+    Cov(I_i, I_{i+k}) is the integral of the bivariate density at (z, z) over the correlation from 0 to rho^k.
+    """
+    from scipy.integrate import quad
+
+    z = NORMAL.inv_cdf(q)
+
+    def density(s: float) -> float:
+        return math.exp(-(z**2) / (1 + s)) / (2 * math.pi * math.sqrt(1 - s**2))
+
+    total, power = 1.0, rho
+    while power > 1e-6:
+        total += 2 * quad(density, 0.0, power)[0] / (q * (1 - q))
+        power *= rho
+    return total
+
+
+def harness_ns(folder: Path) -> dict[str, float]:
+    """What the harness adds to a call, measured by the agent on a session that does nothing."""
+    import numpy as np
+
+    from edgeport.devices.agent.arrays import save_arrays
+    from edgeport.devices.latency.timer import call_latency_ns
+    from edgeport.devices.local import LocalDevice
+
+    artifact = folder / "null"
+    artifact.mkdir(exist_ok=True)
+    (artifact / "nothing").write_text("")
+    save_arrays(folder / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
+    job = TimeJob(
+        artifact=str(artifact), entry="nothing", session="benchmarks.null_session", feeds=str(folder / "feeds.npz")
+    )
+    trace = LocalDevice(folder / "device").run(job)
+    return {
+        "reading_ns": float(trace.timer.overhead_ns),
+        "call_ns": float(np.median(call_latency_ns(trace))),
+        "calls_per_reading": float(trace.calls_per_reading),
+    }
+
+
+def label(session: SyntheticSession) -> str:
+    """As the table calls it."""
+    return f"rho {session.rho:g}, processes {100 * session.process_sd:g} %"
+
+
+def _intervals(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
+    from edgeport.devices.latency.quantiles import least_effective_calls
+
+    coverage, refusals, widths = [], [], []
+    for session in STATIONARY:
+        runs = run_all(partial(interval_run, session))
+        for index, q in enumerate(QUANTILES):
+            column = [run[index] for run in runs]
+            kept = [(covers, width) for refused, covers, width in column if not refused]
+            row = {
+                "coverage": fmean(covers for covers, _ in kept) if kept else 0.0,
+                "refused": 1 - len(kept) / len(column),
+                "width_over_oracle": fmean(width for _, width in kept) / oracle_log_width(session, q) if kept else 0.0,
+                "effective_calls": PROCESSES * CALLS / true_correlation_time(session.rho, q),
+            }
+            figures[f"{label(session)}, p{100 * q:g}"] = row
+            print(f"{label(session)}, p{100 * q:g}: " + ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
+            coverage.append(row["coverage"])
+            widths.append(row["width_over_oracle"])
+            if row["effective_calls"] >= 4 * least_effective_calls(q):
+                refusals.append(row["refused"])
+    return [
+        at_least("least coverage of a 95 % interval", min(coverage), 0.93),
+        at_most("most refusals where n_eff is 4 times the least", max(refusals), 0.05),
+        at_most("widest interval over the oracle's (mean)", max(widths), 1.5),
+    ]
+
+
+def _alarms(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
+    rates = {label(session): fmean(run_all(partial(alarm_run, session))) for session in STATIONARY}
+    figures["A against A"] = rates
+    print("A against A: " + "; ".join(f"{name}: {rate:.4f}" for name, rate in rates.items()))
+    return [at_most("most false alarms of A against A", max(rates.values()), 0.07)]
+
+
+def _effects(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
+    checks = []
+    for rho in (0.0, 0.5):
+        plain = SyntheticSession(rho=rho)
+        quiet = run_all(partial(flag_run, plain, 0.0))
+        for effect in EFFECTS:
+            session = replace(plain, **effect.changes)
+            seen = fmean(effect.flag in flags for flags in run_all(partial(flag_run, session, effect.neighbour)))
+            false = fmean(effect.flag in flags for flags in quiet)
+            figures[f"{effect.name}, rho {rho:g}"] = {"flagged": seen, "flagged_without": false}
+            checks.append(at_least(f"{effect.name}, rho {rho:g}: flagged", seen, 0.95))
+            checks.append(at_most(f"{effect.name}, rho {rho:g}: flagged without it", false, 0.05))
+        some = fmean(bool(flags) for flags in quiet)
+        checks.append(at_most(f"any flag on a quiet session, rho {rho:g}", some, 0.05))
+    return checks
+
+
+RunAll = Callable[[Callable[[int], Any]], list[Any]]
+
+
+def _run_all(pool: ProcessPoolExecutor, runs: int, one: Callable[[int], Any]) -> list[Any]:
+    return list(pool.map(one, range(SEED, SEED + runs), chunksize=20))
+
+
+def main() -> int:
+    """Runs every assertion of the method."""
+    arguments: Arguments = parse_arguments("The latency method against known truth")
+    figures: dict[str, Any] = {"runs": RUNS_SHORT if arguments.short else RUNS}
+    checks: Sequence[Check] = ()
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        run_all = partial(_run_all, pool, figures["runs"])
+        checks = [*_intervals(run_all, figures), *_alarms(run_all, figures), *_effects(run_all, figures)]
+    harness = harness_ns(arguments.out)
+    figures["harness"] = harness
+    checks = [
+        *checks,
+        at_most("harness, per reading, ns", harness["reading_ns"], 2000),
+        at_most("harness, per call of a batch, ns", harness["call_ns"], 2000),
+    ]
+    return report("latency_selftest", arguments, figures, checks, seed=SEED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Feeds in, outputs out, and whether the outputs are what they should be."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Dict
+
+import numpy as np
+
+from edgeport.devices.agent.failure import JobError
+
+Arrays = Dict[str, np.ndarray]
+
+
+def load_arrays(path: str) -> Arrays:
+    """The arrays of an `.npz` by name; nothing in it is unpickled.
+
+    Raises:
+        JobError: It is missing, damaged, or holds objects.
+
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:
+        raise JobError(
+            "DEVICE_FAILED",
+            "read arrays from " + Path(path).name,
+            f"{type(error).__name__}: {error}",
+            "push the file again",
+        ) from error
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Writes an `.npz` in one step; unlike `numpy.savez` it takes any name, "file" too."""
+    partial = path.with_name(path.name + ".part")
+    with zipfile.ZipFile(str(partial), "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, values in arrays.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(values), allow_pickle=False)
+    partial.replace(path)
+
+
+def sample_count(feeds: Arrays) -> int:
+    """Length of axis 0, which all feeds share.
+
+    Raises:
+        JobError: There are no feeds, or their lengths differ.
+
+    """
+    lengths = {name: int(array.shape[0]) if array.ndim else -1 for name, array in feeds.items()}
+    if len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
+        raise JobError(
+            "SAMPLES_INVALID",
+            "feed samples along axis 0",
+            f"lengths {lengths}",
+            "give each input the same number of samples, at least one",
+        )
+    return next(iter(lengths.values()))
+
+
+def batch_of(feeds: Arrays, start: int, batch: int) -> Arrays:
+    """`batch` samples from `start` on; the last sample is repeated where there are fewer left.
+
+    Every call has the same shape, because artifacts compiled for one batch size take no other.
+    """
+    count = sample_count(feeds)
+    indexes = np.minimum(np.arange(start, start + batch), count - 1)
+    return {name: np.ascontiguousarray(array[indexes]) for name, array in feeds.items()}
+
+
+def has_non_finite(outputs: Arrays) -> bool:
+    """Some floating-point output holds NaN or an infinity."""
+    return any(array.dtype.kind in "fc" and not np.isfinite(array).all() for array in outputs.values())
+
+
+def largest_difference(outputs: Arrays, reference: Arrays) -> tuple[float | None, list[str]]:
+    """How far outputs are from the reference.
+
+    Args:
+        outputs: Of a call.
+        reference: Expected; may hold more samples along axis 0, of which the first count.
+
+    Returns:
+        Largest |output - reference| relative to the largest |reference| of that output (0 where both are equal), None
+        where they can't be compared; and what can't be compared, in words.
+
+    """
+    worst = 0.0
+    faults = []
+    for name, wanted in sorted(reference.items()):
+        got = outputs.get(name)
+        if got is None:
+            faults.append(f"output {name} is missing")
+            continue
+        if got.ndim and wanted.ndim and wanted.shape[0] > got.shape[0]:
+            wanted = wanted[: got.shape[0]]  # noqa: PLW2901 (the rows that this call computed)
+        if got.shape != wanted.shape or (got.dtype.kind in "US") != (wanted.dtype.kind in "US"):
+            faults.append(f"output {name} is {got.dtype} {got.shape}, not {wanted.dtype} {wanted.shape}")
+            continue
+        worst = max(worst, _relative_difference(got, wanted))
+    return (None if faults else worst), faults
+
+
+def _relative_difference(got: np.ndarray, wanted: np.ndarray) -> float:
+    if got.size == 0 or np.array_equal(got, wanted):
+        return 0.0
+    if wanted.dtype.kind not in "fiu" or got.dtype.kind not in "fiu":
+        return 1.0  # strings and booleans are equal or wrong
+    wide_got, wide_wanted = got.astype(np.float64), wanted.astype(np.float64)
+    if not np.array_equal(np.isfinite(wide_got), np.isfinite(wide_wanted)):
+        return float(np.finfo(np.float64).max)  # a NaN or infinity where there was none, or the other way round
+    finite = np.isfinite(wide_wanted)
+    distance = float(np.max(np.abs(wide_got[finite] - wide_wanted[finite]), initial=0.0))
+    scale = float(np.max(np.abs(wide_wanted[finite]), initial=0.0))
+    return min(distance / max(scale, float(np.finfo(np.float32).tiny)), float(np.finfo(np.float64).max))

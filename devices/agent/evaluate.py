@@ -1,0 +1,71 @@
+"""Runs every sample once and keeps the outputs."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.devices.agent.arrays import Arrays, batch_of, has_non_finite, sample_count, save_arrays
+from edgeport.devices.agent.clock import measure_timer, now_ns
+from edgeport.devices.agent.failure import JobError
+from edgeport.devices.agent.memory import peak_memory_bytes
+from edgeport.devices.agent.opening import Opened
+from edgeport.devices.agent.telemetry import Telemetry
+
+
+def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs an `EvaluateJob`; the fields of a `ProcessTrace`, one reading per batch.
+
+    The readings are no latency measurement (each batch is bound anew, nothing is warmed up): they say how long the
+    work took.
+    """
+    timer = measure_timer(probes=1000)
+    telemetry = Telemetry()
+    telemetry.sample()
+    opened = Opened(job)
+    count, batch = sample_count(opened.feeds), job["batch"]
+    readings = array("q")
+    parts: list[Arrays] = []
+    started_at_ns = now_ns()
+    try:
+        for start in range(0, count, batch):
+            call = opened.bind(batch_of(opened.feeds, start, batch))
+            before = now_ns()
+            call.run()
+            readings.append(now_ns() - before)
+            parts.append(_rows(call.outputs(), batch, min(batch, count - start)))
+    finally:
+        opened.session.close()
+    telemetry.sample()
+    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    save_arrays(Path(job["outputs"]), outputs)
+    return {
+        "artifact_digest": opened.digest,
+        "round": 0,
+        "position": 0,
+        "import_ns": opened.import_ns,
+        "load_ns": opened.load_ns,
+        "first_inference_ns": readings[0],
+        "warmup_ns": [],
+        "latency_ns": readings.tolist(),
+        "started_at_ns": started_at_ns,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "timer": timer,
+        "telemetry": telemetry.samples,
+        "flags": ["nan-output"] if has_non_finite(outputs) else [],
+    }
+
+
+def _rows(outputs: Arrays, batch: int, wanted: int) -> Arrays:
+    for name, array_ in outputs.items():
+        if array_.ndim == 0 or array_.shape[0] != batch:
+            raise JobError(
+                "BACKEND_FAILED",
+                f"run a batch of {batch} samples",
+                f"output {name} of shape {array_.shape}",
+                "export the model with the batch as axis 0 of every output",
+            )
+    return {name: array_[:wanted] for name, array_ in outputs.items()}

@@ -1,0 +1,60 @@
+"""What both kinds of job begin with: digest, feeds, session, artifact; each timed by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeport.devices.agent.arrays import Arrays, load_arrays, sample_count
+from edgeport.devices.agent.clock import now_ns
+from edgeport.devices.agent.digest import artifact_digest
+from edgeport.devices.agent.failure import JobError
+from edgeport.devices.agent.sessions import ImportClock, load_session_module
+
+
+class Opened:
+    """An artifact that is open, its feeds, and what opening cost.
+
+    Attributes:
+        session: As the session module returned it.
+        feeds: Every sample.
+        digest: Of the artifact, as it lies on this device.
+        import_ns: Loading the session module and the runtime.
+        load_ns: Opening the artifact, without the imports.
+
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.digest = artifact_digest(Path(job["artifact"]), job["settings"])
+        self.feeds: Arrays = load_arrays(job["feeds"])
+        sample_count(self.feeds)
+        path = Path(job["artifact"], job["entry"])
+        if not path.exists():
+            raise JobError(
+                "DEVICE_FAILED", "open " + job["entry"], "no such file in the artifact", "push the artifact again"
+            )
+        before = now_ns()
+        module = load_session_module(job["session"])
+        self.import_ns = now_ns() - before
+        with ImportClock() as imports:
+            before = now_ns()
+            self.session = module.open_session(str(path), dict(job["settings"]))
+            self.load_ns = max(0, now_ns() - before - imports.import_ns)
+        self.import_ns += imports.import_ns
+
+    def bind(self, feeds: Arrays) -> Any:
+        """A call with these inputs.
+
+        Raises:
+            JobError: The session says, by a ValueError, that they do not fit the model.
+
+        """
+        try:
+            return self.session.bind(feeds)
+        except ValueError as error:
+            raise JobError(
+                "SAMPLES_INVALID",
+                "feed " + ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in sorted(feeds.items())),
+                str(error),
+                "give arrays of the names, dtypes and shapes that the model takes",
+            ) from error

@@ -1,0 +1,165 @@
+"""Times single-stream inference: one bound input, one call after another, in this one process."""
+
+from __future__ import annotations
+
+import gc
+import math
+from array import array
+from itertools import repeat
+from typing import Any, Callable
+
+from edgeport.devices.agent.arrays import Arrays, batch_of, has_non_finite, largest_difference, load_arrays
+from edgeport.devices.agent.canary import canary_ns
+from edgeport.devices.agent.clock import measure_timer, now_ns
+from edgeport.devices.agent.memory import peak_memory_bytes
+from edgeport.devices.agent.opening import Opened
+from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
+
+# A reading shorter than this many steps of the clock is taken over several calls (rounding stays under 0.1 %).
+_RESOLUTIONS_PER_READING = 1000
+_MOST_CALLS_PER_READING = 100_000
+_WARMUP_READINGS = 20_000
+_PROBE_CALLS = 32
+
+Run = Callable[[], None]
+
+
+def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Runs a `TimeJob`; the fields of a `ProcessTrace`.
+
+    The same bound sample is run each time (the data of a sample does not change the time of a dense network; several
+    would mean copies inside or between the readings). The outputs of the last *timed* call are compared with the
+    reference afterwards.
+    """
+    timer = measure_timer()
+    telemetry = Telemetry()
+    telemetry.sample(canary_ns=canary_ns())
+    opened = Opened(job)
+    try:
+        call = opened.bind(batch_of(opened.feeds, 0, job["batch"]))
+        before = now_ns()
+        call.run()
+        first_inference_ns = now_ns() - before
+        first_outputs = call.outputs()
+        warmup = warm_up(call.run, job["warmup_s"])
+        calls_per_reading = choose_calls_per_reading(call.run, timer, warmup)
+        started_at_ns, latency = timed_calls(call.run, job, calls_per_reading, telemetry)
+        outputs = call.outputs()
+    finally:
+        opened.session.close()
+    telemetry.sample(canary_ns=canary_ns())
+    difference, match, flags = check_outputs(job, outputs, first_outputs)
+    return {
+        "artifact_digest": opened.digest,
+        "round": job["round"],
+        "position": job["position"],
+        "import_ns": opened.import_ns,
+        "load_ns": opened.load_ns,
+        "first_inference_ns": first_inference_ns,
+        "warmup_ns": warmup,
+        "latency_ns": latency,
+        "calls_per_reading": calls_per_reading,
+        "started_at_ns": started_at_ns,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "timer": timer,
+        "telemetry": telemetry.samples,
+        "outputs_match": match,
+        "output_difference": difference,
+        "flags": sorted(set(flags + telemetry.flags())),
+    }
+
+
+def warm_up(run: Run, warmup_s: float) -> list[int]:
+    """Calls for at least `warmup_s` seconds, at least once; returns the first readings, nanoseconds each."""
+    readings = array("q", bytes(8 * _WARMUP_READINGS))
+    until = now_ns() + int(1e9 * warmup_s)
+    count = timed_block(run, readings, 0, _WARMUP_READINGS, until)
+    while now_ns() < until:
+        run()
+    return readings[:count].tolist()
+
+
+def choose_calls_per_reading(run: Run, timer: dict[str, Any], warmup: list[int]) -> int:
+    """As many calls as one reading needs to be a thousand times longer than a step of the clock."""
+    needed_ns: int = _RESOLUTIONS_PER_READING * timer["resolution_ns"]
+    if sorted(warmup)[len(warmup) // 2] >= needed_ns:
+        return 1
+    group = max(1, _PROBE_CALLS // 8)
+    fastest_ns = []
+    for _ in range(8):
+        before = now_ns()
+        for _ in repeat(None, group):
+            run()
+        fastest_ns.append((now_ns() - before) / group)
+    # The fastest group: one that was interrupted would make the readings too short for their clock.
+    call_ns = max(1.0, min(fastest_ns))
+    return max(1, min(_MOST_CALLS_PER_READING, math.ceil(needed_ns / call_ns)))
+
+
+def timed_calls(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> tuple[int, list[int]]:
+    """Blocks of readings with a look at the sensors between two blocks; start, and nanoseconds per reading.
+
+    The collector of garbage is off, the array is there before: the loop allocates nothing that outlives a turn.
+    """
+    most, least = job["maximum_calls"], job["minimum_calls"]
+    readings = array("q", bytes(8 * most))
+    timed = run if calls_per_reading == 1 else _several(run, calls_per_reading)
+    count = 0
+    gc.collect()
+    gc.disable()
+    try:
+        telemetry.sample()
+        started_at_ns = now_ns()
+        deadline = started_at_ns + int(1e9 * job["duration_s"])
+        while count < most:
+            at_ns = now_ns()
+            if at_ns >= deadline and count >= least:
+                break
+            # After the deadline only the calls up to the minimum are left.
+            stop = most if at_ns < deadline else min(most, max(least, count + 1))
+            until = min(at_ns + INTERVAL_NS, deadline) if at_ns < deadline else at_ns + INTERVAL_NS
+            count = timed_block(timed, readings, count, stop, until)
+            telemetry.sample()
+    finally:
+        gc.enable()
+    return started_at_ns, readings[:count].tolist()
+
+
+def timed_block(run: Run, readings: array[int], start: int, stop: int, until: int) -> int:
+    """Fills `readings[start:stop]` until the clock says `until`, at least one; returns the index after the last."""
+    clock = now_ns
+    index = start
+    while index < stop:
+        before = clock()
+        run()
+        after = clock()
+        readings[index] = after - before
+        index += 1
+        if after >= until:
+            break
+    return index
+
+
+def _several(run: Run, calls: int) -> Run:
+    def several() -> None:
+        for _ in repeat(None, calls):
+            run()
+
+    return several
+
+
+def check_outputs(
+    job: dict[str, Any], outputs: Arrays, first_outputs: Arrays
+) -> tuple[float | None, bool | None, list[str]]:
+    """Difference to the reference, whether it is within the job's tolerance, and flags."""
+    flags = ["nan-output"] if has_non_finite(outputs) else []
+    drift, _ = largest_difference(outputs, first_outputs)
+    if drift is None or drift > job["output_tolerance"]:
+        flags.append("unstable-output")  # same input, other numbers
+    if job["reference"] is None:
+        return None, None, flags
+    difference, faults = largest_difference(outputs, load_arrays(job["reference"]))
+    if faults:
+        flags.append("output-shape")
+    match = difference is not None and difference <= job["output_tolerance"]
+    return difference, match, flags

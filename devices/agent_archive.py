@@ -1,0 +1,96 @@
+"""Packs the agent and session modules into one zipapp, byte for byte the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from edgeport.devices.agent.sessions import packed_name
+from edgeport.errors import DeviceError
+
+__all__ = ["build_agent"]
+
+_AGENT = Path(__file__).parent / "agent"
+_PACKAGE = "edgeport/devices/agent"
+_MAIN = """import os
+import sys
+
+from edgeport.devices.agent.program import main
+
+status = main(sys.argv[1:])
+sys.stderr.flush()
+# The result is on disk: a runtime that crashes while it is unloaded must not undo that.
+os._exit(status)
+"""
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that zip knows; a real date would change the bytes
+_DIGEST_CHARS = 16
+
+
+def build_agent(sessions: Iterable[str], folder: Path) -> Path:
+    """The agent with these session modules, built in `folder` unless it is there already.
+
+    Args:
+        sessions: Dotted names of session modules (`Artifact.session`); they are found, but not imported.
+        folder: Where the archive goes, named after the digest of its content.
+
+    Returns:
+        Path of `agent-DIGEST.pyz`; run as `python agent-DIGEST.pyz JOB.json RESULT.json`.
+
+    Raises:
+        DeviceError: There is no such module, or it has no source file.
+
+    """
+    content = _zip(_agent_files() | {f"{packed_name(name)}.py": _source(name) for name in sessions})
+    path = folder / f"agent-{hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]}.pyz"
+    if not path.exists() or path.read_bytes() != content:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A name of its own: several jobs may build the same agent at once.
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as partial:
+            partial.write(content)
+        Path(partial.name).replace(path)
+    return path
+
+
+def _agent_files() -> dict[str, bytes]:
+    """The agent under its full dotted name, in packages that hold nothing else of ours."""
+    files = {f"{_PACKAGE}/{path.name}": path.read_bytes() for path in _AGENT.glob("*.py")}
+    empty = b'"""Only the agent is here."""\n'
+    return {"__main__.py": _MAIN.encode(), "edgeport/__init__.py": empty, "edgeport/devices/__init__.py": empty} | files
+
+
+def _source(session: str) -> bytes:
+    # A missing parent package raises; the parents themselves are imported, so they must stay light.
+    try:
+        spec = importlib.util.find_spec(session)
+    except (ImportError, ValueError) as error:
+        raise _missing(session, str(error)) from error
+    if spec is None:
+        raise _missing(session, "no such module")
+    if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
+        raise _missing(session, f"a module without a source file ({spec.origin})")
+    return Path(spec.origin).read_bytes()
+
+
+def _missing(session: str, found: str) -> DeviceError:
+    return DeviceError(
+        asked=f"pack the session module {session}",
+        found=found,
+        fix="name an importable module of one .py file (standard library, numpy and the runtime only)",
+    )
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(files):
+            entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+            entry.compress_type = zipfile.ZIP_STORED  # zlib's bytes differ between its versions
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
+            archive.writestr(entry, files[name])
+    return buffer.getvalue()

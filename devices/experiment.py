@@ -1,0 +1,144 @@
+"""The order in which artifacts are measured: fresh processes, interleaved at random, round by round."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from edgeport.contracts import Device, Measurement, OnProgress, ProcessTrace, ProgressEvent, TimeJob, silent
+from edgeport.errors import DeviceLost, EdgeportError, MeasurementError
+
+__all__ = ["OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One process of each arm, one after the other; a block that is kept or dropped as a whole.
+
+    Attributes:
+        index: 0, 1, ...
+        seed: Of the experiment.
+        traces: By name of the arm.
+        errors: `EdgeportError.to_dict` by name of the arm; such an arm is not in later rounds.
+
+    """
+
+    index: int
+    seed: int
+    traces: Mapping[str, ProcessTrace]
+    errors: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    schema_version: int = 1
+
+
+OnRound = Callable[[Round], None]
+
+
+def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a default)
+    device: Device,
+    jobs: Mapping[str, TimeJob],
+    *,
+    rounds: int = 10,
+    seed: int = 0,
+    done: Iterable[Round] = (),
+    on_round: OnRound = lambda _: None,
+    on_progress: OnProgress = silent,
+) -> tuple[Round, ...]:
+    """Runs each arm once per round, in an order that is drawn anew for each round from the seed.
+
+    An arm that fails is dropped from later rounds, its error is recorded, and the others go on. Each round is handed
+    out when it is done; given back as `done`, it is not run again, and the rest runs as it would have.
+
+    Args:
+        device: Where.
+        jobs: By name of the arm; round and position are filled in here.
+        rounds: Fresh processes per arm; 10 or more for a verdict.
+        seed: Of the order.
+        done: Rounds of an earlier run of this experiment.
+        on_round: Told of each new round; stores it.
+        on_progress: Told before each process.
+
+    Returns:
+        All rounds, those of `done` too.
+
+    Raises:
+        DeviceLost: The device is gone; the rounds before were handed out.
+        MeasurementError: `done` is of another experiment.
+
+    """
+    finished = {one.index: one for one in done}
+    _check(finished, jobs, seed)
+    failed = {name for one in finished.values() for name in one.errors}
+    for index in range(rounds):
+        if index in finished:
+            continue
+        one = _run_round(device, jobs, failed, Round(index=index, seed=seed, traces={}), _Steps(rounds, on_progress))
+        failed |= one.errors.keys()
+        finished[index] = one
+        on_round(one)
+    return tuple(finished[index] for index in sorted(finished))
+
+
+def order_of_round(names: Iterable[str], *, seed: int, index: int) -> list[str]:
+    """The arms of a round in their order; the same for the same names, seed and index on every machine."""
+    order = sorted(names)
+    random.Random(f"{seed}:{index}").shuffle(order)  # noqa: S311 (an order, no secret)
+    return order
+
+
+def to_measurements(rounds: Iterable[Round], *, device: str) -> dict[str, Measurement]:
+    """All traces of each arm that has any.
+
+    Args:
+        rounds: Of one experiment.
+        device: `DeviceFacts.digest`.
+
+    Raises:
+        ContractError: The traces of an arm are of different artifacts.
+
+    """
+    traces: dict[str, list[ProcessTrace]] = {}
+    seed = 0
+    for one in rounds:
+        seed = one.seed
+        for name, trace in one.traces.items():
+            traces.setdefault(name, []).append(trace)
+    return {
+        name: Measurement(artifact_digest=kept[0].artifact_digest, device=device, seed=seed, traces=tuple(kept))
+        for name, kept in traces.items()
+    }
+
+
+@dataclass(frozen=True, kw_only=False)
+class _Steps:
+    rounds: int
+    tell: OnProgress
+
+
+def _run_round(device: Device, jobs: Mapping[str, TimeJob], failed: set[str], one: Round, steps: _Steps) -> Round:
+    traces: dict[str, ProcessTrace] = {}
+    errors: dict[str, Mapping[str, object]] = {}
+    # The order is drawn over all arms, so that the loss of one does not change that of the others.
+    order = [name for name in order_of_round(jobs, seed=one.seed, index=one.index) if name not in failed]
+    for position, name in enumerate(order):
+        message = f"{name}, process {one.index + 1} of {steps.rounds}"
+        done, total = one.index * len(order) + position, steps.rounds * len(order)
+        steps.tell(ProgressEvent(stage="measure", message=message, done=done, total=total))
+        try:
+            traces[name] = device.run(replace(jobs[name], round=one.index, position=position))
+        except DeviceLost:
+            raise
+        except EdgeportError as error:
+            errors[name] = error.to_dict()
+    return replace(one, traces=traces, errors=errors)
+
+
+def _check(finished: Mapping[int, Round], jobs: Mapping[str, TimeJob], seed: int) -> None:
+    for one in finished.values():
+        foreign = (one.traces.keys() | one.errors.keys()) - jobs.keys()
+        if one.seed != seed or foreign:
+            raise MeasurementError(
+                asked=f"go on with an experiment of seed {seed} and arms {', '.join(sorted(jobs))}",
+                found=f"a round of seed {one.seed}" + (f" with arms {', '.join(sorted(foreign))}" if foreign else ""),
+                fix="start it anew, without the stored rounds",
+            )

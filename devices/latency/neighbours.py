@@ -1,0 +1,88 @@
+"""Whether somebody else used the machine while it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from edgeport.contracts import Measurement, ProcessTrace
+from edgeport.devices.latency.telemetry import canary_ns, growth, timed_samples
+
+__all__ = ["disturbed_rounds", "drop_rounds", "neighbour_flags", "rival_share", "steal_share"]
+
+_LARGEST_RIVAL = 0.15
+_LARGEST_STEAL = 0.02
+_CANARY_RATIO = 1.25
+_LEAST_ROUNDS = 4
+
+
+def neighbour_flags(measurement: Measurement) -> list[str]:
+    """ "rival-load" where others had more than 15 % of the processors; "steal" where the hypervisor took over 2 %.
+
+    Over all processes together: one that is hit is seen by the between-process interval.
+    """  # noqa: D210 (the first word is a quoted flag)
+    flags = []
+    for name, share, most in (("rival-load", rival_share, _LARGEST_RIVAL), ("steal", steal_share, _LARGEST_STEAL)):
+        shares = [value for value in map(share, measurement.traces) if value is not None]
+        if shares and float(np.mean(shares)) > most:
+            flags.append(name)
+    return flags
+
+
+def rival_share(trace: ProcessTrace) -> float | None:
+    """Part of the processors' time that other processes had while calls were timed, 0..1; None where unknown."""
+    samples = timed_samples(trace)
+    busy, own, capacity_s = growth(samples, "busy_ticks"), growth(samples, "own_cpu_us"), _capacity_s(trace)
+    if busy is None or own is None or not capacity_s:
+        return None
+    return max(0.0, busy / samples[0].values["clock_tick_hz"] - own / 1e6) / capacity_s
+
+
+def steal_share(trace: ProcessTrace) -> float | None:
+    """Part of the processors' time that the hypervisor gave to others, 0..1; None where unknown."""
+    samples = timed_samples(trace)
+    steal, capacity_s = growth(samples, "steal_ticks"), _capacity_s(trace)
+    if steal is None or not capacity_s:
+        return None
+    return steal / samples[0].values["clock_tick_hz"] / capacity_s
+
+
+def disturbed_rounds(measurements: Mapping[str, Measurement]) -> tuple[int, ...]:
+    """Rounds in which the canary took over 1.25 times its usual time, whatever the arms showed.
+
+    Only the fixed work decides, never the latencies: dropping what looks slow would be choosing the result. Below 4
+    rounds there is no "usual", and none is dropped.
+    """
+    by_round: dict[int, list[float]] = {}
+    for measurement in measurements.values():
+        for trace in measurement.traces:
+            by_round.setdefault(trace.round, []).extend(canary_ns(trace))
+    medians = {index: float(np.median(times)) for index, times in by_round.items() if times}
+    if len(medians) < _LEAST_ROUNDS:
+        return ()
+    usual = float(np.median(list(medians.values())))
+    return tuple(sorted(index for index, time in medians.items() if time > _CANARY_RATIO * usual))
+
+
+def drop_rounds(measurements: Mapping[str, Measurement], rounds: tuple[int, ...]) -> dict[str, Measurement]:
+    """The measurements without these rounds: whole blocks of all arms, never single calls; each says so in a flag."""
+    if not rounds:
+        return dict(measurements)
+    flag = f"dropped-rounds:{len(rounds)}"
+    return {
+        name: replace(
+            measurement,
+            traces=tuple(trace for trace in measurement.traces if trace.round not in rounds),
+            flags=(*measurement.flags, flag),
+        )
+        for name, measurement in measurements.items()
+    }
+
+
+def _capacity_s(trace: ProcessTrace) -> float:
+    samples = timed_samples(trace)
+    if len(samples) < 2:
+        return 0.0
+    return (samples[-1].at_ns - samples[0].at_ns) / 1e9 * samples[0].values.get("processors", 0.0)

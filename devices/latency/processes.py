@@ -1,0 +1,40 @@
+"""The part of each process that its numbers are taken from."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeport.contracts import Measurement, ProcessTrace
+from edgeport.devices.latency.steady_state import Shape, SteadyState, find_steady_state
+from edgeport.devices.latency.timer import call_latency_ns
+
+__all__ = ["steady_latencies", "steady_states"]
+
+
+def steady_states(measurement: Measurement) -> list[SteadyState]:
+    """What each process came to, in the order of the traces."""
+    return [_state(trace.latency_ns, trace.calls_per_reading) for trace in measurement.traces]
+
+
+def steady_latencies(measurement: Measurement) -> list[NDArray[np.float64]]:
+    """Latencies per call of each process, nanoseconds: from steady state on, or all where there is none.
+
+    A process that never came to rest is not left out: leaving out what looks odd would be choosing the result.
+    """
+    return [
+        _latencies(trace, state) for trace, state in zip(measurement.traces, steady_states(measurement), strict=True)
+    ]
+
+
+def _latencies(trace: ProcessTrace, state: SteadyState) -> NDArray[np.float64]:
+    latency_ns = call_latency_ns(trace)
+    return latency_ns[state.start :] if state.shape is Shape.STEADY else latency_ns
+
+
+@lru_cache(maxsize=256)
+def _state(latency_ns: tuple[int, ...], calls_per_reading: int) -> SteadyState:
+    """Remembered, because a summary and several comparisons ask for the same traces."""
+    return find_steady_state(np.asarray(latency_ns, dtype=np.float64) / calls_per_reading)

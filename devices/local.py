@@ -1,0 +1,139 @@
+"""The machine that Edgeport runs on, as a device."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NoReturn
+
+from edgeport.contracts import DeviceFacts, Job, ProcessTrace, dump_json, load_json
+from edgeport.devices.agent.facts import device_facts
+from edgeport.devices.agent_archive import build_agent
+from edgeport.devices.agent_result import read_trace
+from edgeport.errors import BackendCrash, ChildCrash, ChildTimeout, DeviceError, ResourceLimit
+from edgeport.isolation import run_isolated
+
+__all__ = ["LocalDevice"]
+
+_STACK_STARTS = ("Fatal Python error", "Timeout (")
+
+
+class LocalDevice:
+    """Runs each job in a fresh process of this machine, with the same agent as a remote device.
+
+    Args:
+        workdir: Where agents and the files of running jobs are kept.
+
+    """
+
+    def __init__(self, workdir: Path) -> None:
+        self._workdir = workdir.resolve()
+        self._facts: DeviceFacts | None = None
+
+    def facts(self) -> DeviceFacts:
+        """Processor, memory, system, runtimes and sensors of this machine."""
+        if self._facts is None:
+            self._facts = load_json(DeviceFacts, json.dumps({"name": "local", **device_facts()}))
+        return self._facts
+
+    def push(self, path: Path) -> str:
+        """The file or folder itself: it is here already, and the agent digests what it opens.
+
+        Raises:
+            DeviceError: There is no such file.
+
+        """
+        if not path.exists():
+            raise DeviceError(
+                asked=f"use {path.name} on this machine", found="no such file or folder", fix="build it first"
+            )
+        return str(path.resolve())
+
+    def run(self, job: Job) -> ProcessTrace:
+        """Runs one job in a fresh process.
+
+        Raises:
+            ChildTimeout: It took longer than `job.limits.time_s`; the details tell where it hung.
+            ResourceLimit: It took more memory than `job.limits.memory_bytes`.
+            BackendCrash: It died by a signal; the details hold its stack.
+            BackendError: What the runtime said.
+            DeviceError: The job's files, or its result, are not what they should be.
+
+        """
+        agent = build_agent([job.session], self._workdir / "agents")
+        jobs = self._workdir / "jobs"
+        jobs.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=jobs, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            (folder / "job.json").write_bytes(dump_json(job))
+            result = folder / "result.json"
+            payload = {
+                "agent": str(agent),
+                "job": str(folder / "job.json"),
+                "result": str(result),
+                "folder": str(folder),
+            }
+            try:
+                ended = run_isolated("edgeport.devices.guard:run_agent", payload, limits=job.limits)
+            except (ChildCrash, ChildTimeout, ResourceLimit) as error:
+                _raise_dead(job, error)
+            if not result.exists():
+                raise BackendCrash(
+                    asked=f"{job.kind} {job.entry} with {job.session}",
+                    found=f"the runtime ended the process with status {ended['exit_status']}",
+                    fix="other candidates are not touched; try another version of the runtime",
+                    details=ended,
+                )
+            return read_trace(result, job)
+
+    def pull(self, path: str, into: Path) -> None:
+        """Copies a file to `into` (a file's path, or a folder), in one step.
+
+        Raises:
+            DeviceError: There is no such file.
+
+        """
+        source = Path(path)
+        target = into / source.name if into.is_dir() else into
+        if not source.is_file():
+            raise DeviceError(
+                asked=f"bring {source.name} from this machine", found="no such file", fix="run the job again"
+            )
+        if target.exists() and target.samefile(source):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f"{target.name}.part")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+
+def _raise_dead(job: Job, error: ChildCrash | ChildTimeout | ResourceLimit) -> NoReturn:
+    """The same error in the job's words; a dead agent means that the runtime crashed it."""
+    asked = f"{job.kind} {job.entry} with {job.session}"
+    stack = _stack(str(error.details.get("stderr", "")))
+    details = error.details | {"stack": stack}
+    where = next((f" in {line.strip()}" for line in stack.splitlines() if line.lstrip().startswith("File ")), "")
+    if isinstance(error, ChildTimeout):
+        raise ChildTimeout(
+            asked=f"{asked} within {job.limits.time_s:g} s",
+            found=f"it was still at work, and was killed{where}",
+            fix="allow more time, or look at the stack for where it hangs",
+            details=details,
+        ) from error
+    if isinstance(error, ResourceLimit):
+        raise ResourceLimit(asked=asked, found=error.found, fix=error.fix, details=details) from error
+    raise BackendCrash(
+        asked=asked,
+        found=f"the runtime's process died by {error.details.get('signal', 'an unknown cause')}{where}",
+        fix="other candidates are not touched; report the stack (in this error's details) to the runtime's makers",
+        details=details,
+    ) from error
+
+
+def _stack(stderr: str) -> str:
+    """What `faulthandler` wrote last, without what the runtime wrote before."""
+    lines = stderr.splitlines()
+    starts = [index for index, line in enumerate(lines) if line.startswith(_STACK_STARTS)]
+    return "\n".join(lines[starts[-1] :]) if starts else ""
