@@ -1,0 +1,329 @@
+"""From checked sections to the contract: paths, quantities, and what sections mean to each other."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edgeport.accuracy.metrics import METRICS, Truth
+from edgeport.contracts import Budget, ExecutionConfig, ModelSource, Precision, TensorSpec
+from edgeport.contracts.recipe import (
+    DataSpec,
+    ExportSettings,
+    Recipe,
+    SamplesFile,
+    SamplesFunction,
+    SamplesLocation,
+    Search,
+    Target,
+)
+from edgeport.errors import ContractError
+from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
+from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_time
+
+if TYPE_CHECKING:
+    from edgeport.recipe.sections import BudgetSection, DataSection, RecipeFile
+
+__all__ = ["BACKENDS", "build", "default_metric", "default_name"]
+
+T = TypeVar("T")
+
+BACKENDS = ("onnxruntime", "openvino", "tensorrt")
+_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+_COLLECTIONS = ("torchvision:", "timm:", "hf:")
+_FILES = (".onnx", ".pt2")
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
+_OWN_UNIT = ("mae", "mse", "sqnr")
+_LEAST_LATENCY_NS = 1000
+_LONGEST_NAME = 100
+
+
+def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
+    """The contract.
+
+    Raises:
+        RecipeError: Missing files, impossible budgets, sections that contradict each other.
+
+    """
+    source = _source(recipe, sections)
+    data = _data(recipe, sections.data)
+    targets = _targets(recipe, sections)
+    if data.calibration is None:
+        _refuse_uncalibrated(recipe, targets)
+    return Recipe(
+        path=recipe.path,
+        name=_name(recipe, sections),
+        source=source,
+        inputs=_inputs(recipe, sections),
+        data=data,
+        export=ExportSettings(**sections.export.model_dump()),
+        targets=targets,
+        budget=_budget(recipe, sections.budget, data),
+        search=_search(recipe, sections),
+    )
+
+
+def default_name(location: str) -> str:
+    """The model's name where the recipe gives none: of the file, the function, or in its collection."""
+    if location.endswith(_FILES):
+        return Path(location).stem
+    return re.split(r"[:/]", location)[-1]
+
+
+def default_metric(target: str) -> str:
+    """The metric where the recipe gives none."""
+    return "top1" if target else "agreement"
+
+
+def _contract(recipe: RecipeText, key: KeyPath, make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ContractError as error:
+        raise recipe.error(key, error.found, error.fix) from error
+
+
+def _file(recipe: RecipeText, key: KeyPath, name: str) -> Path:
+    path = recipe.path.parent / name
+    if not path.is_file():
+        beside = (file.name for file in path.parent.iterdir()) if path.parent.is_dir() else ()
+        what = "is a folder" if path.is_dir() else f"is not there; paths start at {recipe.path.parent}"
+        raise recipe.wrong_value(key, what, nearest(path.name, beside) or "give the path of a file that exists")
+    return path
+
+
+def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
+    key, location, folder = ("model", "source"), sections.model.source, None
+    if location.endswith(_FILES):
+        location = str(_file(recipe, key, location))
+    elif location.startswith("hf:") and (recipe.path.parent / location[3:]).is_dir():
+        location = f"hf:{recipe.path.parent / location[3:]}"
+    elif ".py:" in location:
+        raise recipe.wrong_value(key, "names a file, not a module", f'did you mean "{location.replace(".py:", ":")}"?')
+    elif _FUNCTION.fullmatch(location) and not location.startswith(_COLLECTIONS):
+        folder = recipe.path.parent
+    elif location.endswith(_CHECKPOINTS):
+        raise recipe.wrong_value(
+            key,
+            "is a checkpoint: it holds weights, not the model",
+            f'give source = "pkg.mod:factory" and weights = "{location}"',
+        )
+    elif not location.startswith(_COLLECTIONS) or location in _COLLECTIONS:
+        near = nearest(location.split(":")[0] + ":", _COLLECTIONS) if ":" in location else ""
+        raise recipe.wrong_value(
+            key,
+            "is no model",
+            near or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME or hf:NAME",
+        )
+    _refuse_dates(recipe, ("model", "arguments"), sections.model.arguments)
+    weights = None if sections.model.weights is None else _file(recipe, ("model", "weights"), sections.model.weights)
+    if weights is not None and location.endswith(_FILES):
+        raise recipe.error(("model", "weights"), "the source carries its weights already", "remove this line")
+    return ModelSource(location=location, arguments=sections.model.arguments, weights=weights, search_path=folder)
+
+
+def _refuse_dates(recipe: RecipeText, key: KeyPath, value: Any) -> None:
+    if isinstance(value, dt.date | dt.time | dt.datetime):
+        raise recipe.wrong_value(key, "is a date, which no argument can be", "put it in quotes")
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for part, inner in items:
+        _refuse_dates(recipe, (*key, part), inner)
+
+
+def _name(recipe: RecipeText, sections: RecipeFile) -> str:
+    if sections.model.name is None:
+        return default_name(sections.model.source)
+    name = sections.model.name
+    if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME or set(name) & set("/\\"):
+        raise recipe.wrong_value(
+            ("model", "name"), "can't name a file", f"give 1 to {_LONGEST_NAME} printable characters without slashes"
+        )
+    return name
+
+
+def _inputs(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...]:
+    return tuple(
+        _contract(
+            recipe,
+            ("inputs", name),
+            lambda name=name, section=section: TensorSpec(  # type: ignore[misc]
+                name=name,
+                dtype=section.dtype,
+                shape=tuple(section.shape),
+                value_range=None if section.range is None else (section.range[0], section.range[1]),
+            ),
+        )
+        for name, section in sections.inputs.items()
+    )
+
+
+def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
+    evaluation = _samples(recipe, "evaluation", section.evaluation)
+    calibration = None if section.calibration is None else _samples(recipe, "calibration", section.calibration)
+    if calibration == evaluation:
+        raise recipe.wrong_value(
+            ("data", "evaluation"),
+            "is the calibration set too",
+            "judge with samples that were not calibrated with: split the file in two",
+        )
+    metric = _metric(recipe, section, evaluation)
+    return DataSpec(
+        calibration=calibration,
+        evaluation=evaluation,
+        target=section.target,
+        metric=metric,
+        output=section.output,
+        labels=_labels(recipe, section),
+    )
+
+
+def _samples(recipe: RecipeText, name: str, location: str) -> SamplesLocation:
+    key = ("data", name)
+    if _FUNCTION.fullmatch(location):
+        return SamplesFunction(function=location, search_path=recipe.path.parent)
+    if location.endswith(".npz"):
+        return SamplesFile(path=_file(recipe, key, location))
+    raise recipe.wrong_value(
+        key,
+        "is neither a .npz file nor pkg.mod:fn",
+        "write the arrays with numpy.savez, or give a function that yields them",
+    )
+
+
+def _metric(recipe: RecipeText, section: DataSection, evaluation: SamplesLocation) -> str:
+    name = section.metric if section.metric is not None else default_metric(section.target)
+    if name not in METRICS and not _FUNCTION.fullmatch(name):
+        near = nearest(name, METRICS)
+        fix = near or "use one of them, or pkg.mod:fn"
+        raise recipe.wrong_value(("data", "metric"), f"is none of {', '.join(METRICS)}", fix)
+    unlabelled = isinstance(evaluation, SamplesFile) and not section.target
+    if name in METRICS and METRICS[name].truth is Truth.LABELS and unlabelled:
+        raise recipe.wrong_value(
+            ("data", "metric"), "needs labels", 'give target = "the labels\' key in the .npz", or take "agreement"'
+        )
+    return name
+
+
+def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:
+    if isinstance(section.labels, list):
+        return tuple(section.labels)
+    try:
+        text = _file(recipe, ("data", "labels"), section.labels).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise recipe.wrong_value(("data", "labels"), "is not UTF-8 text", "give one class name per line") from error
+    return tuple(line.strip() for line in text.splitlines())
+
+
+def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
+    targets: list[Target] = []
+    for index, section in enumerate(sections.target):
+        key = ("target", index)
+        if section.backend not in BACKENDS and not _FUNCTION.fullmatch(section.backend):
+            near = nearest(section.backend, BACKENDS) or "use one of them, or module:factory"
+            raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(BACKENDS)}", near)
+        if section.device != "local":
+            raise recipe.wrong_value(
+                (*key, "device"), "can't be reached by this release", 'give device = "local", this machine'
+            )
+        target = _contract(
+            recipe,
+            (*key, "precisions"),
+            lambda section=section: Target(  # type: ignore[misc]
+                backend=section.backend,
+                precisions=tuple(Precision(name) for name in section.precisions),
+                execution=ExecutionConfig(threads=section.threads),
+                device=section.device,
+            ),
+        )
+        if any((target.backend, target.execution) == (other.backend, other.execution) for other in targets):
+            raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
+        targets.append(target)
+    return tuple(targets)
+
+
+def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> None:
+    for index, target in enumerate(targets):
+        if Precision.INT8 in target.precisions:
+            given = "target" in recipe.values
+            raise recipe.error(
+                ("data", "calibration"),
+                f"is missing, and {target.backend} is to be built in int8",
+                'give calibration = "calibration.npz", or leave "int8" out of '
+                + (f"[[target]] number {index + 1}, precisions" if given else "the precisions of a [[target]]"),
+            )
+
+
+def _budget(recipe: RecipeText, section: BudgetSection, data: DataSpec) -> Budget:
+    def read(name: str, parse: Callable[[str], T]) -> T | None:
+        text = getattr(section, name)
+        if text is None:
+            return None
+        try:
+            return parse(text)
+        except NotAQuantity as error:
+            raise recipe.wrong_value(("budget", name), "can't be read", f"give {error}") from error
+
+    if section.throughput is not None:
+        raise recipe.wrong_value(
+            ("budget", "throughput"),
+            "can't be checked by this release, which times one call after another",
+            "give a latency instead",
+        )
+    latency = read("latency", parse_latency)
+    values: dict[str, int | None] = {
+        "peak_memory": read("peak_memory", parse_bytes),
+        "size": read("size", parse_bytes),
+        "first_inference": read("first_inference", parse_time),
+    }
+    for name, value in (*values.items(), ("latency", None if latency is None else latency[1])):
+        if value is not None and (value <= 0 or not math.isfinite(value)):
+            raise recipe.wrong_value(("budget", name), "can't be kept", "give a limit above zero")
+    if latency is not None and latency[1] < _LEAST_LATENCY_NS:
+        raise recipe.wrong_value(
+            ("budget", "latency"), "can't be kept: the call alone takes more than 1 us", "did you mean ms?"
+        )
+    quantile, latency_ns = latency if latency is not None else (Budget().latency_quantile, None)
+    return Budget(
+        accuracy_drop=_accuracy_drop(recipe, section, data),
+        latency_quantile=quantile,
+        latency_ns=latency_ns,
+        peak_memory_bytes=values["peak_memory"],
+        size_bytes=values["size"],
+        first_inference_ns=values["first_inference"],
+    )
+
+
+def _accuracy_drop(recipe: RecipeText, section: BudgetSection, data: DataSpec) -> float:
+    key, metric, drop = ("budget", "accuracy_drop"), data.metric, section.accuracy_drop
+    if drop is None:
+        if metric in _OWN_UNIT:
+            raise recipe.error(
+                key, f"is missing, and {metric} has a unit of its own", "say how large a loss may be in that unit"
+            )
+        return Budget().accuracy_drop
+    if not math.isfinite(drop) or drop < 0:
+        raise recipe.wrong_value(key, "can't be kept", "give 0 or more, such as 0.01")
+    if metric in METRICS and metric not in _OWN_UNIT and drop >= 1:
+        raise recipe.wrong_value(
+            key, f"allows everything: {metric} is at most 1", f"write {drop / 100:g} for {drop:g} percent"
+        )
+    if metric in METRICS and METRICS[metric].proportion and drop == 0:
+        raise recipe.wrong_value(
+            key, "can't be kept: no number of samples shows that nothing is lost", "allow a little, such as 0.005"
+        )
+    return drop
+
+
+def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
+    method = sections.search.calibration_method
+    match = re.fullmatch(r"percentile:(\d+(?:\.\d+)?)", method)
+    if method != "minmax" and (match is None or not 50 < float(match[1]) <= 100):
+        raise recipe.wrong_value(
+            ("search", "calibration_method"),
+            "is no range method",
+            nearest(method, ["minmax", "percentile:99.99"]) or 'give "minmax", or "percentile:99.99" (50 to 100)',
+        )
+    return Search(**sections.search.model_dump())

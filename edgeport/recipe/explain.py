@@ -1,0 +1,164 @@
+"""A recipe with every default written out, as TOML that loads to the same recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeport.contracts import Budget, TensorSpec
+from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
+
+__all__ = ["explain"]
+
+_DEFAULT = "default"
+
+
+def explain(recipe: Recipe) -> str:
+    """Every setting of the recipe; those at their default say so."""
+    folder = recipe.path.parent if recipe.path is not None else Path.cwd()
+    blocks = [_model(recipe, folder)]
+    blocks += [_input(spec) for spec in recipe.inputs]
+    blocks += [_data(recipe.data, folder), _export(recipe.export)]
+    blocks += [_target(target) for target in recipe.targets]
+    blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """A JSON value as TOML, on one line."""
+    if isinstance(value, Mapping):
+        if not value:
+            return "{}"
+        return "{ " + ", ".join(f"{_text(str(key))} = {toml_value(inner)}" for key, inner in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(toml_value(inner) for inner in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, int | float) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _block(header: str, rows: list[tuple[str, Any, bool]], comments: tuple[str, ...] = ()) -> str:
+    lines = [f"{key} = {toml_value(value)}" for key, value, _ in rows]
+    width = max((len(line) for line in lines if len(line) < 60), default=0)
+    marked = [
+        f"{line:<{width}}  # {_DEFAULT}" if is_default else line
+        for line, (_, _, is_default) in zip(lines, rows, strict=True)
+    ]
+    return "\n".join([header, *marked, *(f"# {comment}" for comment in comments)])
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else os.fspath(path)
+
+
+def _model(recipe: Recipe, folder: Path) -> str:
+    from edgeport.recipe.build import default_name
+
+    source = recipe.source
+    location = source.location
+    if Path(location).is_absolute():
+        location = _relative(Path(location), folder)
+    elif location.startswith("hf:") and Path(location[3:]).is_absolute():
+        location = f"hf:{_relative(Path(location[3:]), folder)}"
+    rows: list[tuple[str, Any, bool]] = [
+        ("source", location, False),
+        ("name", recipe.name, recipe.name == default_name(location)),
+        ("arguments", dict(source.arguments), not source.arguments),
+    ]
+    if source.weights is not None:
+        rows.append(("weights", _relative(source.weights, folder), False))
+    return _block("[model]", rows, () if source.weights is not None else ("weights: none",))
+
+
+def _input(spec: TensorSpec) -> str:
+    rows: list[tuple[str, Any, bool]] = [
+        ("shape", spec.shape, False),
+        ("dtype", spec.dtype, spec.dtype == "float32"),
+    ]
+    if spec.value_range is not None:
+        rows.append(("range", spec.value_range, False))
+    return _block(f"[inputs.{_text(spec.name)}]", rows)
+
+
+def _location(samples: SamplesLocation, folder: Path) -> str:
+    return _relative(samples.path, folder) if isinstance(samples, SamplesFile) else samples.function
+
+
+def _data(data: DataSpec, folder: Path) -> str:
+    from edgeport.recipe.build import default_metric
+
+    rows: list[tuple[str, Any, bool]] = []
+    if data.calibration is not None:
+        rows.append(("calibration", _location(data.calibration, folder), False))
+    rows += [
+        ("evaluation", _location(data.evaluation, folder), False),
+        ("target", data.target, not data.target),
+        ("metric", data.metric, data.metric == default_metric(data.target)),
+        ("output", data.output, not data.output),
+        ("labels", data.labels, not data.labels),
+    ]
+    return _block("[data]", rows, () if data.calibration is not None else ("calibration: none",))
+
+
+def _export(export: ExportSettings) -> str:
+    return _block("[export]", _compared(export, ExportSettings()))
+
+
+def _search(search: Search) -> str:
+    return _block("[search]", _compared(search, Search()))
+
+
+def _compared(given: ExportSettings | Search, default: ExportSettings | Search) -> list[tuple[str, Any, bool]]:
+    return [(name, value, value == getattr(default, name)) for name, value in vars(given).items()]
+
+
+def _target(target: Target) -> str:
+    default = Target(backend=target.backend)
+    rows: list[tuple[str, Any, bool]] = [
+        ("backend", target.backend, False),
+        ("precisions", [str(precision) for precision in target.precisions], target.precisions == default.precisions),
+    ]
+    if target.execution.threads is not None:
+        rows.append(("threads", target.execution.threads, False))
+    rows.append(("device", target.device, target.device == default.device))
+    comments = () if target.execution.threads is not None else ("threads: the runtime's own default",)
+    return _block("[[target]]", rows, comments)
+
+
+def _budget(budget: Budget, metric: str) -> str:
+    drop_is_default = budget.accuracy_drop == Budget().accuracy_drop
+    rows: list[tuple[str, Any, bool]] = [("accuracy_drop", budget.accuracy_drop, drop_is_default)]
+    limits: dict[str, str | None] = {
+        "latency": None
+        if budget.latency_ns is None
+        else f"p{_percent(budget.latency_quantile)} <= {_time(budget.latency_ns)}",
+        "peak_memory": _bytes(budget.peak_memory_bytes),
+        "size": _bytes(budget.size_bytes),
+        "first_inference": None if budget.first_inference_ns is None else _time(budget.first_inference_ns),
+    }
+    rows += [(name, limit, False) for name, limit in limits.items() if limit is not None]
+    free = [name for name, limit in limits.items() if limit is None]
+    comments = (f"accuracy_drop is in the unit of {metric}", *([f"no limit: {', '.join(free)}"] if free else []))
+    return _block("[budget]", rows, comments)
+
+
+def _percent(quantile: float) -> str:
+    return f"{round(100 * quantile, 9):g}"
+
+
+def _time(time_ns: int) -> str:
+    return f"{time_ns / 1e6:g} ms" if round(float(f"{time_ns / 1e6:g}") * 1e6) == time_ns else f"{time_ns} ns"
+
+
+def _bytes(count: int | None) -> str | None:
+    if count is None:
+        return None
+    return f"{count // 10**6} MB" if count % 10**6 == 0 else f"{count} B"

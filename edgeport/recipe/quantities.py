@@ -1,0 +1,48 @@
+"""Numbers with units, as budgets have them ("p90 <= 5 ms", "10 MB")."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["NotAQuantity", "parse_bytes", "parse_latency", "parse_time"]
+
+_TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}
+_BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
+_NUMBER = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_AT_MOST = r"(?:<=|≤|<)?\s*"
+
+
+class NotAQuantity(ValueError):
+    """Not in the form that is asked for; its text says which."""
+
+
+def parse_latency(text: str) -> tuple[float, int]:
+    """Quantile (0..1) and nanoseconds of "p90 <= 5 ms"; without a quantile it is the median."""
+    match = re.fullmatch(rf"\s*(?:[pP](\d+(?:\.\d+)?)\s*)?{_AT_MOST}{_NUMBER}\s*([a-zµμ]+)\s*", text)
+    if match is None or match[3] not in _TIME_NS:
+        raise NotAQuantity('a quantile, a number and a unit (ns, us, ms, s), such as "p50 <= 5 ms"')
+    # Through text, so that p99.9 is .999 and not .9990000000000001.
+    quantile = float(f"{match[1]}e-2") if match[1] else 0.5
+    if not 0 < quantile < 1:
+        raise NotAQuantity("a quantile above p0 and below p100")
+    return quantile, round(float(match[2]) * _TIME_NS[match[3]])
+
+
+def parse_time(text: str) -> int:
+    """Nanoseconds of "200 ms"."""
+    return round(_scaled(text, _TIME_NS, 'a number and a unit (ns, us, ms, s), such as "200 ms"'))
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of "10 MB" (1000 * 1000) or "10 MiB" (1024 * 1024)."""
+    return round(_scaled(text, _BYTES, 'a number and a unit (KB, MB, GB, MiB, GiB), such as "10 MB"'))
+
+
+def _scaled(text: str, units: Mapping[str, float], wanted: str) -> float:
+    match = re.fullmatch(rf"\s*{_AT_MOST}{_NUMBER}\s*([a-zA-Zµμ]+)\s*", text)
+    unit = match[2] if match is not None else ""
+    unit = unit if unit in units else unit.upper()
+    if match is None or unit not in units:
+        raise NotAQuantity(wanted)
+    return float(match[1]) * units[unit]

@@ -1,0 +1,129 @@
+"""What may stand in a recipe, as pydantic models; nothing outside this package sees them.
+
+They are the JSON Schema too, so each field has a description. Units stand in the values ("5 ms", "10 MB").
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgeport.contracts.recipe import ExportSettings, Search
+
+__all__ = ["RecipeFile"]
+
+_EXPORT = ExportSettings()
+_SEARCH = Search()
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ModelSection(_Section):
+    """The trained model."""
+
+    source: str = Field(description="pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME or hf:NAME")
+    arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
+    weights: str | None = Field(default=None, description=".safetensors, or a checkpoint that loads without code")
+    name: str | None = Field(default=None, description="as tables and the bundle show it; from the source if missing")
+
+
+class InputSection(_Section):
+    """One input of the model."""
+
+    shape: list[int | str] = Field(description='sizes; a name makes an axis free: ["batch", 3, 224, 224]')
+    dtype: str = Field(default="float32", description="numpy's name of it")
+    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="smallest and largest value that occurs"
+    )
+
+
+class DataSection(_Section):
+    """Samples and the metric."""
+
+    calibration: str | None = Field(default=None, description=".npz or pkg.mod:fn; needed for int8")
+    evaluation: str = Field(description=".npz or pkg.mod:fn; shares no sample with the calibration samples")
+    target: str = Field(default="", description="key of the labels in the .npz")
+    metric: str | None = Field(
+        default=None, description="a metric's name or pkg.mod:fn; top1 with labels, else agreement with the float model"
+    )
+    output: str = Field(default="", description="the output that is judged; the first one if missing")
+    labels: list[str] | str = Field(default=[], description="class names, or a text file with one per line")
+
+
+class ExportSection(_Section):
+    """From PyTorch to ONNX."""
+
+    opset: int = Field(default=_EXPORT.opset, ge=18, le=23, description="of the default ONNX domain")
+    dynamic_batch: bool = Field(default=_EXPORT.dynamic_batch, description="leave the batch axis free")
+    allow_legacy_exporter: bool = Field(
+        default=_EXPORT.allow_legacy_exporter, description="try TorchScript where torch.export fails, and say so"
+    )
+
+
+class TargetSection(_Section):
+    """One runtime on one device."""
+
+    backend: str = Field(description="onnxruntime, openvino, tensorrt, or module:factory")
+    precisions: list[Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]] = Field(
+        default=["fp32", "bf16", "int8", "int8-dynamic"], min_length=1, description="what is built and measured"
+    )
+    threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
+    device: str = Field(default="local", description="where it runs")
+
+
+class BudgetSection(_Section):
+    """What the result must keep to."""
+
+    accuracy_drop: float | None = Field(
+        default=None, description="largest loss against the float model, absolute, in the metric's unit; 0.01"
+    )
+    latency: str | None = Field(default=None, description='at most: "p50 <= 5 ms"')
+    throughput: str | None = Field(default=None, description="refused: nothing measures it yet")
+    peak_memory: str | None = Field(default=None, description='at most: "500 MB"')
+    size: str | None = Field(default=None, description='at most: "10 MB"')
+    first_inference: str | None = Field(default=None, description='at most: "200 ms"')
+
+
+class SearchSection(_Section):
+    """How much is measured."""
+
+    rounds: int = Field(default=_SEARCH.rounds, ge=1, description="fresh process pairs that confirm the winner")
+    screening_rounds: int = Field(
+        default=_SEARCH.screening_rounds, ge=1, description="fresh processes per candidate before that"
+    )
+    duration_s: float = Field(default=_SEARCH.duration_s, gt=0, le=600, description="seconds of timed calls a process")
+    warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
+    seed: int = Field(default=_SEARCH.seed, description="of the random order")
+    calibration_method: str = Field(default=_SEARCH.calibration_method, description="minmax, or percentile:99.99")
+
+
+class RecipeFile(_Section):
+    """A whole recipe."""
+
+    model: ModelSection
+    inputs: dict[str, InputSection] = Field(default={}, description="declared inputs, by name")
+    data: DataSection
+    export: ExportSection = Field(default_factory=ExportSection)
+    target: list[TargetSection] = Field(
+        default_factory=lambda: [TargetSection(backend="onnxruntime")], min_length=1, description="onnxruntime"
+    )
+    budget: BudgetSection = Field(default_factory=BudgetSection)
+    search: SearchSection = Field(default_factory=SearchSection)
+
+    @classmethod
+    def fields_by_section(cls) -> dict[str, tuple[str, ...]]:
+        """Section name to its keys; the empty name has the sections themselves."""
+        sections: dict[str, type[BaseModel]] = {
+            "": cls,
+            "model": ModelSection,
+            "inputs": InputSection,
+            "data": DataSection,
+            "export": ExportSection,
+            "target": TargetSection,
+            "budget": BudgetSection,
+            "search": SearchSection,
+        }
+        return {name: tuple(section.model_fields) for name, section in sections.items()}

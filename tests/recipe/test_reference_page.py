@@ -1,0 +1,62 @@
+"""The page on recipes names every key and every default as they are."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeport.accuracy import METRICS
+from edgeport.contracts.recipe import ExportSettings, Search
+from edgeport.recipe import load_recipe, schema
+
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+
+
+def rows_of(section: str) -> dict[str, str]:
+    """Key to default of the table under a heading."""
+    block = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    text = next(part for part in block if part.startswith(section))
+    return dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", text, flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "definition"),
+    [
+        ("[model]", "ModelSection"),
+        ("[inputs.NAME]", "InputSection"),
+        ("[data]", "DataSection"),
+        ("[export]", "ExportSection"),
+        ("[[target]]", "TargetSection"),
+        ("[budget]", "BudgetSection"),
+        ("[search]", "SearchSection"),
+    ],
+)
+def test_every_key_is_on_the_page(heading: str, definition: str) -> None:
+    described = schema()["$defs"][definition]
+
+    assert list(rows_of(heading)) == list(described["properties"])
+    assert {key for key, default in rows_of(heading).items() if default == "required"} == set(
+        described.get("required", [])
+    )
+
+
+@pytest.mark.parametrize(("heading", "settings"), [("[export]", ExportSettings()), ("[search]", Search())])
+def test_the_defaults_are_true(heading: str, settings: ExportSettings | Search) -> None:
+    shown = {key: default.strip("`").strip('"') for key, default in rows_of(heading).items()}
+
+    assert shown == {
+        key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in vars(settings).items()
+    }
+
+
+def test_the_least_recipe_of_the_page_loads(write: Callable[[str], Path]) -> None:
+    example = re.search(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert example is not None
+
+    assert load_recipe(write(example[1])).name == "create"
+
+
+def test_every_metric_is_on_the_page() -> None:
+    for name in METRICS:
+        assert f"`{name}`" in PAGE
