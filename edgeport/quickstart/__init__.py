@@ -1,1 +1,5 @@
-"""quickstart."""
+"""A first model to try Edgeport on: handwritten digits that scikit-learn ships, and a small network trained here."""
+
+from edgeport.quickstart.prepare import prepare
+
+__all__ = ["prepare"]

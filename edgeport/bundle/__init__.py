@@ -1,0 +1,23 @@
+"""The folder that ships: the artifact, a program that runs it, and a manifest by which both can be checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgeport.bundle.contents import BundleContents
+    from edgeport.bundle.verify import load_bundle, verify_bundle
+    from edgeport.bundle.write import write_bundle
+
+__all__ = ["BundleContents", "load_bundle", "verify_bundle", "write_bundle"]
+
+_HOME = {"BundleContents": "contents", "load_bundle": "verify", "verify_bundle": "verify", "write_bundle": "write"}
+
+
+def __getattr__(name: str) -> object:
+    """Loads a module when it is first used, so that `import edgeport.bundle` costs nothing."""
+    if name in _HOME:
+        import importlib
+
+        return getattr(importlib.import_module(f"edgeport.bundle.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the artifact of this bundle; needs numpy and its runtime, nothing else.
+
+python run.py                      runs the recorded sample and compares with the recorded outputs
+python run.py --input mine.npz     runs your own: one array per input, by its name; axis 0 counts samples
+python run.py --output out.npz     also writes the outputs
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+sys.dont_write_bytecode = True  # compiled files would lie beside those that the manifest knows
+
+import numpy as np  # noqa: E402 (after the line above)
+
+HERE = Path(__file__).resolve().parent
+SHOWN_SAMPLES = 10
+# Largest difference to the recorded outputs, relative to the largest of them. Another processor sums in another
+# order, and an integer or a bf16 number that is rounded the other way is a whole step off.
+TOLERANCE = {"fp32": 1e-4}
+COARSE_TOLERANCE = 0.05
+
+
+def main() -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, help=".npz with one array per input (default: the recorded sample)")
+    parser.add_argument("--output", type=Path, help=".npz that the outputs are written to")
+    arguments = parser.parse_args()
+    manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+    check_files(manifest)
+    feeds = load_arrays(arguments.input or HERE / "sample.npz")
+    check_feeds(manifest, feeds)
+    outputs = infer(manifest, feeds)
+    say(f"{manifest['name']} ({manifest['candidate']}), samples: {count(feeds)}")
+    show(manifest, outputs)
+    if arguments.output:
+        with arguments.output.open("wb") as file:
+            np.savez(file, **outputs)
+        say(f"outputs are in {arguments.output}")
+    return 0 if arguments.input else compare(manifest, outputs)
+
+
+def check_files(manifest: dict[str, Any]) -> None:
+    """Stops if a file is not as it was packed."""
+    for name, digest in manifest["files"].items():
+        path = HERE / name
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            stop(f"{name} is missing or was changed since this bundle was made; get the bundle again")
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz by name; nothing in it is unpickled."""
+    try:
+        with np.load(str(path), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:  # noqa: BLE001 (numpy raises many kinds for a damaged file)
+        stop(f"{path} is no .npz of plain arrays ({error})")
+
+
+def check_feeds(manifest: dict[str, Any], feeds: dict[str, Any]) -> None:
+    """Stops unless there is one array per input, of its type and shape."""
+    wanted = {spec["name"]: spec for spec in manifest["inputs"]}
+    if set(feeds) != set(wanted):
+        stop(f"this model takes {sorted(wanted)}; the file has {sorted(feeds)}")
+    for name, spec in wanted.items():
+        array, shape = feeds[name], spec["shape"]
+        fits = array.ndim == len(shape) and all(
+            axis == 0 or isinstance(shape[axis], str) or shape[axis] == array.shape[axis] for axis in range(array.ndim)
+        )
+        if not fits or str(array.dtype) != spec["dtype"]:
+            stop(f"input {name} is {array.dtype} {list(array.shape)}; the model takes {spec['dtype']} {shape}")
+    if len({len(array) for array in feeds.values()}) != 1 or not count(feeds):
+        stop("the inputs need the same number of samples, at least one")
+
+
+def count(feeds: dict[str, Any]) -> int:
+    """Number of samples."""
+    return len(next(iter(feeds.values())))
+
+
+def infer(manifest: dict[str, Any], feeds: dict[str, Any]) -> dict[str, Any]:
+    """Outputs by name, for all samples; in calls of the batch size that the artifact was measured with."""
+    artifact = manifest["artifact"]
+    batch, total = artifact["execution"]["batch"], count(feeds)
+    session = open_session(artifact)
+    parts = []
+    try:
+        for start in range(0, total, batch):
+            # The last sample is repeated to fill the last call: a compiled artifact may take one batch size only.
+            rows = np.minimum(np.arange(start, start + batch), total - 1)
+            call = session.bind({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()})
+            call.run()
+            parts.append({name: array[: total - start] for name, array in call.outputs().items()})
+    finally:
+        session.close()
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def open_session(artifact: dict[str, Any]) -> Any:
+    """The artifact, opened by the module beside this file with its runtime."""
+    spec = importlib.util.spec_from_file_location("bundle_session", str(HERE / "session.py"))
+    if spec is None or spec.loader is None:
+        stop("session.py can't be loaded")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.open_session(str(HERE / "artifact" / artifact["entry"]), dict(artifact["settings"]))
+    except ImportError as error:
+        stop(f"{error}; install what it needs: pip install -r {HERE / 'requirements.txt'}")
+
+
+def show(manifest: dict[str, Any], outputs: dict[str, Any]) -> None:
+    """Prints shapes, and the best class of each sample where the output is scores."""
+    labels = manifest["labels"]
+    for name, array in outputs.items():
+        say(f"  {name}: {array.dtype} {list(array.shape)}")
+        if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind != "f":
+            continue
+        for index, scores in enumerate(array[:SHOWN_SAMPLES]):
+            best = int(np.argmax(scores))
+            label = labels[best] if len(labels) == len(scores) else f"class {best}"
+            say(f"    sample {index}: {label} (score {float(scores[best]):.4g})")
+        if len(array) > SHOWN_SAMPLES:
+            say(f"    ... and {len(array) - SHOWN_SAMPLES} more")
+
+
+def compare(manifest: dict[str, Any], outputs: dict[str, Any]) -> int:
+    """Prints how far the outputs are from the recorded ones; returns the exit status."""
+    tolerance = TOLERANCE.get(manifest["artifact"]["precision"], COARSE_TOLERANCE)
+    worst = max(difference(outputs.get(name), wanted) for name, wanted in load_arrays(HERE / "expected.npz").items())
+    if worst > tolerance:
+        say(f"DIFFERENT: {worst:.2g} of the largest recorded output away; {tolerance:g} is allowed")
+        return 1
+    how = "equal to" if worst == 0 else f"within {worst:.2g} of"
+    say(f"outputs are {how} those recorded on {manifest['device']['cpu']}")
+    return 0
+
+
+def difference(got: Any, wanted: Any) -> float:
+    """Largest difference, relative to the largest number in `wanted`; infinite where they can't be compared."""
+    if got is None or got.shape != wanted.shape:
+        return float("inf")
+    if np.array_equal(got, wanted):
+        return 0.0
+    if got.dtype.kind not in "fiu" or not np.isfinite(got).all():
+        return float("inf")
+    wide = wanted.astype(np.float64)
+    scale = max(float(np.max(np.abs(wide))), 1e-30)
+    return float(np.max(np.abs(got.astype(np.float64) - wide))) / scale
+
+
+def say(line: str) -> None:
+    """Prints a line; what a terminal would take as a command is shown as text."""
+    sys.stdout.write("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) + "\n")
+
+
+def stop(line: str) -> NoReturn:
+    """Ends the program with a message."""
+    raise SystemExit(f"run.py: {line}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

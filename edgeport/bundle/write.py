@@ -1,0 +1,207 @@
+"""Writes a bundle: whole, or not at all."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from edgeport.bundle.arrays import save_npz
+from edgeport.bundle.contents import BundleContents
+from edgeport.bundle.verify import MANIFEST, files_of, load_bundle
+from edgeport.contracts import Bundle, Manifest, digest_file, to_jsonable
+from edgeport.errors import ContractError, OutputError
+
+__all__ = ["write_bundle"]
+
+_HERE = Path(__file__).parent
+_README = """\
+# {name}
+
+{candidate}, made and measured by Edgeport on {cpu}.
+
+    pip install -r requirements.txt
+    python run.py                       # the recorded sample; says whether the outputs are the recorded ones
+    python run.py --input mine.npz      # your own: one array per input, by its name
+
+`manifest.json` tells what was measured, on what, with what; it holds the SHA-256 of every file here.
+`run.py` and `session.py` are under the Apache License 2.0 (LICENSE). {licence}
+"""
+
+
+def write_bundle(contents: BundleContents, folder: Path) -> Bundle:
+    """Writes the folder that ships; equal contents give equal bytes.
+
+    It is made beside `folder` and renamed into place. An older bundle there is replaced, anything else is left alone.
+
+    Args:
+        contents: The pieces.
+        folder: The bundle's folder.
+
+    Returns:
+        The bundle, as `load_bundle` would read it.
+
+    Raises:
+        OutputError: `folder` is a link, a file, or a folder that is no bundle (or a bundle with other files in it);
+            the artifact holds links; or nothing can be written there.
+
+    """
+    _check_place(folder)
+    _check_artifact(contents)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            manifest = _fill(work / "new", contents)
+            _put(work, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise OutputError(
+            asked=f"write the bundle {folder}", found=str(error), fix="name a folder that can be written"
+        ) from error
+    return Bundle(folder=folder, manifest=manifest)
+
+
+def _check_place(folder: Path) -> None:
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        found = "a link" if folder.is_symlink() else "a file"
+        raise OutputError(asked=f"write the bundle {folder}", found=f"{found} of that name", fix="name another folder")
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    try:
+        known = {*load_bundle(folder).manifest.files, MANIFEST}
+    except (OutputError, ContractError) as error:
+        raise OutputError(
+            asked=f"write the bundle {folder}",
+            found="a folder that is not empty, and no bundle",
+            fix="name an empty or new folder, or remove this one",
+        ) from error
+    foreign = [name for name in files_of(folder) if name not in known]
+    if foreign:
+        raise OutputError(
+            asked=f"replace the bundle {folder}",
+            found=f"files that are not the bundle's own: {', '.join(foreign[:5])}",
+            fix="move them elsewhere, or name another folder",
+        )
+
+
+def _check_artifact(contents: BundleContents) -> None:
+    source = contents.artifact.folder
+    links = [path.name for path in (source, *source.rglob("*")) if path.is_symlink()]
+    if links or not source.is_dir():
+        raise OutputError(
+            asked=f"bundle the artifact {source.name}",
+            found=f"links in it: {', '.join(links[:5])}" if links else "no such folder",
+            fix="compile it again; what ships is a folder of plain files",
+        )
+
+
+def _fill(folder: Path, contents: BundleContents) -> Manifest:
+    """All files of the bundle, the manifest last."""
+    folder.mkdir()
+    _copy_tree(contents.artifact.folder, folder / "artifact")
+    _copy(_HERE / "runner.py", folder / "run.py")
+    _copy(_session_file(contents.artifact.session), folder / "session.py")
+    _copy(_HERE / "LICENSE", folder / "LICENSE")
+    save_npz(folder / "sample.npz", contents.sample)
+    save_npz(folder / "expected.npz", contents.expected)
+    (folder / "requirements.txt").write_text(_requirements(contents), encoding="utf-8", newline="\n")
+    (folder / "README.md").write_text(_readme(contents), encoding="utf-8", newline="\n")
+    if contents.report is not None:
+        _copy(contents.report, folder / "report.html")
+    manifest = _manifest(contents, {name: digest_file(folder / name) for name in files_of(folder)})
+    text = json.dumps(to_jsonable(manifest), indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
+    _flush(folder)
+    return manifest
+
+
+def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
+    candidate = contents.candidate
+    return Manifest(
+        name=contents.name,
+        candidate=candidate.name,
+        artifact=replace(contents.artifact, folder=Path("artifact")),
+        inputs=contents.model.inputs,
+        outputs=contents.model.outputs,
+        labels=contents.labels,
+        accuracy=candidate.accuracy,
+        latency=candidate.latency,
+        against_float=candidate.against_float,
+        budget=contents.budget,
+        device=contents.device,
+        versions=dict(contents.versions),
+        files=files,
+        source_digest=contents.model.digest,
+        licence=contents.licence,
+        data_free=contents.data_free,
+    )
+
+
+def _session_file(session: str) -> Path:
+    """The session module's source; the module itself, which would load a runtime, is not imported."""
+    try:
+        spec = importlib.util.find_spec(session)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise OutputError(
+            asked=f"pack the session module {session}",
+            found="no module of that name with a source file",
+            fix="name a module that can be imported (Artifact.session)",
+        )
+    return Path(spec.origin)
+
+
+def _requirements(contents: BundleContents) -> str:
+    """What run.py needs: numpy, and the runtime in the version that was measured."""
+    backend = contents.artifact.backend
+    version = contents.versions.get(backend) or contents.device.runtimes.get(backend)
+    # The version as PyPI has it: some runtimes add a build number after a dash.
+    return "numpy\n" + (f"{backend}=={version.split('-')[0]}\n" if version else f"{backend}\n")
+
+
+def _readme(contents: BundleContents) -> str:
+    licence = f"The model is under {contents.licence}." if contents.licence else "The model's licence was not stated."
+    return _README.format(
+        name=contents.name, candidate=contents.candidate.name, cpu=contents.device.cpu, licence=licence
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target, follow_symlinks=False)
+    target.chmod(0o644)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.mkdir()
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            _copy_tree(path, target / path.name)
+        else:
+            _copy(path, target / path.name)
+
+
+def _flush(folder: Path) -> None:
+    """Brings every file to the disk before the folder gets its name."""
+    for name in files_of(folder):
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _put(work: Path, folder: Path) -> None:
+    """Renames the new bundle into place; the old one, if any, comes back should that fail."""
+    old = work / "old"
+    if folder.exists():
+        folder.replace(old)
+    try:
+        (work / "new").replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise

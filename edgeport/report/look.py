@@ -1,0 +1,68 @@
+"""Colours, marks and dashes: the same candidate looks the same in the table and in every plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeport.contracts import Candidate, Precision
+
+__all__ = ["Look", "looks"]
+
+# Middle tones, which can be told apart on white and on black, and by the colour-blind (after Okabe and Ito, 2008).
+_BACKENDS = {"onnxruntime": "#2f81f7", "openvino": "#b45fd9", "tensorrt": "#1fa97a"}
+_OTHERS = ("#d9822b", "#d6487e", "#7a8594", "#a3a021")
+_MARKERS = {
+    Precision.FP32: "circle",
+    Precision.BF16: "diamond",
+    Precision.FP16: "inverted_triangle",
+    Precision.INT8: "square",
+    Precision.INT8_DYNAMIC: "triangle",
+}
+_GLYPHS = {
+    Precision.FP32: "●",
+    Precision.BF16: "◆",
+    Precision.FP16: "▼",
+    Precision.INT8: "■",
+    Precision.INT8_DYNAMIC: "▲",
+}
+_DASHES = {
+    Precision.FP32: "dashed",
+    Precision.BF16: "dotted",
+    Precision.FP16: "dotdash",
+    Precision.INT8: "solid",
+    Precision.INT8_DYNAMIC: "dashdot",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Of one candidate.
+
+    Attributes:
+        colour: Of its backend, "#rrggbb".
+        marker: Bokeh's name, by precision.
+        glyph: The same mark as a character.
+        dash: Bokeh's name, by precision.
+
+    """
+
+    colour: str
+    marker: str
+    glyph: str
+    dash: str
+
+
+def looks(candidates: Sequence[Candidate]) -> dict[str, Look]:
+    """Candidate name to its look."""
+    strangers = sorted({c.backend for c in candidates} - set(_BACKENDS))
+    colours = _BACKENDS | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(strangers)}
+    return {
+        c.name: Look(
+            colour=colours[c.backend],
+            marker=_MARKERS[c.precision],
+            glyph=_GLYPHS[c.precision],
+            dash=_DASHES[c.precision],
+        )
+        for c in candidates
+    }
