@@ -1,0 +1,66 @@
+"""`edgeport quantize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeport.cli.options import FILE, PLACE
+from edgeport.cli.output import Output, output_options
+from edgeport.errors import UsageError
+
+__all__ = ["command"]
+
+_PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-dynamic")
+
+
+@click.command(name="quantize")
+@click.argument("model", type=FILE)
+@click.option("--calibration", type=FILE, help="From edgeport calibrate; needed for int8.")
+@click.option("--backend", default="onnxruntime", show_default=True)
+@click.option("--precision", type=click.Choice(_PRECISIONS), default="int8", show_default=True)
+@click.option("--method", default="minmax", show_default=True, help="Ranges: minmax, or percentile:99.99.")
+@click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
+@click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
+@output_options
+def command(  # noqa: PLR0913 (one per option)
+    *,
+    model: Path,
+    calibration: Path | None,
+    backend: str,
+    precision: str,
+    method: str,
+    threads: int | None,
+    folder: Path,
+    output: Output,
+) -> int:
+    """MODEL (.onnx) to the artifact of one runtime in one precision.
+
+    Writes OUTPUT/artifact.json and the artifact's files beside it. It is not measured: see edgeport bench and run.
+
+    \b
+    Example:
+      edgeport quantize net.onnx --calibration net.calibration.safetensors --backend openvino -o net-int8
+    """  # noqa: D301 (click's own mark against wrapping)
+    from edgeport import api
+    from edgeport.cli.render_steps import draw_artifact
+    from edgeport.contracts import ExecutionConfig, to_jsonable
+
+    if precision == "int8" and calibration is None:
+        raise UsageError(
+            asked="quantize to static int8",
+            found="no --calibration",
+            fix="make one with edgeport calibrate, or take --precision int8-dynamic",
+        )
+    artifact = api.quantize(
+        model,
+        calibration,
+        backend=backend,
+        precision=precision,
+        method=method,
+        output=folder,
+        execution=ExecutionConfig(threads=threads),
+    )
+    output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
+    return 0

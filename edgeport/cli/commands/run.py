@@ -1,0 +1,62 @@
+"""`edgeport run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgeport.cli.options import PLACE, store_option
+from edgeport.cli.output import Output, output_options
+from edgeport.cli.result import show_run
+from edgeport.errors import UsageError
+
+__all__ = ["command"]
+
+
+@click.command(name="run")
+@click.argument("recipe", type=PLACE, required=False)
+@click.option("-o", "--output", "folder", type=PLACE, help="Results [default: edgeport-out beside RECIPE].")
+@store_option
+@click.option("--explain", is_flag=True, help="Print the recipe with every default, and do nothing.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of recipes, for editors.")
+@output_options
+def command(
+    *, recipe: Path | None, folder: Path | None, store: Path | None, explain: bool, schema: bool, output: Output
+) -> int:
+    """The whole way of RECIPE, a .toml file: the best verified artifact, and the proof.
+
+    What was finished is kept in the store: a second run, or one after Ctrl-C, goes on from there.
+
+    \b
+    Examples:
+      edgeport run recipe.toml
+      edgeport run recipe.toml --explain
+    """  # noqa: D301 (click's own mark against wrapping)
+    if schema:
+        from edgeport.recipe import schema as recipe_schema
+
+        click.echo(json.dumps(recipe_schema(), indent=2))
+        return 0
+    if recipe is None:
+        raise UsageError(asked="run a recipe", found="no file", fix="give one, as in edgeport run recipe.toml")
+    if explain:
+        return _explain(recipe, output)
+    from edgeport import api
+
+    with output.progress() as on_progress:
+        result = api.run(recipe, output=folder, store=store, on_progress=on_progress)
+    return show_run(output, result)
+
+
+def _explain(path: Path, output: Output) -> int:
+    from edgeport.contracts import to_jsonable
+    from edgeport.recipe import explain, load_recipe
+
+    recipe = load_recipe(path)
+    if output.as_json:
+        click.echo(json.dumps(to_jsonable(recipe), indent=2))
+    else:
+        click.echo(explain(recipe), nl=False)
+    return 0

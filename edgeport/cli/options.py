@@ -1,0 +1,75 @@
+"""Options and arguments that several commands share."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edgeport.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeport.contracts import ModelSource
+
+__all__ = ["FILE", "FOLDER", "PLACE", "model_source", "store_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+PLACE = click.Path(path_type=Path)
+
+_FILES = (".onnx", ".pt2")
+_COLLECTIONS = ("torchvision:", "timm:", "hf:")
+
+
+def store_option(command: F) -> F:
+    """Adds `--store`."""
+    return click.option(
+        "--store", type=PLACE, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
+    )(command)
+
+
+def model_source(command: F) -> F:
+    """Adds the argument SOURCE with `--weights` and `--argument`, and hands them over as one `ModelSource`."""
+
+    @click.argument("source")
+    @click.option("--weights", type=FILE, help=".safetensors, or a checkpoint that loads without running code.")
+    @click.option("--argument", "arguments", multiple=True, metavar="NAME=JSON", help="Argument of the factory.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, source: str, weights: Path | None, arguments: tuple[str, ...], **kwargs: Any) -> Any:
+        return command(*args, source=_source(source, weights, arguments), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _source(location: str, weights: Path | None, arguments: tuple[str, ...]) -> ModelSource:
+    from edgeport.contracts import ModelSource
+
+    if location.endswith(_FILES) and not Path(location).is_file():
+        raise UsageError(asked=f"load {location}", found="no such file", fix="give the path of a file that exists")
+    function = not location.endswith(_FILES) and not location.startswith(_COLLECTIONS)
+    return ModelSource(
+        location=location,
+        arguments=dict(_argument(text) for text in arguments),
+        weights=weights,
+        search_path=Path.cwd() if function else None,
+    )
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    try:
+        if not sign or not name.isidentifier():
+            raise ValueError(text)
+        return name, json.loads(value)
+    except ValueError as error:
+        raise UsageError(
+            asked=f"pass --argument {text}",
+            found="no NAME=JSON",
+            fix="""write numbers as width=16 and texts in quotes, as in 'kind="small"'""",
+        ) from error

@@ -1,0 +1,187 @@
+"""The results of single steps, drawn."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.output import lines
+from edgeport.cli.text import clean
+from edgeport.contracts import (
+    Artifact,
+    Calibration,
+    Capabilities,
+    Comparison,
+    LatencySummary,
+    Outcome,
+    TensorSpec,
+    Verification,
+)
+from edgeport.doctor import Diagnosis
+
+__all__ = ["draw_artifact", "draw_bench", "draw_calibration", "draw_diagnosis", "draw_export", "draw_verification"]
+
+_STYLES = {Outcome.PASS: "bold green", Outcome.FAIL: "bold red"}
+
+
+class _Bench(Protocol):
+    @property
+    def summary(self) -> LatencySummary: ...
+    @property
+    def comparison(self) -> Comparison | None: ...
+    @property
+    def outcome(self) -> Outcome: ...
+
+
+def _rows(*headers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headers), header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    return table
+
+
+def _named(rows: list[tuple[str, str]]) -> Table:
+    table = _rows()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(clean(value)))
+    return table
+
+
+def _verdict(outcome: Outcome) -> Text:
+    return Text(str(outcome).upper(), style=_STYLES.get(outcome, "bold yellow"))
+
+
+def draw_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+    """Versions, this machine, packages, runtimes, the store; what to do comes last."""
+    device, store = diagnosis.device, diagnosis.store
+    console.print(
+        _named(
+            [
+                ("Edgeport", f"{diagnosis.edgeport} on Python {diagnosis.python}, {device.system}"),
+                ("machine", f"{device.cpu or device.machine}, {device.cores} cores, {bytes_of(device.memory_bytes)}"),
+                ("features", ", ".join(device.isa) or "none that matter to inference"),
+                (
+                    "store",
+                    f"{store.root}, {bytes_of(store.size_bytes)}{'' if store.writable else ', can not be written'}",
+                ),
+            ]
+        )
+    )
+    console.print()
+    table = _rows("package", "version", "for", "get it with")
+    for package in diagnosis.packages:
+        version = Text(package.version) if package.version else Text("missing", style="yellow")
+        table.add_row(package.name, version, package.purpose, "" if package.version else package.install)
+    console.print(table)
+    console.print()
+    table = _rows("runtime", "version", "runs here", "precisions", "why not")
+    for backend in diagnosis.backends:
+        table.add_row(*_backend(backend))
+    console.print(table)
+    console.print()
+    for problem in diagnosis.problems:
+        console.print(Text(clean(problem), style="yellow"))
+    if not diagnosis.problems:
+        console.print(Text("Nothing that is needed is missing.", style="green"))
+
+
+def _backend(backend: Capabilities) -> tuple[Text, ...]:
+    able = Text("yes", style="green") if backend.can_run else Text("no", style="yellow")
+    usable = [str(precision) for precision, support in backend.precisions.items() if support.available]
+    reasons = [backend.reason] if backend.reason else []
+    reasons += [
+        f"{precision}: {support.reason}"
+        for precision, support in backend.precisions.items()
+        if not support.available and support.reason
+    ]
+    return (
+        Text(clean(backend.backend)),
+        Text(clean(backend.version or "missing")),
+        able,
+        Text(", ".join(usable) or "-"),
+        Text(clean("; ".join(reasons))),
+    )
+
+
+def draw_export(console: Console, report: Any) -> None:
+    """Where the model is, its inputs and outputs, and what was noticed."""
+    model = report.model
+    rows = [("model", str(model.path)), ("opset", str(model.opset)), ("digest", model.digest)]
+    rows += [("input", _tensor(spec)) for spec in model.inputs]
+    rows += [("output", _tensor(spec)) for spec in model.outputs]
+    rows += [("note", note) for note in report.notes]
+    console.print(_named(rows))
+
+
+def _tensor(spec: TensorSpec) -> str:
+    return f"{spec.name}: {spec.dtype} [{', '.join(str(size) for size in spec.shape)}]"
+
+
+def draw_verification(console: Console, found: Verification) -> None:
+    """Each output's errors, the metric of both, and the outcome."""
+    table = _rows("output", "largest error", "mean error", "SQNR")
+    for output in found.outputs:
+        sqnr = "equal" if math.isinf(output.sqnr_db) else f"{output.sqnr_db:.1f} dB"
+        table.add_row(Text(clean(output.name)), f"{output.max_abs:.3g}", f"{output.mean_abs:.3g}", sqnr)
+    console.print(table)
+    if found.metric and found.pytorch is not None and found.onnx is not None:
+        both = f"{significant(found.pytorch, 4)} in PyTorch, {significant(found.onnx, 4)} exported"
+        console.print(Text(f"{clean(found.metric)}: {both}"))
+    sizes = ", ".join(str(size) for size in found.batch_sizes)
+    console.print(Text(f"{found.samples} samples in batches of {sizes}; tolerance {found.tolerance:g} "))
+    console.print(_verdict(found.outcome))
+
+
+def draw_calibration(console: Console, found: Calibration, path: Path) -> None:
+    """What was seen, and where it lies."""
+    seen = f"{len(found.statistics)} tensors over {found.sample_count} samples"
+    lines(console, Text(f"{seen}: {clean(path)}"))
+
+
+def draw_artifact(console: Console, artifact: Artifact, folder: Path) -> None:
+    """What was built, and what it is not."""
+    built = f"{artifact.backend} {artifact.precision}, {bytes_of(artifact.size_bytes)}: {folder}"
+    lines(console, Text(clean(built)), Text("It is not measured yet: edgeport bench", style="dim"))
+
+
+def draw_bench(console: Console, found: _Bench) -> None:
+    """Quantiles with intervals, what else was measured, the comparison, and the outcome."""
+    summary = found.summary
+    known = [quantile.interval_ns for quantile in summary.quantiles if quantile.interval_ns is not None]
+    unit = TimeUnit.fitting(min((interval.estimate for interval in known), default=1e6))
+    table = _rows("quantile", unit.name, "95 %")
+    for quantile in summary.quantiles:
+        name = f"p{100 * quantile.q:g}"
+        if quantile.interval_ns is None:
+            table.add_row(name, "-", Text(clean(quantile.refused)))
+            continue
+        interval = unit.scaled(quantile.interval_ns)
+        table.add_row(name, significant(interval.estimate), span(interval))
+    console.print(table)
+    console.print(
+        Text(
+            f"{summary.calls} calls in {summary.processes} processes, worth {summary.effective_calls:.0f} independent "
+            f"ones; load {significant(summary.load_ns / 1e6)} ms, first inference "
+            f"{significant(summary.first_inference_ns / 1e6)} ms, peak memory {bytes_of(summary.peak_memory_bytes)}"
+        )
+    )
+    for flag in summary.flags:
+        console.print(Text(f"flag: {clean(flag)}", style="yellow"))
+    comparison = found.comparison
+    if comparison is not None:
+        speedup = comparison.speedup
+        console.print(
+            Text(
+                f"{significant(speedup.estimate)}x the speed of the other ({span(speedup)}, 95 % interval, "
+                f"{comparison.pairs} pairs): {comparison.change}"
+            )
+        )
+    console.print(_verdict(found.outcome))

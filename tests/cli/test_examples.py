@@ -1,0 +1,201 @@
+"""Every command's help has examples, and they run: with the real parser, and an API that notes how it is called."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+
+from edgeport import api, doctor
+from edgeport.cli.app import COMMANDS, app
+from edgeport.contracts import (
+    Artifact,
+    Calibration,
+    Capabilities,
+    LatencySummary,
+    Outcome,
+    OutputDifference,
+    Precision,
+    Quantile,
+    RunResult,
+    Verification,
+)
+
+
+def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*names, name), command
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*names, name))
+
+
+def examples_in(command: click.Command) -> list[str]:
+    return re.findall(r"^\s+(edgeport .+)$", command.help or "", flags=re.MULTILINE)
+
+
+ALL = list(_commands(app))
+EXAMPLES = sorted({example for _, command in ALL for example in examples_in(command)})
+
+
+@pytest.mark.parametrize("command", [command for _, command in ALL], ids=[" ".join(names) for names, _ in ALL])
+def test_every_command_has_an_example_of_itself(command: click.Command) -> None:
+    assert any(f" {command.name}" in example for example in examples_in(command))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [command for names, command in ALL if not isinstance(command, click.Group)],
+    ids=[" ".join(names) for names, command in ALL if not isinstance(command, click.Group)],
+)
+def test_every_command_can_be_read_by_machines(command: click.Command) -> None:
+    options = {name for parameter in command.params for name in parameter.opts}
+
+    assert {"--json", "--quiet"} <= options
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]:
+    summary = LatencySummary(
+        quantiles=(Quantile(q=0.5, interval_ns=None, refused="too few"),),
+        processes=1,
+        calls=1,
+        effective_calls=1.0,
+        correlation_time=1.0,
+        steady=1.0,
+        load_ns=1.0,
+        first_inference_ns=1.0,
+        peak_memory_bytes=1,
+        outcome=Outcome.PASS,
+    )
+    answers: dict[str, Any] = {
+        "run": finished,
+        "quickstart": finished,
+        "export": SimpleNamespace(model=finished.model, notes=("a note",)),
+        "verify": Verification(
+            outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
+            samples=2,
+            batch_sizes=(1, 2),
+            tolerance=1e-3,
+            outcome=Outcome.PASS,
+        ),
+        "calibrate": Calibration(model_digest="a", samples_fingerprint="b", sample_count=2, statistics={}),
+        "quantize": Artifact(
+            backend="openvino",
+            folder=Path("/out"),
+            entry="m.xml",
+            session="s",
+            precision=Precision.INT8,
+            size_bytes=12,
+            digest="d",
+        ),
+        "bench": SimpleNamespace(summary=summary, comparison=None, outcome=Outcome.PASS),
+    }
+    called: dict[str, Any] = {}
+
+    def stand_in(name: str) -> Callable[..., Any]:
+        def function(*args: Any, **kwargs: Any) -> Any:
+            called[name] = (args, kwargs)
+            return answers[name]
+
+        return function
+
+    for name in answers:
+        monkeypatch.setattr(api, name, stand_in(name))
+    return called
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_the_example_runs(
+    example: str, edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+    monkeypatch.setattr(doctor, "_probed", lambda name: Capabilities(backend=name, can_run=True))
+    arguments = shlex.split(example)[1:]
+
+    ran = edgeport(*arguments)
+
+    if arguments[0] == "bundle":
+        assert ran.code == 5
+        assert ran.out.endswith("edgeport-quickstart/bundle: changed\n")
+        return
+    assert ran.code == 0, ran.err
+    assert ran.out
+    if arguments[0] != "doctor" and "--explain" not in arguments:
+        assert arguments[0] in stub
+
+
+def _make_files(folder: Path) -> None:
+    for name in ("net.safetensors", "net.onnx", "net.calibration.safetensors"):
+        (folder / name).write_bytes(b"")
+    for name in ("samples", "calibration"):
+        np.savez(folder / f"{name}.npz", image=np.zeros((2, 3), np.float32))
+    for name in ("net-int8", "edgeport-quickstart/bundle"):
+        (folder / name).mkdir(parents=True)
+    (folder / "recipe.toml").write_text(
+        'model.source = "net:create"\ndata.calibration = "calibration.npz"\ndata.evaluation = "samples.npz"\n',
+        encoding="utf-8",
+    )
+
+
+def test_options_arrive_as_the_api_wants_them(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+
+    assert (
+        edgeport("export", "net:create", "--argument", "width=16", "--input", "image=2,3x8", "--fixed-batch").code == 0
+    )
+    (source,), options = stub["export"]
+    assert (source.location, source.arguments, source.search_path) == ("net:create", {"width": 16}, tmp_path)
+    assert options["input_shapes"] == {"image": (2, 3, 8)}
+    assert options["options"] == {"opset": 20, "dynamic_batch": False, "allow_legacy_exporter": False}
+
+    assert edgeport("bench", "net.onnx", "--latency", "p90 <= 5 ms", "--threads", 2).code == 0
+    (path,), options = stub["bench"]
+    assert (path, options["threads"]) == (Path("net.onnx"), 2)
+    assert (options["budget"].latency_quantile, options["budget"].latency_ns) == (0.9, 5_000_000)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["export", "net:create"], id="no-example"),
+        pytest.param(["export", "net:create", "--input", "image"], id="no-shape"),
+        pytest.param(["export", "net:create", "--input", "image=2,0"], id="empty-axis"),
+        pytest.param(["export", "absent.pt2", "--input", "image=2,3"], id="absent-source"),
+        pytest.param(["export", "net:create", "--argument", "kind=small", "--input", "i=2"], id="unquoted-argument"),
+        pytest.param(["bench", "net.onnx", "--latency", "fast"], id="no-latency"),
+        pytest.param(["bench", "absent.onnx"], id="absent-file"),
+        pytest.param(["quantize", "net.onnx"], id="int8-without-calibration"),
+        pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
+        pytest.param(["run"], id="no-recipe"),
+        pytest.param(["run", "--explian"], id="unknown-option"),
+        pytest.param(["runn"], id="unknown-command"),
+    ],
+)
+def test_wrong_usage_is_exit_code_two(
+    arguments: list[str], edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+
+    ran = edgeport(*arguments)
+
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("Error USAGE\n  asked to")
+    assert not stub
+
+
+def test_the_names_in_help_are_the_commands() -> None:
+    assert [names[0] for names, _ in ALL if len(names) == 1] == list(COMMANDS)

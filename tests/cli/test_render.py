@@ -1,0 +1,155 @@
+"""What a person sees at the end of a run."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edgeport import api
+from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.output import finite
+from edgeport.cli.render import draw_run
+from edgeport.contracts import AccuracyResult, Candidate, Interval, Outcome, RunResult
+
+Draw = Callable[..., str]
+
+
+def lines_of(drawn: Draw, result: RunResult, width: int) -> list[str]:
+    return [line.rstrip() for line in drawn(lambda console: draw_run(console, result), width=width).splitlines()]
+
+
+def test_every_number_of_the_winner_is_there(drawn: Draw, finished: RunResult) -> None:
+    lines = lines_of(drawn, finished, 120)
+    row = next(index for index, line in enumerate(lines) if line.startswith("onnxruntime  "))
+
+    assert lines[row].split() == [
+        "onnxruntime", "0.9717", "0.002", "0.412", "0.453", "2.31x", "313", "kB", "int8", "12/14", "ships",
+    ]  # fmt: skip
+    assert lines[row + 1].split() == [
+        "int8", "0.958..0.983", "-0.002..0.008", "0.404..0.424", "0.445..0.474", "2.22..2.40", "fp32", "2/14",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_line_is_broken_or_cut(drawn: Draw, finished: RunResult, width: int) -> None:
+    lines = lines_of(drawn, finished, width)
+
+    paths = [line for line in lines if "/home/" in line]
+    assert all(len(line) <= width for line in lines if line not in paths and not line.startswith("digits on"))
+    assert not any("…" in line for line in lines)
+    assert [line.split()[0] for line in paths] == ["bundle", "report"]
+
+
+def test_a_narrow_window_says_what_it_leaves_out(drawn: Draw, finished: RunResult) -> None:
+    assert "(p90 ms, size, ran as: in a wider window, in the report and in --json)" in lines_of(drawn, finished, 80)
+    assert not any("wider window" in line for line in lines_of(drawn, finished, 120))
+
+
+def test_every_refusal_has_its_reason(drawn: Draw, finished: RunResult) -> None:
+    text = "\n".join(lines_of(drawn, finished, 160))
+
+    for candidate in finished.candidates:
+        if candidate.refusal is not None:
+            assert f"{candidate.name} " in text
+            assert candidate.refusal.reason in text
+
+
+def test_the_answer_comes_last(drawn: Draw, finished: RunResult) -> None:
+    lines = lines_of(drawn, finished, 200)
+
+    assert lines[-4] == (
+        "onnxruntime int8 ships: 2.31x the speed of openvino bf16 (2.22..2.40, 95 % interval); "
+        "top1 drops by 0.002 (-0.002..0.008; 0.02 is allowed)."
+    )
+    assert lines[-1] == "  took    132 s, 3 steps answered by the store"
+
+
+def test_nothing_ships_is_said(drawn: Draw, finished: RunResult) -> None:
+    nothing = replace(finished, chosen="", bundle=None, outcome=Outcome.FAIL)
+
+    assert "Nothing ships." in "\n".join(lines_of(drawn, nothing, 120))
+
+
+def test_a_float_that_ships_is_said(drawn: Draw, finished: RunResult) -> None:
+    best = replace(finished, chosen=finished.best_float)
+
+    assert any(line.startswith("openvino bf16 ships: nothing quantized") for line in lines_of(drawn, best, 120))
+
+
+def test_names_can_not_draw(drawn: Draw, finished: RunResult) -> None:
+    evil = "net[bold red]\x1b[2J\x07"
+    hostile = replace(
+        finished,
+        name=evil,
+        notes=(evil,),
+        candidates=tuple(replace(each, backend=evil, name=f"{evil} int8") for each in finished.candidates[:1]),
+        chosen=f"{evil} int8",
+        best_float="",
+    )
+
+    text = drawn(lambda console: draw_run(console, hostile), width=200)
+
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert text.count("net[bold red][2J") >= 3
+
+
+def test_an_accuracy_without_bounds_is_drawn(drawn: Draw, finished: RunResult) -> None:
+    inf = float("inf")
+    lost = AccuracyResult(
+        metric="mae",
+        value=Interval(low=-inf, estimate=-inf, high=-inf),
+        drop=Interval(low=inf, estimate=inf, high=inf),
+        samples=10,
+        outcome=Outcome.INVALID,
+        reason="NaN",
+    )
+    broken: Candidate = replace(finished.candidates[0], accuracy=lost)
+
+    text = drawn(lambda console: draw_run(console, replace(finished, candidates=(broken,))), width=120)
+
+    assert "-inf..-inf" in text
+
+
+def test_json_is_all_of_stdout_and_holds_no_raw_traces(
+    edgeport: Any, finished: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "run", lambda *_, **__: finished)
+
+    ran = edgeport("run", "recipe.toml", "--json")
+    values = json.loads(ran.out)
+
+    assert values["chosen"] == "onnxruntime int8"
+    assert values["candidates"][0]["against_float"]["speedup"]["estimate"] == 2.31
+    assert "measurements" not in values
+    assert edgeport("run", "recipe.toml", "--json", "--quiet").err == ""
+
+
+def test_json_has_no_infinities() -> None:
+    assert finite({"a": [float("inf"), 1.5, (float("nan"),)]}) == {"a": [None, 1.5, [None]]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.41234, "0.412"), (12.345, "12.3"), (1234.6, "1235"), (0.0, "0"), (-0.5, "-0.500"), (1e-12, "1.00e-12")],
+)
+def test_significant_digits(value: float, text: str) -> None:
+    assert significant(value) == text
+
+
+def test_units_fit() -> None:
+    assert TimeUnit.fitting(5e4).name == "us"
+    assert TimeUnit.fitting(4e5).name == "ms"
+    assert bytes_of(313_400) == "313 kB"
+    assert span(Interval(low=0.1, estimate=0.2, high=0.3), places=2) == "0.10..0.30"
+
+
+def test_what_was_built_and_what_was_not(drawn: Draw, finished: RunResult) -> None:
+    lines = lines_of(drawn, finished, 120)
+    tensorrt = next(index for index, line in enumerate(lines) if line.startswith("tensorrt  "))
+    unsupported = next(index for index, line in enumerate(lines) if line == "bf16" and index > tensorrt)
+
+    assert (lines[tensorrt].endswith("not run"), lines[tensorrt + 1].endswith("built only")) == (True, True)
+    assert lines[unsupported - 1].endswith("not built")
