@@ -7,16 +7,20 @@ ROOTS = ("backends", "calibration", "devices", "exporter")
 OWN = (
     "edgeport",
     "edgeport.accuracy",
+    "edgeport.bundle",
     "edgeport.cli",
+    "edgeport.cli.commands",
     "edgeport.contracts",
     "edgeport.isolation",
+    "edgeport.onnx_files",
     "edgeport.pipeline",
     "edgeport.quickstart",
+    "edgeport.recipe",
     "edgeport.report",
 )
 
 setup(
     packages=[*OWN, *(f"edgeport.{name}" for name in find_packages(".") if name.split(".")[0] in ROOTS)],
     package_dir={"edgeport": "edgeport"} | {f"edgeport.{root}": root for root in ROOTS},
-    package_data={"edgeport": ["py.typed"], "edgeport.report": ["*.html", "*.css"]},
+    package_data={"edgeport": ["py.typed"], "edgeport.bundle": ["LICENSE"], "edgeport.report": ["*.html", "*.css"]},
 )

@@ -1,0 +1,168 @@
+"""Every candidate of a recipe, compiled in a child of its own: one that fails is one row."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeport.contracts import (
+    Artifact,
+    Candidate,
+    Capabilities,
+    OnnxModel,
+    Outcome,
+    Placement,
+    Precision,
+    Refusal,
+    load_json,
+    to_jsonable,
+)
+from edgeport.contracts.recipe import Target
+from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
+from edgeport.isolation import run_isolated
+from edgeport.pipeline.context import RunContext, side_by_side
+
+__all__ = ["build_candidates", "list_candidates", "probe", "refused"]
+
+
+def probe(backend: str, context: RunContext) -> Capabilities:
+    """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable."""
+    payload = {"backend": backend}
+    try:
+        found = run_isolated("edgeport.pipeline.children:probe", payload, limits=context.limits)
+    except EdgeportError as error:
+        return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
+    return load_json(Capabilities, json.dumps(found["capabilities"]))
+
+
+def list_candidates(targets: tuple[Target, ...]) -> list[tuple[Candidate, Target]]:
+    """One candidate per target and precision, in the recipe's order, each with a name of its own."""
+    listed: list[tuple[Candidate, Target]] = []
+    names: dict[str, int] = {}
+    # Without any float there would be nothing to compare with.
+    baseline = () if any(one.is_float for target in targets for one in target.precisions) else (Precision.FP32,)
+    for target in targets:
+        for precision in (*baseline, *target.precisions):
+            name = f"{target.backend} {precision}"
+            names[name] = names.get(name, 0) + 1
+            if names[name] > 1:
+                name = f"{name} #{names[name]}"
+            candidate = Candidate(name=name, backend=target.backend, precision=precision, execution=target.execution)
+            listed.append((candidate, target))
+    return listed
+
+
+def refused(candidate: Candidate, error: EdgeportError) -> Candidate:
+    """The candidate as the row of what went wrong with it."""
+    if isinstance(error, ChildCrash):
+        error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
+    return replace(
+        candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=f"{error.found}; {error.fix}")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    candidate: Candidate
+    capabilities: Capabilities
+    model: OnnxModel
+    calibration: Path | None
+    calibration_digest: str
+
+
+def build_candidates(
+    context: RunContext,
+    model: OnnxModel,
+    capabilities: dict[str, Capabilities],
+    calibration: Path | None,
+    calibration_digest: str,
+) -> list[Candidate]:
+    """Compiles every candidate of the recipe; what can't be compiled carries its refusal.
+
+    Args:
+        context: Of the run.
+        model: The exported model.
+        capabilities: By backend.
+        calibration: The calibration's file, or None.
+        calibration_digest: Of that file; empty where there is none.
+
+    """
+    listed = list_candidates(context.recipe.targets)
+    jobs = [
+        _Job(
+            candidate=candidate,
+            capabilities=capabilities[candidate.backend],
+            model=model,
+            calibration=calibration,
+            calibration_digest=calibration_digest,
+        )
+        for candidate, _ in listed
+    ]
+    total = len(jobs)
+    context.clock.step("compile", f"{total} candidates", done=0, total=total)
+    return side_by_side(
+        lambda job: _build_one(context, job),
+        jobs,
+        lambda done: context.clock.step("compile", jobs[done - 1].candidate.name, done=done, total=total),
+    )
+
+
+def _build_one(context: RunContext, job: _Job) -> Candidate:
+    candidate = job.candidate
+    missing = _missing(job)
+    if missing is not None:
+        return replace(candidate, outcome=Outcome.UNMEASURED, refusal=missing)
+    static = candidate.precision is Precision.INT8
+    key = {
+        "model": job.model.digest,
+        "backend": candidate.backend,
+        "capabilities": to_jsonable(job.capabilities),
+        "precision": candidate.precision,
+        "execution": to_jsonable(candidate.execution),
+        "calibration": job.calibration_digest if static else "",
+        "method": context.recipe.search.calibration_method if static else "",
+    }
+
+    def build(folder: Path) -> None:
+        payload = {
+            "model": to_jsonable(job.model),
+            "backend": candidate.backend,
+            "precision": candidate.precision,
+            "execution": to_jsonable(candidate.execution),
+            "calibration": str(job.calibration) if job.calibration and static else None,
+            "method": context.recipe.search.calibration_method,
+            "folder": str(folder),
+        }
+        found = run_isolated("edgeport.pipeline.children:build", payload, limits=context.limits)
+        (folder / "built.json").write_text(json.dumps(found), encoding="utf-8")
+
+    try:
+        return _built(candidate, context.store.get_or_build("compile", key, build), job.capabilities)
+    except EdgeportError as error:
+        return refused(candidate, error)
+
+
+def _missing(job: _Job) -> Refusal | None:
+    """Why this candidate can't be built at all, from what the backend told of itself."""
+    capabilities, precision = job.capabilities, job.candidate.precision
+    if not capabilities.installed:
+        return Refusal(code="DEPENDENCY_MISSING", reason=capabilities.reason or f"{capabilities.backend} is missing")
+    support = capabilities.precisions.get(precision)
+    if support is None or not support.available:
+        reason = support.reason if support is not None and support.reason else f"{precision} is not offered"
+        return Refusal(code="BACKEND_UNSUPPORTED", reason=reason)
+    return None
+
+
+def _built(candidate: Candidate, folder: Path, capabilities: Capabilities) -> Candidate:
+    found: dict[str, Any] = json.loads((folder / "built.json").read_text(encoding="utf-8"))
+    artifact = load_json(Artifact, json.dumps(found["artifact"]))
+    artifact = replace(artifact, folder=folder / "artifact")  # it was built beside its final place
+    placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
+    candidate = replace(candidate, artifact=artifact, placement=placement)
+    if not capabilities.can_run:
+        reason = f"built, not run: {capabilities.reason or 'nothing here can run it'}"
+        return replace(candidate, outcome=Outcome.UNMEASURED, refusal=Refusal(code="UNMEASURED", reason=reason))
+    return candidate

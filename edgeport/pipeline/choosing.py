@@ -1,0 +1,232 @@
+"""Which candidate ships: pure rules over what is known of each, no runtime and no clock.
+
+The rule, in order: whatever failed stays refused; the best float is the fastest float candidate whose accuracy is not
+out of budget; a quantized candidate ships only when its accuracy passes, it runs as planned, it keeps every budget,
+and the fresh confirmation's interval says that it is faster than the best float. Otherwise the best float ships.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from edgeport.contracts import Budget, Candidate, Change, Comparison, Interval, Outcome, Refusal
+
+__all__ = ["best_float", "challengers", "conclude", "judge", "judge_budget", "median_ns", "rivals"]
+
+_RIVAL_MARGIN = 1.05
+"""Floats within 5 % of the best one's screening median are confirmed beside it: which is best may be noise."""
+
+
+def median_ns(candidate: Candidate) -> float:
+    """The median latency in nanoseconds; infinite where there is none to be believed."""
+    if candidate.latency is None or candidate.latency.outcome is Outcome.INVALID:
+        return float("inf")
+    interval = candidate.latency.quantile(0.5).interval_ns
+    return float("inf") if interval is None else interval.estimate
+
+
+def _seen_ns(candidate: Candidate) -> float:
+    """As `median_ns`, but of an INVALID latency too: a float that is in doubt must still be beaten."""
+    interval = candidate.latency.quantile(0.5).interval_ns if candidate.latency is not None else None
+    return float("inf") if interval is None else interval.estimate
+
+
+def _eligible_float(candidate: Candidate) -> bool:
+    if not candidate.is_float or candidate.refusal is not None or _seen_ns(candidate) == float("inf"):
+        return False
+    return candidate.accuracy is None or candidate.accuracy.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
+
+
+def best_float(candidates: Sequence[Candidate]) -> Candidate | None:
+    """The float candidate of least median latency whose accuracy is not out of budget."""
+    floats = [candidate for candidate in candidates if _eligible_float(candidate)]
+    return min(floats, key=_seen_ns, default=None)
+
+
+def rivals(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The best float and those so close to it that the screening can't tell them apart, fastest first."""
+    floats = sorted((candidate for candidate in candidates if _eligible_float(candidate)), key=_seen_ns)
+    return tuple(
+        candidate
+        for candidate in floats
+        if _seen_ns(candidate) <= _RIVAL_MARGIN * _seen_ns(floats[0]) or _may_be_faster(candidate)
+    )
+
+
+def _may_be_faster(candidate: Candidate) -> bool:
+    """The screening's paired interval against the best float does not say that it is slower."""
+    comparison = candidate.against_float
+    return comparison is not None and comparison.pairs > 0 and comparison.speedup.high >= 1.0
+
+
+def judge(candidate: Candidate, budget: Budget) -> Candidate:
+    """Refuses a candidate for what is known before the confirmation; leaves the others as they are."""
+    if candidate.refusal is not None:
+        return candidate
+    for check in (_refuse_latency, _refuse_accuracy, _refuse_placement):
+        refusal, outcome = check(candidate)
+        if refusal is not None:
+            return replace(candidate, refusal=refusal, outcome=outcome)
+    return judge_budget(candidate, budget)
+
+
+def _refuse_latency(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
+    if candidate.latency is None:
+        return Refusal(code="UNMEASURED", reason="nothing here can run it, so no latency is known"), Outcome.UNMEASURED
+    if candidate.latency.outcome is Outcome.INVALID:
+        flags = ", ".join(candidate.latency.flags) or "no steady readings"
+        return Refusal(code="LATENCY_INVALID", reason=f"its latency must not be believed: {flags}"), Outcome.INVALID
+    if median_ns(candidate) == float("inf"):
+        reason = candidate.latency.quantile(0.5).refused or "no median"
+        return Refusal(code="LATENCY_INCONCLUSIVE", reason=f"its median is unknown: {reason}"), Outcome.INCONCLUSIVE
+    return None, candidate.outcome
+
+
+def _refuse_accuracy(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
+    accuracy = candidate.accuracy
+    if accuracy is None or accuracy.outcome is Outcome.PASS:
+        return None, candidate.outcome
+    return Refusal(code="ACCURACY", reason=accuracy.reason or "the accuracy drop is out of budget"), accuracy.outcome
+
+
+def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
+    if candidate.is_float or candidate.placement is None or candidate.placement.share("int8") > 0:
+        return None, candidate.outcome
+    reason = f"planned {candidate.precision}, but no node ran in int8 ({candidate.placement.summary()})"
+    return Refusal(code="NOT_AS_PLANNED", reason=reason), Outcome.FAIL
+
+
+def _over(name: str, value: float, limit: float, unit: str) -> Refusal:
+    return Refusal(code="BUDGET", reason=f"{name} {value:.4g} {unit} is over the budget of {limit:.4g} {unit}")
+
+
+def judge_budget(candidate: Candidate, budget: Budget) -> Candidate:
+    """Refuses a candidate that is over a budget of size, memory, first inference or latency."""
+    refusal, outcome = _over_budget(candidate, budget)
+    return candidate if refusal is None else replace(candidate, refusal=refusal, outcome=outcome)
+
+
+def _over_budget(candidate: Candidate, budget: Budget) -> tuple[Refusal | None, Outcome]:
+    latency, artifact = candidate.latency, candidate.artifact
+    if artifact is not None and budget.size_bytes is not None and artifact.size_bytes > budget.size_bytes:
+        return _over("size", artifact.size_bytes / 1e6, budget.size_bytes / 1e6, "MB"), Outcome.FAIL
+    if latency is None:
+        return None, candidate.outcome
+    if budget.peak_memory_bytes is not None and latency.peak_memory_bytes > budget.peak_memory_bytes:
+        return _over("peak memory", latency.peak_memory_bytes / 1e6, budget.peak_memory_bytes / 1e6, "MB"), Outcome.FAIL
+    if budget.first_inference_ns is not None and latency.first_inference_ns > budget.first_inference_ns:
+        value, limit = latency.first_inference_ns / 1e6, budget.first_inference_ns / 1e6
+        return _over("first inference", value, limit, "ms"), Outcome.FAIL
+    if budget.latency_ns is not None:
+        return _over_latency(candidate, budget.latency_quantile, budget.latency_ns)
+    return None, candidate.outcome
+
+
+def _over_latency(candidate: Candidate, q: float, limit_ns: int) -> tuple[Refusal | None, Outcome]:
+    quantile = candidate.latency.quantile(q) if candidate.latency is not None else None
+    name, limit = f"p{100 * q:g}", limit_ns / 1e6
+    if quantile is None or quantile.interval_ns is None:
+        why = quantile.refused if quantile is not None else "not measured"
+        reason = f"{name} against {limit:.4g} ms can't be told: {why}"
+        return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
+    interval = quantile.interval_ns
+    doubted = candidate.latency is not None and candidate.latency.outcome is Outcome.INCONCLUSIVE
+    if interval.high <= limit_ns and not doubted:
+        return None, candidate.outcome
+    if doubted and interval.low <= limit_ns:
+        flags = ", ".join(candidate.latency.flags) if candidate.latency is not None else ""
+        reason = f"{name} against {limit:.4g} ms can't be told: {flags or 'no steady state'}"
+        return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
+    if interval.low > limit_ns:
+        return _over(name, interval.estimate / 1e6, limit, "ms"), Outcome.FAIL
+    reason = f"{name} is {interval.low / 1e6:.4g} to {interval.high / 1e6:.4g} ms, on both sides of {limit:.4g} ms"
+    return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
+
+
+def challengers(candidates: Sequence[Candidate], best: Candidate) -> tuple[Candidate, ...]:
+    """Quantized candidates without a refusal that screening saw ahead of the best float, fastest first."""
+    ahead = (
+        candidate
+        for candidate in candidates
+        if not candidate.is_float and candidate.refusal is None and median_ns(candidate) < _seen_ns(best)
+    )
+    return tuple(sorted(ahead, key=median_ns))
+
+
+def gains(against: Mapping[str, Comparison]) -> bool:
+    """The confirmation's intervals all lie above "equally fast"."""
+    # An invalid measurement has an interval too, but its change is UNKNOWN.
+    certain = (Change.FASTER, Change.IMPROVED)
+    return bool(against) and all(one.change in certain and one.speedup.low > 1.0 for one in against.values())
+
+
+def weakest(against: Mapping[str, Comparison]) -> Comparison:
+    """The comparison with the float that was hardest to beat."""
+    return min(against.values(), key=lambda comparison: comparison.speedup.estimate)
+
+
+def conclude(
+    candidates: Sequence[Candidate], best: Candidate | None, confirmed: Mapping[str, Mapping[str, Comparison]]
+) -> tuple[tuple[Candidate, ...], str]:
+    """Gives every candidate its outcome and says which one ships.
+
+    Args:
+        candidates: After `judge`.
+        best: The best float; None where no float could be measured.
+        confirmed: Per challenger that was measured again, its comparison with each rival float.
+
+    Returns:
+        The candidates, the chosen first and then by latency, and the name of the chosen (empty for none).
+
+    """
+    winners = [c for c in candidates if c.refusal is None and gains(confirmed.get(c.name, {}))]
+    winner = min(winners, key=median_ns, default=None)
+    floats = [candidate for candidate in candidates if candidate.is_float and candidate.refusal is None]
+    # The best float is the yardstick; where it is itself out of budget, the fastest float that is not may ship.
+    chosen = winner if winner is not None else min(floats, key=median_ns, default=None)
+    done = [_concluded(candidate, chosen, best, confirmed.get(candidate.name)) for candidate in candidates]
+    done.sort(key=lambda c: (chosen is None or c.name != chosen.name, median_ns(c), c.name))
+    return tuple(done), "" if chosen is None else chosen.name
+
+
+def _concluded(
+    candidate: Candidate,
+    chosen: Candidate | None,
+    best: Candidate | None,
+    against: Mapping[str, Comparison] | None,
+) -> Candidate:
+    if against:
+        candidate = replace(candidate, against_float=weakest(against))
+    if candidate.refusal is not None:
+        return candidate
+    if chosen is not None and candidate.name == chosen.name:
+        return replace(candidate, outcome=Outcome.PASS)
+    refusal = _not_chosen(candidate, chosen, best, confirmed=bool(against))
+    outcome = Outcome.INCONCLUSIVE if refusal.code == "NO_GAIN" else Outcome.FAIL
+    return replace(candidate, refusal=refusal, outcome=outcome)
+
+
+def _gain(interval: Interval) -> str:
+    return f"{interval.estimate:.2f}x the best float's speed, {interval.low:.3f} to {interval.high:.3f}"
+
+
+def _not_chosen(candidate: Candidate, chosen: Candidate | None, best: Candidate | None, *, confirmed: bool) -> Refusal:
+    if candidate.is_float:
+        if best is not None and candidate.name == best.name:
+            winner = chosen.name if chosen is not None else "another candidate"
+            return Refusal(code="BEATEN", reason=f"{winner} is faster within the accuracy budget")
+        name = best.name if best is not None else "the best float"
+        return Refusal(code="SLOWER", reason=f"slower than {name}")
+    comparison = candidate.against_float
+    if comparison is None:
+        return Refusal(code="NO_GAIN", reason="no float candidate could be measured beside it")
+    if comparison.speedup.high < 1.0:
+        return Refusal(code="SLOWER", reason=f"slower than the best float: {_gain(comparison.speedup)}")
+    if comparison.speedup.low <= 1.0:
+        when = "measured again in fresh pairs" if confirmed else "screened"
+        return Refusal(code="NO_GAIN", reason=f"no certain gain when {when}: {_gain(comparison.speedup)}")
+    name = chosen.name if chosen is not None else "another candidate"
+    when = "when measured again" if confirmed else "in the screening"
+    reason = f"a gain {when} ({_gain(comparison.speedup)}), but {name} has the lower median"
+    return Refusal(code="NOT_FASTEST", reason=reason)

@@ -1,0 +1,82 @@
+"""What every step of a run needs at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+from edgeport.contracts import Device, DeviceFacts, Limits
+from edgeport.contracts.recipe import Recipe
+from edgeport.pipeline.clock import Clock
+from edgeport.store import Store
+
+__all__ = ["RunContext", "side_by_side", "tool_versions"]
+
+_TOOLS = ("torch", "torchvision", "timm", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """One run's settings and services.
+
+    Attributes:
+        recipe: What was asked.
+        store: Where finished steps are kept.
+        device: Where artifacts run.
+        facts: Of the device.
+        clock: Progress and time left.
+        scratch: A folder for files that nobody needs after the run.
+        limits: Of each child process.
+
+    """
+
+    recipe: Recipe
+    store: Store
+    device: Device
+    facts: DeviceFacts
+    clock: Clock
+    scratch: Path
+    limits: Limits
+
+
+@lru_cache(maxsize=1)
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that exporting, verifying and calibrating rest on; part of those steps' keys."""
+    found: dict[str, str] = {}
+    for name in _TOOLS:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def side_by_side(
+    work: Callable[[T], R], items: Sequence[T], on_done: Callable[[int], None], *, at_once: int | None = None
+) -> list[R]:
+    """Does `work` on every item, several at once, each of which spends its time in a child process.
+
+    Results come in the order of the items. Nothing is timed here, so that items may share the machine.
+    """
+    workers = at_once or max(1, min(len(items), psutil.cpu_count(logical=False) or 1))
+    done = 0
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+                done += 1
+                on_done(done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]

@@ -1,0 +1,268 @@
+"""A recipe from start to end: export, verify, calibrate, compile, validate, time, choose, bundle, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgeport.contracts import (
+    Candidate,
+    Capabilities,
+    Comparison,
+    Limits,
+    Measurement,
+    OnProgress,
+    Outcome,
+    RunResult,
+    dump_json,
+    silent,
+)
+from edgeport.contracts.recipe import Recipe
+from edgeport.errors import DependencyError, UsageError
+from edgeport.pipeline.building import build_candidates, probe
+from edgeport.pipeline.choosing import best_float, challengers, conclude, gains, judge, rivals
+from edgeport.pipeline.clock import Clock
+from edgeport.pipeline.context import RunContext, side_by_side
+from edgeport.pipeline.output import prepare_output, write_output
+from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
+from edgeport.pipeline.samples import PreparedSamples, prepare_samples
+from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
+from edgeport.pipeline.validating import Validated, validate_candidates
+from edgeport.store import Store
+
+__all__ = ["run_recipe"]
+
+_CONFIRMATIONS = 3
+"""Challengers that are measured again, one after the other, until one holds; each try is one more chance to be
+fooled, so there are few."""
+
+_PROCESS_S = 0.9
+"""Starting a process and loading a runtime, for the first guess of the time left."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    output: Path,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+) -> RunResult:
+    """Walks the whole way; what an earlier run of the same recipe finished is taken from the store.
+
+    Args:
+        recipe: What is asked.
+        output: Folder that gets `bundle/`, `report.html` and `result.json`; nothing is written elsewhere but in the
+            store.
+        store: Folder of finished steps; the user's cache folder by default.
+        on_progress: Told of every step, with the time left.
+        limits: Of each child process.
+
+    Raises:
+        EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
+
+    """
+    from edgeport.devices.local import LocalDevice
+
+    foreign = [target.device for target in recipe.targets if target.device != "local"]
+    if foreign:
+        raise UsageError(
+            asked=f"run on device {foreign[0]!r}",
+            found="that this release measures on the local machine only",
+            fix='leave device out, or set device = "local"',
+        )
+    prepare_output(output)
+    with tempfile.TemporaryDirectory(prefix="edgeport-run-") as scratch:
+        device = LocalDevice(Path(scratch) / "device")
+        context = RunContext(
+            recipe=recipe,
+            store=Store(store),
+            device=device,
+            facts=device.facts(),
+            clock=Clock(on_progress),
+            scratch=Path(scratch),
+            limits=limits,
+        )
+        return _run(context, output)
+
+
+def _run(context: RunContext, output: Path) -> RunResult:
+    _guess(context)
+    context.clock.step("probe", "asking the backends")
+    capabilities = _probe_all(context)
+    context.clock.step("samples", "reading and checking")
+    samples = prepare_samples(context)
+    prepared = prepare_model(context, samples)
+    calibration, digest, warnings = calibrate_model(context, prepared.model)
+    built = build_candidates(context, prepared.model, capabilities, calibration, digest)
+    validated = validate_candidates(context, built, samples, prepared.reference)
+    screened, timed = _screen(context, validated, samples)
+    candidates, confirmed, confirmation = _confirm(context, screened, validated, samples)
+    best = best_float(candidates)
+    judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
+    # What is out of budget must not ship, but is still the speed that the others are compared with.
+    judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
+    concluded, chosen = conclude(judged, judged_best, confirmed)
+    result = RunResult(
+        name=context.recipe.name,
+        model=prepared.model,
+        verification=prepared.verification,
+        candidates=concluded,
+        best_float=best.name if best is not None else "",
+        chosen=chosen,
+        budget=context.recipe.budget,
+        device=context.facts,
+        measurements=timed.measurements,
+        confirmation=confirmation,
+        outcome=_outcome(concluded, chosen),
+        folder=output,
+        elapsed_s=context.clock.elapsed_s,
+        notes=(*_notes(context, prepared, samples, warnings, capabilities), *_doubts(timed, confirmation)),
+        versions=_versions(capabilities),
+    )
+    context.clock.step("bundle", "writing the bundle and the report")
+    outputs = {one.candidate.name: one.outputs for one in validated if one.outputs is not None}
+    result = write_output(context, result, samples, outputs.get(chosen))
+    result = replace(result, elapsed_s=context.clock.elapsed_s, reused=context.store.hits)
+    (output / "result.json").write_bytes(dump_json(result))
+    return result
+
+
+def _guess(context: RunContext) -> None:
+    """First guesses in seconds, on a small machine; they are corrected while it runs."""
+    recipe, search = context.recipe, context.recipe.search
+    count = sum(len(target.precisions) for target in recipe.targets)
+    process_s = _PROCESS_S + search.warmup_s + search.duration_s
+    context.clock.expect(
+        probe=3, samples=1, export=12, verify=2, calibrate=4, compile=1.5 * count, validate=0.8 * count, bundle=3
+    )
+    context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
+
+
+def _probe_all(context: RunContext) -> dict[str, Capabilities]:
+    names = list(dict.fromkeys(target.backend for target in context.recipe.targets))
+    found = side_by_side(lambda name: probe(name, context), names, lambda _: None)
+    capabilities = dict(zip(names, found, strict=True))
+    if not any(one.installed for one in capabilities.values()):
+        reasons = "; ".join(one.reason for one in capabilities.values())
+        raise DependencyError(
+            asked=f"run on {', '.join(names)}",
+            found=f"that none of them is installed ({reasons})",
+            fix="install one, or name another target; `edgeport doctor` shows what is there",
+        )
+    return capabilities
+
+
+def _arm(one: Validated) -> Arm | None:
+    artifact = one.candidate.artifact
+    if one.candidate.refusal is not None or artifact is None or one.outputs is None:
+        return None
+    return Arm(name=one.candidate.name, artifact=artifact, batch=one.candidate.execution.batch, reference=one.outputs)
+
+
+def _screen(
+    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples
+) -> tuple[list[Candidate], Timed]:
+    """Every candidate that can run, timed side by side; then each against the best float."""
+    arms = [arm for arm in map(_arm, validated) if arm is not None]
+    timed = Timed(measurements={}, errors={})
+    if arms:
+        timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
+    candidates = [with_latency(one.candidate, timed) for one in validated]
+    best = best_float(candidates)
+    against: Mapping[str, Comparison] = {}
+    if best is not None:
+        against = compare_arms(timed, best.name, [candidate.name for candidate in candidates])
+    return [replace(one, against_float=against.get(one.name)) for one in candidates], timed
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Confirmation:
+    against: Mapping[str, Mapping[str, Comparison]]
+    measurements: Mapping[str, Measurement]
+
+
+def _confirm(
+    context: RunContext, candidates: list[Candidate], validated: Sequence[Validated], samples: PreparedSamples
+) -> tuple[list[Candidate], Mapping[str, Mapping[str, Comparison]], Mapping[str, Measurement]]:
+    """Measures the leading challengers again, in fresh processes beside the floats that they must beat."""
+    best = best_float(candidates)
+    found = _Confirmation(against={}, measurements={})
+    if best is None:
+        return candidates, found.against, found.measurements
+    arms = {one.candidate.name: arm for one in validated if (arm := _arm(one)) is not None}
+    judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
+    leading = challengers(judged, best)[:_CONFIRMATIONS]
+    for number, challenger in enumerate(leading):
+        floats = [one.name for one in rivals(candidates)]
+        stage = "confirm" if number == 0 else f"confirm {number + 1}"
+        wanted = [arms[name] for name in (challenger.name, *floats)]
+        timed = time_arms(context, wanted, samples.single, stage=stage, rounds=context.recipe.search.rounds)
+        against = {
+            name: comparison for name in floats for comparison in compare_arms(timed, name, [challenger.name]).values()
+        }
+        found = _Confirmation(
+            against={**found.against, challenger.name: against},
+            measurements={**found.measurements, **timed.measurements},
+        )
+        candidates = [with_latency(one, timed) if one.name in timed.errors else one for one in candidates]
+        if gains(against):
+            break
+    context.clock.expected_s.pop("confirm", None)
+    return candidates, found.against, found.measurements
+
+
+def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
+    """PASS where something ships; else INVALID or INCONCLUSIVE where more evidence could change that, else FAIL."""
+    if chosen:
+        return Outcome.PASS
+    outcomes = {candidate.outcome for candidate in candidates}
+    for outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID):
+        if outcome in outcomes:
+            return outcome
+    return Outcome.FAIL
+
+
+def _notes(
+    context: RunContext,
+    prepared: PreparedModel,
+    samples: PreparedSamples,
+    warnings: tuple[str, ...],
+    capabilities: Mapping[str, Capabilities],
+) -> tuple[str, ...]:
+    notes = [*prepared.notes, *samples.warnings, *warnings]
+    for name, one in capabilities.items():
+        if one.reason:
+            state = "built, not run" if one.installed and not one.can_run else "not used"
+            notes.append(f"{name}: {state}, because of: {one.reason}." if one.installed else f"{name}: {one.reason}")
+    if context.recipe.data.calibration is not None and samples.calibration_count:
+        notes.append(f"Ranges come from {samples.calibration_count} calibration samples.")
+    return tuple(dict.fromkeys(notes))
+
+
+def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:
+    """What was unusual while candidates were timed, for whoever reads their absolute latencies."""
+    from edgeport.devices.latency.integrity import explain, measurement_flags, outcome_of
+
+    names: dict[str, set[str]] = {}
+    for measured in (timed.measurements, confirmation):
+        for name, measurement in measured.items():
+            for flag in measurement_flags(measurement):
+                if outcome_of([flag]) is Outcome.INCONCLUSIVE:
+                    names.setdefault(flag, set()).add(name)
+    return [
+        f"While {', '.join(sorted(those))} ran: {explain(flag)}. Gains are paired and hold; absolute latencies may be "
+        "too high."
+        for flag, those in sorted(names.items())
+    ]
+
+
+def _versions(capabilities: Mapping[str, Capabilities]) -> dict[str, str]:
+    from edgeport import __version__
+
+    runtimes = {name: one.version for name, one in capabilities.items() if one.version}
+    return {"edgeport": __version__, "python": platform.python_version(), "system": os.uname().sysname, **runtimes}

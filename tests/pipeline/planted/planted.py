@@ -1,0 +1,100 @@
+"""Third-party backends whose speed and faults are known, as `module:factory`."""
+
+import json
+
+from edgeport.backends.artifacts import make_artifact
+from edgeport.contracts import (
+    Capabilities,
+    NodePlacement,
+    Placement,
+    Precision,
+    QuantizationRules,
+    Support,
+)
+from edgeport.onnx_files import read_ir
+
+BASE_NS = 2_000_000
+
+
+class PlantedBackend:
+    def __init__(self, name, *, float_ns=BASE_NS, integer_ns=BASE_NS, compile_crash=False, **faults):
+        self._name, self._float_ns, self._integer_ns = name, float_ns, integer_ns
+        self._compile_crash, self._faults = compile_crash, faults
+
+    def capabilities(self):
+        return Capabilities(
+            backend=self._name,
+            version="1",
+            installed=True,
+            can_run=True,
+            precisions={Precision.FP32: Support(available=True), Precision.INT8_DYNAMIC: Support(available=True)},
+            rules=QuantizationRules(
+                dialect=self._name,
+                activation_dtype="uint8",
+                activation_symmetric=False,
+                dynamic_operators=("MatMul",),
+            ),
+        )
+
+    def compile(self, model, plan, execution, folder):
+        if self._compile_crash and not plan.precision.is_float:
+            import ctypes
+
+            ctypes.string_at(0)
+        weight = read_ir(model).graph.initializers["weight"].const_value.numpy()
+        (folder / "weight.json").write_text(json.dumps(weight.tolist()), encoding="utf-8")
+        is_float = plan.precision.is_float
+        settings = {"busy_ns": self._float_ns} if is_float else {"busy_ns": self._integer_ns, **self._faults}
+        return make_artifact(
+            backend=self._name,
+            folder=folder,
+            entry="weight.json",
+            session="planted_session",
+            settings=settings,
+            precision=plan.precision,
+            execution=execution,
+        )
+
+    def open(self, artifact):
+        raise NotImplementedError
+
+    def placement(self, artifact):
+        precision = "fp32" if artifact.precision.is_float else "int8"
+        node = NodePlacement(name="scores", operator="MatMul", device="CPU", precision=precision)
+        return Placement(nodes=(node,), source="planted")
+
+
+def base():
+    return PlantedBackend("base")
+
+
+def faster():
+    return PlantedBackend("faster", integer_ns=BASE_NS * 7 // 10)
+
+
+def slower():
+    return PlantedBackend("slower", integer_ns=BASE_NS * 103 // 100)
+
+
+def equal():
+    return PlantedBackend("equal")
+
+
+def crashing():
+    return PlantedBackend("crashing", crash=True)
+
+
+def crashing_while_compiling():
+    return PlantedBackend("crashing_while_compiling", compile_crash=True)
+
+
+def hanging():
+    return PlantedBackend("hanging", hang=True)
+
+
+def nan():
+    return PlantedBackend("nan", integer_ns=BASE_NS // 2, nan=True)
+
+
+def unloadable():
+    raise OSError("libplanted.so.1: cannot open shared object file")
