@@ -255,8 +255,8 @@ def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:
                 if outcome_of([flag]) is Outcome.INCONCLUSIVE:
                     names.setdefault(flag, set()).add(name)
     return [
-        f"While {', '.join(sorted(those))} ran: {explain(flag)}. Gains are paired, so both sides saw it; absolute latencies may be "
-        "too high."
+        f"While {', '.join(sorted(those))} ran: {explain(flag)}. Gains are paired, so both sides saw it; "
+        "absolute latencies may be too high."
         for flag, those in sorted(names.items())
     ]
 
