@@ -11,10 +11,10 @@ OWN = (
     "edgeport.cli",
     "edgeport.cli.commands",
     "edgeport.contracts",
+    "edgeport.digits",
     "edgeport.isolation",
     "edgeport.onnx_files",
     "edgeport.pipeline",
-    "edgeport.quickstart",
     "edgeport.recipe",
     "edgeport.report",
 )

@@ -98,7 +98,7 @@ def quickstart(output: Path, *, store: Path | None = None, on_progress: OnProgre
         DependencyError: The extra `quickstart` is not installed.
 
     """
-    from edgeport.quickstart import prepare
+    from edgeport.digits import prepare
 
     return run(prepare(output, on_progress), store=store, on_progress=on_progress)
 

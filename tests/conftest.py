@@ -53,10 +53,8 @@ def save_onnx(tmp_path) -> Callable[[onnx.ModelProto], Path]:
 
 @pytest.fixture(autouse=True)
 def _own_logger():
-    """The command line takes the package's logger for itself; the next test gets it back as it was."""
+    """The command line takes the package's logger for itself, in fixtures of any scope; each test gets it untouched."""
     log = logging.getLogger("edgeport")
-    before = log.propagate, log.level, list(log.handlers)
-    yield
-    log.propagate = before[0]
-    log.setLevel(before[1])
-    log.handlers[:] = before[2]
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
+    log.handlers[:] = []

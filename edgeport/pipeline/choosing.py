@@ -2,7 +2,7 @@
 
 The rule, in order: whatever failed stays refused; the best float is the fastest float candidate whose accuracy is not
 out of budget; a quantized candidate ships only when its accuracy passes, it runs as planned, it keeps every budget,
-and the fresh confirmation's interval says that it is faster than the best float. Otherwise the best float ships.
+and the fresh confirmation's whole interval is a gain of 1 % or more over the best float. Otherwise the best float ships.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from dataclasses import replace
 
 from edgeport.contracts import Budget, Candidate, Change, Comparison, Interval, Outcome, Refusal
 
-__all__ = ["best_float", "challengers", "conclude", "judge", "judge_budget", "median_ns", "rivals"]
+__all__ = ["LEAST_GAIN", "best_float", "challengers", "conclude", "judge", "judge_budget", "median_ns", "rivals"]
 
 _RIVAL_MARGIN = 1.05
 """Floats within 5 % of the best one's screening median are confirmed beside it: which is best may be noise."""
+
+
+LEAST_GAIN = 0.01
+"""What the whole interval must promise: two artifacts that are equally fast differ by some 0.1 % in every experiment
+(where their code and data lie in memory), and no gain below this is worth an accuracy drop."""
 
 
 def median_ns(candidate: Candidate) -> float:
@@ -155,10 +160,12 @@ def challengers(candidates: Sequence[Candidate], best: Candidate) -> tuple[Candi
 
 
 def gains(against: Mapping[str, Comparison]) -> bool:
-    """The confirmation's intervals all lie above "equally fast"."""
+    """The confirmation's intervals all lie above `LEAST_GAIN`."""
     # An invalid measurement has an interval too, but its change is UNKNOWN.
     certain = (Change.FASTER, Change.IMPROVED)
-    return bool(against) and all(one.change in certain and one.speedup.low > 1.0 for one in against.values())
+    return bool(against) and all(
+        one.change in certain and one.speedup.low > 1.0 + LEAST_GAIN for one in against.values()
+    )
 
 
 def weakest(against: Mapping[str, Comparison]) -> Comparison:
@@ -223,9 +230,11 @@ def _not_chosen(candidate: Candidate, chosen: Candidate | None, best: Candidate 
         return Refusal(code="NO_GAIN", reason="no float candidate could be measured beside it")
     if comparison.speedup.high < 1.0:
         return Refusal(code="SLOWER", reason=f"slower than the best float: {_gain(comparison.speedup)}")
-    if comparison.speedup.low <= 1.0:
+    if comparison.speedup.low <= 1.0 + LEAST_GAIN:
         when = "measured again in fresh pairs" if confirmed else "screened"
-        return Refusal(code="NO_GAIN", reason=f"no certain gain when {when}: {_gain(comparison.speedup)}")
+        return Refusal(
+            code="NO_GAIN", reason=f"no certain gain of {LEAST_GAIN:.0%} when {when}: {_gain(comparison.speedup)}"
+        )
     name = chosen.name if chosen is not None else "another candidate"
     when = "when measured again" if confirmed else "in the screening"
     reason = f"a gain {when} ({_gain(comparison.speedup)}), but {name} has the lower median"

@@ -40,6 +40,12 @@ def test_setup_names_every_package_that_has_an_init():
     assert list(own) == sorted(own)
 
 
+def test_no_public_name_is_a_module_too():
+    """Importing such a module would put it in the place of the function."""
+    modules = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert not set(edgeport.__all__) & modules
+
+
 _IMPORT_ALL = """
 import importlib, pkgutil, sys
 import edgeport

@@ -91,6 +91,12 @@ def test_an_equal_candidate_does_not_ship_as_a_gain():
     assert "0.980 to 1.020" in refused.refusal.reason
 
 
+def test_a_gain_too_small_to_matter_does_not_ship():
+    done, chosen = conclude([FP32, INT8], FP32, {"ort int8": {"ort fp32": against(1.006, 0.002)}})
+    assert chosen == "ort fp32"
+    assert next(c for c in done if c.name == "ort int8").refusal.code == "NO_GAIN"
+
+
 def test_a_slower_candidate_is_refused():
     done, chosen = conclude([FP32, INT8], FP32, {"ort int8": {"ort fp32": against(0.97, 0.01)}})
     assert chosen == "ort fp32"

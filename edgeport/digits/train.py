@@ -17,7 +17,7 @@ from edgeport.errors import DependencyError
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.quickstart.network import DigitsCnn
+    from edgeport.digits.network import DigitsCnn
 
 __all__ = ["Digits", "load_digits", "train"]
 
@@ -115,7 +115,7 @@ def train(payload: Mapping[str, object], on_progress: OnProgress = silent) -> di
 
     from safetensors.torch import save_file
 
-    from edgeport.quickstart import network
+    from edgeport.digits import network
 
     save_file(model.state_dict(), folder / "weights.safetensors")
     shutil.copyfile(network.__file__, folder / "digits_cnn.py")
@@ -127,7 +127,7 @@ def fit(digits: Digits, epochs: int, on_progress: OnProgress) -> DigitsCnn:
     import torch
     from torch.nn.functional import cross_entropy
 
-    from edgeport.quickstart.network import DigitsCnn
+    from edgeport.digits.network import DigitsCnn
 
     torch.set_num_threads(min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
     torch.manual_seed(SEED)

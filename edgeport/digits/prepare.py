@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeport.contracts import Limits, OnProgress, silent
 from edgeport.errors import DependencyError, EdgeportError, OutputError
 from edgeport.isolation import run_isolated
-from edgeport.quickstart.recipe import RECIPE
+from edgeport.digits.recipe import RECIPE
 
 __all__ = ["FILES", "prepare"]
 
@@ -81,7 +81,7 @@ def _check_free(folder: Path) -> None:
 
 def _train(folder: Path, on_progress: OnProgress) -> None:
     result = run_isolated(
-        "edgeport.quickstart.train:train", {"folder": str(folder)}, limits=_LIMITS, on_progress=on_progress
+        "edgeport.digits.train:train", {"folder": str(folder)}, limits=_LIMITS, on_progress=on_progress
     )
     if result["accuracy"] < _LEAST_ACCURACY:
         raise EdgeportError(

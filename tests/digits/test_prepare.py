@@ -13,8 +13,8 @@ import pytest
 from edgeport.contracts import ProgressEvent
 from edgeport.errors import DependencyError, OutputError
 from edgeport.isolation import run_isolated
-from edgeport.quickstart import prepare
-from edgeport.quickstart.prepare import FILES
+from edgeport.digits import prepare
+from edgeport.digits.prepare import FILES
 from edgeport.recipe import load_recipe
 
 
@@ -87,7 +87,7 @@ def test_the_users_own_file_loads_the_weights_and_reads_digits(
 def test_network_is_large_enough_for_int8_to_matter() -> None:
     import torch
 
-    from edgeport.quickstart.network import DigitsCnn
+    from edgeport.digits.network import DigitsCnn
 
     macs = 0
 
@@ -148,11 +148,11 @@ def test_a_package_that_does_not_import_names_the_extra(tmp_path: Path, monkeypa
     (tmp_path / "broken" / "sklearn.py").write_text("raise ImportError('a library of it is missing', name='sklearn')")
     monkeypatch.syspath_prepend(tmp_path / "broken")
     with pytest.raises(DependencyError, match=r"edgeport\[quickstart\]"):
-        run_isolated("edgeport.quickstart.train:train", {"folder": str(tmp_path)})
+        run_isolated("edgeport.digits.train:train", {"folder": str(tmp_path)})
 
 
 def test_preparing_never_loads_torch_here() -> None:
-    program = "import sys, edgeport.quickstart.prepare; print(sorted({'torch', 'sklearn', 'numpy'} & set(sys.modules)))"
+    program = "import sys, edgeport.digits.prepare; print(sorted({'torch', 'sklearn', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ)
     assert "torch" not in done.stdout
     assert "sklearn" not in done.stdout
@@ -164,6 +164,6 @@ def test_is_quick(prepared: tuple[Path, list[ProgressEvent], float]) -> None:
 
 @pytest.mark.slow
 def test_equal_seeds_give_equal_weights(prepared: tuple[Path, list[ProgressEvent], float], tmp_path: Path) -> None:
-    run_isolated("edgeport.quickstart.train:train", {"folder": str(tmp_path)})
+    run_isolated("edgeport.digits.train:train", {"folder": str(tmp_path)})
     for name in ("weights.safetensors", "calibration.npz", "evaluation.npz"):
         assert (tmp_path / name).read_bytes() == (prepared[0].parent / name).read_bytes()
