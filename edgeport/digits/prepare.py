@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from edgeport.contracts import Limits, OnProgress, silent
+from edgeport.digits.recipe import RECIPE
 from edgeport.errors import DependencyError, EdgeportError, OutputError
 from edgeport.isolation import run_isolated
-from edgeport.digits.recipe import RECIPE
 
 __all__ = ["FILES", "prepare"]
 

@@ -2,7 +2,8 @@
 
 The rule, in order: whatever failed stays refused; the best float is the fastest float candidate whose accuracy is not
 out of budget; a quantized candidate ships only when its accuracy passes, it runs as planned, it keeps every budget,
-and the fresh confirmation's whole interval is a gain of 1 % or more over the best float. Otherwise the best float ships.
+and the whole interval of a fresh confirmation is a gain of 1 % or more over the best float. Otherwise the best float
+ships.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import ProgressEvent
-from edgeport.errors import DependencyError, OutputError
-from edgeport.isolation import run_isolated
 from edgeport.digits import prepare
 from edgeport.digits.prepare import FILES
+from edgeport.errors import DependencyError, OutputError
+from edgeport.isolation import run_isolated
 from edgeport.recipe import load_recipe
 
 
