@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgeport.contracts import Device, Measurement, OnProgress, ProcessTrace, ProgressEvent, TimeJob, silent
 from edgeport.errors import DeviceLost, EdgeportError, MeasurementError
 
-__all__ = ["OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
+__all__ = ["More", "OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Round:
 
 
 OnRound = Callable[[Round], None]
+More = Callable[[Sequence[Round]], bool]
+"""Told of all rounds so far, once the wanted ones are done; says whether to measure another one."""
 
 
 def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a default)
@@ -41,6 +43,7 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
     rounds: int = 10,
     seed: int = 0,
     done: Iterable[Round] = (),
+    more: More = lambda _: False,
     on_round: OnRound = lambda _: None,
     on_progress: OnProgress = silent,
 ) -> tuple[Round, ...]:
@@ -55,28 +58,33 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
         rounds: Fresh processes per arm; 10 or more for a verdict.
         seed: Of the order.
         done: Rounds of an earlier run of this experiment.
+        more: Asked after the last round, and again after each further one.
         on_round: Told of each new round; stores it.
         on_progress: Told before each process.
 
     Returns:
-        All rounds, those of `done` too.
+        As many rounds as were asked for, in their order, those of `done` among them.
 
     Raises:
         DeviceLost: The device is gone; the rounds before were handed out.
         MeasurementError: `done` is of another experiment.
 
     """
-    finished = {one.index: one for one in done}
-    _check(finished, jobs, seed)
-    failed = {name for one in finished.values() for name in one.errors}
-    for index in range(rounds):
-        if index in finished:
-            continue
-        one = _run_round(device, jobs, failed, Round(index=index, seed=seed, traces={}), _Steps(rounds, on_progress))
-        failed |= one.errors.keys()
-        finished[index] = one
-        on_round(one)
-    return tuple(finished[index] for index in sorted(finished))
+    earlier = {one.index: one for one in done}
+    _check(earlier, jobs, seed)
+    failed = {name for one in earlier.values() for name in one.errors}
+    finished: list[Round] = []
+    while len(finished) < rounds or more(finished):
+        index = len(finished)
+        one = earlier.get(index)
+        if one is None:
+            steps = _Steps(max(rounds, index + 1), on_progress)
+            empty = Round(index=index, seed=seed, traces={})
+            one = _run_round(device, _read_alike(jobs, finished), failed, empty, steps)
+            failed |= one.errors.keys()
+            on_round(one)
+        finished.append(one)
+    return tuple(finished)
 
 
 def order_of_round(names: Iterable[str], *, seed: int, index: int) -> list[str]:
@@ -107,6 +115,19 @@ def to_measurements(rounds: Iterable[Round], *, device: str) -> dict[str, Measur
         name: Measurement(artifact_digest=kept[0].artifact_digest, device=device, seed=seed, traces=tuple(kept))
         for name, kept in traces.items()
     }
+
+
+def _read_alike(jobs: Mapping[str, TimeJob], finished: Sequence[Round]) -> dict[str, TimeJob]:
+    """The jobs, each with as many calls per reading as the arm's earliest process chose.
+
+    Near the bound a process more or less disturbed would choose otherwise, and the tail of readings that hold one
+    call can't be put together with the mean of several.
+    """
+    chosen: dict[str, int] = {}
+    for one in finished:
+        for name, trace in one.traces.items():
+            chosen.setdefault(name, trace.calls_per_reading)
+    return {name: replace(job, calls_per_reading=chosen.get(name, job.calls_per_reading)) for name, job in jobs.items()}
 
 
 @dataclass(frozen=True, kw_only=False)

@@ -9,6 +9,7 @@ from typing import Any, Callable
 now_ns = time.perf_counter_ns
 
 _PROBES = 20_000
+_FEW_STEPS = 4
 
 
 def measure_timer(clock: Callable[[], int] = now_ns, probes: int = _PROBES) -> dict[str, Any]:
@@ -19,14 +20,13 @@ def measure_timer(clock: Callable[[], int] = now_ns, probes: int = _PROBES) -> d
         probes: Readings in each of the two series.
 
     Returns:
-        The fields of `TimerFacts`: the smallest step above 0 that two neighbouring readings showed, and the median
-        of a timed nothing.
+        The fields of `TimerFacts`: the step of the clock (see `_resolution_ns`), and the median of a timed nothing.
 
     """
     readings = array("q", bytes(8 * probes))
     for index in range(probes):
         readings[index] = clock()
-    steps = [after - before for before, after in zip(readings, readings[1:]) if after > before]
+    resolution_ns = _resolution_ns({after - before for before, after in zip(readings, readings[1:])})
     for index in range(probes):
         before = clock()
         after = clock()
@@ -35,7 +35,7 @@ def measure_timer(clock: Callable[[], int] = now_ns, probes: int = _PROBES) -> d
         "clock": "CLOCK_MONOTONIC"
         if "MONOTONIC" in time.get_clock_info("perf_counter").implementation
         else "perf_counter",
-        "resolution_ns": min(steps) if steps else _reported_resolution_ns(),
+        "resolution_ns": resolution_ns,
         "overhead_ns": sorted(readings)[probes // 2],
     }
 
@@ -53,6 +53,20 @@ def wall_offset_ns(clock: Callable[[], int] = now_ns, wall: Callable[[], int] = 
         after = clock()
         looks.append((after - before, there - (before + after) // 2))
     return min(looks)[1]
+
+
+def _resolution_ns(steps: set[int]) -> int:
+    """The step of a clock whose neighbouring readings are `steps` apart.
+
+    Where two readings were equal, the clock is slower than reading it, and the smallest step is its own. Else the
+    smallest step is the cost of reading it, and steps of 50, 51, 60, 61, 70 ... ns show a clock of 10 ns: the larger
+    half of the gaps between them tells, whatever the rounding to whole nanoseconds.
+    """
+    positive = sorted(step for step in steps if step > 0)
+    if 0 in steps or len(positive) < _FEW_STEPS:
+        return positive[0] if positive else _reported_resolution_ns()
+    gaps = sorted(after - before for before, after in zip(positive, positive[1:]))
+    return gaps[len(gaps) // 2]
 
 
 def _reported_resolution_ns() -> int:

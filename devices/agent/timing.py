@@ -15,8 +15,10 @@ from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
 
-# A reading shorter than this many steps of the clock is taken over several calls (rounding stays under 0.1 %).
+# A reading is long enough for one call from this many steps of the clock (rounding stays under 0.1 %) and this many
+# times the cost of looking at it (which every reading holds: 0.5 %); shorter calls are timed several at once.
 _RESOLUTIONS_PER_READING = 1000
+_OVERHEADS_PER_READING = 200
 _MOST_CALLS_PER_READING = 100_000
 _WARMUP_READINGS = 20_000
 _PROBE_CALLS = 32
@@ -42,7 +44,8 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         first_inference_ns = now_ns() - before
         first_outputs = call.outputs()
         warmup = warm_up(call.run, job["warmup_s"])
-        calls_per_reading = choose_calls_per_reading(call.run, timer, warmup)
+        # All processes of an experiment are read alike: the first one chooses.
+        calls_per_reading = job["calls_per_reading"] or choose_calls_per_reading(call.run, timer, warmup)
         started_at_ns, latency = timed_calls(call.run, job, calls_per_reading, telemetry)
         outputs = call.outputs()
     finally:
@@ -80,8 +83,10 @@ def warm_up(run: Run, warmup_s: float) -> list[int]:
 
 
 def choose_calls_per_reading(run: Run, timer: dict[str, Any], warmup: list[int]) -> int:
-    """As many calls as one reading needs to be a thousand times longer than a step of the clock."""
-    needed_ns: int = _RESOLUTIONS_PER_READING * timer["resolution_ns"]
+    """As many calls as one reading needs to be long against a step of the clock and the cost of looking at it."""
+    needed_ns: int = max(
+        _RESOLUTIONS_PER_READING * timer["resolution_ns"], _OVERHEADS_PER_READING * timer["overhead_ns"]
+    )
     if sorted(warmup)[len(warmup) // 2] >= needed_ns:
         return 1
     group = max(1, _PROBE_CALLS // 8)

@@ -10,7 +10,7 @@ import numpy as np
 from edgeport.contracts import Measurement, ProcessTrace
 from edgeport.devices.latency.telemetry import canary_ns, growth, timed_samples
 
-__all__ = ["disturbed_rounds", "drop_rounds", "neighbour_flags", "rival_share", "steal_share"]
+__all__ = ["disturbed_rounds", "neighbour_flags", "rival_share", "steal_share", "without_disturbed"]
 
 _LARGEST_RIVAL = 0.15
 _LARGEST_STEAL = 0.02
@@ -66,15 +66,21 @@ def disturbed_rounds(measurements: Mapping[str, Measurement]) -> tuple[int, ...]
     return tuple(sorted(index for index, time in medians.items() if time > _CANARY_RATIO * usual))
 
 
-def drop_rounds(measurements: Mapping[str, Measurement], rounds: tuple[int, ...]) -> dict[str, Measurement]:
-    """The measurements without these rounds: whole blocks of all arms, never single calls; each says so in a flag."""
-    if not rounds:
+def without_disturbed(measurements: Mapping[str, Measurement], *, least: int = 6) -> dict[str, Measurement]:
+    """The measurements without their disturbed rounds: whole blocks of all arms, never single calls.
+
+    Each says so in a flag. Where fewer than `least` rounds would be left, all stay: the flags of the traces themselves
+    then say that somebody else was there.
+    """
+    disturbed = disturbed_rounds(measurements)
+    rounds = {trace.round for measurement in measurements.values() for trace in measurement.traces}
+    if not disturbed or len(rounds) - len(disturbed) < least:
         return dict(measurements)
-    flag = f"dropped-rounds:{len(rounds)}"
+    flag = f"dropped-rounds:{len(disturbed)}"
     return {
         name: replace(
             measurement,
-            traces=tuple(trace for trace in measurement.traces if trace.round not in rounds),
+            traces=tuple(trace for trace in measurement.traces if trace.round not in disturbed),
             flags=(*measurement.flags, flag),
         )
         for name, measurement in measurements.items()

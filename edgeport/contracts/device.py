@@ -89,6 +89,7 @@ class TimeJob:
         warmup_s: Seconds of calls before the timed ones, at least.
         duration_s: Seconds of timed calls.
         minimum_calls, maximum_calls: Bounds on the number of readings (of one call each, but for the fastest models).
+        calls_per_reading: Calls that are timed at once; 0 lets the process choose by the clock and the call.
         output_tolerance: Largest difference to the reference that passes, relative to the largest |reference|; kernels
             that are chosen by batch size round differently.
 
@@ -107,6 +108,7 @@ class TimeJob:
     duration_s: float = 0.5
     minimum_calls: int = 20
     maximum_calls: int = 100_000
+    calls_per_reading: int = 0
     output_tolerance: float = 0.01
     limits: Limits = field(default_factory=Limits)
     kind: str = "time"

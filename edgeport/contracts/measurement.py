@@ -16,7 +16,7 @@ class TimerFacts:
 
     Attributes:
         clock: Its name ("CLOCK_MONOTONIC").
-        resolution_ns: Smallest step seen between two readings.
+        resolution_ns: Step of the clock.
         overhead_ns: Median cost of timing nothing.
 
     """

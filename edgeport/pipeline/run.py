@@ -172,7 +172,7 @@ def _screen(
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
-    candidates = [with_latency(one.candidate, timed) for one in validated]
+    candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
     best = best_float(candidates)
     against: Mapping[str, Comparison] = {}
     if best is not None:
@@ -201,7 +201,9 @@ def _confirm(
         floats = [one.name for one in rivals(candidates)]
         stage = "confirm" if number == 0 else f"confirm {number + 1}"
         wanted = [arms[name] for name in (challenger.name, *floats)]
-        timed = time_arms(context, wanted, samples.single, stage=stage, rounds=context.recipe.search.rounds)
+        timed = time_arms(
+            context, wanted, samples.single, stage=stage, rounds=context.recipe.search.rounds, replaced=True
+        )
         against = {
             name: comparison for name in floats for comparison in compare_arms(timed, name, [challenger.name]).values()
         }
@@ -209,7 +211,10 @@ def _confirm(
             against={**found.against, challenger.name: against},
             measurements={**found.measurements, **timed.measurements},
         )
-        candidates = [with_latency(one, timed) if one.name in timed.errors else one for one in candidates]
+        candidates = [
+            with_latency(one, timed, context.recipe.budget.latency_quantile) if one.name in timed.errors else one
+            for one in candidates
+        ]
         if gains(against):
             break
     context.clock.expected_s.pop("confirm", None)

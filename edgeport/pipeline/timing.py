@@ -52,8 +52,12 @@ class Timed:
     errors: Mapping[str, Mapping[str, object]]
 
 
-def time_arms(context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: str, rounds: int) -> Timed:
+def time_arms(
+    context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: str, rounds: int, replaced: bool = False
+) -> Timed:
     """Runs every arm once per round, each time in a fresh process, in random order.
+
+    Rounds in which somebody else disturbed the machine are left out, of all arms, where enough others remain.
 
     Args:
         context: Of the run.
@@ -61,9 +65,11 @@ def time_arms(context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: s
         feeds: `.npz` with the samples that are bound.
         stage: Name in progress and in the store; each stage has an order of its own.
         rounds: Processes per arm.
+        replaced: Measure another round for each disturbed one, up to half as many again.
 
     """
     from edgeport.devices.experiment import Round, run_rounds, to_measurements
+    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
 
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
@@ -82,7 +88,8 @@ def time_arms(context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: s
             "device": context.facts.digest,
         }
 
-    found = [context.store.find("round", key(index)) for index in range(rounds)]
+    most = rounds + rounds // 2 if replaced else rounds
+    found = [context.store.find("round", key(index)) for index in range(most)]
     done = [load_json(Round, (folder / "round.json").read_bytes()) for folder in found if folder is not None]
     context.store.hits += len(done)  # found, not asked for: `get_or_build` has not counted them
 
@@ -95,6 +102,10 @@ def time_arms(context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: s
 
         context.store.get_or_build("round", key(one.index), build)
 
+    def more(finished: Sequence[Round]) -> bool:
+        disturbed = disturbed_rounds(to_measurements(finished, device=context.facts.digest))
+        return len(finished) < min(most, rounds + len(disturbed))
+
     context.clock.step(stage, f"{len(arms)} candidates", done=0, total=rounds * len(arms))
     all_rounds = run_rounds(
         context.device,
@@ -102,11 +113,13 @@ def time_arms(context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: s
         rounds=rounds,
         seed=seed,
         done=done,
+        more=more,
         on_round=keep,
         on_progress=context.clock.inside(stage),
     )
     errors = {name: error for one in all_rounds for name, error in one.errors.items()}
-    return Timed(measurements=to_measurements(all_rounds, device=context.facts.digest), errors=errors)
+    measured = to_measurements(all_rounds, device=context.facts.digest)
+    return Timed(measurements=without_disturbed(measured), errors=errors)
 
 
 def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
@@ -125,8 +138,8 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
     )
 
 
-def with_latency(candidate: Candidate, timed: Timed) -> Candidate:
-    """The candidate with its latency, or with the refusal of the process that failed."""
+def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candidate:
+    """The candidate with its latency (p50, p90 and `quantile`), or with the refusal of the process that failed."""
     from edgeport.devices.latency.summary import summarise
 
     if candidate.name in timed.errors:
@@ -134,7 +147,7 @@ def with_latency(candidate: Candidate, timed: Timed) -> Candidate:
     measurement = timed.measurements.get(candidate.name)
     if measurement is None:
         return candidate
-    return replace(candidate, latency=summarise(measurement, QUANTILES))
+    return replace(candidate, latency=summarise(measurement, sorted({*QUANTILES, quantile})))
 
 
 def compare_arms(timed: Timed, base: str, names: Sequence[str]) -> dict[str, Comparison]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeport.contracts import ProcessTrace, TimerFacts, dump_json, load_json
+from edgeport.contracts import ProcessTrace, TimeJob, TimerFacts, dump_json, load_json
 from edgeport.devices.experiment import Round, order_of_round, run_rounds, to_measurements
 from edgeport.devices.latency.timer import call_latency_ns
 from edgeport.errors import BackendCrash, DeviceLost, MeasurementError
@@ -52,6 +52,34 @@ def test_each_arm_runs_once_a_round_in_an_order_of_its_own(jobs):
     assert len(set(orders)) >= 4  # of 6
     assert [one.traces["a"].round for one in rounds] == list(range(20))
     assert {one.traces["a"].position for one in rounds} == {0, 1, 2}
+
+
+def test_all_processes_of_an_arm_are_read_as_its_first():
+    class Wavering(ScriptedDevice):
+        def run(self, job):
+            chosen = job.calls_per_reading or (3 if job.round == 0 else 1)
+            return replace(super().run(job), calls_per_reading=chosen)
+
+    jobs = {"a": TimeJob(artifact="", entry="a", session="s", feeds="f")}
+    rounds = run_rounds(Wavering(), jobs, rounds=4)
+    assert [one.traces["a"].calls_per_reading for one in rounds] == [3] * 4
+    resumed = run_rounds(Wavering(), jobs, rounds=6, done=rounds)
+    assert [one.traces["a"].calls_per_reading for one in resumed] == [3] * 6
+
+
+def test_more_rounds_are_run_while_they_are_asked_for(jobs):
+    asked = []
+
+    def more(rounds):
+        asked.append(len(rounds))
+        return len(rounds) < 5
+
+    device = ScriptedDevice()
+    rounds = run_rounds(device, jobs, rounds=3, more=more)
+    assert asked == [3, 4, 5]
+    assert [one.index for one in rounds] == list(range(5))
+    again = run_rounds(ScriptedDevice(), jobs, rounds=3, more=lambda _: False, done=rounds)
+    assert again == rounds[:3]
 
 
 def test_the_order_depends_on_the_seed_alone():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import count
+from itertools import accumulate, count, cycle
 
 from edgeport.devices.agent.clock import measure_timer, now_ns, wall_offset_ns
 
@@ -10,6 +10,12 @@ def test_resolution_is_the_smallest_step_that_was_seen():
     timer = measure_timer(clock=lambda: next(ticks) // 3 * 250, probes=300)
     assert timer["resolution_ns"] == 250
     assert timer["overhead_ns"] in (0, 250)
+
+
+def test_the_cost_of_a_reading_is_not_taken_for_the_step():
+    """A clock of 10 ns that takes 70 to 110 ns to read, rounded up and down to whole nanoseconds."""
+    now = accumulate(cycle((70, 81, 90, 99, 80, 110, 71, 80)))
+    assert 8 <= measure_timer(clock=lambda: next(now), probes=300)["resolution_ns"] <= 11
 
 
 def test_a_clock_that_stands_still_has_the_resolution_it_reports():

@@ -25,9 +25,10 @@ def test_the_harness_adds_under_two_microseconds_to_a_call():
 
 
 def test_fast_calls_are_timed_in_batches():
-    fast = choose_calls_per_reading(_nothing, {"resolution_ns": 50}, [60] * 100)
-    assert fast > 50
-    assert choose_calls_per_reading(_nothing, {"resolution_ns": 50}, [60_000] * 100) == 1
+    timer = {"resolution_ns": 50, "overhead_ns": 60}
+    assert choose_calls_per_reading(_nothing, timer, [60] * 100) > 50
+    assert choose_calls_per_reading(_nothing, timer, [60_000] * 100) == 1
+    assert choose_calls_per_reading(_nothing, {"resolution_ns": 50, "overhead_ns": 2_000}, [60_000] * 100) > 50
 
 
 def test_the_collector_is_off_while_calls_are_timed_and_on_again_after():

@@ -9,7 +9,7 @@ import pytest
 
 from edgeport.contracts import Outcome, TelemetrySample, TimerFacts
 from edgeport.devices.latency.integrity import FLAGS, explain, measurement_flags, outcome_of
-from edgeport.devices.latency.neighbours import disturbed_rounds, drop_rounds
+from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.latency.throttling import retention
@@ -199,10 +199,10 @@ def test_rounds_with_a_neighbour_are_dropped_from_all_arms():
     effects = (0.0, 0.0, 0.4, 0.0, 0.0, 0.5)
     arms = {name: simulate(SyntheticSession(), seed=seed, round_effects=effects) for seed, name in enumerate("ab")}
     assert disturbed_rounds(arms) == (2, 5)
-    kept = drop_rounds(arms, disturbed_rounds(arms))
+    kept = without_disturbed(arms)
     assert {len(one.traces) for one in kept.values()} == {8}
     assert "dropped-rounds:2" in summarise(kept["a"]).flags
-    assert drop_rounds(arms, ()) == arms
+    assert without_disturbed(arms, least=9) == arms
 
 
 def test_few_rounds_have_no_usual():
