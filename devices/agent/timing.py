@@ -1,9 +1,10 @@
-"""Times single-stream inference: one bound input, one call after another, in this one process."""
+"""Times inference in this one process: load, first inference, warm-up, and the timed calls of a scenario."""
 
 from __future__ import annotations
 
 import gc
 import math
+import time
 from array import array
 from itertools import repeat
 from typing import Any, Callable
@@ -13,6 +14,7 @@ from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
+from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
 
 # A reading is long enough for one call from this many steps of the clock (rounding stays under 0.1 %) and this many
@@ -25,29 +27,40 @@ _PROBE_CALLS = 32
 
 Run = Callable[[], None]
 
+_SCENARIOS = {"multi-stream": multi_stream, "offline": offline, "server": server}
+
 
 def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs a `TimeJob`; the fields of a `ProcessTrace`.
 
-    The same bound sample is run each time (the data of a sample does not change the time of a dense network; several
-    would mean copies inside or between the readings). The outputs of the last *timed* call are compared with the
-    reference afterwards.
+    The same bound sample is run each time, in every stream (the data of a sample does not change the time of a dense
+    network; several would mean copies inside or between the readings). The outputs of the last *timed* call of each
+    stream are compared with the reference afterwards.
     """
     timer = measure_timer()
     telemetry = Telemetry()
     telemetry.sample(canary_ns=canary_ns())
     opened = Opened(job)
     try:
-        call = opened.bind(batch_of(opened.feeds, 0, job["batch"]))
+        feeds = batch_of(opened.feeds, 0, job["batch"])
+        call = opened.bind(feeds)
         before = now_ns()
         call.run()
         first_inference_ns = now_ns() - before
         first_outputs = call.outputs()
         warmup = warm_up(call.run, job["warmup_s"])
-        # All processes of an experiment are read alike: the first one chooses.
-        calls_per_reading = job["calls_per_reading"] or choose_calls_per_reading(call.run, timer, warmup)
-        started_at_ns, latency = timed_calls(call.run, job, calls_per_reading, telemetry)
-        outputs = call.outputs()
+        calls = [call, *(opened.bind(feeds) for _ in range(1, job["streams"]))]
+        for other in calls[1:]:
+            other.run()
+        if job["idle_s"]:
+            _rest(job["idle_s"], telemetry)
+        if job["scenario"] == "single-stream":
+            # All processes of an experiment are read alike: the first one chooses.
+            calls_per_reading = job["calls_per_reading"] or choose_calls_per_reading(call.run, timer, warmup)
+            timed = single_stream(call.run, job, calls_per_reading, telemetry)
+        else:
+            timed = _SCENARIOS[job["scenario"]]([each.run for each in calls], job, telemetry)
+        outputs = [each.outputs() for each in calls]
     finally:
         opened.session.close()
     telemetry.sample(canary_ns=canary_ns())
@@ -60,9 +73,12 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         "load_ns": opened.load_ns,
         "first_inference_ns": first_inference_ns,
         "warmup_ns": warmup,
-        "latency_ns": latency,
-        "calls_per_reading": calls_per_reading,
-        "started_at_ns": started_at_ns,
+        "latency_ns": timed.latency_ns,
+        "calls_per_reading": timed.calls_per_reading,
+        "started_at_ns": timed.started_at_ns,
+        "scenario": job["scenario"],
+        "samples": timed.calls * job["batch"],
+        "elapsed_ns": timed.elapsed_ns,
         "peak_memory_bytes": peak_memory_bytes(),
         "timer": timer,
         "telemetry": telemetry.samples,
@@ -70,6 +86,13 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         "output_difference": difference,
         "flags": sorted(set(flags + telemetry.flags())),
     }
+
+
+def _rest(idle_s: float, telemetry: Telemetry) -> None:
+    """The machine with the model loaded, doing nothing: what the energy of the calls is counted above."""
+    telemetry.sample(idle_starts=1.0)
+    time.sleep(idle_s)
+    telemetry.sample(idle_ends=1.0)
 
 
 def warm_up(run: Run, warmup_s: float) -> list[int]:
@@ -101,8 +124,8 @@ def choose_calls_per_reading(run: Run, timer: dict[str, Any], warmup: list[int])
     return max(1, min(_MOST_CALLS_PER_READING, math.ceil(needed_ns / call_ns)))
 
 
-def timed_calls(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> tuple[int, list[int]]:
-    """Blocks of readings with a look at the sensors between two blocks; start, and nanoseconds per reading.
+def single_stream(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> Timed:
+    """One call after the other, in blocks of readings with a look at the sensors between two blocks.
 
     The collector of garbage is off, the array is there before: the loop allocates nothing that outlives a turn.
     """
@@ -127,7 +150,8 @@ def timed_calls(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry
             telemetry.sample()
     finally:
         gc.enable()
-    return started_at_ns, readings[:count].tolist()
+    taken = readings[:count].tolist()
+    return Timed(started_at_ns, taken, count * calls_per_reading, sum(taken), calls_per_reading)
 
 
 def timed_block(run: Run, readings: array[int], start: int, stop: int, until: int) -> int:
@@ -154,17 +178,19 @@ def _several(run: Run, calls: int) -> Run:
 
 
 def check_outputs(
-    job: dict[str, Any], outputs: Arrays, first_outputs: Arrays
+    job: dict[str, Any], outputs: list[Arrays], first_outputs: Arrays
 ) -> tuple[float | None, bool | None, list[str]]:
-    """Difference to the reference, whether it is within the job's tolerance, and flags."""
-    flags = ["nan-output"] if has_non_finite(outputs) else []
-    drift, _ = largest_difference(outputs, first_outputs)
-    if drift is None or drift > job["output_tolerance"]:
+    """Largest difference to the reference over streams, whether it is within the job's tolerance, and flags."""
+    flags = ["nan-output"] if any(map(has_non_finite, outputs)) else []
+    drifts = [largest_difference(one, first_outputs)[0] for one in outputs]
+    if any(drift is None or drift > job["output_tolerance"] for drift in drifts):
         flags.append("unstable-output")  # same input, other numbers
     if job["reference"] is None:
         return None, None, flags
-    difference, faults = largest_difference(outputs, load_arrays(job["reference"]))
-    if faults:
+    reference = load_arrays(job["reference"])
+    found = [largest_difference(one, reference) for one in outputs]
+    if any(faults for _, faults in found):
         flags.append("output-shape")
-    match = difference is not None and difference <= job["output_tolerance"]
-    return difference, match, flags
+    differences = [difference for difference, _ in found if difference is not None]
+    worst = max(differences) if len(differences) == len(found) else None
+    return worst, worst is not None and worst <= job["output_tolerance"], flags

@@ -80,7 +80,7 @@ class EvaluateJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeJob:
-    """Time single-stream inference in one fresh process.
+    """Time inference in one fresh process.
 
     Attributes:
         artifact, entry, session, settings, feeds, batch, limits: As in `EvaluateJob`.
@@ -90,6 +90,13 @@ class TimeJob:
         duration_s: Seconds of timed calls.
         minimum_calls, maximum_calls: Bounds on the number of readings (of one call each, but for the fastest models).
         calls_per_reading: Calls that are timed at once; 0 lets the process choose by the clock and the call.
+        scenario: How queries arrive, in the words of MLPerf Inference: "single-stream" (one call after the other),
+            "multi-stream" (one call of each stream at once), "offline" (each stream as fast as it can), "server"
+            (at random times, `rate_per_s` on average).
+        streams: Calls that may run at the same time, of one session; 1 in "single-stream".
+        rate_per_s: Queries per second in "server".
+        seed: Of the arrivals.
+        idle_s: Seconds of rest before the timed calls, so that their energy can be told from the machine's own.
         output_tolerance: Largest difference to the reference that passes, relative to the largest |reference|; kernels
             that are chosen by batch size round differently.
 
@@ -109,6 +116,11 @@ class TimeJob:
     minimum_calls: int = 20
     maximum_calls: int = 100_000
     calls_per_reading: int = 0
+    scenario: str = "single-stream"
+    streams: int = 1
+    rate_per_s: float = 0.0
+    seed: int = 0
+    idle_s: float = 0.0
     output_tolerance: float = 0.01
     limits: Limits = field(default_factory=Limits)
     kind: str = "time"

@@ -54,6 +54,9 @@ class ProcessTrace:
         warmup_ns: The calls before steady state was looked for.
         latency_ns: The timed readings, in order.
         calls_per_reading: Calls in one reading; more than 1 where the clock is too coarse for one.
+        scenario: See `TimeJob`; in "server" a latency counts from when the query was due.
+        samples: How many were run while timed; 0 where it was not counted.
+        elapsed_ns: From the start of the first timed call to the end of the last; 0 where it was not taken.
         started_at_ns: Start of the first timed reading on the trace's clock.
         peak_memory_bytes: Largest resident size.
         timer: The clock.
@@ -74,6 +77,9 @@ class ProcessTrace:
     warmup_ns: tuple[int, ...]
     latency_ns: tuple[int, ...]
     calls_per_reading: int = 1
+    scenario: str = "single-stream"
+    samples: int = 0
+    elapsed_ns: int = 0
     started_at_ns: int = 0
     peak_memory_bytes: int = 0
     timer: TimerFacts

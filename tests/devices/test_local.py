@@ -188,3 +188,14 @@ def test_push_and_pull(device, tmp_path):
 def test_nothing_of_a_job_is_left(device, time_job):
     device.run(time_job())
     assert not list((device._workdir / "jobs").iterdir())
+
+
+@pytest.mark.parametrize("scenario", ["multi-stream", "offline", "server"])
+def test_every_scenario_gives_a_trace_with_checked_outputs(device, time_job, scenario):
+    job = time_job({"busy_ns": 1_000_000}, scenario=scenario, streams=2, batch=2, rate_per_s=100.0, duration_s=0.2)
+    trace = device.run(job)
+    assert trace.scenario == scenario
+    assert trace.outputs_match is True
+    calls = len(trace.latency_ns) * (2 if scenario == "multi-stream" else 1)
+    assert trace.samples == 2 * calls
+    assert trace.elapsed_ns >= 0.9 * max(trace.latency_ns)

@@ -11,7 +11,7 @@ from edgeport.devices.agent.arrays import batch_of, largest_difference, load_arr
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.sessions import ImportClock, packed_name
 from edgeport.devices.agent.telemetry import Telemetry
-from edgeport.devices.agent.timing import choose_calls_per_reading, timed_block, timed_calls
+from edgeport.devices.agent.timing import choose_calls_per_reading, single_stream, timed_block
 
 
 def _nothing():
@@ -34,7 +34,7 @@ def test_fast_calls_are_timed_in_batches():
 def test_the_collector_is_off_while_calls_are_timed_and_on_again_after():
     seen = []
     job = {"maximum_calls": 5, "minimum_calls": 5, "duration_s": 0.0}
-    _, readings = timed_calls(lambda: seen.append(gc.isenabled()), job, 1, Telemetry())
+    readings = single_stream(lambda: seen.append(gc.isenabled()), job, 1, Telemetry()).latency_ns
     assert seen == [False] * 5
     assert len(readings) == 5
     assert gc.isenabled()
@@ -45,7 +45,7 @@ def test_the_collector_is_on_again_after_a_failure():
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        timed_calls(fail, {"maximum_calls": 5, "minimum_calls": 5, "duration_s": 0.0}, 1, Telemetry())
+        single_stream(fail, {"maximum_calls": 5, "minimum_calls": 5, "duration_s": 0.0}, 1, Telemetry())
     assert gc.isenabled()
 
 
