@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -71,6 +73,9 @@ def _sources(root: Path) -> list[_Read]:
         _Files(_frequencies(root)),
         _Files(_temperatures(root)),
         _Throttles(root),
+        _Files(_energy_counters(root)),
+        _Files(_power_meters(root)),
+        _gpu_energy,
         lambda: _processor_ticks(root),
         lambda: _pressure(root),
         _own_use,
@@ -133,6 +138,54 @@ def _temperatures(root: Path) -> list[tuple[str, Path]]:
             kind = "unknown"
         found.append((f"zone{index}_{kind}_millicelsius", folder / "temp"))
     return found
+
+
+def _energy_counters(root: Path) -> list[tuple[str, Path]]:
+    """RAPL: microjoules that each processor package took, and where its counter begins again."""
+    found = []
+    for folder in sorted(root.glob("sys/class/powercap/*-rapl:[0-9]*")):
+        if folder.name.count(":") > 1:  # a part of a package, counted in it already
+            continue
+        name = "energy_rapl{}_uj".format(folder.name.partition(":")[2])
+        found += [(name, folder / "energy_uj"), (name + "_range", folder / "max_energy_range_uj")]
+    return found
+
+
+def _power_meters(root: Path) -> list[tuple[str, Path]]:
+    """Meters on the board (INA2xx and the like), in microwatts; they have no counter, so their power is summed up."""
+    found = []
+    for path in sorted(root.glob("sys/class/hwmon/hwmon*/power[0-9]*_input")):
+        try:
+            chip = _text(path.parent / "name")
+        except OSError:
+            chip = "unknown"
+        found.append(("power_{}_{}_uw".format(chip, path.name[: -len("_input")]), path))
+    return found
+
+
+def _gpu_energy() -> dict[str, float]:
+    """NVML's counter of each NVIDIA GPU, in microjoules (it counts millijoules since the driver was loaded)."""
+    library = _nvml()
+    count = ctypes.c_uint()
+    if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return {}
+    values = {}
+    for index in range(count.value):
+        handle, energy_mj = ctypes.c_void_p(), ctypes.c_ulonglong()
+        if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
+            continue
+        if library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy_mj)) == 0:
+            values[f"energy_nvml{index}_uj"] = 1000.0 * energy_mj.value
+    return values
+
+
+@lru_cache(maxsize=1)
+def _nvml() -> Any:
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return None
+    return library if library.nvmlInit_v2() == 0 else None
 
 
 def _processor_ticks(root: Path) -> dict[str, float]:

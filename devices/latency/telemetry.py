@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from edgeport.contracts import ProcessTrace, TelemetrySample
 
-__all__ = ["canary_ns", "growth", "timed_samples"]
+__all__ = ["canary_ns", "growth", "idle_samples", "timed_samples"]
 
 _CANARY = "canary_ns"
+_IDLE = ("idle_starts", "idle_ends")
 
 
 def timed_samples(trace: ProcessTrace) -> list[TelemetrySample]:
-    """The readings that frame and interrupt the timed calls, without those of the canary before and after."""
-    return [sample for sample in trace.telemetry if _CANARY not in sample.values]
+    """The readings that frame and interrupt the timed calls, without those of the canary and of the rest before."""
+    return [sample for sample in trace.telemetry if not sample.values.keys() & {_CANARY, *_IDLE}]
+
+
+def idle_samples(trace: ProcessTrace) -> list[TelemetrySample]:
+    """The two readings that frame the rest before the timed calls; none where there was no rest."""
+    return [sample for sample in trace.telemetry if sample.values.keys() & set(_IDLE)]
 
 
 def growth(samples: list[TelemetrySample], name: str) -> float | None:

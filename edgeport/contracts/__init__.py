@@ -8,6 +8,7 @@ from edgeport.contracts.bundle import Bundle, Manifest
 from edgeport.contracts.candidate import Budget, Candidate, Refusal
 from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
+from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
 from edgeport.contracts.model import ModelSource, OnnxModel
 from edgeport.contracts.plan import (
@@ -26,7 +27,16 @@ from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sampl
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
 from edgeport.contracts.tensors import DTYPES, Preprocessing, TensorSpec
-from edgeport.contracts.verdict import AccuracyResult, Change, Comparison, Interval, LatencySummary, Outcome, Quantile
+from edgeport.contracts.verdict import (
+    AccuracyResult,
+    Change,
+    Comparison,
+    Energy,
+    Interval,
+    LatencySummary,
+    Outcome,
+    Quantile,
+)
 
 __all__ = [
     "DTYPES",
@@ -48,11 +58,13 @@ __all__ = [
     "DataSpec",
     "Device",
     "DeviceFacts",
+    "Energy",
     "EvaluateJob",
     "ExecutionConfig",
     "ExportSettings",
     "Interval",
     "Job",
+    "Kept",
     "LatencySummary",
     "Limits",
     "Manifest",
@@ -98,6 +110,8 @@ __all__ = [
     "digest_file",
     "digest_json",
     "dump_json",
+    "kept_nodes",
+    "kept_share",
     "load_json",
     "silent",
     "to_jsonable",

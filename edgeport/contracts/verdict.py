@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from edgeport.errors import ContractError
 
-__all__ = ["AccuracyResult", "Change", "Comparison", "Interval", "LatencySummary", "Outcome", "Quantile"]
+__all__ = ["AccuracyResult", "Change", "Comparison", "Energy", "Interval", "LatencySummary", "Outcome", "Quantile"]
 
 
 class Outcome(StrEnum):
@@ -62,6 +62,24 @@ class Quantile:
 
     q: float
     interval_ns: Interval | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Energy:
+    """What a sample costs above the machine at rest, or why that is not known.
+
+    Attributes:
+        per_sample_j: Joules; None where it was not measured.
+        idle_w: Watts of the machine at rest with the model loaded; None where it was not measured.
+        source: Which meter ("rapl0", "nvml0", "ina3221 power1"); empty where there is none.
+        refused: Why there is no number.
+
+    """
+
+    per_sample_j: Interval | None = None
+    idle_w: float | None = None
+    source: str = ""
     refused: str = ""
 
 

@@ -18,6 +18,11 @@ def machine(tmp_path):
         "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
         "sys/class/thermal/thermal_zone0/temp": "61000\n",
         "sys/class/thermal/thermal_zone1/type": "asleep\n",
+        "sys/class/powercap/intel-rapl:0/energy_uj": "5000000\n",
+        "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "262143328850\n",
+        "sys/class/powercap/intel-rapl:0:0/energy_uj": "1000000\n",
+        "sys/class/hwmon/hwmon3/name": "ina3221\n",
+        "sys/class/hwmon/hwmon3/power1_input": "7000000\n",
         "proc/stat": f"cpu  1 2 3 4 5 6 7 8 0 0\ncpu{first} 10 20 30 40 50 60 70 80 0 0\ncpu99 1 1 1 1 1 1 1 1 0 0\n",
         "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=123456\nfull avg10=0 total=9\n",
     }
@@ -35,11 +40,40 @@ def test_every_source_is_named_with_its_unit(machine):
     assert values[f"cpu{processors()[0]}_freq_khz"] == 2_400_000
     assert values["zone0_x86_pkg_temp_millicelsius"] == 61_000
     assert values["core_throttle_count"] == 7
+    assert {name: value for name, value in values.items() if name.startswith(("energy_rapl", "power_"))} == {
+        "energy_rapl0_uj": 5_000_000,
+        "energy_rapl0_uj_range": 262_143_328_850,
+        "power_ina3221_power1_uw": 7_000_000,
+    }
     assert values["busy_ticks"] == 10 + 20 + 30 + 60 + 70
     assert values["steal_ticks"] == 80
     assert values["processors"] == 1
     assert values["psi_cpu_some_us"] == 123_456
     assert values["canary_ns"] == 5.0
+
+
+class FakeNvml:
+    """Two GPUs, of which the second has no counter (older than Volta)."""
+
+    def nvmlDeviceGetCount_v2(self, count):  # noqa: N802 (as NVML calls it)
+        count._obj.value = 2
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):  # noqa: N802 (as NVML calls it)
+        handle._obj.value = index + 1
+        return 0
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle, energy):  # noqa: N802 (as NVML calls it)
+        energy._obj.value = 1234
+        return 0 if handle.value == 1 else 3
+
+
+def test_gpus_with_a_counter_are_read(monkeypatch, tmp_path):
+    monkeypatch.setattr("edgeport.devices.agent.telemetry._nvml", FakeNvml)
+    telemetry = Telemetry(tmp_path)
+    telemetry.sample()
+    values = telemetry.samples[0]["values"]
+    assert {name: values[name] for name in values if "nvml" in name} == {"energy_nvml0_uj": 1_234_000}
 
 
 def test_a_sensor_that_is_not_there_is_absent(tmp_path):
