@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import tempfile
 import zipfile
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from edgeport.devices.agent.sessions import packed_name
 from edgeport.errors import DeviceError
+from edgeport.module_files import module_file
 
 __all__ = ["build_agent"]
 
@@ -64,16 +64,12 @@ def _agent_files() -> dict[str, bytes]:
 
 
 def _source(session: str) -> bytes:
-    # A missing parent package raises; the parents themselves are imported, so they must stay light.
-    try:
-        spec = importlib.util.find_spec(session)
-    except (ImportError, ValueError) as error:
-        raise _missing(session, str(error)) from error
-    if spec is None:
+    file = module_file(session)  # which imports nothing, not even the packages that the module lies in
+    if file is None:
         raise _missing(session, "no such module")
-    if spec.origin is None or not spec.origin.endswith(".py") or not spec.has_location:
-        raise _missing(session, f"a module without a source file ({spec.origin})")
-    return Path(spec.origin).read_bytes()
+    if file.suffix != ".py":
+        raise _missing(session, f"a module without a source file ({file})")
+    return file.read_bytes()
 
 
 def _missing(session: str, found: str) -> DeviceError:

@@ -52,9 +52,13 @@ class Opened:
         try:
             return self.session.bind(feeds)
         except ValueError as error:
+            # Sessions say "asked to A; found B; F".
+            said, colon, rest = str(error).partition("; found ")
+            found, _, fix = rest.partition("; ")
+            fed = "feed " + ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in sorted(feeds.items()))
             raise JobError(
                 "SAMPLES_INVALID",
-                "feed " + ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in sorted(feeds.items())),
-                str(error),
-                "give arrays of the names, dtypes and shapes that the model takes",
+                said[len("asked to ") :] if colon and said.startswith("asked to ") else fed,
+                found if colon else str(error),
+                fix or "give arrays of the names, dtypes and shapes that the model takes",
             ) from error

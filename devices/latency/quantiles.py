@@ -19,8 +19,6 @@ __all__ = ["aligned", "between_processes", "estimate_quantile", "least_effective
 
 Floats = NDArray[np.float64]
 
-_BOOTSTRAP_FROM = 30
-_RESAMPLES = 500
 _LARGEST_TAU = 5.0
 _TAIL_CALLS = 5.0
 _MEDIAN = 0.5
@@ -111,21 +109,20 @@ def order_statistics(values: Floats, q: float, *, effective: float, confidence: 
 
 
 def between_processes(series: Sequence[Floats], q: float, *, tau: float, confidence: float = 0.95) -> Interval:
-    """Interval from the spread between processes.
+    """Interval from the spread between processes: Student's t over the log quantiles of processes, around the quantile
+    of all calls.
 
-    Below 30 processes Student's t over the log quantiles of processes; from 30 on a cluster bootstrap (processes, then
-    blocks of at least tau calls), which at 10 processes covers only 90 %. Where a process is too short for the
-    quantile, the spread of the medians is taken for that of the quantile: processes differ by a factor.
+    A cluster bootstrap (processes, then blocks of calls) would cover only 90 % at 10 processes, and takes minutes on
+    long traces. Where a process is too short for the quantile, the spread of the medians is taken for that of the
+    quantile: processes differ by a factor.
     """
-    if len(series) >= _BOOTSTRAP_FROM:
-        return _bootstrap(series, q, tau=tau, confidence=confidence)
     from scipy.special import stdtrit
 
     own = _resolves(series, q, tau)
     logs = np.log([float(np.quantile(values, q if own else _MEDIAN)) for values in series])
     factor = float(stdtrit(len(logs) - 1, (1 + confidence) / 2))
     half = factor * float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    centre = float(logs.mean()) if own else math.log(float(np.quantile(np.concatenate(aligned(series)), q)))
+    centre = math.log(float(np.quantile(np.concatenate(aligned(series)), q)))
     return Interval(
         low=math.exp(centre - half), estimate=math.exp(centre), high=math.exp(centre + half), confidence=confidence
     )
@@ -147,29 +144,3 @@ def _refusal(series: Sequence[Floats], q: float, calls_per_reading: int, confide
 def _resolves(series: Sequence[Floats], q: float, tau: float) -> bool:
     """Each process has independent calls enough on both sides of its own quantile."""
     return min(map(len, series)) / tau * min(q, 1 - q) >= _TAIL_CALLS
-
-
-def _bootstrap(series: Sequence[Floats], q: float, *, tau: float, confidence: float) -> Interval:
-    """Percentile interval; seeded, so that the same traces always give the same interval."""
-    generator = np.random.default_rng(0)
-    block = max(1, math.ceil(tau))
-    estimates = np.empty(_RESAMPLES)
-    for index in range(_RESAMPLES):
-        chosen = generator.integers(len(series), size=len(series))
-        drawn = [_blocks(series[i], block, generator) for i in chosen]
-        estimates[index] = np.quantile(np.concatenate(aligned(drawn)), q)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail])
-    estimate = float(np.quantile(np.concatenate(aligned(series)), q))
-    return Interval(
-        low=min(float(low), estimate), estimate=estimate, high=max(float(high), estimate), confidence=confidence
-    )
-
-
-def _blocks(values: Floats, block: int, generator: np.random.Generator) -> Floats:
-    """As many calls again, drawn as stretches of `block` neighbours from anywhere (moving blocks)."""
-    count = len(values)
-    size = min(block, count)
-    starts = generator.integers(count - size + 1, size=-(-count // size))
-    drawn: Floats = values[(starts[:, None] + np.arange(size)).ravel()[:count]]
-    return drawn
