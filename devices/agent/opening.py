@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ class Opened:
         digest: Of the artifact, as it lies on this device.
         import_ns: Loading the session module and the runtime.
         load_ns: Opening the artifact, without the imports.
+        cold: Its files had to be read from the disk.
 
     """
 
@@ -33,6 +35,7 @@ class Opened:
             raise JobError(
                 "DEVICE_FAILED", "open " + job["entry"], "no such file in the artifact", "push the artifact again"
             )
+        self.cold = bool(job.get("cold")) and forget_files(Path(job["artifact"]))
         before = now_ns()
         module = load_session_module(job["session"])
         self.import_ns = now_ns() - before
@@ -62,3 +65,20 @@ class Opened:
                 found if colon else str(error),
                 fix or "give arrays of the names, dtypes and shapes that the model takes",
             ) from error
+
+
+def forget_files(folder: Path) -> bool:
+    """Asks the system to drop its copies of the files in memory; whether it could be asked at all (posix_fadvise)."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(str(path), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)  # what is not on the disk yet can't be dropped
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            except OSError:
+                return False
+            finally:
+                os.close(descriptor)
+    return True

@@ -71,6 +71,7 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         "position": job["position"],
         "import_ns": opened.import_ns,
         "load_ns": opened.load_ns,
+        "cold": opened.cold,
         "first_inference_ns": first_inference_ns,
         "warmup_ns": warmup,
         "latency_ns": timed.latency_ns,

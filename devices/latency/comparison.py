@@ -22,7 +22,7 @@ DELTA_FLOOR = 0.02
 _EXACT_UP_TO = 60
 
 
-def compare(a: Measurement, b: Measurement, *, delta: float = DELTA_FLOOR, confidence: float = 0.95) -> Comparison:
+def compare(a: Measurement, b: Measurement, *, delta: float | None = None, confidence: float = 0.95) -> Comparison:
     """Compares B with A by the medians of processes of the same round.
 
     With fewer than 6 pairs no 95 % interval of this kind is finite (the least p-value is 2 / 2^pairs), so that the
@@ -31,11 +31,14 @@ def compare(a: Measurement, b: Measurement, *, delta: float = DELTA_FLOOR, confi
     Args:
         a: What B is compared with.
         b: From the same experiment as A: their rounds are paired.
-        delta: Difference that A against A shows on this device, as a fraction.
+        delta: Difference that A against A shows on this device, as a fraction; None takes it from how each of the two
+            differs from itself, from one round to the next.
         confidence: 0..1.
 
     """
     differences = paired_differences(a, b)
+    if delta is None:
+        delta = device_delta([*_own_differences(a), *_own_differences(b)])
     if len(differences) == 0:
         speedup = Interval(low=0.0, estimate=1.0, high=math.inf, confidence=confidence)
         return Comparison(speedup=speedup, change=Change.UNKNOWN, pairs=0, delta=delta)
@@ -91,6 +94,13 @@ def device_delta(differences: Sequence[float]) -> float:
     if not len(differences):
         return DELTA_FLOOR
     return max(DELTA_FLOOR, float(np.expm1(np.quantile(np.abs(differences), 0.95))))
+
+
+def _own_differences(measurement: Measurement) -> list[float]:
+    """ln(median / median before) of a measurement's rounds: A against A, as far apart in time as the arms are."""
+    medians = _medians(measurement)
+    logs = np.log([medians[index] for index in sorted(medians)])
+    return np.diff(logs).tolist() if len(logs) > 1 else []
 
 
 def holm(p_values: Sequence[float], *, alpha: float = 0.05) -> list[bool]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from edgeport.contracts import LatencySummary, Measurement, Outcome
+from edgeport.contracts import Interval, LatencySummary, Measurement, Outcome, Roof, Work
 from edgeport.devices.latency.dependence import correlation_time
 from edgeport.devices.latency.effects import effect_flags
+from edgeport.devices.latency.energy import energy
 from edgeport.devices.latency.integrity import measurement_flags, outcome_of
 from edgeport.devices.latency.processes import steady_latencies, steady_states
 from edgeport.devices.latency.quantiles import estimate_quantile
+from edgeport.devices.latency.roofline import roofline, roofline_flags
 from edgeport.devices.latency.steady_state import Shape
+from edgeport.devices.latency.telemetry import idle_samples
 from edgeport.errors import MeasurementError
 
-__all__ = ["summarise"]
+__all__ = ["summarise", "throughput_per_s", "with_roofline"]
 
 _MEDIAN = 0.5
 _LEAST_STEADY = 0.5
@@ -63,9 +68,43 @@ def summarise(
         effective_calls=calls / tau,
         correlation_time=tau,
         steady=steady,
-        load_ns=float(np.median([trace.load_ns for trace in measurement.traces])),
+        load_ns=_load_ns(measurement, cold=False),
+        first_load_ns=_load_ns(measurement, cold=True) if any(trace.cold for trace in measurement.traces) else None,
         first_inference_ns=float(np.median([trace.first_inference_ns for trace in measurement.traces])),
         peak_memory_bytes=max(trace.peak_memory_bytes for trace in measurement.traces),
         outcome=outcome,
         flags=flags,
+        scenario=measurement.traces[0].scenario,
+        throughput_per_s=throughput_per_s(measurement, confidence=confidence),
+        energy=energy(measurement, confidence=confidence) if any(map(idle_samples, measurement.traces)) else None,
     )
+
+
+def with_roofline(summary: LatencySummary, work: Work, roof: Roof) -> LatencySummary:
+    """The summary with its place under the device's roof, and what that says of its worth."""
+    median = summary.quantile(_MEDIAN).interval_ns
+    if median is None:
+        return summary
+    found = roofline(median.estimate, work, roof)
+    flags = tuple(sorted({*summary.flags, *roofline_flags(found)}))
+    worst = outcome_of(flags)
+    outcome = summary.outcome if worst is Outcome.PASS else worst
+    return replace(summary, roofline=found, flags=flags, outcome=outcome)
+
+
+def throughput_per_s(measurement: Measurement, *, confidence: float = 0.95) -> Interval | None:
+    """Samples per second: Student's t interval over the processes' own rates; None where samples were not counted."""
+    counted = [trace for trace in measurement.traces if trace.samples and trace.elapsed_ns]
+    if len(counted) < 2 or len(counted) < len(measurement.traces):
+        return None
+    from scipy.special import stdtrit
+
+    logs = np.log([1e9 * trace.samples / trace.elapsed_ns for trace in counted])
+    half = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    low, middle, high = (math.exp(float(logs.mean()) + shift) for shift in (-half, 0.0, half))
+    return Interval(low=low, estimate=middle, high=high, confidence=confidence)
+
+
+def _load_ns(measurement: Measurement, *, cold: bool) -> float:
+    loads = [trace.load_ns for trace in measurement.traces if trace.cold is cold]
+    return float(np.median(loads or [trace.load_ns for trace in measurement.traces]))

@@ -36,6 +36,9 @@ from edgeport.contracts.verdict import (
     LatencySummary,
     Outcome,
     Quantile,
+    Roof,
+    Roofline,
+    Work,
 )
 
 __all__ = [
@@ -88,6 +91,8 @@ __all__ = [
     "QuantizedDtype",
     "Recipe",
     "Refusal",
+    "Roof",
+    "Roofline",
     "RunModel",
     "RunResult",
     "Sample",
@@ -106,6 +111,7 @@ __all__ = [
     "TimerFacts",
     "Verification",
     "WeightQuantization",
+    "Work",
     "digest_bytes",
     "digest_file",
     "digest_json",

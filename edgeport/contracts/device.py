@@ -96,6 +96,7 @@ class TimeJob:
         streams: Calls that may run at the same time, of one session; 1 in "single-stream".
         rate_per_s: Queries per second in "server".
         seed: Of the arrivals.
+        cold: Read the artifact from the disk, not from the system's memory of files: what the first load takes.
         idle_s: Seconds of rest before the timed calls, so that their energy can be told from the machine's own.
         output_tolerance: Largest difference to the reference that passes, relative to the largest |reference|; kernels
             that are chosen by batch size round differently.
@@ -120,6 +121,7 @@ class TimeJob:
     streams: int = 1
     rate_per_s: float = 0.0
     seed: int = 0
+    cold: bool = False
     idle_s: float = 0.0
     output_tolerance: float = 0.01
     limits: Limits = field(default_factory=Limits)

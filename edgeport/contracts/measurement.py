@@ -50,6 +50,7 @@ class ProcessTrace:
         position: Place of this process within its round.
         import_ns: Importing the session module and the runtime.
         load_ns: Opening the artifact, without the import.
+        cold: The artifact was read from the disk.
         first_inference_ns: The first call.
         warmup_ns: The calls before steady state was looked for.
         latency_ns: The timed readings, in order.
@@ -73,6 +74,7 @@ class ProcessTrace:
     position: int
     import_ns: int = 0
     load_ns: int
+    cold: bool = False
     first_inference_ns: int
     warmup_ns: tuple[int, ...]
     latency_ns: tuple[int, ...]

@@ -9,7 +9,19 @@ from enum import StrEnum
 
 from edgeport.errors import ContractError
 
-__all__ = ["AccuracyResult", "Change", "Comparison", "Energy", "Interval", "LatencySummary", "Outcome", "Quantile"]
+__all__ = [
+    "AccuracyResult",
+    "Change",
+    "Comparison",
+    "Energy",
+    "Interval",
+    "LatencySummary",
+    "Outcome",
+    "Quantile",
+    "Roof",
+    "Roofline",
+    "Work",
+]
 
 
 class Outcome(StrEnum):
@@ -84,6 +96,55 @@ class Energy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one call must do at the least, counted from the graph.
+
+    Attributes:
+        operations: Multiplications and additions of its products and convolutions (twice the multiply-adds).
+        bytes: Weights, inputs and outputs, each read or written once.
+
+    """
+
+    operations: float
+    bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roof:
+    """How fast a device is at its best, measured there (Williams, Waterman and Patterson 2009).
+
+    Attributes:
+        operations_per_s: Of a large matrix product in the precision and with the threads in question.
+        bytes_per_s: Of reading an array as large as the work's bytes, so that what fits a cache counts as such.
+        source: How it was measured, for tables.
+
+    """
+
+    operations_per_s: float
+    bytes_per_s: float
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Roofline:
+    """A latency against what the device can do.
+
+    Attributes:
+        least_ns: max(operations / peak, bytes / bandwidth): no call can take less.
+        bound: "compute" or "memory", whichever of the two is longer.
+        share: `least_ns` over the measured median; 1 is the roof.
+        work, roof: What it was computed from.
+
+    """
+
+    least_ns: float
+    bound: str
+    share: float
+    work: Work
+    roof: Roof
+
+
+@dataclass(frozen=True, kw_only=True)
 class LatencySummary:
     """What the traces of one artifact say.
 
@@ -93,8 +154,13 @@ class LatencySummary:
         effective_calls: As many independent calls would say as much.
         correlation_time: tau; 1 for independent calls.
         steady: Part of the processes that reached steady state, 0..1.
-        load_ns, first_inference_ns: Medians over the processes.
+        load_ns, first_inference_ns: Medians over the processes whose files lay in memory.
+        first_load_ns: Of the first process, whose files were read from the disk; None where that was not tried.
         peak_memory_bytes: Largest over the processes.
+        scenario: See `TimeJob`.
+        throughput_per_s: Samples per second, over processes; None where they were not counted.
+        energy: Above the machine at rest; None where it was not asked for.
+        roofline: Against the device's own peak; None where that was not measured.
         outcome: INVALID where the numbers must not be used.
         flags: Why.
 
@@ -111,6 +177,11 @@ class LatencySummary:
     peak_memory_bytes: int
     outcome: Outcome
     flags: tuple[str, ...] = ()
+    first_load_ns: float | None = None
+    scenario: str = "single-stream"
+    throughput_per_s: Interval | None = None
+    energy: Energy | None = None
+    roofline: Roofline | None = None
 
     def quantile(self, q: float) -> Quantile:
         """The quantile `q`; refused where it was not computed."""

@@ -67,6 +67,18 @@ def test_all_processes_of_an_arm_are_read_as_its_first():
     assert [one.traces["a"].calls_per_reading for one in resumed] == [3] * 6
 
 
+def test_the_first_process_of_each_arm_loads_from_the_disk(jobs):
+    cold = []
+
+    class Watched(ScriptedDevice):
+        def run(self, job):
+            cold.append((job.entry, job.round, job.cold))
+            return super().run(job)
+
+    run_rounds(Watched(), jobs, rounds=3)
+    assert {(name, index) for name, index, first in cold if first} == {(name, 0) for name in jobs}
+
+
 def test_more_rounds_are_run_while_they_are_asked_for(jobs):
     asked = []
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -199,3 +200,8 @@ def test_every_scenario_gives_a_trace_with_checked_outputs(device, time_job, sce
     calls = len(trace.latency_ns) * (2 if scenario == "multi-stream" else 1)
     assert trace.samples == 2 * calls
     assert trace.elapsed_ns >= 0.9 * max(trace.latency_ns)
+
+
+def test_a_cold_load_is_tried_where_it_is_asked_for(device, time_job):
+    assert device.run(time_job(cold=True)).cold is hasattr(os, "posix_fadvise")
+    assert not device.run(time_job()).cold

@@ -128,3 +128,12 @@ def test_holm_is_stricter_than_each_test_alone():
     assert holm([0.01, 0.04, 0.03]) == [True, False, False]
     assert holm([0.01, 0.02, 0.04]) == [True, True, True]
     assert holm([]) == []
+
+
+def test_the_delta_is_how_much_an_artifact_differs_from_itself():
+    quiet, loud = (
+        compare(*(simulate(SyntheticSession(process_sd=sd), seed=seed) for seed in (1, 2))) for sd in (0.002, 0.05)
+    )
+    assert quiet.delta == DELTA_FLOOR
+    assert loud.delta > 0.05
+    assert compare(simulate(SyntheticSession()), simulate(SyntheticSession(), seed=1), delta=0.1).delta == 0.1

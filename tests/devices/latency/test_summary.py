@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from edgeport.contracts import Outcome, TelemetrySample, TimerFacts
+from edgeport.contracts import Outcome, Roof, TelemetrySample, TimerFacts, Work
 from edgeport.devices.latency.integrity import FLAGS, explain, measurement_flags, outcome_of
 from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
-from edgeport.devices.latency.summary import summarise
+from edgeport.devices.latency.summary import summarise, with_roofline
 from edgeport.devices.latency.throttling import retention
 from edgeport.devices.latency.verdict import alpha_at, judge_budget
 from edgeport.errors import MeasurementError
@@ -213,3 +213,35 @@ def test_few_rounds_have_no_usual():
 def test_retention_tells_burst_from_sustained():
     (trace, *_) = simulate(SyntheticSession(step=0.2), processes=1).traces
     assert retention(trace) == pytest.approx(math.exp(0.2), rel=0.02)
+
+
+def test_samples_per_second_come_with_an_interval_over_processes():
+    measurement = replace(
+        QUIET,
+        traces=tuple(
+            replace(trace, samples=2000, elapsed_ns=int(1e9 * (1 + 0.01 * index)), scenario="offline")
+            for index, trace in enumerate(QUIET.traces)
+        ),
+    )
+    summary = summarise(measurement)
+    assert summary.scenario == "offline"
+    assert summary.throughput_per_s.low < 2000 / 1.045 < summary.throughput_per_s.high
+    assert summarise(QUIET).throughput_per_s is None  # nobody counted
+
+
+def test_the_first_load_is_told_apart():
+    assert summarise(QUIET).first_load_ns is None
+    summary = summarise(_with(QUIET, cold=True, load_ns=90_000_000))
+    assert summary.first_load_ns == 90_000_000
+    assert summary.load_ns == QUIET.traces[1].load_ns
+
+
+def test_a_latency_that_the_device_cannot_reach_is_invalid():
+    median_ns = summarise(QUIET).quantile(0.5).interval_ns.estimate
+    work, roof = Work(operations=3e-9 * median_ns, bytes=0.0), Roof(operations_per_s=1.0, bytes_per_s=1.0)
+    summary = with_roofline(summarise(QUIET), work, roof)
+    assert summary.outcome is Outcome.INVALID
+    assert "too-fast" in summary.flags
+    assert summary.roofline.share == pytest.approx(3.0)
+    honest = with_roofline(summarise(QUIET), replace(work, operations=0.5e-9 * median_ns), roof)
+    assert honest.outcome is Outcome.PASS
