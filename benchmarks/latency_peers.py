@@ -1,0 +1,257 @@
+"""Edgeport's latencies beside those of the runtimes' own tools, interleaved in one run.
+
+`python -m benchmarks.latency_peers --out FOLDER [--short]`
+
+Each model in float32: OpenVINO's benchmark_app (`-api sync -hint latency`) against our agent on OpenVINO, a plain loop
+over `InferenceSession.run` against our agent on ONNX Runtime; every process fresh, in random order, round by round.
+Then how long it takes to know a median to 2 %, and what is said beside a rival that takes every processor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.models import MODELS, BenchmarkModel, available
+from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
+from edgeport.contracts import Artifact, Outcome, TimeJob
+
+SEED = 0
+ROUNDS, ROUNDS_SHORT = 20, 6
+DURATION_S = 1.0
+MOST_DIFFERENCE = 0.02
+WIDTH, WITHIN_S = 0.02, 30.0
+LONG_ROUNDS = 30
+
+_LOOP = """
+import json, sys, time
+import numpy as np, onnxruntime as ort
+path, feeds, duration = sys.argv[1], sys.argv[2], float(sys.argv[3])
+with np.load(feeds, allow_pickle=False) as file:
+    arrays = {name: file[name][:1] for name in file.files}
+session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+until = time.perf_counter() + 0.1
+while time.perf_counter() < until:
+    session.run(None, arrays)
+times, until = [], time.perf_counter() + duration
+while time.perf_counter() < until:
+    before = time.perf_counter_ns()
+    session.run(None, arrays)
+    times.append(time.perf_counter_ns() - before)
+print(json.dumps(sorted(times)[len(times) // 2]))
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model, exported and compiled.
+
+    Attributes:
+        name: Of the model.
+        onnx: The float file.
+        feeds: `.npz` with two samples.
+        artifacts: By backend.
+
+    """
+
+    name: str
+    onnx: Path
+    feeds: Path
+    artifacts: dict[str, Artifact]
+
+
+def prepare(model: BenchmarkModel, out: Path) -> Prepared:
+    """Exports and compiles; what lies in `--out` already is taken from there."""
+    import numpy as np
+
+    from edgeport import api
+    from edgeport.contracts import ModelSource
+    from edgeport.pipeline.artifacts import load_artifact
+
+    folder = out / model.name
+    folder.mkdir(parents=True, exist_ok=True)
+    feeds, onnx = folder / "feeds.npz", folder / "model.onnx"
+    if not onnx.exists():
+        arrays: dict[str, Any] = model.feeds()
+        np.savez(feeds, **arrays)
+        source = ModelSource(location=model.factory, search_path=Path(__file__).parent.parent)
+        api.export(source, example=feeds, output=onnx)
+    artifacts = {}
+    for backend in ("onnxruntime", "openvino"):
+        place = folder / backend
+        if not place.exists():
+            api.quantize(onnx, backend=backend, precision="fp32", output=place)
+        artifacts[backend] = load_artifact(place)
+    return Prepared(name=model.name, onnx=onnx, feeds=feeds, artifacts=artifacts)
+
+
+def job(prepared: Prepared, backend: str, duration_s: float = DURATION_S) -> TimeJob:
+    """Of our agent."""
+    artifact = prepared.artifacts[backend]
+    return TimeJob(
+        artifact=str(artifact.folder),
+        entry=artifact.entry,
+        session=artifact.session,
+        settings=artifact.settings,
+        feeds=str(prepared.feeds),
+        duration_s=duration_s,
+    )
+
+
+def ours(prepared: Prepared, backend: str, out: Path) -> float:
+    """Median nanoseconds, as our agent times it."""
+    import numpy as np
+
+    from edgeport.devices.latency.timer import call_latency_ns
+    from edgeport.devices.local import LocalDevice
+
+    return float(np.median(call_latency_ns(LocalDevice(out / "device").run(job(prepared, backend)))))
+
+
+def plain_loop(prepared: Prepared) -> float:
+    """Median nanoseconds of `session.run`, timed as anybody would."""
+    arguments = [sys.executable, "-c", _LOOP, str(prepared.onnx), str(prepared.feeds), str(DURATION_S)]
+    return float(json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout))
+
+
+def benchmark_app(prepared: Prepared, out: Path) -> float:
+    """Median nanoseconds, as OpenVINO's own tool reports them."""
+    arguments = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(prepared.artifacts["openvino"].folder)]
+    arguments[-1] = str(Path(arguments[-1]) / prepared.artifacts["openvino"].entry)
+    arguments += ["-d", "CPU", "-api", "sync", "-hint", "latency", "-infer_precision", "f32", "-t", str(DURATION_S)]
+    arguments += ["-b", "1", "-report_type", "no_counters", "-json_stats", "-report_folder", str(out)]
+    subprocess.run(arguments, capture_output=True, text=True, check=True)
+    found = json.loads((out / "benchmark_report.json").read_text(encoding="utf-8"))
+    return 1e6 * float(found["execution_results"]["latency_median"])
+
+
+def compare(prepared: Prepared, arguments: Arguments, rounds: int) -> tuple[dict[str, Any], list[Check]]:
+    """Every arm once a round; ours against each peer, paired."""
+    import numpy as np
+
+    from edgeport.devices.latency.comparison import paired_interval
+
+    out = arguments.out
+    arms: dict[str, Callable[[], float]] = {
+        "ours on ONNX Runtime": lambda: ours(prepared, "onnxruntime", out),
+        "plain ONNX Runtime loop": lambda: plain_loop(prepared),
+        "ours on OpenVINO": lambda: ours(prepared, "openvino", out),
+        "benchmark_app": lambda: benchmark_app(prepared, out),
+    }
+    order = random.Random(SEED)  # noqa: S311 (no secret)
+    raw: dict[str, list[float]] = {name: [] for name in arms}
+    for _ in range(rounds):
+        for name in order.sample(sorted(arms), len(arms)):
+            raw[name].append(arms[name]())
+    checks = []
+    for own, peer in (("ours on ONNX Runtime", "plain ONNX Runtime loop"), ("ours on OpenVINO", "benchmark_app")):
+        differences = np.log(np.array(raw[own]) / np.array(raw[peer]))
+        estimate, low, high = paired_interval(differences)
+        shown = f"{math.expm1(estimate):+.2%} ({math.expm1(low):+.2%} to {math.expm1(high):+.2%})"
+        medians = f"{median(raw[own]) / 1e3:.1f} and {median(raw[peer]) / 1e3:.1f} us"
+        print(f"{prepared.name}: {own} against {peer}: {shown}; {medians}")
+        worst = max(abs(math.expm1(low)), abs(math.expm1(high)))
+        checks.append(at_most(f"{prepared.name}: {own} against {peer}, difference", worst, MOST_DIFFERENCE))
+    return raw, checks
+
+
+def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
+    """How long a median takes to be known to 2 %, and whether a longer measurement agrees."""
+    from edgeport.devices.experiment import run_rounds, to_measurements
+    from edgeport.devices.latency.summary import summarise
+    from edgeport.devices.local import LocalDevice
+    from edgeport.devices.stopping import Enough, Goal, half_width
+
+    device = LocalDevice(arguments.out / "device")
+    jobs = {"a": job(prepared, "onnxruntime", 0.5)}
+    enough = Enough("a", Goal(until=WIDTH, time_s=WITHIN_S))
+    started = time.perf_counter()
+    rounds = run_rounds(device, jobs, rounds=10, seed=SEED, more=enough)
+    taken_s = time.perf_counter() - started
+    summary = summarise(to_measurements(rounds, device="")["a"])
+    longer = run_rounds(device, jobs, rounds=6 if arguments.short else LONG_ROUNDS, seed=SEED + 1)
+    truth = summarise(to_measurements(longer, device="")["a"]).quantile(0.5).interval_ns
+    interval = summary.quantile(0.5).interval_ns
+    width = half_width(interval) if interval is not None else math.inf
+    agree = interval is not None and truth is not None and interval.low <= truth.high and truth.low <= interval.high
+    print(f"{prepared.name}: +-{width:.2%} after {taken_s:.0f} s, {summary.outcome}; {enough.reason}")
+    figures = {"half_width": width if math.isfinite(width) else None, "seconds": taken_s, "rounds": len(rounds)}
+    return figures, [
+        at_most(f"{prepared.name}: half width of the median's interval", width, WIDTH),
+        at_most(f"{prepared.name}: seconds until then", taken_s, WITHIN_S),
+        at_least(f"{prepared.name}: the interval agrees with a longer measurement's", float(agree), 1.0),
+    ]
+
+
+@contextmanager
+def rival() -> Iterator[None]:
+    """Somebody who uses every processor."""
+    context = multiprocessing.get_context("spawn")
+    spinners = [context.Process(target=_spin, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for spinner in spinners:
+        spinner.start()
+    time.sleep(1.0)
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.join()
+
+
+def _spin() -> None:
+    value = 1
+    while True:
+        value = value * 3 % 1_000_003
+
+
+def beside_a_rival(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
+    """The verdict on a machine that somebody else uses too."""
+    from edgeport.devices.experiment import run_rounds, to_measurements
+    from edgeport.devices.latency.summary import summarise
+    from edgeport.devices.local import LocalDevice
+
+    with rival():
+        rounds = run_rounds(LocalDevice(arguments.out / "device"), {"a": job(prepared, "onnxruntime", 0.5)}, rounds=10)
+    summary = summarise(to_measurements(rounds, device="")["a"])
+    print(f"{prepared.name}, beside a rival: {summary.outcome} ({', '.join(summary.flags)})")
+    honest = summary.outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID)
+    figures = {"outcome": str(summary.outcome), "flags": list(summary.flags)}
+    return figures, [at_least(f"{prepared.name}, beside a rival: not PASS", float(honest), 1.0)]
+
+
+def main() -> int:
+    """Runs every part for every model that is installed."""
+    arguments = parse_arguments("Latencies beside the runtimes' own tools")
+    figures: dict[str, Any] = {}
+    checks: list[Check] = []
+    for model in MODELS.values():
+        if not available(model):
+            print(f'{model.name}: skipped, {", ".join(model.needs)} not installed: pip install "edgeport[peers]"')
+            checks.append(at_least(f"{model.name}: measured", 0.0, 1.0))
+            continue
+        prepared = prepare(model, arguments.out.resolve())
+        found = {
+            "against_peers_ns": compare(prepared, arguments, ROUNDS_SHORT if arguments.short else ROUNDS),
+            "narrow": narrow(prepared, arguments),
+            "rival": beside_a_rival(prepared, arguments),
+        }
+        figures[model.name] = {name: part for name, (part, _) in found.items()}
+        checks += [check for _, more in found.values() for check in more]
+    return report("latency_peers", arguments, figures, checks, seed=SEED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
