@@ -9,7 +9,7 @@ from typing import Any
 from edgeport.devices.agent.arrays import Arrays, load_arrays, sample_count
 from edgeport.devices.agent.clock import now_ns
 from edgeport.devices.agent.digest import artifact_digest
-from edgeport.devices.agent.failure import JobError
+from edgeport.devices.agent.failure import JobError, three_parts
 from edgeport.devices.agent.sessions import ImportClock, load_session_module
 
 
@@ -55,16 +55,9 @@ class Opened:
         try:
             return self.session.bind(feeds)
         except ValueError as error:
-            # Sessions say "asked to A; found B; F".
-            said, colon, rest = str(error).partition("; found ")
-            found, _, fix = rest.partition("; ")
             fed = "feed " + ", ".join(f"{n} {a.dtype} {list(a.shape)}" for n, a in sorted(feeds.items()))
-            raise JobError(
-                "SAMPLES_INVALID",
-                said[len("asked to ") :] if colon and said.startswith("asked to ") else fed,
-                found if colon else str(error),
-                fix or "give arrays of the names, dtypes and shapes that the model takes",
-            ) from error
+            fix = "give arrays of the names, dtypes and shapes that the model takes"
+            raise JobError("SAMPLES_INVALID", *three_parts(str(error), fed, fix)) from error
 
 
 def forget_files(folder: Path) -> bool:

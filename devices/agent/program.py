@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeport.devices.agent.evaluate import run_evaluate_job
 from edgeport.devices.agent.facts import run_facts_job
-from edgeport.devices.agent.failure import JobError
+from edgeport.devices.agent.failure import JobError, three_parts
 from edgeport.devices.agent.timing import run_time_job
 
 RESULT_VERSION = 1
@@ -64,11 +64,14 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
 def _runtime_error(job: dict[str, Any], error: Exception) -> dict[str, Any]:
     lines = traceback.format_exception(type(error), error, error.__traceback__)
     missing = isinstance(error, ImportError)
+    asked = "run {} with {}".format(job.get("entry"), job.get("session"))
+    fix = "install the runtime on the device" if missing else "read the runtime's message; try another backend"
+    told, found, to_do = three_parts(str(error), asked, fix)
     record = JobError(
         "DEPENDENCY_MISSING" if missing else "BACKEND_FAILED",
-        "run {} with {}".format(job.get("entry"), job.get("session")),
-        f"{type(error).__name__}: {error}",
-        "install the runtime on the device" if missing else "read the runtime's message; try another backend",
+        asked if told == asked else f"{asked} ({told})",
+        found if told != asked else f"{type(error).__name__}: {error}",
+        to_do,
     ).record
     record["details"]["traceback"] = "".join(lines).splitlines()[-_TRACEBACK_LINES:]
     return record
