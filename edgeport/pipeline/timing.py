@@ -11,6 +11,7 @@ from edgeport.contracts import Artifact, Candidate, Comparison, Measurement, Tim
 from edgeport.errors import error_from_dict
 from edgeport.pipeline.building import refused
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.dependencies import session_state
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
@@ -74,11 +75,13 @@ def time_arms(
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
     fed, references = digest_file(feeds), {arm.name: digest_file(arm.reference) for arm in arms}
+    sessions = {arm.name: session_state(arm.artifact.session) for arm in arms}
 
     def key(index: int) -> dict[str, object]:
         search = context.recipe.search
         return {
             "arms": {arm.name: [arm.artifact.digest, arm.batch, references[arm.name]] for arm in arms},
+            "sessions": sessions,
             "feeds": fed,
             "stage": stage,
             "seed": seed,
@@ -150,7 +153,9 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
     return replace(candidate, latency=summarise(measurement, sorted({*QUANTILES, quantile})))
 
 
-def compare_arms(timed: Timed, base: str, names: Sequence[str]) -> dict[str, Comparison]:
+def compare_arms(
+    timed: Timed, base: str, names: Sequence[str], *, confidence: float = 0.95
+) -> dict[str, Comparison]:
     """Each of `names` against `base`, paired by round; arms without traces are left out."""
     from edgeport.devices.latency.comparison import compare
 
@@ -158,7 +163,7 @@ def compare_arms(timed: Timed, base: str, names: Sequence[str]) -> dict[str, Com
     if before is None:
         return {}
     return {
-        name: compare(before, timed.measurements[name])
+        name: compare(before, timed.measurements[name], confidence=confidence)
         for name in names
         if name in timed.measurements and name != base and name not in timed.errors
     }
