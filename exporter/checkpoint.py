@@ -151,7 +151,7 @@ def _read_pickle(path: Path) -> object:
         raise SourceError(
             asked=asked, found=f"a damaged or foreign file ({_first_line(message)})", fix=_SAVE
         ) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # a damaged file makes the safe unpickler raise anything, IndexError too
         raise SourceError(
             asked=asked, found=f"a damaged or foreign file ({_first_line(str(error))})", fix=_SAVE
         ) from error

@@ -5,9 +5,11 @@ Called as `run_isolated("edgeport.exporter.child:export_in_child", payload)`; pa
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import numpy as np
 from edgeport.contracts import Array, Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
 from edgeport.errors import SamplesError
 from edgeport.exporter.options import ExportOptions
+from edgeport.npz import save_npz
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +35,8 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
         payload: `source` (a `ModelSource`), `example` (path of an `.npz` with the example feeds), `output` (path
             of the `.onnx`), and where wanted `options` (an `ExportOptions`), `feeds` (path of an `.npz` with the
             evaluation feeds) with `reference` (path of the `.npz` that is written) and `batch` (samples per
-            forward pass), and `threads`.
+            forward pass), `strict` (arrays must be called as the parameters of `forward`, not only stand in their
+            order), and `threads`.
         on_progress: Told of each step.
 
     Returns:
@@ -40,17 +44,23 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
         `outputs`, and `reference`, the path that was written or None.
 
     Raises:
+        SamplesError: PyTorch itself does not take the evaluation samples.
         EdgeportError: As `load_module`, `export_onnx` and `reference_outputs`.
 
     """
     from edgeport.exporter.onnx_export import export_onnx
+    from edgeport.exporter.sources import notes_on_source
 
     steps = 3 if payload.get("feeds") else 2
     _tell(on_progress, "load the model", 0, steps)
     options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
     module = _module(payload)
     _tell(on_progress, "export", 1, steps)
-    result = export_onnx(module, _arrays(payload["example"]), output=Path(payload["output"]), options=options)
+    example = _arrays(payload["example"])
+    if payload.get("feeds"):
+        _require_fit(module, example, options, strict=bool(payload.get("strict")))
+    result = export_onnx(module, example, output=Path(payload["output"]), options=options)
+    result = replace(result, notes=(*notes_on_source(_contract(ModelSource, payload["source"])), *result.notes))
     written = None
     if payload.get("feeds"):
         _tell(on_progress, "run PyTorch on the samples", 2, steps)
@@ -101,6 +111,49 @@ def _module(payload: Mapping[str, Any]) -> torch.nn.Module:
     return load_module(_contract(ModelSource, payload["source"]))
 
 
+def _require_fit(module: torch.nn.Module, example: Arrays, options: ExportOptions, *, strict: bool) -> None:
+    """Tells samples that do not fit the model apart from a model that can't be exported."""
+    from edgeport.exporter.explain import user_line
+    from edgeport.exporter.feeds import bind_feeds, run_eagerly
+
+    given = ", ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in example.items())
+    asked = f"run {type(module).__name__} on evaluation samples ({given})"
+    binding = bind_feeds(module, example, options.parameters)
+    parameters = inspect.signature(module.forward).parameters
+    variadic = any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters.values())
+    foreign = [name for name in example if name not in parameters]
+    if strict and foreign and not options.parameters and not variadic:
+        raise SamplesError(
+            asked=asked,
+            found=f"forward{inspect.signature(module.forward)}, which has no {', '.join(map(repr, foreign))}",
+            fix=f"name the arrays {', '.join(parameters)}; or declare them under [inputs], in the order of forward's "
+            "parameters, to keep their names",
+            details={"problem": "name", "input": foreign[0]},
+        )
+    failed: Exception | None = None
+    # A model may take one sample only: that is the export's to say.
+    for rows in (slice(None), slice(0, 1)):
+        try:
+            run_eagerly(module, binding, {name: array[rows] for name, array in example.items()})
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            failed = failed or error
+        except Exception:  # noqa: BLE001 (no fault of the samples; the export will name the line)
+            return
+        else:
+            return
+    line = user_line(failed) if failed is not None else None
+    floats = sorted({str(one.dtype).removeprefix("torch.") for one in module.parameters() if one.is_floating_point()})
+    other = [name for name, array in example.items() if array.dtype.kind == "f" and str(array.dtype) not in floats]
+    raise SamplesError(
+        asked=asked,
+        found=f"{type(failed).__name__}{f' at {line}' if line else ''}: {str(failed).strip()[:300]}",
+        fix=f"convert {', '.join(map(repr, other))} to the model's own {floats[0]}: array.astype({floats[0]!r})"
+        if other and floats
+        else "give arrays of the dtypes and shapes that the model takes; this is PyTorch alone, before any export",
+        details={"problem": "dtype" if other and floats else "model"},
+    )
+
+
 def _write_reference(
     module: torch.nn.Module, payload: Mapping[str, Any], options: ExportOptions, fixed: int | None = None
 ) -> str:
@@ -118,8 +171,8 @@ def _write_reference(
 
 def _save(path: Path, arrays: Arrays) -> None:
     """Under a temporary name first, so that a killed child leaves no half file."""
-    with (part := path.with_name(f"{path.name}.part")).open("wb") as file:
-        np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+    part = path.with_name(f"{path.name}.part")
+    save_npz(part, arrays)
     part.replace(path)
 
 

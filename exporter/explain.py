@@ -17,7 +17,7 @@ from edgeport.errors import (
     UnsupportedOperatorError,
 )
 
-__all__ = ["SourceLine", "explain_export_failure", "line_of_stack", "user_line"]
+__all__ = ["FREE_THE_BATCH", "SourceLine", "explain_export_failure", "line_of_stack", "user_line"]
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s+([^\n]+)')
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -157,10 +157,11 @@ def _explain_operator(text: str, where: str) -> _Explained:
     )
 
 
-_FREE_THE_BATCH = (
-    "use x.shape[0] or -1 instead of a number for the batch (view, reshape, zeros, loops over it), "
-    "or export with a static batch (static_batch_fallback=True)"
+FREE_THE_BATCH = (
+    "use x.shape[0] or -1 instead of a number for the batch (view, reshape, zeros, buffers, loops over it), "
+    "or fix the batch: --fixed-batch keeps the example's, a recipe gives it as axis 0 of an input's shape"
 )
+"""What to do where the model itself fixes the batch."""
 
 
 def _is_fixed_axis(text: str, lines: Sequence[SourceLine]) -> bool:
@@ -176,7 +177,7 @@ def _explain_fixed_axis(text: str, where: str) -> _Explained:
         return (
             DynamicShapeError,
             f"that the model fixes axis {axis!r} to the example's {size}{where}",
-            _FREE_THE_BATCH
+            FREE_THE_BATCH
             if axis == "batch"
             else f"do not leave {axis!r} free, or use its size from x.shape instead of a number",
         )

@@ -65,7 +65,7 @@ def bind_feeds(module: torch.nn.Module, feeds: Arrays, parameters: Mapping[str, 
         SamplesError: Too many or too few, or a parameter that is not there.
 
     """
-    signature = inspect.signature(module.forward)
+    signature = _signature(module)
     known = {
         name: parameter
         for name, parameter in signature.parameters.items()
@@ -93,14 +93,59 @@ def bind_feeds(module: torch.nn.Module, feeds: Arrays, parameters: Mapping[str, 
         # By position where there is no gap: a module out of a .pt2 file insists on how it was called.
         in_order = list(keywords) == [parameter.name for parameter in positional[: len(keywords)]]
         return Binding(feeds=tuple(names), keywords=() if in_order else tuple(keywords))
+    _refuse_strangers(asked, list(feeds), list(known), variadic=variadic)
     fits = len(feeds) >= len(required) and (variadic or len(feeds) <= len(positional))
     if not fits or required - {parameter.name for parameter in positional}:
         raise SamplesError(
             asked=asked,
-            found=f"{len(feeds)} feeds for {len(required)} to {'any number' if variadic else len(positional)}",
-            fix="name the feeds as the parameters of forward, or give the map in `parameters`",
+            found=f"{len(feeds)} {'array' if len(feeds) == 1 else 'arrays'} for "
+            f"{_counted(len(required), len(positional), variadic=variadic)}, and no name that is one of its parameters",
+            fix=f"name the arrays as the parameters of forward ({', '.join(known)}); name labels, which are no input, "
+            "with --target",
         )
     return Binding(feeds=tuple(feeds), variadic=len(positional) if variadic else None)
+
+
+def _signature(module: torch.nn.Module) -> inspect.Signature:
+    """Of `forward`; of TorchScript, which hides it from Python, its schema without `self`."""
+    import torch
+
+    if not isinstance(module, torch.jit.ScriptModule):
+        return inspect.signature(module.forward)
+    forward: Any = module.forward
+    arguments = forward.schema.arguments[1:]
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=each.default_value if each.has_default_value() else inspect.Parameter.empty,
+            )
+            for each in arguments
+        ]
+    )
+
+
+def _refuse_strangers(asked: str, feeds: list[str], known: list[str], *, variadic: bool) -> None:
+    """Where some arrays are named as parameters, the others are no inputs: in order, labels would become a mask."""
+    fitting = [name for name in feeds if name in known]
+    strangers = [name for name in feeds if name not in known]
+    if not fitting or (variadic and all(feeds.index(name) == known.index(name) for name in fitting)):
+        return
+    raise SamplesError(
+        asked=asked,
+        found=f"that {', '.join(strangers)} {'fits' if len(strangers) == 1 else 'fit'} no input; "
+        f"{', '.join(fitting)} {'does' if len(fitting) == 1 else 'do'}",
+        fix=f"if {strangers[0]} holds labels, say --target {strangers[0]} (target in a recipe); else name it as one "
+        f"of {', '.join(known)}, or leave it out",
+        details={"strangers": strangers},
+    )
+
+
+def _counted(least: int, most: int, *, variadic: bool) -> str:
+    if variadic:
+        return f"{least} or more inputs"
+    return f"{least} to {most} inputs" if least < most else "1 input" if most == 1 else f"{most} inputs"
 
 
 def run_eagerly(module: torch.nn.Module, binding: Binding, feeds: Arrays) -> dict[str, Array]:
@@ -138,7 +183,7 @@ def name_outputs(result: object) -> dict[str, torch.Tensor]:
         if not isinstance(leaf, torch.Tensor):
             raise ExportError(
                 asked="export what the model returns",
-                found=f"a {type(leaf).__name__} ({leaf!r:.60}) among the outputs",
+                found=f"{leaf!r:.60} ({type(leaf).__name__}) as {_name(path)}, which is no tensor",
                 fix="return tensors only: a tensor, or tuples, lists and dicts of tensors",
             )
         name = _name(path)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgeport.contracts import Arrays
-from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, ModelError, OutputError, SamplesError
+from edgeport.errors import DynamicShapeError, ExportError, ModelError, OutputError, SamplesError
 from edgeport.exporter.capture import Captured, CaptureFailed, capture, free_axes
 from edgeport.exporter.explain import explain_export_failure, user_line
-from edgeport.exporter.feeds import Binding, bind_feeds, run_eagerly
+from edgeport.exporter.feeds import Binding, bind_feeds
+from edgeport.exporter.first_run import run_once
 from edgeport.exporter.options import ExportOptions, ExportResult
 from edgeport.exporter.quiet import quiet
 from edgeport.onnx_files import write_ir
@@ -55,23 +57,31 @@ def export_onnx(
     name = _plain_name(module)
     _check(module, example, output, options)
     binding = bind_feeds(module, example, options.parameters)
-    outputs = _output_names(module, binding, example, options)
-    job = _Export(module=module, name=name, binding=binding, feeds=example, options=options)
+    first = run_once(module, binding, example, options)
+    if first.notes:  # It takes one sample only, and a fixed batch is allowed.
+        options = replace(options, dynamic_batch=False)
+    job = _Export(module=module, name=name, binding=binding, feeds=first.example, options=options)
     model = job.run()
     start = time.perf_counter()
-    _finish(model, job, outputs)
+    _finish(model, job, first.outputs)
     job.seconds["optimize"] = time.perf_counter() - start
     start = time.perf_counter()
     written = write_ir(model, output)
     job.seconds["write"] = time.perf_counter() - start
 
     from edgeport.exporter.naming import list_modules
+    from edgeport.exporter.notes import note_on_state, notes_on_model
 
     return ExportResult(
         model=written,
         exporter="torch.export" if job.way else "TorchScript",
         capture=job.way,
-        notes=(*job.notes, *_notes_on_shapes(model)),
+        notes=(
+            *first.notes,
+            *job.notes,
+            *note_on_state(first.changed),
+            *notes_on_model(model, batch=written.fixed_batch is None),
+        ),
         modules=list_modules(model),
         seconds={step: round(seconds, 3) for step, seconds in job.seconds.items()},
     )
@@ -112,6 +122,7 @@ class _Export:
         return model
 
     def _modern(self, *, batch: bool) -> ir.Model:
+        _refuse_scripted(self.module, self.name)
         axes = free_axes(self.feeds, self.options, batch=batch)
         start = time.perf_counter()
         with quiet():
@@ -156,8 +167,8 @@ class _Export:
                 raise error from failed
         self.seconds["convert"] = time.perf_counter() - start
         self.notes.append(
-            f"Exported with the older TorchScript exporter, because torch.export failed: {error.found}. It records "
-            "one run: control flow is fixed as the example took it."
+            f"Exported with the older TorchScript exporter, because torch.export failed: {error.found.rstrip('.')}. "
+            "It records one run: control flow is fixed as the example took it."
         )
         return model
 
@@ -166,9 +177,15 @@ def _check(module: torch.nn.Module, example: Arrays, output: Path, options: Expo
     asked = f"export {_plain_name(module)} to {output.name}"
     if output.suffix != ".onnx":
         raise OutputError(asked=asked, found=f"the ending {output.suffix!r}", fix="name the file .onnx")
-    if module.training and not hasattr(module, "graph"):
-        raise ExportError(asked=asked, found="a module in training mode", fix="call module.eval() first")
-    sizes = {name: array.shape[0] if array.ndim else 0 for name, array in example.items()}
+    _refuse_training(module, asked)
+    numbers = [name for name, array in example.items() if array.ndim == 0]
+    if numbers:
+        raise SamplesError(
+            asked=asked,
+            found=f"a single number for {', '.join(numbers)}, without an axis that counts samples",
+            fix="give one per sample (shape [N] or [N, 1]), or make it an argument of the factory",
+        )
+    sizes = {name: len(array) for name, array in example.items()}
     if not sizes or len(set(sizes.values())) != 1:
         raise SamplesError(asked=asked, found=f"batches of {sizes}", fix="give every input the same axis 0")
     if options.dynamic_batch and min(sizes.values()) < 2:
@@ -186,39 +203,44 @@ def _check(module: torch.nn.Module, example: Arrays, output: Path, options: Expo
         )
 
 
-def _output_names(module: torch.nn.Module, binding: Binding, example: Arrays, options: ExportOptions) -> list[str]:
-    """Runs the model once in plain PyTorch: what fails here is no fault of the export."""
-    asked = f"run {_plain_name(module)} on the example"
-    try:
-        found = list(run_eagerly(module, binding, example))
-    except EdgeportError:
-        raise
-    except Exception as error:
-        line = user_line(error)
-        shapes = {name: array.shape for name, array in example.items()}
+def _refuse_training(module: torch.nn.Module, asked: str) -> None:
+    """Norms that still learn: the file would take their running statistics, and PyTorch those of the batch."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    if module.training and not hasattr(module, "graph"):
+        raise ExportError(asked=asked, found="a module in training mode", fix="call module.eval() first")
+    learning = [
+        name
+        for name, each in module.named_modules()
+        if isinstance(each, _BatchNorm) and each.training and each.running_mean is not None
+    ]
+    if learning:
+        more = f" and {len(learning) - 1} more" if len(learning) > 1 else ""
         raise ExportError(
             asked=asked,
-            found=f"{type(error).__name__}{f' at {line}' if line else ''}: {str(error).strip()[:300]}",
-            fix=f"check the model against inputs of {shapes}; this is PyTorch alone, before any export",
-            details={"file": line.file, "line": line.line, "code": line.code} if line else None,
-        ) from error
-    taken = sorted(set(options.output_names) & set(example))
-    if taken:
-        raise ExportError(
-            asked=f"name an output {', '.join(taken)}", found="an input of that name", fix="give it another name"
+            found=f"the batch norm {learning[0]}{more} in training mode, though the model is in evaluation mode",
+            fix="call eval() on it too; a train() of the model's own may keep it from that",
         )
-    if options.output_names and len(options.output_names) != len(found):
+
+
+def _refuse_scripted(module: torch.nn.Module, name: str) -> None:
+    import torch
+
+    scripted = [path for path, each in module.named_modules() if isinstance(each, torch.jit.ScriptModule)]
+    if scripted:
+        where = f" in {scripted[0]}" if scripted[0] else ""
         raise ExportError(
-            asked=f"name the outputs {', '.join(options.output_names)}",
-            found=f"{len(found)} outputs ({', '.join(found)})",
-            fix="give one name per output",
+            asked=f"export {name} to ONNX",
+            found=f"TorchScript (torch.jit.script or torch.jit.trace){where}, which torch.export does not read",
+            fix="let the factory build the plain module"
+            # The older exporter takes TorchScript as a whole only.
+            + (" there" if where else ", or allow the older exporter (--allow-legacy-exporter)"),
         )
-    return list(options.output_names) or found
 
 
 def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
     """Annotates, folds and names, in that order: what is folded keeps where it came from."""
-    from edgeport.exporter import fold, naming
+    from edgeport.exporter import fold, naming, pooling
 
     inputs = job.binding.feeds
     if len(model.graph.inputs) != len(inputs) or len(model.graph.outputs) != len(outputs):
@@ -234,6 +256,7 @@ def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
         fold.fold_transposed_weights(model)
         fold.fold_batch_norms(model)
         fold.simplify(model)
+    pooling.pool_means(model)  # behind the rewrites, which look for means
     naming.name_axes(model, [{**job.options.dynamic_axes.get(name, {}), 0: "batch"} for name in inputs])
     naming.rename(model, inputs, outputs, set(job.module.state_dict()))
     model.ir_version = IR_VERSION
@@ -253,22 +276,5 @@ def _keep_declared_axes(model: ir.Model, example: Arrays) -> None:
             )
 
 
-def _notes_on_shapes(model: ir.Model) -> list[str]:
-    """Sizes that are known only while it runs; quantization and batching may not take such outputs."""
-    notes = []
-    for value in model.graph.outputs:
-        unknown = [str(size) for size in value.shape or () if _is_unbacked(size)]
-        if unknown:
-            notes.append(f"The shape of output {value.name!r} depends on data ({', '.join(unknown)}).")
-    return notes
-
-
-def _is_unbacked(size: Any) -> bool:
-    """torch.export calls sizes that depend on data u0, u1, ..."""
-    import re
-
-    return re.search(r"\bu\d+\b", str(getattr(size, "value", ""))) is not None
-
-
 def _plain_name(module: torch.nn.Module) -> str:
-    return type(module).__name__
+    return str(getattr(module, "original_name", type(module).__name__))

@@ -22,15 +22,19 @@ from edgeport.exporter.pt2 import load_pt2
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_module"]
+__all__ = ["load_module", "notes_on_source"]
 
 _SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME or timm:NAME"
+
+_SEED = 0
 
 
 def load_module(source: ModelSource) -> torch.nn.Module:
     """Builds the module, puts its weights in, and sets it to evaluation mode.
 
-    Code of the user runs here: call it in a child (`edgeport.exporter.child`).
+    Code of the user runs here: call it in a child (`edgeport.exporter.child`). PyTorch's, numpy's and Python's random
+    generators are seeded while it is built, so that random weights are the same each time, and left as they were.
+    What DataParallel or torch.compile wrapped is taken out.
 
     Args:
         source: `pkg.mod:factory` (a class or function, called with `source.arguments`), a `.pt2` file, or
@@ -51,11 +55,36 @@ def load_module(source: ModelSource) -> torch.nn.Module:
             found=f"a {type(module).__name__} instead of a torch.nn.Module",
             fix="let the factory return the module itself",
         )
+    module = _unwrapped(module)
     if source.weights is not None:
         load_weights(module, source.weights)
     if source.location.endswith(".pt2"):
         return module  # Exported programs are fixed in the mode they were exported in, and refuse eval().
     return module.eval()
+
+
+def notes_on_source(source: ModelSource) -> tuple[str, ...]:
+    """What a reader must know of where the model came from, one sentence each."""
+    zoo = source.location.partition(":")[0] in _ZOOS
+    if not zoo or source.weights is not None or source.arguments.get("checkpoint_path"):  # timm loads that one itself
+        return ()
+    note = (
+        f"The weights are random: {source.location} names an architecture, and no weights were given. Its outputs mean "
+        "nothing; give --weights (weights in a recipe) before you ship it."
+    )
+    return (note,)
+
+
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    import torch
+
+    while True:
+        if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            module = module.module
+        elif isinstance(inner := getattr(module, "_orig_mod", None), torch.nn.Module):  # torch.compile
+            module = inner
+        else:
+            return module
 
 
 def _build(source: ModelSource) -> object:
@@ -71,15 +100,18 @@ def _build(source: ModelSource) -> object:
             found="an ONNX file, which is exported already",
             fix="hand it to calibrate or quantize",
         )
-    if scheme == "hf" or not name:
+    if scheme == "hf":
         raise SourceError(
             asked=f"load {location}",
-            found="Hugging Face names are not supported yet" if scheme == "hf" else "no such form of a location",
-            fix=f"give {_SUPPORTED}"
-            + ("; a factory of your own may build the model with transformers" if scheme == "hf" else ""),
+            found="the name of a Hugging Face model, which is not loaded by name",
+            fix="write a factory that builds it with transformers, and give that as pkg.mod:factory",
         )
+    if not name:
+        raise SourceError(asked=f"load {location}", found="no such form of a location", fix=f"give {_SUPPORTED}")
     with _importable(source.search_path):
-        return _call(_find(source, scheme, name), location, source.arguments)
+        with _seeded():  # Modules may build a model while they are imported.
+            factory = _find(source, scheme, name)
+        return _call(factory, location, source.arguments)
 
 
 def _find(source: ModelSource, module_name: str, attribute: str) -> Callable[..., object]:
@@ -162,11 +194,35 @@ def _call(factory: Callable[..., object], location: str, arguments: Mapping[str,
                 asked=asked, found=str(error), fix=f"its arguments are {', '.join(names) or 'none'}"
             ) from error
     try:
-        return factory(**arguments)
+        with _seeded():
+            return factory(**arguments)
     except EdgeportError:
         raise
     except Exception as error:
         raise _failed(asked, "building it", error) from error
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random weights are the same in every process, or no export could be compared with its model later on.
+
+    The caller's generators go on as if nothing had been drawn.
+    """
+    import random
+
+    import numpy as np
+    import torch
+
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what older factories draw from)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        random.seed(_SEED)
+        np.random.seed(_SEED)  # noqa: NPY002 (the same)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002 (the same)
 
 
 def _failed(asked: str, doing: str, error: BaseException) -> SourceError:

@@ -73,6 +73,23 @@ def test_a_child_loads_exports_and_computes_the_reference(tmp_path, open_model):
         np.testing.assert_array_equal(file["output"], reference["output"])
 
 
+def test_random_weights_are_noted_and_verified_against_later(tmp_path):
+    """`verify` builds the model once more, in another process."""
+    from edgeport import api
+
+    pytest.importorskip("torchvision", reason="torchvision is not installed")
+    source = ModelSource(location="torchvision:squeezenet1_1")
+    images = np.random.default_rng(0).normal(size=(3, 3, 32, 32)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=images, label=np.arange(3))
+
+    report = api.export(source, example=tmp_path / "samples.npz", target="label", output=tmp_path / "m.onnx")
+    checked = api.verify(source, tmp_path / "m.onnx", tmp_path / "samples.npz", target="label")
+
+    assert [spec.name for spec in report.model.inputs] == ["x"]
+    assert report.notes[0].startswith("The weights are random")
+    assert checked.outcome is Outcome.PASS
+
+
 def test_an_error_of_the_child_arrives_with_the_users_line(tmp_path):
     with pytest.raises(GraphBreakError) as caught:
         run_isolated("edgeport.exporter.child:export_in_child", _payload(tmp_path, branch=True))

@@ -193,7 +193,7 @@ CASES = [
         error=DynamicShapeError,
         line="return torch.stack([self.fc(x[i]) for i in range(x.shape[0])])",
         found="fixes axis 'batch'",
-        fix="static_batch_fallback=True",
+        fix="--fixed-batch keeps the example's",
     ),
     Case(
         id="numpy",
@@ -238,7 +238,7 @@ def test_failure_names_line_reason_and_next_step(case, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "found"),
-    [(TextOutput, "a str ('done') among the outputs"), (NothingOut, "no tensor")],
+    [(TextOutput, "'done' (str) as output_1, which is no tensor"), (NothingOut, "no tensor")],
     ids=["text", "nothing"],
 )
 def test_outputs_that_are_no_tensors_are_refused(module, found, tmp_path):
@@ -256,7 +256,7 @@ def test_training_mode_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("feeds", "found"),
     [
-        ({"x": np.ones((2, 8), np.float32), "y": np.ones((2, 8), np.float32)}, "2 feeds for 1"),
+        ({"x": np.ones((2, 8), np.float32), "y": np.ones((2, 8), np.float32)}, "y fits no input; x does"),
         ({"x": np.ones((2, 8), np.float32), "y": np.ones((3, 8), np.float32)}, "batches of"),
         ({}, "batches of"),
     ],

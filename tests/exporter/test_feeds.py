@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -53,6 +54,56 @@ def test_feeds_find_their_parameters(module, names, parameters, expected):
 def test_feeds_that_do_not_fit_are_refused(names, parameters):
     with pytest.raises(SamplesError):
         bind_feeds(Plain(), dict.fromkeys(names, ONE), parameters)
+
+
+class One(torch.nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Open(torch.nn.Module):
+    def forward(self, a, b, *others):
+        return sum(others, a + b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    id: str
+    names: tuple[str, ...]
+    found: str
+    fix: str
+    module: type[torch.nn.Module] = Plain
+
+
+MISFITS = [
+    Misfit(id="labels", names=("x", "y"), found="that y fits no input; x does", fix="say --target y", module=One),
+    # In order, the labels would become the mask.
+    Misfit(id="labels-where-a-mask-may-be", names=("x", "y"), found="that y fits no input; x does", fix="--target y"),
+    Misfit(
+        id="two-strangers",
+        names=("label", "mask", "x", "weight"),
+        found="that label, weight fit no input; mask, x do",
+        fix="one of x, mask, scale",
+    ),
+    Misfit(
+        id="other-names", names=("a", "b"), found="2 arrays for 1 input, and no name", fix="forward (x)", module=One
+    ),
+    Misfit(id="too-many", names=tuple("abcd"), found="4 arrays for 1 to 2 inputs", fix="forward (x, mask, scale)"),
+    Misfit(id="too-few-of-any-number", names=("z",), found="1 array for 2 or more inputs", fix="(a, b)", module=Open),
+]
+
+
+@pytest.mark.parametrize("case", MISFITS, ids=lambda case: case.id)
+def test_what_fits_no_input_is_named(case):
+    with pytest.raises(SamplesError) as caught:
+        bind_feeds(case.module(), dict.fromkeys(case.names, ONE), {})
+
+    assert case.found in caught.value.found
+    assert case.fix in caught.value.fix
+
+
+def test_a_variadic_forward_takes_more_arrays_of_any_name():
+    assert bind_feeds(Variadic(), dict.fromkeys(("first", "b", "c"), ONE), {}).feeds == ("first", "b", "c")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch", reason="the exporter needs the torch extra"
 from edgeport.contracts import ModelSource  # noqa: E402 (after the skip)
 from edgeport.errors import SourceError, UnsafeFileError  # noqa: E402
 from edgeport.exporter.quiet import quiet  # noqa: E402
-from edgeport.exporter.sources import load_module  # noqa: E402
+from edgeport.exporter.sources import load_module, notes_on_source  # noqa: E402
 
 MODELS = """
 import torch
@@ -42,6 +43,17 @@ def not_a_module():
     return {"weights": 1}
 
 
+def random_everywhere():
+    import random
+
+    import numpy as np
+
+    net = SmallNet()
+    net.register_buffer("drawn", torch.tensor([random.random(), np.random.rand(), IMPORTED]))
+    return net
+
+
+IMPORTED = float(torch.rand(1))
 NUMBER = 3
 """
 
@@ -95,7 +107,7 @@ CASES = [
     ),
     Case(id="a-file", location="own_models.py:build", found="a file where", fix="write own_models:build"),
     Case(id="onnx", location="model.onnx", found="exported already", fix="calibrate"),
-    Case(id="hugging-face", location="hf:bert", found="not supported yet", fix="torchvision:NAME"),
+    Case(id="hugging-face", location="hf:bert", found="not loaded by name", fix="a factory that builds it"),
     Case(id="no-form", location="something", found="no such form", fix="pkg.mod:factory"),
     Case(id="pt2-missing", location="missing.pt2", found="no file at", fix="check the path"),
 ]
@@ -117,6 +129,58 @@ def test_a_namesake_from_another_folder_is_not_used_silently(models, tmp_path_fa
 
     with pytest.raises(SourceError, match="another module 'own_models' is in use"):
         load_module(ModelSource(location="own_models:build", search_path=other))
+
+
+def _forget_own_models():
+    sys.modules.pop("own_models", None)
+
+
+def test_random_weights_are_the_same_each_time_and_disturb_nobody(models):
+    import random
+
+    drawn, went_on = [], []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (what older factories draw from)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 (the same)
+        _forget_own_models()  # as in another process
+        drawn.append(load_module(ModelSource(location="own_models:random_everywhere", search_path=models)))
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 (the same)
+        went_on.append(torch.equal(before[0], after[0]) and before[1:] == after[1:])
+
+    first, second = (module.state_dict() for module in drawn)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert went_on == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("zoo", "location"), [("torchvision", "torchvision:squeezenet1_1"), ("timm", "timm:tinynet_e")], ids=["tv", "timm"]
+)
+def test_a_zoo_gives_the_same_random_weights_each_time_and_says_so(zoo, location):
+    pytest.importorskip(zoo, reason=f"{zoo} is not installed")
+    source = ModelSource(location=location)
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(load_module(source).state_dict())
+
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert notes_on_source(source)[0].startswith(f"The weights are random: {location}")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        ModelSource(location="torchvision:resnet18", weights=Path("r.safetensors")),
+        ModelSource(location="timm:tinynet_e", arguments={"checkpoint_path": "t.safetensors"}),
+        ModelSource(location="own_models:build"),
+        ModelSource(location="m.pt2"),
+    ],
+    ids=["weights", "checkpoint-path", "factory", "pt2"],
+)
+def test_weights_that_may_be_trained_are_not_called_random(source):
+    assert notes_on_source(source) == ()
 
 
 @pytest.fixture
