@@ -5,10 +5,11 @@ On disk, per entry::
     STEP/DIGEST.json          the record: what was asked, and SHA-256 and size of every file
     STEP/DIGEST.xxxxxxxx/     the files
     STEP/DIGEST.lock          held while somebody builds; the system frees it when its holder dies
+    STEP/DIGEST.note          what else the newest entry of a key rests on, by name (`get_or_build_watched`)
     quarantine/               what was found damaged
 
 The record is written last and atomically, and names a folder that never changes afterwards. So a process that is
-killed at any moment leaves the old entry, the new one, or none.
+killed at any moment leaves the old entry, the new one, or none. A note is replaced atomically, after its entry.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edgeport.code_version import code_version
 from edgeport.contracts.serialise import canonical, digest_file, digest_json
@@ -38,6 +39,8 @@ _SCHEMA_VERSION = 1
 _STEP_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _VALUE = "value.json"
 _QUARANTINE = "quarantine"
+
+T = TypeVar("T")
 
 
 def default_root() -> Path:
@@ -68,6 +71,10 @@ class _Place:
     @property
     def lock(self) -> Path:
         return self.folder / f"{self.digest}.lock"
+
+    @property
+    def note(self) -> Path:
+        return self.folder / f"{self.digest}.note"
 
 
 class Store:
@@ -116,11 +123,48 @@ class Store:
         place = self._place(step, key)
         with self._locked(place):
             found = self._read_or_quarantine(place)
-            if found is not None:
-                with self._counting:
-                    self.hits += 1
-                return found
-            return self._build(place, build)
+            return self._build(place, build) if found is None else self._hit(found)
+
+    def get_or_build_watched(
+        self,
+        step: str,
+        key: object,
+        build: Callable[[Path], dict[str, str]],
+        state_of: Callable[[list[str]], dict[str, str]],
+    ) -> Path:
+        """As `get_or_build`, for work of which only the doing tells what else it rests on (the files that it reads).
+
+        The names of those things are noted under the key; the entry lies under the key and their state. So the next
+        call looks at the present state of the noted names, and an old state that comes back finds its old entry.
+
+        Args:
+            step: As in `get_or_build`.
+            key: All that is known before.
+            build: Fills the empty folder; returns the state, by name, of everything that it rested on.
+            state_of: Present state of the things of these names.
+
+        Raises:
+            StoreError: As `get_or_build`.
+
+        """
+        asked = self._place(step, {"watched": key})
+        with self._locked(asked):  # of two that ask for one key, one builds
+            names = _read_note(asked)
+            if names is not None:
+                place = self._place(step, {"watched": key, "rests_on": state_of(names)})
+                with self._locked(place):
+                    found = self._read_or_quarantine(place)
+                if found is not None:
+                    return self._hit(found)
+            with self._filled(asked, build) as (partial, rests_on):
+                place = self._place(step, {"watched": key, "rests_on": rests_on})
+                with self._locked(place):
+                    found = self._read_or_quarantine(place)
+                    if found is None:
+                        self._remove_leftovers(place)
+                        found = self._keep(place, partial)
+                self._write_note(asked, sorted(rests_on))
+            return found
 
     def get_or_build_json(self, step: str, key: object, build: Callable[[], Any]) -> Any:
         """As `get_or_build`, for a result that is JSON values."""
@@ -198,25 +242,51 @@ class Store:
             raise _DamagedError(f"changed, missing or foreign files: {', '.join(names[:5])}")
         return folder
 
+    def _hit(self, folder: Path) -> Path:
+        with self._counting:
+            self.hits += 1
+        return folder
+
     def _build(self, place: _Place, build: Callable[[Path], None]) -> Path:
         """Only with the lock held, and no valid entry there."""
+        with self._filled(place, build) as (partial, _):
+            return self._keep(place, partial)
+
+    @contextlib.contextmanager
+    def _filled(self, place: _Place, build: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
+        """A folder that `build` has filled, and what it returned; removed again unless it is kept."""
         self._remove_leftovers(place)
-        name = f"{place.digest}.{secrets.token_hex(4)}"
-        partial = place.folder / f"{name}.partial"
+        partial = place.folder / f"{place.digest}.{secrets.token_hex(4)}.partial"
         with _as_store_error(f"make {partial}"):
             partial.mkdir()
         try:
-            build(partial)
-            with _as_store_error(f"keep the result of step {place.step}"):
-                files = _inventory(partial, sync=True)
-                folder = place.folder / name
-                os.replace(partial, folder)  # noqa: PTH105 (the tests count this very call)
+            yield partial, build(partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _keep(self, place: _Place, partial: Path) -> Path:
+        """Moves a filled folder to its place, then writes its record."""
+        name = f"{place.digest}.{secrets.token_hex(4)}"
+        folder = place.folder / name
+        with _as_store_error(f"keep the result of step {place.step}"):
+            files = _inventory(partial, sync=True)
+            os.replace(partial, folder)  # noqa: PTH105 (the tests count this very call)
+            try:
                 _sync(place.folder)
                 self._write_record(place, name, files)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         return folder
+
+    def _write_note(self, place: _Place, names: list[str]) -> None:
+        note = {"names": names, "digest": digest_json(names)}
+        partial = place.folder / f"{place.digest}.note.partial"
+        with _as_store_error(f"note what step {place.step} rests on"):
+            _write(partial, canonical(note))
+            _sync(partial)
+            os.replace(partial, place.note)  # noqa: PTH105 (the tests count this very call)
+            _sync(place.folder)
 
     def _write_record(self, place: _Place, folder: str, files: dict[str, list[object]]) -> None:
         record: dict[str, Any] = {
@@ -235,7 +305,7 @@ class Store:
     def _remove_leftovers(self, place: _Place) -> None:
         """What builders of this key left when they were killed; whoever holds the lock knows that none is at work."""
         for path in place.folder.glob(f"{place.digest}.*"):
-            if path == place.lock:
+            if path in (place.lock, place.note):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -267,15 +337,36 @@ def _record_digest(record: dict[str, Any]) -> str:
     return digest_json({name: value for name, value in record.items() if name != "digest"})
 
 
+def _read_note(place: _Place) -> list[str] | None:
+    """The noted names; None where there is no note, or a damaged one, which costs no more than building again."""
+    try:
+        note = _parse(place.note.read_bytes())
+    except (OSError, _DamagedError):
+        return None
+    names = note.get("names")
+    return names if isinstance(names, list) and note.get("digest") == digest_json(names) else None
+
+
 def _inventory(folder: Path, *, sync: bool = False) -> dict[str, list[object]]:
-    """Size and SHA-256 of every file below the folder, by relative path; written to disk first if `sync`."""
+    """Size and SHA-256 of every file below the folder, by relative path; written to disk first if `sync`.
+
+    Raises:
+        OSError: When keeping: something that is neither a folder nor a file of its own.
+        _DamagedError: The same, when reading.
+
+    """
     files: dict[str, list[object]] = {}
-    for current, _, names in os.walk(folder):
+    wrong = OSError if sync else _DamagedError
+    for current, folders, names in os.walk(folder):
+        for path in (Path(current), *(Path(current, name) for name in folders)):
+            if path.is_symlink():
+                raise wrong(f"{path.name} is a link, no regular folder")
         for name in names:
             path = Path(current, name)
             state = path.lstat()
-            if not stat.S_ISREG(state.st_mode):
-                raise OSError(f"{path.name} is no regular file") if sync else _DamagedError(f"{name} is no file")
+            # What has a second name elsewhere can be changed there. (Only when keeping: backups may link what is here.)
+            if not stat.S_ISREG(state.st_mode) or (sync and state.st_nlink > 1):
+                raise wrong(f"{path.name} is a link, or no regular file")
             if sync:
                 _sync(path)
             files[path.relative_to(folder).as_posix()] = [state.st_size, digest_file(path)]

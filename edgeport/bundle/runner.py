@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,8 +43,7 @@ def main() -> int:
     say(f"{manifest['name']} ({manifest['candidate']}), samples: {count(feeds)}")
     show(manifest, outputs)
     if arguments.output:
-        with arguments.output.open("wb") as file:
-            np.savez(file, **outputs)
+        save_arrays(arguments.output, outputs)
         say(f"outputs are in {arguments.output}")
     return 0 if arguments.input else compare(manifest, outputs)
 
@@ -63,6 +63,14 @@ def load_arrays(path: Path) -> dict[str, Any]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # noqa: BLE001 (numpy raises many kinds for a damaged file)
         stop(f"{path} is no .npz of plain arrays ({error})")
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Writes an .npz; numpy.savez takes no array called "file"."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 
 def check_feeds(manifest: dict[str, Any], feeds: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shutil
@@ -10,11 +9,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from edgeport.bundle.arrays import save_npz
 from edgeport.bundle.contents import BundleContents
 from edgeport.bundle.verify import MANIFEST, files_of, load_bundle
 from edgeport.contracts import Bundle, Manifest, digest_file, to_jsonable
 from edgeport.errors import ContractError, OutputError
+from edgeport.module_files import module_file
+from edgeport.npz import save_npz
 
 __all__ = ["write_bundle"]
 
@@ -108,8 +108,8 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     _copy(_HERE / "runner.py", folder / "run.py")
     _copy(_session_file(contents.artifact.session), folder / "session.py")
     _copy(_HERE / "LICENSE", folder / "LICENSE")
-    save_npz(folder / "sample.npz", contents.sample)
-    save_npz(folder / "expected.npz", contents.expected)
+    save_npz(folder / "sample.npz", dict(sorted(contents.sample.items())))
+    save_npz(folder / "expected.npz", dict(sorted(contents.expected.items())))
     (folder / "requirements.txt").write_text(_requirements(contents), encoding="utf-8", newline="\n")
     (folder / "README.md").write_text(_readme(contents), encoding="utf-8", newline="\n")
     if contents.report is not None:
@@ -144,18 +144,15 @@ def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
 
 
 def _session_file(session: str) -> Path:
-    """The session module's source; the module itself, which would load a runtime, is not imported."""
-    try:
-        spec = importlib.util.find_spec(session)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+    """The session module's source; nothing of it, nor of the packages it lies in, is imported."""
+    file = module_file(session)
+    if file is None or file.suffix != ".py":
         raise OutputError(
             asked=f"pack the session module {session}",
             found="no module of that name with a source file",
             fix="name a module that can be imported (Artifact.session)",
         )
-    return Path(spec.origin)
+    return file
 
 
 def _requirements(contents: BundleContents) -> str:

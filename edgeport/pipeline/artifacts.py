@@ -3,18 +3,78 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from edgeport.contracts import Artifact, OnnxModel, TensorSpec, load_json
-from edgeport.errors import UsageError
+from edgeport.errors import OutputError, UsageError
 
-__all__ = ["ARTIFACT_FILE", "MODEL_FILE", "load_artifact", "load_inputs", "write_artifact_record"]
+__all__ = [
+    "ARTIFACT_FILE",
+    "MODEL_FILE",
+    "artifact_draft",
+    "load_artifact",
+    "load_inputs",
+    "require_writable",
+    "write_artifact_record",
+]
 
 ARTIFACT_FILE = "artifact.json"
 MODEL_FILE = "model.json"
 _MANIFEST = "manifest.json"
+
+
+def require_writable(file: Path) -> None:
+    """Makes the folder of a file to come, before work is spent on what can't be written.
+
+    Raises:
+        OutputError: A link or a folder of that name, or no way to write there.
+
+    """
+    if file.is_symlink() or file.is_dir():
+        raise OutputError(
+            asked=f"write {file}", found="a link" if file.is_symlink() else "a folder", fix="name another file"
+        )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            asked=f"write {file}",
+            found=f"that {file.parent} can't be written to ({error.strerror or error})",
+            fix="name a file in a folder that you may write to",
+        ) from error
+
+
+@contextmanager
+def artifact_draft(output: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `output` when the block ends well; nothing is left when it does not.
+
+    Raises:
+        OutputError: Something is there already, or it can't be written.
+
+    """
+    asked = f"write an artifact to {output}"
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+        raise OutputError(asked=asked, found="something there already", fix="name a new or empty folder")
+    try:
+        parent = output.resolve().parent
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as scratch:
+            draft = Path(scratch) / "new"
+            draft.mkdir()
+            yield draft
+            if output.exists():
+                output.rmdir()
+            draft.replace(output)
+    except OSError as error:
+        raise OutputError(
+            asked=asked, found=f"that it can't be written ({error})", fix="name a folder where you may write"
+        ) from error
 
 
 def write_artifact_record(folder: Path, artifact: Mapping[str, object], model: object) -> None:
@@ -40,7 +100,11 @@ def load_artifact(path: Path) -> Artifact:
         return replace(load_bundle(path).manifest.artifact, folder=path / "artifact")
     raise UsageError(
         asked=f"open the artifact {path}",
-        found=f"no {ARTIFACT_FILE} and no {_MANIFEST} in it" if path.is_dir() else "no such folder",
+        found=f"no {ARTIFACT_FILE} and no {_MANIFEST} in it"
+        if path.is_dir()
+        else "a file that is no .onnx"
+        if path.is_file()
+        else "no such folder",
         fix="give a folder that `edgeport quantize` wrote, a bundle, or an .onnx file",
     )
 

@@ -23,6 +23,7 @@ from edgeport.contracts.recipe import Target
 from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.context import RunContext, side_by_side
+from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
 
 __all__ = ["build_candidates", "list_candidates", "probe", "refused"]
 
@@ -54,8 +55,11 @@ def list_candidates(targets: tuple[Target, ...]) -> list[tuple[Candidate, Target
     return listed
 
 
-def refused(candidate: Candidate, error: EdgeportError) -> Candidate:
+def refused(candidate: Candidate, error: Exception) -> Candidate:
     """The candidate as the row of what went wrong with it."""
+    if not isinstance(error, EdgeportError):
+        found = f"an unexpected {type(error).__name__}: {error}"
+        error = EdgeportError(asked=f"try {candidate.name}", found=found, fix="report this as a fault in Edgeport")
     if isinstance(error, ChildCrash):
         error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
     return replace(
@@ -92,7 +96,7 @@ def build_candidates(
     listed = list_candidates(context.recipe.targets)
     jobs = [
         _Job(
-            candidate=candidate,
+            candidate=_with_batch_of(model, candidate),
             capabilities=capabilities[candidate.backend],
             model=model,
             calibration=calibration,
@@ -109,7 +113,21 @@ def build_candidates(
     )
 
 
+def _with_batch_of(model: OnnxModel, candidate: Candidate) -> Candidate:
+    """A model with a fixed batch is called with as many samples, whatever was asked."""
+    if model.fixed_batch is None:
+        return candidate
+    return replace(candidate, execution=replace(candidate.execution, batch=model.fixed_batch))
+
+
 def _build_one(context: RunContext, job: _Job) -> Candidate:
+    try:
+        return _compiled(context, job)
+    except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
+        return refused(job.candidate, error)
+
+
+def _compiled(context: RunContext, job: _Job) -> Candidate:
     candidate = job.candidate
     missing = _missing(job)
     if missing is not None:
@@ -125,23 +143,32 @@ def _build_one(context: RunContext, job: _Job) -> Candidate:
         "method": context.recipe.search.calibration_method if static else "",
     }
 
-    def build(folder: Path) -> None:
-        payload = {
-            "model": to_jsonable(job.model),
-            "backend": candidate.backend,
-            "precision": candidate.precision,
-            "execution": to_jsonable(candidate.execution),
-            "calibration": str(job.calibration) if job.calibration and static else None,
-            "method": context.recipe.search.calibration_method,
-            "folder": str(folder),
-        }
-        found = run_isolated("edgeport.pipeline.children:build", payload, limits=context.limits)
+    payload = {
+        "model": to_jsonable(job.model),
+        "backend": candidate.backend,
+        "precision": candidate.precision,
+        "execution": to_jsonable(candidate.execution),
+        "calibration": str(job.calibration) if job.calibration and static else None,
+        "method": context.recipe.search.calibration_method,
+    }
+    function = "edgeport.pipeline.children:build"
+
+    def keep(folder: Path, found: dict[str, Any]) -> None:
         (folder / "built.json").write_text(json.dumps(found), encoding="utf-8")
 
-    try:
-        return _built(candidate, context.store.get_or_build("compile", key, build), job.capabilities)
-    except EdgeportError as error:
-        return refused(candidate, error)
+    def build(folder: Path) -> None:
+        keep(folder, run_isolated(function, {**payload, "folder": str(folder)}, limits=context.limits))
+
+    def build_watched(folder: Path) -> dict[str, str]:
+        found, rests_on = run_recorded(context, function, {**payload, "folder": str(folder)})
+        keep(folder, found)
+        return rests_on
+
+    if runs_foreign_code(candidate.backend):
+        folder = context.store.get_or_build_watched("compile", key, build_watched, states_of)
+    else:
+        folder = context.store.get_or_build("compile", key, build)
+    return _built(candidate, folder, job.capabilities)
 
 
 def _missing(job: _Job) -> Refusal | None:

@@ -25,12 +25,13 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend
+from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend
+from edgeport.npz import save_npz
 
 if TYPE_CHECKING:
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "probe", "verify"]
+__all__ = ["adopt", "build", "calibrate", "judge", "probe", "verify"]
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
@@ -51,29 +52,18 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.onnx_files import quantization_evidence, read_ir, write_ir
+    from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
+    from edgeport.pipeline.batches import require_a_batch, run_in_batches
 
     path, folder = Path(payload["model"]), Path(payload["folder"])
     graph = read_ir(path)
-    evidence = quantization_evidence(graph)
-    if evidence:
-        raise AlreadyQuantizedError(
-            asked=f"quantize {path.name}",
-            found=f"a model that is quantized already ({evidence[0]})",
-            fix="give the float model, or time this one as it is with `edgeport bench`",
-        )
+    refuse_quantized(graph, f"quantize {path.name}")
     model = write_ir(graph, folder / "model.onnx")
     feeds = _feeds(model, payload["feeds"])
-    count = len(next(iter(feeds.values())))
-    fixed = model.inputs[0].shape[0] if model.inputs[0].shape else 1
-    step = fixed if isinstance(fixed, int) else 1
+    require_a_batch(model, len(next(iter(feeds.values()))), "judge outputs")
     with open_reference(model.path) as run:
-        parts = [
-            run({name: array[start : start + step] for name, array in feeds.items()})
-            for start in range(0, count - count % step, step)
-        ]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    np.savez(folder / "reference.npz", **outputs)  # type: ignore[arg-type]  # names of outputs, not of parameters
+        outputs = run_in_batches(run, feeds, model.fixed_batch or 1)
+    save_npz(folder / "reference.npz", outputs)
     return {}
 
 
@@ -81,7 +71,8 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     """Collects statistics of every activation over the calibration samples, on ONNX Runtime in float.
 
     Args:
-        payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file).
+        payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
+            wanted `batch_size` (samples per call of a model with a free batch).
         on_progress: Told of every batch.
 
     Returns:
@@ -90,23 +81,32 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     """
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import check_samples, rebatch
+    from edgeport.calibration.data import check_samples
     from edgeport.calibration.observers import OBSERVERS
-    from edgeport.pipeline.samples import location_from_json, open_samples
+    from edgeport.pipeline.samples import location_from_json, not_repeatable, open_samples
 
     model = _model(payload)
-    samples = open_samples(location_from_json(payload["samples"]), payload["target"])
-    lints = check_samples(samples, model.inputs)
-    fixed = model.inputs[0].shape[0] if model.inputs[0].shape else None
-    if isinstance(fixed, int):
-        samples = rebatch(samples, fixed)
+    location = location_from_json(payload["samples"])
+    samples = open_samples(location, payload["target"], batch_size=payload.get("batch_size", 32))
+    if (
+        payload.get("fingerprint")
+        and "function" in payload["samples"]
+        and samples.fingerprint != payload["fingerprint"]
+    ):
+        raise not_repeatable(payload["samples"]["function"])
+    warnings = [lint.message for lint in check_samples(samples, model.inputs)]
+    if model.fixed_batch is not None and (repeats := -len(samples) % model.fixed_batch):
+        warnings.append(
+            f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(samples)} samples, "
+            f"{repeats} repeats of them were calibrated with"
+        )
     observers = {name: OBSERVERS[name] for name in payload["observers"]}
     calibration = collect(model, samples, open_reference, observers=observers, on_progress=on_progress)
     calibration.save(Path(payload["output"]))
     return {
         "digest": calibration.digest,
         "sample_count": calibration.sample_count,
-        "warnings": [lint.message for lint in lints],
+        "warnings": warnings,
     }
 
 
@@ -139,6 +139,40 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
     return {"verification": plain(found)}
 
 
+def judge(payload: dict[str, Any]) -> dict[str, Any]:
+    """Judges a candidate's outputs; the metric may be the user's own function.
+
+    Args:
+        payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
+            `output` (names), `search_path`, `allowed_drop`, `reference_name`.
+
+    Returns:
+        The `accuracy`.
+
+    """
+    from edgeport.accuracy import accuracy_result, metric_named
+
+    metric = metric_named(payload["metric"], search_path=_path(payload["search_path"]))
+    with (
+        np.load(payload["outputs"], allow_pickle=False) as ours,
+        np.load(payload["reference"], allow_pickle=False) as its,
+    ):
+        accuracy = accuracy_result(
+            metric,
+            {name: ours[name] for name in ours.files},
+            {name: its[name] for name in its.files},
+            None if payload["target"] is None else np.load(payload["target"], allow_pickle=False),
+            allowed_drop=payload["allowed_drop"],
+            reference_name=payload["reference_name"],
+            output=payload["output"],
+        )
+    return {"accuracy": plain(accuracy)}
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
+
+
 def _judge(payload: dict[str, Any]) -> Judge | None:
     """The recipe's metric, where there are labels for it."""
     from edgeport.accuracy import evaluate, metric_named
@@ -146,8 +180,7 @@ def _judge(payload: dict[str, Any]) -> Judge | None:
 
     if not payload.get("metric") or not payload.get("target"):
         return None
-    search_path = Path(payload["search_path"]) if payload.get("search_path") else None
-    metric = metric_named(payload["metric"], search_path=search_path)
+    metric = metric_named(payload["metric"], search_path=_path(payload.get("search_path")))
 
     def measure(outputs: Arrays, labels: Array) -> float:
         return evaluate(metric, outputs, labels, output=payload.get("output", "")).value
@@ -176,15 +209,22 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `model` (OnnxModel), `backend`, `precision`, `execution`, `method` (range method), `calibration`
-            (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`).
+            (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
+            `float_only` where a model that is quantized already is refused in float precisions too.
+
+    Raises:
+        AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
 
     Returns:
         `artifact` and, where the runtime can say, `placement`; else `placement_reason`.
 
     """
     from edgeport.backends.registry import backend as backend_named
+    from edgeport.onnx_files import read_ir, refuse_quantized
 
     model = _model(payload)
+    if payload.get("float_only"):
+        refuse_quantized(read_ir(model), f"quantize {model.path.name}")
     folder = Path(payload["folder"])
     backend = backend_named(payload["backend"])
     plan = plan_for(model, backend, payload)

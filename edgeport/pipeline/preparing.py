@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeport.contracts import (
     ModelSource,
@@ -20,9 +19,12 @@ from edgeport.contracts import (
 )
 from edgeport.errors import VerificationError
 from edgeport.isolation import run_isolated
+from edgeport.module_files import module_file
 from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.batches import require_a_batch
 from edgeport.pipeline.context import RunContext, tool_versions
-from edgeport.pipeline.samples import PreparedSamples, source_digest
+from edgeport.pipeline.dependencies import run_recorded, states_of
+from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
 from edgeport.pipeline.validating import Reference
 
 __all__ = ["PreparedModel", "calibrate_model", "prepare_model"]
@@ -69,13 +71,14 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
     context.clock.step("export")
     recipe = context.recipe
     key = {
-        "source": to_jsonable(recipe.source) | {"weights": "", "search_path": "", **_source_files(recipe.source)},
+        "source": to_jsonable(recipe.source) | {"weights": "", **_source_files(recipe.source)},
         "options": _export_options(context),
         "samples": samples.fingerprint,
+        "example": digest_file(samples.example),
         "versions": tool_versions(),
     }
 
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> dict[str, str]:
         payload = {
             "source": to_jsonable(recipe.source),
             "example": str(samples.example),
@@ -83,15 +86,17 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "options": _export_options(context),
             "feeds": str(samples.feeds),
             "reference": str(folder / "reference.npz"),
+            "strict": not recipe.inputs,
         }
         inside = context.clock.inside("export")
-        found = run_isolated(
-            "edgeport.exporter.child:export_in_child", payload, limits=context.limits, on_progress=inside
-        )
+        found, rests_on = run_recorded(context, "edgeport.exporter.child:export_in_child", payload, on_progress=inside)
         (folder / "notes.json").write_text(json.dumps(found["notes"]), encoding="utf-8")
+        return rests_on
 
-    folder = context.store.get_or_build("export", key, build)
+    folder = context.store.get_or_build_watched("export", key, build, states_of)
     model = open_onnx(folder / "model.onnx")
+    require_output(model, recipe)
+    require_fit(model, samples)
     reference = Reference(outputs=folder / "reference.npz", name="PyTorch float32")
     notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
     verification = _verified(context, model, samples, reference)
@@ -111,62 +116,58 @@ def _export_options(context: RunContext) -> object:
 
 
 def _source_files(source: ModelSource) -> dict[str, str]:
-    """Digests of the weights and of the code that builds the model: what changes them makes another export."""
+    """Digests of the files that the recipe names, and where the factory lies; the rest is noted while it runs."""
     digests: dict[str, str] = {}
     if source.weights is not None:
         digests["weights_digest"] = digest_file(source.weights)
     if source.location.endswith(".pt2"):
         digests["file_digest"] = digest_file(Path(source.location))
-    elif not source.location.startswith(("torchvision:", "timm:", "hf:")):
-        origin = _origin(source.location.partition(":")[0], source.search_path)
-        if origin is not None:
-            # The factory's own module, and what lies beside it and may be imported by it.
-            files = sorted(origin.parent.glob("*.py")) if source.search_path is not None else [origin]
-            digests |= {f"code/{file.name}": digest_file(file) for file in files}
+    elif not source.location.startswith(("torchvision:", "timm:")):
+        digests["file"] = str(module_file(source.location.partition(":")[0], source.search_path))
     return digests
-
-
-def _origin(module: str, search_path: Path | None) -> Path | None:
-    before = list(sys.path)
-    if search_path is not None:
-        sys.path.insert(0, str(search_path))
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    finally:
-        sys.path[:] = before
-    return Path(spec.origin) if spec is not None and spec.origin and Path(spec.origin).is_file() else None
 
 
 def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference) -> Verification:
     context.clock.step("verify", "PyTorch against ONNX Runtime")
-    batches = [2, 1] if model.inputs[0].dynamic_axes else [1]
-    if model.inputs[0].shape and isinstance(model.inputs[0].shape[0], int):
-        batches = [model.inputs[0].shape[0]]
+    require_a_batch(model, samples.count, "verify")
+    batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
 
-    def build(folder: Path) -> None:
-        payload = {
-            "model": to_jsonable(model),
-            "feeds": str(samples.feeds),
-            "reference": str(reference.outputs),
-            "target": str(samples.target) if samples.target is not None else None,
-            "metric": context.recipe.data.metric,
-            "output": context.recipe.data.output,
-            "search_path": str(context.recipe.source.search_path) if context.recipe.source.search_path else None,
-            "tolerance": TOLERANCE,
-            "batch_sizes": batches,
-        }
-        found = run_isolated("edgeport.pipeline.children:verify", payload, limits=context.limits)
+    data, function = context.recipe.data, "edgeport.pipeline.children:verify"
+    judged = {"metric": data.metric, "output": data.output, "target": data.target}
+    payload = {
+        **judged,
+        "model": to_jsonable(model),
+        "feeds": str(samples.feeds),
+        "reference": str(reference.outputs),
+        "target": str(samples.target) if samples.target is not None else None,
+        "search_path": str(context.recipe.source.search_path) if context.recipe.source.search_path else None,
+        "tolerance": TOLERANCE,
+        "batch_sizes": batches,
+    }
+
+    def keep(folder: Path, found: dict[str, Any]) -> None:
         (folder / "verification.json").write_text(json.dumps(found["verification"]), encoding="utf-8")
 
+    def build(folder: Path) -> None:
+        keep(folder, run_isolated(function, payload, limits=context.limits))
+
+    def build_watched(folder: Path) -> dict[str, str]:
+        found, rests_on = run_recorded(context, function, payload)
+        keep(folder, found)
+        return rests_on
+
     key = {
+        **judged,
         "model": model.digest,
         "samples": samples.fingerprint,
-        "data": to_jsonable(context.recipe.data),
+        "reference": digest_file(reference.outputs),
         "versions": tool_versions(),
     }
-    folder = context.store.get_or_build("verify", key, build)
+    if ":" in data.metric:
+        watched = {**key, "search_path": payload["search_path"]}
+        folder = context.store.get_or_build_watched("verify", watched, build_watched, states_of)
+    else:
+        folder = context.store.get_or_build("verify", key, build)
     verification = load_json(Verification, (folder / "verification.json").read_bytes())
     if verification.outcome is not Outcome.PASS:
         worst = max(verification.outputs, key=lambda output: output.max_abs)
@@ -194,11 +195,14 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
     return PreparedModel(model=open_onnx(folder / "model.onnx"), reference=reference, verification=None, notes=(note,))
 
 
-def calibrate_model(context: RunContext, model: OnnxModel) -> tuple[Path | None, str, tuple[str, ...]]:
+def calibrate_model(
+    context: RunContext, model: OnnxModel, samples: PreparedSamples
+) -> tuple[Path | None, str, tuple[str, ...]]:
     """Statistics of the activations, where a candidate needs them.
 
     Returns:
-        The file, its digest, and what is odd about the samples; None and empty where no candidate is static int8.
+        The file, its digest, and what a reader must know of the samples, a sentence each; None and empty where no
+        candidate is static int8.
 
     """
     recipe = context.recipe
@@ -209,7 +213,7 @@ def calibrate_model(context: RunContext, model: OnnxModel) -> tuple[Path | None,
     observers = _OBSERVERS[recipe.search.calibration_method.partition(":")[0]]
     key = {
         "model": model.digest,
-        "samples": source_digest(recipe.data.calibration),
+        "samples": samples.calibration_fingerprint,
         "observers": list(observers),
         "versions": tool_versions(),
     }
@@ -218,6 +222,7 @@ def calibrate_model(context: RunContext, model: OnnxModel) -> tuple[Path | None,
         payload = {
             "model": to_jsonable(model),
             "samples": to_jsonable(recipe.data.calibration),
+            "fingerprint": samples.calibration_fingerprint,
             "target": recipe.data.target,
             "observers": list(observers),
             "output": str(folder / "calibration.safetensors"),
@@ -228,4 +233,8 @@ def calibrate_model(context: RunContext, model: OnnxModel) -> tuple[Path | None,
 
     folder = context.store.get_or_build("calibrate", key, build)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    return folder / "calibration.safetensors", facts["digest"], tuple(facts["warnings"])
+    known = (
+        *(f"Calibration: {warning}" for warning in facts["warnings"]),
+        f"Ranges come from {facts['sample_count']} calibration samples.",
+    )
+    return folder / "calibration.safetensors", facts["digest"], known

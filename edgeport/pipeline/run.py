@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import tempfile
@@ -15,6 +16,7 @@ from edgeport.contracts import (
     Comparison,
     Limits,
     Measurement,
+    OnnxModel,
     OnProgress,
     Outcome,
     RunResult,
@@ -23,6 +25,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DependencyError, UsageError
+from edgeport.pipeline.batches import calls_note, write_first_batch
 from edgeport.pipeline.building import build_candidates, probe
 from edgeport.pipeline.choosing import best_float, challengers, conclude, gains, judge, rivals
 from edgeport.pipeline.clock import Clock
@@ -32,13 +35,16 @@ from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
 from edgeport.pipeline.validating import Validated, validate_candidates
+from edgeport.recipe.evidence import thin_evidence
 from edgeport.store import Store
 
 __all__ = ["run_recipe"]
 
-_CONFIRMATIONS = 3
-"""Challengers that are measured again, one after the other, until one holds; each try is one more chance to be
-fooled, so there are few."""
+_CONFIRMATIONS = (0.04, 0.008, 0.002)
+"""Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
+probabilities of a wrong interval add up to 5 %, and the first, which is nearly always the last, gets most of it."""
+
+_LOG = logging.getLogger(__name__)
 
 _PROCESS_S = 0.9
 """Starting a process and loading a runtime, for the first guess of the time left."""
@@ -96,8 +102,12 @@ def _run(context: RunContext, output: Path) -> RunResult:
     capabilities = _probe_all(context)
     context.clock.step("samples", "reading and checking")
     samples = prepare_samples(context)
+    thin = thin_evidence(context.recipe, samples.count)
+    if thin:
+        _LOG.warning(thin)
     prepared = prepare_model(context, samples)
-    calibration, digest, warnings = calibrate_model(context, prepared.model)
+    samples = _with_batch_of(prepared.model, samples, context)
+    calibration, digest, warnings = calibrate_model(context, prepared.model, samples)
     built = build_candidates(context, prepared.model, capabilities, calibration, digest)
     validated = validate_candidates(context, built, samples, prepared.reference)
     screened, timed = _screen(context, validated, samples)
@@ -121,7 +131,11 @@ def _run(context: RunContext, output: Path) -> RunResult:
         outcome=_outcome(concluded, chosen),
         folder=output,
         elapsed_s=context.clock.elapsed_s,
-        notes=(*_notes(context, prepared, samples, warnings, capabilities), *_doubts(timed, confirmation)),
+        notes=(
+            *([thin] if thin else []),
+            *_notes(prepared, samples, warnings, capabilities),
+            *_doubts(timed, confirmation),
+        ),
         versions=_versions(capabilities),
     )
     context.clock.step("bundle", "writing the bundle and the report")
@@ -164,6 +178,14 @@ def _arm(one: Validated) -> Arm | None:
     return Arm(name=one.candidate.name, artifact=artifact, batch=one.candidate.execution.batch, reference=one.outputs)
 
 
+def _with_batch_of(model: OnnxModel, samples: PreparedSamples, context: RunContext) -> PreparedSamples:
+    """What one timed call takes is as many samples as the model's fixed batch."""
+    if model.fixed_batch is None:
+        return samples
+    single = write_first_batch(samples.feeds, model.fixed_batch, context.scratch / "single.npz")
+    return replace(samples, single=single)
+
+
 def _screen(
     context: RunContext, validated: Sequence[Validated], samples: PreparedSamples
 ) -> tuple[list[Candidate], Timed]:
@@ -196,8 +218,9 @@ def _confirm(
         return candidates, found.against, found.measurements
     arms = {one.candidate.name: arm for one in validated if (arm := _arm(one)) is not None}
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
-    leading = challengers(judged, best)[:_CONFIRMATIONS]
-    for number, challenger in enumerate(leading):
+    leading = challengers(judged, best)
+    # Measured afresh, so that having been the best of many in the screening is no advantage here.
+    for number, (challenger, alpha) in enumerate(zip(leading, _CONFIRMATIONS, strict=False)):
         floats = [one.name for one in rivals(candidates)]
         stage = "confirm" if number == 0 else f"confirm {number + 1}"
         wanted = [arms[name] for name in (challenger.name, *floats)]
@@ -205,7 +228,9 @@ def _confirm(
             context, wanted, samples.single, stage=stage, rounds=context.recipe.search.rounds, replaced=True
         )
         against = {
-            name: comparison for name in floats for comparison in compare_arms(timed, name, [challenger.name]).values()
+            name: comparison
+            for name in floats
+            for comparison in compare_arms(timed, name, [challenger.name], confidence=1 - alpha).values()
         }
         found = _Confirmation(
             against={**found.against, challenger.name: against},
@@ -233,19 +258,17 @@ def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
 
 
 def _notes(
-    context: RunContext,
     prepared: PreparedModel,
     samples: PreparedSamples,
     warnings: tuple[str, ...],
     capabilities: Mapping[str, Capabilities],
 ) -> tuple[str, ...]:
-    notes = [*prepared.notes, *samples.warnings, *warnings]
+    about_calls = calls_note(prepared.model, samples.count)
+    notes = [*prepared.notes, *([about_calls] if about_calls else []), *samples.warnings, *warnings]
     for name, one in capabilities.items():
         if one.reason:
             state = "built, not run" if one.installed and not one.can_run else "not used"
             notes.append(f"{name}: {state}, because of: {one.reason}." if one.installed else f"{name}: {one.reason}")
-    if context.recipe.data.calibration is not None and samples.calibration_count:
-        notes.append(f"Ranges come from {samples.calibration_count} calibration samples.")
     return tuple(dict.fromkeys(notes))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Arm", "Timed", "compare_arms", "time_arms", "with_latency"]
 
-QUANTILES = (0.5, 0.9)
+QUANTILES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
 
 
 def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candidate:
-    """The candidate with its latency (p50, p90 and `quantile`), or with the refusal of the process that failed."""
+    """The candidate with its latency (p50, p90, p99 and `quantile`), or with the refusal of the process that failed."""
     from edgeport.devices.latency.summary import summarise
 
     if candidate.name in timed.errors:

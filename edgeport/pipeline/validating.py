@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeport.contracts import AccuracyResult, Candidate, EvaluateJob, Outcome, Precision, Refusal, to_jsonable
-from edgeport.errors import EdgeportError
+from edgeport.contracts import (
+    AccuracyResult,
+    Artifact,
+    Candidate,
+    EvaluateJob,
+    Outcome,
+    Precision,
+    Refusal,
+    load_json,
+    to_jsonable,
+)
+from edgeport.errors import SourceError, UsageError
+from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import refused
 from edgeport.pipeline.context import RunContext, side_by_side
+from edgeport.pipeline.dependencies import session_state
 from edgeport.pipeline.samples import PreparedSamples
-
-if TYPE_CHECKING:
-    from edgeport.accuracy import Metric
-    from edgeport.contracts import Array
 
 __all__ = ["Reference", "validate_candidates"]
 
@@ -64,10 +72,23 @@ def validate_candidates(
 
 
 def _evaluate(context: RunContext, candidate: Candidate, samples: PreparedSamples) -> Validated:
-    artifact = candidate.artifact
-    if candidate.refusal is not None or artifact is None:
+    if candidate.refusal is not None or candidate.artifact is None:
         return Validated(candidate=candidate, outputs=None)
-    key = {"artifact": artifact.digest, "samples": samples.fingerprint, "device": context.facts.digest}
+    try:
+        return Validated(candidate=candidate, outputs=_outputs(context, candidate, candidate.artifact, samples))
+    except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
+        return Validated(candidate=refused(candidate, error), outputs=None)
+
+
+def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samples: PreparedSamples) -> Path:
+    """`.npz` with the candidate's outputs over the evaluation set."""
+    key = {
+        "artifact": artifact.digest,
+        "session": session_state(artifact.session),
+        "batch": candidate.execution.batch,
+        "samples": samples.fingerprint,
+        "device": context.facts.digest,
+    }
 
     def build(folder: Path) -> None:
         context.scratch.mkdir(parents=True, exist_ok=True)
@@ -87,36 +108,35 @@ def _evaluate(context: RunContext, candidate: Candidate, samples: PreparedSample
         (folder / "trace.json").write_text(str(to_jsonable(trace)["flags"]), encoding="utf-8")
         there.unlink(missing_ok=True)
 
-    try:
-        folder = context.store.get_or_build("evaluate", key, build)
-    except EdgeportError as error:
-        return Validated(candidate=refused(candidate, error), outputs=None)
-    return Validated(candidate=candidate, outputs=folder / "outputs.npz")
+    return context.store.get_or_build("evaluate", key, build) / "outputs.npz"
 
 
 def _judge(context: RunContext, one: Validated, samples: PreparedSamples, reference: Reference) -> Validated:
     if one.outputs is None:
         return one
-    import numpy as np
+    from edgeport.pipeline.children import judge
 
-    from edgeport.accuracy import accuracy_result, metric_named
-
-    data = context.recipe.data
-    metric: Metric = metric_named(data.metric, search_path=context.recipe.source.search_path)
-    target: Array | None = np.load(samples.target, allow_pickle=False) if samples.target is not None else None
-    with np.load(one.outputs, allow_pickle=False) as ours, np.load(reference.outputs, allow_pickle=False) as theirs:
-        try:
-            accuracy = accuracy_result(
-                metric,
-                {name: ours[name] for name in ours.files},
-                {name: theirs[name] for name in theirs.files},
-                target,
-                allowed_drop=context.recipe.budget.accuracy_drop,
-                reference_name=reference.name,
-                output=data.output,
-            )
-        except EdgeportError as error:
-            return replace(one, candidate=refused(one.candidate, error))
+    data, search_path = context.recipe.data, context.recipe.source.search_path
+    payload = {
+        "outputs": str(one.outputs),
+        "reference": str(reference.outputs),
+        "target": str(samples.target) if samples.target is not None else None,
+        "metric": data.metric,
+        "output": data.output,
+        "search_path": str(search_path) if search_path else None,
+        "allowed_drop": context.recipe.budget.accuracy_drop,
+        "reference_name": reference.name,
+    }
+    try:
+        if ":" in data.metric:  # the user's code, which must not run in this process
+            found = run_isolated("edgeport.pipeline.children:judge", payload, limits=context.limits)
+        else:
+            found = judge(payload)
+    except (SourceError, UsageError):
+        raise  # about the metric, not about this candidate
+    except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
+        return replace(one, candidate=refused(one.candidate, error))
+    accuracy = load_json(AccuracyResult, json.dumps(found["accuracy"]))
     if one.candidate.precision is Precision.FP32 and accuracy.outcome is Outcome.INCONCLUSIVE:
         accuracy = _same_arithmetic(accuracy)
     candidate = replace(one.candidate, accuracy=accuracy)

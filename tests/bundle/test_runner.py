@@ -64,6 +64,16 @@ def test_own_input_is_run_and_written(folder: Path, tmp_path: Path) -> None:
         assert found["scores"].tolist() == [[18, 2, 2]]
 
 
+def test_an_output_called_file_is_written(contents: BundleContents, tmp_path: Path) -> None:
+    session = Path(tmp_path / "modules" / "doubling_session.py")
+    session.write_text(session.read_text().replace('"scores"', '"file"'))
+    folder = write_bundle(replace(contents, expected={"file": contents.expected["scores"]}), tmp_path / "bundle").folder
+    done = run(folder, "--output", str(tmp_path / "out.npz"))
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_array_equal(found["file"], contents.expected["scores"])
+
+
 def test_other_outputs_are_an_error(contents: BundleContents, tmp_path: Path) -> None:
     wrong = {"scores": contents.expected["scores"] + 2}
     done = run(write_bundle(replace(contents, expected=wrong), tmp_path / "bundle").folder)

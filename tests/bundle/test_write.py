@@ -166,3 +166,13 @@ def test_a_session_module_that_is_not_there_is_named(contents: BundleContents, t
 def test_a_candidate_that_was_not_built_is_refused(contents: BundleContents) -> None:
     with pytest.raises(OutputError, match="never built"):
         replace(contents, candidate=replace(contents.candidate, artifact=None))
+
+
+def test_packages_around_a_session_are_not_imported(contents: BundleContents, tmp_path: Path) -> None:
+    package = tmp_path / "modules" / "loud_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise SystemExit(3)\n")
+    (package / "session.py").write_text((tmp_path / "modules" / "doubling_session.py").read_text())
+    artifact = replace(contents.artifact, session="loud_package.session")
+    contents = replace(contents, candidate=replace(contents.candidate, artifact=artifact))
+    assert verify_bundle(write_bundle(contents, tmp_path / "bundle").folder) == []

@@ -6,11 +6,51 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgeport.contracts import Precision, dump_json
-from edgeport.pipeline import run_recipe
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the export is one of the steps")
+
+from edgeport.contracts import Budget, ModelSource, Precision, dump_json  # noqa: E402 (after the skip)
+from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target  # noqa: E402
+from edgeport.pipeline import run_recipe  # noqa: E402
 
 PLANTED = Path(__file__).parent / "planted"
-STAGES = ("probe", "samples", "export", "compile", "validate", "screen", "confirm", "bundle")
+STAGES = (
+    *("probe", "samples", "export", "verify", "calibrate", "compile"),
+    *("validate", "screen", "confirm", "bundle"),
+)
+CANDIDATES = 2
+
+
+def write_recipe(folder):
+    """A PyTorch model of one matrix product; int8 with ranges is the faster one on its planted backend."""
+    from safetensors.torch import save_file
+
+    random = np.random.default_rng(0)
+    weight = random.standard_normal((8, 4)).astype(np.float32)
+    save_file({"weight": torch.from_numpy(weight)}, folder / "weights.safetensors")
+    for name in ("calibration", "evaluation"):
+        images = random.standard_normal((400, 8)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", images=images, target=np.argmax(images @ weight, axis=1))
+    recipe = Recipe(
+        name="product",
+        source=ModelSource(location="planted_net:Product", weights=folder / "weights.safetensors", search_path=PLANTED),
+        data=DataSpec(
+            calibration=SamplesFile(path=folder / "calibration.npz"),
+            evaluation=SamplesFile(path=folder / "evaluation.npz"),
+            target="target",
+            metric="top1",
+        ),
+        targets=(
+            Target(backend="planted:base", precisions=(Precision.FP32,)),
+            Target(backend="planted:faster", precisions=(Precision.INT8,)),
+        ),
+        budget=Budget(accuracy_drop=0.02),
+        search=Search(rounds=7, screening_rounds=6, duration_s=0.1, warmup_s=0.02),
+    )
+    (folder / "recipe.json").write_bytes(dump_json(recipe))
+    return recipe
 
 
 def run_until(stage, folder):
@@ -26,9 +66,9 @@ def entries(folder):
     return {path.relative_to(folder).as_posix() for path in (folder / "store").glob("*/*.json")}
 
 
-def test_a_run_killed_at_every_step_goes_on(make_recipe, tmp_path):
-    recipe = make_recipe("base", "faster", rounds=7, precisions=(Precision.FP32,))
-    (tmp_path / "recipe.json").write_bytes(dump_json(recipe))
+def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeport.store.code_version", lambda: "1")
+    recipe = write_recipe(tmp_path)
     before = set()
     for stage in STAGES:
         ended = run_until(stage, tmp_path)
@@ -37,10 +77,15 @@ def test_a_run_killed_at_every_step_goes_on(make_recipe, tmp_path):
         after = entries(tmp_path)
         assert before <= after, f"what was finished is lost by a kill in {stage}"
         before = after
+    steps = {name.split("/")[1] for name in before}
+    assert steps == {"samples", "export", "verify", "calibrate", "compile", "evaluate", "round"}
     result = run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store")
-    assert result.chosen == "planted:faster int8-dynamic"
-    assert result.reused > 7 + 6  # every round too was there already
+    assert result.chosen == "planted:faster int8"
+    assert entries(tmp_path) == before, "something was done again"
+    assert result.reused == 4 + 2 * CANDIDATES + 6 + 7  # samples to calibrate, compile and evaluate, both experiments
     clean = run_recipe(recipe, output=tmp_path / "clean", store=tmp_path / "clean-store")
+    assert clean.reused == 0
+    assert result.model.digest == clean.model.digest
     assert [(one.name, one.outcome, one.refusal and one.refusal.code) for one in result.candidates] == [
         (one.name, one.outcome, one.refusal and one.refusal.code) for one in clean.candidates
     ]

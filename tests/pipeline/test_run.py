@@ -61,7 +61,9 @@ def test_a_second_run_is_answered_from_the_store(gain):
 def test_slower_and_equal_candidates_do_not_ship(run):
     result = run("base", "slower", "equal", precisions=(Precision.FP32,))
     assert result.chosen == "planted:base fp32"
-    assert row(result, "slower int8-dynamic").refusal.code == "SLOWER"
+    slower = row(result, "slower int8-dynamic")
+    assert slower.refusal.code in ("SLOWER", "NO_GAIN")  # the latter on a busy machine
+    assert slower.against_float.speedup.estimate < 1.0
     equal = row(result, "equal int8-dynamic")
     assert equal.refusal.code == "NO_GAIN" or equal.against_float.speedup.high < 1.0  # by 0.01 %, not by 1 %
     assert 0.99 < equal.against_float.speedup.estimate < 1.01

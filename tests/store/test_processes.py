@@ -90,6 +90,12 @@ def counted(real):
 def build(folder):
     (folder / "a").write_bytes(b"1")
     (folder / "b").write_bytes(b"2")
+    return {"input": "1"}
+
+def save(store):
+    if sys.argv[2] == "watched":
+        return store.get_or_build_watched("export", 1, build, lambda names: {name: "1" for name in names})
+    return store.get_or_build("export", 1, build)
 
 module.code_version = lambda: "1"
 for count in range(1, 100):
@@ -101,7 +107,7 @@ for count in range(1, 100):
         for owner, name in ((os, "fsync"), (os, "replace"), (Path, "mkdir"), (Path, "rename"), (Path, "write_bytes")):
             setattr(owner, name, counted(getattr(owner, name)))
         left = count
-        store.get_or_build("export", 1, build)
+        save(store)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(status, flush=True)
@@ -139,3 +145,28 @@ def test_killed_at_any_step_of_a_save_the_entry_is_whole_or_absent(tmp_path, bef
     assert whole == sorted(whole)  # once it is there, it stays
     assert whole[-1]
     assert not whole[0]
+
+
+def test_killed_at_any_step_of_a_watched_save_the_work_goes_on(tmp_path):
+    command = [sys.executable, "-c", _KILLED, str(tmp_path), "watched"]
+    done = subprocess.run(command, check=True, env=_ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    statuses = [int(line) for line in done.stdout.split()]
+    assert statuses == [-signal.SIGKILL] * (len(statuses) - 1) + [0]
+    assert len(statuses) > 19
+    again = []
+    for count in range(1, len(statuses) + 1):
+        store = Store(tmp_path / str(count))
+
+        def build(folder: Path) -> dict[str, str]:
+            _build(folder)
+            again[-1] = True
+            return {"input": "1"}
+
+        again.append(False)
+        assert _whole(store.get_or_build_watched("export", 1, build, lambda names: dict.fromkeys(names, "1")))
+        left = [path for path in (store.root / "export").iterdir() if path.suffix != ".lock"]
+        assert sorted(path.suffix for path in left if path.is_file()) == [".json", ".note"]
+        assert len([path for path in left if path.is_dir()]) == 1
+    assert again == sorted(again, reverse=True)  # once it is there, it stays
+    assert again[0]
+    assert not again[-1]

@@ -91,11 +91,30 @@ def test_a_key_that_is_not_json_is_refused(store):
         store.find("export", {"path": Path("x")})
 
 
+def _elsewhere(folder: Path) -> Path:
+    """A file outside of the entry, on the same disk."""
+    path = folder.parents[2] / "elsewhere.txt"
+    path.write_text("mine")
+    return path
+
+
+LINKS = {
+    "to a file": lambda folder: (folder / "link").symlink_to(_elsewhere(folder)),
+    "to a folder": lambda folder: (folder / "link").symlink_to(_elsewhere(folder).parent),
+    "to nothing": lambda folder: (folder / "link").symlink_to("nowhere"),
+    "hard": lambda folder: os.link(_elsewhere(folder), folder / "link"),
+    "within": lambda folder: (_fill(folder), (folder / "link").symlink_to("sub")),
+    "pipe": lambda folder: os.mkfifo(folder / "link"),
+}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
-def test_a_build_that_leaves_a_link_is_refused(store):
-    with pytest.raises(StoreError, match="no regular file"):
-        store.get_or_build("export", KEY, lambda folder: (folder / "link").symlink_to("/etc/passwd"))
+@pytest.mark.parametrize("name", LINKS)
+def test_a_build_that_leaves_a_link_is_refused(store, name):
+    with pytest.raises(StoreError, match="link is a link"):
+        store.get_or_build("export", KEY, LINKS[name])
     assert store.find("export", KEY) is None
+    assert [path.suffix for path in (store.root / "export").iterdir()] == [".lock"]
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
@@ -148,6 +167,15 @@ DAMAGE = {
     "file became a link": lambda store, folder: (
         (folder / "a.bin").rename(folder.parent / "a.bin"),
         (folder / "a.bin").symlink_to("../a.bin"),
+    ),
+    "foreign link to a folder": lambda store, folder: (folder / "c").symlink_to("/etc"),
+    "folder became a link": lambda store, folder: (
+        (folder / "sub").rename(folder.parent / "moved"),
+        (folder / "sub").symlink_to("../moved"),
+    ),
+    "the whole became a link": lambda store, folder: (
+        folder.rename(folder.parent / "moved"),
+        folder.symlink_to("moved"),
     ),
     "missing folder": lambda store, folder: shutil.rmtree(folder),
     "bit flip in the record": lambda store, folder: _flip(_record(store), 60),
@@ -202,3 +230,92 @@ def test_the_default_root_is_the_cache_folder_or_the_named_one(monkeypatch, tmp_
     assert Store().root == tmp_path / "here"
     monkeypatch.delenv("EDGEPORT_STORE")
     assert "edgeport" in str(default_root())
+
+
+class Watched:
+    """Work that finds out what it rests on: the state of `names`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.state, self.names, self.built = store, {"a": "1", "b": "1"}, ["a"], 0
+
+    def build(self, folder: Path) -> dict[str, str]:
+        self.built += 1
+        seen = self.state_of(self.names)
+        (folder / "value").write_text(json.dumps(seen))
+        return seen
+
+    def state_of(self, names: list[str]) -> dict[str, str]:
+        return {name: self.state.get(name, "") for name in names}
+
+    def value(self) -> dict[str, str]:
+        folder = self.store.get_or_build_watched("export", KEY, self.build, self.state_of)
+        found: dict[str, str] = json.loads((folder / "value").read_text())
+        return found
+
+
+@pytest.fixture
+def watched(store) -> Watched:
+    return Watched(store)
+
+
+def test_watched_work_is_done_again_when_what_it_rests_on_changes(watched):
+    assert (watched.value(), watched.value()) == ({"a": "1"}, {"a": "1"})
+    assert (watched.built, watched.store.hits) == (1, 1)
+    watched.state["b"] = "2"  # which it never looked at
+    assert watched.value() == {"a": "1"}
+    assert watched.built == 1
+    watched.state["a"] = "2"
+    assert watched.value() == {"a": "2"}
+    assert watched.value() == {"a": "2"}
+    assert watched.built == 2
+    watched.state["a"] = "1"
+    assert watched.value() == {"a": "1"}
+    assert watched.built == 2, "the old entry is there still"
+
+
+def test_watched_work_may_come_to_rest_on_other_things(watched):
+    watched.value()
+    watched.state["a"], watched.names = "2", ["b"]
+    assert watched.value() == {"b": "1"}
+    watched.state["a"] = "3"
+    assert watched.value() == {"b": "1"}
+    assert watched.built == 2
+    watched.state["b"] = "2"
+    assert watched.value() == {"b": "2"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda note: note.unlink(), id="missing"),
+        pytest.param(lambda note: note.write_text("{"), id="torn"),
+        pytest.param(lambda note: note.write_text('{"names":[],"digest":"0"}'), id="changed"),
+        pytest.param(lambda note: note.write_text("[]"), id="no object"),
+    ],
+)
+def test_a_damaged_note_costs_no_more_than_the_work(watched, damage):
+    watched.value()
+    (note,) = (watched.store.root / "export").glob("*.note")
+    damage(note)
+    assert watched.value() == {"a": "1"}
+    assert watched.built == 2
+    assert watched.value() == {"a": "1"}
+    assert watched.built == 2
+
+
+def test_a_damaged_watched_entry_is_built_again(watched, caplog):
+    watched.value()
+    (value,) = (watched.store.root / "export").glob("*/value")
+    value.write_text("{}")
+    assert watched.value() == {"a": "1"}
+    assert "damaged" in caplog.text
+
+
+def test_failed_watched_work_leaves_nothing(watched):
+    def fail(folder: Path) -> dict[str, str]:
+        _fill(folder)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        watched.store.get_or_build_watched("export", KEY, fail, watched.state_of)
+    assert [path.suffix for path in (watched.store.root / "export").iterdir()] == [".lock"]

@@ -5,11 +5,14 @@ import signal
 import sys
 from pathlib import Path
 
+from edgeport import store
 from edgeport.contracts import Limits
 from edgeport.pipeline import run_recipe
 
 
 def main(folder, stage, recipe):
+    store.code_version = lambda: "1"  # as in the test, though somebody may edit the code while it runs
+
     def kill(event):
         if event.stage == stage and (event.done or not event.total):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -19,7 +22,7 @@ def main(folder, stage, recipe):
         output=folder / "out",
         store=folder / "store",
         on_progress=kill,
-        limits=Limits(time_s=20.0, memory_bytes=2 << 30),
+        limits=Limits(time_s=60.0, memory_bytes=4 << 30),
     )
 
 

@@ -6,6 +6,7 @@ from edgeport.backends.artifacts import make_artifact
 from edgeport.contracts import (
     Capabilities,
     NodePlacement,
+    OperatorRule,
     Placement,
     Precision,
     QuantizationRules,
@@ -27,11 +28,15 @@ class PlantedBackend:
             version="1",
             installed=True,
             can_run=True,
-            precisions={Precision.FP32: Support(available=True), Precision.INT8_DYNAMIC: Support(available=True)},
+            precisions={
+                precision: Support(available=True)
+                for precision in (Precision.FP32, Precision.INT8, Precision.INT8_DYNAMIC)
+            },
             rules=QuantizationRules(
                 dialect=self._name,
                 activation_dtype="uint8",
                 activation_symmetric=False,
+                operators={"MatMul": OperatorRule(weight=1, weight_axis=1)},
                 dynamic_operators=("MatMul",),
             ),
         )

@@ -1,0 +1,102 @@
+"""Named arrays in an `.npz` whose bytes depend on nothing but them, whatever the arrays are called."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from edgeport.contracts import Array, Arrays
+
+__all__ = ["GrowingArray", "save_npy", "save_npz"]
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that zip knows
+
+
+class GrowingArray:
+    """An array [N, ...] that is written batch by batch; no more than one batch is in memory.
+
+    Args:
+        folder: Where its bytes wait, in a file without a name, until it is saved.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object is)
+        self._dtype: np.dtype[Any] | None = None
+        self._rest: tuple[int, ...] = ()
+        self._count = 0
+
+    def add(self, rows: Array) -> None:
+        """Appends rows [n, ...].
+
+        Raises:
+            ValueError: They are of another dtype or shape than those before, or hold Python objects.
+
+        """
+        if rows.dtype.hasobject:
+            raise ValueError("Python objects")
+        if self._dtype is None:
+            self._dtype, self._rest = rows.dtype, rows.shape[1:]
+        if (rows.dtype, rows.shape[1:]) != (self._dtype, self._rest):
+            raise ValueError(
+                f"{rows.dtype} of shape {list(rows.shape[1:])} after {self._dtype} of shape {list(self._rest)}"
+            )
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+        self._count += len(rows)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def write_to(self, file: IO[bytes]) -> None:
+        """Writes the whole as `.npy`.
+
+        Raises:
+            ValueError: Nothing was added.
+
+        """
+        if self._dtype is None:
+            raise ValueError("no rows")
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._count, *self._rest),
+        }
+        np.lib.format.write_array_header_1_0(file, header)
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, file, 1 << 20)
+
+    def close(self) -> None:
+        """Frees the disk space."""
+        self._file.close()
+
+
+def save_npz(path: Path, arrays: Arrays | Mapping[str, GrowingArray]) -> None:
+    """Writes an `.npz`. Unlike `numpy.savez` it takes every name ("file" too), in the order of the mapping."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with _entry(archive, f"{name}.npy") as file:
+                save_npy(file, array)
+
+
+def save_npy(file: IO[bytes], array: Array | GrowingArray) -> None:
+    """Writes one array as `.npy`; one of Python objects is refused."""
+    if isinstance(array, GrowingArray):
+        array.write_to(file)
+    else:
+        np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+
+
+@contextmanager
+def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    entry = zipfile.ZipInfo(name, date_time=_EPOCH)
+    entry.create_system = 3
+    entry.external_attr = 0o644 << 16
+    with archive.open(entry, "w", force_zip64=True) as file:
+        yield file

@@ -1,0 +1,65 @@
+"""Samples in calls of one size, as models with a fixed batch want them.
+
+The last call is filled up by repeating the last sample, and what comes out for the repeats is dropped: the agent on the
+device and a bundle's `run.py` do the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
+from edgeport.errors import SamplesError
+from edgeport.npz import save_npz
+
+__all__ = ["calls_note", "first_batch", "require_a_batch", "run_in_batches", "write_first_batch"]
+
+
+def first_batch(feeds: Arrays, batch: int, start: int = 0) -> dict[str, Array]:
+    """`batch` samples (axis 0) from `start` on; the last one is repeated where there are fewer."""
+    return {name: array[np.minimum(np.arange(start, start + batch), len(array) - 1)] for name, array in feeds.items()}
+
+
+def run_in_batches(run: RunModel, feeds: Arrays, batch: int) -> dict[str, Array]:
+    """The outputs for every sample, from calls of exactly `batch`; axis 0 of each output is the batch."""
+    count = len(next(iter(feeds.values())))
+    parts = [
+        {name: array[: count - start] for name, array in run(first_batch(feeds, batch, start)).items()}
+        for start in range(0, count, batch)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def require_a_batch(model: OnnxModel, count: int, asked: str) -> None:
+    """Raises where there are too few samples for one whole call of a model with a fixed batch.
+
+    Raises:
+        SamplesError: Fewer than the model's batch.
+
+    """
+    if model.fixed_batch is not None and count < model.fixed_batch:
+        raise SamplesError(
+            asked=f"{asked} with {model.path.name}, whose batch is fixed to {model.fixed_batch}",
+            found=f"{count} samples",
+            fix=f"give {model.fixed_batch} samples or more, or export the model with a free batch",
+            details={"problem": "batch", "samples": count, "batch": model.fixed_batch},
+        )
+
+
+def calls_note(model: OnnxModel, count: int) -> str:
+    """What a reader must know of calls with several samples; empty where a call takes one."""
+    batch = model.fixed_batch
+    if batch is None or batch == 1:
+        return ""
+    left = -count % batch
+    filled = f" The last call over {count} samples was filled up with {left} repeats, whose outputs were dropped."
+    return f"Every call takes {batch} samples, the model's fixed batch; latencies are per call.{filled if left else ''}"
+
+
+def write_first_batch(feeds: Path, batch: int, path: Path) -> Path:
+    """Writes the first `batch` samples of one `.npz` to another."""
+    with np.load(feeds, allow_pickle=False) as file:
+        save_npz(path, first_batch({name: file[name] for name in file.files}, batch))
+    return path

@@ -1,0 +1,306 @@
+"""The work of single steps: what is checked before a child process is asked, and what is made of its answer.
+
+`edgeport.api` says what each function takes, gives and raises.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeport.contracts import (
+    Artifact,
+    Calibration,
+    ExecutionConfig,
+    Limits,
+    ModelSource,
+    OnnxModel,
+    OnProgress,
+    Precision,
+    Sample,
+    Verification,
+    load_json,
+    to_jsonable,
+)
+from edgeport.contracts.recipe import SamplesFile, SamplesFunction, SamplesLocation
+from edgeport.errors import IsolationError, SamplesError, UsageError
+from edgeport.isolation import run_isolated
+from edgeport.npz import save_npz
+from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
+from edgeport.pipeline.batches import first_batch, require_a_batch
+
+if TYPE_CHECKING:
+    from edgeport.contracts import Array
+
+__all__ = ["calibrate_onnx", "execution_for", "export_source", "quantize_onnx", "read_samples", "verify_export"]
+
+_LOG = logging.getLogger(__name__)
+_WHOLE = 1 << 62
+"""A batch size that no set reaches."""
+
+
+def export_source(  # noqa: PLR0913 (those of the API)
+    source: ModelSource,
+    example: Path | Mapping[str, tuple[int, ...]],
+    output: Path,
+    options: Mapping[str, Any],
+    *,
+    target: str = "",
+    on_progress: OnProgress,
+    limits: Limits,
+) -> tuple[OnnxModel, tuple[str, ...]]:
+    """See `edgeport.api.export`; the example is a `.npz` or shapes by name. Returns the model and notes."""
+    from edgeport.exporter.options import ExportOptions
+
+    require_writable(output)
+    settings = ExportOptions(**options)
+    # Tracers take a batch of one for a constant.
+    least = 2 if settings.dynamic_batch else 1
+    feeds = (
+        _drawn(example, least)
+        if isinstance(example, Mapping)
+        else _traced(example, target, free=settings.dynamic_batch)
+    )
+    with tempfile.TemporaryDirectory(prefix="edgeport-export-") as scratch:
+        path = Path(scratch) / "example.npz"
+        save_npz(path, feeds)
+        payload = {
+            "source": to_jsonable(source),
+            "example": str(path),
+            "output": str(output.resolve()),
+            "options": to_jsonable(settings),
+        }
+        found = run_isolated("edgeport.exporter.child:export_in_child", payload, limits=limits, on_progress=on_progress)
+    return load_json(OnnxModel, json.dumps(found["model"])), tuple(found["notes"])
+
+
+def _traced(path: Path, target: str, *, free: bool) -> dict[str, Array]:
+    """Two samples for a free batch; every one of the file for a fixed one."""
+    feeds = read_samples(path, target, count=2 if free else _WHOLE).feeds
+    return first_batch(feeds, 2) if free else dict(feeds)
+
+
+def _drawn(shapes: Mapping[str, tuple[int, ...]], least: int) -> dict[str, Array]:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return {
+        name: random.standard_normal((max(least, *shape[:1]), *shape[1:]) if shape else (least,)).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+
+
+def verify_export(  # noqa: PLR0913 (those of the API)
+    source: ModelSource,
+    model: Path,
+    samples: Path,
+    *,
+    metric: str,
+    target: str,
+    tolerance: float,
+    limits: Limits,
+) -> Verification:
+    """See `edgeport.api.verify`."""
+    import numpy as np
+
+    _check_metric(metric, target)
+    opened = open_onnx(model)
+    sample = checked_samples(samples, opened, target)
+    require_a_batch(opened, len(sample), f"verify {model.name}")
+    with tempfile.TemporaryDirectory(prefix="edgeport-verify-") as scratch:
+        folder = Path(scratch)
+        save_npz(folder / "feeds.npz", sample.feeds)
+        labels = folder / "target.npy" if sample.target is not None else None
+        if labels is not None and sample.target is not None:
+            np.save(labels, sample.target, allow_pickle=False)
+        payload = {
+            "feeds": str(folder / "feeds.npz"),
+            "reference": str(folder / "reference.npz"),
+            "source": to_jsonable(source),
+            **({"batch": opened.fixed_batch} if opened.fixed_batch is not None else {}),
+        }
+        _run_pytorch(source, payload, limits)
+        payload |= {
+            "model": to_jsonable(opened),
+            "target": str(labels) if labels is not None else None,
+            "metric": metric,
+            "tolerance": tolerance,
+            "batch_sizes": [opened.fixed_batch] if opened.fixed_batch is not None else sorted({1, min(2, len(sample))}),
+            "search_path": str(source.search_path) if source.search_path else None,
+        }
+        found = run_isolated("edgeport.pipeline.children:verify", payload, limits=limits)
+    return load_json(Verification, json.dumps(found["verification"]))
+
+
+def _run_pytorch(source: ModelSource, payload: dict[str, object], limits: Limits) -> None:
+    """PyTorch's own outputs; what the model raises is about the samples, since it could be loaded."""
+    try:
+        run_isolated("edgeport.exporter.child:reference_in_child", payload, limits=limits)
+    except IsolationError as error:
+        if "raised" not in error.details:
+            raise
+        raise SamplesError(
+            asked=f"run {source.location} in PyTorch on the samples",
+            found=str(error.details["raised"]),
+            fix="check that samples, weights and the exported file are of this very model",
+            details=error.details,
+        ) from error
+
+
+def _check_metric(metric: str, target: str) -> None:
+    from edgeport.accuracy import METRICS
+
+    if metric and not target:
+        raise UsageError(
+            asked=f"compute {metric} of both models",
+            found="no name of the labels' array",
+            fix='give target (--target), as in --target label for numpy.savez("samples.npz", image=..., label=...)',
+        )
+    if metric and ":" not in metric:
+        _known("judge by metric", metric, METRICS)
+
+
+def checked_samples(path: Path, model: OnnxModel, target: str = "") -> Sample:
+    """All samples of a `.npz`, as the model takes them.
+
+    Raises:
+        SamplesError: Damaged, or of other names, shapes or dtypes than the model's inputs.
+
+    """
+    from edgeport.calibration.data import ArraySamples, check_samples
+
+    sample = read_samples(path, target)
+    check_samples(ArraySamples(sample.feeds), model.inputs)
+    return sample
+
+
+def read_samples(path: Path, target: str = "", *, count: int = _WHOLE) -> Sample:
+    """The first `count` samples of a `.npz` as one batch.
+
+    Raises:
+        SamplesError: Missing, damaged, of unequal lengths, with Python objects, or without the target.
+
+    """
+    from edgeport.calibration.data import NpzSamples
+
+    return next(iter(NpzSamples(path, target or None, count)))
+
+
+def calibrate_onnx(  # noqa: PLR0913 (those of the API)
+    model: Path,
+    samples: Path | str,
+    *,
+    output: Path,
+    observers: tuple[str, ...],
+    batch_size: int,
+    target: str,
+    on_progress: OnProgress,
+    limits: Limits,
+) -> Calibration:
+    """See `edgeport.api.calibrate`."""
+    from edgeport.calibration.observers import OBSERVERS
+
+    for name in observers or ("",):
+        _known("watch tensors with observer", name, OBSERVERS)
+    require_writable(output)
+    payload = {
+        "model": to_jsonable(open_onnx(model)),
+        "samples": to_jsonable(_location(samples)),
+        "target": target,
+        "observers": list(observers),
+        "batch_size": batch_size,
+        "output": str(output.resolve()),
+    }
+    found = run_isolated("edgeport.pipeline.children:calibrate", payload, limits=limits, on_progress=on_progress)
+    for warning in found["warnings"]:
+        _LOG.warning("%s", warning)
+    return Calibration.load(output)
+
+
+def _location(samples: Path | str) -> SamplesLocation:
+    """A string with a colon that is no file names a function."""
+    text = str(samples)
+    if isinstance(samples, str) and ":" in text and not Path(text).exists():
+        return SamplesFunction(function=text, search_path=Path.cwd())
+    path = Path(text)
+    if not path.is_file():
+        raise SamplesError(
+            asked=f"take samples from {text}",
+            found="a folder" if path.is_dir() else "no such file",
+            fix="give a .npz file (one array per input), or a function as pkg.mod:function",
+            details={"problem": "file"},
+        )
+    return SamplesFile(path=path.resolve())
+
+
+def quantize_onnx(  # noqa: PLR0913 (those of the API)
+    model: Path,
+    calibration: Path | None,
+    *,
+    backend: str,
+    precision: str,
+    method: str,
+    output: Path,
+    execution: ExecutionConfig,
+    limits: Limits,
+) -> Artifact:
+    """See `edgeport.api.quantize`."""
+    from edgeport.calibration.ranges import method_named
+
+    _known("compile in precision", precision, [str(one) for one in Precision])
+    method_named(method)
+    opened = open_onnx(model)
+    if calibration is not None:
+        Calibration.load(calibration)  # before minutes are spent
+    with artifact_draft(output) as folder:
+        payload = {
+            "model": to_jsonable(opened),
+            "backend": backend,
+            "precision": precision,
+            "execution": to_jsonable(execution_for(opened, execution)),
+            "calibration": str(calibration.resolve()) if calibration is not None else None,
+            "method": method,
+            "folder": str(folder),
+            "float_only": True,
+        }
+        found = run_isolated("edgeport.pipeline.children:build", payload, limits=limits)
+        if found["placement"]:
+            (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
+        write_artifact_record(folder, found["artifact"], payload["model"])
+    return load_artifact(output)
+
+
+def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:
+    """The settings with the batch that the model is fixed to, if it is.
+
+    Raises:
+        UsageError: Another batch was asked for.
+
+    """
+    if model.fixed_batch is None:
+        return execution
+    if execution.batch not in (1, model.fixed_batch):
+        raise UsageError(
+            asked=f"run {model.path.name} with {execution.batch} samples per call",
+            found=f"a model whose batch is fixed to {model.fixed_batch}",
+            fix="leave the batch out, or export the model with a free batch",
+        )
+    return replace(execution, batch=model.fixed_batch)
+
+
+def _known(asked: str, name: str, known: Collection[str]) -> None:
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    raise UsageError(
+        asked=f"{asked} {name!r}",
+        found=f"that there are {', '.join(known)}",
+        fix=f"did you mean {near[0]!r}?" if near else "use one of them",
+    )
