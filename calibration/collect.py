@@ -14,7 +14,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeport.calibration.data.rebatch import rows_of
+from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, infer_types
 from edgeport.calibration.observers import OBSERVERS, Observer
 from edgeport.contracts import (
@@ -30,8 +30,8 @@ from edgeport.contracts import (
     TensorStatistics,
     silent,
 )
-from edgeport.errors import AlreadyQuantizedError, CalibrationError
-from edgeport.onnx_files import quantization_evidence, read_ir
+from edgeport.errors import CalibrationError
+from edgeport.onnx_files import read_ir, refuse_quantized
 
 __all__ = ["collect", "watchable"]
 
@@ -59,14 +59,17 @@ def collect(
 
     Args:
         model: A float model; its file is only read.
-        samples: Walked once, twice where its fingerprint was not known, more often where tensors come in groups.
+        samples: Walked once, twice where its fingerprint was not known, more often where tensors come in groups. For
+            a model with a fixed batch they are grouped into it; the last group is filled up with its own samples
+            again, which then count more than once.
         open_model: Opens an ONNX file with some runtime.
         observers: What watches each tensor, by the name its state is kept under.
         tensors: Names of the tensors to watch; None for all of them (see `watchable`).
         on_progress: Told after each batch, in samples.
 
     Returns:
-        One state per tensor and observer. The file order of `samples`, its batches and the groups do not show in it.
+        One state per tensor and observer. The file order of `samples`, its batches and the groups of tensors do not
+        show in it.
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
@@ -79,19 +82,20 @@ def collect(
         raise CalibrationError(
             asked="calibrate", found="an empty sample set", fix="give at least one sample, better 100 or more"
         )
+    batches = samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch, fill_up=True)
     watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
     def walk(run: RunModel, group: Sequence[str], rows: int, *, before: int, total: int) -> None:
         done = before
-        for sample in samples:
+        for sample in batches:
             for feeds in _slices(model, sample, rows):
                 _update({name: watched[name] for name in group}, {**feeds, **run(feeds)})
-            done += len(sample)
+            done = min(done + len(sample), before + count)  # what fills up the last group is not counted
             on_progress(ProgressEvent(stage="calibrate", message=f"{len(names)} tensors", done=done, total=total))
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         with _opened(model, names, open_model, Path(folder)) as run:
-            rows, groups = _cut(_probe(model, samples, run, names))
+            rows, groups = _cut(_probe(model, batches, run, names))
             if len(groups) == 1:
                 walk(run, names, rows, before=0, total=count)
         if len(groups) > 1:
@@ -118,13 +122,7 @@ def _watchable(ir_model: ir.Model) -> list[str]:
 def _names(model: OnnxModel, tensors: Sequence[str] | None) -> list[str]:
     """The tensors to watch, each once, in the order in which they are computed."""
     ir_model = read_ir(model)
-    evidence = quantization_evidence(ir_model)
-    if evidence:
-        raise AlreadyQuantizedError(
-            asked=f"calibrate {model.path.name}",
-            found=f"a model that is quantized already: {', '.join(evidence[:3])}",
-            fix="calibrate the float model it was made from, or validate this one as it is",
-        )
+    refuse_quantized(ir_model, f"calibrate {model.path.name}")
     every = _watchable(ir_model)
     if tensors is None:
         return every

@@ -5,8 +5,6 @@ Heavy packages load inside the functions; models from outside are parsed and run
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +19,11 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
-    Precision,
     RunResult,
     Verification,
-    load_json,
     silent,
-    to_jsonable,
 )
-from edgeport.errors import OutputError, SamplesError, UsageError
-from edgeport.isolation import run_isolated
-from edgeport.pipeline.artifacts import load_artifact, write_artifact_record
+from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeport.pipeline.bench import BenchResult
@@ -108,6 +101,7 @@ def export(
     *,
     example: Path | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    target: str = "",
     output: Path,
     options: Mapping[str, Any] | None = None,
     on_progress: OnProgress = silent,
@@ -117,8 +111,10 @@ def export(
 
     Args:
         source: The model.
-        example: `.npz` with at least two samples of every input; the arrays' names are the inputs' names.
+        example: `.npz` with samples of every input; the arrays' names are the inputs' names. Two of them are traced;
+            without a free batch (`dynamic_batch=False` in `options`) all of them, and their number is the batch.
         input_shapes: Instead: shape of each float32 input, batch first; values are drawn at random.
+        target: Key of the labels in the `.npz`, which are no input; empty where there are none.
         output: The `.onnx` file.
         options: Fields of `edgeport.exporter.options.ExportOptions`.
         on_progress: Told of every step.
@@ -130,67 +126,19 @@ def export(
         UsageError: Neither an example nor shapes.
 
     """
-    from edgeport.exporter.options import ExportOptions
+    from edgeport.pipeline.steps import export_source
 
-    _parent_exists(output)
-    with tempfile.TemporaryDirectory(prefix="edgeport-export-") as scratch:
-        payload = {
-            "source": to_jsonable(source),
-            "example": str(_example(example, input_shapes, Path(scratch))),
-            "output": str(output.resolve()),
-            "options": to_jsonable(ExportOptions(**(options or {}))),
-        }
-        found = run_isolated("edgeport.exporter.child:export_in_child", payload, limits=limits, on_progress=on_progress)
-    return ExportReport(model=load_json(OnnxModel, json.dumps(found["model"])), notes=tuple(found["notes"]))
-
-
-def _example(example: Path | None, shapes: Mapping[str, tuple[int, ...]] | None, scratch: Path) -> Path:
-    import numpy as np
-
-    if example is not None:
-        if not example.is_file():
-            raise SamplesError(asked=f"read the example {example}", found="no such file", fix="give an .npz file")
-        samples = _load_npz(example)
-        cut = {name: array[:2] for name, array in samples.items()}
-        if any(len(array) < 2 for array in cut.values()):
-            cut = samples
-        np.savez(scratch / "example.npz", **cut)
-    elif shapes:
-        random = np.random.default_rng(0)
-        made = {
-            name: random.standard_normal((max(2, shape[0]) if shape else 2, *shape[1:])).astype(np.float32)
-            for name, shape in shapes.items()
-        }
-        np.savez(scratch / "example.npz", **made)  # type: ignore[arg-type]  # the same
-    else:
+    given = example if example is not None else input_shapes
+    if not given:
         raise UsageError(
             asked="export a model",
             found="neither an example nor input shapes",
             fix="give --example samples.npz, or --input NAME=1,3,224,224",
         )
-    return scratch / "example.npz"
-
-
-def _load_npz(path: Path) -> dict[str, Any]:
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise SamplesError(
-            asked=f"read the samples {path.name}",
-            found=f"no .npz of plain arrays ({error})",
-            fix="write it with numpy.savez; arrays of objects are not read",
-        ) from error
-
-
-def _parent_exists(path: Path) -> None:
-    if path.is_symlink() or path.is_dir():
-        raise OutputError(
-            asked=f"write {path}", found="a link" if path.is_symlink() else "a folder", fix="name another file"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    model, notes = export_source(
+        source, given, output, options or {}, target=target, on_progress=on_progress, limits=limits
+    )
+    return ExportReport(model=model, notes=notes)
 
 
 def verify(
@@ -208,45 +156,21 @@ def verify(
     Args:
         source: The PyTorch model.
         model: The `.onnx` file.
-        samples: `.npz` with one array [N, ...] per input, and the labels, if any.
-        metric: Computed for both, where there are labels.
+        samples: `.npz` with one array [N, ...] per input, and the labels, if any. For a model with a fixed batch they
+            are grouped into it.
+        metric: Computed for both; it needs `target`.
         target: Name of the labels' array.
         tolerance: Largest absolute difference that passes, relative to the largest output.
         limits: Of each child.
 
     Raises:
+        SamplesError: Samples that do not fit the model, or fewer than its fixed batch.
         VerificationError, WrongOutput: Other outputs than PyTorch's.
 
     """
-    import numpy as np
+    from edgeport.pipeline.steps import verify_export
 
-    from edgeport.onnx_files import open_onnx
-
-    opened = open_onnx(model)
-    feeds = _load_npz(samples)
-    labels = feeds.pop(target, None) if target else None
-    count = len(next(iter(feeds.values()), ()))
-    fixed = opened.inputs[0].shape[0] if opened.inputs and opened.inputs[0].shape else 1
-    batches = [fixed] if isinstance(fixed, int) else sorted({1, min(2, max(1, count))})
-    with tempfile.TemporaryDirectory(prefix="edgeport-verify-") as scratch:
-        folder = Path(scratch)
-        np.savez(folder / "feeds.npz", **feeds)
-        if labels is not None:
-            np.save(folder / "target.npy", labels, allow_pickle=False)
-        payload: dict[str, object] = {"feeds": str(folder / "feeds.npz"), "reference": str(folder / "reference.npz")}
-        run_isolated(
-            "edgeport.exporter.child:reference_in_child", {**payload, "source": to_jsonable(source)}, limits=limits
-        )
-        payload |= {
-            "model": to_jsonable(opened),
-            "target": str(folder / "target.npy") if labels is not None else None,
-            "metric": metric,
-            "tolerance": tolerance,
-            "batch_sizes": batches,
-            "search_path": str(source.search_path) if source.search_path else None,
-        }
-        found = run_isolated("edgeport.pipeline.children:verify", payload, limits=limits)
-    return load_json(Verification, json.dumps(found["verification"]))
+    return verify_export(source, model, samples, metric=metric, target=target, tolerance=tolerance, limits=limits)
 
 
 def calibrate(
@@ -267,7 +191,7 @@ def calibrate(
         samples: `.npz` with one array [N, ...] per input, or `pkg.mod:function`.
         output: The `.safetensors` file.
         observers: Names of what is kept; see `edgeport.calibration.observers`.
-        batch_size: Samples per call.
+        batch_size: Samples per call; a model with a fixed batch takes that.
         target: An array in the `.npz` that is no input.
         on_progress: Told of every batch.
         limits: Of the child.
@@ -277,27 +201,18 @@ def calibrate(
         AlreadyQuantizedError: The model is not float.
 
     """
-    from edgeport.contracts.recipe import SamplesFile, SamplesFunction
-    from edgeport.onnx_files import open_onnx
+    from edgeport.pipeline.steps import calibrate_onnx
 
-    _parent_exists(output)
-    text = str(samples)
-    is_function = isinstance(samples, str) and ":" in text and not Path(text).exists()
-    location = (
-        SamplesFunction(function=text, search_path=Path.cwd())
-        if is_function
-        else SamplesFile(path=Path(text).resolve())
+    return calibrate_onnx(
+        model,
+        samples,
+        output=output,
+        observers=observers,
+        batch_size=batch_size,
+        target=target,
+        on_progress=on_progress,
+        limits=limits,
     )
-    payload = {
-        "model": to_jsonable(open_onnx(model)),
-        "samples": to_jsonable(location),
-        "target": target,
-        "observers": list(observers),
-        "batch_size": batch_size,
-        "output": str(output.resolve()),
-    }
-    run_isolated("edgeport.pipeline.children:calibrate", payload, limits=limits, on_progress=on_progress)
-    return Calibration.load(output)
 
 
 def quantize(
@@ -321,40 +236,27 @@ def quantize(
         method: "minmax" or "percentile:99.99".
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`
             where the runtime can say what ran where.
-        execution: Threads and batch.
+        execution: Threads and batch; the batch of a model with a fixed one is taken from the model.
         limits: Of the child.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision, or no such operator.
+        AlreadyQuantizedError: The model is not float.
         PlanError: Static int8 without a calibration, or a calibration of another model.
 
     """
-    from edgeport.onnx_files import open_onnx
+    from edgeport.pipeline.steps import quantize_onnx
 
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise OutputError(
-            asked=f"write an artifact to {output}", found="something there already", fix="name a new or empty folder"
-        )
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=_made(output.resolve().parent)) as scratch:
-        folder = Path(scratch) / "new"
-        folder.mkdir()
-        payload = {
-            "model": to_jsonable(open_onnx(model)),
-            "backend": backend,
-            "precision": str(Precision(precision)),
-            "execution": to_jsonable(execution),
-            "calibration": str(calibration.resolve()) if calibration is not None else None,
-            "method": method,
-            "folder": str(folder),
-        }
-        found = run_isolated("edgeport.pipeline.children:build", payload, limits=limits)
-        if found["placement"]:
-            (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
-        write_artifact_record(folder, found["artifact"], payload["model"])
-        if output.exists():
-            output.rmdir()
-        folder.replace(output)
-    return load_artifact(output)
+    return quantize_onnx(
+        model,
+        calibration,
+        backend=backend,
+        precision=precision,
+        method=method,
+        output=output,
+        execution=execution,
+        limits=limits,
+    )
 
 
 def bench(
@@ -396,8 +298,3 @@ def bench(
         backend=backend, samples=samples, rounds=rounds, duration_s=duration_s, threads=threads, limits=limits
     )
     return bench_artifact(artifact, settings, against=against, budget=budget or Budget(), on_progress=on_progress)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walk, walk
-from edgeport.calibration.data.rebatch import Subset, check_batch_size, subset
+from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
 from edgeport.errors import SamplesError
 
 __all__ = ["ArraySamples"]
 
 
-class ArraySamples:
+class ArraySamples(Walked):
     """Arrays with the samples along axis 0, handed out in batches; the last one may be smaller.
 
     Args:
@@ -48,23 +47,6 @@ class ArraySamples:
                 fix="give at least one sample, better 100 or more",
                 details={"problem": "empty"},
             )
-
-    @cached_property
-    def _walk(self) -> Walk:
-        return walk(self)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over every sample."""
-        return self._walk.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds."""
-        return self._walk.digests
-
-    def subset(self, n: int, seed: int = 0) -> Subset:
-        """`n` samples drawn without replacement, in their old order."""
-        return subset(self, n, seed)
 
     def __iter__(self) -> Iterator[Sample]:
         for start in range(0, len(self), self._batch_size):

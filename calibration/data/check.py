@@ -24,7 +24,7 @@ class Lint:
     """Something odd about samples that can still be used.
 
     Attributes:
-        code: "CONSTANT_TENSOR", "ONE_SAMPLE", "FEW_SAMPLES", "DUPLICATES" or "OUT_OF_RANGE".
+        code: "CONSTANT_TENSOR", "SAME_TENSOR", "ONE_SAMPLE", "FEW_SAMPLES", "DUPLICATES" or "OUT_OF_RANGE".
         message: In a sentence, with the numbers.
         input: Name of the input, where it is about one.
 
@@ -37,12 +37,18 @@ class Lint:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """Extremes of one input over all samples."""
+    """Extremes of one input over all samples, and whether it ever changes."""
 
     minimum: float = math.inf
     maximum: float = -math.inf
+    first: Array | None = None
+    same: bool = True
+    count: int = 0
 
     def add(self, array: Array) -> None:
+        self.first = array[0].copy() if self.first is None else self.first
+        self.same = self.same and array.shape[1:] == self.first.shape and bool((array == self.first).all())
+        self.count += len(array)
         if array.size:
             self.minimum = min(self.minimum, float(array.min()))
             self.maximum = max(self.maximum, float(array.max()))
@@ -53,7 +59,8 @@ def check_samples(samples: SampleSet, specs: tuple[TensorSpec, ...]) -> list[Lin
 
     Args:
         samples: The set.
-        specs: The model's inputs (`OnnxModel.inputs`).
+        specs: The model's inputs (`OnnxModel.inputs`). A constant axis 0 is the model's fixed batch, into which samples
+            are grouped later (`rebatch`), so it is not compared.
 
     Returns:
         What is odd but usable.
@@ -107,7 +114,15 @@ def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
 
 def _check_names(sample: Sample, specs: Sequence[TensorSpec]) -> None:
     wanted = [spec.name for spec in specs]
+    complete = all(name in sample.feeds for name in wanted)
     for name in sample.feeds:
+        if name not in wanted and complete:
+            raise SamplesError(
+                asked=f"feed input {name!r}",
+                found=f"a model with inputs {', '.join(map(repr, wanted))}, all of which are there",
+                fix=f"if these are the labels, name them as the target (--target {name}); else leave the array out",
+                details={"problem": "name", "input": name},
+            )
         if name not in wanted:
             near = difflib.get_close_matches(name, wanted, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}? " if near else ""
@@ -133,13 +148,13 @@ def _check_shapes(sample: Sample, specs: Sequence[TensorSpec], start: int) -> No
         shape = sample.feeds[spec.name].shape
         fits = len(shape) == len(spec.shape)
         reason = ""
-        for size, wanted in zip(shape, spec.shape, strict=False):
+        for axis, (size, wanted) in enumerate(zip(shape, spec.shape, strict=False)):
             if isinstance(wanted, str):
                 other, known = axes.setdefault(wanted, (spec.name, size))
                 if known != size:
                     fits = False
                     reason = f" (axis {wanted!r} is {known} in {other!r})"
-            else:
+            elif axis > 0:
                 fits = fits and size == wanted
         if not fits:
             raise SamplesError(
@@ -151,8 +166,6 @@ def _check_shapes(sample: Sample, specs: Sequence[TensorSpec], start: int) -> No
 
 
 def _shape_fix(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:
-    if shape[1:] == wanted[1:]:
-        return f"hand out batches of {wanted[0]} (rebatch), or export the model with a dynamic batch axis"
     if len(shape) == len(wanted) - 1:
         return "axis 0 is the batch: add it with array[None]"
     if len(shape) == 4 and tuple(shape[i] for i in (0, 3, 1, 2))[1:] == wanted[1:]:
@@ -199,6 +212,9 @@ def _lint_values(spec: TensorSpec, seen: _Seen) -> list[Lint]:
     if seen.minimum == seen.maximum:
         message = f"input {spec.name!r} is {seen.minimum:g} everywhere"
         lints.append(Lint(code="CONSTANT_TENSOR", message=message, input=spec.name))
+    elif seen.same and seen.count > 1:
+        message = f"input {spec.name!r} is the same in all {seen.count} samples"
+        lints.append(Lint(code="SAME_TENSOR", message=message, input=spec.name))
     if spec.value_range is not None and seen.minimum <= seen.maximum:
         low, high = spec.value_range
         if seen.minimum < low or seen.maximum > high:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from edgeport.contracts import Array, Sample
 
-__all__ = ["Walk", "sample_digests", "walk"]
+__all__ = ["Walk", "Walked", "sample_digests", "walk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,29 @@ def walk(samples: Iterable[Sample]) -> Walk:
             digests.add(digest)
             count += 1
     return Walk(count=count, fingerprint=whole.hexdigest(), digests=frozenset(digests))
+
+
+class Walked(ABC):
+    """A sample set whose fingerprint and digests come from one walk over it, when they are first asked for."""
+
+    @cached_property
+    def _walk(self) -> Walk:
+        return walk(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, over every sample."""
+        return self._walk.fingerprint
+
+    def digests(self) -> frozenset[str]:
+        """One digest per sample's feeds."""
+        return self._walk.digests
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    @abstractmethod
+    def __len__(self) -> int: ...
 
 
 def sample_digests(sample: Sample) -> Iterator[str]:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walk, walk
-from edgeport.calibration.data.rebatch import Subset, subset
+from edgeport.calibration.data.digests import Walked
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
 
 __all__ = ["FunctionSamples"]
 
 
-class FunctionSamples:
+class FunctionSamples(Walked):
     """Batches from a function that is called anew for each walk.
 
     The function takes no arguments and yields feeds (arrays [N, ...] by input name) or `(feeds, target)`. It must
@@ -39,23 +38,6 @@ class FunctionSamples:
         self._name = function
         self._function = _load(function, search_path)
 
-    @cached_property
-    def _walk(self) -> Walk:
-        return walk(self._batches())
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over every sample; the first question walks the whole set."""
-        return self._walk.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds; the first question walks the whole set."""
-        return self._walk.digests
-
-    def subset(self, n: int, seed: int = 0) -> Subset:
-        """`n` samples drawn without replacement, in their old order."""
-        return subset(self, n, seed)
-
     def __iter__(self) -> Iterator[Sample]:
         count = 0
         for sample in self._batches():
@@ -73,10 +55,7 @@ class FunctionSamples:
         return self._walk.count
 
     def _batches(self) -> Iterator[Sample]:
-        batches = self._function()
-        if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
-            raise self._wrong(f"{type(batches).__name__} as its result")
-        for batch in batches:
+        for batch in self._given():
             feeds, target = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
             if not isinstance(feeds, Mapping):
                 raise self._wrong(f"a batch of type {type(feeds).__name__}")
@@ -87,6 +66,23 @@ class FunctionSamples:
                 )
             except ContractError as error:
                 raise self._wrong(f"a batch with {error.found}") from error
+
+    def _given(self) -> Iterator[Any]:
+        """What the function gives; whatever it raises is about the samples."""
+        try:
+            batches = self._function()
+            if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
+                raise self._wrong(f"{type(batches).__name__} as its result")
+            yield from batches
+        except SamplesError:
+            raise
+        except Exception as error:
+            raise SamplesError(
+                asked=f"take samples from {self._name}",
+                found=f"that it raised {type(error).__name__}: {error}{_line_of(error)}",
+                fix="correct that; the function must run in plain Python first",
+                details={"problem": "function"},
+            ) from error
 
     def _wrong(self, found: str) -> SamplesError:
         return SamplesError(
@@ -121,6 +117,12 @@ def _load(function: str, search_path: Path | None) -> Callable[[], Any]:
             details={"problem": "function"},
         )
     return found
+
+
+def _line_of(error: Exception) -> str:
+    """Where in the user's code it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
 
 
 @contextmanager

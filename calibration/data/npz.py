@@ -8,14 +8,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walk, walk
-from edgeport.calibration.data.rebatch import Subset, check_batch_size, subset
+from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
 from edgeport.errors import SamplesError
 
@@ -36,7 +35,7 @@ class _Member:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
-class NpzSamples:
+class NpzSamples(Walked):
     """The arrays of a file that `numpy.savez` or `numpy.savez_compressed` wrote; their names are the inputs' names.
 
     No more than one batch is in memory. Nothing is ever unpickled.
@@ -62,27 +61,11 @@ class NpzSamples:
         every = [*members.values()] if self._target is None else [*members.values(), self._target]
         lengths = {member.name: member.shape[0] if member.shape else None for member in every}
         if not members or len(set(lengths.values())) != 1 or None in lengths.values():
-            raise self._wrong(f"arrays of lengths {lengths}", "store one array per input, each with N samples")
+            found = f"arrays of lengths {lengths}" if members else "no arrays"
+            raise self._wrong(found, "store one array per input, each with N samples")
         self._count = every[0].shape[0]
         if not self._count:
             raise self._wrong("arrays of length 0", "store at least one sample", problem="empty")
-
-    @cached_property
-    def _walk(self) -> Walk:
-        return walk(self)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over every sample; the first question reads the whole file."""
-        return self._walk.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds; the first question reads the whole file."""
-        return self._walk.digests
-
-    def subset(self, n: int, seed: int = 0) -> Subset:
-        """`n` samples drawn without replacement, in their old order."""
-        return subset(self, n, seed)
 
     def __iter__(self) -> Iterator[Sample]:
         with ExitStack() as stack:
@@ -118,7 +101,12 @@ class NpzSamples:
                     for info in archive.infolist()
                     if info.filename.endswith(".npy")
                 }
-        except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        except OSError as error:
+            found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+            raise self._wrong(found, "give the path of an .npz file that you may read") from error
+        except zipfile.BadZipFile as error:
+            raise self._wrong(f"no .npz file ({error})", "write it with numpy.savez") from error
+        except (zlib.error, ValueError, NotImplementedError, RuntimeError) as error:
             raise self._wrong(f"{type(error).__name__}: {error}", "write it with numpy.savez") from error
 
     def _member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walk, walk
+from edgeport.calibration.data.digests import Walked
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
 __all__ = ["Rebatched", "Subset", "check_batch_size", "rebatch", "rows_of", "subset"]
 
 
-def rebatch(samples: SampleSet, batch_size: int) -> Rebatched:
-    """The same samples, `batch_size` at a time (a model with a fixed batch takes no other).
+def rebatch(samples: SampleSet, batch_size: int, *, fill_up: bool = False) -> Rebatched:
+    """The same samples, `batch_size` at a time.
 
     Samples of different shapes never share a batch, so a batch may be smaller.
+
+    Args:
+        samples: The set.
+        batch_size: Samples in a batch.
+        fill_up: Bring a smaller batch to `batch_size` by its own samples again (a model with a fixed batch takes no
+            other). They are no new samples: length, fingerprint and digests stay those of the set.
+
     """
-    return Rebatched(samples, check_batch_size(batch_size))
+    return Rebatched(samples, check_batch_size(batch_size), fill_up=fill_up)
 
 
 def subset(samples: SampleSet, n: int, seed: int = 0) -> Subset:
@@ -44,9 +50,10 @@ def subset(samples: SampleSet, n: int, seed: int = 0) -> Subset:
 class Rebatched:
     """A sample set in batches of another size; made by `rebatch`."""
 
-    def __init__(self, samples: SampleSet, batch_size: int) -> None:
+    def __init__(self, samples: SampleSet, batch_size: int, *, fill_up: bool = False) -> None:
         self._samples = samples
         self._batch_size = batch_size
+        self._fill_up = fill_up
 
     @property
     def fingerprint(self) -> str:
@@ -58,32 +65,20 @@ class Rebatched:
         return self._samples.digests()
 
     def __iter__(self) -> Iterator[Sample]:
-        return _batches((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
+        batches = _batches((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
+        return (_filled(batch, self._batch_size) for batch in batches) if self._fill_up else batches
 
     def __len__(self) -> int:
         return len(self._samples)
 
 
-class Subset:
+class Subset(Walked):
     """Some samples of a set; made by `subset`."""
 
     def __init__(self, samples: SampleSet, indices: frozenset[int], batch_size: int) -> None:
         self._samples = samples
         self._indices = indices
         self._batch_size = batch_size
-
-    @cached_property
-    def _walk(self) -> Walk:
-        return walk(self)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over every sample that was drawn."""
-        return self._walk.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds."""
-        return self._walk.digests
 
     def __iter__(self) -> Iterator[Sample]:
         return _batches(self._chosen(), self._batch_size)
@@ -137,6 +132,16 @@ def _batches(rows: Iterable[Sample], size: int) -> Iterator[Sample]:
         waiting.append(row)
     if waiting:
         yield _joined(waiting)
+
+
+def _filled(sample: Sample, size: int) -> Sample:
+    if len(sample) == size:
+        return sample
+    rows = np.arange(size) % len(sample)
+    return Sample(
+        feeds={name: array[rows] for name, array in sample.feeds.items()},
+        target=None if sample.target is None else sample.target[rows],
+    )
 
 
 def _alike(left: Sample, right: Sample) -> bool:

@@ -14,7 +14,7 @@ from edgeport.contracts.samples import Array, Arrays
 from edgeport.contracts.verdict import AccuracyResult, Interval, Outcome
 from edgeport.errors import SamplesError, WrongOutput
 
-__all__ = ["accuracy_result"]
+__all__ = ["accuracy_result", "least_samples"]
 
 _MOST_SAMPLES = 10_000_000
 """More than this is "no number of samples" to whoever must collect them."""
@@ -82,6 +82,34 @@ def accuracy_result(  # noqa: PLR0913 (what is compared, and how it is judged)
         reference=reference_name,
         details=_details(evidence),
     )
+
+
+def least_samples(allowed_drop: float, *, confidence: float = 0.95) -> int | None:
+    """Samples below which a metric of right and wrong answers can't pass, whatever the candidate answers.
+
+    Even without a single discordant pair the interval's upper bound is beyond the budget with fewer.
+
+    Args:
+        allowed_drop: 0..1.
+        confidence: Of the interval.
+
+    Returns:
+        None where no number of a sensible size would do.
+
+    """
+
+    def passes(samples: int) -> bool:
+        return _outcome(paired_proportions(0, 0, samples, confidence=confidence), allowed_drop) is Outcome.PASS
+
+    few, many = 0, 1
+    while not passes(many):
+        few, many = many, many * 2
+        if many > _MOST_SAMPLES:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if passes(middle) else (middle, many)
+    return many
 
 
 @dataclass(frozen=True, kw_only=True)

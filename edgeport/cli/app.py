@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -118,14 +119,31 @@ def _translated(error: Exception) -> EdgeportError:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "edgeport"
-        message = error.format_message().rstrip(".")
-        return UsageError(asked=f"run {command}", found=message[:1].lower() + message[1:], fix=f"see {command} --help")
+        message = error.format_message().rstrip(".").partition(" Did you mean")[0].rstrip(".")
+        return UsageError(
+            asked=f"run {command}", found=message[:1].lower() + message[1:], fix=_next_step(error, message, command)
+        )
     return EdgeportError(
         asked="do this",
         found=f"a fault of Edgeport's own, {type(error).__name__}: {error}",
         fix="set EDGEPORT_TRACEBACK=1 to see where, and report it",
         details={"type": type(error).__name__},
     )
+
+
+def _next_step(error: click.ClickException, message: str, command: str) -> str:
+    """What is nearest to what was written: an option, a command, or a file."""
+    import difflib
+    from pathlib import Path
+
+    near = list(getattr(error, "possibilities", None) or ())
+    missing = re.search(r"'([^']*)' does not exist$", message)
+    if missing is not None and Path(missing[1]).parent.is_dir():
+        path = Path(missing[1])
+        names = difflib.get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=1)
+        near = [str(path.parent / name) for name in names]
+    hint = f"did you mean {near[0]!r}? " if near else "give the path of one that exists; " if missing else ""
+    return f"{hint}see {command} --help"
 
 
 def _stopped() -> int:

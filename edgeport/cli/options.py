@@ -24,7 +24,7 @@ FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PLACE = click.Path(path_type=Path)
 
 _FILES = (".onnx", ".pt2")
-_COLLECTIONS = ("torchvision:", "timm:", "hf:")
+_COLLECTIONS = ("torchvision:", "timm:")
 
 
 def store_option(command: F) -> F:

@@ -37,6 +37,8 @@ class _Bench(Protocol):
     def comparison(self) -> Comparison | None: ...
     @property
     def outcome(self) -> Outcome: ...
+    @property
+    def batch(self) -> int: ...
 
 
 def _rows(*headers: str) -> Table:
@@ -166,6 +168,8 @@ def draw_bench(console: Console, found: _Bench) -> None:
         interval = unit.scaled(quantile.interval_ns)
         table.add_row(name, significant(interval.estimate), span(interval))
     console.print(table)
+    if found.batch > 1:
+        console.print(Text(f"per call, and a call takes {found.batch} samples"))
     console.print(
         Text(
             f"{summary.calls} calls in {summary.processes} processes, worth {summary.effective_calls:.0f} independent "

@@ -17,7 +17,7 @@ class ModelSource:
     """Where a trained model comes from.
 
     Attributes:
-        location: `pkg.mod:factory`, a path to `.pt2` or `.onnx`, or `torchvision:`, `timm:` or `hf:` and a name.
+        location: `pkg.mod:factory`, a path to `.pt2` or `.onnx`, or `torchvision:` or `timm:` and a name.
         arguments: Keyword arguments of the factory; JSON values.
         weights: A `.safetensors` file or a checkpoint that loads with `weights_only=True`.
         search_path: Folder that is put on the import path while the factory is imported.
@@ -68,3 +68,8 @@ class OnnxModel:
                     found=f"outputs {sorted(outputs)} and inputs {sorted(inputs)}",
                     fix="name an output first and an input second",
                 )
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Samples that every call takes, where axis 0 of an input is a constant; None where the batch is free."""
+        return next((spec.shape[0] for spec in self.inputs if spec.shape and isinstance(spec.shape[0], int)), None)

@@ -148,6 +148,8 @@ class OperatorRule:
         bias: Index of the float bias, if it has one.
         outputs: Indices of the outputs that are quantized; none where the runtime leaves them float.
         same_scale: Input and output share scale and zero point (Reshape, MaxPool, Transpose).
+        only: Attribute name to the values, as text, with which the runtime has an integer kernel; a node without
+            the attribute fits, so ONNX's default has to be among them.
 
     """
 
@@ -157,6 +159,11 @@ class OperatorRule:
     bias: int | None = None
     outputs: tuple[int, ...] = (0,)
     same_scale: bool = False
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def fits(self, attributes: Mapping[str, object]) -> bool:
+        """A node with these attributes (name to value) is one that the rule is for."""
+        return all(str(attributes[name]) in values for name, values in self.only.items() if name in attributes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +175,8 @@ class QuantizationRules:
         activation_dtype, activation_symmetric: Scheme of activations.
         weight_dtype, weight_per_channel, weight_reduce_range: Scheme of weights.
         operators: Operator type to how it is quantized; what is missing here stays float.
-        fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between.
+        fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between. "Swish"
+            stands for `x * sigmoid(x)`, which ONNX writes as two nodes.
         dynamic_operators: Operator types that can run with ranges found while running.
         quantize_bias: Biases are written as int32 behind a DequantizeLinear; else they stay float.
 

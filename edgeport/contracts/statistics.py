@@ -19,6 +19,22 @@ _SEPARATOR = "\x1f"
 _SCHEMA_VERSION = 1
 
 
+_MAKE_ONE = "give the file that `edgeport calibrate model.onnx samples.npz` writes"
+
+
+def _require_safetensors(path: Path) -> None:
+    """Tells what else people take for a calibration, which safetensors would call a damaged header."""
+    asked = f"read the calibration {path.name}"
+    try:
+        with path.open("rb") as file:
+            begin = file.read(4)
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+        raise ContractError(asked=asked, found=found, fix=_MAKE_ONE) from error
+    if begin == b"PK\x03\x04":
+        raise ContractError(asked=asked, found="a zip file, such as an .npz of samples", fix=_MAKE_ONE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """Statistics of every activation of one model over one sample set; neutral: no target is named here.
@@ -75,6 +91,7 @@ class Calibration:
 
         from safetensors import SafetensorError, safe_open
 
+        _require_safetensors(path)
         try:
             with safe_open(path, framework="numpy") as file:
                 record = json.loads((file.metadata() or {})["calibration"])
@@ -88,10 +105,13 @@ class Calibration:
             record["transforms"] = tuple(record["transforms"])
             return cls(statistics=statistics, **record)
         except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            foreign = isinstance(error, KeyError) and error.args == ("calibration",)
             raise ContractError(
                 asked=f"read the calibration {path.name}",
-                found=f"a damaged file or another schema version ({error})",
-                fix="calibrate again",
+                found="safetensors without a calibration in it, such as a model's weights"
+                if foreign
+                else f"a damaged file or another schema version ({error})",
+                fix=_MAKE_ONE if foreign else f"calibrate again: {_MAKE_ONE}",
             ) from error
 
     def _record(self) -> dict[str, object]:

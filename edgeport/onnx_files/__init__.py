@@ -1,7 +1,7 @@
 """Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
 
 from edgeport.onnx_files.names import MODULE_KEY, node_module
-from edgeport.onnx_files.quantized import custom_domains, is_quantized, quantization_evidence
+from edgeport.onnx_files.quantized import custom_domains, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir
 from edgeport.onnx_files.writing import write_ir
 
@@ -13,5 +13,6 @@ __all__ = [
     "open_onnx",
     "quantization_evidence",
     "read_ir",
+    "refuse_quantized",
     "write_ir",
 ]

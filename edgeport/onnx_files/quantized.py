@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeport.errors import AlreadyQuantizedError
+
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["custom_domains", "is_quantized", "quantization_evidence"]
+__all__ = ["custom_domains", "is_quantized", "quantization_evidence", "refuse_quantized"]
+
+_SHOWN = 3
 
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
@@ -44,6 +48,29 @@ def quantization_evidence(model: onnx_ir.Model) -> list[str]:
 def is_quantized(model: onnx_ir.Model) -> bool:
     """Whether there is any such node; quantizing it again would compound the error."""
     return any(_is_quantizing(node.op_type) for node in _nodes(model))
+
+
+def refuse_quantized(model: onnx_ir.Model, asked: str) -> None:
+    """Raises where there is any such node.
+
+    Args:
+        model: That float work is asked of.
+        asked: What for, as the error says it ("calibrate net.onnx").
+
+    Raises:
+        AlreadyQuantizedError: It carries Q/DQ pairs or integer operators.
+
+    """
+    evidence = quantization_evidence(model)
+    if not evidence:
+        return
+    others = f" and {len(evidence) - _SHOWN} more" if len(evidence) > _SHOWN else ""
+    raise AlreadyQuantizedError(
+        asked=asked,
+        found=f"a model that is quantized already: {', '.join(evidence[:_SHOWN])}{others}",
+        fix="give the float model that it was made from; `edgeport bench` times this one as it is",
+        details={"nodes": len(evidence)},
+    )
 
 
 def custom_domains(model: onnx_ir.Model) -> list[str]:

@@ -6,6 +6,7 @@ import datetime as dt
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.errors import ContractError
+from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_time
 
@@ -34,7 +36,7 @@ T = TypeVar("T")
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 _FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_COLLECTIONS = ("torchvision:", "timm:", "hf:")
+_COLLECTIONS = ("torchvision:", "timm:")
 _FILES = (".onnx", ".pt2")
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
 _OWN_UNIT = ("mae", "mse", "sqnr")
@@ -50,6 +52,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
 
     """
     source = _source(recipe, sections)
+    inputs = _inputs(recipe, sections)
     data = _data(recipe, sections.data)
     targets = _targets(recipe, sections)
     if data.calibration is None:
@@ -58,9 +61,9 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         path=recipe.path,
         name=_name(recipe, sections),
         source=source,
-        inputs=_inputs(recipe, sections),
+        inputs=inputs,
         data=data,
-        export=ExportSettings(**sections.export.model_dump()),
+        export=_export(recipe, sections, inputs),
         targets=targets,
         budget=_budget(recipe, sections.budget, data),
         search=_search(recipe, sections),
@@ -89,7 +92,7 @@ def _contract(recipe: RecipeText, key: KeyPath, make: Callable[[], T]) -> T:
 def _file(recipe: RecipeText, key: KeyPath, name: str) -> Path:
     path = recipe.path.parent / name
     if not path.is_file():
-        beside = (file.name for file in path.parent.iterdir()) if path.parent.is_dir() else ()
+        beside = [file.name for file in path.parent.iterdir() if file.is_file()] if path.parent.is_dir() else []
         what = "is a folder" if path.is_dir() else f"is not there; paths start at {recipe.path.parent}"
         raise recipe.wrong_value(key, what, nearest(path.name, beside) or "give the path of a file that exists")
     return path
@@ -99,8 +102,12 @@ def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
     key, location, folder = ("model", "source"), sections.model.source, None
     if location.endswith(_FILES):
         location = str(_file(recipe, key, location))
-    elif location.startswith("hf:") and (recipe.path.parent / location[3:]).is_dir():
-        location = f"hf:{recipe.path.parent / location[3:]}"
+    elif location.startswith("hf:"):
+        raise recipe.wrong_value(
+            key,
+            "names a Hugging Face model, which is not loaded by name",
+            "write a factory that builds it with transformers, and give that as pkg.mod:factory",
+        )
     elif ".py:" in location:
         raise recipe.wrong_value(key, "names a file, not a module", f'did you mean "{location.replace(".py:", ":")}"?')
     elif _FUNCTION.fullmatch(location) and not location.startswith(_COLLECTIONS):
@@ -116,7 +123,7 @@ def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
         raise recipe.wrong_value(
             key,
             "is no model",
-            near or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME or hf:NAME",
+            near or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME or timm:NAME",
         )
     _refuse_dates(recipe, ("model", "arguments"), sections.model.arguments)
     weights = None if sections.model.weights is None else _file(recipe, ("model", "weights"), sections.model.weights)
@@ -158,6 +165,28 @@ def _inputs(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...]:
         )
         for name, section in sections.inputs.items()
     )
+
+
+def _export(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec, ...]) -> ExportSettings:
+    """A number as axis 0 of an input fixes the batch."""
+    settings = ExportSettings(**sections.export.model_dump())
+    fixed = {spec.name: spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], int)}
+    if not fixed:
+        return settings
+    first = next(iter(fixed))
+    if len(set(fixed.values())) > 1 or fixed[first] < 1:
+        raise recipe.error(
+            ("inputs", first, "shape"),
+            f"axis 0, the batch, is {' and '.join(map(str, fixed.values()))}",
+            'give every input the same batch of 1 or more, or leave it free: shape = ["batch", ...]',
+        )
+    if "dynamic_batch" in sections.export.model_fields_set and settings.dynamic_batch:
+        raise recipe.error(
+            ("inputs", first, "shape"),
+            f"the batch is fixed to {fixed[first]}, and [export] dynamic_batch = true leaves it free",
+            'write shape = ["batch", ...], or leave dynamic_batch out',
+        )
+    return replace(settings, dynamic_batch=False)
 
 
 def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
@@ -325,5 +354,14 @@ def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
             ("search", "calibration_method"),
             "is no range method",
             nearest(method, ["minmax", "percentile:99.99"]) or 'give "minmax", or "percentile:99.99" (50 to 100)',
+        )
+    rounds = sections.search.rounds
+    if rounds < LEAST_ROUNDS:
+        raise recipe.wrong_value(
+            ("search", "rounds"),
+            f"can prove no gain: the least p-value from {max(rounds, 0)} pairs is {least_p_value(max(rounds, 0)):.2g}, "
+            "and 95 % needs 0.05",
+            f"give {LEAST_ROUNDS} or more, such as {Search().rounds}; for a quicker look lower screening_rounds or "
+            "duration_s",
         )
     return Search(**sections.search.model_dump())

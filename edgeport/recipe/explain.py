@@ -10,6 +10,7 @@ from typing import Any
 
 from edgeport.contracts import Budget, TensorSpec
 from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
+from edgeport.recipe.evidence import evaluation_count, thin_evidence
 
 __all__ = ["explain"]
 
@@ -17,13 +18,15 @@ _DEFAULT = "default"
 
 
 def explain(recipe: Recipe) -> str:
-    """Every setting of the recipe; those at their default say so."""
+    """Every setting of the recipe; those at their default say so. What the samples can't prove is said at the end."""
     folder = recipe.path.parent if recipe.path is not None else Path.cwd()
     blocks = [_model(recipe, folder)]
     blocks += [_input(spec) for spec in recipe.inputs]
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
     blocks += [_target(target) for target in recipe.targets]
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
+    thin = thin_evidence(recipe, evaluation_count(recipe.data))
+    blocks += [f"# note: {thin}"] if thin else []
     return "\n\n".join(blocks) + "\n"
 
 
@@ -66,8 +69,6 @@ def _model(recipe: Recipe, folder: Path) -> str:
     location = source.location
     if Path(location).is_absolute():
         location = _relative(Path(location), folder)
-    elif location.startswith("hf:") and Path(location[3:]).is_absolute():
-        location = f"hf:{_relative(Path(location[3:]), folder)}"
     rows: list[tuple[str, Any, bool]] = [
         ("source", location, False),
         ("name", recipe.name, recipe.name == default_name(location)),

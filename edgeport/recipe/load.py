@@ -75,7 +75,9 @@ def _read(path: Path) -> RecipeText:
         raise RecipeError(asked=asked, found=str(error.strerror), fix="check the file's permissions") from error
     except UnicodeDecodeError as error:
         raise RecipeError(
-            asked=asked, found=f"bytes that are not UTF-8 ({error.reason})", fix="save as UTF-8"
+            asked=asked,
+            found=f"bytes that are not UTF-8 ({error.reason})",
+            fix="give a TOML file, saved as UTF-8; a model's file is named in it, as [model] source",
         ) from error
     except RecursionError as error:
         raise RecipeError(asked=asked, found="values nested too deeply", fix="write it by hand, flat") from error

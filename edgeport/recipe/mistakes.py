@@ -82,6 +82,7 @@ class RecipeText:
             near = nearest(str(self._value(key)), allowed)
             return self.wrong_value(key, f"is none of {', '.join(allowed)}", near or "use one of them")
         should = str(error["msg"]).replace("Input should be", "should be").replace(" dictionary", " table")
+        should = should.partition(" or instance of ")[0]  # names of our own classes
         return self.wrong_value(key, should[0].lower() + should[1:], self._type_fix(key))
 
     def _type_fix(self, key: KeyPath) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgeport.contracts.recipe import ExportSettings, Search
+from edgeport.recipe.evidence import LEAST_ROUNDS
 
 __all__ = ["RecipeFile"]
 
@@ -24,7 +25,7 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """The trained model."""
 
-    source: str = Field(description="pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME or hf:NAME")
+    source: str = Field(description="pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME or timm:NAME")
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
     weights: str | None = Field(default=None, description=".safetensors, or a checkpoint that loads without code")
     name: str | None = Field(default=None, description="as tables and the bundle show it; from the source if missing")
@@ -33,7 +34,9 @@ class ModelSection(_Section):
 class InputSection(_Section):
     """One input of the model."""
 
-    shape: list[int | str] = Field(description='sizes; a name makes an axis free: ["batch", 3, 224, 224]')
+    shape: list[int | str] = Field(
+        description='sizes; a name makes an axis free: ["batch", 3, 224, 224]; a number as axis 0 fixes the batch'
+    )
     dtype: str = Field(default="float32", description="numpy's name of it")
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="smallest and largest value that occurs"
@@ -57,7 +60,9 @@ class ExportSection(_Section):
     """From PyTorch to ONNX."""
 
     opset: int = Field(default=_EXPORT.opset, ge=18, le=23, description="of the default ONNX domain")
-    dynamic_batch: bool = Field(default=_EXPORT.dynamic_batch, description="leave the batch axis free")
+    dynamic_batch: bool = Field(
+        default=_EXPORT.dynamic_batch, description="leave the batch axis free; else it is what [inputs] declares, or 1"
+    )
     allow_legacy_exporter: bool = Field(
         default=_EXPORT.allow_legacy_exporter, description="try TorchScript where torch.export fails, and say so"
     )
@@ -90,9 +95,17 @@ class BudgetSection(_Section):
 class SearchSection(_Section):
     """How much is measured."""
 
-    rounds: int = Field(default=_SEARCH.rounds, ge=1, description="fresh process pairs that confirm the winner")
+    # Its least value is checked in build.py, which can say why.
+    rounds: int = Field(
+        default=_SEARCH.rounds,
+        json_schema_extra={"minimum": LEAST_ROUNDS},
+        description=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain",
+    )
     screening_rounds: int = Field(
-        default=_SEARCH.screening_rounds, ge=1, description="fresh processes per candidate before that"
+        default=_SEARCH.screening_rounds,
+        ge=1,
+        description="fresh processes per candidate before that: they say who is confirmed, and nothing ships on them "
+        f"alone; with fewer than {LEAST_ROUNDS} no candidate is certainly slower, so more floats are confirmed too",
     )
     duration_s: float = Field(default=_SEARCH.duration_s, gt=0, le=600, description="seconds of timed calls a process")
     warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")

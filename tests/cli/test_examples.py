@@ -96,7 +96,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             size_bytes=12,
             digest="d",
         ),
-        "bench": SimpleNamespace(summary=summary, comparison=None, outcome=Outcome.PASS),
+        "bench": SimpleNamespace(summary=summary, comparison=None, outcome=Outcome.PASS, batch=1),
     }
     called: dict[str, Any] = {}
 
@@ -159,6 +159,9 @@ def test_options_arrive_as_the_api_wants_them(
     assert (source.location, source.arguments, source.search_path) == ("net:create", {"width": 16}, tmp_path)
     assert options["input_shapes"] == {"image": (2, 3, 8)}
     assert options["options"] == {"opset": 20, "dynamic_batch": False, "allow_legacy_exporter": False}
+    assert options["target"] == ""
+    assert edgeport("export", "net:create", "--example", "samples.npz", "--target", "label").code == 0
+    assert stub["export"][1]["target"] == "label"
 
     assert edgeport("bench", "net.onnx", "--latency", "p90 <= 5 ms", "--threads", 2).code == 0
     (path,), options = stub["bench"]

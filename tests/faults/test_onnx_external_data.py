@@ -24,15 +24,14 @@ def _refer(small_onnx, **entries: str):
     return small_onnx
 
 
-def _refused(path: Path, found: str) -> UnsafeFileError:
+def _refusals(path: Path) -> list[str]:
+    """What was found, as each way of reading the file says it when it refuses it unread."""
+    found = []
     for read in (open_onnx, read_ir):
-        with pytest.raises(UnsafeFileError) as caught:
+        with pytest.raises(UnsafeFileError, match=r"'w'.*nothing was read") as caught:
             read(path)
-        assert found in caught.value.found
-        assert "'w'" in caught.value.found
-        assert "nothing was read" in caught.value.fix
-        assert caught.value.code == "UNSAFE_FILE"
-    return caught.value
+        found.append(caught.value.found)
+    return found
 
 
 @pytest.fixture
@@ -59,94 +58,112 @@ def _save(model, folder: Path) -> Path:
 @pytest.mark.parametrize("location", ["../outside.bin", "sub/../../outside.bin", "./../outside.bin", ".."])
 def test_external_data_with_dots(small_onnx, folder, outside, location):
     (folder / "sub").mkdir()
-    _refused(_save(_refer(small_onnx, location=location), folder), "leaves the model's folder")
+    assert all(
+        "leaves the model's folder" in found
+        for found in _refusals(_save(_refer(small_onnx, location=location), folder))
+    )
 
 
 def test_external_data_with_an_absolute_path(small_onnx, folder, outside):
-    _refused(_save(_refer(small_onnx, location=str(outside)), folder), "no plain relative path")
+    assert all(
+        "no plain relative path" in found
+        for found in _refusals(_save(_refer(small_onnx, location=str(outside)), folder))
+    )
 
 
 @pytest.mark.parametrize("location", ["", "..\\outside.bin", "C:outside.bin", "C:\\outside.bin", "a\0b", "file:///x"])
 def test_external_data_with_a_path_that_other_systems_read_differently(small_onnx, folder, location):
-    _refused(_save(_refer(small_onnx, location=location), folder), "no plain relative path")
+    assert all(
+        "no plain relative path" in found for found in _refusals(_save(_refer(small_onnx, location=location), folder))
+    )
 
 
 def test_external_data_behind_a_symbolic_link(small_onnx, folder, outside):
     (folder / "w.bin").symlink_to(outside)
-    _refused(_save(_refer(small_onnx, location="w.bin"), folder), "symbolic link")
+    assert all("symbolic link" in found for found in _refusals(_save(_refer(small_onnx, location="w.bin"), folder)))
 
 
 def test_external_data_in_a_linked_folder(small_onnx, folder, outside):
     (folder / "sub").symlink_to(outside.parent)
-    _refused(_save(_refer(small_onnx, location="sub/outside.bin"), folder), "symbolic link")
+    assert all(
+        "symbolic link" in found for found in _refusals(_save(_refer(small_onnx, location="sub/outside.bin"), folder))
+    )
 
 
 def test_external_data_that_is_a_hard_link(small_onnx, folder, outside):
     os.link(outside, folder / "w.bin")
-    _refused(_save(_refer(small_onnx, location="w.bin"), folder), "hard link")
+    assert all("hard link" in found for found in _refusals(_save(_refer(small_onnx, location="w.bin"), folder)))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
 def test_external_data_that_is_a_pipe(small_onnx, folder):
     os.mkfifo(folder / "w.bin")
-    _refused(_save(_refer(small_onnx, location="w.bin"), folder), "no regular file")
+    assert all("no regular file" in found for found in _refusals(_save(_refer(small_onnx, location="w.bin"), folder)))
 
 
 @pytest.mark.parametrize(
-    "extent",
+    ("extent", "says"),
     [
-        {"offset": "-1"},
-        {"length": "-48"},
-        {"offset": "9223372036854775807"},
-        {"offset": "18446744073709551615"},
-        {"length": "99999999999999999999999"},
-        {"offset": "1"},
-        {"offset": "48"},
-        {"length": "49"},
-        {"length": "47"},
-        {"length": "0"},
-        {"offset": "0x0"},
-        {"offset": " 0"},
-        {"offset": "1_0"},
-        {"offset": ""},
-        {"offset": "٣"},
+        ({"offset": "-1"}, "external offset or length '-1'"),
+        ({"length": "-48"}, "external offset or length '-48'"),
+        (
+            {"offset": "9223372036854775807"},
+            "bytes 9223372036854775807..9223372036854775855 of an external file with 48",
+        ),
+        ({"offset": "18446744073709551615"}, "external offset or length '18446744073709551615'"),
+        ({"length": "99999999999999999999999"}, "external offset or length '99999999999999999999999'"),
+        ({"offset": "1"}, "bytes 1..49 of an external file with 48"),
+        ({"offset": "48"}, "bytes 48..96 of an external file with 48"),
+        ({"length": "49"}, "bytes 0..49 of an external file with 48"),
+        ({"length": "47"}, "47 external bytes for 12 elements, which take 48"),
+        ({"length": "0"}, "0 external bytes for 12 elements, which take 48"),
+        ({"offset": "0x0"}, "external offset or length '0x0'"),
+        ({"offset": " 0"}, "external offset or length ' 0'"),
+        ({"offset": "1_0"}, "external offset or length '1_0'"),
+        ({"offset": ""}, "external offset or length ''"),
+        ({"offset": "٣"}, "external offset or length '٣'"),
     ],
     ids=str,
 )
-def test_external_data_beyond_its_file(small_onnx, folder, extent):
+def test_external_data_beyond_its_file(small_onnx, folder, extent, says):
     (folder / "w.bin").write_bytes(b"\1" * SIZE)
-    _refused(_save(_refer(small_onnx, location="w.bin", **extent), folder), "extern")
+    assert all(says in found for found in _refusals(_save(_refer(small_onnx, location="w.bin", **extent), folder)))
 
 
 def test_external_data_file_too_short(small_onnx, folder):
     (folder / "w.bin").write_bytes(b"\1" * (SIZE - 1))
-    _refused(_save(_refer(small_onnx, location="w.bin"), folder), "external file with 47")
+    assert all(
+        "external file with 47" in found for found in _refusals(_save(_refer(small_onnx, location="w.bin"), folder))
+    )
 
 
 def test_external_data_huge_claim_allocates_nothing(small_onnx, folder):
     """A sparse file of a terabyte: seen from its size alone, so this ends at once."""
     (folder / "w.bin").write_bytes(b"")
     os.truncate(folder / "w.bin", 1 << 40)
-    _refused(_save(_refer(small_onnx, location="w.bin", length=str(1 << 40)), folder), "which take 48")
+    assert all(
+        "which take 48" in found
+        for found in _refusals(_save(_refer(small_onnx, location="w.bin", length=str(1 << 40)), folder))
+    )
 
 
 @pytest.mark.parametrize("key", ["basepath", "Location", "exec", ""])
 def test_external_data_with_unknown_keys(small_onnx, folder, key):
     (folder / "w.bin").write_bytes(b"\1" * SIZE)
-    error = _refused(_save(_refer(small_onnx, location="w.bin", **{key: "x"}), folder), "unknown external data keys")
-    assert repr(key) in error.found
+    path = _save(_refer(small_onnx, location="w.bin", **{key: "x"}), folder)
+    assert all(f"unknown external data keys [{key!r}]" in found for found in _refusals(path))
 
 
 def test_external_data_with_two_locations(small_onnx, folder):
     model = _refer(small_onnx, location="w.bin")
     model.graph.initializer[0].external_data.add(key="location", value="other.bin")
     (folder / "w.bin").write_bytes(b"\1" * SIZE)
-    _refused(_save(model, folder), "location must be given once")
+    assert all("location must be given once" in found for found in _refusals(_save(model, folder)))
 
 
 def test_external_data_on_a_tensor_that_denies_it(small_onnx, folder):
     small_onnx.graph.initializer[0].external_data.add(key="location", value="../outside.bin")
-    _refused(_save(small_onnx, folder), "says it has none")
+    assert all("says it has none" in found for found in _refusals(_save(small_onnx, folder)))
 
 
 def test_external_data_file_missing(small_onnx, folder):
@@ -176,4 +193,4 @@ def test_external_data_hidden_deep_in_the_model(small_onnx, folder, outside, pla
         else:
             function.attribute_proto.append(helper.make_attribute("value", hidden))
         small_onnx.functions.append(function)
-    _refused(_save(small_onnx, folder), "leaves the model's folder")
+    assert all("leaves the model's folder" in found for found in _refusals(_save(small_onnx, folder)))

@@ -115,7 +115,35 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
         pytest.param(
             '[budget]\nthroughput = ">= 9 /s"', 7, "budget.throughput", "can't be checked", "latency", id="throughput"
         ),
-        pytest.param("[search]\nrounds = 0", 7, "search.rounds", "greater than or equal to 1", "", id="no-rounds"),
+        pytest.param("[search]\nrounds = 0", 7, "search.rounds", "can prove no gain", "6 or more", id="no-rounds"),
+        pytest.param("[search]\nrounds = 5", 7, "search.rounds", "from 5 pairs is 0.062", "6 or more", id="few-rounds"),
+        pytest.param(
+            "[search]\nscreening_rounds = 0",
+            7,
+            "search.screening_rounds",
+            "greater than or equal to 1",
+            "",
+            id="no-screening",
+        ),
+        pytest.param(
+            "[export]\ndynamic_batch = true\n[inputs.image]\nshape = [4, 3]",
+            9,
+            "inputs.image.shape",
+            "fixed to 4",
+            "leave dynamic_batch out",
+            id="batch-fixed-and-free",
+        ),
+        pytest.param(
+            "[inputs.image]\nshape = [4, 3]\n[inputs.mask]\nshape = [1, 3]",
+            7,
+            "inputs.image.shape",
+            "is 4 and 1",
+            "the same batch",
+            id="two-batches",
+        ),
+        pytest.param(
+            "[inputs.image]\nshape = [0, 3]", 7, "inputs.image.shape", "is 0", "1 or more", id="batch-of-none"
+        ),
         pytest.param(
             '[search]\ncalibration_method = "entropy"',
             7,

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from edgeport.backends.sessions import feed_error
 from edgeport.calibration.data import ArraySamples, FunctionSamples, check_disjoint, check_samples
 from edgeport.contracts import Array, TensorSpec
+from edgeport.devices.agent.failure import three_parts
 from edgeport.errors import SamplesError
 
 IMAGES = TensorSpec(name="images", dtype="float32", shape=("batch", 3, 8, 8), value_range=(-6.0, 6.0))
@@ -39,6 +41,12 @@ FAULTS = [
     Fault(id="wrong name", feeds={"image": images()}, problem="name", says="did you mean 'images'?"),
     Fault(id="foreign name", feeds={"q": images()}, problem="name", says="name the arrays as the model"),
     Fault(
+        id="labels among the inputs",
+        feeds={"images": images(), "label": np.zeros(40, np.int64)},
+        problem="name",
+        says=r"all of which are there; if these are the labels, name them as the target \(--target label\)",
+    ),
+    Fault(
         id="missing input",
         feeds={"input_ids": np.ones((4, 5), np.int64)},
         problem="name",
@@ -55,13 +63,6 @@ FAULTS = [
         id="channels last", feeds={"images": images(shape=(8, 8, 3))}, problem="shape", says=r"transpose\(0, 3, 1, 2\)"
     ),
     Fault(id="no batch axis", feeds={"images": images()[0]}, problem="shape", says=r"add it with array\[None\]"),
-    Fault(
-        id="fixed batch",
-        feeds={"images": images()},
-        problem="shape",
-        says="hand out batches of 1",
-        specs=(TensorSpec(name="images", dtype="float32", shape=(1, 3, 8, 8)),),
-    ),
     Fault(
         id="axes that should agree",
         feeds={"input_ids": np.ones((4, 5), np.int64), "mask": np.ones((4, 6), np.int64)},
@@ -136,3 +137,32 @@ def test_samples_in_both_sets_are_refused():
 def test_sets_that_share_nothing_pass():
     array = images()
     check_disjoint(ArraySamples({"images": array[:30]}), ArraySamples({"images": array[30:]}))
+
+
+def test_a_fixed_batch_is_no_fault_since_samples_are_grouped_into_it():
+    fixed = TensorSpec(name="images", dtype="float32", shape=(4, 3, 8, 8))
+    assert check_samples(ArraySamples({"images": images()}), (fixed,)) == []
+    with pytest.raises(SamplesError, match="preprocess"):
+        check_samples(ArraySamples({"images": images(shape=(3, 9, 9))}), (fixed,))
+
+
+def test_what_a_session_says_of_feeds_is_told_once():
+    told = feed_error("feed onnxruntime", ValueError("asked to feed 'x' as int8; found that it takes float32; convert"))
+    assert (told.asked, told.found, told.fix) == ("feed 'x' as int8", "that it takes float32", "convert")
+    other = feed_error("feed onnxruntime", ValueError("no room"))
+    assert (other.asked, other.found) == ("feed onnxruntime", "no room")
+    assert "names, dtypes and shapes" in other.fix
+
+
+def test_what_a_session_says_on_the_device_is_told_once():
+    assert three_parts("asked to feed 'x'; found that it takes y", "run", "look") == (
+        "feed 'x'",
+        "that it takes y",
+        "look",
+    )
+    assert three_parts("asked for a GPU; found no driver; get one", "run", "look") == (
+        "for a GPU",
+        "no driver",
+        "get one",
+    )
+    assert three_parts("no room", "run", "look") == ("run", "no room", "look")

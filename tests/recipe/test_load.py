@@ -7,6 +7,7 @@ import pytest
 
 from edgeport.contracts import Budget, Precision, TensorSpec, dump_json, load_json
 from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesFunction, Search
+from edgeport.errors import RecipeError
 from edgeport.recipe import explain, load_recipe, schema
 
 FULL = """\
@@ -132,14 +133,12 @@ def test_int8_may_be_left_out_together_with_the_calibration_samples(write: Calla
     assert replace(recipe.source).location == "timm:resnet18"
 
 
-def test_a_repository_of_weights_lies_beside_the_recipe(
-    write: Callable[[str], Path], folder: Path, minimal: str
-) -> None:
-    (folder / "bert").mkdir()
+def test_a_hugging_face_name_is_refused_with_what_to_do(write: Callable[[str], Path], minimal: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(minimal.replace("net:create", "hf:bert")))
 
-    recipe = load_recipe(write(minimal.replace("net:create", "hf:bert")))
-
-    assert recipe.source.location == f"hf:{folder / 'bert'}"
+    assert "Hugging Face" in caught.value.found
+    assert "pkg.mod:factory" in caught.value.fix
 
 
 def test_the_schema_names_every_section() -> None:

@@ -22,6 +22,7 @@ __all__ = ["command"]
 @model_source
 @click.option("--example", type=FILE, help=".npz with two samples or more, one array per input.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=SHAPE", help="Instead: image=2,3,224,224.")
+@click.option("--target", default="", help="Key of the labels in the .npz, which are no input.")
 @click.option("-o", "--output", "model", type=PLACE, default=Path("model.onnx"), show_default=True)
 @click.option("--opset", type=click.IntRange(18, 23), default=20, show_default=True)
 @click.option("--fixed-batch", is_flag=True, help="Keep the example's batch size; else it is free.")
@@ -32,6 +33,7 @@ def command(  # noqa: PLR0913 (one per option)
     source: ModelSource,
     example: Path | None,
     inputs: tuple[str, ...],
+    target: str,
     model: Path,
     opset: int,
     fixed_batch: bool,
@@ -59,7 +61,13 @@ def command(  # noqa: PLR0913 (one per option)
     options = {"opset": opset, "dynamic_batch": not fixed_batch, "allow_legacy_exporter": allow_legacy_exporter}
     with output.progress() as on_progress:
         report = api.export(
-            source, example=example, input_shapes=shapes, output=model, options=options, on_progress=on_progress
+            source,
+            example=example,
+            input_shapes=shapes,
+            target=target,
+            output=model,
+            options=options,
+            on_progress=on_progress,
         )
     from edgeport.cli.render_steps import draw_export
     from edgeport.contracts import to_jsonable

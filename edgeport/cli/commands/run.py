@@ -53,9 +53,13 @@ def command(
 def _explain(path: Path, output: Output) -> int:
     from edgeport.contracts import to_jsonable
     from edgeport.recipe import explain, load_recipe
+    from edgeport.recipe.evidence import evaluation_count, thin_evidence
 
     recipe = load_recipe(path)
     if output.as_json:
+        thin = thin_evidence(recipe, evaluation_count(recipe.data))
+        if thin and not output.quiet:
+            click.echo(f"warning: {thin}", err=True)
         click.echo(json.dumps(to_jsonable(recipe), indent=2))
     else:
         click.echo(explain(recipe), nl=False)

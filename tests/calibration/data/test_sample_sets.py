@@ -140,14 +140,14 @@ def test_a_subset_is_drawn_by_its_seed_in_the_old_order(data):
     assert len(part) == len(rows) == n
     assert np.array_equal(rows, rows[np.argsort(rows[:, 0])])
     assert part.digests() < whole.digests() or n == 10
-    assert part.fingerprint == whole.subset(n, seed).fingerprint
+    assert part.fingerprint == subset(whole, n, seed).fingerprint
     assert all(len(batch) <= 3 for batch in part)
 
 
 @pytest.mark.parametrize("n", [0, -1, 11])
 def test_a_subset_that_is_not_there_is_refused(n):
     with pytest.raises(SamplesError, match="a set of 10"):
-        ArraySamples({"x": IMAGES}).subset(n)
+        subset(ArraySamples({"x": IMAGES}), n)
 
 
 def test_other_batches_are_the_same_samples(samples):
@@ -155,6 +155,15 @@ def test_other_batches_are_the_same_samples(samples):
     assert [len(batch) for batch in other] == [3, 3, 3, 1]
     assert other.fingerprint == samples.fingerprint
     assert np.array_equal(np.concatenate([batch.target for batch in other]), LABELS)
+
+
+def test_a_batch_that_is_not_full_is_filled_up_by_its_own_samples(samples):
+    other = rebatch(samples, 4, fill_up=True)
+    assert [len(batch) for batch in other] == [4, 4, 4]
+    assert np.array_equal(np.concatenate([batch.feeds["x"] for batch in other]), IMAGES[[*range(10), 8, 9]])
+    assert np.array_equal(np.concatenate([batch.target for batch in other]), LABELS[[*range(10), 8, 9]])
+    assert len(other) == 10
+    assert other.fingerprint == samples.fingerprint
 
 
 def test_samples_of_different_shapes_share_no_batch(tmp_path):
@@ -207,7 +216,7 @@ def npy(array, **options):
         ({"x.npy": npy(IMAGES), "y.npy": npy(IMAGES[:3])}, "'y': 3"),
         ({"x.npy": npy(IMAGES[:0])}, "length 0"),
         ({"x.npy": npy(np.float32(3))}, "None"),
-        ({}, "lengths {}"),
+        ({}, "found no arrays"),
     ],
     ids=["objects", "truncated", "no npy", "fortran", "uneven", "empty", "scalar", "no arrays"],
 )
@@ -229,9 +238,9 @@ def test_an_npz_whose_pickle_would_run_code_does_not_run_it(tmp_path):
 
 def test_what_is_no_npz_is_refused(tmp_path):
     (tmp_path / "s.npz").write_bytes(b"PK nothing of the kind")
-    with pytest.raises(SamplesError, match="BadZipFile"):
+    with pytest.raises(SamplesError, match=r"found no \.npz file"):
         NpzSamples(tmp_path / "s.npz")
-    with pytest.raises(SamplesError, match="FileNotFoundError"):
+    with pytest.raises(SamplesError, match="found no such file"):
         NpzSamples(tmp_path / "none.npz")
 
 

@@ -1,0 +1,60 @@
+"""What a recipe's samples and rounds can prove at all, said before hours of work."""
+
+from __future__ import annotations
+
+import math
+
+from edgeport.accuracy import METRICS, least_samples
+from edgeport.contracts import Precision
+from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile
+from edgeport.errors import SamplesError
+
+__all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_evidence"]
+
+_CONFIDENCE = 0.95
+
+
+def least_p_value(pairs: int) -> float:
+    """Of Wilcoxon's signed-rank test over this many pairs, two-sided: all signs alike, 2 of 2^pairs outcomes."""
+    return min(1.0, 2.0 ** (1 - pairs))
+
+
+LEAST_ROUNDS = math.ceil(math.log2(2 / (1 - _CONFIDENCE)))
+"""Pairs of processes below which not even the clearest gain is certain at 95 %."""
+
+
+def evaluation_count(data: DataSpec) -> int | None:
+    """Number of evaluation samples, from the file's headers; None where only reading the samples would tell."""
+    from edgeport.calibration.data import NpzSamples
+
+    if not isinstance(data.evaluation, SamplesFile):
+        return None
+    try:
+        return len(NpzSamples(data.evaluation.path))
+    except SamplesError:  # the run reads all of it, and says what is wrong
+        return None
+
+
+def thin_evidence(recipe: Recipe, count: int | None) -> str:
+    """A sentence where so few samples can't prove the accuracy budget, even if every answer stays the same; else empty.
+
+    Args:
+        recipe: With its metric and budget.
+        count: Of evaluation samples; None where it is not known.
+
+    """
+    metric = METRICS.get(recipe.data.metric)
+    # float32 that agrees with PyTorch needs no proof; everything else does.
+    judged = any(precision is not Precision.FP32 for target in recipe.targets for precision in target.precisions)
+    if count is None or metric is None or not metric.proportion or not judged:
+        return ""
+    drop = recipe.budget.accuracy_drop
+    needed = least_samples(drop)
+    if needed is not None and count >= needed:
+        return ""
+    wanted = f"{needed} or more are needed" if needed is not None else "no sensible number would do"
+    return (
+        f"{count} evaluation samples can't prove that {metric.name} drops by {drop:g} at most, even if no answer "
+        f"changes: {wanted}. Candidates other than fp32 will be inconclusive and not ship; give more samples, or allow "
+        "a larger [budget] accuracy_drop."
+    )
