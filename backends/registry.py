@@ -7,7 +7,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from edgeport.errors import DependencyError, UsageError
+from edgeport.errors import DependencyError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,4 +70,13 @@ def _made(name: str, location: str) -> Backend:
             found=f"{type(error).__name__}: {error}",
             fix="install the package it belongs to, or correct the name; it reads pkg.mod:factory",
         ) from error
-    return factory()
+    try:
+        return factory()
+    except EdgeportError:
+        raise
+    except Exception as error:  # somebody else's code
+        raise DependencyError(
+            asked=f"use the backend {name!r} ({location})",
+            found=f"that making it raised {type(error).__name__}: {error}",
+            fix="see what its package needs here, or take another backend",
+        ) from error

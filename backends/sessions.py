@@ -10,7 +10,7 @@ from edgeport.backends.artifacts import check_artifact
 from edgeport.contracts import Array, Arrays, Artifact, Call, Session
 from edgeport.errors import BackendError, EdgeportError, SamplesError
 
-__all__ = ["open_artifact"]
+__all__ = ["feed_error", "open_artifact"]
 
 T = TypeVar("T")
 
@@ -42,11 +42,7 @@ class _Session:
         try:
             call = self._session.bind(feeds)
         except ValueError as error:
-            raise SamplesError(
-                asked=f"feed {self._artifact.backend} {self._artifact.precision}",
-                found=str(error),
-                fix="give arrays of the names, dtypes and shapes that the model takes",
-            ) from error
+            raise feed_error(f"feed {self._artifact.backend} {self._artifact.precision}", error) from error
         except Exception as error:
             raise _backend_error(self._artifact, "bind its inputs", error) from error
         return _Call(self._artifact, call)
@@ -70,6 +66,23 @@ class _Call:
     def outputs(self) -> dict[str, Array]:
         """See `Call.outputs`."""
         return _guarded(self._artifact, "read its outputs", self._call.outputs)
+
+
+def feed_error(asked: str, error: ValueError) -> SamplesError:
+    """What a session says of feeds that do not fit: "asked to A; found B; F" or any text.
+
+    Args:
+        asked: Where the session does not say it.
+        error: Of its `bind`.
+
+    """
+    said, colon, rest = str(error).partition("; found ")
+    found, _, fix = rest.partition("; ")
+    return SamplesError(
+        asked=said.removeprefix("asked to ") if colon else asked,
+        found=found if colon else str(error),
+        fix=fix or "give arrays of the names, dtypes and shapes that the model takes",
+    )
 
 
 def _guarded(artifact: Artifact, what: str, function: Callable[[], T]) -> T:

@@ -3,10 +3,13 @@
 A node that multiplies (Conv, Gemm, MatMul) is worth quantizing wherever the rules allow it. Every other node follows
 its inputs: it runs as integer where all of them come as integers anyway, and so costs nothing; alone among float nodes
 it would only add a Q and a DQ. So a residual Add between two quantized convolutions is integer, a lone Reshape is not.
+A float operand that is much smaller than the integer one beside it (the gate of squeeze and excitation, one number per
+channel) is quantized too: that costs less than bringing the large one back to float.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
@@ -18,6 +21,9 @@ from edgeport.contracts import OperatorRule, QuantizationRules
 __all__ = ["IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
 
 _MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_MIXING = frozenset({"Add", "Sub", "Concat"})
+_MUCH_SMALLER = 4
+"""So many times fewer numbers per sample."""
 
 
 @dataclass(kw_only=True)
@@ -41,7 +47,11 @@ class IntegerNodes:
 
 
 def find_integer_nodes(
-    graph: ir.Graph, rules: QuantizationRules, has_range: Callable[[ir.Value], bool], excluded: Collection[ir.Node]
+    graph: ir.Graph,
+    rules: QuantizationRules,
+    has_range: Callable[[ir.Value], bool],
+    excluded: Collection[ir.Node],
+    drowns: Callable[[ir.Value, ir.Value], bool] = lambda operand, result: False,  # noqa: ARG005 (named for the reader)
 ) -> IntegerNodes:
     """Walks the graph once, in the order of computation.
 
@@ -50,6 +60,7 @@ def find_integer_nodes(
         rules: The dialect.
         has_range: Whether a range can be had for an activation.
         excluded: Nodes that stay float whatever the rules say.
+        drowns: Whether an operand of a sum or concatenation is lost in the steps of its result.
 
     """
     found = IntegerNodes()
@@ -66,16 +77,16 @@ def find_integer_nodes(
         constants = [value for value in sources if _is_float_initializer(value)]
         moving = [value for value in sources if value not in constants]
         folded = _folded(node, rules, excluded)
-        outputs = _outputs(node, rule) if folded is None else [folded.outputs[0]]
-        if not moving or not all(has_range(value) for value in (*moving, *outputs)):
+        outputs = _outputs(node, rule) if not folded else [folded[-1].outputs[0]]
+        if not moving or not all(has_range(value) for value in (*sources, *outputs)):
             continue
         if constants and (rule.same_scale or any(value in weights for value in constants)):
             continue
-        if node.op_type not in _MULTIPLYING and not carried.issuperset(moving):
+        if node.op_type not in _MULTIPLYING and not _come_as_integers(moving, carried):
             continue
-        found.nodes[node] = None
-        if folded is not None:
-            found.nodes[folded] = None
+        if node.op_type in _MIXING and any(drowns(value, output) for value in moving for output in outputs):
+            continue
+        found.nodes.update(dict.fromkeys((node, *folded)))
         if weight is not None:
             found.weights.setdefault(weight, []).append(weight_axis(node, rule) if rules.weight_per_channel else None)
         found.constants.update(dict.fromkeys(constants))
@@ -121,8 +132,22 @@ def _is_float_initializer(value: ir.Value) -> bool:
     return value.is_initializer() and not value.is_graph_input() and value.dtype == ir.DataType.FLOAT
 
 
+def _come_as_integers(values: list[ir.Value], carried: Collection[ir.Value]) -> bool:
+    """All of them, or all but some that are much smaller than one that does."""
+    late = [value for value in values if value not in carried]
+    largest = max((_size(value) for value in values if value in carried), default=0)
+    return not late or all(0 < _size(value) * _MUCH_SMALLER <= largest for value in late)
+
+
+def _size(value: ir.Value) -> int:
+    """Numbers per sample, as far as the shape is known; symbolic axes (the batch) count as 1. 0 without a shape."""
+    return 0 if value.shape is None else math.prod(size for size in value.shape if isinstance(size, int))
+
+
 def _rule(node: ir.Node, rules: QuantizationRules) -> OperatorRule | None:
-    return rules.operators.get(node.op_type) if is_default_domain(node) else None
+    rule = rules.operators.get(node.op_type) if is_default_domain(node) else None
+    fits = rule is not None and rule.fits({name: attribute.value for name, attribute in node.attributes.items()})
+    return rule if fits else None
 
 
 def _outputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:
@@ -130,16 +155,29 @@ def _outputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:
     return [node.outputs[index] for index in indices if index < len(node.outputs) and node.outputs[index].name]
 
 
-def _folded(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Node]) -> ir.Node | None:
-    """The activation that the runtime computes together with the node: the only one that reads its result."""
+def _folded(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Node]) -> tuple[ir.Node, ...]:
+    """The activation that the runtime computes together with the node: nothing else reads its result."""
     output = node.outputs[0]
-    if len(node.outputs) != 1 or output.is_graph_output() or len(output.uses()) != 1:
-        return None
-    (use,) = output.uses()
-    after = use.node
     wanted = rules.fused.get(node.op_type, ())
-    if use.idx != 0 or after.op_type not in wanted or not is_default_domain(after) or after in excluded:
-        return None
-    if after.graph is not node.graph or any(value and constant_of(value) is None for value in after.inputs[1:]):
-        return None  # in the body of an If, or with limits that are computed
-    return after
+    if len(node.outputs) != 1 or output.is_graph_output():
+        return ()
+    readers = [use.node for use in output.uses()]
+    if any(after in excluded or after.graph is not node.graph or not is_default_domain(after) for after in readers):
+        return ()  # an If reads it inside its body
+    if "Swish" in wanted and len(readers) == 2:
+        return _swish(output)
+    if len(readers) != 1 or readers[0].op_type not in wanted or readers[0].inputs[0] is not output:
+        return ()
+    if any(value and constant_of(value) is None for value in readers[0].inputs[1:]):
+        return ()  # limits that are computed
+    return (readers[0],)
+
+
+def _swish(value: ir.Value) -> tuple[ir.Node, ...]:
+    """Sigmoid and Mul, where the two readers of `value` are those of `x * sigmoid(x)`."""
+    readers = {use.node.op_type: use.node for use in value.uses()}
+    if readers.keys() != {"Sigmoid", "Mul"}:
+        return ()
+    gate, product = readers["Sigmoid"], readers["Mul"]
+    alone = len(gate.outputs[0].uses()) == 1 and not gate.outputs[0].is_graph_output()
+    return (gate, product) if alone and set(product.inputs) == {value, gate.outputs[0]} else ()

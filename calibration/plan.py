@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeport.calibration.exclude import excluded_nodes
@@ -29,12 +30,13 @@ from edgeport.contracts import (
     QuantizationRules,
     WeightQuantization,
 )
-from edgeport.errors import AlreadyQuantizedError, CalibrationError, PlanError
-from edgeport.onnx_files import quantization_evidence, read_ir
+from edgeport.errors import CalibrationError, PlanError
+from edgeport.onnx_files import read_ir, refuse_quantized
 
 __all__ = ["dynamic_plan", "float_plan", "make_plan", "needed_tensors"]
 
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "ReduceL1", "ReduceL2"})
+_FEW_STEPS = 4
 _DYNAMIC_DEFAULT = OperatorRule(weight=1, weight_axis=-1)
 """Of a dynamic operator that the dialect has no static rule for: X, W."""
 
@@ -76,7 +78,7 @@ def make_plan(
     method = method if method is not None else MinMax()
     exclude = dict(exclude or {})
     ranges = _Ranges(calibration=calibration, rules=rules, method=method)
-    found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude))
+    found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude), ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:
         raise _nothing(model, graph, rules, tuple(rules.operators))
@@ -174,13 +176,22 @@ class _Ranges:
         """float32, and finite in every sample: Inf (a mask) has no place in a range."""
         if value.dtype != ir.DataType.FLOAT:
             return False
-        if constant_of(value) is not None:
-            return True
+        constant = constant_of(value)
+        if constant is not None:
+            return bool(np.isfinite(constant).all())
         statistics = self.calibration.statistics.get(value.name or "")
         if statistics is None:
             return False
         extremes = statistics.get("extremes")
         return extremes is None or int(extremes["nonfinite"]) == 0 < int(extremes["count"])
+
+    def drowns(self, operand: ir.Value, result: ir.Value) -> bool:
+        """The operand varies by fewer than four of the result's 256 steps.
+
+        A mask that adds -10000 to scores of -10..10 makes the steps so wide that all scores look the same.
+        """
+        (low, high), (bottom, top) = self.of(operand), self.of(result)
+        return 0 < high - low < _FEW_STEPS / 256 * (max(top, 0.0) - min(bottom, 0.0))
 
     def of(self, value: ir.Value) -> tuple[float, float]:
         """Smallest and largest value."""
@@ -242,13 +253,7 @@ def _weights(found: IntegerNodes, rules: QuantizationRules) -> dict[str, WeightQ
 
 def _float_graph(model: OnnxModel) -> ir.Graph:
     ir_model = read_ir(model)
-    evidence = quantization_evidence(ir_model)
-    if evidence:
-        raise AlreadyQuantizedError(
-            asked=f"plan {model.path.name}",
-            found=f"a model that is quantized already: {', '.join(evidence[:3])}",
-            fix="plan for the float model it was made from, or validate this one as it is",
-        )
+    refuse_quantized(ir_model, f"plan {model.path.name}")
     infer_types(ir_model)
     return ir_model.graph
 

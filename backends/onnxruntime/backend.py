@@ -32,6 +32,11 @@ NAME = "onnxruntime"
 ENTRY = "model.onnx"
 SESSION = "edgeport.backends.onnxruntime.session"
 LOWEST_VERSION = (1, 22)
+QUANTIZED_BY_RUNTIME = ("Conv", "ConvTranspose", "Gemm")
+WEIGHT_QUANTIZER = "WeightBiasQuantization"
+"""The runtime's optimizer that quantizes the weights of such a product where it stands between a DequantizeLinear and a
+QuantizeLinear. A product that the plan keeps in float would become integer after all; a ConvTranspose, which has no
+integer kernel, would have its weights brought back to float in every call."""
 FAST_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """Session entry: float32 products are computed in bfloat16, on ARM64 processors that have the instructions."""
 
@@ -85,13 +90,13 @@ class OnnxRuntimeBackend:
                 fix="use the single-stream layout, or OpenVINO, which has streams of its own",
             )
         with artifact_folder(folder) as draft:
-            _write(model, plan, draft / ENTRY)
+            skip = _write(model, plan, draft / ENTRY)
         return make_artifact(
             backend=NAME,
             folder=folder,
             entry=ENTRY,
             session=SESSION,
-            settings=_settings(precision, execution),
+            settings=_settings(precision, execution, skip),
             precision=precision,
             execution=execution,
         )
@@ -124,26 +129,37 @@ def default_rules() -> QuantizationRules:
     return arm_rules() if is_arm64() else x86_rules(vnni=has_vnni())
 
 
-def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> None:
+def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, ...]:
     """Float models as they are, integer ones in our dialect; the runtime optimises both when it opens them.
 
     Nothing is optimised ahead. What the runtime would save below its extended level is what it makes of the file in
     a few milliseconds anyway; what it would save above is bound to its version and to this machine's instructions.
+
+    Returns:
+        Optimizers of the runtime that would undo what the plan says.
+
     """
     from edgeport.backends.onnxruntime.float_ends import leave_ends_float
     from edgeport.backends.qdq.write import quantize_ir
     from edgeport.onnx_files import read_ir, write_ir
 
     graph = read_ir(model)
+    skip: tuple[str, ...] = ()
     if not plan.precision.is_float:
         rules = rules_for(plan.dialect, vnni=has_vnni())
+        products = [node for node in graph.graph if node.op_type in QUANTIZED_BY_RUNTIME]
+        if any(plan.nodes.get(node.name or "", plan.default).is_float for node in products):
+            skip = (WEIGHT_QUANTIZER,)
         quantize_ir(graph, leave_ends_float(graph.graph, plan), rules)
     write_ir(graph, path)
+    return skip
 
 
-def _settings(precision: Precision, execution: ExecutionConfig) -> Mapping[str, object]:
+def _settings(precision: Precision, execution: ExecutionConfig, skip: tuple[str, ...]) -> Mapping[str, object]:
     """What `session.open_session` is told."""
     settings: dict[str, object] = {"optimization": "all"}
+    if skip:
+        settings["skip"] = list(skip)
     if execution.threads is not None:
         settings["threads"] = execution.threads
     if execution.affinity:

@@ -12,7 +12,16 @@ import onnx_ir as ir
 from edgeport.backends.qdq.graph import PRECISION_KEY
 from edgeport.contracts import Precision
 
-__all__ = ["Origins"]
+__all__ = ["MOVING", "Origins"]
+
+MOVING = frozenset(
+    {
+        *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand"),
+        *("Identity", "Cast", "DepthToSpace", "SpaceToDepth", "Pad", "Tile", "ReorderInput", "ReorderOutput"),
+        *("Shape", "Size", "Constant", "ConstantOfShape", "Range"),
+    }
+)
+"""Operators that lay numbers out anew and compute none."""
 
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 _ENDINGS = ("Add", "Mul", "Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Gelu")
@@ -40,7 +49,9 @@ class Origins:
         self._parts: dict[ir.Node, list[ir.Node]] = {}
         for part in shipped:
             owner = _owner(part, owners)
-            if owner is not None and (part.op_type not in _PAIR or owners.get(part) is owner):
+            # A pair or a move that has no node of its own any more was taken out, not computed by its neighbour.
+            stands = owners.get(part) is owner
+            if owner is not None and (stands or part.op_type not in (*_PAIR, *MOVING)):
                 self._parts.setdefault(owner, []).append(part)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:

@@ -14,23 +14,14 @@ import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
 from edgeport.backends.onnxruntime.backend import FAST_BF16
-from edgeport.backends.onnxruntime.origin import Origins
-from edgeport.backends.onnxruntime.session import session_options
+from edgeport.backends.onnxruntime.origin import MOVING, Origins
+from edgeport.backends.onnxruntime.session import inference_session, session_options
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 
 __all__ = ["node_precisions", "read_placement"]
 
 CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
-MOVING = frozenset(
-    {
-        *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Concat", "Split", "Expand"),
-        *("Identity", "Cast", "DepthToSpace", "SpaceToDepth", "Pad", "Tile", "ReorderInput", "ReorderOutput"),
-        *("Shape", "Size", "Constant", "ConstantOfShape", "Range"),
-    }
-)
-"""Operators that lay numbers out anew and compute none."""
-
 _OUTPUT_TYPES = {
     "DequantizeLinear": ir.DataType.FLOAT,
     "MatMulIntegerToFloat": ir.DataType.FLOAT,
@@ -62,8 +53,6 @@ def read_placement(artifact: Artifact) -> Placement:
         BackendError: The folder is not what was compiled, or the runtime refused it.
 
     """
-    import onnxruntime as ort
-
     path = check_artifact(artifact)
     with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
         options = session_options(dict(artifact.settings))
@@ -74,7 +63,7 @@ def read_placement(artifact: Artifact) -> Placement:
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            session = inference_session(path, options, artifact.settings)
         except Exception as error:
             raise BackendError(
                 asked=f"read back what ONNX Runtime makes of {path.name}",

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeport.backends.sessions import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
-from edgeport.errors import BackendError, SamplesError
+from edgeport.errors import BackendError
 
 __all__ = ["open_reference"]
 
@@ -39,9 +40,7 @@ def open_reference(path: Path) -> Iterator[RunModel]:
         try:
             arrays = check_feeds(inputs, feeds)
         except ValueError as error:
-            raise SamplesError(
-                asked=f"feed {path.name}", found=str(error), fix="give the names, dtypes and shapes that it takes"
-            ) from error
+            raise feed_error(f"feed {path.name}", error) from error
         try:
             return dict(zip(names, session.run(names, arrays), strict=True))
         except Exception as error:

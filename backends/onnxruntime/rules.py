@@ -2,23 +2,26 @@
 
 What stands here was found by asking which operators the runtime fuses (tests/backends/onnxruntime/test_fusion.py
 asks again). Left out on purpose: ReduceMean, Sub, Div, Pad, HardSwish, Gelu and Tanh, which it computes in float
-between a DequantizeLinear and a QuantizeLinear; a Relu with no integer operator before it; Softmax, whose integer
-kernel loses what attention needs; Conv from the dynamic operators (ConvInteger is slower than float).
+between a DequantizeLinear and a QuantizeLinear (and HardSigmoid, ConvTranspose, a Resize that is not "nearest"); a Relu
+with no integer operator before it; Softmax, whose integer kernel loses what attention needs; Conv from the dynamic
+operators (ConvInteger is slower than float).
 """
 
 from __future__ import annotations
 
-from edgeport.backends.qdq.operators import RELU_LIKE, operator_rules
-from edgeport.contracts import QuantizationRules
+from edgeport.backends.qdq.operators import MOVES, RELU_LIKE, operator_rules
+from edgeport.contracts import OperatorRule, QuantizationRules
 from edgeport.errors import PlanError
 
 __all__ = ["arm_rules", "rules_for", "x86_rules"]
 
-_OPERATORS = (
-    *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat"),
-    *("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid"),
-    *("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Gather", "Expand"),
-    *("DepthToSpace", "Resize", "Split"),
+_OPERATORS = operator_rules(
+    (
+        *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat"),
+        *("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid"),
+        *(*MOVES, "Slice", "Gather", "Expand", "DepthToSpace", "Resize", "Split"),
+    ),
+    {"Resize": OperatorRule(same_scale=True, only={"mode": ("nearest",)})},
 )
 _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
 
@@ -36,7 +39,7 @@ def x86_rules(*, vnni: bool) -> QuantizationRules:
         activation_dtype="uint8",
         activation_symmetric=False,
         weight_reduce_range=not vnni,
-        operators=operator_rules(_OPERATORS),
+        operators=_OPERATORS,
         fused=dict.fromkeys(_FOLDING, RELU_LIKE),
         dynamic_operators=("MatMul", "Gemm"),
         quantize_bias=True,
@@ -53,7 +56,7 @@ def arm_rules() -> QuantizationRules:
         dialect="onnxruntime-arm",
         activation_dtype="int8",
         activation_symmetric=False,
-        operators=operator_rules(_OPERATORS),
+        operators=_OPERATORS,
         fused=dict.fromkeys(_FOLDING, RELU_LIKE),
         dynamic_operators=("MatMul", "Gemm"),
         quantize_bias=True,

@@ -12,7 +12,7 @@ from typing import Any, Mapping, Sequence  # noqa: UP035 (Python 3.8 can't subsc
 import numpy as np
 import onnxruntime as ort
 
-__all__ = ["Call", "Session", "check_feeds", "open_session", "session_options"]
+__all__ = ["Call", "Session", "check_feeds", "inference_session", "open_session", "session_options"]
 
 _LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -34,7 +34,7 @@ _DTYPES = {
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
 }
-_SETTINGS = ("threads", "affinity", "spinning", "optimization", "providers", "config")
+_SETTINGS = ("threads", "affinity", "spinning", "optimization", "skip", "providers", "config")
 _ERRORS_ONLY = 3
 
 
@@ -42,7 +42,8 @@ def session_options(settings: Mapping[str, Any]) -> Any:
     """Options from `settings`, all of them optional.
 
     threads: inside one call. affinity: logical processors that this process may use. spinning: idle threads spin.
-    optimization: "none", "basic", "extended" or "all". config: the runtime's own entries, by key.
+    optimization: "none", "basic", "extended" or "all"; skip: names of the runtime's optimizers that are left out (see
+    `inference_session`). config: the runtime's own entries, by key.
 
     Raises:
         ValueError: An unknown setting or level.
@@ -84,9 +85,14 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
         ValueError: A setting that there is not.
 
     """
-    options = session_options(settings)
+    return Session(inference_session(path, session_options(settings), settings))
+
+
+def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapping[str, Any]) -> Any:
+    """The runtime's own session, with what `settings` say and options have no place for: providers and skip."""
     providers = list(settings.get("providers") or ["CPUExecutionProvider"])
-    return Session(ort.InferenceSession(os.fspath(path), options, providers=providers))
+    skip = list(settings.get("skip") or ())
+    return ort.InferenceSession(os.fspath(path), options, providers=providers, disabled_optimizers=skip)
 
 
 class Session:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
-from edgeport.backends.openvino.rules import DIALECT
+from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
 from edgeport.contracts import (
     Artifact,
@@ -19,9 +21,8 @@ from edgeport.contracts import (
     Precision,
     QuantizationPlan,
     Session,
-    SingleStream,
 )
-from edgeport.errors import DependencyError, PlanError, UnsupportedByBackend
+from edgeport.errors import DependencyError, UnsupportedByBackend
 
 __all__ = ["OpenVinoBackend"]
 
@@ -33,6 +34,17 @@ _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
 GROUP_SIZE = 32
 """Values along the reduced axis that share a scale in dynamic int8; the runtime's own default, said aloud."""
+
+
+class _Described(TypedDict):
+    """An artifact but for its folder."""
+
+    backend: str
+    entry: str
+    session: str
+    settings: Mapping[str, object]
+    precision: Precision
+    execution: ExecutionConfig
 
 
 class OpenVinoBackend:
@@ -54,26 +66,16 @@ class OpenVinoBackend:
             with tempfile.TemporaryDirectory() as scratch:
                 source = _write(model, plan, Path(scratch) / "model.onnx") if planned else model
                 IrFromOnnx(source, planned)(draft / ENTRY)
-            settings = _settings(model, plan, execution)
-            trial = make_artifact(
-                backend=NAME,
-                folder=draft,
-                entry=ENTRY,
-                session=SESSION,
-                settings=settings,
-                precision=plan.precision,
-                execution=execution,
-            )
-            open_artifact(trial).close()
-        return make_artifact(
-            backend=NAME,
-            folder=folder,
-            entry=ENTRY,
-            session=SESSION,
-            settings=settings,
-            precision=plan.precision,
-            execution=execution,
-        )
+            described: _Described = {
+                "backend": NAME,
+                "entry": ENTRY,
+                "session": SESSION,
+                "settings": _settings(model, plan, execution),
+                "precision": plan.precision,
+                "execution": execution,
+            }
+            open_artifact(make_artifact(folder=draft, **described)).close()
+        return make_artifact(folder=folder, **described)
 
     def open(self, artifact: Artifact) -> Session:
         """See `Backend.open`."""
@@ -92,27 +94,7 @@ class OpenVinoBackend:
             raise DependencyError(
                 asked="compile for OpenVINO", found=known.reason, fix="pip install 'edgeport[openvino]'"
             )
-        integer = not plan.precision.is_float
-        if plan.model_digest != model.digest or (integer and plan.dialect != DIALECT):
-            raise PlanError(
-                asked=f"compile {model.path.name} ({model.digest[:12]}) in the dialect {DIALECT!r}",
-                found=f"a plan for a model of digest {plan.model_digest[:12]} in the dialect {plan.dialect!r}",
-                fix="plan again for this model and this backend",
-            )
-        for precision in {plan.default, *plan.nodes.values()}:
-            support = known.precisions[precision]
-            if not support.available:
-                raise UnsupportedByBackend(
-                    asked=f"compile in {precision} for OpenVINO",
-                    found=support.reason,
-                    fix="ask for a precision that `edgeport doctor` lists for this machine",
-                )
-        if not isinstance(execution.layout, SingleStream):
-            raise UnsupportedByBackend(
-                asked=f"compile for {execution.layout.kind} execution",
-                found="that this backend runs one call after another",
-                fix="leave the layout at single-stream",
-            )
+        check_request(model, plan, execution, known, name="OpenVINO")
         if execution.spinning is not None:
             raise UnsupportedByBackend(
                 asked=f"set spinning to {execution.spinning}",

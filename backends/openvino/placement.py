@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.openvino.convert import GENERATED, INFO, onnx_name
+from edgeport.backends.openvino.convert import INFO, onnx_name
 from edgeport.backends.openvino.session import OpenVinoSession, open_session
+from edgeport.backends.openvino.source import SourceModel
 from edgeport.contracts import Array, Arrays, Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 
@@ -37,7 +39,9 @@ _MOVES = frozenset(
 )
 """Layer types that only move, copy or retype numbers."""
 
-_PRECISIONS = {"i8": "int8", "u8": "int8", "f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_FLOATS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_PRECISIONS = {"i8": "int8", "u8": "int8", **_FLOATS}
+_PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 _QDQ = ("_QuantizeLinear", "_DequantizeLinear")
 
 
@@ -63,39 +67,65 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
     session = open_session(str(path), settings)
     try:
         planned = _planned(session.model)
-        known = {onnx_name(str(operation.get_friendly_name())) for operation in session.model.get_ordered_ops()}
+        source = SourceModel(session.model)
         layers = [_layer(operation) for operation in session.compiled.get_runtime_model().get_ordered_ops()]
         dynamic = any(_has_int8_weights_only(layer) for layer in layers) and _quantizes_while_running(
             session, path, settings
         )
     finally:
         session.close()
-    return tuple(
-        _placed({**layer, "index": str(index)}, known, planned, settings, dynamic=dynamic)
-        for index, layer in enumerate(layers)
-    )
+    placed = [
+        _placed({**layer, "index": str(index)}, source, settings, dynamic=dynamic) for index, layer in enumerate(layers)
+    ]
+    kept = {name for node in placed if node.precision == "int8" for name in node.origin}
+    return tuple(_with_reason(node, planned - kept) for node in placed)
+
+
+def _with_reason(node: NodePlacement, lost: Collection[str]) -> NodePlacement:
+    """Says so where the kernel is float and holds nodes that were planned in int8 and ran so nowhere."""
+    if node.reason or node.precision in ("", "int8") or not any(name in lost for name in node.origin):
+        return node
+    reason = f"planned in int8; OpenVINO lists the kernel it is in ({node.operator}) as {node.precision}"
+    return replace(node, reason=reason)
 
 
 def _layer(operation: Any) -> dict[str, str]:
-    """The facts of one kernel as strings."""
+    """The facts of one kernel as strings; `weights` is "int8" where a constant of bytes goes into it."""
+    sources = [_facts(value.get_node()) for value in operation.input_values()]
+    constants = [
+        _PRECISIONS.get(facts["runtimePrecision"].lower()) for facts in sources if facts["layerType"] == "Const"
+    ]
+    return {
+        **_facts(operation),
+        "weights": "int8" if "int8" in constants else "",
+        "name": str(operation.get_friendly_name()),
+    }
+
+
+def _facts(operation: Any) -> dict[str, str]:
     info = operation.get_rt_info()
-    facts = {key: str(info[key].astype(str)) for key in _FACTS if key in info}
-    return {**dict.fromkeys(_FACTS, ""), **facts, "name": str(operation.get_friendly_name())}
+    return {key: str(info[key].astype(str)) if key in info else "" for key in _FACTS}
 
 
 def _placed(
     layer: Mapping[str, str],
-    known: Collection[str],
-    planned: Collection[str],
+    source: SourceModel,
     settings: Mapping[str, object],
     *,
     dynamic: bool,
 ) -> NodePlacement:
-    origin = _origin(layer, known)
+    names = [name.strip() for name in layer["originalLayersNames"].split(",")]
+    origin = source.onnx_nodes(names)
     precision = _arithmetic(layer)
     reason = ""
+    if precision == "int8" and layer["layerType"] not in _PRODUCTS and not source.takes_integers(names):
+        # A kernel is listed by the type of its first input, and OpenVINO keeps booleans in bytes.
+        precision = _FLOATS.get(str(settings.get("precision", "f32")), "") if source.computes_floats(names) else ""
     if not _computes(layer):
         precision = ""
+    elif precision and precision != "int8" and _holds_integer_product(layer, source, names):
+        precision = "int8"
+        reason = "several products in one kernel; its own type is float, its products take integers"
     elif _has_int8_weights_only(layer):
         reason = (
             f"activations are quantized while it runs, in groups of {_group_size(settings)}"
@@ -103,12 +133,10 @@ def _placed(
             else f"weights are stored as int8 and multiplied in {precision}"
         )
         precision = "int8" if dynamic else precision
-    elif precision != "int8" and any(name in planned for name in origin):
-        reason = f"planned in int8; OpenVINO lists the kernel it is in ({layer['layerType']}) as {precision}"
     name = layer["name"]
     return NodePlacement(
         # What OpenVINO made up carries a counter of the process; its place in the graph is the same every time.
-        name=name if onnx_name(name) in known else f"{layer['layerType']}_{layer['index']}",
+        name=name if source.knows(name) else f"{layer['layerType']}_{layer['index']}",
         operator=layer["layerType"],
         device=str(settings.get("device", "CPU")),
         precision=precision,
@@ -117,10 +145,13 @@ def _placed(
     )
 
 
-def _origin(layer: Mapping[str, str], known: Collection[str]) -> tuple[str, ...]:
-    """The ONNX nodes in the kernel; what OpenVINO made up, ahead or while it compiled, is left out."""
-    names = (onnx_name(name.strip()) for name in layer["originalLayersNames"].split(","))
-    return tuple(dict.fromkeys(name for name in names if name in known and not name.startswith(GENERATED)))
+def _holds_integer_product(layer: Mapping[str, str], source: SourceModel, names: Collection[str]) -> bool:
+    """A fused kernel of products: int8 weights go into it, and what they are multiplied with was quantized too.
+
+    It is listed by its first input, which is float. Where a product is not computed in integers, its weights are
+    dequantized ahead, or its input never was quantized.
+    """
+    return layer["layerType"] == "Subgraph" and layer["weights"] == "int8" and source.takes_integers(names)
 
 
 def _computes(layer: Mapping[str, str]) -> bool:

@@ -64,10 +64,10 @@ def _check_static(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: Qua
     if _is_folded(node, plan, rules):
         return
     rule = rules.operators.get(node.op_type) if node.domain == "" else None
-    if rule is None:
+    if rule is None or not rule.fits({name: attribute.value for name, attribute in node.attributes.items()}):
         raise PlanError(
             asked=f"run node {name!r} ({node.op_type}) in int8",
-            found=f"that {rules.dialect} has no integer {node.op_type}, and the node before does not fold it",
+            found=f"that {rules.dialect} has no integer {node.op_type} like it, and the node before does not fold it",
             fix="leave the node in float",
         )
     for index in sorted({*rule_inputs(node, rule), *(() if rule.weight is None else (rule.weight,))}):
@@ -82,14 +82,23 @@ def _check_static(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: Qua
 
 def _is_folded(node: ir.Node, plan: QuantizationPlan, rules: QuantizationRules) -> bool:
     """The integer operator before takes it in, so that no integers stand between the two."""
-    before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
-    return (
-        before is not None
-        and before.name is not None
-        and plan.nodes.get(before.name) is Precision.INT8
-        and node.op_type in rules.fused.get(before.op_type, ())
-        and before.outputs[0].name not in plan.activations
-    )
+    for index, value in enumerate(node.inputs):
+        before = value.producer() if value is not None else None
+        if before is None or not _is_static(before, plan) or before.outputs[0].name in plan.activations:
+            continue
+        folds = rules.fused.get(before.op_type, ())
+        if (index == 0 and node.op_type in folds) or ("Swish" in folds and _is_swish(node, before)):
+            return True
+    return False
+
+
+def _is_swish(node: ir.Node, before: ir.Node) -> bool:
+    """It is one of the two nodes of `x * sigmoid(x)`, and `before` gives x."""
+    if node.op_type == "Sigmoid":
+        return True
+    sources = [value.producer() for value in node.inputs if value is not None]
+    gate = next((source for source in sources if source is not None and source.op_type == "Sigmoid"), None)
+    return node.op_type == "Mul" and before in sources and gate is not None and gate.inputs[0] is before.outputs[0]
 
 
 def _check_dynamic(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:

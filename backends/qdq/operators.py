@@ -1,15 +1,24 @@
-"""How each operator is quantized, written once; a backend's rules pick from this table what its runtime can do.
+"""How each operator is quantized, written once.
 
-The names of inputs and outputs are those of the ONNX operator specification.
+A backend's rules pick from these tables what its runtime can do, and say where it differs. The names of inputs and
+outputs are those of the ONNX operator specification.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from edgeport.contracts import OperatorRule
 
-__all__ = ["RELU_LIKE", "SAME_SCALE", "operator_rules"]
+__all__ = [
+    "BY_CONSTANT",
+    "CURVES",
+    "MOVES",
+    "OPERATORS",
+    "RELU_LIKE",
+    "fold_behind_products",
+    "operator_rules",
+]
 
 _ONE = OperatorRule()
 _ALL = OperatorRule(inputs=(-1,))
@@ -63,11 +72,32 @@ OPERATORS: dict[str, OperatorRule] = {
 RELU_LIKE = ("Relu", "Clip")
 """Activations that every runtime folds into the operator before, for they only cut the range."""
 
-SAME_SCALE = tuple(name for name, rule in OPERATORS.items() if rule.same_scale)
+CURVES = ("LeakyRelu", "Elu", "HardSwish", "Sigmoid", "Tanh", "Gelu")
+"""Activations that a compiler of kernels computes on the sums of a product, before it rounds them."""
+
+MOVES = ("MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze")
+"""What every runtime does on integers as it is."""
+
+BY_CONSTANT = OperatorRule(weight=1, weight_axis=-1)
+"""A MatMul with a constant second factor only: attention stays float, where a runtime has one kernel for all of it."""
 
 
-def operator_rules(names: Iterable[str]) -> dict[str, OperatorRule]:
+def fold_behind_products(*activations: str) -> dict[str, tuple[str, ...]]:
+    """What a compiler of kernels folds: activations into products and sums, and a MatMul's bias as well."""
+    return {
+        **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "Add"), activations),
+        "MatMul": ("Add", *activations),
+    }
+
+
+def operator_rules(
+    names: Iterable[str], differences: Mapping[str, OperatorRule] | None = None
+) -> dict[str, OperatorRule]:
     """The rules of the named operators, in the table's order.
+
+    Args:
+        names: Operator types.
+        differences: Rules that take the place of the table's.
 
     Raises:
         KeyError: A name that the table has not.
@@ -77,4 +107,4 @@ def operator_rules(names: Iterable[str]) -> dict[str, OperatorRule]:
     missing = wanted - OPERATORS.keys()
     if missing:
         raise KeyError(sorted(missing))
-    return {name: rule for name, rule in OPERATORS.items() if name in wanted}
+    return {name: (differences or {}).get(name, rule) for name, rule in OPERATORS.items() if name in wanted}

@@ -13,8 +13,7 @@ from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit, new_initializer
 from edgeport.backends.qdq.weights import write_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules
-from edgeport.errors import AlreadyQuantizedError
-from edgeport.onnx_files import quantization_evidence, read_ir, write_ir
+from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
 
 __all__ = ["quantize_ir", "write_plan"]
 
@@ -41,13 +40,7 @@ def quantize_ir(model: ir.Model, plan: QuantizationPlan, rules: QuantizationRule
         PlanError: The plan does not fit the model or the dialect.
 
     """
-    evidence = quantization_evidence(model)
-    if evidence:
-        raise AlreadyQuantizedError(
-            asked="quantize the model",
-            found=f"that it is quantized already: {', '.join(evidence[:3])}",
-            fix="start from the float model, or validate this one as it is",
-        )
+    refuse_quantized(model, "quantize the model")
     _lift_constants(model.graph, plan)
     edit = GraphEdit(model.graph)
     check_plan(edit, model.opset_imports.get("", 0), plan, rules)

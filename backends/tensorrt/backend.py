@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from pathlib import Path
 
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
+from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
 from edgeport.backends.tensorrt.capabilities import capabilities_here, target_for
-from edgeport.backends.tensorrt.rules import DIALECT, rules
+from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
+from edgeport.backends.tensorrt.rules import rules
 from edgeport.backends.tensorrt.runtime import find_gpu, load_tensorrt
-from edgeport.backends.tensorrt.session import KEY_FILE
+from edgeport.backends.tensorrt.session import KEY_FILE, inspect_engine
 from edgeport.contracts import (
     Artifact,
     Capabilities,
     ExecutionConfig,
-    NodePlacement,
     OnnxModel,
     Placement,
     Precision,
     QuantizationPlan,
     Session,
-    SingleStream,
     to_jsonable,
 )
 from edgeport.contracts.serialise import canonical
-from edgeport.errors import PlanError, UnsupportedByBackend
+from edgeport.errors import BackendError, UnsupportedByBackend
 
 __all__ = ["TensorRtBackend", "write_tensorrt"]
 
@@ -62,7 +61,7 @@ class TensorRtBackend:
                 "model": source.digest,
                 "batch": execution.batch,
             }
-            layers = [[layer.name, layer.operator, layer.dtype] for layer in engine.layers]
+            layers = [[layer.name, layer.operator, layer.takes] for layer in engine.layers]
             (draft / ENTRY).write_bytes(engine.data)
             (draft / KEY_FILE).write_bytes(canonical({**key, "execution": to_jsonable(execution), "layers": layers}))
         return make_artifact(
@@ -99,43 +98,32 @@ class TensorRtBackend:
         return open_artifact(artifact)
 
     def placement(self, artifact: Artifact) -> Placement:
-        """The layers of the network that was built; what each runs in is known only once it runs.
+        """The engine's kernels where it can be opened, else the layers that it was built from.
 
         Raises:
-            BackendError: The folder changed after it was compiled.
+            BackendError: The folder changed after it was compiled, or TensorRT refused the engine.
 
         """
-        layers = json.loads((check_artifact(artifact).parent / KEY_FILE).read_bytes())["layers"]
-        nodes = tuple(_placed(name, operator, dtype, artifact) for name, operator, dtype in layers)
-        return Placement(nodes=nodes, source="parsed network: built, not run")
+        entry = check_artifact(artifact)
+        if not self.capabilities().can_run:
+            return placement_of_network(entry.parent)
+        try:
+            return placement_of_engine(inspect_engine(str(entry), artifact.settings))
+        except (RuntimeError, ImportError) as error:
+            raise BackendError(
+                asked=f"read what TensorRT made of {artifact.precision}",
+                found=str(error),
+                fix="compile it again; `edgeport doctor` tells which runtimes work here",
+            ) from error
 
     def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
-        integer = not plan.precision.is_float
-        if plan.model_digest != model.digest or (integer and plan.dialect != DIALECT):
-            raise PlanError(
-                asked=f"compile {model.path.name} ({model.digest[:12]}) in the dialect {DIALECT!r}",
-                found=f"a plan for a model of digest {plan.model_digest[:12]} in the dialect {plan.dialect!r}",
-                fix="plan again for this model and this backend",
-            )
-        precisions = self.capabilities().precisions
-        for precision in sorted({plan.default, *plan.nodes.values()}):
-            if not precisions[precision].available:
-                raise UnsupportedByBackend(
-                    asked=f"compile in {precision} for TensorRT",
-                    found=precisions[precision].reason,
-                    fix="ask for a precision that `edgeport doctor` lists for this machine",
-                )
-        if integer and plan.default is not Precision.FP32:
+        """Raises where the plan or the execution is not for this backend on this machine."""
+        check_request(model, plan, execution, self.capabilities(), name="TensorRT")
+        if not plan.precision.is_float and plan.default is not Precision.FP32:
             raise UnsupportedByBackend(
                 asked=f"run integer nodes beside {plan.default} ones",
                 found="that Edgeport writes int8 for TensorRT beside fp32 only",
                 fix="leave the plan's default at fp32",
-            )
-        if not isinstance(execution.layout, SingleStream):
-            raise UnsupportedByBackend(
-                asked=f"compile for {execution.layout.kind} execution",
-                found="that this backend runs one call after another",
-                fix="leave the layout at single-stream",
             )
 
 
@@ -158,20 +146,3 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
 
         return write_half(model, path)
     return model
-
-
-def _placed(name: str, operator: str, dtype: str, artifact: Artifact) -> NodePlacement:
-    """A layer without a precision: nothing ran, so nothing ran in one."""
-    return NodePlacement(
-        name=name,
-        operator=operator,
-        device="GPU",
-        precision="",
-        origin=(name,),
-        reason="" if operator in _MOVES else f"built as {artifact.precision} (its output is {dtype}), not run",
-    )
-
-
-_MOVES = frozenset(
-    ("CONSTANT", "QUANTIZE", "DEQUANTIZE", "SHUFFLE", "CAST", "IDENTITY", "SHAPE", "SLICE", "GATHER", "CONCATENATION")
-)

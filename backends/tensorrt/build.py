@@ -21,13 +21,13 @@ class BuiltLayer:
     Attributes:
         name: The ONNX node's, where the layer comes from one.
         operator: TensorRT's layer type ("CONVOLUTION").
-        dtype: Of its first output ("FLOAT", "INT8").
+        takes: What its first input is ("int8 numbers, dequantized", "float32 numbers").
 
     """
 
     name: str
     operator: str
-    dtype: str
+    takes: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,7 @@ class EngineFromOnnx:
         data = builder.build_serialized_network(network, config)
         if data is None:
             raise self._failed(model)
-        layers = tuple(_layer(network.get_layer(index)) for index in range(network.num_layers))
-        return BuiltEngine(data=bytes(data), layers=layers)
+        return BuiltEngine(data=bytes(data), layers=_layers(network))
 
     def _profile(self, inputs: Sequence[TensorSpec], builder: Any) -> Any:
         """Sizes 1..batch for the batch axis; None where every shape is fixed."""
@@ -113,9 +112,27 @@ class EngineFromOnnx:
         )
 
 
-def _layer(layer: Any) -> BuiltLayer:
-    dtype = str(layer.get_output(0).dtype) if layer.num_outputs else ""
-    return BuiltLayer(name=str(layer.name), operator=str(layer.type).rpartition(".")[2], dtype=dtype.rpartition(".")[2])
+def _layers(network: Any) -> tuple[BuiltLayer, ...]:
+    """Of the parsed network, each with what it is handed.
+
+    In the network everything between Q and DQ is float; that a layer's input was dequantized just before is what lets
+    TensorRT take an integer kernel for it.
+    """
+    integers: set[str] = set()
+    built = []
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        operator = str(layer.type).rpartition(".")[2]
+        first = layer.get_input(0) if layer.num_inputs else None
+        quantized = first is not None and str(first.name) in integers
+        if operator == "DEQUANTIZE" or (operator == "SHUFFLE" and quantized):
+            integers.update(str(layer.get_output(index).name) for index in range(layer.num_outputs))
+        kind = _TYPE_NAMES.get(str(first.dtype).rpartition(".")[2], str(first.dtype)) if first is not None else ""
+        takes = "int8 numbers, dequantized" if quantized else f"{kind} numbers" if kind else ""
+        built.append(BuiltLayer(name=str(layer.name), operator=operator, takes=takes))
+    return tuple(built)
+
+
+_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "BOOL": "boolean"}
 
 
 def _refused(model: OnnxModel, errors: Sequence[Any]) -> UnsupportedByBackend:

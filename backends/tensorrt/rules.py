@@ -8,39 +8,29 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quan
 
 from __future__ import annotations
 
-from edgeport.contracts import OperatorRule, QuantizationRules
+from edgeport.backends.qdq.operators import (
+    BY_CONSTANT,
+    CURVES,
+    MOVES,
+    RELU_LIKE,
+    fold_behind_products,
+    operator_rules,
+)
+from edgeport.contracts import QuantizationRules
 
 __all__ = ["DIALECT", "rules"]
 
 DIALECT = "tensorrt"
 
-_ONE = OperatorRule()
-_ALL = OperatorRule(inputs=(-1,))
-_MOVES = OperatorRule(same_scale=True)
-
-_OPERATORS: dict[str, OperatorRule] = {
-    "Conv": OperatorRule(weight=1, weight_axis=0, bias=2),
-    "ConvTranspose": OperatorRule(weight=1, weight_axis=1, bias=2),
-    "Gemm": OperatorRule(weight=1, weight_axis=0, bias=2),
-    # With a constant second factor only; the Add of its bias is folded in.
-    "MatMul": OperatorRule(weight=1, weight_axis=-1),
-    "Add": _ALL,
-    "Concat": _ALL,
-    "AveragePool": _ONE,
-    "GlobalAveragePool": _ONE,
-    "MaxPool": _MOVES,
-    "Reshape": _MOVES,
-    "Flatten": _MOVES,
-    "Transpose": _MOVES,
-    "Squeeze": _MOVES,
-    "Unsqueeze": _MOVES,
-}
-
-_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu", "Elu", "HardSwish", "Sigmoid", "HardSigmoid", "Tanh", "Gelu")
-_FUSED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "Add"), _ACTIVATIONS),
-    "MatMul": ("Add", *_ACTIVATIONS),
-}
+_OPERATORS = operator_rules(
+    (
+        *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Concat"),
+        *("AveragePool", "GlobalAveragePool"),
+        *MOVES,
+    ),
+    {"MatMul": BY_CONSTANT},
+)
+_FUSED = fold_behind_products(*RELU_LIKE, *CURVES, "HardSigmoid")
 
 
 def rules() -> QuantizationRules:

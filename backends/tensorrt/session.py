@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Cuda", "EngineCall", "EngineSession", "import_tensorrt", "open_session"]
+__all__ = ["Cuda", "EngineCall", "EngineSession", "import_tensorrt", "inspect_engine", "open_session"]
 
 KEY_FILE = "engine.json"
 _SETTINGS = ("device", "engine", "inputs", "outputs")
@@ -67,6 +67,15 @@ def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
         str(path), settings.get("engine"), runtime, str(module.__version__), cuda.compute_capability
     )
     return EngineSession(engine, cuda, module, settings)
+
+
+def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
+    """What TensorRT tells of the engine's layers, as JSON; the arguments and errors are those of `open_session`."""
+    session = open_session(path, settings)
+    try:
+        return session.information()
+    finally:
+        session.close()
 
 
 def _checked_engine(path: str, expected: Any, runtime: str, version: str, capability: str) -> bytes:
@@ -216,6 +225,11 @@ class EngineSession:
         return EngineCall(
             self._cuda, context, arrays, {name: (shapes[name], self._dtypes[name]) for name in self._outputs}
         )
+
+    def information(self) -> str:
+        """The engine inspector's JSON."""
+        inspector = self._engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self._module.LayerInformationFormat.JSON))
 
     def close(self) -> None:
         """Frees the engine; calls that were bound must not be run after."""

@@ -14,12 +14,13 @@ from edgeport.contracts import Calibration, OnnxModel
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-    """A float model, its calibration, other inputs, and what float32 gives for them."""
+    """A float model, its calibration, other inputs, what float32 gives for them, and its products with a weight."""
 
     model: OnnxModel
     calibration: Calibration
     feeds: dict[str, np.ndarray]
     scores: np.ndarray
+    products: tuple[str, ...] = ()
 
     def example(self, count: int = 1) -> dict[str, np.ndarray]:
         return {"image": self.feeds["image"][:count]}
@@ -104,6 +105,20 @@ def write_perceptron(path: Path) -> Path:
     return g.save(path, ["batch", 8, 64], ["batch", 8, 64])
 
 
+def write_attention(path: Path) -> Path:
+    """A layer norm, one head of attention with a Softmax, a residual: image [batch, 8, 32]."""
+    g = Graph()
+    ones, zeros = g.constant("ones", np.ones(32, np.float32)), g.constant("zeros", np.zeros(32, np.float32))
+    x = g.node("LayerNormalization", ["image", ones, zeros], "norm")
+    query, key, value = (g.node("MatMul", [x, g.weight(f"{n}.w", 32, 32)], n) for n in ("query", "key", "value"))
+    scores = g.node("MatMul", [query, g.node("Transpose", [key], "turn", perm=[0, 2, 1])], "similarity")
+    scaled = g.node("Mul", [scores, g.constant("scale", np.float32(0.02))], "scaled")
+    mixed = g.node("MatMul", [g.node("Softmax", [scaled], "softmax", axis=-1), value], "mixed")
+    out = g.node("MatMul", [mixed, g.weight("out.w", 32, 32)], "out")
+    g.node("Add", [out, "image"], "residual", output="scores")
+    return g.save(path, ["batch", 8, 32], ["batch", 8, 32])
+
+
 def make_network(path: Path) -> Network:
     """Calibrates the file on smooth noise."""
     import onnx
@@ -121,7 +136,12 @@ def make_network(path: Path) -> Network:
     feeds = {"image": images[16:]}
     scores = ReferenceEvaluator(onnx.load(path)).run(None, feeds)[0]
     calibration = collect(model, ArraySamples({"image": images[:16]}), open_reference)
-    return Network(model=model, calibration=calibration, feeds=feeds, scores=scores)
+    graph = onnx.load(path).graph
+    weights = {tensor.name for tensor in graph.initializer}
+    products = tuple(
+        node.name for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul") and node.input[1] in weights
+    )
+    return Network(model=model, calibration=calibration, feeds=feeds, scores=scores, products=products)
 
 
 @pytest.fixture(scope="session")
@@ -132,6 +152,11 @@ def cnn(tmp_path_factory) -> Network:
 @pytest.fixture(scope="session")
 def perceptron(tmp_path_factory) -> Network:
     return make_network(write_perceptron(tmp_path_factory.mktemp("perceptron") / "perceptron.onnx"))
+
+
+@pytest.fixture(scope="session")
+def attention(tmp_path_factory) -> Network:
+    return make_network(write_attention(tmp_path_factory.mktemp("attention") / "attention.onnx"))
 
 
 @pytest.fixture(scope="session")

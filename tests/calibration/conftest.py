@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel, OperatorRule, QuantizationRules, RunModel
+from edgeport.contracts import (
+    Array,
+    Arrays,
+    Calibration,
+    OnnxModel,
+    OpenModel,
+    OperatorRule,
+    QuantizationRules,
+    RunModel,
+    WeightQuantization,
+)
 
 
 @contextmanager
@@ -95,3 +105,57 @@ def model_text(tmp_path: Path) -> Callable[..., OnnxModel]:
         return open_onnx(path)
 
     return write
+
+
+def _noise(*shape: int) -> Array:
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture
+def graph(model_text: Callable[..., OnnxModel]) -> Callable[..., OnnxModel]:
+    """`graph(nodes)`: a model of the given nodes from x float [batch, *shape] to z.
+
+    `Conv3` stands for a padded convolution; w, v and u are weights for it.
+    """
+    weights = {name: _noise(4, 4, 3, 3) for name in "wvu"}
+
+    def write(nodes: str, constants: Mapping[str, Array] | None = None, shape: Sequence[int] = (4, 6, 6)) -> OnnxModel:
+        sizes = ",".join(map(str, shape))
+        free = ",".join(f"n{i}" for i in range(len(shape)))
+        known = {name: array for name, array in weights.items() if f" {name} = " not in f" {nodes}"} | dict(
+            constants or {}
+        )
+        used = {name: array for name, array in known.items() if f"{name})" in nodes or f"{name}," in nodes}
+        nodes = nodes.replace("Conv3(", "Conv<pads=[1,1,1,1]>(")
+        return model_text(f"(float[batch,{sizes}] x) => (float[batch,{free}] z) {{ {nodes} }}", used)
+
+    return write
+
+
+def _calibration_of(model: OnnxModel, **values: object) -> Calibration:
+    from edgeport.calibration.collect import watchable
+    from edgeport.calibration.observers import OBSERVERS
+
+    statistics = {}
+    for index, name in enumerate(watchable(model)):
+        observers = {key: observer() for key, observer in OBSERVERS.items()}
+        for observer in observers.values():
+            observer.update(np.array(values.get(name, (-1.0 - index, 1.0 + index)), np.float32))
+        statistics[name] = {key: observer.state() for key, observer in observers.items()}
+    return Calibration(model_digest=model.digest, samples_fingerprint="f", sample_count=2, statistics=statistics)
+
+
+@pytest.fixture(scope="session")
+def calibration_of() -> Callable[..., Calibration]:
+    """Statistics of every tensor, from two values each: -1 - i and 1 + i for the i-th, or what `values` says."""
+    return _calibration_of
+
+
+def _as_text(weights: Mapping[str, WeightQuantization]) -> str:
+    return " ".join(f"{n}/{w.axis}" + ("" if w.dtype == "int8" else f"/{w.dtype}") for n, w in weights.items())
+
+
+@pytest.fixture(scope="session")
+def as_text() -> Callable[..., str]:
+    """Weights of a plan as "name/axis", with the type where it is not int8."""
+    return _as_text

@@ -261,3 +261,17 @@ def test_memory_does_not_grow_with_the_number_of_samples(model_text, random):
 
     # All activations of 900 samples would take 240 MB more.
     assert peak(1000) <= 1.05 * peak(100)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_model_with_a_fixed_batch_sees_every_sample(model_text, open_model, batch):
+    model = model_text(f"(float[{batch}, 3] x) => (float[{batch}, 3] y) {{ y = Neg(x) }}")
+    samples = ArraySamples({"x": np.arange(30, dtype=np.float32).reshape(10, 3)})
+    done = []
+
+    calibration = collect(model, samples, open_model, on_progress=lambda event: done.append(event.done))
+
+    state = calibration.statistics["y"]["extremes"]
+    assert (state["minimum"], state["maximum"]) == (-29.0, 0.0)
+    assert state["count"] == 3 * -(-10 // batch) * batch
+    assert calibration.sample_count == done[-1] == 10

@@ -69,7 +69,14 @@ class Workbench:
     def batch(self, model: OnnxModel) -> dict[str, np.ndarray]:
         return {"x": self.random.standard_normal(model.inputs[0].shape).astype(np.float32)}
 
-    def quantize(self, model: OnnxModel, rules: QuantizationRules, *, dynamic: bool = False) -> Quantized:
+    def quantize(
+        self,
+        model: OnnxModel,
+        rules: QuantizationRules,
+        *,
+        dynamic: bool = False,
+        exclude: Mapping[str, str] | None = None,
+    ) -> Quantized:
         """What becomes of the model in this dialect.
 
         On x86 ONNX Runtime fuses int8 activations only when it is told that they are meant; on ARM it always does.
@@ -86,7 +93,7 @@ class Workbench:
         if dynamic:
             plan = dynamic_plan(model, rules)
         else:
-            plan = make_plan(model, collect(model, ArraySamples(feeds), open_reference), rules)
+            plan = make_plan(model, collect(model, ArraySamples(feeds), open_reference), rules, exclude=exclude)
         written = write_plan(model, plan, rules, self.folder / "int8.onnx")
         options = ort.SessionOptions()
         options.log_severity_level = 3

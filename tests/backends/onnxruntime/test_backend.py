@@ -8,7 +8,7 @@ from edgeport.backends.onnxruntime import create_backend
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.calibration.plan import dynamic_plan, float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
-from edgeport.errors import UnsupportedByBackend
+from edgeport.errors import PlanError, UnsupportedByBackend
 
 backend = create_backend()
 
@@ -47,11 +47,49 @@ def test_placement_names_each_node_and_where_it_came_from(network, bench):
     assert {node.device for node in placement.nodes} == {"CPUExecutionProvider"}
 
 
-def test_placement_says_why_a_planned_node_stayed_float(network, bench):
+def test_placement_says_why_a_planned_node_stayed_float(network, bench, monkeypatch):
+    """A plan that asks for more than there is: the linear Resize is taken for one that there is a kernel for."""
+    rules = x86_rules(vnni=True)
+    resize = dataclasses.replace(rules.operators["Resize"], only={})
+    loose = dataclasses.replace(rules, operators={**rules.operators, "Resize": resize})
+    monkeypatch.setattr("edgeport.backends.onnxruntime.backend.rules_for", lambda dialect, vnni: loose)
+    placement = compiled(bench, network, loose)
+    kernel = next(node for node in placement.nodes if node.operator == "Resize")
+    assert kernel.precision == "fp32"
+    assert "planned int8" in kernel.reason
+
+
+def test_a_linear_resize_is_not_planned(network, bench):
     placement = compiled(bench, network, x86_rules(vnni=True))
-    resize = next(node for node in placement.nodes if node.operator == "Resize")
-    assert resize.precision == "fp32"
-    assert "planned int8" in resize.reason
+    kernel = next(node for node in placement.nodes if node.operator == "Resize")
+    assert (kernel.precision, kernel.reason) == ("fp32", "")
+
+
+@pytest.fixture
+def three_convolutions(bench):
+    weights = {f"w{index}": bench.weight(8, 8, 3, 3) for index in range(3)}
+    sources = ("x", "c0", "c1")
+    nodes = [bench.node("Conv", [source, f"w{i}"], [f"c{i}"]) for i, source in enumerate(sources)]
+    return bench.model(nodes, weights, (1, 8, 10, 10), ["c2"])
+
+
+def test_a_convolution_that_is_kept_in_float_is_float(three_convolutions, bench):
+    """Left alone, the runtime quantizes its weights by itself, and the node that hurts is integer again."""
+    plan = bench.quantize(three_convolutions, x86_rules(vnni=True), exclude={"n_c1": "it hurts"}).plan
+    artifact = backend.compile(three_convolutions, plan, ExecutionConfig(threads=1), bench.folder / "artifact")
+    precisions = {node.origin: node.precision for node in backend.placement(artifact).nodes if node.precision}
+    assert precisions == {("n_c0",): "int8", ("n_c1",): "fp32", ("n_c2",): "int8"}
+    assert artifact.settings["skip"] == ["WeightBiasQuantization"]
+
+
+def test_weights_of_a_transposed_convolution_are_not_dequantized_in_every_call(bench):
+    weights = {"w0": bench.weight(8, 8, 3, 3), "w1": bench.weight(8, 8, 2, 2), "w2": bench.weight(8, 8, 3, 3)}
+    nodes = [bench.node("Conv", ["x", "w0"], ["c"]), bench.node("ConvTranspose", ["c", "w1"], ["d"], strides=[2, 2])]
+    nodes += [bench.node("Conv", ["d", "w2"], ["y"])]
+    model = bench.model(nodes, weights, (1, 8, 8, 8), ["y"])
+    operators = [node.operator for node in compiled(bench, model, x86_rules(vnni=True)).nodes]
+    assert operators.count("ConvTranspose") == 1
+    assert operators.count("DequantizeLinear") == 2, "before the ConvTranspose, and at the end"
 
 
 def test_conversions_are_shown_and_compute_nothing(network, bench):
@@ -139,3 +177,21 @@ def test_execution_settings_reach_the_session(network, bench):
     artifact = backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
     assert artifact.settings == {"optimization": "all", "threads": 2, "spinning": False, "affinity": [0]}
     assert dataclasses.replace(artifact).execution == execution
+
+
+def test_a_plan_for_a_kernel_that_there_is_not_is_refused(network, bench):
+    """The planner leaves a linear Resize in float; a plan from elsewhere is checked when it is written."""
+    plan = bench.quantize(network, x86_rules(vnni=True)).plan
+    asked = dataclasses.replace(plan, nodes={**plan.nodes, "n_u": Precision.INT8})
+    with pytest.raises(PlanError, match="no integer Resize like it"):
+        backend.compile(network, asked, ExecutionConfig(), bench.folder / "artifact")
+
+
+def test_a_move_that_was_taken_out_is_not_the_work_of_its_neighbour(bench):
+    """A Transpose between a convolution and a LayerNormalization goes with the runtime's own change of layout."""
+    weights = {"w": bench.weight(8, 8, 3, 3), "one": bench.weight(8), "zero": bench.weight(8)}
+    nodes = [bench.node("Conv", ["x", "w"], ["c"]), bench.node("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1])]
+    nodes += [bench.node("LayerNormalization", ["t", "one", "zero"], ["y"])]
+    model = bench.model(nodes, weights, (1, 8, 8, 8), ["y"])
+    origins = {node.operator: node.origin for node in compiled(bench, model, x86_rules(vnni=True)).nodes}
+    assert origins["LayerNormalization"] == ("n_y",)

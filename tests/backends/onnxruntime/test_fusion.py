@@ -73,6 +73,18 @@ def pooled(b):
     return nodes, weights, IMAGE
 
 
+def squeeze(b):
+    node, weights = conv(b, "x", "c", channels=16)
+    nodes = [node, b.node("Relu", ["c"], ["r"]), b.node("GlobalAveragePool", ["r"], ["g"])]
+    nodes += [b.node("Conv", ["g", "w1"], ["d"]), b.node("Relu", ["d"], ["e"]), b.node("Conv", ["e", "w2"], ["f"])]
+    return nodes, weights | {"w1": b.weight(4, 16, 1, 1), "w2": b.weight(16, 4, 1, 1)}
+
+
+def squeeze_sigmoid(b):
+    nodes, weights = squeeze(b)
+    return [*nodes, b.node("Sigmoid", ["f"], ["s"]), b.node("Mul", ["r", "s"], ["y"])], weights, IMAGE
+
+
 def gemm_relu(b):
     nodes = [b.node("Gemm", ["x", "w", "b"], ["g"], transB=1), b.node("Relu", ["g"], ["y"])]
     return nodes, {"w": b.weight(8, 16), "b": b.weight(8)}, (4, 16)
@@ -143,6 +155,12 @@ CASES = [
     Case(name="residual", build=residual, fused=("QLinearConv", "QLinearConv", "QLinearAdd")),
     Case(name="max pool, flatten, gemm", build=classifier, fused=("QLinearConv", "NhwcMaxPool", "Flatten", "QGemm")),
     Case(name="global average pool", build=pooled, fused=("QLinearConv", "QLinearGlobalAveragePool")),
+    Case(
+        name="squeeze and excitation",
+        build=squeeze_sigmoid,
+        fused=(*["QLinearConv"] * 3, "QLinearGlobalAveragePool", "QLinearSigmoid", "QLinearMul"),
+        least_sqnr_db=28.0,
+    ),
     Case(name="gemm, relu", build=gemm_relu, fused=("QGemm",)),
     Case(name="gemm, weight not transposed", build=gemm_not_transposed, fused=("QGemm",)),
     Case(name="matmul", build=matmul, fused=("QLinearMatMul",)),
@@ -170,6 +188,18 @@ def test_fuses_to_integer_operators(case, rules, bench):
     assert kept[0] == "QuantizeLinear"
     assert sorted(kept) == sorted(["QuantizeLinear", *case.fused, *["DequantizeLinear"] * pairs])
     assert made.sqnr_db > case.least_sqnr_db
+
+
+@pytest.mark.parametrize("rules", DIALECTS)
+def test_a_hard_gate_brings_only_itself_back_to_float(rules, bench):
+    """There is no integer HardSigmoid; the product with the large operand is integer all the same."""
+    nodes, weights = squeeze(bench)
+    nodes += [bench.node("HardSigmoid", ["f"], ["s"]), bench.node("Mul", ["r", "s"], ["y"])]
+    made = bench.quantize(bench.model(nodes, weights, IMAGE, ["y"]), rules)
+    kept = [name for name in made.operators if name not in LAYOUT]
+    assert kept.count("QLinearConv") == 3
+    assert {"QLinearGlobalAveragePool", "QLinearMul", "HardSigmoid"} <= set(kept)
+    assert "Mul" not in kept
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from edgeport.backends.openvino import create_backend
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
-from edgeport.contracts import ExecutionConfig, Placement, Precision
+from edgeport.contracts import ExecutionConfig, Placement, Precision, kept_share
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
@@ -130,3 +130,65 @@ def test_what_was_planned_and_did_not_happen_has_a_reason(cnn, tmp_path):
         if node.origin and node.origin[0] == "head":
             assert node.reason
             assert (node.precision == "int8") != ("planned in int8" in node.reason)
+
+
+MASKS = {
+    "where": "b = Where(m, a, zero)",
+    "and, or": "p = Not(m) q = And(p, n) o = Or(q, m) b = Where(o, a, zero)",
+    "where of masks": "g = Less(x, zero) q = Where(m, n, g) b = Where(q, a, zero)",
+    "multiplied": "c = Cast<to=1>(m) b = Mul(c, a)",
+}
+
+
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.BF16], ids=str)
+@pytest.mark.parametrize("nodes", MASKS.values(), ids=MASKS)
+def test_masks_of_a_float_model_are_not_called_integer(nodes, precision, tmp_path):
+    """OpenVINO keeps booleans in bytes, and lists a kernel by the type of its first input."""
+    import onnx
+
+    from edgeport.onnx_files import open_onnx
+
+    if not KNOWN.precisions[precision].available:
+        pytest.skip(KNOWN.precisions[precision].reason)
+    inputs = "float[batch,8,16] x, bool[batch,8,16] m, bool[batch,8,16] n"
+    text = f"({inputs}) => (float[batch,8,16] y) {{ a = MatMul(x, w) {nodes} y = MatMul(b, w) }}"
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> g {text}')
+    weight = np.random.default_rng(0).standard_normal((16, 16)).astype(np.float32)
+    for name, array in (("w", weight), ("zero", np.float32(0))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    onnx.save(proto, tmp_path / "masked.onnx")
+    model = open_onnx(tmp_path / "masked.onnx")
+    artifact = BACKEND.compile(model, float_plan(model, precision), ONE_THREAD, tmp_path / "artifact")
+    placement = BACKEND.placement(artifact)
+    assert placement.share("int8") == 0.0
+    assert placement.share(str(precision)) == 1.0
+
+
+def test_products_that_became_one_kernel_are_integer(tmp_path):
+    """Small products are fused into one Subgraph that is listed as float; its weights enter as int8."""
+    import onnx
+
+    from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.calibration.collect import collect
+    from edgeport.calibration.data.arrays import ArraySamples
+    from edgeport.onnx_files import open_onnx
+
+    rng = np.random.default_rng(0)
+    text = "g (float[batch,32] x) => (float[batch,10] y) { a = Gemm(x, w) r = Relu(a) y = Gemm(r, v) }"
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text}')
+    for name, shape in (("w", (32, 64)), ("v", (64, 10))):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape).astype("f4"), name))
+    for node in proto.graph.node:
+        node.name = f"{node.output[0]}_{node.op_type}"
+    onnx.save(onnx.shape_inference.infer_shapes(proto), tmp_path / "products.onnx")
+    model = open_onnx(tmp_path / "products.onnx")
+    samples = ArraySamples({"x": rng.standard_normal((16, 32)).astype(np.float32)})
+    plan = make_plan(model, collect(model, samples, open_reference), KNOWN.rules)
+    integer = BACKEND.placement(BACKEND.compile(model, plan, ExecutionConfig(threads=1, batch=8), tmp_path / "int8"))
+    plain = BACKEND.placement(
+        BACKEND.compile(model, float_plan(model), ExecutionConfig(threads=1, batch=8), tmp_path / "fp32")
+    )
+    assert kept_share(plan, integer) == 1.0
+    assert plain.share("int8") == 0.0

@@ -98,15 +98,6 @@ def test_key_says_what_the_engine_was_built_with(artifact, cnn):
     assert {key: written[key] for key in artifact.settings["engine"]} == artifact.settings["engine"]
 
 
-def test_placement_claims_nothing_that_was_not_seen(artifact):
-    placement = BACKEND.placement(artifact)
-    assert placement.source == "parsed network: built, not run"
-    assert not any(node.precision for node in placement.nodes)
-    (stem,) = [node for node in placement.nodes if node.name == "stem"]
-    assert stem.operator == "CONVOLUTION"
-    assert stem.reason == "built as fp32 (its output is FLOAT), not run"
-
-
 @pytest.mark.skipif(KNOWN.can_run, reason="engines run here")
 def test_open_says_why_not(artifact):
     with pytest.raises(UnsupportedByBackend, match="built, not run"):

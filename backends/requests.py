@@ -1,0 +1,50 @@
+"""Whether a backend can do what it is asked to compile; asked before anything is written."""
+
+from __future__ import annotations
+
+from edgeport.backends.qdq.fit import check_fits
+from edgeport.contracts import Capabilities, ExecutionConfig, OnnxModel, QuantizationPlan, SingleStream
+from edgeport.errors import PlanError, UnsupportedByBackend
+
+__all__ = ["check_request"]
+
+
+def check_request(
+    model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, known: Capabilities, *, name: str
+) -> None:
+    """Raises where the plan or the execution is not for this backend on this machine.
+
+    Args:
+        model: What to compile.
+        plan: How.
+        execution: How it will be run; more than one stream is refused.
+        known: What the backend says of itself, its dialect among it.
+        name: Of the backend, in sentences.
+
+    Raises:
+        PlanError: A plan for another model or dialect.
+        UnsupportedByBackend: A precision or a layout that the backend has not.
+
+    """
+    check_fits(model, plan)
+    if not plan.precision.is_float and (known.rules is None or plan.dialect != known.rules.dialect):
+        raise PlanError(
+            asked=f"compile {model.path.name} for {name}",
+            found=f"a plan in the dialect {plan.dialect!r}; it takes "
+            + (repr(known.rules.dialect) if known.rules else "no integer plans"),
+            fix="plan again with the rules of this backend; ranges differ between dialects",
+        )
+    for precision in sorted({plan.default, *plan.nodes.values()}):
+        support = known.precisions[precision]
+        if not support.available:
+            raise UnsupportedByBackend(
+                asked=f"compile {model.path.name} in {precision} for {name}",
+                found=support.reason,
+                fix="ask for a precision that `edgeport doctor` lists for this machine",
+            )
+    if not isinstance(execution.layout, SingleStream):
+        raise UnsupportedByBackend(
+            asked=f"compile {model.path.name} for {execution.layout.kind} execution on {name}",
+            found="that this backend runs one call after another",
+            fix="leave the layout at single-stream",
+        )

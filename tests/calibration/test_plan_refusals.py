@@ -1,0 +1,72 @@
+"""What is not planned, and plans that do not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgeport.calibration.check_plan import check_plan
+from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
+from edgeport.contracts import Precision
+from edgeport.errors import AlreadyQuantizedError, CalibrationError, PlanError
+
+RESIDUAL = "c = Conv3(x, w) r = Relu(c) d = Conv3(r, v) a = Add(d, r) z = Relu(a)"
+
+
+def test_an_exclusion_that_names_nothing_is_refused(graph, dialect, calibration_of):
+    model = graph(RESIDUAL)
+    with pytest.raises(PlanError, match="did you mean 'd:Conv'"):
+        make_plan(model, calibration_of(model), dialect(), exclude={"d:Con": "typo"})
+
+
+def test_statistics_of_another_model_are_refused(graph, dialect, calibration_of):
+    model, other = graph(RESIDUAL), graph("z = Conv3(x, w)")
+    with pytest.raises(CalibrationError, match="statistics of a model with digest"):
+        make_plan(model, calibration_of(other), dialect())
+
+
+QUANTIZED = (
+    "(float[batch,3] x, float s, uint8 z) => (float[batch,3] y) "
+    "{ q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z) }"
+)
+
+
+def test_a_quantized_model_is_refused(model_text, dialect, calibration_of):
+    model = model_text(QUANTIZED)
+    with pytest.raises(AlreadyQuantizedError, match="QuantizeLinear"):
+        make_plan(model, calibration_of(model), dialect())
+    with pytest.raises(AlreadyQuantizedError, match="QuantizeLinear"):
+        dynamic_plan(model, dialect())
+
+
+def test_a_model_with_nothing_to_quantize_is_refused(graph, dialect, calibration_of):
+    model = graph("s = Sin(x) z = Cos(s)")
+    with pytest.raises(PlanError, match="the model has Cos, Sin, the dialect takes Conv, Gemm"):
+        make_plan(model, calibration_of(model), dialect())
+    with pytest.raises(PlanError, match="the dialect takes MatMul, Gemm"):
+        dynamic_plan(model, dialect())
+
+
+def test_a_plan_fits_its_model(graph, dialect, calibration_of):
+    model = graph(RESIDUAL)
+    check_plan(make_plan(model, calibration_of(model), dialect()), model)
+    check_plan(float_plan(model), model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plan: {"model_digest": "0" * 64}, "a plan for digest 000000000000"),
+        (lambda plan: {"nodes": {"d:Con": Precision.INT8}}, r"node 'd:Con', .* \(it has 'd:Conv'\)"),
+        (lambda plan: {"activations": {"q": plan.activations["x"]}}, "tensor 'q', which the model does not have"),
+        (lambda plan: {"weights": {"x": plan.weights["w"]}}, "weight 'x', which the model does not have"),
+        (lambda plan: {"weights": {"w": replace(plan.weights["w"], axis=4)}}, "axis 4 for weight 'w' of shape"),
+    ],
+    ids=["digest", "node", "tensor", "weight", "axis"],
+)
+def test_a_plan_that_does_not_fit_is_refused(graph, dialect, change, message, calibration_of):
+    model = graph(RESIDUAL)
+    plan = make_plan(model, calibration_of(model), dialect())
+    with pytest.raises(PlanError, match=message):
+        check_plan(replace(plan, **change(plan)), model)
