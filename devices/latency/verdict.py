@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeport.contracts import Interval, Measurement, Outcome
 from edgeport.devices.latency.dependence import correlation_time
@@ -14,6 +16,8 @@ from edgeport.devices.latency.processes import steady_latencies
 from edgeport.devices.latency.quantiles import estimate_quantile
 
 __all__ = ["BudgetVerdict", "alpha_at", "judge_budget"]
+
+_FASTEST = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,8 @@ def judge_budget(
 
     PASS where so few calls over the limit would hardly be seen, were the quantile just at the limit (the binomial test
     of MLPerf's early stopping, with n_eff independent calls), and where the interval lies under the limit too, which
-    counts how processes differ. FAIL where the whole interval lies above. Else INCONCLUSIVE: measure more, and look
+    counts how processes differ. FAIL where the whole interval lies above; on a disturbed machine only where even the
+    fastest calls of every process do. Else INCONCLUSIVE: measure more, and look
     again with `look` one higher.
 
     Args:
@@ -83,6 +88,9 @@ def judge_budget(
     outcome = outcome_of(measurement_flags(measurement))
     if outcome is Outcome.INVALID:
         reason = "flags forbid its use: " + ", ".join(measurement_flags(measurement))
+    elif outcome is Outcome.INCONCLUSIVE and _hopeless(series, limit_ns):
+        # What disturbs a machine makes calls slower, never faster.
+        outcome, reason = Outcome.FAIL, f"even the fastest calls of every process are over {limit_ns / 1e6:.4g} ms"
     elif outcome is Outcome.INCONCLUSIVE:
         reason = "flags leave it open: " + ", ".join(measurement_flags(measurement))
     elif interval is None:
@@ -101,6 +109,11 @@ def judge_budget(
         interval_ns=interval,
         reason=reason,
     )
+
+
+def _hopeless(series: Sequence[NDArray[np.float64]], limit_ns: float) -> bool:
+    """The fastest twentieth of the calls of each process is over the limit, however busy the machine was."""
+    return bool(series) and all(len(values) and float(np.quantile(values, _FASTEST)) > limit_ns for values in series)
 
 
 def _judge(interval: Interval, limit_ns: float, *, few_over: bool) -> tuple[Outcome, str]:

@@ -37,7 +37,7 @@ def main() -> int:
     arguments = parser.parse_args()
     manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
     check_files(manifest)
-    feeds = load_arrays(arguments.input or HERE / "sample.npz")
+    feeds = inputs_of(manifest, load_arrays(arguments.input or HERE / "sample.npz"))
     check_feeds(manifest, feeds)
     outputs = infer(manifest, feeds)
     say(f"{manifest['name']} ({manifest['candidate']}), samples: {count(feeds)}")
@@ -71,6 +71,16 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def inputs_of(manifest: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """The arrays that are inputs; what else stands in the file (labels) is named and left out."""
+    names = {spec["name"] for spec in manifest["inputs"]}
+    others = sorted(set(arrays) - names)
+    if others and names <= set(arrays):
+        say(f"left out, for they are no inputs: {', '.join(others)}")
+        return {name: arrays[name] for name in arrays if name in names}
+    return arrays
 
 
 def check_feeds(manifest: dict[str, Any], feeds: dict[str, Any]) -> None:

@@ -69,6 +69,8 @@ class Candidate:
         backend: Name of the backend.
         variant: Of the model ("original").
         precision: As planned; what really ran is in `placement`.
+        lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
+        kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
         against_float: Latency against the best float candidate, from paired processes.
         outcome: PASS where it may ship.
         refusal: Why it is not shipped; None for what may.
@@ -82,6 +84,8 @@ class Candidate:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     artifact: Artifact | None = None
     placement: Placement | None = None
+    kept: int | None = None
+    lost: tuple[str, ...] | None = None
     accuracy: AccuracyResult | None = None
     latency: LatencySummary | None = None
     against_float: Comparison | None = None

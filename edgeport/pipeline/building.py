@@ -189,6 +189,8 @@ def _built(candidate: Candidate, folder: Path, capabilities: Capabilities) -> Ca
     artifact = replace(artifact, folder=folder / "artifact")  # it was built beside its final place
     placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
     candidate = replace(candidate, artifact=artifact, placement=placement)
+    if found["kept"] is not None:
+        candidate = replace(candidate, kept=found["kept"]["kept"], lost=tuple(found["kept"]["lost"]))
     if not capabilities.can_run:
         reason = f"built, not run: {capabilities.reason or 'nothing here can run it'}"
         return replace(candidate, outcome=Outcome.UNMEASURED, refusal=Refusal(code="UNMEASURED", reason=reason))

@@ -21,6 +21,7 @@ from edgeport.contracts import (
     Precision,
     QuantizationPlan,
     dump_json,
+    kept_nodes,
     load_json,
     silent,
 )
@@ -216,7 +217,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
 
     Returns:
-        `artifact` and, where the runtime can say, `placement`; else `placement_reason`.
+        `artifact` and, where the runtime can say, `placement`; else `placement_reason`. `kept` says what became of
+        the nodes that were planned as integers: the number `kept`, the names `lost`; None where no kernel tells.
 
     """
     from edgeport.backends.registry import backend as backend_named
@@ -235,8 +237,14 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     try:
         placement = backend.placement(artifact)
     except EdgeportError as error:
-        return {"artifact": plain(artifact), "placement": None, "placement_reason": error.found}
-    return {"artifact": plain(artifact), "placement": plain(placement), "placement_reason": ""}
+        return {"artifact": plain(artifact), "placement": None, "placement_reason": error.found, "kept": None}
+    kept = kept_nodes(plan, placement)
+    return {
+        "artifact": plain(artifact),
+        "placement": plain(placement),
+        "placement_reason": "",
+        "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,
+    }
 
 
 def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> QuantizationPlan:

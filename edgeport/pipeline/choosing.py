@@ -24,6 +24,9 @@ LEAST_GAIN = 0.01
 (where their code and data lie in memory), and no gain below this is worth an accuracy drop."""
 
 
+_LEAST_KEPT = 0.5
+
+
 def median_ns(candidate: Candidate) -> float:
     """The median latency in nanoseconds; infinite where there is none to be believed."""
     if candidate.latency is None or candidate.latency.outcome is Outcome.INVALID:
@@ -97,9 +100,19 @@ def _refuse_accuracy(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
 
 
 def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
-    if candidate.is_float or candidate.placement is None or candidate.placement.share("int8") > 0:
+    """Most of what was planned as integers must have run so: else its speed is not that of the plan."""
+    placement = candidate.placement
+    if candidate.is_float or placement is None:
         return None, candidate.outcome
-    reason = f"planned {candidate.precision}, but no node ran in int8 ({candidate.placement.summary()})"
+    if candidate.kept is None or candidate.lost is None:
+        share, found = placement.share("int8"), "no node ran in int8"
+    else:
+        planned = candidate.kept + len(candidate.lost)
+        share = candidate.kept / planned if planned else 1.0
+        found = f"only {candidate.kept} of {planned} planned nodes ran as integers"
+    if share > 0 and (candidate.kept is None or share >= _LEAST_KEPT):
+        return None, candidate.outcome
+    reason = f"planned {candidate.precision}, but {found} ({placement.summary()})"
     return Refusal(code="NOT_AS_PLANNED", reason=reason), Outcome.FAIL
 
 

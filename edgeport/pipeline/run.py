@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import platform
@@ -25,6 +26,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DependencyError, UsageError
+from edgeport.module_files import module_file
 from edgeport.pipeline.batches import calls_note, write_first_batch
 from edgeport.pipeline.building import build_candidates, probe
 from edgeport.pipeline.choosing import best_float, challengers, conclude, gains, judge, rivals
@@ -159,6 +161,8 @@ def _guess(context: RunContext) -> None:
 
 def _probe_all(context: RunContext) -> dict[str, Capabilities]:
     names = list(dict.fromkeys(target.backend for target in context.recipe.targets))
+    for name in names:
+        _require_module(name)
     found = side_by_side(lambda name: probe(name, context), names, lambda _: None)
     capabilities = dict(zip(names, found, strict=True))
     if not any(one.installed for one in capabilities.values()):
@@ -169,6 +173,17 @@ def _probe_all(context: RunContext) -> dict[str, Capabilities]:
             fix="install one, or name another target; `edgeport doctor` shows what is there",
         )
     return capabilities
+
+
+def _require_module(backend: str) -> None:
+    """A `module:factory` that is nowhere is a slip of the pen, not a candidate that failed."""
+    module, colon, _ = backend.partition(":")
+    if colon and module_file(module) is None and importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise UsageError(
+            asked=f"use the backend {backend!r}",
+            found=f"no module {module!r} on Python's path",
+            fix="install the package it belongs to, name its folder in PYTHONPATH, or correct the name",
+        )
 
 
 def _arm(one: Validated) -> Arm | None:

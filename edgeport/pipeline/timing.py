@@ -153,9 +153,7 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
     return replace(candidate, latency=summarise(measurement, sorted({*QUANTILES, quantile})))
 
 
-def compare_arms(
-    timed: Timed, base: str, names: Sequence[str], *, confidence: float = 0.95
-) -> dict[str, Comparison]:
+def compare_arms(timed: Timed, base: str, names: Sequence[str], *, confidence: float = 0.95) -> dict[str, Comparison]:
     """Each of `names` against `base`, paired by round; arms without traces are left out."""
     from edgeport.devices.latency.comparison import compare
 

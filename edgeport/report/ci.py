@@ -49,8 +49,8 @@ def junit_xml(suite: str, rows: Sequence[CheckRow]) -> str:
     root = ET.Element("testsuites")
     counts = {"tests": len(rows), "failures": failures, "errors": errors, "skipped": skipped}
     element = ET.SubElement(root, "testsuite", name=_text(suite))
-    for key, value in counts.items():
-        element.set(key, str(value))
+    for key, count in counts.items():
+        element.set(key, str(count))
     element.set("time", f"{sum(row.seconds for row in rows):.3f}")
     for row in rows:
         case = ET.SubElement(element, "testcase", classname=_text(suite), name=_text(row.name))

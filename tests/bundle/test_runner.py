@@ -64,6 +64,14 @@ def test_own_input_is_run_and_written(folder: Path, tmp_path: Path) -> None:
         assert found["scores"].tolist() == [[18, 2, 2]]
 
 
+def test_labels_beside_the_inputs_are_left_out(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "evaluation.npz", x=np.float32([[9, 1, 1]]), labels=np.array([0]))
+    done = run(folder, "--input", str(tmp_path / "evaluation.npz"))
+    assert done.returncode == 0, done.stderr
+    assert "left out, for they are no inputs: labels" in done.stdout
+    assert "sample 0: cat (score 18)" in done.stdout
+
+
 def test_an_output_called_file_is_written(contents: BundleContents, tmp_path: Path) -> None:
     session = Path(tmp_path / "modules" / "doubling_session.py")
     session.write_text(session.read_text().replace('"scores"', '"file"'))

@@ -73,3 +73,9 @@ def test_help_costs_little_more_than_an_empty_python():
     cpu_s(*asked)  # writes the bytecode
     extra = [cpu_s(*asked) - cpu_s("-c", "pass") for _ in range(7)]
     assert statistics.median(extra) <= 0.2, extra
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "edgeport", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("edgeport, version"), done.stderr

@@ -120,6 +120,14 @@ def test_a_float_whose_latency_is_in_doubt_must_still_be_beaten():
     assert best_float([FP32, doubted]) is doubted
 
 
+def test_most_of_what_was_planned_must_run_as_integers():
+    held = judge(replace(INT8, kept=6, lost=("a", "b")), Budget())
+    assert held.refusal is None
+    broken = judge(replace(INT8, kept=2, lost=("a", "b", "c")), Budget())
+    assert broken.refusal.code == "NOT_AS_PLANNED"
+    assert "2 of 5 planned nodes" in broken.refusal.reason
+
+
 def test_every_rival_float_must_be_beaten():
     confirmed = {"ort int8": {"ort fp32": against(1.4, 0.01), "ov bf16": against(1.0, 0.01)}}
     _, chosen = conclude([FP32, BF16, INT8], BF16, confirmed)

@@ -1,5 +1,7 @@
 """A whole run over planted backends: whatever a candidate does, it is a row, and the run goes on."""
 
+from dataclasses import replace
+
 import pytest
 
 from edgeport.contracts import Budget, Limits, Outcome, Precision, RunResult, load_json
@@ -105,6 +107,14 @@ def test_a_precision_that_the_backend_has_not_is_a_row(run):
 def test_no_usable_backend_at_all_is_an_error(run):
     with pytest.raises(DependencyError, match="cannot open shared object"):
         run("unloadable")
+
+
+def test_a_backend_that_is_nowhere_is_a_slip_of_the_pen(make_recipe, tmp_path):
+    recipe = make_recipe("base")
+    typo = replace(recipe.targets[0], backend="plantd:base")
+    recipe = replace(recipe, targets=(*recipe.targets, typo))
+    with pytest.raises(UsageError, match="no module 'plantd'"):
+        run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store")
 
 
 def test_the_output_folder_must_be_one(run, tmp_path):

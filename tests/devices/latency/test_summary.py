@@ -245,3 +245,15 @@ def test_a_latency_that_the_device_cannot_reach_is_invalid():
     assert summary.roofline.share == pytest.approx(3.0)
     honest = with_roofline(summarise(QUIET), replace(work, operations=0.5e-9 * median_ns), roof)
     assert honest.outcome is Outcome.PASS
+
+
+def test_a_rival_is_no_excuse_for_what_is_far_too_slow():
+    """1 ms a call beside a rival: 2 ms can't be told, 0.5 ms can."""
+    loaded = _telemetry(QUIET, _load(others=0.8))
+    assert "rival-load" in measurement_flags(loaded)
+    assert judge_budget(loaded, q=0.5, limit_ns=2e6).outcome is Outcome.INCONCLUSIVE
+    hopeless = judge_budget(loaded, q=0.5, limit_ns=0.5e6)
+    assert hopeless.outcome is Outcome.FAIL
+    assert "even the fastest calls" in hopeless.reason
+    invalid = _with(loaded, flags=("clock-step",))
+    assert judge_budget(invalid, q=0.5, limit_ns=0.5e6).outcome is Outcome.INVALID
