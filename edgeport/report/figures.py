@@ -6,7 +6,20 @@ from dataclasses import dataclass
 
 from edgeport.contracts import Interval
 
-__all__ = ["AccuracyUnit", "LatencyUnit", "bytes_text", "interval_text", "seconds_text", "speedup_text"]
+__all__ = [
+    "AccuracyUnit",
+    "LatencyUnit",
+    "bytes_text",
+    "count_text",
+    "duration_text",
+    "interval_text",
+    "joules_text",
+    "number_text",
+    "percent_text",
+    "rate_text",
+    "seconds_text",
+    "speedup_text",
+]
 
 _PARTS_OF_ONE = ("top1", "top5", "agreement", "accuracy")
 """Metrics that count samples; they are shown in per cent."""
@@ -102,6 +115,42 @@ def bytes_text(count: float) -> str:
         if count >= size:
             return f"{_three_digits(count / size)} {name}"
     return f"{count:.0f} B"
+
+
+def number_text(value: float) -> str:
+    """Three digits, or all those before the point."""
+    return _three_digits(value)
+
+
+def count_text(count: float) -> str:
+    """A number with three digits, and k, M, G or T for powers of 1000."""
+    for name, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{_three_digits(count / size)} {name}"
+    return f"{_three_digits(count)} "
+
+
+def rate_text(per_s: float, what: str) -> str:
+    """So many a second: "43.1 GB/s", "1.20 Top/s"."""
+    return f"{count_text(per_s)}{what}/s"
+
+
+def percent_text(share: float) -> str:
+    """A share of 1 in per cent; two digits, so that small ones are not zero."""
+    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
+
+
+def joules_text(joules: float) -> str:
+    """J, mJ or µJ; what a noisy meter gives may be below zero."""
+    for name, size in (("J", 1.0), ("mJ", 1e-3)):
+        if abs(joules) >= size:
+            return f"{_signed(_three_digits(joules / size))} {name}"
+    return f"{_signed(_three_digits(joules / 1e-6))} µJ"
+
+
+def duration_text(ns: float) -> str:
+    """A time in the unit that fits it."""
+    return LatencyUnit.fitting(ns).text(ns)
 
 
 def seconds_text(seconds: float) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Frame", "round_ticks"]
+__all__ = ["NARROW_PX", "WIDE_PX", "Frame", "round_ticks"]
 
-_WIDTH_PX, _HEIGHT_PX = 980.0, 340.0
-"""Of the plot's inside on a wide screen; on a narrow one labels may touch."""
+WIDE_PX, NARROW_PX, _HEIGHT_PX = 980.0, 600.0, 340.0
+"""Of the plot's inside, on a wide screen and on a narrow one."""
 _CHAR_PX, _LINE_PX = 7.2, 15.0
 _MARK_PX = 10.0
 
@@ -40,12 +40,12 @@ class Frame:
             roof = min(roof, most + 0.08 * room)
         return cls(left=low / spread**0.08, right=high * spread**0.22, bottom=bottom - 0.08 * room, top=roof)
 
-    def label_offsets(self, data: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """For each point, where its label starts: "dx", "dy" in pixels, and "align".
+    def label_offsets(self, data: Mapping[str, Sequence[Any]], width_px: float = WIDE_PX) -> dict[str, list[Any]]:
+        """For each point, where its label starts: "dx", "dy" in pixels, and "align", in a plot that is so wide.
 
         Greedy: points from left to right, each label at the first of some places that nothing covers yet.
         """
-        points = [self._pixel(x, y) for x, y in zip(data["x"], data["y"], strict=True)]
+        points = [self._pixel(x, y, width_px) for x, y in zip(data["x"], data["y"], strict=True)]
         taken = [(x - _MARK_PX, y - _MARK_PX, x + _MARK_PX, y + _MARK_PX) for x, y in points]
         chosen: dict[int, tuple[int, int, str]] = {}
         for index in sorted(range(len(points)), key=lambda i: points[i]):
@@ -53,16 +53,21 @@ class Frame:
             for place in _places():
                 box = _box(points[index], place, width)
                 others = taken[:index] + taken[index + 1 :]
-                if box[0] > 0 and box[3] < _HEIGHT_PX and not any(_overlap(box, other) for other in others):
+                if (
+                    box[0] > 0
+                    and box[2] < width_px
+                    and box[3] < _HEIGHT_PX
+                    and not any(_overlap(box, other) for other in others)
+                ):
                     break
             chosen[index] = place
             taken.append(box)
         ordered = [chosen[index] for index in range(len(points))]
         return {"dx": [p[0] for p in ordered], "dy": [p[1] for p in ordered], "align": [p[2] for p in ordered]}
 
-    def _pixel(self, x: float, y: float) -> tuple[float, float]:
+    def _pixel(self, x: float, y: float, width_px: float) -> tuple[float, float]:
         across = math.log(x / self.left) / math.log(self.right / self.left)
-        return across * _WIDTH_PX, (y - self.bottom) / (self.top - self.bottom) * _HEIGHT_PX
+        return across * width_px, (y - self.bottom) / (self.top - self.bottom) * _HEIGHT_PX
 
 
 def _places() -> list[tuple[int, int, str]]:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from edgeport.contracts import Candidate, NodePlacement, Outcome, Quantile, RunResult
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, interval_text, speedup_text
+from edgeport.report.flags import FlagNote, flag_notes, thin_evidence
 from edgeport.report.look import Look
 
-__all__ = ["Cell", "PlacementRow", "Row", "Share", "placements", "rows"]
+__all__ = ["ABSENT", "Cell", "PlacementRow", "Row", "Share", "placements", "quantile_cell", "rows"]
 
-_ABSENT = "–"  # noqa: RUF001 (a dash for what there is not)
+ABSENT = "–"  # noqa: RUF001 (a dash for what there is not)
 _INTEGER = "int8"
 _IN_WORDS = {
     "ACCURACY": "too inaccurate",
@@ -36,7 +37,7 @@ _BROKEN = ("BACKEND_CRASH", "CHILD_CRASH", "RESOURCE_LIMIT", "TIMEOUT", "WRONG_O
 class Cell:
     """A value, and under it its interval or why there is none."""
 
-    value: str = _ABSENT
+    value: str = ABSENT
     detail: str = ""
 
 
@@ -48,6 +49,9 @@ class Row:
         verdict: What became of it, in a word or two.
         kind: "ships", "float", "ok", "refused", "invalid" or "open"; picks the colour of the verdict.
         code, reason: Of its refusal; empty for what ships.
+        doubt: Outcome of its latency: PASS, INCONCLUSIVE or INVALID.
+        thin: Why its latency is in doubt where no flag says so.
+        flags: Of its latency, the gravest first.
 
     """
 
@@ -64,7 +68,9 @@ class Row:
     kind: str
     code: str
     reason: str
-    flags: str
+    doubt: Outcome
+    thin: str
+    flags: tuple[FlagNote, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,24 +106,27 @@ def _row(candidate: Candidate, result: RunResult, look: Look, latency: LatencyUn
     return Row(
         name=candidate.name,
         look=look,
-        ran_as=candidate.placement.summary() if candidate.placement else _ABSENT,
+        ran_as=candidate.placement.summary() if candidate.placement else ABSENT,
         accuracy=Cell(value=accuracy.text(judged.value.estimate), detail=accuracy.span(judged.value))
         if judged
         else Cell(),
         drop=Cell(value=accuracy.number(judged.drop.estimate), detail=accuracy.span(judged.drop)) if judged else Cell(),
-        p50=_quantile(timed.quantile(0.5), latency) if timed else Cell(),
-        p90=_quantile(timed.quantile(0.9), latency) if timed else Cell(),
+        p50=quantile_cell(timed.quantile(0.5), latency) if timed else Cell(),
+        p90=quantile_cell(timed.quantile(0.9), latency) if timed else Cell(),
         gain=_gain(candidate, result),
-        size=bytes_text(candidate.artifact.size_bytes) if candidate.artifact else _ABSENT,
+        size=bytes_text(candidate.artifact.size_bytes) if candidate.artifact else ABSENT,
         verdict=verdict,
         kind=kind,
         code=candidate.refusal.code if candidate.refusal else "",
         reason=candidate.refusal.reason if candidate.refusal else "",
-        flags=", ".join(timed.flags) if timed else "",
+        doubt=timed.outcome if timed else Outcome.PASS,
+        thin=thin_evidence(timed) if timed else "",
+        flags=flag_notes(timed.flags) if timed else (),
     )
 
 
-def _quantile(quantile: Quantile, unit: LatencyUnit) -> Cell:
+def quantile_cell(quantile: Quantile, unit: LatencyUnit) -> Cell:
+    """The quantile with its interval, or why there is none."""
     if quantile.interval_ns is None:
         return Cell(detail=quantile.refused)
     return Cell(value=unit.text(quantile.interval_ns.estimate), detail=unit.span(quantile.interval_ns))

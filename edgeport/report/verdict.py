@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeport.contracts import Candidate, Outcome, RunResult
+from edgeport.report.confirmation import hardest_float
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, interval_text, speedup_text
+from edgeport.report.flags import flag_notes, thin_evidence
 
 __all__ = ["Headline", "Tile", "headline"]
 
@@ -61,14 +63,15 @@ def headline(result: RunResult, latency: LatencyUnit, accuracy: AccuracyUnit) ->
         )
     chosen = result.candidate(result.chosen)
     best = result.candidate(result.best_float) if result.best_float else None
+    hardest = hardest_float(result)
     return Headline(
         title=f"{chosen.name} ships",
-        sentences=(*_speed(chosen, best), *_accuracy(chosen, accuracy)),
-        tiles=_tiles(chosen, best, latency, accuracy),
+        sentences=(*_speed(chosen, best, hardest), *_accuracy(chosen, accuracy), *_doubt(chosen)),
+        tiles=_tiles(chosen, best, latency, accuracy, hardest),
     )
 
 
-def _speed(chosen: Candidate, best: Candidate | None) -> tuple[str, ...]:
+def _speed(chosen: Candidate, best: Candidate | None, hardest: str) -> tuple[str, ...]:
     if best is None:
         return ("No float candidate ran, so there is nothing to compare its speed with.",)
     if chosen.name == best.name:
@@ -78,7 +81,19 @@ def _speed(chosen: Candidate, best: Candidate | None) -> tuple[str, ...]:
     speedup = chosen.against_float.speedup
     confidence = f"{100 * speedup.confidence:.0f} % interval {interval_text(speedup)}"
     pairs = f"from {chosen.against_float.pairs} fresh pairs of processes"
-    return (f"It runs {speedup.estimate:.2f} times as fast as {best.name}, the best float ({confidence}, {pairs}).",)
+    which = "the best float" if hardest == best.name else "the float that was hardest to beat"
+    return (f"It runs {speedup.estimate:.2f} times as fast as {hardest}, {which} ({confidence}, {pairs}).",)
+
+
+def _doubt(chosen: Candidate) -> tuple[str, ...]:
+    """That its absolute latency must not be relied on, and why."""
+    timed = chosen.latency
+    if timed is None or timed.outcome is Outcome.PASS:
+        return ()
+    grave = [note.words for note in flag_notes(timed.flags) if note.outcome is not Outcome.PASS]
+    why = "; ".join(grave) or thin_evidence(timed)
+    paired = " The gain is paired, so both sides saw the same." if chosen.against_float is not None else ""
+    return (f"Its latency as an absolute number is {timed.outcome.value}: {why}.{paired}",)
 
 
 def _accuracy(chosen: Candidate, unit: AccuracyUnit) -> tuple[str, ...]:
@@ -94,11 +109,14 @@ def _accuracy(chosen: Candidate, unit: AccuracyUnit) -> tuple[str, ...]:
     return (f"It {verb} {shown} {unit.difference} of {chosen.accuracy.metric} against {reference} ({span}).",)
 
 
-def _tiles(chosen: Candidate, best: Candidate | None, latency: LatencyUnit, accuracy: AccuracyUnit) -> tuple[Tile, ...]:
+def _tiles(
+    chosen: Candidate, best: Candidate | None, latency: LatencyUnit, accuracy: AccuracyUnit, hardest: str
+) -> tuple[Tile, ...]:
     tiles = []
     if best is not None and chosen.name != best.name and chosen.against_float is not None:
         speedup = chosen.against_float.speedup
-        tiles.append(Tile(value=speedup_text(speedup), label="the best float's speed", detail=interval_text(speedup)))
+        label = "the best float's speed" if hardest == best.name else f"the speed of {hardest}"
+        tiles.append(Tile(value=speedup_text(speedup), label=label, detail=interval_text(speedup)))
     if chosen.latency is not None:
         median = chosen.latency.quantile(0.5).interval_ns
         if median is not None:

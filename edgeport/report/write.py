@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import RunResult
 from edgeport.errors import DependencyError, OutputError
-from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, seconds_text
+from edgeport.report.canvas import Scene
+from edgeport.report.confirmation import hardest_float
+from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, duration_text, seconds_text
+from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
 from edgeport.report.look import looks
-from edgeport.report.rows import placements, rows
+from edgeport.report.rows import ABSENT, placements, rows
 from edgeport.report.verdict import headline
 
 __all__ = ["write_report"]
@@ -79,16 +83,23 @@ def render(result: RunResult) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(size=bytes_text, seconds=seconds_text)
-    script, places = _embed(result, latency, accuracy)
+    environment.filters.update(size=bytes_text, seconds=seconds_text, duration=duration_text)
+    script, places = _embed(Scene(result=result, looks=seen, latency=latency, accuracy=accuracy))
     return environment.get_template("report.html").render(
         result=result,
         headline=headline(result, latency, accuracy),
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),
+        hardest=hardest_float(result),
+        times=times(result, seen, latency),
+        quantile_names=quantile_names(result),
+        rooflines=rooflines(result, seen, latency),
+        energies=energies(result, seen),
         latency=latency,
         accuracy=accuracy,
         places=places,
+        contents=_contents(result, places),
+        absent=ABSENT,
         infinity=float("inf"),
         # Ours and Bokeh's: what comes from a model is escaped inside of it.
         style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704
@@ -97,29 +108,57 @@ def render(result: RunResult) -> str:
     )
 
 
-def _embed(result: RunResult, latency: LatencyUnit, accuracy: AccuracyUnit) -> tuple[str, dict[str, Any]]:
+def _embed(scene: Scene) -> tuple[str, dict[str, Any]]:
     """Bokeh's script, and per plot the element that it draws into."""
+    from bokeh.document import Document
     from bokeh.embed import components
     from markupsafe import Markup
 
-    from edgeport.report.plots import Plots
+    from edgeport.report import accuracy_plots, latency_plots, roofline_plot, time_plots
 
-    plots = Plots(result=result, looks=looks(result.candidates), latency=latency, accuracy=accuracy)
     found = {
-        "pareto": plots.pareto(),
-        "drops": plots.drops(),
-        "processes": plots.processes(),
-        "calls": plots.calls(),
-        "pairs": plots.pairs(),
+        "pareto": accuracy_plots.pareto(scene),
+        "drops": accuracy_plots.drops(scene),
+        "quantiles": latency_plots.quantiles(scene),
+        "processes": latency_plots.processes(scene),
+        "calls": latency_plots.calls(scene),
+        "pairs": latency_plots.pairs(scene),
+        "roofline": roofline_plot.roofline(scene),
     }
-    over_time = plots.over_time()
+    blocks = time_plots.time_blocks(scene)
     places: dict[str, Any] = dict.fromkeys(found, "")
-    drawn = {name: plot for name, plot in found.items() if plot is not None}
-    drawn |= {f"time-{index}": plot for index, (_, plot) in enumerate(over_time)}
+    drawn: dict[str, Any] = {name: plot for name, plot in found.items() if plot is not None}
+    drawn |= {f"time-{index}": block.plot.figure for index, block in enumerate(blocks)}
+    # In one document, put together at once: Bokeh would go through all models again for each plot.
+    document = Document()
+    with document.models.freeze():
+        for plot in drawn.values():
+            document.add_root(plot)
     script, elements = components(drawn) if drawn else ("", {})
     places |= {name: Markup(element) for name, element in elements.items()}  # noqa: S704 (Bokeh's)
-    places["time"] = [(name, places[f"time-{index}"]) for index, (name, _) in enumerate(over_time)]
+    timed = [(block, places[f"time-{index}"]) for index, block in enumerate(blocks)]
+    measured = len(scene.result.measurements) + len(scene.result.confirmation)
+    places["time_hidden"] = measured > time_plots.MOST_BLOCKS
+    places["time"] = [pair for pair in timed if not pair[0].folded]
+    places["folded"] = [pair for pair in timed if pair[0].folded]
     return script, places
+
+
+def _contents(result: RunResult, places: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and title of every section that there is."""
+    timed = any(candidate.latency is not None for candidate in result.candidates)
+    sections = (
+        ("candidates", "Candidates", True),
+        ("tradeoff", "Accuracy against latency", places["pareto"]),
+        ("accuracy", "Accuracy lost", places["drops"]),
+        ("latency", "Latency and loading", timed),
+        ("time", "Call after call", places["time"] or places["folded"]),
+        ("roofline", "Roofline", timed),
+        ("energy", "Energy", timed),
+        ("placement", "What really ran", any(candidate.placement is not None for candidate in result.candidates)),
+        ("run", "Budget, device, run", True),
+    )
+    return [(anchor, title) for anchor, title, there in sections if there]
 
 
 def _units(result: RunResult) -> tuple[LatencyUnit, AccuracyUnit]:

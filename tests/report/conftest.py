@@ -19,10 +19,21 @@ _CHROMIUM = next(
 
 @pytest.fixture(scope="session")
 def fake() -> ModuleType:
-    """The module fake_result beside this file; tests are no package, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location("report_fake_result", Path(__file__).with_name("fake_result.py"))
+    """The module fake_result beside this file."""
+    return _beside("fake_result")
+
+
+@pytest.fixture(scope="session")
+def variants() -> ModuleType:
+    """The module variants beside this file."""
+    return _beside("variants")
+
+
+def _beside(name: str) -> ModuleType:
+    """Tests are no package, so a module beside this file is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(f"report_{name}", Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
-        raise ImportError("fake_result.py")
+        raise ImportError(name)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from edgeport.contracts import (
     Change,
     Comparison,
     DeviceFacts,
+    Energy,
     Interval,
     LatencySummary,
     Measurement,
@@ -29,11 +30,16 @@ from edgeport.contracts import (
     ProcessTrace,
     Quantile,
     Refusal,
+    Roof,
+    Roofline,
     RunResult,
+    TelemetrySample,
     TensorSpec,
     TimerFacts,
     Verification,
+    Work,
 )
+from edgeport.devices.latency.roofline import roofline
 
 TIMER = TimerFacts(clock="CLOCK_MONOTONIC", resolution_ns=30, overhead_ns=45)
 DEVICE = DeviceFacts(
@@ -48,6 +54,8 @@ DEVICE = DeviceFacts(
     runtimes={"onnxruntime": "1.32.0", "openvino": "2026.4.1"},
     sensors=("cpufreq", "steal", "psi"),
 )
+DROPPED_ROUND = 4
+STARTED_NS = 5_000_000_000_000
 _NODES = 9
 _TYPES = {
     Precision.FP32: "fp32",
@@ -67,6 +75,8 @@ class _Case:
     refusal: Refusal | None = None
     outcome: Outcome = Outcome.FAIL
     built: bool = True
+    flags: tuple[str, ...] = ()
+    latency: Outcome = Outcome.PASS
 
     @property
     def name(self) -> str:
@@ -81,6 +91,7 @@ _CASES = (
         median_us=138,
         right=898,
         refusal=Refusal(code="NOT_FASTEST", reason="a gain (1.612x), but onnxruntime int8 is faster"),
+        flags=("spikes",),
     ),
     _Case(
         backend="openvino",
@@ -92,13 +103,18 @@ _CASES = (
         backend="openvino",
         precision=Precision.FP32,
         median_us=406,
-        refusal=Refusal(code="SLOWER", reason="slower than openvino bf16"),
+        refusal=Refusal(code="LATENCY_INVALID", reason="its latency must not be believed: frequency-drop, throttled"),
+        outcome=Outcome.INVALID,
+        flags=("frequency-drop", "spikes", "throttled"),
+        latency=Outcome.INVALID,
     ),
     _Case(
         backend="onnxruntime",
         precision=Precision.FP32,
         median_us=412,
         refusal=Refusal(code="SLOWER", reason="slower than openvino bf16"),
+        flags=("slowdown", "process-spread"),
+        latency=Outcome.INCONCLUSIVE,
     ),
     _Case(
         backend="onnxruntime",
@@ -159,50 +175,71 @@ def make_result(folder: Path, *, calls: int = 2000, processes: int = 6, model: s
     )
 
 
-def without_winner(result: RunResult) -> RunResult:
-    """The same run, had int8 been no faster: the best float ships."""
-    refused = replace(
-        result.candidates[0],
-        outcome=Outcome.INCONCLUSIVE,
-        refusal=Refusal(code="NO_GAIN", reason="no certain gain: 1.004x the best float's speed (0.99 to 1.02)"),
-        against_float=_comparison(1.004, 0.014),
-    )
-    best = replace(result.candidate(result.best_float), outcome=Outcome.PASS, refusal=None)
-    others = [c for c in result.candidates[1:] if c.name != best.name]
-    return replace(result, candidates=(best, refused, *others), chosen=best.name)
-
-
-def with_nothing(result: RunResult) -> RunResult:
-    """The same run, had nothing been within the budget."""
-    refusal = Refusal(code="BUDGET", reason="p50 0.131 ms is over the budget of 0.1 ms")
-    refused = [replace(c, outcome=Outcome.FAIL, refusal=c.refusal or refusal) for c in result.candidates]
-    return replace(result, candidates=tuple(refused), chosen="", outcome=Outcome.FAIL, bundle=None)
-
-
 def _measurement(case: _Case, processes: int, calls: int, numbers: np.random.Generator) -> Measurement:
-    traces = [_trace(case, index, calls, numbers) for index in range(processes)]
-    return Measurement(artifact_digest=_digest(case), device=DEVICE.digest, seed=7, traces=tuple(traces))
+    """One round more than processes: one was disturbed, and is left out of all candidates."""
+    rounds = [index for index in range(processes + 1) if index != DROPPED_ROUND]
+    traces = tuple(_trace(case, index, calls, numbers) for index in rounds)
+    flags = ("dropped-rounds:1",)
+    return Measurement(artifact_digest=_digest(case), device=DEVICE.digest, seed=7, traces=traces, flags=flags)
 
 
 def _trace(case: _Case, index: int, calls: int, numbers: np.random.Generator) -> ProcessTrace:
-    """Correlated noise, an offset per process, and now and then a call that the system interrupted."""
+    """Correlated noise, an offset per process, and now and then a call that the system interrupted.
+
+    Where the case says so, the processor throttles from the middle on, or the second half of a process is slower. The
+    first calls of every other process are a slow start that is cut off.
+    """
     noise = numbers.normal(0, 0.02, calls)
     smooth = np.convolve(noise, np.ones(4) / 2, mode="same")
     latency = case.median_us * 1e3 * np.exp(smooth + numbers.normal(0, 0.012))
+    slow = np.arange(calls) >= calls // 2
+    if ("throttled" in case.flags and index > 2) or ("slowdown" in case.flags and index % 2):
+        latency[slow] *= 1.12
+    latency[: calls // 8] *= 1.3 if index % 2 else 1.0
     hit = numbers.random(calls) < 0.004
     latency[hit] *= numbers.uniform(1.5, 6.0, int(hit.sum()))
+    started_at_ns = STARTED_NS + index * 4_000_000_000 + int(case.median_us * 1e6)
     return ProcessTrace(
         artifact_digest=_digest(case),
         round=index,
         position=0,
-        load_ns=31_000_000,
+        load_ns=31_000_000 if index else 74_000_000,
+        cold=index == 0,
         first_inference_ns=2_400_000,
+        samples=calls,
+        elapsed_ns=int(latency.sum()),
+        started_at_ns=started_at_ns,
+        telemetry=_telemetry(case, started_at_ns, int(latency.sum()), index, numbers),
         warmup_ns=tuple(int(x) for x in latency[:50] * 1.6),
         latency_ns=tuple(int(x) for x in latency),
         peak_memory_bytes=96 << 20,
         timer=TIMER,
         outputs_match=True,
     )
+
+
+def _telemetry(
+    case: _Case, started_at_ns: int, span_ns: int, index: int, numbers: np.random.Generator
+) -> tuple[TelemetrySample, ...]:
+    """Sensors at the start, every tenth, and the end; fixed work before and after."""
+    throttled = "throttled" in case.flags and index > 2
+    found = []
+    for part in np.linspace(0, 1, 11).tolist():
+        fastest = 3.6e6 * (0.88 if throttled and part >= 0.5 else 1) + numbers.normal(0, 8e3)
+        values = {
+            "cpu0_freq_khz": fastest,
+            "cpu1_freq_khz": 1.2e6,
+            "zone0_x86_pkg_temp_millicelsius": 52e3 + 3e3 * index + 4e3 * part,
+            "zone1_acpitz_millicelsius": 27.8e3,
+            "busy_ticks": part * span_ns / 1e9 * 100 * 1.12,
+            "clock_tick_hz": 100.0,
+            "own_cpu_us": part * span_ns / 1e3,
+            "processors": 2.0,
+        }
+        found.append(TelemetrySample(at_ns=started_at_ns + int(part * span_ns), values=values))
+    before = TelemetrySample(at_ns=started_at_ns - 90_000_000, values={"canary_ns": 4.1e6 + numbers.normal(0, 5e4)})
+    after = TelemetrySample(at_ns=started_at_ns + span_ns + 90, values={"canary_ns": 4.1e6 + numbers.normal(0, 5e4)})
+    return (before, *found, after)
 
 
 def _candidate(case: _Case, folder: Path, measurement: Measurement | None) -> Candidate:
@@ -216,7 +253,7 @@ def _candidate(case: _Case, folder: Path, measurement: Measurement | None) -> Ca
         artifact=_artifact(case, folder) if case.built else None,
         placement=_placement(case) if case.built and case.backend != "tensorrt" else None,
         accuracy=_accuracy(case) if measurement is not None else None,
-        latency=_summary(measurement) if measurement is not None else None,
+        latency=_summary(case, measurement) if measurement is not None else None,
         against_float=against,
         outcome=case.outcome,
         refusal=case.refusal,
@@ -229,12 +266,15 @@ def _comparison(speedup: float, width: float) -> Comparison:
     return Comparison(speedup=interval, change=change, pairs=10, delta=0.02)
 
 
-def _summary(measurement: Measurement) -> LatencySummary:
+def _summary(case: _Case, measurement: Measurement) -> LatencySummary:
     pooled = np.concatenate([trace.latency_ns for trace in measurement.traces])
+    median = _quantile(pooled, 0.5, 0.012)
+    rate = 1e9 / float(pooled.mean())
     return LatencySummary(
         quantiles=(
-            _quantile(pooled, 0.5, 0.012),
+            median,
             _quantile(pooled, 0.9, 0.02),
+            _quantile(pooled, 0.99, 0.04),
             Quantile(q=0.999, interval_ns=None, refused="2,410 effective calls; 7,376 are needed"),
         ),
         processes=len(measurement.traces),
@@ -243,10 +283,37 @@ def _summary(measurement: Measurement) -> LatencySummary:
         correlation_time=2.1,
         steady=1.0,
         load_ns=31e6,
+        first_load_ns=74e6,
         first_inference_ns=2.4e6,
         peak_memory_bytes=96 << 20,
-        outcome=Outcome.PASS,
+        outcome=case.latency,
+        flags=case.flags,
+        throughput_per_s=Interval(low=rate * 0.98, estimate=rate, high=rate * 1.02),
+        energy=_energy(case),
+        roofline=_roofline(case),
     )
+
+
+def _energy(case: _Case) -> Energy | None:
+    """One that was measured, one that could not be, and others that were not asked for."""
+    if case.precision is Precision.INT8 and case.backend == "onnxruntime":
+        per_sample = Interval(low=0.0021, estimate=0.0023, high=0.0025)
+        return Energy(per_sample_j=per_sample, idle_w=11.2, source="rapl0")
+    return Energy(source="rapl0", refused="not measured: 3.1 s of calls; 10 s are needed")
+
+
+def _roofline(case: _Case) -> Roofline | None:
+    """int8 under a higher roof than floats; the dynamic one is all overhead, and bf16 has no peak."""
+    if case.precision is Precision.BF16:
+        return None
+    whole = case.precision is Precision.INT8
+    work = Work(operations=8.2e6, bytes=4.2e5 if whole else 1.57e6)
+    roof = Roof(
+        operations_per_s=4.1e11 if whole else 1.3e11,
+        bytes_per_s=9.4e10 if whole else 2.1e10,
+        source="a matrix product and a read, 2 threads",
+    )
+    return roofline(case.median_us * 1e3, work, roof)
 
 
 def _quantile(pooled: Sequence[int], q: float, width: float) -> Quantile:
@@ -323,45 +390,4 @@ def _verification() -> Verification:
         onnx=898 / 901,
         tolerance=1e-4,
         outcome=Outcome.PASS,
-    )
-
-
-EVIL = "</script><script>window.evil=1</script><img src=x onerror=window.evil=1>$$\\href{https://evil.example}{x}$$"
-
-
-def hostile(result: RunResult) -> RunResult:
-    """The same run of a model whose every name is an attack on whoever opens the report."""
-    names = {c.name: f"{c.name} {EVIL}" for c in result.candidates}
-    candidates = tuple(_hostile(c, names[c.name]) for c in result.candidates)
-    device = replace(result.device, cpu=EVIL, name=EVIL, system=EVIL, isa=(EVIL,), sensors=(EVIL,))
-    spec = replace(result.model.inputs[0], name=EVIL, shape=(EVIL, 3))
-    return replace(
-        result,
-        name=EVIL,
-        candidates=candidates,
-        chosen=names[result.chosen],
-        best_float=names[result.best_float],
-        measurements={names[name]: found for name, found in result.measurements.items()},
-        confirmation={names[name]: found for name, found in result.confirmation.items()},
-        device=device,
-        model=replace(result.model, inputs=(spec,), outputs=(spec,)),
-        notes=(EVIL,),
-        versions=dict(result.versions) | {EVIL: EVIL},
-        verification=replace(
-            result.verification or _verification(), outputs=(replace(_verification().outputs[0], name=EVIL),)
-        ),
-    )
-
-
-def _hostile(candidate: Candidate, name: str) -> Candidate:
-    placement = candidate.placement
-    if placement is not None:
-        nodes = tuple(replace(n, name=EVIL, operator=EVIL, origin=(EVIL,), reason=EVIL) for n in placement.nodes)
-        placement = replace(placement, nodes=nodes, source=EVIL)
-    return replace(
-        candidate,
-        name=name,
-        placement=placement,
-        refusal=Refusal(code=EVIL, reason=EVIL) if candidate.refusal else None,
-        accuracy=replace(candidate.accuracy, metric=EVIL, reference=EVIL) if candidate.accuracy else None,
     )

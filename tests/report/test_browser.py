@@ -13,6 +13,8 @@ from edgeport.report import write_report
 # Written into the document by a script that the test adds: what a person would see, counted.
 PROBE = """
 <script>
+const unfold = () => document.querySelectorAll("details.more").forEach((one) => { one.open = true; });
+window.addEventListener("load", () => setTimeout(unfold, 1000));
 window.addEventListener("load", () => setTimeout(() => {
   const painted = (node) => {
     for (const child of node.querySelectorAll("*")) {
@@ -44,29 +46,35 @@ def _probed(page: Path) -> Path:
     return page
 
 
+def _plots(result: RunResult) -> int:
+    """Seven of all candidates, and the calls over time of each that was timed or measured again."""
+    return 7 + len(result.measurements) + len(result.confirmation)
+
+
 def test_every_plot_is_drawn_and_nothing_is_fetched(
     result: RunResult, tmp_path: Path, browse: Callable[[Path], str]
 ) -> None:
     document = browse(_probed(write_report(result, tmp_path / "report.html")))
-    timed = len(result.measurements)
-    assert f'data-drawn="{5 + timed}"' in document
+    assert f'data-drawn="{_plots(result)}"' in document
     assert 'data-asked="0"' in document
     assert "data-error=" not in document
 
 
-def test_hostile_names_run_nothing(fake: ModuleType, tmp_path: Path, browse: Callable[[Path], str]) -> None:
-    evil = fake.hostile(fake.make_result(tmp_path, calls=60))
+def test_hostile_names_run_nothing(
+    fake: ModuleType, variants: ModuleType, tmp_path: Path, browse: Callable[[Path], str]
+) -> None:
+    evil = variants.hostile(fake.make_result(tmp_path, calls=60))
     document = browse(_probed(write_report(evil, tmp_path / "report.html")))
     assert 'data-evil="no"' in document
     assert 'data-asked="0"' in document
-    assert f'data-drawn="{5 + len(evil.measurements)}"' in document
+    assert f'data-drawn="{_plots(evil)}"' in document
 
 
 def test_a_result_without_numbers_is_a_page(
-    fake: ModuleType, result: RunResult, tmp_path: Path, browse: Callable[[Path], str]
+    variants: ModuleType, result: RunResult, tmp_path: Path, browse: Callable[[Path], str]
 ) -> None:
     bare = [replace(c, accuracy=None, latency=None, placement=None, against_float=None) for c in result.candidates]
-    empty = replace(fake.with_nothing(result), candidates=tuple(bare), measurements={}, confirmation={})
+    empty = replace(variants.with_nothing(result), candidates=tuple(bare), measurements={}, confirmation={})
     document = browse(_probed(write_report(replace(empty, verification=None), tmp_path / "report.html")))
     assert "Nothing ships" in document
     assert 'data-drawn="0"' in document

@@ -6,7 +6,7 @@ import pytest
 from edgeport.contracts import Interval, Measurement, ProcessTrace, TimerFacts
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, seconds_text
 from edgeport.report.frame import Frame, round_ticks
-from edgeport.report.samples import distribution, process_medians, series
+from edgeport.report.samples import distribution, process_medians
 
 
 def measured(*processes: list[int], calls_per_reading: int = 1) -> Measurement:
@@ -34,7 +34,6 @@ def test_readings_of_several_calls_are_divided() -> None:
 def test_processes_without_readings_are_left_out() -> None:
     assert process_medians(measured([], [7])).tolist() == [7.0]
     assert distribution(measured([])) is None
-    assert series(measured([])) is None
 
 
 def test_distribution_is_the_one_of_all_calls() -> None:
@@ -44,17 +43,6 @@ def test_distribution_is_the_one_of_all_calls() -> None:
     assert (np.diff(found.share) > 0).all()
     assert (np.diff(found.latency_ns) >= 0).all()
     assert np.interp(0.5, found.share, found.latency_ns) == pytest.approx(500.5, rel=1e-3)
-
-
-def test_series_keeps_extremes_and_processes_apart() -> None:
-    readings = [100] * 5000
-    readings[1234] = 9999
-    found = series(measured(readings, [200] * 10), bins=100)
-    assert found is not None
-    assert len(found.call) <= 100
-    assert found.high.max() == 9999
-    assert set(found.median[found.process == 1]) == {200.0}
-    assert found.call[found.process == 1].min() >= 5000
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeport.contracts import Outcome, RunResult, TensorSpec
+from edgeport.contracts import Energy, Outcome, RunResult, TensorSpec
+from edgeport.devices.latency import compare
 from edgeport.errors import DependencyError, OutputError
 from edgeport.report import write_report
 from edgeport.report.write import render
@@ -23,13 +24,18 @@ class _Page(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.loads: list[str] = []
+        self.jumps: list[str] = []
+        self.anchors: list[str] = []
         self.tags: list[str] = []
         self._inside = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        addresses = [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action", "data")]
+        self.jumps += [address for address in addresses if address.startswith("#")]
+        self.loads += [address for address in addresses if not address.startswith("#")]
+        self.anchors += [value or "" for name, value in attrs if name == "id"]
         if tag in ("script", "style"):
             self._inside = tag
 
@@ -73,6 +79,23 @@ def page(result: RunResult) -> _Page:
         pytest.param("2026.4.1", id="versions"),
         pytest.param("at most 1.00 points", id="budget"),
         pytest.param("can't be run without an NVIDIA GPU", id="notes"),
+        pytest.param("latency invalid the processor's frequency fell by more than 5 % frequency-drop", id="invalid"),
+        pytest.param("latency inconclusive processes got slower while they ran slowdown", id="inconclusive"),
+        pytest.param("also: over 0.5 % of the calls took over 1.5 times the median spikes", id="note"),
+        pytest.param("74.0 ms 31.0 ms 2.40 ms", id="first-load-warm-load-first-call"),
+        pytest.param("2,410 effective calls; 7,376 are needed", id="refused-quantile"),
+        pytest.param("131 µs 15 % compute-bound 8.20 Mop 420 kB 410 Gop/s 94.0 GB/s", id="compute-bound"),
+        pytest.param("18 % memory-bound", id="memory-bound"),
+        pytest.param("4.6 % overhead-bound", id="overhead-bound"),
+        pytest.param("no place under the roof: the device's own peak was not measured", id="no-roofline"),
+        pytest.param("2.30 mJ 2.10 mJ to 2.50 mJ 11.2 W rapl0", id="energy"),
+        pytest.param("not measured: 3.1 s of calls; 10 s are needed", id="no-energy"),
+        pytest.param("because the fixed work took too long: round 5.", id="dropped-round"),
+        pytest.param("In rounds 2, 4, 6 the process got slower while it ran: all its calls count.", id="unsteady"),
+        pytest.param(
+            "4 more that are well, or measured again: onnxruntime int8, measured again;",
+            id="folded",
+        ),
         pytest.param("2 min 7 s; 3 steps were answered from the store", id="run"),
     ],
 )
@@ -91,12 +114,98 @@ def test_is_small_with_many_calls(fake: ModuleType, tmp_path: Path) -> None:
     assert len(render(many).encode()) < 3_000_000
 
 
+def test_stays_small_with_many_candidates(result: RunResult) -> None:
+    """Most of the page's size is what is drawn over time, and that has an upper bound."""
+    one = result.candidates[0]
+    names = [f"candidate {index}" for index in range(40)]
+    many = replace(
+        result,
+        candidates=(*result.candidates, *(replace(one, name=name) for name in names)),
+        measurements=dict(result.measurements) | dict.fromkeys(names, result.measurements[one.name]),
+    )
+    text = render(many)
+    assert len(text.encode()) < 6_000_000
+    assert "Not all candidates are drawn here" in text
+
+
+def test_every_section_can_be_jumped_to(page: _Page) -> None:
+    assert len(page.jumps) >= 8
+    assert {jump.removeprefix("#") for jump in page.jumps} <= set(page.anchors)
+
+
+def _words(result: RunResult) -> str:
+    """The page's words without the plots of calls, which take most of the time."""
+    return _Page(render(replace(result, measurements={}, confirmation={}))).text
+
+
+def _with_latency(result: RunResult, **changes: Any) -> RunResult:
+    """The result with these fields changed in every latency."""
+    changed = [replace(c, latency=replace(c.latency, **changes)) if c.latency else c for c in result.candidates]
+    return replace(result, candidates=tuple(changed))
+
+
+def test_what_was_not_measured_is_said_once(result: RunResult) -> None:
+    text = _words(_with_latency(result, roofline=None, energy=None))
+    assert text.count("Not available: the device's own peak was not measured.") == 1
+    assert text.count("Not measured: it was not asked for.") == 1
+
+
+def test_why_there_is_no_energy_is_told(result: RunResult) -> None:
+    refused = Energy(refused="not measured: this machine has no meter that may be read (RAPL, NVML, INA)")
+    text = _words(_with_latency(result, energy=refused))
+    assert text.count("Not measured: this machine has no meter that may be read (RAPL, NVML, INA).") == 1
+
+
+def test_a_sensor_that_is_not_there_is_named(result: RunResult, page: _Page) -> None:
+    blind = {
+        name: replace(found, traces=tuple(replace(trace, telemetry=()) for trace in found.traces))
+        for name, found in result.measurements.items()
+    }
+    one = {result.chosen: blind[result.chosen]}
+    text = _Page(render(replace(result, measurements=one, confirmation={}))).text
+    assert "Not available on this machine: clock frequency, temperature, the load of other processes" in text
+    assert "Not available on this machine" not in page.text
+
+
+def test_what_ships_in_doubt_says_so(result: RunResult) -> None:
+    doubted = _with_latency(result, flags=("rival-load",), outcome=Outcome.INCONCLUSIVE)
+    text = _words(doubted)
+    assert "Its latency as an absolute number is inconclusive: other processes had more than 15 %" in text
+    assert "The gain is paired, so both sides saw the same." in text
+
+
+def test_doubt_without_a_flag_is_explained(result: RunResult) -> None:
+    text = _words(_with_latency(result, flags=(), steady=0.3, outcome=Outcome.INCONCLUSIVE))
+    assert "latency inconclusive 30 % of the processes came to rest; half of them must" in text
+
+
+def test_a_flag_that_nobody_knows_is_invalid(result: RunResult) -> None:
+    text = _words(_with_latency(result, flags=("haunted",), outcome=Outcome.INVALID))
+    assert "latency invalid unknown to this release haunted" in text
+
+
+def test_the_gain_is_told_against_the_float_that_it_was_taken_from(result: RunResult) -> None:
+    """The winner has to beat floats near the best one, too; its gain is the smallest of them all."""
+    near = "onnxruntime fp32"
+    ours = result.confirmation[result.chosen]
+    twice = tuple(replace(t, latency_ns=tuple(round(1.3 * x) for x in t.latency_ns)) for t in ours.traces)
+    told = replace(result.candidates[0], against_float=compare(replace(ours, traces=twice), ours))
+    changed = replace(
+        result,
+        candidates=(told, *result.candidates[1:]),
+        confirmation=dict(result.confirmation) | {near: replace(ours, traces=twice)},
+    )
+    text = _Page(render(changed)).text
+    assert f"It runs 1.30 times as fast as {near}, the float that was hardest to beat" in text
+    assert f"beside a fresh one of {near} , the float that was hardest to beat" in text.replace(f"{near},", f"{near} ,")
+
+
 def test_equal_results_give_equal_words(result: RunResult, page: _Page) -> None:
     assert _Page(render(result)).text == page.text
 
 
-def test_when_float_ships_it_says_why(fake: ModuleType, result: RunResult) -> None:
-    text = _Page(render(fake.without_winner(result))).text
+def test_when_float_ships_it_says_why(variants: ModuleType, result: RunResult) -> None:
+    text = _words(variants.without_winner(result))
     assert "openvino bf16 ships" in text
     assert "no quantized candidate was certainly faster" in text
     assert "no certain gain" in text
@@ -113,21 +222,21 @@ def test_when_float_ships_it_says_why(fake: ModuleType, result: RunResult) -> No
     ],
     ids=str,
 )
-def test_when_nothing_ships_it_says_why(fake: ModuleType, result: RunResult, outcome: Outcome, why: str) -> None:
-    text = _Page(render(replace(fake.with_nothing(result), outcome=outcome))).text
+def test_when_nothing_ships_it_says_why(variants: ModuleType, result: RunResult, outcome: Outcome, why: str) -> None:
+    text = _words(replace(variants.with_nothing(result), outcome=outcome))
     assert "Nothing ships" in text
     assert why in text
 
 
 def test_a_metric_that_is_no_share_is_shown_as_it_is(result: RunResult) -> None:
     judged = [replace(c, accuracy=replace(c.accuracy, metric="sqnr")) if c.accuracy else c for c in result.candidates]
-    text = _Page(render(replace(result, candidates=tuple(judged)))).text
+    text = _words(replace(result, candidates=tuple(judged)))
     assert "0.9956" in text
     assert "of sqnr" in text
 
 
-def test_hostile_names_are_text(fake: ModuleType, tmp_path: Path) -> None:
-    evil = fake.hostile(fake.make_result(tmp_path, calls=60))
+def test_hostile_names_are_text(fake: ModuleType, variants: ModuleType, tmp_path: Path) -> None:
+    evil = variants.hostile(fake.make_result(tmp_path, calls=60))
     text = render(evil)
     page = _Page(text)
     assert "<script>window.evil" not in text
@@ -148,8 +257,9 @@ def test_a_link_is_not_followed(result: RunResult, tmp_path: Path) -> None:
 
 def test_an_older_report_is_replaced_and_nothing_else_left(result: RunResult, tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.html"
-    write_report(result, path)
-    write_report(replace(result, name="newer"), path)
+    small = replace(result, measurements={}, confirmation={})
+    write_report(small, path)
+    write_report(replace(small, name="newer"), path)
     assert "<title>newer: what ships</title>" in path.read_text(encoding="utf-8")
     assert list(path.parent.iterdir()) == [path]
 
@@ -173,5 +283,5 @@ def test_a_missing_package_names_the_extra(
 
 def test_symbolic_and_fixed_shapes_are_shown(result: RunResult) -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=("batch", 3))
-    text = _Page(render(replace(result, model=replace(result.model, inputs=(spec,))))).text
+    text = _words(replace(result, model=replace(result.model, inputs=(spec,))))
     assert "x: float32 [batch, 3]" in text
