@@ -234,7 +234,7 @@ def _answer(result: RunResult) -> Text:
     elif chosen.against_float is not None:
         speedup = chosen.against_float.speedup
         text.append(
-            f": {significant(speedup.estimate)}x the speed of {clean(result.best_float)} ({span(speedup)}, "
+            f": {significant(speedup.estimate)}x the speed of {clean(chosen.against_float.against or result.best_float)} ({span(speedup)}, "
             f"95 % interval)"
         )
     if chosen.accuracy is not None:

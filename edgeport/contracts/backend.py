@@ -70,6 +70,8 @@ class Artifact:
         precision: The plan's name in tables.
         size_bytes: Of the folder's files.
         digest: SHA-256 over their names and bytes, and the settings.
+        compile_ns: What compiling took, planning not counted; None where nobody timed it. Candidates of a run are
+            compiled side by side, so it is no measurement of the compiler alone.
 
     """
 
@@ -82,6 +84,7 @@ class Artifact:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     size_bytes: int
     digest: str
+    compile_ns: int | None = None
     schema_version: int = 1
 
 

@@ -213,6 +213,7 @@ class Comparison:
         change: In words.
         pairs: Number of process pairs.
         delta: The difference that A against A shows on this device, as a fraction.
+        against: Name of A, where it has one.
 
     """
 
@@ -220,6 +221,7 @@ class Comparison:
     change: Change
     pairs: int
     delta: float
+    against: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from edgeport.contracts import Budget, Candidate, Change, Comparison, Interval, Outcome, Refusal
+from edgeport.contracts import Budget, Candidate, Change, Comparison, Outcome, Refusal
 
 __all__ = ["LEAST_GAIN", "best_float", "challengers", "conclude", "judge", "judge_budget", "median_ns", "rivals"]
 
@@ -44,6 +44,8 @@ def _seen_ns(candidate: Candidate) -> float:
 def _eligible_float(candidate: Candidate) -> bool:
     if not candidate.is_float or candidate.refusal is not None or _seen_ns(candidate) == float("inf"):
         return False
+    if candidate.latency is not None and "too-fast" in candidate.latency.flags:
+        return False  # nothing could ever beat what does not do the work
     return candidate.accuracy is None or candidate.accuracy.outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)
 
 
@@ -228,8 +230,9 @@ def _concluded(
     return replace(candidate, refusal=refusal, outcome=outcome)
 
 
-def _gain(interval: Interval) -> str:
-    return f"{interval.estimate:.2f}x the best float's speed, {interval.low:.3f} to {interval.high:.3f}"
+def _gain(comparison: Comparison) -> str:
+    interval, other = comparison.speedup, comparison.against or "the best float"
+    return f"{interval.estimate:.2f}x the speed of {other}, {interval.low:.3f} to {interval.high:.3f}"
 
 
 def _not_chosen(candidate: Candidate, chosen: Candidate | None, best: Candidate | None, *, confirmed: bool) -> Refusal:
@@ -243,13 +246,11 @@ def _not_chosen(candidate: Candidate, chosen: Candidate | None, best: Candidate 
     if comparison is None:
         return Refusal(code="NO_GAIN", reason="no float candidate could be measured beside it")
     if comparison.speedup.high < 1.0:
-        return Refusal(code="SLOWER", reason=f"slower than the best float: {_gain(comparison.speedup)}")
+        return Refusal(code="SLOWER", reason=f"slower: {_gain(comparison)}")
     if comparison.speedup.low <= 1.0 + LEAST_GAIN:
         when = "measured again in fresh pairs" if confirmed else "screened"
-        return Refusal(
-            code="NO_GAIN", reason=f"no certain gain of {LEAST_GAIN:.0%} when {when}: {_gain(comparison.speedup)}"
-        )
+        return Refusal(code="NO_GAIN", reason=f"no certain gain of {LEAST_GAIN:.0%} when {when}: {_gain(comparison)}")
     name = chosen.name if chosen is not None else "another candidate"
     when = "when measured again" if confirmed else "in the screening"
-    reason = f"a gain {when} ({_gain(comparison.speedup)}), but {name} has the lower median"
+    reason = f"a gain {when} ({_gain(comparison)}), but {name} has the lower median"
     return Refusal(code="NOT_FASTEST", reason=reason)

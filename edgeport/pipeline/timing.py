@@ -161,7 +161,7 @@ def compare_arms(timed: Timed, base: str, names: Sequence[str], *, confidence: f
     if before is None:
         return {}
     return {
-        name: compare(before, timed.measurements[name], confidence=confidence)
+        name: replace(compare(before, timed.measurements[name], confidence=confidence), against=base)
         for name in names
         if name in timed.measurements and name != base and name not in timed.errors
     }
