@@ -1,4 +1,4 @@
-"""Results as pages of the documentation: `python -m benchmarks.pages FOLDER/results.json ... --into docs/benchmarks`."""
+"""Results as pages: `python -m benchmarks.pages FOLDER/results.json ... --into docs/benchmarks`."""
 
 from __future__ import annotations
 

@@ -5,14 +5,13 @@ Heavy packages load inside the functions; models from outside are parsed and run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import (
     Artifact,
-    Budget,
     Calibration,
     ExecutionConfig,
     Limits,
@@ -27,11 +26,14 @@ from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeport.pipeline.bench import BenchResult
+    from edgeport.pipeline.comparing import CompareResult
+    from edgeport.recipe.bounds import Bound
 
 __all__ = [
     "ExportReport",
     "bench",
     "calibrate",
+    "compare",
     "export",
     "quantize",
     "quickstart",
@@ -265,36 +267,132 @@ def bench(
     backend: str = "onnxruntime",
     samples: Path | None = None,
     rounds: int = 10,
-    duration_s: float = 0.5,
+    duration_s: float = 0.3,
     threads: int | None = None,
     against: Path | None = None,
-    budget: Budget | None = None,
+    budgets: Sequence[str | Bound] = (),
+    until: float | None = None,
+    time_s: float | None = None,
+    scenario: str = "single-stream",
+    streams: int | None = None,
+    rate_per_s: float | None = None,
+    energy: bool = False,
+    baseline: Path | None = None,
+    save_baseline: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> BenchResult:
     """Times an artifact on this machine, in fresh processes; another one beside it, interleaved.
+
+    Without `until`, `time_s` and a budget that measuring can decide, `rounds` processes are measured. Else measuring
+    goes on until every budget is decided and the interval is as narrow as asked, for 60 s at most or `time_s`.
 
     Args:
         artifact: A folder that `quantize` wrote, a bundle, or an `.onnx` file, which is timed as it is.
         backend: That runs an `.onnx` file.
         samples: `.npz` with one array [N, ...] per input, of which the first samples are bound; else the bundle's
             own sample, or random values.
-        rounds: Fresh processes per artifact; fewer than 10 may only give a wide interval.
-        duration_s: Seconds of timed calls per process.
+        rounds: Fresh processes per artifact, the fewest where measuring may go on; fewer than 10 may only give a wide
+            interval.
+        duration_s: Seconds of timed calls per process, at least.
         threads: For an `.onnx` file; None leaves the runtime's default.
         against: Another artifact, of the same kinds.
-        budget: Latency, size, memory and first inference that it must keep to.
+        budgets: What it must keep to: "p99=20ms", "throughput=200/s", "memory=300MB", "size=10MB",
+            "first-inference=1s", each with a verdict of its own.
+        until: Half the width of the interval over its estimate that is narrow enough (0.01 for 1 %): of the budget's
+            quantiles, else of the median; of the throughput in "offline".
+        time_s: Seconds after which no further round is begun.
+        scenario: "single-stream" (one call after the other), "multi-stream" (one call of each stream at once),
+            "server" (calls come at random times, `rate_per_s` on average), "offline" (each stream as fast as it can).
+        streams: Calls that may run at the same time; None: as many as there are cores.
+        rate_per_s: Of "server".
+        energy: Measure joules per sample, where this machine has a meter; takes 10 s more, and a second per process.
+        baseline: What `save_baseline` wrote earlier; being surely slower than that is a failure.
+        save_baseline: A file that gets the raw traces.
+        on_progress: Told before each process.
+        limits: Of each child.
+
+    Raises:
+        UsageError: Nothing there that can be timed, or choices that do not go together.
+        BackendError, IsolationError: It does not run, or it is not what its record says.
+
+    """
+    from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact, parse_bounds
+
+    settings = BenchSettings(
+        backend=backend,
+        samples=samples,
+        rounds=rounds,
+        duration_s=duration_s,
+        threads=threads,
+        scenario=scenario,
+        streams=streams,
+        rate_per_s=rate_per_s,
+        until=until,
+        time_s=time_s,
+        energy=energy,
+        limits=limits,
+    )
+    asked = Asked(bounds=parse_bounds(budgets), against=against, baseline=baseline, save_baseline=save_baseline)
+    return bench_artifact(artifact, settings, asked, on_progress=on_progress)
+
+
+def compare(
+    old: Path,
+    new: Path,
+    *,
+    backend: str = "onnxruntime",
+    samples: Path | None = None,
+    rounds: int = 10,
+    duration_s: float = 0.3,
+    threads: int | None = None,
+    delta: float | None = None,
+    fail_on: str = "slower",
+    until: float | None = None,
+    time_s: float | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> CompareResult:
+    """Whether an artifact is faster or slower than another one, from pairs of fresh processes in random order.
+
+    Args:
+        old: A folder that `quantize` wrote, a bundle, or an `.onnx` file.
+        new: Another one.
+        backend: As in `bench`.
+        samples: As in `bench`; for both.
+        rounds: Pairs; the fewest where `until` or `time_s` is given. Below 6 nothing can be proved.
+        duration_s: Seconds of timed calls per process.
+        threads: As in `bench`.
+        delta: A difference that does not matter, as a fraction; None: what the device shows of each artifact against
+            itself, at least 2 %.
+        fail_on: "slower": any certain slowdown fails; "regressed": only one that is surely above delta.
+        until: Measure until the change is known, and half the width of the speedup's interval over its estimate is
+            this (0.01 for 1 %).
+        time_s: Measure until the change is known, but begin no round after so many seconds (60 if `until` is given).
         on_progress: Told before each process.
         limits: Of each child.
 
     Raises:
         UsageError: Nothing there that can be timed.
-        BackendError, IsolationError: It does not run.
+        BackendError, IsolationError: One of them does not run, or is not what its record says.
 
     """
-    from edgeport.pipeline.bench import BenchSettings, bench_artifact
+    from edgeport.contracts import Change
+    from edgeport.pipeline.bench import BenchSettings
+    from edgeport.pipeline.comparing import compare_artifacts
 
+    if fail_on not in ("slower", "regressed"):
+        raise UsageError(asked=f"fail on {fail_on!r}", found="no such change", fix="use slower or regressed")
+    if delta is not None and not 0 < delta < 1:
+        raise UsageError(asked=f"compare with delta {delta:g}", found="no fraction", fix="give one, such as 0.03")
     settings = BenchSettings(
-        backend=backend, samples=samples, rounds=rounds, duration_s=duration_s, threads=threads, limits=limits
+        backend=backend,
+        samples=samples,
+        rounds=rounds,
+        duration_s=duration_s,
+        threads=threads,
+        until=until,
+        time_s=time_s,
+        limits=limits,
     )
-    return bench_artifact(artifact, settings, against=against, budget=budget or Budget(), on_progress=on_progress)
+    return compare_artifacts(old, new, settings, delta=delta, fail_on=Change(fail_on), on_progress=on_progress)

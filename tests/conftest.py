@@ -58,3 +58,72 @@ def _own_logger():
     log.propagate = True
     log.setLevel(logging.NOTSET)
     log.handlers[:] = []
+
+
+@pytest.fixture
+def make_artifact_folder(tmp_path) -> Callable[..., Path]:
+    """`make_artifact_folder("net")` makes a folder as `edgeport quantize` writes it, for the planted session.
+
+    Its settings may be given: `busy_ns=1_000_000` is how long a call takes.
+    """
+    from edgeport.backends.artifacts import make_artifact
+    from edgeport.contracts import ExecutionConfig, OnnxModel, Precision, TensorSpec, to_jsonable
+    from edgeport.pipeline.artifacts import write_artifact_record
+
+    def make(name: str, **settings) -> Path:
+        folder = tmp_path / name
+        (folder / "artifact").mkdir(parents=True)
+        (folder / "artifact" / "weight.json").write_text("[[1.0], [1.0]]", encoding="utf-8")
+        artifact = make_artifact(
+            backend="planted",
+            folder=folder / "artifact",
+            entry="weight.json",
+            session="planted_session",
+            settings={"busy_ns": 1_000_000, **settings},
+            precision=Precision.FP32,
+            execution=ExecutionConfig(),
+        )
+        model = OnnxModel(
+            path=folder / "net.onnx",
+            inputs=(TensorSpec(name="images", dtype="float32", shape=("batch", 2)),),
+            outputs=(TensorSpec(name="scores", dtype="float32", shape=("batch", 1)),),
+            opset=20,
+            digest="d",
+        )
+        write_artifact_record(folder, to_jsonable(artifact), to_jsonable(model))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def played(monkeypatch, make_artifact_folder) -> Callable[..., Path]:
+    """`played("net", measurement)` makes an artifact whose processes are the traces of a recorded measurement.
+
+    Everything but the processes is real: files, jobs, rounds, statistics, verdicts.
+    """
+    from dataclasses import replace
+
+    from edgeport.devices.agent.digest import artifact_digest
+    from edgeport.devices.local import LocalDevice
+
+    recorded = {}
+
+    def run(_, job):
+        traces = recorded[Path(job.artifact).parent.name].traces
+        trace = traces[getattr(job, "round", 0) % len(traces)]
+        digest = artifact_digest(Path(job.artifact), dict(job.settings))
+        if job.kind == "evaluate":
+            return replace(trace, artifact_digest=digest)
+        counted = {"samples": trace.samples or len(trace.latency_ns), "scenario": job.scenario}
+        elapsed = trace.elapsed_ns or sum(trace.latency_ns)
+        order = {"round": job.round, "position": job.position, "cold": job.cold}
+        return replace(trace, artifact_digest=digest, elapsed_ns=elapsed, **counted, **order)
+
+    monkeypatch.setattr(LocalDevice, "run", run)
+
+    def play(name: str, measurement) -> Path:
+        recorded[name] = measurement
+        return make_artifact_folder(name)
+
+    return play

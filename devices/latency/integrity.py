@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from edgeport.contracts import Measurement, Outcome
 from edgeport.devices.latency.neighbours import neighbour_flags
+from edgeport.devices.latency.overload import overload_flags
 from edgeport.devices.latency.processes import steady_states
 from edgeport.devices.latency.steady_state import Shape
 from edgeport.devices.latency.throttling import throttling_flags
@@ -30,6 +31,7 @@ FLAGS: Mapping[str, tuple[Outcome, str]] = MappingProxyType(
         "emulated": (_INVALID, "the processor is emulated"),
         "rival-load": (_INCONCLUSIVE, "other processes had more than 15 % of the processors"),
         "steal": (_INCONCLUSIVE, "the hypervisor took more than 2 % of the processors' time"),
+        "overload": (_INCONCLUSIVE, "queries came faster than they could be answered, so that they waited ever longer"),
         "slowdown": (_INCONCLUSIVE, "processes got slower while they ran"),
         "cyclic": (_INCONCLUSIVE, "processes went back and forth between levels"),
         "no-steady-state": (_INCONCLUSIVE, "processes did not come to rest"),
@@ -55,7 +57,8 @@ def measurement_flags(measurement: Measurement) -> tuple[str, ...]:
         flags.add("outputs-mismatch")
     if any(map(is_coarse, traces)):
         flags.add("coarse-clock")
-    flags.update(throttling_flags(measurement), neighbour_flags(measurement), _unsteady(measurement))
+    flags.update(throttling_flags(measurement), neighbour_flags(measurement), overload_flags(measurement))
+    flags.update(_unsteady(measurement))
     return tuple(sorted(flags))
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeport.contracts import Measurement, ProcessTrace
+from edgeport.contracts import Interval, Measurement, ProcessTrace
 from edgeport.devices.latency.steady_state import Shape, SteadyState, find_steady_state
 from edgeport.devices.latency.timer import call_latency_ns
 
-__all__ = ["steady_latencies", "steady_states"]
+__all__ = ["over_processes", "steady_latencies", "steady_states"]
 
 
 def steady_states(measurement: Measurement) -> list[SteadyState]:
@@ -38,3 +40,18 @@ def _latencies(trace: ProcessTrace, state: SteadyState) -> NDArray[np.float64]:
 def _state(latency_ns: tuple[int, ...], calls_per_reading: int) -> SteadyState:
     """Remembered, because a summary and several comparisons ask for the same traces."""
     return find_steady_state(np.asarray(latency_ns, dtype=np.float64) / calls_per_reading)
+
+
+def over_processes(values: Sequence[float], *, confidence: float = 0.95) -> Interval | None:
+    """The typical value of something that each process shows once (above 0): Student's t interval of the logarithms.
+
+    None where fewer than two processes show it.
+    """
+    if len(values) < 2 or min(values) <= 0:
+        return None
+    from scipy.special import stdtrit
+
+    logs = np.log(values)
+    half = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    low, middle, high = (math.exp(float(logs.mean()) + shift) for shift in (-half, 0.0, half))
+    return Interval(low=low, estimate=middle, high=high, confidence=confidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +12,7 @@ from edgeport.devices.latency.dependence import correlation_time
 from edgeport.devices.latency.effects import effect_flags
 from edgeport.devices.latency.energy import energy
 from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import steady_latencies, steady_states
+from edgeport.devices.latency.processes import over_processes, steady_latencies, steady_states
 from edgeport.devices.latency.quantiles import estimate_quantile
 from edgeport.devices.latency.roofline import roofline, roofline_flags
 from edgeport.devices.latency.steady_state import Shape
@@ -95,14 +94,9 @@ def with_roofline(summary: LatencySummary, work: Work, roof: Roof) -> LatencySum
 def throughput_per_s(measurement: Measurement, *, confidence: float = 0.95) -> Interval | None:
     """Samples per second: Student's t interval over the processes' own rates; None where samples were not counted."""
     counted = [trace for trace in measurement.traces if trace.samples and trace.elapsed_ns]
-    if len(counted) < 2 or len(counted) < len(measurement.traces):
+    if len(counted) < len(measurement.traces):
         return None
-    from scipy.special import stdtrit
-
-    logs = np.log([1e9 * trace.samples / trace.elapsed_ns for trace in counted])
-    half = float(stdtrit(len(logs) - 1, (1 + confidence) / 2)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    low, middle, high = (math.exp(float(logs.mean()) + shift) for shift in (-half, 0.0, half))
-    return Interval(low=low, estimate=middle, high=high, confidence=confidence)
+    return over_processes([1e9 * trace.samples / trace.elapsed_ns for trace in counted], confidence=confidence)
 
 
 def _load_ns(measurement: Measurement, *, cold: bool) -> float:

@@ -30,6 +30,7 @@ COMMANDS = {
     "calibrate": "Statistics of every activation over samples.",
     "quantize": "An ONNX model to the artifact of one runtime in one precision.",
     "bench": "The latency of an artifact, with intervals and a verdict.",
+    "compare": "Is the new artifact faster or slower than the old one?",
     "bundle": "Checks a bundle.",
 }
 """Name to help in a line; the module of a command has its name, and an attribute `command`."""

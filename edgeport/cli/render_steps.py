@@ -4,41 +4,28 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.numbers import bytes_of, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import (
     Artifact,
     Calibration,
     Capabilities,
-    Comparison,
-    LatencySummary,
     Outcome,
     TensorSpec,
     Verification,
 )
 from edgeport.doctor import Diagnosis
 
-__all__ = ["draw_artifact", "draw_bench", "draw_calibration", "draw_diagnosis", "draw_export", "draw_verification"]
+__all__ = ["draw_artifact", "draw_calibration", "draw_diagnosis", "draw_export", "draw_verification"]
 
 _STYLES = {Outcome.PASS: "bold green", Outcome.FAIL: "bold red"}
-
-
-class _Bench(Protocol):
-    @property
-    def summary(self) -> LatencySummary: ...
-    @property
-    def comparison(self) -> Comparison | None: ...
-    @property
-    def outcome(self) -> Outcome: ...
-    @property
-    def batch(self) -> int: ...
 
 
 def _rows(*headers: str) -> Table:
@@ -152,40 +139,3 @@ def draw_artifact(console: Console, artifact: Artifact, folder: Path) -> None:
     """What was built, and what it is not."""
     built = f"{artifact.backend} {artifact.precision}, {bytes_of(artifact.size_bytes)}: {folder}"
     lines(console, Text(clean(built)), Text("It is not measured yet: edgeport bench", style="dim"))
-
-
-def draw_bench(console: Console, found: _Bench) -> None:
-    """Quantiles with intervals, what else was measured, the comparison, and the outcome."""
-    summary = found.summary
-    known = [quantile.interval_ns for quantile in summary.quantiles if quantile.interval_ns is not None]
-    unit = TimeUnit.fitting(min((interval.estimate for interval in known), default=1e6))
-    table = _rows("quantile", unit.name, "95 %")
-    for quantile in summary.quantiles:
-        name = f"p{100 * quantile.q:g}"
-        if quantile.interval_ns is None:
-            table.add_row(name, "-", Text(clean(quantile.refused)))
-            continue
-        interval = unit.scaled(quantile.interval_ns)
-        table.add_row(name, significant(interval.estimate), span(interval))
-    console.print(table)
-    if found.batch > 1:
-        console.print(Text(f"per call, and a call takes {found.batch} samples"))
-    console.print(
-        Text(
-            f"{summary.calls} calls in {summary.processes} processes, worth {summary.effective_calls:.0f} independent "
-            f"ones; load {significant(summary.load_ns / 1e6)} ms, first inference "
-            f"{significant(summary.first_inference_ns / 1e6)} ms, peak memory {bytes_of(summary.peak_memory_bytes)}"
-        )
-    )
-    for flag in summary.flags:
-        console.print(Text(f"flag: {clean(flag)}", style="yellow"))
-    comparison = found.comparison
-    if comparison is not None:
-        speedup = comparison.speedup
-        console.print(
-            Text(
-                f"{significant(speedup.estimate)}x the speed of the other ({span(speedup)}, 95 % interval, "
-                f"{comparison.pairs} pairs): {comparison.change}"
-            )
-        )
-    console.print(_verdict(found.outcome))

@@ -1,7 +1,7 @@
 """How many multiplications and additions a node can't do without, by operator; of shapes alone, no weights are read.
 
-Every count is a lower bound: a product with the zeros of a convolution's padding is left out (kernels skip them), and so
-is whatever depends on the values of a tensor.
+Every count is a lower bound: a product with the zeros of a convolution's padding is left out (kernels skip them), and
+so is whatever depends on the values of a tensor.
 """
 
 from __future__ import annotations
@@ -111,9 +111,7 @@ def _matmul(left: int, right: int) -> Callable[[Seen], int]:
 def _gemm(left: int, right: int) -> Callable[[Seen], int]:
     def count(seen: Seen) -> int:
         a, b = seen.input(left), seen.input(right)
-        return _product(
-            a[::-1] if seen.attribute("transA", 0) else a, b[::-1] if seen.attribute("transB", 0) else b
-        )
+        return _product(a[::-1] if seen.attribute("transA", 0) else a, b[::-1] if seen.attribute("transB", 0) else b)
 
     return count
 
@@ -171,13 +169,11 @@ def _begins(seen: Seen, image: Shape, kernel: Shape, out: Shape) -> list[int]:
     if mode == "NOTSET":
         return list(seen.attribute("pads", [0] * 2 * axes))[:axes]
     strides, dilations = seen.attribute("strides", [1] * axes), seen.attribute("dilations", [1] * axes)
-    totals = [
-        max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - image[i]) for i in range(axes)
-    ]
+    totals = [max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - image[i]) for i in range(axes)]
     return [total // 2 if mode == "SAME_UPPER" else total - total // 2 for total in totals]
 
 
-def _hits(steps: int, taps: int, size: int, stride: int, dilation: int, begin: int) -> int:  # noqa: PLR0913, PLR0917
+def _hits(steps: int, taps: int, size: int, stride: int, dilation: int, begin: int) -> int:
     """Pairs of a step and a tap with 0 <= step * stride + tap * dilation - begin < size."""
     found = 0
     for tap in range(taps):
@@ -268,4 +264,4 @@ _RULES: Mapping[tuple[str, str], _Rule] = MappingProxyType(
         (_CONTRIB, "QGemm"): _Rule(count=_gemm(0, 3), factors=(0, 3)),
     }
 )
-"""By domain and type. The contrib operators are those that ONNX Runtime's own tools write (docs/ContribOperators.md)."""
+"""By domain and type. The contrib operators are those that ONNX Runtime's own tools write (its ContribOperators.md)."""

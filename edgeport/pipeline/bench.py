@@ -1,50 +1,78 @@
-"""One artifact timed, alone or beside another one."""
+"""One artifact timed, alone or beside another one, and held to a budget."""
 
 from __future__ import annotations
 
-import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.contracts import (
-    Artifact,
-    Budget,
-    Candidate,
-    Change,
     Comparison,
     DeviceFacts,
-    EvaluateJob,
-    ExecutionConfig,
     LatencySummary,
-    Limits,
     Measurement,
     OnProgress,
     Outcome,
-    Precision,
-    TensorSpec,
+    ProgressEvent,
     TimeJob,
-    load_json,
     silent,
-    to_jsonable,
 )
-from edgeport.errors import MeasurementError, SamplesError, UsageError, error_from_dict
-from edgeport.isolation import run_isolated
-from edgeport.npz import save_npz
-from edgeport.pipeline.artifacts import load_artifact, load_inputs
-from edgeport.pipeline.batches import first_batch
-from edgeport.pipeline.choosing import judge_budget
-from edgeport.pipeline.steps import execution_for, read_samples
-from edgeport.recipe.evidence import LEAST_ROUNDS
+from edgeport.errors import UsageError
+from edgeport.pipeline.artifacts import require_writable
+from edgeport.pipeline.bench_baseline import Baseline, judge_kept, keep, load_baseline
+from edgeport.pipeline.bench_judging import (
+    Check,
+    believed,
+    check_rows,
+    judge_bound,
+    judge_pairs,
+    judge_rate,
+    overall,
+)
+from edgeport.pipeline.bench_measuring import Certainty, Taken, aims_of, certainty, measure
+from edgeport.pipeline.bench_opening import BenchSettings, Opened, open_artifact, time_job
+from edgeport.pipeline.roofs import bench_roofline
+from edgeport.pipeline.yardsticks import Place
+from edgeport.recipe.bounds import Bound, BoundKind
+from edgeport.report.ci import CheckRow
+from edgeport.store import Store
 
 if TYPE_CHECKING:
-    from edgeport.contracts import Array
     from edgeport.devices.local import LocalDevice
 
-__all__ = ["BenchResult", "BenchSettings", "bench_artifact"]
+__all__ = ["Asked", "BenchResult", "BenchSettings", "bench_artifact", "open_all", "parse_bounds"]
 
 _QUANTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an artifact is held to.
+
+    Attributes:
+        bounds: Lines of a budget.
+        against: Another artifact, timed in turn with it.
+        baseline: A kept measurement.
+        save_baseline: Where this one is kept.
+
+    """
+
+    bounds: tuple[Bound, ...] = ()
+    against: Path | None = None
+    baseline: Path | None = None
+    save_baseline: Path | None = None
+
+    def __post_init__(self) -> None:
+        named = [(bound.kind, bound.q) for bound in self.bounds]
+        twice = next((bound for bound in self.bounds if named.count((bound.kind, bound.q)) > 1), None)
+        if twice is not None:
+            raise UsageError(
+                asked=f"keep to {', '.join(map(str, self.bounds))}",
+                found="two limits for the same",
+                fix="give each quantity one limit",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,238 +81,200 @@ class BenchResult:
 
     Attributes:
         name: Of what was timed.
-        summary: Quantiles with intervals.
+        backend, precision: That it was built for.
+        batch: Samples per call; every latency is per call.
+        streams, rate_per_s: Of the scenario.
+        checks: The verdict on each thing that was asked, with its evidence.
+        certainty: How sure the number is that was measured for.
+        summary: Quantiles with intervals, loads, first inference, memory, throughput, energy.
         comparison: Against the other artifact, paired by round; None where none was given.
         baseline: Summary of that other artifact.
+        against_kept: Against the kept measurement; None where none was given.
         device: Where.
-        outcome: PASS where the budget is kept and the numbers may be believed.
+        outcome: The worst of the checks; without any, PASS where the numbers may be believed.
         reason: In a sentence, where it is not PASS.
-        batch: Samples per call; every latency is per call.
-        measurement: The raw traces.
+        size_bytes: Of the artifact's files.
+        compile_ns: See `Artifact`.
+        notes: What else a reader must know, one sentence each.
+        measurement: The raw traces, of every round.
 
     """
 
     name: str
+    backend: str = ""
+    precision: str = ""
     batch: int = 1
+    streams: int = 1
+    rate_per_s: float | None = None
+    checks: tuple[Check, ...] = ()
+    certainty: Certainty | None = None
     summary: LatencySummary
     comparison: Comparison | None = None
     baseline: LatencySummary | None = None
+    against_kept: Comparison | None = None
     device: DeviceFacts
     outcome: Outcome
     reason: str = ""
+    size_bytes: int = 0
+    compile_ns: int | None = None
+    notes: tuple[str, ...] = ()
     measurement: Measurement = field(repr=False)
     schema_version: int = 1
 
-
-@dataclass(frozen=True, kw_only=True)
-class BenchSettings:
-    """How an artifact is timed; see `edgeport.api.bench`."""
-
-    backend: str = "onnxruntime"
-    samples: Path | None = None
-    rounds: int = 10
-    duration_s: float = 0.5
-    threads: int | None = None
-    limits: Limits = field(default_factory=Limits)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    """An artifact and what it is fed: its own sample, if it has one, `batch` samples at a time."""
-
-    name: str
-    artifact: Artifact
-    inputs: tuple[TensorSpec, ...]
-    sample: Path | None
-    batch: int
+    def rows(self) -> list[CheckRow]:
+        """The checks as a build server takes them."""
+        return check_rows(self.name, self.checks, self.certainty.seconds if self.certainty is not None else 0.0)
 
 
 def bench_artifact(
-    path: Path,
-    settings: BenchSettings,
-    *,
-    against: Path | None = None,
-    budget: Budget,
-    on_progress: OnProgress = silent,
+    path: Path, settings: BenchSettings, asked: Asked, *, on_progress: OnProgress = silent
 ) -> BenchResult:
     """See `edgeport.api.bench`."""
-    from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.comparison import compare
-    from edgeport.devices.latency.summary import summarise
     from edgeport.devices.local import LocalDevice
 
+    kept = load_baseline(asked.baseline) if asked.baseline is not None else None
+    if asked.save_baseline is not None:
+        require_writable(asked.save_baseline)
     with tempfile.TemporaryDirectory(prefix="edgeport-bench-") as name:
         scratch = Path(name)
         device = LocalDevice(scratch / "device")
-        opened = {"artifact": _open(path, settings, scratch / "artifact")}
-        if against is not None:
-            opened["against"] = _open(against, settings, scratch / "against")
-        jobs = {arm: _job(one, settings, scratch / f"{arm}-feeds", device) for arm, one in opened.items()}
-        done = run_rounds(device, jobs, rounds=settings.rounds, on_progress=on_progress)
-        for arm, one in opened.items():
-            failed = [each.errors[arm] for each in done if arm in each.errors]
-            if failed:
-                error = error_from_dict(failed[0])
-                error.add_note(f"while timing {one.name}")
-                raise error
-        facts = device.facts()
-        measured = to_measurements(done, device=facts.digest)
-        if "artifact" not in measured:
-            raise MeasurementError(asked=f"time {path.name}", found="no traces", fix="ask for at least one round")
-        quantiles = sorted({*_QUANTILES, budget.latency_quantile})
-        summary = summarise(measured["artifact"], quantiles)
-        outcome, reason = _outcome(opened["artifact"], summary, budget)
-        beside = against is not None
-        comparison = compare(measured["against"], measured["artifact"]) if beside else None
-        if comparison is not None:
-            outcome, reason = _with_comparison(outcome, reason, comparison)
-        return BenchResult(
-            name=opened["artifact"].name,
-            batch=opened["artifact"].batch,
+        paths = {"artifact": path} | ({"against": asked.against} if asked.against is not None else {})
+        opened, jobs = open_all(paths, settings, scratch, device, on_progress)
+        taken = measure(
+            device,
+            jobs,
+            opened,
+            aims_of(asked.bounds, settings, beside=asked.against is not None),
+            settings,
+            on_progress,
+        )
+        place = Place(store=Store(), device=device, facts=device.facts(), scratch=scratch, limits=settings.limits)
+        summary = _summary(taken, asked)
+        if settings.scenario == "single-stream":
+            on_progress(ProgressEvent(stage="roofline", message="what this device can do at its best"))
+            one = opened["artifact"]
+            feeds = Path(jobs["artifact"].feeds)
+            summary = bench_roofline(place, summary, one.artifact, path=path, placement=one.placement, feeds=feeds)
+        return _result(
+            opened=opened,
+            jobs=jobs,
+            taken=taken,
             summary=summary,
-            comparison=comparison,
-            baseline=summarise(measured["against"], quantiles) if beside else None,
-            device=facts,
-            outcome=outcome,
-            reason=reason,
-            measurement=measured["artifact"],
+            asked=asked,
+            settings=settings,
+            facts=device.facts(),
+            kept=kept,
         )
 
 
-def _outcome(opened: _Opened, summary: LatencySummary, budget: Budget) -> tuple[Outcome, str]:
-    if summary.outcome is not Outcome.PASS:
-        return summary.outcome, ", ".join(summary.flags) or summary.quantile(0.5).refused or "no steady state"
-    candidate = Candidate(
-        name=opened.name,
-        backend=opened.artifact.backend,
-        precision=opened.artifact.precision,
-        artifact=opened.artifact,
-        latency=summary,
+def open_all(
+    paths: Mapping[str, Path], settings: BenchSettings, scratch: Path, device: LocalDevice, on_progress: OnProgress
+) -> tuple[dict[str, Opened], dict[str, TimeJob]]:
+    """Each arm opened, and its job."""
+    opened, jobs = {}, {}
+    for arm, path in paths.items():
+        on_progress(ProgressEvent(stage="open", message=path.name))
+        opened[arm] = open_artifact(path, settings, scratch / arm)
+        jobs[arm] = time_job(opened[arm], settings, scratch / f"{arm}-feeds", device)
+    return opened, jobs
+
+
+def _summary(taken: Taken, asked: Asked) -> LatencySummary:
+    from edgeport.devices.latency.summary import summarise
+
+    asked_for = {bound.q for bound in asked.bounds if bound.kind is BoundKind.LATENCY}
+    return summarise(taken.measured["artifact"], sorted({*_QUANTILES, *asked_for}))
+
+
+def _result(  # noqa: PLR0913 (what a result is made of)
+    *,
+    opened: Mapping[str, Opened],
+    jobs: Mapping[str, TimeJob],
+    taken: Taken,
+    summary: LatencySummary,
+    asked: Asked,
+    settings: BenchSettings,
+    facts: DeviceFacts,
+    kept: Baseline | None,
+) -> BenchResult:
+    from edgeport.devices.latency.comparison import compare
+    from edgeport.devices.latency.summary import summarise
+    from edgeport.devices.latency.verdict import alpha_at
+
+    one, job, measured = opened["artifact"], jobs["artifact"], taken.measured
+    now = Baseline(
+        name=one.name,
+        artifact_digest=one.artifact.digest,
+        device=facts,
+        scenario=job.scenario,
+        streams=job.streams,
+        rate_per_s=job.rate_per_s,
+        batch=job.batch,
+        measurement=taken.raw["artifact"],
     )
-    judged = judge_budget(candidate, budget)
-    return (Outcome.PASS, "") if judged.refusal is None else (judged.outcome, judged.refusal.reason)
-
-
-def _with_comparison(outcome: Outcome, reason: str, comparison: Comparison) -> tuple[Outcome, str]:
-    """Pairs see a busy machine on both sides: what they call slower is so, even where latencies are in doubt."""
-    beside, why = _outcome_beside(comparison)
-    if outcome is Outcome.PASS or (outcome is Outcome.INCONCLUSIVE and beside is Outcome.FAIL):
-        return beside, why
-    return outcome, f"{reason}; {why}" if beside is Outcome.INCONCLUSIVE else reason
-
-
-def _outcome_beside(comparison: Comparison) -> tuple[Outcome, str]:
-    """Slower than the other is a failure; what pairs can't tell is inconclusive."""
-    speedup = comparison.speedup
-    span = f"{speedup.low:.3g} to {speedup.high:.3g} times the speed of the other"
-    if comparison.change in (Change.SLOWER, Change.REGRESSED):
-        return Outcome.FAIL, f"{comparison.change}: {span}"
-    if comparison.change is Change.UNKNOWN:
-        advice = "" if comparison.pairs >= LEAST_ROUNDS else f"; {LEAST_ROUNDS} rounds or more are needed"
-        return Outcome.INCONCLUSIVE, f"{span}, from {comparison.pairs} pairs{advice}"
-    return Outcome.PASS, ""
-
-
-def _open(path: Path, settings: BenchSettings, scratch: Path) -> _Opened:
-    if path.suffix == ".onnx":
-        return _compiled(path, settings, scratch)
-    artifact = load_artifact(path)
-    sample = path / "sample.npz"
-    return _Opened(
-        name=path.name,
-        artifact=artifact,
-        inputs=load_inputs(path),
-        sample=sample if sample.is_file() else None,
-        batch=artifact.execution.batch,
-    )
-
-
-def _compiled(path: Path, settings: BenchSettings, scratch: Path) -> _Opened:
-    """An ONNX file as the backend takes it: nothing is quantized, whatever it holds runs as it stands."""
-    from edgeport.onnx_files import open_onnx
-
-    if not path.is_file():
-        there = "a folder" if path.is_dir() else "no such file"
-        raise UsageError(asked=f"time {path}", found=there, fix="name an .onnx file or an artifact's folder")
-    model = open_onnx(path)
-    scratch.mkdir(parents=True)
-    payload = {
-        "model": to_jsonable(model),
-        "backend": settings.backend,
-        "precision": str(Precision.FP32),
-        "execution": to_jsonable(execution_for(model, ExecutionConfig(threads=settings.threads))),
-        "calibration": None,
-        "method": "minmax",
-        "folder": str(scratch),
-    }
-    found = run_isolated("edgeport.pipeline.children:build", payload, limits=settings.limits)
-    artifact = load_json(Artifact, json.dumps(found["artifact"]))
-    return _Opened(name=path.name, artifact=artifact, inputs=model.inputs, sample=None, batch=artifact.execution.batch)
-
-
-def _job(opened: _Opened, settings: BenchSettings, scratch: Path, device: LocalDevice) -> TimeJob:
-    """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
-    scratch.mkdir(parents=True)
-    artifact = opened.artifact
-    feeds = _feeds(opened, settings.samples, scratch / "feeds.npz")
-    evaluate = EvaluateJob(
-        artifact=device.push(artifact.folder),
-        entry=artifact.entry,
-        session=artifact.session,
-        settings=artifact.settings,
-        feeds=device.push(feeds),
-        outputs=str(scratch / "outputs.npz"),
-        batch=opened.batch,
-        limits=settings.limits,
-    )
-    device.run(evaluate)
-    return TimeJob(
-        artifact=evaluate.artifact,
-        entry=evaluate.entry,
-        session=evaluate.session,
-        settings=evaluate.settings,
-        feeds=evaluate.feeds,
-        reference=evaluate.outputs,
-        batch=evaluate.batch,
-        duration_s=settings.duration_s,
-        limits=settings.limits,
+    checks = _checks(summary, taken, asked, settings, one.artifact.size_bytes)
+    comparison = against_kept = None
+    if asked.against is not None:
+        confidence = 1 - alpha_at(taken.looks) if taken.looked else 0.95
+        comparison = compare(measured["against"], measured["artifact"], confidence=confidence)
+        checks.append(judge_pairs(comparison, opened["against"].name))
+    if kept is not None:
+        against_kept, check = judge_kept(kept, now)
+        checks.append(check)
+    outcome, reason = overall(checks)
+    notes = []
+    if asked.save_baseline is not None:
+        notes.append(keep(asked.save_baseline, now, summary))
+    return BenchResult(
+        name=one.name,
+        backend=one.artifact.backend,
+        precision=str(one.artifact.precision),
+        batch=one.batch,
+        streams=job.streams,
+        rate_per_s=settings.rate_per_s,
+        checks=tuple(checks),
+        certainty=_certainty(taken, summary, asked, settings),
+        summary=summary,
+        comparison=comparison,
+        baseline=summarise(measured["against"], _QUANTILES) if asked.against is not None else None,
+        against_kept=against_kept,
+        device=facts,
+        outcome=outcome,
+        reason=reason,
+        size_bytes=one.artifact.size_bytes,
+        compile_ns=one.artifact.compile_ns,
+        notes=tuple(notes),
+        measurement=taken.raw["artifact"],
     )
 
 
-def _feeds(opened: _Opened, samples: Path | None, path: Path) -> Path:
-    """The first batch of the samples; without any, values drawn from each input's range, or ones."""
-    source = samples or opened.sample
-    if source is None:
-        arrays = {spec.name: _random(spec, opened.batch) for spec in opened.inputs}
+def _checks(
+    summary: LatencySummary, taken: Taken, asked: Asked, settings: BenchSettings, size_bytes: int
+) -> list[Check]:
+    """Of the budget and the rate; whether the numbers may be used, where there is no budget, or they may not."""
+    measurement = taken.measured["artifact"]
+    checks = [judge_bound(bound, measurement, size_bytes=size_bytes, look=taken.looks) for bound in asked.bounds]
+    if settings.rate_per_s is not None:
+        checks.append(judge_rate(measurement, settings.rate_per_s, taken.looks))
+    if not asked.bounds or summary.outcome is Outcome.INVALID:
+        checks.insert(0, believed(summary))
+    return checks
+
+
+def _certainty(taken: Taken, summary: LatencySummary, asked: Asked, settings: BenchSettings) -> Certainty:
+    from edgeport.devices.stopping import half_width
+
+    if settings.scenario == "offline":
+        of, interval = "throughput", summary.throughput_per_s
     else:
-        arrays = first_batch(_inputs_in(source, opened), opened.batch)
-    save_npz(path, arrays)
-    return path
+        q = next((bound.q for bound in asked.bounds if bound.kind is BoundKind.LATENCY), 0.5)
+        of, interval = f"p{100 * q:g}", summary.quantile(q).interval_ns
+    width = half_width(interval) if interval is not None else None
+    return certainty(taken, of=of, half_width=width, wanted=settings.until, processes=summary.processes)
 
 
-def _inputs_in(source: Path, opened: _Opened) -> dict[str, Array]:
-    """The first samples in a `.npz`, of the inputs alone: labels may stand beside them."""
-    from edgeport.calibration.data import ArraySamples, check_samples
+def parse_bounds(lines: Sequence[str | Bound]) -> tuple[Bound, ...]:
+    """Bounds of a budget, from their text where they are text."""
+    from edgeport.recipe.bounds import parse_bound
 
-    found = read_samples(source, count=opened.batch).feeds
-    names = [spec.name for spec in opened.inputs]
-    inputs = {name: array for name, array in found.items() if name in names}
-    if not inputs:
-        raise SamplesError(
-            asked=f"feed {opened.name} from {source.name}",
-            found=f"the arrays {', '.join(map(repr, found))}",
-            fix=f"give an .npz with one array per input: {', '.join(map(repr, names))}",
-        )
-    check_samples(ArraySamples(inputs), opened.inputs)
-    return inputs
-
-
-def _random(spec: TensorSpec, batch: int) -> Array:
-    import numpy as np
-
-    shape = [batch if index == 0 else 1 if isinstance(size, str) else size for index, size in enumerate(spec.shape)]
-    random = np.random.default_rng(0)
-    if spec.dtype.startswith("float"):
-        low, high = spec.value_range or (-1.0, 1.0)
-        return random.uniform(low, high, shape).astype(spec.dtype)
-    return np.ones(shape, spec.dtype)
+    return tuple(parse_bound(line) if isinstance(line, str) else line for line in lines)

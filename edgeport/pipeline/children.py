@@ -6,6 +6,8 @@ Every function takes and returns JSON values; `edgeport.isolation.run_isolated` 
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,7 +235,9 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     (folder / "plan.json").write_bytes(dump_json(plan))
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     (folder / "artifact").mkdir()
+    before = time.perf_counter_ns()
     artifact = backend.compile(model, plan, execution, folder / "artifact")
+    artifact = replace(artifact, compile_ns=time.perf_counter_ns() - before)
     try:
         placement = backend.placement(artifact)
     except EdgeportError as error:

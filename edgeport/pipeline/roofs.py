@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from edgeport.contracts import (
+    Artifact,
     Candidate,
     ExecutionConfig,
     LatencySummary,
     OnnxModel,
+    Placement,
     Precision,
     Roof,
     Work,
@@ -29,9 +31,10 @@ from edgeport.contracts import (
 )
 from edgeport.errors import EdgeportError
 from edgeport.isolation import run_isolated
+from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.yardsticks import Place, Product, Reading, Yardstick, Yardsticks
 
-__all__ = ["WorkOf", "count", "measure_roof", "with_rooflines", "works_of"]
+__all__ = ["WorkOf", "bench_roofline", "count", "measure_roof", "run_rooflines", "with_rooflines", "works_of"]
 
 WorkOf = Mapping[int, Work]
 """By the bits that a value takes at most."""
@@ -43,7 +46,8 @@ _BITS = {Precision.FP32: 32, Precision.BF16: 16, Precision.FP16: 16, Precision.I
 _SLOWER_THAN_FP32 = frozenset({"fp64", "int32", "int64"})
 
 _IMPOSSIBLE = "too-fast"
-_LEAST_READ_BYTES, _MOST_READ_BYTES = 4 << 10, 256 << 20
+_LEAST_READ_BYTES, _MOST_READ_BYTES = 32 << 10, 256 << 20
+"""Read by one thread at least (below, looping would be what takes time), and in all at most."""
 _SLOWEST_PER_S = 1e9
 _OVERHEAD = 0.05
 _AGAIN = 3
@@ -106,6 +110,78 @@ def measure_roof(
             fix="see `edgeport doctor` for what this machine can run",
         )
     return Roof(operations_per_s=rates[0], bytes_per_s=rates[1], source=f"{product}; {reading}")
+
+
+def run_rooflines(
+    context: RunContext, candidates: Sequence[Candidate], model: OnnxModel, feeds: Path
+) -> tuple[list[Candidate], tuple[str, ...]]:
+    """`with_rooflines` for a run, whose candidates are all made from `model` and fed from `feeds`."""
+    context.clock.step("roofline", "what this device can do at its best")
+    place = Place(
+        store=context.store,
+        device=context.device,
+        facts=context.facts,
+        scratch=context.scratch,
+        limits=context.limits,
+    )
+    timed = [one for one in candidates if one.latency is not None]
+    try:
+        works = {batch: works_of(place, model, feeds, batch) for batch in {one.execution.batch for one in timed}}
+    except EdgeportError as error:
+        return list(candidates), (f"No rooflines: the model's work can't be counted ({error.found}).",)
+    return with_rooflines(place, candidates, {one.name: works[one.execution.batch] for one in timed})
+
+
+def bench_roofline(
+    place: Place, summary: LatencySummary, artifact: Artifact, *, path: Path, placement: Placement | None, feeds: Path
+) -> LatencySummary:
+    """The latency of one artifact with its roofline, where its work is known: it is an ONNX file, or a bundle of a
+    run that counted it.
+
+    Args:
+        place: Where peaks are measured.
+        summary: The latency.
+        artifact: That was timed.
+        path: As the user named it: an `.onnx` file, or the artifact's folder.
+        placement: What ran in which precision; without it nothing is said of an `.onnx` file, which may hold any.
+        feeds: `.npz` of what it was fed.
+
+    """
+    if path.suffix == ".onnx" and placement is None:
+        return summary
+    candidate = Candidate(
+        name=path.name,
+        backend=artifact.backend,
+        precision=artifact.precision,
+        execution=artifact.execution,
+        placement=placement,
+        latency=summary,
+    )
+    try:
+        works = _recorded(path, candidate) or _counted(place, artifact, path, feeds)
+    except EdgeportError:
+        return summary  # its bytes are for the runtime that took them; nothing can be counted in them
+    (after,), _ = with_rooflines(place, [candidate], {candidate.name: works})
+    return after.latency or summary
+
+
+def _recorded(path: Path, candidate: Candidate) -> WorkOf:
+    """What the run that made a bundle counted."""
+    if not (path / "manifest.json").is_file():
+        return {}
+    from edgeport.bundle import load_bundle
+
+    latency, precision = load_bundle(path).manifest.latency, _narrowest(candidate)
+    if latency is None or latency.roofline is None or precision is None:
+        return {}
+    return {_BITS[precision]: latency.roofline.work}
+
+
+def _counted(place: Place, artifact: Artifact, path: Path, feeds: Path) -> WorkOf:
+    from edgeport.onnx_files import open_onnx
+
+    file = path if path.suffix == ".onnx" else artifact.folder / artifact.entry
+    return works_of(place, open_onnx(file), feeds, artifact.execution.batch) if file.suffix == ".onnx" else {}
 
 
 def with_rooflines(
@@ -214,12 +290,9 @@ def _product(backend: str, precision: Precision, execution: ExecutionConfig) -> 
 
 def _reading(size_bytes: float, execution: ExecutionConfig, place: Place) -> Reading:
     """Of the power of two below: a smaller array is read as fast or faster, and a bound must not be too low."""
-    wanted = int(min(max(size_bytes, _LEAST_READ_BYTES), _MOST_READ_BYTES))
-    return Reading(
-        size_bytes=1 << (wanted.bit_length() - 1),
-        threads=execution.threads or len(execution.affinity) or place.facts.cores,
-        affinity=execution.affinity,
-    )
+    threads = execution.threads or len(execution.affinity) or place.facts.cores
+    below = 1 << (max(1, int(min(size_bytes, _MOST_READ_BYTES))).bit_length() - 1)
+    return Reading(size_bytes=max(below, threads * _LEAST_READ_BYTES), threads=threads, affinity=execution.affinity)
 
 
 def _measured(place: Place, asked: Mapping[str, _Asked], notes: dict[str, str]) -> dict[str, LatencySummary]:

@@ -34,6 +34,7 @@ from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.output import prepare_output, write_output
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
+from edgeport.pipeline.roofs import run_rooflines
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
 from edgeport.pipeline.validating import Validated, validate_candidates
@@ -112,7 +113,7 @@ def _run(context: RunContext, output: Path) -> RunResult:
     calibration, digest, warnings = calibrate_model(context, prepared.model, samples)
     built = build_candidates(context, prepared.model, capabilities, calibration, digest)
     validated = validate_candidates(context, built, samples, prepared.reference)
-    screened, timed = _screen(context, validated, samples)
+    screened, timed, unplaced = _screen(context, validated, samples, prepared.model)
     candidates, confirmed, confirmation = _confirm(context, screened, validated, samples)
     best = best_float(candidates)
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
@@ -137,6 +138,7 @@ def _run(context: RunContext, output: Path) -> RunResult:
             *([thin] if thin else []),
             *_notes(prepared, samples, warnings, capabilities),
             *_doubts(timed, confirmation),
+            *unplaced,
         ),
         versions=_versions(capabilities),
     )
@@ -157,6 +159,7 @@ def _guess(context: RunContext) -> None:
         probe=3, samples=1, export=12, verify=2, calibrate=4, compile=1.5 * count, validate=0.8 * count, bundle=3
     )
     context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
+    context.clock.expect(roofline=6)
 
 
 def _probe_all(context: RunContext) -> dict[str, Capabilities]:
@@ -202,19 +205,25 @@ def _with_batch_of(model: OnnxModel, samples: PreparedSamples, context: RunConte
 
 
 def _screen(
-    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples
-) -> tuple[list[Candidate], Timed]:
-    """Every candidate that can run, timed side by side; then each against the best float."""
+    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples, model: OnnxModel
+) -> tuple[list[Candidate], Timed, tuple[str, ...]]:
+    """Every candidate that can run, timed side by side; then each against the device's peak and the best float.
+
+    Returns:
+        The candidates, the traces, and why some have no roofline, a sentence each.
+
+    """
     arms = [arm for arm in map(_arm, validated) if arm is not None]
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
     candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
+    candidates, notes = run_rooflines(context, candidates, model, samples.single)
     best = best_float(candidates)
     against: Mapping[str, Comparison] = {}
     if best is not None:
         against = compare_arms(timed, best.name, [candidate.name for candidate in candidates])
-    return [replace(one, against_float=against.get(one.name)) for one in candidates], timed
+    return [replace(one, against_float=against.get(one.name)) for one in candidates], timed, notes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,8 +49,8 @@ _LEAST_READINGS = 5
 _TOLERANCE = 0.1
 """Of the largest output: what int8 may lose here; a runtime that does nothing loses all of it."""
 
-_READ_BYTES = 256 << 20
-"""In one reading of the clock: some milliseconds."""
+_READ_BYTES = 64 << 20
+"""In one reading of the clock: a millisecond or so, against some 50 us to wake the threads."""
 
 _FEEDS, _EXPECTED = "feeds.npz", "expected.npz"
 

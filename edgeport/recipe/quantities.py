@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
-__all__ = ["NotAQuantity", "parse_bytes", "parse_latency", "parse_time"]
+__all__ = ["NotAQuantity", "parse_bytes", "parse_latency", "parse_rate", "parse_share", "parse_time"]
 
 _TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
@@ -37,6 +38,23 @@ def parse_time(text: str) -> int:
 def parse_bytes(text: str) -> int:
     """Bytes of "10 MB" (1000 * 1000) or "10 MiB" (1024 * 1024)."""
     return round(_scaled(text, _BYTES, 'a number and a unit (KB, MB, GB, MiB, GiB), such as "10 MB"'))
+
+
+def parse_rate(text: str) -> float:
+    """Per second, of "200/s" or "200 per s"."""
+    match = re.fullmatch(rf"\s*(?:>=|≥|>)?\s*{_NUMBER}\s*(?:/|per)\s*(?:s|second)\s*", text)
+    if match is None or not 0 < float(match[1]) < math.inf:
+        raise NotAQuantity('a number above 0 per second, such as "200/s"')
+    return float(match[1])
+
+
+def parse_share(text: str) -> float:
+    """Part of one, of "1%" or "0.01"."""
+    match = re.fullmatch(rf"\s*{_NUMBER}\s*(%?)\s*", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match is not None else 0.0
+    if not 0 < share < 1:
+        raise NotAQuantity('a percentage above 0 and below 100, such as "1%"')
+    return share
 
 
 def _scaled(text: str, units: Mapping[str, float], wanted: str) -> float:

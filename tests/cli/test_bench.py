@@ -1,4 +1,4 @@
-"""`edgeport bench` on artifacts whose speed is planted: the exit code is the verdict."""
+"""`edgeport bench` and `compare` on artifacts whose speed is planted: the exit code is the verdict."""
 
 import json
 import sys
@@ -12,8 +12,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport import api
-from edgeport.contracts import Change, Comparison, Interval, Outcome
-from edgeport.pipeline.bench import _with_comparison
 
 PLANTED = Path(__file__).parents[1] / "pipeline" / "planted"
 
@@ -58,7 +56,7 @@ def test_what_is_slower_ends_with_3_and_what_is_faster_does_not(against: Callabl
     found = json.loads(slower.out)
     assert (slower.code, found["outcome"]) == (3, "fail")
     assert found["comparison"]["speedup"]["high"] < 1.0
-    assert found["reason"].startswith(("slower: ", "regressed: "))
+    assert found["reason"].startswith(("against faster: slower: ", "against faster: regressed: "))
     assert faster.code in (0, 4), faster.out  # 4 where the machine is so busy that latencies are in doubt
     assert json.loads(faster.out)["comparison"]["speedup"]["estimate"] > 1.0
 
@@ -71,23 +69,33 @@ def test_too_few_rounds_to_tell_end_with_4(against: Callable[..., Any]) -> None:
     assert "from 3 pairs; 6 rounds or more are needed" in found["reason"]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "change", "expected"),
-    [
-        pytest.param(Outcome.PASS, Change.FASTER, Outcome.PASS, id="faster"),
-        pytest.param(Outcome.PASS, Change.EQUIVALENT, Outcome.PASS, id="equal"),
-        pytest.param(Outcome.PASS, Change.UNKNOWN, Outcome.INCONCLUSIVE, id="unknown"),
-        pytest.param(Outcome.PASS, Change.SLOWER, Outcome.FAIL, id="slower"),
-        pytest.param(Outcome.INCONCLUSIVE, Change.REGRESSED, Outcome.FAIL, id="slower-on-a-busy-machine"),
-        pytest.param(Outcome.INCONCLUSIVE, Change.FASTER, Outcome.INCONCLUSIVE, id="faster-on-a-busy-machine"),
-        pytest.param(Outcome.INVALID, Change.UNKNOWN, Outcome.INVALID, id="invalid"),
-        pytest.param(Outcome.FAIL, Change.FASTER, Outcome.FAIL, id="faster-but-over-budget"),
-    ],
-)
-def test_the_verdict_of_both(outcome: Outcome, change: Change, expected: Outcome) -> None:
-    comparison = Comparison(speedup=Interval(low=0.9, estimate=1.0, high=1.1), change=change, pairs=10, delta=0.02)
+def test_compare_ends_with_3_where_the_new_one_is_slower(edgeport: Any, artifacts: Path, tmp_path: Path) -> None:
+    files = ("--junit", tmp_path / "found.xml", "--markdown", tmp_path / "found.md")
+    options = ("--rounds", 6, "--duration", 0.05, "-q")
 
-    assert _with_comparison(outcome, "busy", comparison)[0] is expected
+    slower = edgeport("compare", artifacts / "faster", artifacts / "base", *options, *files)
+
+    assert slower.code == 3
+    assert slower.out.splitlines()[-1] in ("SLOWER", "REGRESSED")
+    assert "x the speed of the old one" in slower.out
+    assert '<testcase classname="edgeport compare faster base" name="base: against faster"' in files[1].read_text()
+    assert "**FAIL**" in files[3].read_text()
+
+
+def test_a_budget_is_told_with_its_evidence(edgeport: Any, artifacts: Path, tmp_path: Path) -> None:
+    ran = edgeport(
+        "bench", artifacts / "base", "--rounds", 4, "--duration", 0.1, "--time", "4s", "-q",
+        "--budget", "p50=1ms", "--budget", "size=1MB", "--save-baseline", tmp_path / "kept.json",
+    )  # fmt: skip
+
+    assert ran.code == 3, ran.out
+    rows = {line.split("  ")[0]: line for line in ran.out.splitlines()}
+    assert "FAIL" in rows["p50 at most 1 ms"]
+    assert "calls over the limit" in ran.out
+    assert "PASS" in rows["size at most 1 MB"]
+    assert ran.out.splitlines()[-1].startswith("FAIL: p50 at most 1 ms: ")
+    assert any(line.startswith("p50 is known to ±") for line in ran.out.splitlines())
+    assert (tmp_path / "kept.json").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

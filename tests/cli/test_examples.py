@@ -17,7 +17,11 @@ from edgeport.contracts import (
     Artifact,
     Calibration,
     Capabilities,
+    Change,
+    Comparison,
+    Interval,
     LatencySummary,
+    Measurement,
     Outcome,
     OutputDifference,
     Precision,
@@ -25,6 +29,10 @@ from edgeport.contracts import (
     RunResult,
     Verification,
 )
+from edgeport.pipeline.bench import BenchResult
+from edgeport.pipeline.bench_judging import Check
+from edgeport.pipeline.bench_measuring import Certainty
+from edgeport.pipeline.comparing import Compared, CompareResult
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -75,6 +83,11 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
         peak_memory_bytes=1,
         outcome=Outcome.PASS,
     )
+    raw = Measurement(artifact_digest="a", device="d", seed=0, traces=())
+    compared = Compared(
+        name="net", backend="b", precision="int8", batch=1, size_bytes=1, summary=summary, measurement=raw
+    )
+    speedup = Interval(low=1.1, estimate=1.2, high=1.3)
     answers: dict[str, Any] = {
         "run": finished,
         "quickstart": finished,
@@ -96,7 +109,18 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             size_bytes=12,
             digest="d",
         ),
-        "bench": SimpleNamespace(summary=summary, comparison=None, outcome=Outcome.PASS, batch=1),
+        "bench": BenchResult(
+            name="net", summary=summary, device=finished.device, outcome=Outcome.PASS, measurement=raw
+        ),
+        "compare": CompareResult(
+            old=compared,
+            new=compared,
+            comparison=Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02),
+            check=Check(name="against net", outcome=Outcome.PASS, found="faster"),
+            certainty=Certainty(of="the speedup", half_width=0.1, wanted=None, seconds=1.0, processes=10),
+            device=finished.device,
+            outcome=Outcome.PASS,
+        ),
     }
     called: dict[str, Any] = {}
 
@@ -163,10 +187,15 @@ def test_options_arrive_as_the_api_wants_them(
     assert edgeport("export", "net:create", "--example", "samples.npz", "--target", "label").code == 0
     assert stub["export"][1]["target"] == "label"
 
-    assert edgeport("bench", "net.onnx", "--latency", "p90 <= 5 ms", "--threads", 2).code == 0
+    timed = ("--threads", 2, "--until", "1%", "--time", "90s", "--scenario", "server", "--rate", "100/s")
+    assert edgeport("bench", "net.onnx", "--budget", "p90 <= 5 ms", "--budget", "size=1MB", *timed).code == 0
     (path,), options = stub["bench"]
     assert (path, options["threads"]) == (Path("net.onnx"), 2)
-    assert (options["budget"].latency_quantile, options["budget"].latency_ns) == (0.9, 5_000_000)
+    assert options["budgets"] == ("p90 <= 5 ms", "size=1MB")
+    assert (options["until"], options["time_s"], options["rate_per_s"]) == (0.01, 90.0, 100.0)
+    assert edgeport("compare", "net.onnx", "net-int8", "--delta", "3%", "--fail-on", "regressed").code == 0
+    (old, new), options = stub["compare"]
+    assert (old, new, options["delta"], options["fail_on"]) == (Path("net.onnx"), Path("net-int8"), 0.03, "regressed")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +206,10 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["export", "net:create", "--input", "image=2,0"], id="empty-axis"),
         pytest.param(["export", "absent.pt2", "--input", "image=2,3"], id="absent-source"),
         pytest.param(["export", "net:create", "--argument", "kind=small", "--input", "i=2"], id="unquoted-argument"),
-        pytest.param(["bench", "net.onnx", "--latency", "fast"], id="no-latency"),
+        pytest.param(["bench", "net.onnx", "--until", "soon"], id="no-precision"),
+        pytest.param(["bench", "net.onnx", "--time", "0s"], id="no-time"),
+        pytest.param(["bench", "net.onnx", "--rate", "fast"], id="no-rate"),
+        pytest.param(["compare", "net.onnx", "net.onnx", "--delta", "200%"], id="no-delta"),
         pytest.param(["bench", "absent.onnx"], id="absent-file"),
         pytest.param(["quantize", "net.onnx"], id="int8-without-calibration"),
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),

@@ -3,59 +3,92 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE
+from edgeport.cli.ci_files import CiFiles, ci_options
+from edgeport.cli.grouped import grouped
+from edgeport.cli.measuring_options import measuring_options, rate_of, seconds_of, share_of
+from edgeport.cli.options import FILE, PLACE
 from edgeport.cli.output import Output, exit_code, output_options
-from edgeport.errors import UsageError
-
-if TYPE_CHECKING:
-    from edgeport.contracts import Budget
 
 __all__ = ["command"]
 
 _ANY = click.Path(exists=True, path_type=Path)
 
+_SECTIONS = {
+    "What is asked": ("budgets", "against", "baseline"),
+    "How long": ("rounds", "until", "time_", "duration"),
+    "How it is run": ("scenario", "streams", "rate", "energy", "backend", "threads", "samples"),
+    "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
+}
 
-@click.command(name="bench")
+
+@click.command(name="bench", cls=grouped(_SECTIONS))
 @click.argument("artifact", type=_ANY)
-@click.option("--backend", default="onnxruntime", show_default=True, help="That runs a plain .onnx.")
-@click.option("--samples", type=FILE, help=".npz with inputs; else a bundle's own, or random values.")
-@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Fresh processes.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), default=0.3, show_default=True, metavar="S")
-@click.option("--threads", type=click.IntRange(min=1), help="For a plain .onnx [default: the runtime's own].")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="NAME=LIMIT",
+    help="p99=20ms, throughput=200/s, memory=300MB, size=10MB or first-inference=1s; may be given several times.",
+)
 @click.option("--against", type=_ANY, help="Another artifact, measured in turn with this one.")
-@click.option("--latency", metavar="LIMIT", help='A budget, such as "p50 <= 5 ms".')
+@click.option("--baseline", type=FILE, help="What --save-baseline wrote, earlier and on this machine.")
+@click.option("--save-baseline", type=PLACE, metavar="FILE.json", help="Keep the raw measurement for --baseline.")
+@click.option(
+    "--scenario",
+    type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
+    default="single-stream",
+    show_default=True,
+    help="One call after the other; one per stream at once; at random times; all streams as fast as they can.",
+)
+@click.option("--streams", type=click.IntRange(min=1), help="Calls at the same time [default: one per core].")
+@click.option("--rate", metavar="100/s", help="Of the calls that come to a server.")
+@click.option("--energy", is_flag=True, help="Measure joules per sample, where there is a meter; some 20 s more.")
+@measuring_options
+@ci_options
 @output_options
 def command(  # noqa: PLR0913 (one per option)
     *,
     artifact: Path,
+    budgets: tuple[str, ...],
+    against: Path | None,
+    baseline: Path | None,
+    save_baseline: Path | None,
+    scenario: str,
+    streams: int | None,
+    rate: str | None,
+    energy: bool,
     backend: str,
     samples: Path | None,
     rounds: int,
     duration: float,
     threads: int | None,
-    against: Path | None,
-    latency: str | None,
+    until: str | None,
+    time_: str | None,
+    files: CiFiles,
     output: Output,
 ) -> int:
-    """The latency of ARTIFACT: a folder of quantize, a bundle, or an .onnx file.
+    """The latency of ARTIFACT (a folder of quantize, a bundle, or an .onnx file), with a verdict.
 
-    Ends with 0 where it keeps the budget and is not slower than --against, 3 where it does not, 4 where the evidence
-    is too thin, 5 where the numbers must not be used.
+    With a --budget or --until, measuring goes on until there is an answer, at most --time; else for --rounds.
+
+    Ends with 0 where every budget is kept and it is not slower than --against and --baseline, 3 where that is not so,
+    4 where the evidence is too thin, 5 where the numbers must not be used.
 
     \b
     Examples:
       edgeport bench net-int8
-      edgeport bench net-int8 --against net.onnx --latency "p90 <= 5 ms"
+      edgeport bench net-int8 --budget p99=20ms --budget memory=300MB
+      edgeport bench net-int8 --until 1% --time 30s
+      edgeport bench net-int8 --scenario server --rate 100/s --budget p99=50ms
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
-    from edgeport.cli.render_steps import draw_bench
+    from edgeport.cli.render_bench import draw_bench
     from edgeport.contracts import to_jsonable
 
-    budget = _budget(latency)
+    files.check()
     with output.progress() as on_progress:
         found = api.bench(
             artifact,
@@ -65,21 +98,17 @@ def command(  # noqa: PLR0913 (one per option)
             duration_s=duration,
             threads=threads,
             against=against,
-            budget=budget,
+            budgets=budgets,
+            until=share_of(until, "--until"),
+            time_s=seconds_of(time_, "--time"),
+            scenario=scenario,
+            streams=streams,
+            rate_per_s=rate_of(rate, "--rate"),
+            energy=energy,
+            baseline=baseline,
+            save_baseline=save_baseline,
             on_progress=on_progress,
         )
+    files.write(f"edgeport bench {found.name}", found.rows())
     output.show(lambda: to_jsonable(found), lambda console: draw_bench(console, found))
     return exit_code(found.outcome)
-
-
-def _budget(latency: str | None) -> Budget | None:
-    if latency is None:
-        return None
-    from edgeport.contracts import Budget
-    from edgeport.recipe.quantities import NotAQuantity, parse_latency
-
-    try:
-        quantile, limit_ns = parse_latency(latency)
-    except NotAQuantity as error:
-        raise UsageError(asked=f"keep to --latency {latency}", found="no latency", fix=f"give {error}") from error
-    return Budget(latency_quantile=quantile, latency_ns=limit_ns)

@@ -18,7 +18,8 @@ BASE_NS = 2_000_000
 
 
 class PlantedBackend:
-    def __init__(self, name, *, float_ns=BASE_NS, integer_ns=BASE_NS, compile_crash=False, **faults):
+    def __init__(self, name, *, float_ns=BASE_NS, integer_ns=BASE_NS, compile_crash=False, idle=False, **faults):
+        self._idle = idle
         self._name, self._float_ns, self._integer_ns = name, float_ns, integer_ns
         self._compile_crash, self._faults = compile_crash, faults
 
@@ -50,6 +51,8 @@ class PlantedBackend:
         (folder / "weight.json").write_text(json.dumps(weight.tolist()), encoding="utf-8")
         is_float = plan.precision.is_float
         settings = {"busy_ns": self._float_ns} if is_float else {"busy_ns": self._integer_ns, **self._faults}
+        if self._idle:
+            settings["idle"] = True
         return make_artifact(
             backend=self._name,
             folder=folder,
@@ -99,6 +102,10 @@ def hanging():
 
 def nan():
     return PlantedBackend("nan", integer_ns=BASE_NS // 2, nan=True)
+
+
+def idle():
+    return PlantedBackend("idle", idle=True)
 
 
 def unloadable():

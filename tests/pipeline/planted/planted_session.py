@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,14 +13,33 @@ class PlantedCall:
     def __init__(self, weight, images, settings):
         self._weight, self._images, self._settings = weight, images, settings
         self._output = None
+        self._calls = 0
 
     def run(self):
+        self._calls += 1
+        if self._calls > self._settings.get("dies_after", float("inf")):
+            os.abort()
         until = time.perf_counter_ns() + int(self._settings["busy_ns"])
         self._output = self._images @ self._weight
         if self._settings.get("nan"):
             self._output[:] = np.nan
+        if self._calls > self._settings.get("wrong_after", float("inf")):
+            self._output += 1.0
         while time.perf_counter_ns() < until:
             pass
+
+    def outputs(self):
+        return {"scores": self._output.copy()}
+
+
+class IdleCall:
+    """Does nothing when it is timed, and has the right answer all the same."""
+
+    def __init__(self, weight, images):
+        self._output = images @ weight
+
+    def run(self):
+        pass
 
     def outputs(self):
         return {"scores": self._output.copy()}
@@ -34,6 +54,8 @@ class PlantedSession:
             ctypes.string_at(0)
         if self._settings.get("hang"):
             time.sleep(3600)
+        if self._settings.get("idle"):
+            return IdleCall(self._weight, feeds["images"])
         return PlantedCall(self._weight, feeds["images"], self._settings)
 
     def close(self):

@@ -1,0 +1,88 @@
+"""What `bench` and `compare` share: how artifacts are run, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from edgeport.cli.options import FILE
+from edgeport.errors import UsageError
+
+__all__ = ["measuring_options", "rate_of", "seconds_of", "share_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def measuring_options(command: F) -> F:
+    """Adds `--rounds`, `--until`, `--time`, `--duration`, `--backend`, `--threads` and `--samples`."""
+    for option in (
+        click.option("--samples", type=FILE, help=".npz with inputs [default: a bundle's own, or random values]."),
+        click.option("--threads", type=click.IntRange(min=1), help="For a plain .onnx [default: the runtime's own]."),
+        click.option("--backend", default="onnxruntime", show_default=True, help="That runs a plain .onnx."),
+        click.option(
+            "--duration",
+            type=click.FloatRange(min=0, min_open=True),
+            default=0.3,
+            show_default=True,
+            metavar="SECONDS",
+            help="Of timed calls in each process.",
+        ),
+        click.option(
+            "--time", "time_", metavar="60s", help="Measure no longer than this [default: 60 s where it may go on]."
+        ),
+        click.option("--until", metavar="1%", help="Measure until the 95 % interval is this narrow, to either side."),
+        click.option(
+            "--rounds",
+            type=click.IntRange(min=1),
+            default=10,
+            show_default=True,
+            help="Fresh processes; the fewest where measuring goes on.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def share_of(text: str | None, option: str) -> float | None:
+    """A fraction, of "1%".
+
+    Raises:
+        UsageError: It is none.
+
+    """
+    from edgeport.recipe.quantities import parse_share
+
+    return _parsed(text, option, parse_share)
+
+
+def rate_of(text: str | None, option: str) -> float | None:
+    """Per second, of "100/s"."""
+    from edgeport.recipe.quantities import parse_rate
+
+    return _parsed(text, option, parse_rate)
+
+
+def seconds_of(text: str | None, option: str) -> float | None:
+    """Seconds, of "60s"; above 0."""
+    from edgeport.recipe.quantities import NotAQuantity, parse_time
+
+    def parse(given: str) -> float:
+        seconds = parse_time(given) / 1e9
+        if not seconds > 0:
+            raise NotAQuantity('a time above 0, such as "60s"')
+        return seconds
+
+    return _parsed(text, option, parse)
+
+
+def _parsed(text: str | None, option: str, parse: Callable[[str], float]) -> float | None:
+    if text is None:
+        return None
+    from edgeport.recipe.quantities import NotAQuantity
+
+    try:
+        return parse(text)
+    except NotAQuantity as error:
+        raise UsageError(asked=f"take {option} {text}", found="none of its kind", fix=f"give {error}") from error

@@ -1,0 +1,243 @@
+"""What is timed: an artifact's folder, a bundle or an ONNX file, with its feeds, as a job for the device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeport.contracts import (
+    Artifact,
+    EvaluateJob,
+    ExecutionConfig,
+    Limits,
+    Placement,
+    Precision,
+    TensorSpec,
+    TimeJob,
+    load_json,
+    to_jsonable,
+)
+from edgeport.errors import SamplesError, UsageError
+from edgeport.isolation import run_isolated
+from edgeport.npz import save_npz
+from edgeport.pipeline.artifacts import load_artifact, load_inputs
+from edgeport.pipeline.batches import first_batch
+from edgeport.pipeline.steps import execution_for, read_samples
+
+if TYPE_CHECKING:
+    from edgeport.contracts import Array
+    from edgeport.devices.local import LocalDevice
+
+__all__ = ["SCENARIOS", "BenchSettings", "Opened", "open_artifact", "time_job"]
+
+SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
+
+_SERVER_QUERIES = 100
+_LONGEST_SERVER_S = 5.0
+_IDLE_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSettings:
+    """How artifacts are timed; see `edgeport.api.bench`."""
+
+    backend: str = "onnxruntime"
+    samples: Path | None = None
+    rounds: int = 10
+    duration_s: float = 0.3
+    threads: int | None = None
+    scenario: str = "single-stream"
+    streams: int | None = None
+    rate_per_s: float | None = None
+    until: float | None = None
+    time_s: float | None = None
+    energy: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.scenario not in SCENARIOS:
+            raise _unusable(f"the scenario {self.scenario!r}", f"use one of {', '.join(SCENARIOS)}")
+        if self.scenario == "server" and self.rate_per_s is None:
+            raise _unusable("a server without a rate", "say how many queries come, such as --rate 100/s")
+        if self.scenario != "server" and self.rate_per_s is not None:
+            raise _unusable(f"a rate in {self.scenario}", "only queries of --scenario server come at a rate")
+        if self.scenario == "single-stream" and self.streams not in (None, 1):
+            raise _unusable(
+                f"{self.streams} streams in single-stream", "add --scenario multi-stream, server or offline"
+            )
+        for name in ("streams", "rate_per_s", "until", "time_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise _unusable(f"{name} {value:g}", "give a number above 0")
+        if self.rounds < 1 or not self.duration_s > 0:
+            raise _unusable(f"{self.rounds} rounds of {self.duration_s:g} s", "give 1 or more, and a positive duration")
+
+    def streams_on(self, cores: int) -> int:
+        """As asked; else one in single-stream, and as many as the machine has cores in the other scenarios."""
+        if self.scenario == "single-stream":
+            return 1
+        return self.streams or max(1, cores)
+
+    @property
+    def process_s(self) -> float:
+        """Seconds of timed calls in a process.
+
+        A server needs some 100 queries to tell a queue that grows from one that is long (5 s at most are spent on
+        that); a meter of energy needs 10 s over all processes.
+        """
+        from edgeport.devices.latency.energy import LEAST_S
+
+        duration_s = self.duration_s
+        if self.rate_per_s is not None:
+            duration_s = max(duration_s, min(_LONGEST_SERVER_S, _SERVER_QUERIES / self.rate_per_s))
+        return max(duration_s, 1.05 * LEAST_S / self.rounds) if self.energy else duration_s
+
+
+def _unusable(found: str, fix: str) -> UsageError:
+    return UsageError(asked="time an artifact", found=found, fix=fix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """An artifact and what it is fed: its own sample, if it has one, `batch` samples at a time.
+
+    Attributes:
+        placement: What ran where, as far as the runtime told when it was built.
+
+    """
+
+    name: str
+    artifact: Artifact
+    inputs: tuple[TensorSpec, ...]
+    sample: Path | None
+    batch: int
+    placement: Placement | None = None
+
+
+def open_artifact(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
+    """Opens what lies there; an ONNX file is compiled as it stands, into `scratch`.
+
+    Raises:
+        UsageError: Nothing there that can be timed.
+        BackendError: The files are not those that the record beside them names.
+
+    """
+    from edgeport.backends.artifacts import check_artifact
+
+    if path.suffix == ".onnx":
+        return _compiled(path, settings, scratch)
+    artifact = load_artifact(path)
+    check_artifact(artifact)
+    sample, placement = path / "sample.npz", path / "placement.json"
+    return Opened(
+        name=path.resolve().name,
+        artifact=artifact,
+        inputs=load_inputs(path),
+        sample=sample if sample.is_file() else None,
+        batch=artifact.execution.batch,
+        placement=load_json(Placement, placement.read_bytes()) if placement.is_file() else None,
+    )
+
+
+def _compiled(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
+    """An ONNX file as the backend takes it: nothing is quantized, whatever it holds runs as it stands."""
+    from edgeport.onnx_files import open_onnx
+
+    if not path.is_file():
+        there = "a folder" if path.is_dir() else "no such file"
+        raise UsageError(asked=f"time {path}", found=there, fix="name an .onnx file or an artifact's folder")
+    model = open_onnx(path)
+    scratch.mkdir(parents=True)
+    payload = {
+        "model": to_jsonable(model),
+        "backend": settings.backend,
+        "precision": str(Precision.FP32),
+        "execution": to_jsonable(execution_for(model, ExecutionConfig(threads=settings.threads))),
+        "calibration": None,
+        "method": "minmax",
+        "folder": str(scratch),
+    }
+    found = run_isolated("edgeport.pipeline.children:build", payload, limits=settings.limits)
+    artifact = load_json(Artifact, json.dumps(found["artifact"]))
+    return Opened(
+        name=path.name,
+        artifact=artifact,
+        inputs=model.inputs,
+        sample=None,
+        batch=artifact.execution.batch,
+        placement=load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None,
+    )
+
+
+def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: LocalDevice) -> TimeJob:
+    """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
+    scratch.mkdir(parents=True)
+    artifact = opened.artifact
+    feeds = _feeds(opened, settings.samples, scratch / "feeds.npz")
+    evaluate = EvaluateJob(
+        artifact=device.push(artifact.folder),
+        entry=artifact.entry,
+        session=artifact.session,
+        settings=artifact.settings,
+        feeds=device.push(feeds),
+        outputs=str(scratch / "outputs.npz"),
+        batch=opened.batch,
+        limits=settings.limits,
+    )
+    device.run(evaluate)
+    return TimeJob(
+        artifact=evaluate.artifact,
+        entry=evaluate.entry,
+        session=evaluate.session,
+        settings=evaluate.settings,
+        feeds=evaluate.feeds,
+        reference=evaluate.outputs,
+        batch=evaluate.batch,
+        duration_s=settings.process_s,
+        scenario=settings.scenario,
+        streams=settings.streams_on(device.facts().cores),
+        rate_per_s=settings.rate_per_s or 0.0,
+        idle_s=_IDLE_S if settings.energy else 0.0,
+        limits=settings.limits,
+    )
+
+
+def _feeds(opened: Opened, samples: Path | None, path: Path) -> Path:
+    """The first batch of the samples; without any, values drawn from each input's range, or ones."""
+    source = samples or opened.sample
+    if source is None:
+        arrays = {spec.name: _random(spec, opened.batch) for spec in opened.inputs}
+    else:
+        arrays = first_batch(_inputs_in(source, opened), opened.batch)
+    save_npz(path, arrays)
+    return path
+
+
+def _inputs_in(source: Path, opened: Opened) -> dict[str, Array]:
+    """The first samples in a `.npz`, of the inputs alone: labels may stand beside them."""
+    from edgeport.calibration.data import ArraySamples, check_samples
+
+    found = read_samples(source, count=opened.batch).feeds
+    names = [spec.name for spec in opened.inputs]
+    inputs = {name: array for name, array in found.items() if name in names}
+    if not inputs:
+        raise SamplesError(
+            asked=f"feed {opened.name} from {source.name}",
+            found=f"the arrays {', '.join(map(repr, found))}",
+            fix=f"give an .npz with one array per input: {', '.join(map(repr, names))}",
+        )
+    check_samples(ArraySamples(inputs), opened.inputs)
+    return inputs
+
+
+def _random(spec: TensorSpec, batch: int) -> Array:
+    import numpy as np
+
+    shape = [batch if index == 0 else 1 if isinstance(size, str) else size for index, size in enumerate(spec.shape)]
+    random = np.random.default_rng(0)
+    if spec.dtype.startswith("float"):
+        low, high = spec.value_range or (-1.0, 1.0)
+        return random.uniform(low, high, shape).astype(spec.dtype)
+    return np.ones(shape, spec.dtype)
