@@ -68,7 +68,7 @@ def _made(name: str, location: str) -> Backend:
         raise DependencyError(
             asked=f"use the backend {name!r} ({location})",
             found=f"{type(error).__name__}: {error}",
-            fix="install the package it belongs to, name its folder in PYTHONPATH, or correct the name (pkg.mod:factory)",
+            fix="install the package it belongs to, name its folder in PYTHONPATH, or correct it (pkg.mod:factory)",
         ) from error
     try:
         return factory()

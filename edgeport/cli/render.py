@@ -232,10 +232,10 @@ def _answer(result: RunResult) -> Text:
     if chosen.is_float:
         text.append(": nothing quantized was both accurate enough and surely faster")
     elif chosen.against_float is not None:
-        speedup = chosen.against_float.speedup
+        speedup, other = chosen.against_float.speedup, chosen.against_float.against or result.best_float
         text.append(
-            f": {significant(speedup.estimate)}x the speed of {clean(chosen.against_float.against or result.best_float)} ({span(speedup)}, "
-            f"95 % interval)"
+            f": {significant(speedup.estimate)}x the speed of {clean(other)} ({span(speedup)}, "
+            f"{100 * speedup.confidence:g} % interval)"
         )
     if chosen.accuracy is not None:
         drop = chosen.accuracy.drop
