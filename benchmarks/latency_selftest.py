@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +19,7 @@ from statistics import NormalDist, fmean
 from typing import Any
 
 from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
+from edgeport.code_version import code_version
 from edgeport.contracts import Change, TimeJob
 from edgeport.devices.latency.simulate import SyntheticSession
 
@@ -206,11 +209,19 @@ def _effects(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
     return checks
 
 
-RunAll = Callable[[Callable[[int], Any]], list[Any]]
+RunAll = Callable[[partial[Any]], list[Any]]
 
 
-def _run_all(pool: ProcessPoolExecutor, runs: int, one: Callable[[int], Any]) -> list[Any]:
-    return list(pool.map(one, range(SEED, SEED + runs), chunksize=20))
+def _run_all(pool: ProcessPoolExecutor, runs: int, parts: Path, one: partial[Any]) -> list[Any]:
+    """All runs of one case; a case that is done lies in `parts`, so that a stopped benchmark goes on."""
+    name = f"{one.func.__name__} {one.args} {runs} {code_version()}"
+    path = parts / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        found = list(pool.map(one, range(SEED, SEED + runs), chunksize=20))
+        partial_file = path.with_suffix(".partial")
+        partial_file.write_text(json.dumps(found), encoding="utf-8")
+        partial_file.replace(path)
+    return list(json.loads(path.read_text(encoding="utf-8")))
 
 
 def main() -> int:
@@ -219,7 +230,9 @@ def main() -> int:
     figures: dict[str, Any] = {"runs": RUNS_SHORT if arguments.short else RUNS}
     checks: Sequence[Check] = ()
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        run_all = partial(_run_all, pool, figures["runs"])
+        parts = arguments.out / "parts"
+        parts.mkdir(exist_ok=True)
+        run_all = partial(_run_all, pool, figures["runs"], parts)
         checks = [*_intervals(run_all, figures), *_alarms(run_all, figures), *_effects(run_all, figures)]
     harness = harness_ns(arguments.out)
     figures["harness"] = harness
