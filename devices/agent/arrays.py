@@ -70,9 +70,21 @@ def batch_of(feeds: Arrays, start: int, batch: int) -> Arrays:
     return {name: np.ascontiguousarray(array[indexes]) for name, array in feeds.items()}
 
 
-def has_non_finite(outputs: Arrays) -> bool:
-    """Some floating-point output holds NaN or an infinity."""
-    return any(array.dtype.kind in "fc" and not np.isfinite(array).all() for array in outputs.values())
+def has_nan(outputs: Arrays) -> bool:
+    """Some floating-point output holds NaN."""
+    return any(array.dtype.kind in "fc" and np.isnan(array).any() for array in outputs.values())
+
+
+def has_new_infinity(outputs: Arrays, before: Arrays) -> bool:
+    """Some output holds an infinity where `before` has none; a mask that the model adds may be one rightly."""
+    for name, array in outputs.items():
+        infinite = np.isinf(array) if array.dtype.kind in "fc" else np.zeros(array.shape, dtype=bool)
+        known = before.get(name)
+        if known is not None and known.shape == array.shape and known.dtype.kind in "fc":
+            infinite &= ~np.isinf(known)
+        if infinite.any():
+            return True
+    return False
 
 
 def largest_difference(outputs: Arrays, reference: Arrays) -> tuple[float | None, list[str]]:
@@ -112,6 +124,8 @@ def _relative_difference(got: np.ndarray, wanted: np.ndarray) -> float:
     if not np.array_equal(np.isfinite(wide_got), np.isfinite(wide_wanted)):
         return float(np.finfo(np.float64).max)  # a NaN or infinity where there was none, or the other way round
     finite = np.isfinite(wide_wanted)
+    if not np.array_equal(wide_got[~finite], wide_wanted[~finite], equal_nan=True):
+        return float(np.finfo(np.float64).max)  # an infinity of the other sign
     distance = float(np.max(np.abs(wide_got[finite] - wide_wanted[finite]), initial=0.0))
     scale = float(np.max(np.abs(wide_wanted[finite]), initial=0.0))
     return min(distance / max(scale, float(np.finfo(np.float32).tiny)), float(np.finfo(np.float64).max))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeport.devices.agent.arrays import Arrays, batch_of, has_non_finite, sample_count, save_arrays
+from edgeport.devices.agent.arrays import Arrays, batch_of, has_nan, sample_count, save_arrays
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
@@ -55,7 +55,7 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory_bytes(),
         "timer": timer,
         "telemetry": telemetry.samples,
-        "flags": ["nan-output"] if has_non_finite(outputs) else [],
+        "flags": ["nan-output"] if has_nan(outputs) else [],
     }
 
 

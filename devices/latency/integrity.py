@@ -21,7 +21,7 @@ FLAGS: Mapping[str, tuple[Outcome, str]] = MappingProxyType(
     {
         "outputs-mismatch": (_INVALID, "outputs of timed calls differ from the reference"),
         "output-shape": (_INVALID, "outputs of timed calls have another shape than the reference"),
-        "nan-output": (_INVALID, "outputs of timed calls hold NaN or an infinity"),
+        "nan-output": (_INVALID, "outputs of timed calls hold NaN, or an infinity that was not there before"),
         "unstable-output": (_INVALID, "the same input gave other outputs at the end than at the start"),
         "clock-step": (_INVALID, "the clock was set, or the machine slept, while calls were timed"),
         "throttled": (_INVALID, "the processor says that it throttled"),

@@ -205,3 +205,12 @@ def test_every_scenario_gives_a_trace_with_checked_outputs(device, time_job, sce
 def test_a_cold_load_is_tried_where_it_is_asked_for(device, time_job):
     assert device.run(time_job(cold=True)).cold is hasattr(os, "posix_fadvise")
     assert not device.run(time_job()).cold
+
+
+def test_the_reference_is_no_part_of_the_models_memory(device, time_job, artifact, tmp_path):
+    """A reference of 200 MB beside a model of nothing."""
+    large = np.zeros((50_000, 1000), dtype=np.float32)
+    large[0, :3] = 2 * np.arange(3)
+    save_arrays(tmp_path / "large.npz", {"x_out": large})
+    trace = device.run(time_job(reference=str(tmp_path / "large.npz")))
+    assert trace.peak_memory_bytes < 150e6

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from edgeport.devices.agent import clock
-from edgeport.devices.agent.arrays import batch_of, largest_difference, load_arrays, save_arrays
+from edgeport.devices.agent.arrays import (
+    batch_of,
+    has_nan,
+    has_new_infinity,
+    largest_difference,
+    load_arrays,
+    save_arrays,
+)
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.sessions import ImportClock, packed_name
 from edgeport.devices.agent.telemetry import Telemetry
@@ -110,3 +117,14 @@ def test_missing_outputs_and_other_shapes_are_told():
     difference, faults = largest_difference({"y": np.zeros((2, 2))}, {"y": np.zeros((2, 3)), "z": np.zeros(1)})
     assert difference is None
     assert faults == ["output y is float64 (2, 2), not float64 (2, 3)", "output z is missing"]
+
+
+def test_an_infinity_that_belongs_to_the_model_is_no_fault():
+    masked = {"scores": np.array([1.0, -np.inf])}
+    assert not has_new_infinity(masked, masked)
+    assert has_new_infinity(masked, {"scores": np.array([1.0, 2.0])})
+    assert not has_nan(masked)
+    assert has_nan({"scores": np.array([np.nan])})
+    assert largest_difference(masked, masked) == (0.0, [])
+    difference, _ = largest_difference({"scores": np.array([1.0, np.inf])}, masked)
+    assert difference > 1e300
