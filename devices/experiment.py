@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from edgeport.contracts import Device, Measurement, OnProgress, ProcessTrace, ProgressEvent, TimeJob, silent
 from edgeport.errors import DeviceLost, EdgeportError, MeasurementError
 
-__all__ = ["More", "OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
+__all__ = ["Find", "More", "OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,8 @@ class Round:
 
 
 OnRound = Callable[[Round], None]
+Find = Callable[[int, Mapping[str, TimeJob]], "Round | None"]
+"""Told of a round's index and the jobs of the arms that are left; gives the round, where it was run before."""
 More = Callable[[Sequence[Round]], bool]
 """Told of all rounds so far, once the wanted ones are done; says whether to measure another one."""
 
@@ -43,6 +45,7 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
     rounds: int = 10,
     seed: int = 0,
     done: Iterable[Round] = (),
+    find: Find = lambda _index, _jobs: None,
     more: More = lambda _: False,
     on_round: OnRound = lambda _: None,
     on_progress: OnProgress = silent,
@@ -58,6 +61,8 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
         rounds: Fresh processes per arm; 10 or more for a verdict.
         seed: Of the order.
         done: Rounds of an earlier run of this experiment.
+        find: Asked before each round that is not in `done`: as `done`, but it knows which arms have failed by then,
+            and how many calls each reading must hold.
         more: Asked after the last round, and again after each further one.
         on_round: Told of each new round; stores it.
         on_progress: Told before each process.
@@ -78,11 +83,15 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
         index = len(finished)
         one = earlier.get(index)
         if one is None:
-            steps = _Steps(max(rounds, index + 1), on_progress)
-            empty = Round(index=index, seed=seed, traces={})
-            one = _run_round(device, _read_alike(jobs, finished), failed, empty, steps)
+            alike = _read_alike(jobs, finished)
+            one = find(index, {name: job for name, job in alike.items() if name not in failed})
+            if one is not None:
+                _check({index: one}, jobs, seed)
+            else:
+                steps = _Steps(max(rounds, index + 1), on_progress)
+                one = _run_round(device, alike, failed, Round(index=index, seed=seed, traces={}), steps)
+                on_round(one)
             failed |= one.errors.keys()
-            on_round(one)
         finished.append(one)
     return tuple(finished)
 

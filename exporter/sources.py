@@ -26,6 +26,8 @@ __all__ = ["load_module", "notes_on_source"]
 
 _SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME or timm:NAME"
 
+_PLACES = "beside the recipe (for a command: in the current folder), then among installed packages and PYTHONPATH"
+
 _SEED = 0
 
 
@@ -141,26 +143,43 @@ def _find(source: ModelSource, module_name: str, attribute: str) -> Callable[...
 def _import(source: ModelSource, name: str) -> ModuleType:
     asked = f"load {source.location}"
     if name.endswith(".py") or "/" in name:
-        stem = Path(name).stem
+        file = Path(name)
+        inside = not file.is_absolute() and ".." not in file.parts
+        module_name = ".".join(file.with_suffix("").parts) if inside else file.stem
         raise SourceError(
             asked=asked,
             found="a file where a module's name is wanted",
-            fix=f"write {stem}:{source.location.rpartition(':')[2]} and give its folder as search path",
+            fix=f"write {module_name}:{source.location.rpartition(':')[2]}; a module is looked for {_PLACES}",
         )
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise SourceError(
-                asked=asked,
-                found=f"no module {error.name!r} on the import path",
-                fix="give the folder that holds it as search path, or install its package",
-            ) from error
+            raise _not_found(source, error.name) from error
         raise _failed(asked, f"importing {name}", error) from error
     except Exception as error:
         raise _failed(asked, f"importing {name}", error) from error
     _refuse_namesake(source, name, module)
     return module
+
+
+def _not_found(source: ModelSource, name: str) -> SourceError:
+    """No module of that dotted name; modules of nearly that name in the user's folder are offered."""
+    folder = source.search_path
+    *parents, last = name.split(".")
+    package = folder.joinpath(*parents) if folder is not None else None
+    there = list(package.iterdir()) if package is not None and package.is_dir() else []
+    names = {path.stem for path in there if path.suffix == ".py" or any(path.glob("*.py"))}
+    near = difflib.get_close_matches(last, sorted(one for one in names if one.isidentifier()), n=3)
+    close = [".".join((*parents, one)) for one in near]
+    return SourceError(
+        asked=f"load {source.location}",
+        found=f"no module {name!r}" + (f" in {folder}, and none that is installed" if folder else " that is installed"),
+        fix=f"did you mean {' or '.join(repr(one) for one in close)}?"
+        if close
+        else f"correct the name, or put the module where it is looked for: {_PLACES}",
+        details={"close": close},
+    )
 
 
 def _refuse_namesake(source: ModelSource, name: str, module: ModuleType) -> None:

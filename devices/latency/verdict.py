@@ -85,14 +85,16 @@ def judge_budget(
     # One-sided at `share`: a two-sided interval with `share` in each tail.
     quantile = estimate_quantile(series, q, calls_per_reading=coarsest, confidence=1 - 2 * share)
     interval = quantile.interval_ns
-    outcome = outcome_of(measurement_flags(measurement))
+    flags = measurement_flags(measurement)
+    outcome = outcome_of(flags)
+    forcing = ", ".join(flag for flag in flags if outcome_of([flag]) is outcome)
     if outcome is Outcome.INVALID:
-        reason = "flags forbid its use: " + ", ".join(measurement_flags(measurement))
+        reason = f"flags forbid its use: {forcing}"
     elif outcome is Outcome.INCONCLUSIVE and _hopeless(series, limit_ns):
         # What disturbs a machine makes calls slower, never faster.
         outcome, reason = Outcome.FAIL, f"even the fastest calls of every process are over {limit_ns / 1e6:.4g} ms"
     elif outcome is Outcome.INCONCLUSIVE:
-        reason = "flags leave it open: " + ", ".join(measurement_flags(measurement))
+        reason = f"flags leave it open: {forcing}"
     elif interval is None:
         outcome, reason = Outcome.INCONCLUSIVE, quantile.refused
     else:

@@ -6,12 +6,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgeport.bundle.contents import BundleContents
+    from edgeport.bundle.place import check_place, remove_bundle
     from edgeport.bundle.verify import load_bundle, verify_bundle
     from edgeport.bundle.write import write_bundle
 
-__all__ = ["BundleContents", "load_bundle", "verify_bundle", "write_bundle"]
+__all__ = ["BundleContents", "check_place", "load_bundle", "remove_bundle", "verify_bundle", "write_bundle"]
 
-_HOME = {"BundleContents": "contents", "load_bundle": "verify", "verify_bundle": "verify", "write_bundle": "write"}
+_HOME = {
+    "BundleContents": "contents",
+    "check_place": "place",
+    "load_bundle": "verify",
+    "remove_bundle": "place",
+    "verify_bundle": "verify",
+    "write_bundle": "write",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -27,6 +27,16 @@ SHOWN_SAMPLES = 10
 # order, and an integer or a bf16 number that is rounded the other way is a whole step off.
 TOLERANCE = {"fp32": 1e-4}
 COARSE_TOLERANCE = 0.05
+# What is read of the manifest; a list of one form stands for any number of items of that form.
+MANIFEST = {
+    "name": str,
+    "candidate": str,
+    "files": dict,
+    "inputs": [{"name": str, "dtype": str, "shape": list}],
+    "labels": [str],
+    "device": {"cpu": str},
+    "artifact": {"entry": str, "settings": dict, "precision": str, "execution": {"batch": int}},
+}
 
 
 def main() -> int:
@@ -35,7 +45,7 @@ def main() -> int:
     parser.add_argument("--input", type=Path, help=".npz with one array per input (default: the recorded sample)")
     parser.add_argument("--output", type=Path, help=".npz that the outputs are written to")
     arguments = parser.parse_args()
-    manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_manifest()
     check_files(manifest)
     feeds = inputs_of(manifest, load_arrays(arguments.input or HERE / "sample.npz"))
     check_feeds(manifest, feeds)
@@ -46,6 +56,35 @@ def main() -> int:
         save_arrays(arguments.output, outputs)
         say(f"outputs are in {arguments.output}")
     return 0 if arguments.input else compare(manifest, outputs)
+
+
+def read_manifest() -> dict[str, Any]:
+    """The manifest; stops unless everything that is read of it is there."""
+    try:
+        manifest = json.loads((HERE / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        stop(f"there is no manifest.json in {HERE}; get the bundle again, all of it")
+    except (OSError, ValueError, RecursionError) as error:
+        stop(f"manifest.json can't be read ({error}); get the bundle again")
+    wrong = misfit(manifest, MANIFEST, "")
+    if not wrong and manifest["artifact"]["execution"]["batch"] < 1:
+        wrong = "artifact.execution.batch"
+    if wrong:
+        stop(f"manifest.json is damaged: {wrong} is missing or not what it should be; get the bundle again")
+    return manifest  # type: ignore[no-any-return]
+
+
+def misfit(value: Any, form: Any, where: str) -> str:
+    """Where a value is not of that form ("artifact.entry"); empty if it is."""
+    if isinstance(form, type):
+        return "" if isinstance(value, form) and not isinstance(value, bool) else where
+    if not isinstance(value, type(form)):
+        return where or "the whole of it"
+    pairs = [(f"{index}", item, form[0]) for index, item in enumerate(value)] if isinstance(form, list) else []
+    if isinstance(form, dict):
+        pairs = [(name, value.get(name), inner) for name, inner in form.items()]
+    found = (misfit(item, inner, f"{where}.{name}" if where else name) for name, item, inner in pairs)
+    return next((wrong for wrong in found if wrong), "")
 
 
 def check_files(manifest: dict[str, Any]) -> None:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeport.bundle.contents import BundleContents
-from edgeport.bundle.verify import MANIFEST, files_of, load_bundle
+from edgeport.bundle.place import check_place
+from edgeport.bundle.verify import MANIFEST, files_of
 from edgeport.contracts import Bundle, Manifest, digest_file, to_jsonable
-from edgeport.errors import ContractError, OutputError
+from edgeport.errors import OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import save_npz
 
@@ -50,7 +51,7 @@ def write_bundle(contents: BundleContents, folder: Path) -> Bundle:
             the artifact holds links; or nothing can be written there.
 
     """
-    _check_place(folder)
+    check_place(folder)
     _check_artifact(contents)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -65,29 +66,6 @@ def write_bundle(contents: BundleContents, folder: Path) -> Bundle:
             asked=f"write the bundle {folder}", found=str(error), fix="name a folder that can be written"
         ) from error
     return Bundle(folder=folder, manifest=manifest)
-
-
-def _check_place(folder: Path) -> None:
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        found = "a link" if folder.is_symlink() else "a file"
-        raise OutputError(asked=f"write the bundle {folder}", found=f"{found} of that name", fix="name another folder")
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    try:
-        known = {*load_bundle(folder).manifest.files, MANIFEST}
-    except (OutputError, ContractError) as error:
-        raise OutputError(
-            asked=f"write the bundle {folder}",
-            found="a folder that is not empty, and no bundle",
-            fix="name an empty or new folder, or remove this one",
-        ) from error
-    foreign = [name for name in files_of(folder) if name not in known]
-    if foreign:
-        raise OutputError(
-            asked=f"replace the bundle {folder}",
-            found=f"files that are not the bundle's own: {', '.join(foreign[:5])}",
-            fix="move them elsewhere, or name another folder",
-        )
 
 
 def _check_artifact(contents: BundleContents) -> None:

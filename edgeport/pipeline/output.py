@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.contracts import RunResult
-from edgeport.errors import DependencyError, EdgeportError, OutputError
+from edgeport.errors import DependencyError, OutputError
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.samples import PreparedSamples
 
@@ -20,13 +18,22 @@ if TYPE_CHECKING:
 __all__ = ["prepare_output", "write_output"]
 
 
+_ANSWERS = ("result.json", "report.html")
+
+
 def prepare_output(folder: Path) -> None:
     """Makes the folder, before hours of work are spent on something that can't be written.
 
+    An earlier run's answer is taken away, so that it can't be taken for this run's; other files stay. All is checked
+    before anything is removed.
+
     Raises:
-        OutputError: A link or a file of that name, or no right to write there.
+        OutputError: A link or a file of that name, or no right to write there; or `bundle/`, `report.html` or
+            `result.json` in it is a link, or not what a run writes there, or the bundle holds other files too.
 
     """
+    from edgeport.bundle import check_place, remove_bundle
+
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutputError(
             asked=f"write to {folder}",
@@ -39,21 +46,21 @@ def prepare_output(folder: Path) -> None:
         raise OutputError(asked=f"write to {folder}", found=str(error), fix="name a folder you may write to") from error
     if not os.access(folder, os.W_OK):
         raise OutputError(asked=f"write to {folder}", found="no right to write there", fix="name another folder")
-    _remove_earlier(folder)
+    for name in _ANSWERS:
+        _check_answer(folder / name)
+    check_place(folder / "bundle")
+    for name in _ANSWERS:
+        (folder / name).unlink(missing_ok=True)
+    remove_bundle(folder / "bundle")
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Takes away an earlier run's answer, so that it can't be taken for this run's; other files stay."""
-    from edgeport.bundle import load_bundle
-
-    for name in ("result.json", "report.html"):
-        if (folder / name).is_file() and not (folder / name).is_symlink():
-            (folder / name).unlink()
-    bundle = folder / "bundle"
-    if bundle.is_dir() and not bundle.is_symlink():
-        with suppress(EdgeportError):
-            load_bundle(bundle)  # anything else of that name is not ours to remove
-            shutil.rmtree(bundle)
+def _check_answer(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise OutputError(
+            asked=f"write {path}",
+            found=f"{'a link' if path.is_symlink() else 'a folder'} of that name",
+            fix="remove it, or name another folder with --output",
+        )
 
 
 def write_output(context: RunContext, result: RunResult, samples: PreparedSamples, outputs: Path | None) -> RunResult:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +153,46 @@ def test_a_harmed_bundle_does_not_run(folder: Path, harm: Callable[[Path], None]
     assert done.returncode == 1
     assert name in done.stderr
     assert "was run" not in done.stderr
+
+
+def _manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "there is no manifest.json"),
+    "a folder": (lambda path: (path.unlink(), path.mkdir()), "can't be read"),
+    "torn": (lambda path: path.write_text(path.read_text()[:100]), "can't be read"),
+    "empty": (lambda path: path.write_text(""), "can't be read"),
+    "not text": (lambda path: path.write_bytes(b"\xff\xfe\x00"), "can't be read"),
+    "endless": (lambda path: path.write_text("[" * 100_000), "can't be read"),
+    "a list": (lambda path: path.write_text("[]"), "the whole of it"),
+    "null": (lambda path: path.write_text("null"), "the whole of it"),
+    "no keys": (lambda path: path.write_text("{}"), "name is missing"),
+    "no artifact": (lambda path: _manifest(path.parent, lambda m: m.pop("artifact")), "artifact is missing"),
+    "no entry": (lambda path: _manifest(path.parent, lambda m: m["artifact"].pop("entry")), "artifact.entry"),
+    "no batch": (lambda path: _manifest(path.parent, lambda m: m["artifact"].pop("execution")), "artifact.execution"),
+    "batch of 0": (
+        lambda path: _manifest(path.parent, lambda m: m["artifact"]["execution"].update(batch=0)),
+        "artifact.execution.batch",
+    ),
+    "inputs of texts": (lambda path: _manifest(path.parent, lambda m: m.update(inputs=["x"])), "inputs.0"),
+    "files as list": (lambda path: _manifest(path.parent, lambda m: m.update(files=[])), "files"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_a_damaged_manifest_is_said_in_a_sentence(folder: Path, name: str) -> None:
+    damage, message = DAMAGES[name]
+    damage(folder / "manifest.json")
+    done = run(folder)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert done.stderr.startswith("run.py: ")
+    assert "get the bundle again" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_missing_runtime_is_named(contents: BundleContents, tmp_path: Path) -> None:

@@ -63,10 +63,12 @@ def models(tmp_path):
     """A folder with `own_models.py`, which no later test finds in sys.modules."""
     (tmp_path / "own_models.py").write_text(MODELS)
     (tmp_path / "half_models.py").write_text("import a_package_that_is_not_there\n")
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "small.py").write_text(MODELS)
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:
-        if name.startswith(("own_models", "half_models")):
+        if name.startswith(("own_models", "half_models", "nets")):
             del sys.modules[name]
 
 
@@ -93,7 +95,11 @@ class Case:
 CASES = [
     Case(id="misspelt-attribute", location="own_models:biuld", found="no 'biuld'", fix="did you mean 'build'"),
     Case(id="unknown-attribute", location="own_models:zzz", found="no 'zzz'", fix="own_models.py"),
-    Case(id="unknown-module", location="own_modells:build", found="no module 'own_modells'", fix="search path"),
+    Case(
+        id="misspelt-module", location="own_modells:build", found="no module 'own_modells' in", fix="mean 'own_models'"
+    ),
+    Case(id="misspelt-inside", location="nets.smal:build", found="no module 'nets.smal'", fix="mean 'nets.small'?"),
+    Case(id="unknown-module", location="zzz:build", found="none that is installed", fix="beside the recipe"),
     Case(id="import-fails", location="half_models:build", found="half_models.py:1", fix="plain Python first"),
     Case(id="not-callable", location="own_models:NUMBER", found="a int, which can't be called", fix="class"),
     Case(id="not-a-module", location="own_models:not_a_module", found="a dict instead", fix="the module itself"),
@@ -105,7 +111,8 @@ CASES = [
         found="wdith",
         fix="its arguments are width",
     ),
-    Case(id="a-file", location="own_models.py:build", found="a file where", fix="write own_models:build"),
+    Case(id="a-file", location="own_models.py:build", found="a file where", fix="write own_models:build; a module"),
+    Case(id="a-path", location="./nets/small.py:build", found="a file where", fix="write nets.small:build;"),
     Case(id="onnx", location="model.onnx", found="exported already", fix="calibrate"),
     Case(id="hugging-face", location="hf:bert", found="not loaded by name", fix="a factory that builds it"),
     Case(id="no-form", location="something", found="no such form", fix="pkg.mod:factory"),

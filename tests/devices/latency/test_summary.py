@@ -177,6 +177,13 @@ def test_a_budget_is_judged(limit_ns, outcome):
     assert f"{limit_ns / 1e6:.4g} ms" in verdict.reason
 
 
+@pytest.mark.parametrize(("forcing", "begin"), [("steal", "leave it open"), ("nan-output", "forbid its use")])
+def test_a_budget_left_open_names_the_flags_that_do_it(forcing, begin):
+    """And no notes, nor what is outweighed by worse."""
+    worse = _with(QUIET, flags=("dropped-rounds:4", "steal", forcing))
+    assert judge_budget(worse, q=0.5, limit_ns=1e9).reason == f"flags {begin}: {forcing}"
+
+
 def test_a_tail_budget_needs_calls_enough():
     assert judge_budget(QUIET, q=0.99, limit_ns=1.2e6).outcome is Outcome.PASS
     verdict = judge_budget(QUIET, q=0.999, limit_ns=1.2e6)
