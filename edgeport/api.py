@@ -59,7 +59,12 @@ class ExportReport:
 
 
 def run(
-    recipe: Path, *, output: Path | None = None, store: Path | None = None, on_progress: OnProgress = silent
+    recipe: Path,
+    *,
+    output: Path | None = None,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
 ) -> RunResult:
     """Walks the whole way of a recipe: export, verify, calibrate, compile, validate, time, choose, bundle, report.
 
@@ -68,6 +73,7 @@ def run(
         output: Folder for bundle, report and result; `edgeport-out` beside the recipe by default.
         store: Folder of finished steps; the user's cache folder by default.
         on_progress: Told of every step, with the time left.
+        limits: Of each child process; what the recipe's [search] says, if None.
 
     Raises:
         RecipeError: The recipe is not one.
@@ -78,16 +84,21 @@ def run(
     from edgeport.recipe import load_recipe
 
     target = output if output is not None else recipe.parent / "edgeport-out"
-    return run_recipe(load_recipe(recipe), output=target, store=store, on_progress=on_progress)
+    asked = load_recipe(recipe)
+    within = limits if limits is not None else asked.search.limits
+    return run_recipe(asked, output=target, store=store, on_progress=on_progress, limits=within)
 
 
-def quickstart(output: Path, *, store: Path | None = None, on_progress: OnProgress = silent) -> RunResult:
+def quickstart(
+    output: Path, *, store: Path | None = None, on_progress: OnProgress = silent, limits: Limits | None = None
+) -> RunResult:
     """Trains a small network on scikit-learn's digits and takes it the whole way.
 
     Args:
         output: Folder that gets the model, its data, a recipe, and the recipe's output in `edgeport-out`.
         store: As in `run`.
         on_progress: As in `run`.
+        limits: As in `run`.
 
     Raises:
         DependencyError: The extra `quickstart` is not installed.
@@ -95,7 +106,7 @@ def quickstart(output: Path, *, store: Path | None = None, on_progress: OnProgre
     """
     from edgeport.digits import prepare
 
-    return run(prepare(output, on_progress), store=store, on_progress=on_progress)
+    return run(prepare(output, on_progress), store=store, on_progress=on_progress, limits=limits)
 
 
 def export(

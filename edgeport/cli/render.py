@@ -27,6 +27,7 @@ _SHORT = {
     "BACKEND_FAILED": "failed",
     "BACKEND_UNSUPPORTED": "unsupported",
     "CHILD_FAILED": "failed",
+    "CONFIRMATION_INVALID": "invalid",
     "LATENCY_INCONCLUSIVE": "latency",
     "LATENCY_INVALID": "latency",
     "NOT_AS_PLANNED": "not as asked",
@@ -185,7 +186,9 @@ def _verdict(candidate: Candidate, result: RunResult) -> tuple[str, str]:
     if candidate.name == result.chosen:
         return "ships", "best float" if candidate.name == result.best_float else ""
     if candidate.name == result.best_float:
-        return "best float", ""
+        return "best float", "baseline" if candidate.baseline else ""
+    if candidate.refusal is not None and candidate.refusal.code == "BASELINE":
+        return "baseline", "not asked"
     if candidate.outcome is Outcome.UNMEASURED:
         return ("not run", "built only") if candidate.artifact is not None else ("not built", "")
     if candidate.refusal is None:

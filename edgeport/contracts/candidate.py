@@ -51,7 +51,8 @@ class Refusal:
     """Why a candidate is not shipped.
 
     Attributes:
-        code: Stable name: an error's code, or "ACCURACY", "SLOWER", "NO_GAIN", "NOT_AS_PLANNED", "BUDGET".
+        code: Stable name: an error's code, or "ACCURACY", "SLOWER", "NO_GAIN", "NOT_AS_PLANNED", "BUDGET", "BEATEN",
+            "NOT_FASTEST", "UNCONFIRMED", "CONFIRMATION_INVALID", "BASELINE".
         reason: In a sentence, with the numbers.
 
     """
@@ -72,6 +73,7 @@ class Candidate:
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
         kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
         against_float: Latency against the best float candidate, from paired processes.
+        baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
         outcome: PASS where it may ship.
         refusal: Why it is not shipped; None for what may.
 
@@ -91,6 +93,7 @@ class Candidate:
     against_float: Comparison | None = None
     outcome: Outcome = Outcome.INCONCLUSIVE
     refusal: Refusal | None = None
+    baseline: bool = False
 
     @property
     def is_float(self) -> bool:

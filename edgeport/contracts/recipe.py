@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeport.contracts.candidate import Budget
-from edgeport.contracts.execution import ExecutionConfig
+from edgeport.contracts.execution import ExecutionConfig, Limits
 from edgeport.contracts.model import ModelSource
 from edgeport.contracts.plan import Precision
 from edgeport.contracts.tensors import TensorSpec
@@ -133,11 +133,13 @@ class Search:
     """How much is measured, and from which seed.
 
     Attributes:
-        rounds: Fresh process pairs that confirm the winner against the best float.
+        rounds: Fresh process pairs that confirm the winner against the best float; the second and third challenger
+            get at least 8 and 10, since fewer can't prove anything after one has failed.
         screening_rounds: Fresh processes per candidate before that.
         duration_s, warmup_s: Seconds of timed calls, and of calls before them, per process.
         seed: Of the random order.
         calibration_method: "minmax" or "percentile:99.99".
+        time_limit_s, memory_limit_bytes: Of each child process; see `limits`.
 
     """
 
@@ -147,8 +149,16 @@ class Search:
     warmup_s: float = 0.1
     seed: int = 0
     calibration_method: str = "minmax"
+    time_limit_s: float = Limits().time_s
+    memory_limit_bytes: int = Limits().memory_bytes
+
+    @property
+    def limits(self) -> Limits:
+        """What each child process may take."""
+        return Limits(time_s=self.time_limit_s, memory_bytes=self.memory_limit_bytes)
 
     def __post_init__(self) -> None:
+        _ = self.limits  # refuses what can't be one
         if self.rounds < 1 or self.screening_rounds < 1 or self.duration_s <= 0 or self.warmup_s < 0:
             raise ContractError(
                 asked="measure candidates",

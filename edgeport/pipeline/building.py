@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, stat
 
 __all__ = ["build_candidates", "list_candidates", "probe", "refused"]
 
+_FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
+
 
 def probe(backend: str, context: RunContext) -> Capabilities:
     """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable."""
@@ -38,21 +42,48 @@ def probe(backend: str, context: RunContext) -> Capabilities:
     return load_json(Capabilities, json.dumps(found["capabilities"]))
 
 
-def list_candidates(targets: tuple[Target, ...]) -> list[tuple[Candidate, Target]]:
-    """One candidate per target and precision, in the recipe's order, each with a name of its own."""
-    listed: list[tuple[Candidate, Target]] = []
-    names: dict[str, int] = {}
-    # Without any float there would be nothing to compare with.
-    baseline = () if any(one.is_float for target in targets for one in target.precisions) else (Precision.FP32,)
-    for target in targets:
-        for precision in (*baseline, *target.precisions):
-            name = f"{target.backend} {precision}"
-            names[name] = names.get(name, 0) + 1
-            if names[name] > 1:
-                name = f"{name} #{names[name]}"
-            candidate = Candidate(name=name, backend=target.backend, precision=precision, execution=target.execution)
-            listed.append((candidate, target))
+def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]) -> list[Candidate]:
+    """One candidate per target and precision, in the recipe's order, then the baselines; each with its own name.
+
+    Args:
+        targets: Of the recipe.
+        capabilities: By backend, as probed here.
+
+    """
+    wanted = [(target, precision, False) for target in targets for precision in target.precisions]
+    wanted += [(target, precision, True) for target, precision in _baselines(targets, capabilities)]
+    listed: list[Candidate] = []
+    names: Counter[str] = Counter()
+    for target, precision, baseline in wanted:
+        name = f"{target.backend} {precision}"
+        names[name] += 1
+        if names[name] > 1:
+            name = f"{name} #{names[name]}"
+        candidate = Candidate(name=name, backend=target.backend, precision=precision, execution=target.execution)
+        listed.append(replace(candidate, baseline=baseline))
     return listed
+
+
+def _baselines(
+    targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]
+) -> Iterator[tuple[Target, Precision]]:
+    """Every float that a quantized candidate's own runtime has here, run in the same way, and nobody named.
+
+    Without them "faster than the best float" could mean: faster than the float of a slower runtime.
+    """
+    known = [
+        (one.backend, one.execution, one.device, precision) for one in targets for precision in one.precisions
+    ]  # a list: an execution need not be hashable
+    for target in targets:
+        here = capabilities.get(target.backend)
+        if here is None or not here.can_run or all(precision.is_float for precision in target.precisions):
+            continue
+        for precision in _FLOATS:
+            support = here.precisions.get(precision)
+            this = (target.backend, target.execution, target.device, precision)
+            if support is not None and support.available and this not in known:
+                known.append(this)
+                yield target, precision
 
 
 def refused(candidate: Candidate, error: Exception) -> Candidate:
@@ -83,7 +114,7 @@ def build_candidates(
     calibration: Path | None,
     calibration_digest: str,
 ) -> list[Candidate]:
-    """Compiles every candidate of the recipe; what can't be compiled carries its refusal.
+    """Compiles every candidate of the recipe, and the baselines; what can't be compiled carries its refusal.
 
     Args:
         context: Of the run.
@@ -93,7 +124,7 @@ def build_candidates(
         calibration_digest: Of that file; empty where there is none.
 
     """
-    listed = list_candidates(context.recipe.targets)
+    listed = list_candidates(context.recipe.targets, capabilities)
     jobs = [
         _Job(
             candidate=_with_batch_of(model, candidate),
@@ -102,7 +133,7 @@ def build_candidates(
             calibration=calibration,
             calibration_digest=calibration_digest,
         )
-        for candidate, _ in listed
+        for candidate in listed
     ]
     total = len(jobs)
     context.clock.step("compile", f"{total} candidates", done=0, total=total)

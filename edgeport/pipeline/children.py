@@ -34,7 +34,7 @@ from edgeport.npz import save_npz
 if TYPE_CHECKING:
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "judge", "probe", "verify"]
+__all__ = ["adopt", "build", "calibrate", "probe", "verify"]
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
@@ -142,48 +142,15 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
     return {"verification": plain(found)}
 
 
-def judge(payload: dict[str, Any]) -> dict[str, Any]:
-    """Judges a candidate's outputs; the metric may be the user's own function.
-
-    Args:
-        payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
-            `output` (names), `search_path`, `allowed_drop`, `reference_name`.
-
-    Returns:
-        The `accuracy`.
-
-    """
-    from edgeport.accuracy import accuracy_result, metric_named
-
-    metric = metric_named(payload["metric"], search_path=_path(payload["search_path"]))
-    with (
-        np.load(payload["outputs"], allow_pickle=False) as ours,
-        np.load(payload["reference"], allow_pickle=False) as its,
-    ):
-        accuracy = accuracy_result(
-            metric,
-            {name: ours[name] for name in ours.files},
-            {name: its[name] for name in its.files},
-            None if payload["target"] is None else np.load(payload["target"], allow_pickle=False),
-            allowed_drop=payload["allowed_drop"],
-            reference_name=payload["reference_name"],
-            output=payload["output"],
-        )
-    return {"accuracy": plain(accuracy)}
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
-
-
 def _judge(payload: dict[str, Any]) -> Judge | None:
     """The recipe's metric, where there are labels for it."""
-    from edgeport.accuracy import evaluate, metric_named
+    from edgeport.accuracy import evaluate
     from edgeport.exporter.verify import Judge
+    from edgeport.pipeline.judging import metric_from
 
     if not payload.get("metric") or not payload.get("target"):
         return None
-    metric = metric_named(payload["metric"], search_path=_path(payload.get("search_path")))
+    metric = metric_from(payload)
 
     def measure(outputs: Arrays, labels: Array) -> float:
         return evaluate(metric, outputs, labels, output=payload.get("output", "")).value

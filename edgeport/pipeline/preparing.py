@@ -25,7 +25,7 @@ from edgeport.pipeline.batches import require_a_batch
 from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
-from edgeport.pipeline.validating import Reference
+from edgeport.pipeline.validating import Reference, require_judgeable
 
 __all__ = ["PreparedModel", "calibrate_model", "prepare_model"]
 
@@ -59,6 +59,7 @@ def prepare_model(context: RunContext, samples: PreparedSamples) -> PreparedMode
     Raises:
         ExportError, SourceError, ModelError: It can't be loaded or exported.
         VerificationError: The export computes something else.
+        SamplesError, SourceError, WrongOutput: Outputs can't be judged by the recipe's metric and these labels.
 
     """
     source = context.recipe.source
@@ -100,6 +101,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
     reference = Reference(outputs=folder / "reference.npz", name="PyTorch float32")
     notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
     verification = _verified(context, model, samples, reference)
+    require_judgeable(context, samples, reference)
     return PreparedModel(model=model, reference=reference, verification=verification, notes=notes)
 
 
@@ -191,6 +193,7 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
     key = {"model": given.digest, "samples": samples.fingerprint, "versions": tool_versions()}
     folder = context.store.get_or_build("adopt", key, build)
     reference = Reference(outputs=folder / "reference.npz", name="ONNX Runtime float32")
+    require_judgeable(context, samples, reference)
     note = "The model came as ONNX: candidates are compared with ONNX Runtime's own float outputs."
     return PreparedModel(model=open_onnx(folder / "model.onnx"), reference=reference, verification=None, notes=(note,))
 

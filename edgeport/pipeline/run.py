@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import logging
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,24 +28,35 @@ from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DependencyError, UsageError
 from edgeport.module_files import module_file
 from edgeport.pipeline.batches import calls_note, write_first_batch
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.choosing import best_float, challengers, conclude, gains, judge, rivals
+from edgeport.pipeline.building import build_candidates, list_candidates, probe
+from edgeport.pipeline.choosing import (
+    best_float,
+    challengers,
+    conclude,
+    faster_yardstick,
+    gains,
+    is_yardstick,
+    judge,
+    rivals,
+)
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.output import prepare_output, write_output
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.roofs import run_rooflines
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
+from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
 from edgeport.pipeline.validating import Validated, validate_candidates
-from edgeport.recipe.evidence import thin_evidence
+from edgeport.recipe.evidence import least_p_value, thin_evidence
 from edgeport.store import Store
 
 __all__ = ["run_recipe"]
 
 _CONFIRMATIONS = (0.04, 0.008, 0.002)
 """Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
-probabilities of a wrong interval add up to 5 %, and the first, which is nearly always the last, gets most of it."""
+probabilities of a wrong interval add up to 5 %, and the first, which is nearly always the last, gets most of it. The
+less a confirmation may err, the more rounds it takes to prove anything: see `_least_rounds`."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +70,7 @@ def run_recipe(
     output: Path,
     store: Path | None = None,
     on_progress: OnProgress = silent,
-    limits: Limits = Limits(),  # noqa: B008 (frozen)
+    limits: Limits | None = None,
 ) -> RunResult:
     """Walks the whole way; what an earlier run of the same recipe finished is taken from the store.
 
@@ -69,7 +80,7 @@ def run_recipe(
             store.
         store: Folder of finished steps; the user's cache folder by default.
         on_progress: Told of every step, with the time left.
-        limits: Of each child process.
+        limits: Of each child process; those of the recipe by default.
 
     Raises:
         EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
@@ -85,24 +96,26 @@ def run_recipe(
             fix='leave device out, or set device = "local"',
         )
     prepare_output(output)
-    with tempfile.TemporaryDirectory(prefix="edgeport-run-") as scratch:
-        device = LocalDevice(Path(scratch) / "device")
+    with scratch_folder(Store(store).root) as scratch:
+        device = LocalDevice(scratch / "device")
         context = RunContext(
             recipe=recipe,
             store=Store(store),
             device=device,
             facts=device.facts(),
             clock=Clock(on_progress),
-            scratch=Path(scratch),
-            limits=limits,
+            scratch=scratch,
+            limits=limits or recipe.search.limits,
         )
         return _run(context, output)
 
 
 def _run(context: RunContext, output: Path) -> RunResult:
-    _guess(context)
+    context.clock.expect(probe=3)
+    _guess(context, sum(len(target.precisions) for target in context.recipe.targets))
     context.clock.step("probe", "asking the backends")
     capabilities = _probe_all(context)
+    _guess(context, len(list_candidates(context.recipe.targets, capabilities)))
     context.clock.step("samples", "reading and checking")
     samples = prepare_samples(context)
     thin = thin_evidence(context.recipe, samples.count)
@@ -114,12 +127,13 @@ def _run(context: RunContext, output: Path) -> RunResult:
     built = build_candidates(context, prepared.model, capabilities, calibration, digest)
     validated = validate_candidates(context, built, samples, prepared.reference)
     screened, timed, unplaced = _screen(context, validated, samples, prepared.model)
-    candidates, confirmed, confirmation = _confirm(context, screened, validated, samples)
+    candidates, confirmation = _confirm(context, screened, validated, samples)
     best = best_float(candidates)
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
     # What is out of budget must not ship, but is still the speed that the others are compared with.
     judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
-    concluded, chosen = conclude(judged, judged_best, confirmed)
+    concluded, chosen = conclude(judged, judged_best, confirmation.against, confirmation.unusable)
+    faster = faster_yardstick(concluded, best.name if best is not None else "", chosen)
     result = RunResult(
         name=context.recipe.name,
         model=prepared.model,
@@ -130,14 +144,16 @@ def _run(context: RunContext, output: Path) -> RunResult:
         budget=context.recipe.budget,
         device=context.facts,
         measurements=timed.measurements,
-        confirmation=confirmation,
+        confirmation=confirmation.measurements,
         outcome=_outcome(concluded, chosen),
         folder=output,
         elapsed_s=context.clock.elapsed_s,
         notes=(
             *([thin] if thin else []),
             *_notes(prepared, samples, warnings, capabilities),
-            *_doubts(timed, confirmation),
+            *_baseline_notes(concluded),
+            *([faster] if faster else []),
+            *_doubts(timed, confirmation.measurements),
             *unplaced,
         ),
         versions=_versions(capabilities),
@@ -150,13 +166,12 @@ def _run(context: RunContext, output: Path) -> RunResult:
     return result
 
 
-def _guess(context: RunContext) -> None:
-    """First guesses in seconds, on a small machine; they are corrected while it runs."""
-    recipe, search = context.recipe, context.recipe.search
-    count = sum(len(target.precisions) for target in recipe.targets)
+def _guess(context: RunContext, count: int) -> None:
+    """First guesses in seconds, for `count` candidates on a small machine; they are corrected while it runs."""
+    search = context.recipe.search
     process_s = _PROCESS_S + search.warmup_s + search.duration_s
     context.clock.expect(
-        probe=3, samples=1, export=12, verify=2, calibrate=4, compile=1.5 * count, validate=0.8 * count, bundle=3
+        samples=1, export=12, verify=2, calibrate=4, compile=1.5 * count, validate=1.5 * count, bundle=3
     )
     context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
     context.clock.expect(roofline=6)
@@ -228,18 +243,28 @@ def _screen(
 
 @dataclass(frozen=True, kw_only=True)
 class _Confirmation:
+    """What was measured again.
+
+    Attributes:
+        against: Per challenger, its comparison with each rival float.
+        measurements: By arm.
+        unusable: Per challenger whose measurements must not be used, why.
+
+    """
+
     against: Mapping[str, Mapping[str, Comparison]]
     measurements: Mapping[str, Measurement]
+    unusable: Mapping[str, str]
 
 
 def _confirm(
     context: RunContext, candidates: list[Candidate], validated: Sequence[Validated], samples: PreparedSamples
-) -> tuple[list[Candidate], Mapping[str, Mapping[str, Comparison]], Mapping[str, Measurement]]:
+) -> tuple[list[Candidate], _Confirmation]:
     """Measures the leading challengers again, in fresh processes beside the floats that they must beat."""
     best = best_float(candidates)
-    found = _Confirmation(against={}, measurements={})
+    found = _Confirmation(against={}, measurements={}, unusable={})
     if best is None:
-        return candidates, found.against, found.measurements
+        return candidates, found
     arms = {one.candidate.name: arm for one in validated if (arm := _arm(one)) is not None}
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
     leading = challengers(judged, best)
@@ -248,9 +273,9 @@ def _confirm(
         floats = [one.name for one in rivals(candidates)]
         stage = "confirm" if number == 0 else f"confirm {number + 1}"
         wanted = [arms[name] for name in (challenger.name, *floats)]
-        timed = time_arms(
-            context, wanted, samples.single, stage=stage, rounds=context.recipe.search.rounds, replaced=True
-        )
+        least = _least_rounds(alpha)
+        rounds = max(context.recipe.search.rounds, least)
+        timed = time_arms(context, wanted, samples.single, stage=stage, rounds=rounds, replaced=True, least=least)
         against = {
             name: comparison
             for name in floats
@@ -259,6 +284,7 @@ def _confirm(
         found = _Confirmation(
             against={**found.against, challenger.name: against},
             measurements={**found.measurements, **timed.measurements},
+            unusable={**found.unusable, **_unusable(challenger.name, timed)},
         )
         candidates = [
             with_latency(one, timed, context.recipe.budget.latency_quantile) if one.name in timed.errors else one
@@ -267,14 +293,31 @@ def _confirm(
         if gains(against):
             break
     context.clock.expected_s.pop("confirm", None)
-    return candidates, found.against, found.measurements
+    return candidates, found
+
+
+def _least_rounds(alpha: float) -> int:
+    """Rounds without which no interval of this confidence is finite, however clear the gain."""
+    return next(count for count in itertools.count(1) if least_p_value(count) <= alpha)
+
+
+def _unusable(challenger: str, timed: Timed) -> dict[str, str]:
+    """The flags for which a confirmation must not be used, if any, with the arms that have them."""
+    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+
+    found = {
+        name: [flag for flag in measurement_flags(one) if outcome_of([flag]) is Outcome.INVALID]
+        for name, one in timed.measurements.items()
+    }
+    words = "; ".join(f"{', '.join(flags)} ({name})" for name, flags in found.items() if flags)
+    return {challenger: words} if words else {}
 
 
 def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
     """PASS where something ships; else INVALID or INCONCLUSIVE where more evidence could change that, else FAIL."""
     if chosen:
         return Outcome.PASS
-    outcomes = {candidate.outcome for candidate in candidates}
+    outcomes = {candidate.outcome for candidate in candidates if not is_yardstick(candidate)}
     for outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID):
         if outcome in outcomes:
             return outcome
@@ -294,6 +337,16 @@ def _notes(
             state = "built, not run" if one.installed and not one.can_run else "not used"
             notes.append(f"{name}: {state}, because of: {one.reason}." if one.installed else f"{name}: {one.reason}")
     return tuple(dict.fromkeys(notes))
+
+
+def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """Why there are rows that the recipe does not name."""
+    names = sorted(candidate.name for candidate in candidates if candidate.baseline)
+    if not names:
+        return []
+    what = "a baseline" if len(names) == 1 else "baselines"
+    why = "what is quantized must beat every float that its runtime has here"
+    return [f"Not in the recipe, but added as {what}: {', '.join(names)}; {why}."]
 
 
 def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:

@@ -57,7 +57,7 @@ class PreparedSamples:
 
 
 def open_samples(location: SamplesLocation, target: str, *, batch_size: int = _BATCH) -> SampleSet:
-    """Opens a sample set; a `.npz` without the target key is a set without labels."""
+    """Opens a sample set; a `.npz` without the target key is a set without labels (see `_require_target`)."""
     from edgeport.calibration import data
 
     if isinstance(location, SamplesFunction):
@@ -86,7 +86,8 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
     Raises:
         SamplesError: Damaged, empty, of unequal lengths, with NaN or Inf, or not what [inputs] or the ONNX model says;
             or calibration and evaluation overlap.
-        RecipeError: The ONNX model has no such output as the recipe judges.
+        RecipeError: The ONNX model has no such output as the recipe judges; or the labels that the recipe names or its
+            metric needs are not there.
 
     """
     data = context.recipe.data
@@ -122,6 +123,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             fix=f'give {declared} samples or more, or leave the batch free (shape = ["batch", ...])',
         )
     target = folder / "target.npy"
+    _require_labels(context.recipe, given=target.exists())
     return PreparedSamples(
         feeds=folder / "feeds.npz",
         target=target if target.exists() else None,
@@ -133,6 +135,36 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
         calibration_count=facts["calibration_count"],
         warnings=tuple(facts["warnings"]),
     )
+
+
+def _require_labels(recipe: Recipe, *, given: bool) -> None:
+    """A metric that needs labels is worth nothing without, and that is known before the export."""
+    from edgeport.accuracy.metrics import METRICS, Truth
+
+    metric = METRICS.get(recipe.data.metric)
+    if metric is not None and metric.truth is Truth.LABELS and not given:
+        function = isinstance(recipe.data.evaluation, SamplesFunction)
+        raise RecipeError(
+            asked=f"judge by {metric.name} ([data] metric)",
+            found=f"evaluation samples without labels in {recipe.data.evaluation.location}",
+            fix=("yield (inputs, labels)" if function else "name their array in [data] target")
+            + ', or take metric = "agreement", which needs none',
+        )
+
+
+def _require_target(location: SamplesLocation, target: str) -> None:
+    """Makes sure that the labels which the recipe names lie in the evaluation set's file."""
+    if not target or isinstance(location, SamplesFunction):
+        return
+    with np.load(location.path, allow_pickle=False) as file:
+        known = list(file.files)
+    if target not in known:
+        near = difflib.get_close_matches(target, known, n=1)
+        raise RecipeError(
+            asked=f"read the labels {target!r} ([data] target)",
+            found=f"{location.path.name} with the arrays {', '.join(map(repr, known))}",
+            fix=f"did you mean {near[0]!r}?" if near else "name the labels' array, or leave target out",
+        )
 
 
 def _declared_batch(recipe: Recipe) -> int | None:
@@ -194,7 +226,9 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
 
     folder = Path(payload["folder"])
     declared, of_model = (_specs(payload[name]) for name in ("inputs", "model_inputs"))
-    evaluation = open_samples(location_from_json(payload["evaluation"]), payload["target"])
+    location = location_from_json(payload["evaluation"])
+    _require_target(location, payload["target"])
+    evaluation = open_samples(location, payload["target"])
     warnings = _checked("evaluation", evaluation, declared, of_model)
     facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0, "warnings": warnings}
     walked = _write(evaluation, folder, payload["example"])

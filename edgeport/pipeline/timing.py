@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import Artifact, Candidate, Comparison, Measurement, TimeJob, digest_file, dump_json, load_json
-from edgeport.errors import error_from_dict
+from edgeport.contracts import (
+    Artifact,
+    Candidate,
+    Comparison,
+    Device,
+    DeviceFacts,
+    Job,
+    Measurement,
+    ProcessTrace,
+    TimeJob,
+    digest_file,
+    digest_json,
+    dump_json,
+    load_json,
+)
+from edgeport.errors import MeasurementError, error_from_dict
 from edgeport.pipeline.building import refused
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.dependencies import session_state
+from edgeport.store import Store
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
@@ -53,12 +68,21 @@ class Timed:
     errors: Mapping[str, Mapping[str, object]]
 
 
-def time_arms(
-    context: RunContext, arms: Sequence[Arm], feeds: Path, *, stage: str, rounds: int, replaced: bool = False
+def time_arms(  # noqa: PLR0913 (an experiment has these choices)
+    context: RunContext,
+    arms: Sequence[Arm],
+    feeds: Path,
+    *,
+    stage: str,
+    rounds: int,
+    replaced: bool = False,
+    least: int = 6,
 ) -> Timed:
     """Runs every arm once per round, each time in a fresh process, in random order.
 
-    Rounds in which somebody else disturbed the machine are left out, of all arms, where enough others remain.
+    Rounds in which somebody else disturbed the machine are left out, of all arms, where enough others remain. An arm
+    that fails, or of which something else ran than what was built, is out of the rounds after: these are stored as
+    rounds of the others, and the round in which it failed is measured again in the next run.
 
     Args:
         context: Of the run.
@@ -67,43 +91,16 @@ def time_arms(
         stage: Name in progress and in the store; each stage has an order of its own.
         rounds: Processes per arm.
         replaced: Measure another round for each disturbed one, up to half as many again.
+        least: Rounds without which nothing could be told; no disturbed one is left out below them.
 
     """
-    from edgeport.devices.experiment import Round, run_rounds, to_measurements
+    from edgeport.devices.experiment import run_rounds, to_measurements
     from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
 
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
-    fed, references = digest_file(feeds), {arm.name: digest_file(arm.reference) for arm in arms}
-    sessions = {arm.name: session_state(arm.artifact.session) for arm in arms}
-
-    def key(index: int) -> dict[str, object]:
-        search = context.recipe.search
-        return {
-            "arms": {arm.name: [arm.artifact.digest, arm.batch, references[arm.name]] for arm in arms},
-            "sessions": sessions,
-            "feeds": fed,
-            "stage": stage,
-            "seed": seed,
-            "index": index,
-            "duration_s": search.duration_s,
-            "warmup_s": search.warmup_s,
-            "device": context.facts.digest,
-        }
-
+    stored = _StoredRounds(store=context.store, experiment=_experiment(context, arms, feeds, stage, seed))
     most = rounds + rounds // 2 if replaced else rounds
-    found = [context.store.find("round", key(index)) for index in range(most)]
-    done = [load_json(Round, (folder / "round.json").read_bytes()) for folder in found if folder is not None]
-    context.store.hits += len(done)  # found, not asked for: `get_or_build` has not counted them
-
-    def keep(one: Round) -> None:
-        if one.traces.keys() != jobs.keys():
-            return  # what failed may not fail again: only whole rounds are kept
-
-        def build(folder: Path) -> None:
-            (folder / "round.json").write_bytes(dump_json(one))
-
-        context.store.get_or_build("round", key(one.index), build)
 
     def more(finished: Sequence[Round]) -> bool:
         disturbed = disturbed_rounds(to_measurements(finished, device=context.facts.digest))
@@ -111,18 +108,112 @@ def time_arms(
 
     context.clock.step(stage, f"{len(arms)} candidates", done=0, total=rounds * len(arms))
     all_rounds = run_rounds(
-        context.device,
+        _SameArtifacts(device=context.device, digests={_place(jobs[arm.name]): arm.artifact.digest for arm in arms}),
         jobs,
         rounds=rounds,
         seed=seed,
-        done=done,
+        find=stored.find,
         more=more,
-        on_round=keep,
+        on_round=stored.keep,
         on_progress=context.clock.inside(stage),
     )
     errors = {name: error for one in all_rounds for name, error in one.errors.items()}
     measured = to_measurements(all_rounds, device=context.facts.digest)
-    return Timed(measurements=without_disturbed(measured), errors=errors)
+    return Timed(measurements=without_disturbed(measured, least=least), errors=errors)
+
+
+def _experiment(context: RunContext, arms: Sequence[Arm], feeds: Path, stage: str, seed: int) -> dict[str, object]:
+    """Key of an experiment: everything that its traces depend on."""
+    search = context.recipe.search
+    return {
+        "arms": {arm.name: [arm.artifact.digest, arm.batch, digest_file(arm.reference)] for arm in arms},
+        "sessions": {arm.name: session_state(arm.artifact.session) for arm in arms},
+        "feeds": digest_file(feeds),
+        "stage": stage,
+        "seed": seed,
+        "duration_s": search.duration_s,
+        "warmup_s": search.warmup_s,
+        "device": context.facts.digest,
+    }
+
+
+@dataclass(kw_only=True)
+class _StoredRounds:
+    """The rounds of an experiment in the store, each known by its index and the arms that were left."""
+
+    store: Store
+    experiment: Mapping[str, object]
+    _key: dict[str, object] = field(default_factory=dict)
+
+    def find(self, index: int, jobs: Mapping[str, TimeJob]) -> Round | None:
+        """The round of these arms; readings of several calls can't be put together with others (see `run_rounds`)."""
+        from edgeport.devices.experiment import Round
+
+        left = {name: job.calls_per_reading for name, job in jobs.items()}
+        self._key = {**self.experiment, "index": index, "left": left}
+        folder = self.store.find("round", self._key)
+        if folder is None:
+            return None
+        self.store.hits += 1  # found, not asked for: `get_or_build` has not counted it
+        return load_json(Round, (folder / "round.json").read_bytes())
+
+    def keep(self, one: Round) -> None:
+        """Stores the round that was asked for last; one with an error is not kept: it may not happen again."""
+        if one.errors or not one.traces:
+            return
+
+        def build(folder: Path) -> None:
+            (folder / "round.json").write_bytes(dump_json(one))
+
+        self.store.get_or_build("round", self._key, build)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SameArtifacts:
+    """A device on which a job fails that ran something else than what was built.
+
+    Attributes:
+        device: The device itself.
+        digests: Of the artifacts as they were built, by `_place` of their jobs.
+
+    """
+
+    device: Device
+    digests: Mapping[str, str]
+
+    def facts(self) -> DeviceFacts:
+        """See `Device`."""
+        return self.device.facts()
+
+    def push(self, path: Path) -> str:
+        """See `Device`."""
+        return self.device.push(path)
+
+    def pull(self, path: str, into: Path) -> None:
+        """See `Device`."""
+        self.device.pull(path, into)
+
+    def run(self, job: Job) -> ProcessTrace:
+        """See `Device`.
+
+        Raises:
+            MeasurementError: What ran is not what was built.
+
+        """
+        trace = self.device.run(job)
+        built = self.digests[_place(job)]
+        if trace.artifact_digest != built:
+            raise MeasurementError(
+                asked=f"time the artifact of digest {built[:12]}",
+                found=f"that {trace.artifact_digest[:12]} ran: what ran is not what was built",
+                fix="run it again; its files changed after it was compiled",
+            )
+        return trace
+
+
+def _place(job: Job) -> str:
+    """Names what a job opens."""
+    return f"{job.artifact} {digest_json(job.settings)}"
 
 
 def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:

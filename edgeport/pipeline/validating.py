@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeport.contracts import (
     AccuracyResult,
@@ -14,17 +15,17 @@ from edgeport.contracts import (
     Outcome,
     Precision,
     Refusal,
+    digest_file,
     load_json,
-    to_jsonable,
 )
-from edgeport.errors import SourceError, UsageError
+from edgeport.errors import DeviceError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import refused
-from edgeport.pipeline.context import RunContext, side_by_side
-from edgeport.pipeline.dependencies import session_state
+from edgeport.pipeline.context import RunContext, side_by_side, tool_versions
+from edgeport.pipeline.dependencies import run_recorded, session_state, states_of
 from edgeport.pipeline.samples import PreparedSamples
 
-__all__ = ["Reference", "validate_candidates"]
+__all__ = ["Reference", "Validated", "require_judgeable", "validate_candidates"]
 
 _SAME_DB = 60.0
 
@@ -63,25 +64,84 @@ def validate_candidates(
     """Runs the evaluation set through every candidate that can run, and judges the outputs."""
     total = len(candidates)
     context.clock.step("validate", f"{samples.count} samples", done=0, total=total)
-    evaluated = side_by_side(
-        lambda candidate: _evaluate(context, candidate, samples),
+    basis = _Basis.of(context, samples, reference)
+    return side_by_side(
+        lambda candidate: _validated(context, candidate, samples, basis),
         candidates,
         lambda done: context.clock.step("validate", candidates[done - 1].name, done=done, total=total),
     )
-    return [_judge(context, one, samples, reference) for one in evaluated]
 
 
-def _evaluate(context: RunContext, candidate: Candidate, samples: PreparedSamples) -> Validated:
+def require_judgeable(context: RunContext, samples: PreparedSamples, reference: Reference) -> None:
+    """Judges the reference against itself: what is wrong with the metric or the labels is found here, and once.
+
+    Raises:
+        SamplesError: The labels do not fit the metric.
+        SourceError: The user's metric does not import, raises, or returns no usable numbers.
+        WrongOutput: The reference's own output holds NaN.
+
+    """
+    _judged(context, reference.outputs, "reference", _Basis.of(context, samples, reference))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Basis:
+    """What outputs are judged by.
+
+    Attributes:
+        payload: Of `edgeport.pipeline.judging.judge`, but for the outputs.
+        key: What is known of that, for the store.
+
+    """
+
+    payload: dict[str, object]
+    key: dict[str, object]
+
+    @classmethod
+    def of(cls, context: RunContext, samples: PreparedSamples, reference: Reference) -> _Basis:
+        data, search_path = context.recipe.data, context.recipe.source.search_path
+        asked = {
+            "metric": data.metric,
+            "output": data.output,
+            "search_path": str(search_path) if search_path else None,
+            "allowed_drop": context.recipe.budget.accuracy_drop,
+            "reference_name": reference.name,
+        }
+        target = samples.target
+        return cls(
+            payload={
+                **asked,
+                "reference": str(reference.outputs),
+                "target": str(target) if target is not None else None,
+            },
+            key={
+                **asked,
+                "reference": digest_file(reference.outputs),
+                "target": digest_file(target) if target is not None else None,
+                "versions": tool_versions(),
+            },
+        )
+
+
+def _validated(context: RunContext, candidate: Candidate, samples: PreparedSamples, basis: _Basis) -> Validated:
     if candidate.refusal is not None or candidate.artifact is None:
         return Validated(candidate=candidate, outputs=None)
+    outputs: Path | None = None
     try:
-        return Validated(candidate=candidate, outputs=_outputs(context, candidate, candidate.artifact, samples))
+        outputs = _outputs(context, candidate, candidate.artifact, samples)
+        judged = _with_accuracy(candidate, _judged(context, outputs, candidate.artifact.digest, basis))
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
-        return Validated(candidate=refused(candidate, error), outputs=None)
+        return Validated(candidate=refused(candidate, error), outputs=outputs)
+    return Validated(candidate=judged, outputs=outputs)
 
 
 def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samples: PreparedSamples) -> Path:
-    """`.npz` with the candidate's outputs over the evaluation set."""
+    """`.npz` with the candidate's outputs over the evaluation set.
+
+    Raises:
+        DeviceError: The device ran something else than was built.
+
+    """
     key = {
         "artifact": artifact.digest,
         "session": session_state(artifact.session),
@@ -104,46 +164,50 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
             limits=context.limits,
         )
         trace = context.device.run(job)
+        if trace.artifact_digest != artifact.digest:
+            raise DeviceError(
+                asked=f"run artifact {artifact.digest[:12]} ({candidate.name}) over the evaluation set",
+                found=f"that artifact {trace.artifact_digest[:12]} was run: it was changed on its way to the device",
+                fix="run again; where it stays so, see what writes to the store or to the device's folder",
+            )
         context.device.pull(job.outputs, folder / "outputs.npz")
-        (folder / "trace.json").write_text(str(to_jsonable(trace)["flags"]), encoding="utf-8")
         there.unlink(missing_ok=True)
 
     return context.store.get_or_build("evaluate", key, build) / "outputs.npz"
 
 
-def _judge(context: RunContext, one: Validated, samples: PreparedSamples, reference: Reference) -> Validated:
-    if one.outputs is None:
-        return one
-    from edgeport.pipeline.children import judge
+def _judged(context: RunContext, outputs: Path, whose: str, basis: _Basis) -> AccuracyResult:
+    """Always in a child: the metric may be the user's code, and the outputs larger than this process should hold."""
+    payload = {**basis.payload, "outputs": str(outputs)}
+    key = {**basis.key, "whose": whose, "outputs": digest_file(outputs)}
+    function = "edgeport.pipeline.judging:judge"
 
-    data, search_path = context.recipe.data, context.recipe.source.search_path
-    payload = {
-        "outputs": str(one.outputs),
-        "reference": str(reference.outputs),
-        "target": str(samples.target) if samples.target is not None else None,
-        "metric": data.metric,
-        "output": data.output,
-        "search_path": str(search_path) if search_path else None,
-        "allowed_drop": context.recipe.budget.accuracy_drop,
-        "reference_name": reference.name,
-    }
-    try:
-        if ":" in data.metric:  # the user's code, which must not run in this process
-            found = run_isolated("edgeport.pipeline.children:judge", payload, limits=context.limits)
-        else:
-            found = judge(payload)
-    except (SourceError, UsageError):
-        raise  # about the metric, not about this candidate
-    except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
-        return replace(one, candidate=refused(one.candidate, error))
-    accuracy = load_json(AccuracyResult, json.dumps(found["accuracy"]))
-    if one.candidate.precision is Precision.FP32 and accuracy.outcome is Outcome.INCONCLUSIVE:
+    def keep(folder: Path, found: dict[str, Any]) -> None:
+        (folder / "accuracy.json").write_text(json.dumps(found["accuracy"]), encoding="utf-8")
+
+    def build(folder: Path) -> None:
+        keep(folder, run_isolated(function, payload, limits=context.limits))
+
+    def build_watched(folder: Path) -> dict[str, str]:
+        found, rests_on = run_recorded(context, function, payload)
+        keep(folder, found)
+        return rests_on
+
+    if ":" in context.recipe.data.metric:
+        folder = context.store.get_or_build_watched("judge", key, build_watched, states_of)
+    else:
+        folder = context.store.get_or_build("judge", key, build)
+    return load_json(AccuracyResult, (folder / "accuracy.json").read_bytes())
+
+
+def _with_accuracy(candidate: Candidate, accuracy: AccuracyResult) -> Candidate:
+    if candidate.precision is Precision.FP32 and accuracy.outcome is Outcome.INCONCLUSIVE:
         accuracy = _same_arithmetic(accuracy)
-    candidate = replace(one.candidate, accuracy=accuracy)
+    candidate = replace(candidate, accuracy=accuracy)
     if accuracy.outcome is Outcome.INVALID:  # nothing to be gained by timing it
         refusal = Refusal(code="WRONG_OUTPUT", reason=accuracy.reason)
         candidate = replace(candidate, outcome=Outcome.INVALID, refusal=refusal)
-    return replace(one, candidate=candidate)
+    return candidate
 
 
 def _same_arithmetic(accuracy: AccuracyResult) -> AccuracyResult:

@@ -42,6 +42,7 @@ _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
 _OWN_UNIT = ("mae", "mse", "sqnr")
 _LEAST_LATENCY_NS = 1000
 _LONGEST_NAME = 100
+_LEAST_MEMORY_BYTES = 256 << 20
 
 
 def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
@@ -364,4 +365,17 @@ def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
             f"give {LEAST_ROUNDS} or more, such as {Search().rounds}; for a quicker look lower screening_rounds or "
             "duration_s",
         )
-    return Search(**sections.search.model_dump())
+    settings = sections.search.model_dump()
+    memory_bytes = _memory_limit(recipe, settings.pop("memory_limit"))
+    return _contract(recipe, ("search", "time_limit_s"), lambda: Search(**settings, memory_limit_bytes=memory_bytes))
+
+
+def _memory_limit(recipe: RecipeText, text: str) -> int:
+    key = ("search", "memory_limit")
+    try:
+        memory_bytes = parse_bytes(text)
+    except NotAQuantity as error:
+        raise recipe.wrong_value(key, "can't be read", f"give {error}") from error
+    if memory_bytes < _LEAST_MEMORY_BYTES:
+        raise recipe.wrong_value(key, "is too little to start any runtime", 'give more, such as "8 GB"')
+    return memory_bytes

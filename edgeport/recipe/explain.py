@@ -114,7 +114,12 @@ def _export(export: ExportSettings) -> str:
 
 
 def _search(search: Search) -> str:
-    return _block("[search]", _compared(search, Search()))
+    compared = _compared(search, Search())
+    rows = [
+        ("memory_limit", _bytes(value), is_default) if name == "memory_limit_bytes" else (name, value, is_default)
+        for name, value, is_default in compared
+    ]
+    return _block("[search]", rows)
 
 
 def _compared(given: ExportSettings | Search, default: ExportSettings | Search) -> list[tuple[str, Any, bool]]:
@@ -162,4 +167,6 @@ def _time(time_ns: int) -> str:
 def _bytes(count: int | None) -> str | None:
     if count is None:
         return None
+    if count and count % 2**30 == 0:
+        return f"{count >> 30} GiB"
     return f"{count // 10**6} MB" if count % 10**6 == 0 else f"{count} B"

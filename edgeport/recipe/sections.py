@@ -99,7 +99,8 @@ class SearchSection(_Section):
     rounds: int = Field(
         default=_SEARCH.rounds,
         json_schema_extra={"minimum": LEAST_ROUNDS},
-        description=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain",
+        description=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain. "
+        "Where the first challenger fails, a second gets at least 8, a third at least 10",
     )
     screening_rounds: int = Field(
         default=_SEARCH.screening_rounds,
@@ -111,6 +112,15 @@ class SearchSection(_Section):
     warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
     seed: int = Field(default=_SEARCH.seed, description="of the random order")
     calibration_method: str = Field(default=_SEARCH.calibration_method, description="minmax, or percentile:99.99")
+    time_limit_s: float = Field(
+        default=_SEARCH.time_limit_s,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that one step in a child process may take: an export, the compilation of one candidate",
+    )
+    memory_limit: str = Field(
+        default=f"{_SEARCH.memory_limit_bytes >> 30} GiB", description="memory that a child process may hold"
+    )
 
 
 class RecipeFile(_Section):

@@ -17,9 +17,11 @@ _INTEGER = "int8"
 _IN_WORDS = {
     "ACCURACY": "too inaccurate",
     "BACKEND_CRASH": "crashed",
+    "BASELINE": "baseline",
     "BACKEND_UNSUPPORTED": "not available",
     "BUDGET": "over budget",
     "CHILD_CRASH": "crashed",
+    "CONFIRMATION_INVALID": "invalid",
     "DEPENDENCY_MISSING": "not installed",
     "NOT_AS_PLANNED": "not as planned",
     "NOT_FASTEST": "not the fastest",
@@ -27,6 +29,7 @@ _IN_WORDS = {
     "RESOURCE_LIMIT": "out of memory",
     "SLOWER": "slower",
     "TIMEOUT": "timed out",
+    "UNCONFIRMED": "not confirmed",
     "WRONG_OUTPUT": "wrong output",
 }
 """Of refusals; any other one is "refused"."""

@@ -11,7 +11,7 @@ from edgeport import api
 from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
 from edgeport.cli.output import finite
 from edgeport.cli.render import draw_run
-from edgeport.contracts import AccuracyResult, Candidate, Interval, Outcome, RunResult
+from edgeport.contracts import AccuracyResult, Candidate, Interval, Outcome, Refusal, RunResult
 
 Draw = Callable[..., str]
 
@@ -153,3 +153,19 @@ def test_what_was_built_and_what_was_not(drawn: Draw, finished: RunResult) -> No
 
     assert (lines[tensorrt].endswith("not run"), lines[tensorrt + 1].endswith("built only")) == (True, True)
     assert lines[unsupported - 1].endswith("not built")
+
+
+def test_a_baseline_and_what_was_not_confirmed_say_so(drawn: Draw, finished: RunResult) -> None:
+    best, first = finished.candidate(finished.best_float), finished.candidates[0]
+    unasked = replace(best, name="openvino fp16", baseline=True, refusal=Refusal(code="BASELINE", reason="unasked"))
+    waiting = replace(first, name="onnxruntime int8 #2", refusal=Refusal(code="UNCONFIRMED", reason="not confirmed"))
+    behind = replace(first, name="onnxruntime int8 #3", refusal=Refusal(code="NOT_FASTEST", reason="behind"))
+    result = replace(finished, candidates=(*finished.candidates, unasked, waiting, behind))
+
+    lines = lines_of(drawn, result, 160)
+    verdicts = {name: at for at, line in enumerate(lines) for name in ("baseline", "no gain") if name in line}
+
+    assert "no gain" not in verdicts
+    assert "not asked" in lines[verdicts["baseline"] + 1]
+    assert any("unconfirmed" in line for line in lines)
+    assert any("not fastest" in line for line in lines)

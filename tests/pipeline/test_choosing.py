@@ -20,7 +20,7 @@ from edgeport.contracts import (
     Quantile,
     Refusal,
 )
-from edgeport.pipeline.choosing import best_float, challengers, conclude, judge, rivals
+from edgeport.pipeline.choosing import best_float, challengers, conclude, faster_yardstick, judge, rivals, weakest
 
 
 def interval(estimate, spread=0.0):
@@ -76,7 +76,8 @@ INT8 = candidate("ort int8", Precision.INT8, 4.0)
 
 
 def test_a_certain_gain_ships():
-    done, chosen = conclude([FP32, BF16, INT8], BF16, {"ort int8": {"ov bf16": against(1.5, 0.05)}})
+    slower = replace(FP32, against_float=against(0.6, 0.05))
+    done, chosen = conclude([slower, BF16, INT8], BF16, {"ort int8": {"ov bf16": against(1.5, 0.05)}})
     assert chosen == "ort int8"
     assert done[0].name == "ort int8"
     assert done[0].outcome is Outcome.PASS
@@ -105,8 +106,11 @@ def test_a_slower_candidate_is_refused():
 
 def test_an_invalid_confirmation_does_not_ship():
     invalid = replace(against(1.5, 0.05), change=Change.UNKNOWN)
-    _, chosen = conclude([FP32, INT8], FP32, {"ort int8": {"ort fp32": invalid}})
+    done, chosen = conclude([FP32, INT8], FP32, {"ort int8": {"ort fp32": invalid}}, {"ort int8": "throttled"})
     assert chosen == "ort fp32"
+    row = next(c for c in done if c.name == "ort int8")
+    assert (row.refusal.code, row.outcome) == ("CONFIRMATION_INVALID", Outcome.INVALID)
+    assert row.refusal.reason == "the confirmation must not be used: throttled"
 
 
 def test_a_float_in_budget_ships_where_the_fastest_is_not():
@@ -201,6 +205,101 @@ def test_budgets(budget, outcome, tmp_path):
     assert judged.refusal.code == "BUDGET"
     assert judged.outcome is outcome
     assert judge(replace(INT8, artifact=artifact), Budget(latency_ns=5_000_000)).refusal is None
+
+
+UNASKED_BF16 = replace(BF16, baseline=True)
+
+
+def test_a_float_that_nobody_asked_for_must_be_beaten():
+    assert best_float([FP32, UNASKED_BF16, INT8]) is UNASKED_BF16
+    assert [c.name for c in rivals([FP32, UNASKED_BF16, INT8])] == ["ov bf16"]
+    done, chosen = conclude([FP32, UNASKED_BF16, INT8], UNASKED_BF16, {"ort int8": {"ov bf16": against(1.5, 0.05)}})
+    assert chosen == "ort int8"
+    assert next(c for c in done if c.name == "ov bf16").refusal.code == "BASELINE"
+    assert faster_yardstick(done, "ov bf16", chosen) == ""
+
+
+def test_a_float_that_nobody_asked_for_does_not_ship():
+    slower = replace(FP32, against_float=against(0.6, 0.05))
+    done, chosen = conclude([slower, UNASKED_BF16, INT8], UNASKED_BF16, {"ort int8": {"ov bf16": against(0.9, 0.05)}})
+    assert chosen == "ort fp32"
+    note = faster_yardstick(done, "ov bf16", chosen)
+    assert "ov bf16 would be faster than ort fp32, 6 ms against 10 ms" in note
+    assert 'add "bf16"' in note
+
+
+@pytest.mark.parametrize("precision", [pytest.param(p, id=str(p)) for p in (Precision.BF16, Precision.FP16)])
+def test_nothing_ships_where_only_a_yardstick_could(precision):
+    only = candidate("ov half", precision, 6.0, int8_nodes=0, baseline=True)
+    assert conclude([only], only, {})[1] == ""
+
+
+def test_float32_ships_though_nobody_asked_for_it():
+    assert conclude([replace(FP32, baseline=True)], FP32, {})[1] == "ort fp32"
+
+
+def test_the_float_hardest_to_beat_is_told_by_the_bound_that_decides():
+    wide, narrow = against(1.5, 0.4), against(1.2, 0.01)
+    assert weakest({"ort fp32": wide, "ov bf16": narrow}) is wide
+
+
+def reason_of(name, *arguments):
+    done, _ = conclude(*arguments)
+    refusal = next(c for c in done if c.name == name).refusal
+    return refusal.code, refusal.reason
+
+
+SCREENED = replace(INT8, against_float=against(1.72, 0.5))
+SECOND = candidate("ov int8", Precision.INT8, 3.0)
+
+
+def test_what_was_never_measured_again_says_so():
+    lost = {"ov int8": {"ort fp32": against(1.0, 0.02)}}
+    code, reason = reason_of("ort int8", [FP32, SCREENED, SECOND], FP32, lost)
+    assert code == "UNCONFIRMED"
+    assert "not confirmed: 1 challenger before it was measured again, none with a certain gain" in reason
+    assert "lower median" not in reason
+
+
+def test_what_stood_behind_the_winner_is_not_said_to_have_no_gain():
+    won = {"ov int8": {"ort fp32": against(3.0, 0.02)}}
+    code, reason = reason_of("ort int8", [FP32, SCREENED, SECOND], FP32, won)
+    assert code == "NOT_FASTEST"
+    assert "ov int8, with the lower median, was measured again before it and ships" in reason
+    assert "1.72x" in reason
+
+
+def test_a_challenger_whose_floats_failed_in_the_confirmation_is_not_confirmed():
+    code, reason = reason_of("ort int8", [FP32, SCREENED], FP32, {"ort int8": {}})
+    assert code == "UNCONFIRMED"
+    assert "no float could be measured beside it" in reason
+
+
+def test_what_the_screening_saw_behind_the_best_float_is_not_called_unconfirmed():
+    behind = candidate("ov int8", Precision.INT8, 10.5, against_float=against(0.98, 0.1))
+    code, reason = reason_of("ov int8", [FP32, behind], FP32, {})
+    assert code == "NO_GAIN"
+    assert "no gain when screened" in reason
+
+
+@pytest.mark.parametrize(
+    ("comparison", "code", "words"),
+    [
+        pytest.param(against(0.6, 0.05), "SLOWER", "slower: 0.60x", id="apart"),
+        pytest.param(against(0.97, 0.05), "NOT_FASTEST", "the pairs can't tell them apart (0.97x", id="spans-one"),
+        pytest.param(
+            replace(against(0.97, 0.0), speedup=Interval(low=0.0, estimate=0.97, high=float("inf"))),
+            "NOT_FASTEST",
+            "no faster than ov bf16",
+            id="too-few-pairs",
+        ),
+        pytest.param(None, "NOT_FASTEST", "no faster than ov bf16, which has the lower median", id="not-compared"),
+    ],
+)
+def test_a_float_is_called_slower_only_where_that_is_known(comparison, code, words):
+    found, reason = reason_of("ort fp32", [replace(FP32, against_float=comparison), BF16], BF16, {})
+    assert found == code
+    assert words in reason
 
 
 def test_nothing_ships_when_even_the_best_float_is_over_budget():

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.building import build_candidates, probe
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.dependencies import run_recorded, session_state, states_of
+from edgeport.pipeline.dependencies import _Recorder, run_recorded, session_state, states_of
 from edgeport.pipeline.preparing import _verified, prepare_model
 from edgeport.pipeline.samples import prepare_samples
 from edgeport.pipeline.timing import Arm, time_arms
@@ -66,7 +67,17 @@ USER_CODE = {
 import json, os, pathlib, sqlite3
 from net.deep.layers import width
 import helper_elsewhere
+from importlib import metadata
 here = pathlib.Path(__file__).parent
+try:
+    from net.tuned import scale
+except ImportError:
+    scale = 0
+try:
+    import helper_optional
+except ImportError:
+    helper_optional = None
+distributions = len(list(metadata.distributions()))
 
 def answer(payload):
     from safetensors.numpy import load_file
@@ -82,7 +93,13 @@ def answer(payload):
     if not cache.exists():
         cache.write_text("[]")
     json.loads(cache.read_text())
-    value = [width, helper_elsewhere.value, json.loads((here / "data.json").read_text()), override,
+    products = here / "products"
+    products.mkdir(exist_ok=True)
+    (products / "text").write_text("made")
+    assert (products / "text").exists() and os.listdir(products)
+    looks = [os.path.exists(here / "flag.txt"), os.path.isdir(here / "extra"), os.access(here / "key", os.R_OK)]
+    value = [scale, helper_optional is not None, looks]
+    value += [width, helper_elsewhere.value, json.loads((here / "data.json").read_text()), override,
              sorted(os.listdir(here / "images")), weights, open("relative.txt").read()]
     pathlib.Path(payload["folder"], "value.json").write_text(json.dumps(value))
     return {}
@@ -95,6 +112,11 @@ def answer(payload):
     "relative.txt": "here",
     "other/relative.txt": "here",
 }
+
+
+def write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
 
 
 def save_weights(path, value):
@@ -148,6 +170,15 @@ CHANGES = {
     "a file of safetensors": lambda folder: save_weights(folder / "net/w.safetensors", 2),
     "a relative file": lambda folder: (folder / "relative.txt").write_text("there"),
     "a file that is gone": lambda folder: (folder / "net/override.txt").unlink(),
+    "a module that did not import": lambda folder: (folder / "net/tuned.py").write_text("scale = 2\n"),
+    "a module that is gone": lambda folder: (folder / "net/tuned.py").unlink(),
+    "a package that did not import": lambda folder: write(folder / "net/tuned/__init__.py", "scale = 3\n"),
+    "a module that was nowhere": lambda folder: (folder / "elsewhere/helper_optional.py").write_text(""),
+    "a module before another one": lambda folder: (folder / "helper_elsewhere.py").write_text("value = 3\n"),
+    "a file whose existence counts": lambda folder: (folder / "net/flag.txt").touch(),
+    "a folder whose existence counts": lambda folder: (folder / "net/extra").mkdir(),
+    "such a file that is gone": lambda folder: (folder / "net/flag.txt").unlink(),
+    "a file that may be opened": lambda folder: (folder / "net/key").touch(),
 }
 
 
@@ -162,6 +193,28 @@ def test_whatever_users_code_read_is_noticed(project, name):
     assert project.built == before + 1
     project.value()
     assert project.built == before + 1, "answered from the store after that"
+
+
+@pytest.mark.parametrize("where", ["", "net", "elsewhere"])
+def test_a_file_that_nobody_asks_for_is_no_input(project, where):
+    project.value()
+    before = project.built
+    (project.folder / where / "note.txt").touch()
+    project.value()
+    assert project.built == before
+
+
+def test_folders_in_memory_are_noted_as_others_are(project, monkeypatch):
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        pytest.skip("this system has no folder in memory")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        shown = Path(folder) / "data.json"
+        shown.write_text("[1]")
+        recorder = _Recorder([])
+        recorder.read(str(shown))
+        recorder.read("/dev/null")
+        assert [name for name in recorder.found() if name.startswith("file ")] == [f"file {shown}"]
 
 
 def test_an_old_state_that_comes_back_finds_its_old_entry(project):
@@ -195,6 +248,10 @@ def test_neither_libraries_nor_our_own_files_nor_products_are_noted(project):
     )  # fmt: skip
     (project.folder / "scratch").mkdir(exist_ok=True)
     (project.folder / "net" / "cache.json").unlink(missing_ok=True)
+    for name in ("net/products", "net/tuned"):
+        shutil.rmtree(project.folder / name, ignore_errors=True)
+    for name in ("net/tuned.py", "elsewhere/helper_optional.py", "helper_elsewhere.py"):  # of the changes above
+        (project.folder / name).unlink(missing_ok=True)
     seen = run_recorded(context, "net.model:answer", {"folder": str(project.folder / "scratch")})[1]
     files = sorted(name for name in seen if name.startswith(("file ", "folder ")))
     net = project.folder / "net"
@@ -207,6 +264,10 @@ def test_neither_libraries_nor_our_own_files_nor_products_are_noted(project):
             "file relative.txt",
         ]
     )
+    looks = {name: seen[name] for name in seen if name.startswith(("there ", "module ")) and str(net) in name}
+    assert not [name for name in looks if "products" in name or "cache.json" in name]
+    assert looks[f"there {net / 'flag.txt'}"] == "file" if (net / "flag.txt").exists() else "absent"
+    assert f"module {net / 'tuned'}" in looks
     assert "package safetensors" in seen
     assert "python " in seen
 
@@ -241,7 +302,7 @@ def test_an_export_rests_on_all_that_the_factory_imports(make_recipe, context_fo
 
     first, none = digest()
     assert none == 0
-    assert digest() == (first, 3)  # samples, export, verify
+    assert digest() == (first, 4)  # samples, export, verify, judge
     inner.write_text("scale = 2.0\n")
     assert digest()[0] != first
 
@@ -263,9 +324,9 @@ def test_a_users_metric_is_part_of_the_verification(make_recipe, context_for, tm
         return _verified(context, prepared.model, samples, prepared.reference).pytorch, context.store.hits
 
     assert verified() == (0.5, 0)
-    assert verified() == (0.5, 3)
+    assert verified() == (0.5, 4)  # samples, adopt, judge, verify
     (tmp_path / "keyed_part.py").write_text("factor = 0.25\n")
-    assert verified() == (0.25, 2)
+    assert verified() == (0.25, 2)  # samples, adopt
 
 
 @pytest.mark.parametrize("harm", ["raise SystemExit(3)", "import sys; sys.modules['numpy'] = None"])
@@ -428,6 +489,6 @@ def test_a_fault_of_ours_in_one_candidate_is_its_row(arms, monkeypatch):
         (row,) = validate_candidates(context, [whole], samples, Reference(outputs=arm.reference, name="float"))
         assert "unexpected ZeroDivisionError: a slip" in row.candidate.refusal.reason
     with monkeypatch.context() as patch:
-        patch.setattr("edgeport.pipeline.children.judge", broken)
+        patch.setattr("edgeport.pipeline.validating._with_accuracy", broken)
         (row,) = validate_candidates(context, [whole], samples, Reference(outputs=arm.reference, name="float"))
         assert "unexpected ZeroDivisionError: a slip" in row.candidate.refusal.reason

@@ -78,13 +78,13 @@ def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch):
         assert before <= after, f"what was finished is lost by a kill in {stage}"
         before = after
     steps = {name.split("/")[1] for name in before}
-    assert steps == {"samples", "export", "verify", "calibrate", "compile", "evaluate", "round", "work"}
+    assert steps == {"samples", "export", "verify", "judge", "calibrate", "compile", "evaluate", "round", "work"}
     result = run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store")
     assert result.chosen == "planted:faster int8"
     assert entries(tmp_path) == before, "something was done again"
     assert (
-        result.reused == 4 + 2 * CANDIDATES + 6 + 7 + 1
-    )  # samples to calibrate, compile and evaluate, experiments, work
+        result.reused == 5 + 3 * CANDIDATES + 6 + 7 + 1
+    )  # samples to calibrate; compile, evaluate and judge; experiments, work
     clean = run_recipe(recipe, output=tmp_path / "clean", store=tmp_path / "clean-store")
     assert clean.reused == 0
     assert result.model.digest == clean.model.digest

@@ -46,6 +46,8 @@ def recipe_with(make_recipe, tmp_path):
         np.savez(tmp_path / "evaluation.npz", **arrays)
         recipe = make_recipe("base")
         data = replace(recipe.data, evaluation=SamplesFile(path=tmp_path / "evaluation.npz"), output=output)
+        if "target" not in arrays:
+            data = replace(data, target="", metric="agreement")
         return replace(recipe, data=data, inputs=inputs, source=source or recipe.source)
 
     return make
@@ -204,6 +206,33 @@ def test_an_output_that_is_not_there_is_found_before_the_samples_are_read(recipe
     recipe = recipe_with(images=with_value(np.nan), output="score")
     with pytest.raises(RecipeError, match="did you mean 'scores'"):
         prepare_samples(context_for(recipe))
+
+
+@pytest.mark.parametrize("metric", ["top1", "agreement"])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("targets", "did you mean 'targets'"), ("y", "name the labels' array, or leave target out")],
+)
+def test_labels_that_are_named_and_not_there_are_an_error_at_once(recipe_with, context_for, metric, name, says):
+    recipe = recipe_with(source=NOT_LOADED, images=images(), **{name: np.zeros(40)})
+    recipe = replace(recipe, data=replace(recipe.data, target="target", metric=metric))
+    with pytest.raises(RecipeError, match=says) as caught:
+        prepare_samples(context_for(recipe))
+    assert repr("images") in caught.value.found
+
+
+def test_a_metric_that_needs_labels_is_an_error_at_once_where_a_function_gives_none(make_recipe, context_for, tmp_path):
+    code = "def give():\n    yield {'images': np.ones((2, 8), np.float32)}\n"
+    recipe = replace(function_recipe(make_recipe("base"), tmp_path, code), source=NOT_LOADED)
+    with pytest.raises(RecipeError, match=r"yield \(inputs, labels\), or take metric = .agreement."):
+        prepare_samples(context_for(recipe))
+
+
+def test_a_calibration_set_needs_no_labels(recipe_with, context_for, tmp_path):
+    np.savez(tmp_path / "calibration.npz", images=images() + 1)
+    recipe = recipe_with(images=images(), target=np.zeros(40, np.int64))
+    recipe = replace(recipe, data=replace(recipe.data, calibration=SamplesFile(path=tmp_path / "calibration.npz")))
+    assert prepare_samples(context_for(recipe)).calibration_count == 40
 
 
 FORWARD = """

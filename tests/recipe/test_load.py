@@ -55,6 +55,8 @@ first_inference = "0.2 s"
 rounds = 12
 seed = 7
 calibration_method = "percentile:99.99"
+time_limit_s = 1800
+memory_limit = "1500 MB"
 """
 
 

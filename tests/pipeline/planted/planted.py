@@ -15,11 +15,26 @@ from edgeport.contracts import (
 from edgeport.onnx_files import read_ir
 
 BASE_NS = 2_000_000
+FLOATS = (Precision.FP32,)
 
 
 class PlantedBackend:
-    def __init__(self, name, *, float_ns=BASE_NS, integer_ns=BASE_NS, compile_crash=False, idle=False, **faults):
+    """One without `floats` has integers only, so that no baseline is added beside it."""
+
+    def __init__(
+        self,
+        name,
+        *,
+        floats=(),
+        float_ns=BASE_NS,
+        bf16_ns=BASE_NS,
+        integer_ns=BASE_NS,
+        compile_crash=False,
+        idle=False,
+        **faults,
+    ):
         self._idle = idle
+        self._floats, self._bf16_ns = floats, bf16_ns
         self._name, self._float_ns, self._integer_ns = name, float_ns, integer_ns
         self._compile_crash, self._faults = compile_crash, faults
 
@@ -31,7 +46,7 @@ class PlantedBackend:
             can_run=True,
             precisions={
                 precision: Support(available=True)
-                for precision in (Precision.FP32, Precision.INT8, Precision.INT8_DYNAMIC)
+                for precision in (*self._floats, Precision.INT8, Precision.INT8_DYNAMIC)
             },
             rules=QuantizationRules(
                 dialect=self._name,
@@ -50,7 +65,8 @@ class PlantedBackend:
         weight = read_ir(model).graph.initializers["weight"].const_value.numpy()
         (folder / "weight.json").write_text(json.dumps(weight.tolist()), encoding="utf-8")
         is_float = plan.precision.is_float
-        settings = {"busy_ns": self._float_ns} if is_float else {"busy_ns": self._integer_ns, **self._faults}
+        float_ns = self._bf16_ns if plan.precision is Precision.BF16 else self._float_ns
+        settings = {"busy_ns": float_ns} if is_float else {"busy_ns": self._integer_ns, **self._faults}
         if self._idle:
             settings["idle"] = True
         return make_artifact(
@@ -73,7 +89,7 @@ class PlantedBackend:
 
 
 def base():
-    return PlantedBackend("base")
+    return PlantedBackend("base", floats=FLOATS)
 
 
 def faster():
@@ -105,7 +121,18 @@ def nan():
 
 
 def idle():
-    return PlantedBackend("idle", idle=True)
+    return PlantedBackend("idle", floats=FLOATS, idle=True)
+
+
+def brain():
+    """Its bf16 is the fastest of all, its float32 the slowest."""
+    return PlantedBackend(
+        "brain",
+        floats=(Precision.FP32, Precision.BF16),
+        float_ns=BASE_NS * 3 // 2,
+        bf16_ns=BASE_NS // 2,
+        integer_ns=BASE_NS * 7 // 10,
+    )
 
 
 def unloadable():

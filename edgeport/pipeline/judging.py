@@ -1,0 +1,215 @@
+"""Judges outputs in a child: the metric may be the user's own code, and the arrays as large as the evaluation set.
+
+Every function takes and returns JSON values; `edgeport.isolation.run_isolated` calls them by name.
+"""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.accuracy import Metric, accuracy_result, metric_named
+from edgeport.accuracy.metrics import SQNR_CEILING_DB
+from edgeport.contracts import AccuracyResult, Array, Outcome
+from edgeport.contracts import to_jsonable as plain
+from edgeport.errors import EdgeportError, SourceError
+
+__all__ = ["judge", "metric_from"]
+
+_ROWS_BYTES = 16 << 20
+"""Of an output that is compared at once: float64 copies of all of it would take several times its size."""
+
+_FRAMES = 3
+
+
+def judge(payload: dict[str, Any]) -> dict[str, Any]:
+    """Judges a candidate's outputs.
+
+    The metric sees one output. The others must hold NaN and Inf only where the reference has them too; how close they
+    are is noted as `sqnr_db:NAME` in the details.
+
+    Args:
+        payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
+            `output` (names), `search_path`, `allowed_drop`, `reference_name`.
+
+    Returns:
+        The `accuracy`.
+
+    Raises:
+        SamplesError, SourceError, WrongOutput: As `accuracy_result` and `metric_from`.
+
+    """
+    metric = metric_from(payload)
+    with (
+        np.load(payload["outputs"], allow_pickle=False) as ours,
+        np.load(payload["reference"], allow_pickle=False) as its,
+    ):
+        name = payload["output"] or its.files[0]
+        accuracy = accuracy_result(
+            metric,
+            {name: ours[name]} if name in ours.files else dict.fromkeys(ours.files, np.zeros(0)),
+            {name: its[name]} if name in its.files else dict.fromkeys(its.files, np.zeros(0)),
+            None if payload["target"] is None else np.load(payload["target"], allow_pickle=False),
+            allowed_drop=payload["allowed_drop"],
+            reference_name=payload["reference_name"],
+            output=name,
+        )
+        accuracy = _with_other_outputs(accuracy, name, ours, its)
+    return {"accuracy": plain(accuracy)}
+
+
+def metric_from(payload: Mapping[str, Any]) -> Metric:
+    """The metric that `payload["metric"]` names; a user's own is checked each time it is called.
+
+    Raises:
+        SourceError: The user's function does not import. Raised by `measure`: it raises, or returns something else
+            than one finite number, or one per sample.
+
+    """
+    folder = payload.get("search_path")
+    metric = metric_named(payload["metric"], search_path=Path(folder) if folder else None)
+    if ":" not in metric.name:
+        return metric
+
+    def measure(output: Array, truth: Array) -> Array | float:
+        return _measured(metric, output, truth)
+
+    return replace(metric, measure=measure)
+
+
+def _measured(metric: Metric, output: Array, truth: Array) -> Array | float:
+    asked = f"compute the metric {metric.name} over {len(output)} samples"
+    try:
+        returned = metric.measure(output, truth)
+    except EdgeportError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise SourceError(
+            asked=asked,
+            found=f"{type(error).__name__}: {error} ({_where(error)})",
+            fix=f"correct the function: it is given an output of shape {list(output.shape)} ({output.dtype}) "
+            f"and a target of shape {list(truth.shape)} ({truth.dtype})",
+            details={"traceback": traceback.format_exception(error)[-_FRAMES - 1 :]},
+        ) from error
+    try:
+        scores = np.asarray(returned, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SourceError(
+            asked=asked,
+            found=f"that it returned a {type(returned).__name__}, which is no number",
+            fix="return one number per sample, or a single number; higher is better",
+        ) from error
+    if scores.shape not in ((), (len(output),)):
+        raise SourceError(
+            asked=asked,
+            found=f"scores of shape {list(scores.shape)} for {len(output)} samples",
+            fix="return one number per sample, or a single number",
+        )
+    if not np.isfinite(scores).all():
+        one = scores.ndim == 0
+        found = f"{scores}" if one else f"{scores[~np.isfinite(scores)][0]} for sample {_first_broken(scores)}"
+        raise SourceError(
+            asked=asked,
+            found=f"that it returned {found}",
+            fix="return finite numbers"
+            + (", for any choice of the samples too: intervals come from such choices" if one else " for all samples"),
+        )
+    return returned
+
+
+def _first_broken(scores: Array) -> int:
+    return int(np.flatnonzero(~np.isfinite(scores))[0])
+
+
+def _where(error: Exception) -> str:
+    """The last lines of the user's own code, innermost first."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    return "; ".join(
+        f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}: {frame.line}"
+        for frame in reversed(frames[-_FRAMES:])
+    )
+
+
+def _with_other_outputs(
+    accuracy: AccuracyResult, judged: str, ours: Mapping[str, Array], its: Mapping[str, Array]
+) -> AccuracyResult:
+    """INVALID where another output than the judged one is missing, or broken where the reference's is not."""
+    details = dict(accuracy.details)
+    for name in its:
+        if name == judged:
+            continue
+        if name not in ours:
+            return _invalid(accuracy, f"there is no output {name!r}")
+        compared = _Compared.of(ours[name], its[name])
+        if compared.broken:
+            reason = (
+                f"output {name!r} holds NaN or Inf for {compared.broken} of {accuracy.samples} samples, "
+                f"first for sample {compared.first_broken}"
+            )
+            return _invalid(accuracy, reason)
+        if compared.sqnr_db is not None:
+            details[f"sqnr_db:{name}"] = compared.sqnr_db
+    return replace(accuracy, details=details)
+
+
+def _invalid(accuracy: AccuracyResult, reason: str) -> AccuracyResult:
+    if accuracy.outcome is Outcome.INVALID:  # the judged output is broken too, and that was said
+        return accuracy
+    return replace(accuracy, outcome=Outcome.INVALID, reason=reason)
+
+
+class _Compared:
+    """An output [N, ...] against the reference's, part by part.
+
+    Attributes:
+        broken: Samples that hold NaN or Inf where the reference has something else.
+        first_broken: Index of the first of them.
+        sqnr_db: Over the values that are finite in the reference; None where that has no meaning.
+
+    """
+
+    def __init__(self) -> None:
+        self.broken = self.first_broken = 0
+        self.sqnr_db: float | None = None
+
+    @classmethod
+    def of(cls, ours: Array, its: Array) -> _Compared:
+        """Compares; outputs that are no floats, or of a shape that depends on the data, say nothing."""
+        found = cls()
+        if its.dtype.kind != "f" or ours.shape != its.shape or not its.ndim:
+            return found
+        signal = noise = 0.0
+        for start, mine, theirs in _parts(ours, its):
+            strange = ~np.isfinite(mine) & (mine != theirs) & ~(np.isnan(mine) & np.isnan(theirs))
+            samples = np.flatnonzero(strange.any(axis=1))
+            if samples.size and not found.broken:
+                found.first_broken = start + int(samples[0])
+            found.broken += samples.size
+            finite = np.isfinite(theirs)
+            signal += float(np.square(theirs[finite]).sum())
+            with np.errstate(invalid="ignore", over="ignore"):
+                noise += float(np.square(mine[finite] - theirs[finite]).sum())
+        if noise == 0:
+            found.sqnr_db = SQNR_CEILING_DB
+        elif signal > 0 and math.isfinite(noise):
+            found.sqnr_db = min(10 * math.log10(signal / noise), SQNR_CEILING_DB)
+        return found
+
+
+def _parts(ours: Array, its: Array) -> Iterator[tuple[int, Array, Array]]:
+    """Index of the first sample, and both as float64 [n, values]."""
+    count = len(its)
+    rows = max(1, _ROWS_BYTES * count // max(8 * its.size, 1))
+    for start in range(0, count, rows):
+        part = slice(start, min(start + rows, count))
+        yield (
+            start,
+            ours[part].reshape(part.stop - start, -1).astype(np.float64),
+            its[part].reshape(part.stop - start, -1).astype(np.float64),
+        )
