@@ -88,10 +88,13 @@ def test_a_mismatch_tells_missing_unexpected_and_shapes(tmp_path):
 
 
 def test_a_missing_batch_counter_is_no_mismatch(tmp_path):
-    norm = nn.BatchNorm1d(3)
-    save_file({k: v for k, v in norm.state_dict().items() if "num_batches" not in k}, tmp_path / "m.safetensors")
+    trained, norm = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    trained.running_mean.fill_(5.0)
+    save_file({k: v for k, v in trained.state_dict().items() if "num_batches" not in k}, tmp_path / "m.safetensors")
 
     load_weights(norm, tmp_path / "m.safetensors")
+
+    assert norm.running_mean.tolist() == [5.0, 5.0, 5.0]
 
 
 @pytest.mark.parametrize(
