@@ -35,6 +35,7 @@ _PACKAGES = {
     "scikit-learn": ("quickstart", "the quickstart's data"),
     "torchvision": ("", "models named torchvision:NAME"),
     "timm": ("", "models named timm:NAME"),
+    "transformers": ("hf", "models named hf:FOLDER"),
 }
 """Distribution to the extra that brings it (empty: the core, or none), and what it is for."""
 

@@ -17,14 +17,16 @@ from edgeport.contracts import ModelSource
 from edgeport.errors import DependencyError, EdgeportError, SourceError
 from edgeport.exporter.checkpoint import load_weights
 from edgeport.exporter.explain import user_line
+from edgeport.exporter.hugging_face import find_checkpoint, load_hugging_face
 from edgeport.exporter.pt2 import load_pt2
+from edgeport.exporter.ultralytics_models import load_ultralytics
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["load_module", "notes_on_source"]
 
-_SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME or timm:NAME"
+_SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME, timm:NAME, hf:FOLDER or ultralytics:FILE"
 
 _PLACES = "beside the recipe (for a command: in the current folder), then among installed packages and PYTHONPATH"
 
@@ -40,7 +42,8 @@ def load_module(source: ModelSource) -> torch.nn.Module:
 
     Args:
         source: `pkg.mod:factory` (a class or function, called with `source.arguments`), a `.pt2` file, or
-            `torchvision:NAME` and `timm:NAME`, which have random weights unless `source.weights` names a file.
+            `torchvision:NAME` and `timm:NAME`, which have random weights unless `source.weights` names a file; `hf:`
+            with a folder or a name in the local cache, `ultralytics:` with a file.
 
     Raises:
         SourceError: It can't be found, imported or built, or the weights do not fit.
@@ -67,14 +70,22 @@ def load_module(source: ModelSource) -> torch.nn.Module:
 
 def notes_on_source(source: ModelSource) -> tuple[str, ...]:
     """What a reader must know of where the model came from, one sentence each."""
-    zoo = source.location.partition(":")[0] in _ZOOS
-    if not zoo or source.weights is not None or source.arguments.get("checkpoint_path"):  # timm loads that one itself
+    if source.weights is not None or not _is_random(source):
         return ()
     note = (
         f"The weights are random: {source.location} names an architecture, and no weights were given. Its outputs mean "
         "nothing; give --weights (weights in a recipe) before you ship it."
     )
     return (note,)
+
+
+def _is_random(source: ModelSource) -> bool:
+    scheme, _, name = source.location.partition(":")
+    if scheme in _ZOOS:
+        return not source.arguments.get("checkpoint_path")  # timm loads that one itself
+    if scheme == "hf":
+        return not find_checkpoint(name, str(source.arguments.get("revision", "main"))).weights
+    return scheme == "ultralytics" and not name.endswith(".pt")
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
@@ -102,12 +113,12 @@ def _build(source: ModelSource) -> object:
             found="an ONNX file, which is exported already",
             fix="hand it to calibrate or quantize",
         )
-    if scheme == "hf":
-        raise SourceError(
-            asked=f"load {location}",
-            found="the name of a Hugging Face model, which is not loaded by name",
-            fix="write a factory that builds it with transformers, and give that as pkg.mod:factory",
-        )
+    if scheme == "hf" and name:
+        with _seeded():
+            return load_hugging_face(name, source.arguments)
+    if scheme == "ultralytics" and name:
+        with _seeded():
+            return load_ultralytics(name, source.allow_pickle_sha256)
     if not name:
         raise SourceError(asked=f"load {location}", found="no such form of a location", fix=f"give {_SUPPORTED}")
     with _importable(source.search_path):

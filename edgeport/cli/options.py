@@ -23,9 +23,6 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PLACE = click.Path(path_type=Path)
 
-_FILES = (".onnx", ".pt2")
-_COLLECTIONS = ("torchvision:", "timm:")
-
 
 def store_option(command: F) -> F:
     """Adds `--store`."""
@@ -40,24 +37,29 @@ def model_source(command: F) -> F:
     @click.argument("source")
     @click.option("--weights", type=FILE, help=".safetensors, or a checkpoint that loads without running code.")
     @click.option("--argument", "arguments", multiple=True, metavar="NAME=JSON", help="Argument of the factory.")
+    @click.option("--allow-pickle-sha256", "allowed", help="Digest of the ultralytics .pt that may run code.")
     @functools.wraps(command)
-    def wrapped(*args: Any, source: str, weights: Path | None, arguments: tuple[str, ...], **kwargs: Any) -> Any:
-        return command(*args, source=_source(source, weights, arguments), **kwargs)
+    def wrapped(
+        *args: Any, source: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, source=_source(source, weights, arguments, allowed), **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
 
-def _source(location: str, weights: Path | None, arguments: tuple[str, ...]) -> ModelSource:
+def _source(location: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None) -> ModelSource:
     from edgeport.contracts import ModelSource
+    from edgeport.recipe.locations import FILES, SCHEMES, located
 
-    if location.endswith(_FILES) and not Path(location).is_file():
+    if location.endswith(FILES) and not location.startswith(SCHEMES) and not Path(location).is_file():
         raise UsageError(asked=f"load {location}", found="no such file", fix="give the path of a file that exists")
-    function = not location.endswith(_FILES) and not location.startswith(_COLLECTIONS)
+    place, folder = located(location, Path.cwd())
     return ModelSource(
-        location=location,
+        location=place,
         arguments=dict(_argument(text) for text in arguments),
         weights=weights,
-        search_path=Path.cwd() if function else None,
+        search_path=folder,
+        allow_pickle_sha256=allowed,
     )
 
 

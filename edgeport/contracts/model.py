@@ -17,10 +17,12 @@ class ModelSource:
     """Where a trained model comes from.
 
     Attributes:
-        location: `pkg.mod:factory`, a path to `.pt2` or `.onnx`, or `torchvision:` or `timm:` and a name.
+        location: `pkg.mod:factory`, a path to `.pt2` or `.onnx`, `torchvision:` or `timm:` and a name, `hf:` and a
+            folder or a name in the local cache, or `ultralytics:` and a file.
         arguments: Keyword arguments of the factory; JSON values.
         weights: A `.safetensors` file or a checkpoint that loads with `weights_only=True`.
         search_path: Folder that is put on the import path while the factory is imported.
+        allow_pickle_sha256: Digest of the one checkpoint that may run code when it is read; `ultralytics:` only.
 
     """
 
@@ -28,6 +30,7 @@ class ModelSource:
     arguments: Mapping[str, object] = field(default_factory=dict)
     weights: Path | None = None
     search_path: Path | None = None
+    allow_pickle_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if not self.location.strip():

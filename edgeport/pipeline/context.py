@@ -20,7 +20,18 @@ from edgeport.store import Store
 
 __all__ = ["RunContext", "side_by_side", "tool_versions"]
 
-_TOOLS = ("torch", "torchvision", "timm", "numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
+_TOOLS = (
+    "torch",
+    "torchvision",
+    "timm",
+    "transformers",
+    "ultralytics",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxscript",
+    "onnxruntime",
+)
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -18,6 +18,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import VerificationError
+from edgeport.exporter.hugging_face import find_checkpoint
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
 from edgeport.onnx_files import open_onnx
@@ -26,6 +27,7 @@ from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
 from edgeport.pipeline.validating import Reference, require_judgeable
+from edgeport.recipe.locations import COLLECTIONS
 
 __all__ = ["PreparedModel", "calibrate_model", "prepare_model"]
 
@@ -124,7 +126,15 @@ def _source_files(source: ModelSource) -> dict[str, str]:
         digests["weights_digest"] = digest_file(source.weights)
     if source.location.endswith(".pt2"):
         digests["file_digest"] = digest_file(Path(source.location))
-    elif not source.location.startswith(("torchvision:", "timm:")):
+    elif source.location.startswith("hf:"):
+        # Read by safetensors and tokenizers, which Python does not see.
+        revision = str(source.arguments.get("revision", "main"))
+        for file in find_checkpoint(source.location.removeprefix("hf:"), revision).files:
+            digests[f"file {file.name}"] = digest_file(file)
+    elif source.location.startswith("ultralytics:"):
+        path = Path(source.location.removeprefix("ultralytics:"))
+        digests["file_digest"] = digest_file(path) if path.is_file() else ""
+    elif not source.location.startswith(COLLECTIONS):
         digests["file"] = str(module_file(source.location.partition(":")[0], source.search_path))
     return digests
 

@@ -24,6 +24,7 @@ from edgeport.contracts.recipe import (
 )
 from edgeport.errors import ContractError
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
+from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_time
 
@@ -35,10 +36,6 @@ __all__ = ["BACKENDS", "build", "default_metric", "default_name"]
 T = TypeVar("T")
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
-_FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-_COLLECTIONS = ("torchvision:", "timm:")
-_FILES = (".onnx", ".pt2")
-_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pkl")
 _OWN_UNIT = ("mae", "mse", "sqnr")
 _LEAST_LATENCY_NS = 1000
 _LONGEST_NAME = 100
@@ -73,8 +70,8 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
 
 def default_name(location: str) -> str:
     """The model's name where the recipe gives none: of the file, the function, or in its collection."""
-    if location.endswith(_FILES):
-        return Path(location).stem
+    if location.endswith(FILES) or location.startswith("ultralytics:"):
+        return Path(location.removeprefix("ultralytics:")).stem
     return re.split(r"[:/]", location)[-1]
 
 
@@ -100,37 +97,53 @@ def _file(recipe: RecipeText, key: KeyPath, name: str) -> Path:
 
 
 def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
-    key, location, folder = ("model", "source"), sections.model.source, None
-    if location.endswith(_FILES):
-        location = str(_file(recipe, key, location))
-    elif location.startswith("hf:"):
-        raise recipe.wrong_value(
-            key,
-            "names a Hugging Face model, which is not loaded by name",
-            "write a factory that builds it with transformers, and give that as pkg.mod:factory",
-        )
+    key, location = ("model", "source"), sections.model.source
+    if location.startswith(SCHEMES) and location not in SCHEMES:
+        pass  # what is behind the colon is its loader's to judge
+    elif location.endswith(FILES):
+        _file(recipe, key, location)
     elif ".py:" in location:
         raise recipe.wrong_value(key, "names a file, not a module", f'did you mean "{location.replace(".py:", ":")}"?')
-    elif _FUNCTION.fullmatch(location) and not location.startswith(_COLLECTIONS):
-        folder = recipe.path.parent
-    elif location.endswith(_CHECKPOINTS):
+    elif location.endswith(CHECKPOINTS):
         raise recipe.wrong_value(
             key,
             "is a checkpoint: it holds weights, not the model",
             f'give source = "pkg.mod:factory" and weights = "{location}"',
         )
-    elif not location.startswith(_COLLECTIONS) or location in _COLLECTIONS:
-        near = nearest(location.split(":")[0] + ":", _COLLECTIONS) if ":" in location else ""
+    elif not FUNCTION.fullmatch(location):
+        near = nearest(location.split(":")[0] + ":", SCHEMES) if ":" in location else ""
         raise recipe.wrong_value(
             key,
             "is no model",
-            near or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME or timm:NAME",
+            near
+            or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME, hf:FOLDER or ultralytics:FILE",
         )
     _refuse_dates(recipe, ("model", "arguments"), sections.model.arguments)
     weights = None if sections.model.weights is None else _file(recipe, ("model", "weights"), sections.model.weights)
-    if weights is not None and location.endswith(_FILES):
+    location, folder = located(location, recipe.path.parent)
+    if weights is not None and (location.endswith((*FILES, ".pt")) or location.startswith("hf:")):
         raise recipe.error(("model", "weights"), "the source carries its weights already", "remove this line")
-    return ModelSource(location=location, arguments=sections.model.arguments, weights=weights, search_path=folder)
+    return ModelSource(
+        location=location,
+        arguments=sections.model.arguments,
+        weights=weights,
+        search_path=folder,
+        allow_pickle_sha256=_allowed_pickle(recipe, sections),
+    )
+
+
+def _allowed_pickle(recipe: RecipeText, sections: RecipeFile) -> str | None:
+    allowed = sections.model.allow_pickle_sha256
+    key = ("model", "allow_pickle_sha256")
+    if allowed is None:
+        return None
+    if not sections.model.source.startswith("ultralytics:"):
+        raise recipe.error(
+            key, "the source is no checkpoint of Ultralytics, and nothing else may run code", "remove this line"
+        )
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", allowed):
+        raise recipe.wrong_value(key, "is no SHA-256", "give the 64 hexadecimal digits that sha256sum prints")
+    return allowed.lower()
 
 
 def _refuse_dates(recipe: RecipeText, key: KeyPath, value: Any) -> None:
@@ -212,7 +225,7 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
 
 def _samples(recipe: RecipeText, name: str, location: str) -> SamplesLocation:
     key = ("data", name)
-    if _FUNCTION.fullmatch(location):
+    if FUNCTION.fullmatch(location):
         return SamplesFunction(function=location, search_path=recipe.path.parent)
     if location.endswith(".npz"):
         return SamplesFile(path=_file(recipe, key, location))
@@ -225,7 +238,7 @@ def _samples(recipe: RecipeText, name: str, location: str) -> SamplesLocation:
 
 def _metric(recipe: RecipeText, section: DataSection, evaluation: SamplesLocation) -> str:
     name = section.metric if section.metric is not None else default_metric(section.target)
-    if name not in METRICS and not _FUNCTION.fullmatch(name):
+    if name not in METRICS and not FUNCTION.fullmatch(name):
         near = nearest(name, METRICS)
         fix = near or "use one of them, or pkg.mod:fn"
         raise recipe.wrong_value(("data", "metric"), f"is none of {', '.join(METRICS)}", fix)
@@ -251,7 +264,7 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
     targets: list[Target] = []
     for index, section in enumerate(sections.target):
         key = ("target", index)
-        if section.backend not in BACKENDS and not _FUNCTION.fullmatch(section.backend):
+        if section.backend not in BACKENDS and not FUNCTION.fullmatch(section.backend):
             near = nearest(section.backend, BACKENDS) or "use one of them, or module:factory"
             raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(BACKENDS)}", near)
         if section.device != "local":

@@ -67,8 +67,10 @@ def _model(recipe: Recipe, folder: Path) -> str:
 
     source = recipe.source
     location = source.location
-    if Path(location).is_absolute():
-        location = _relative(Path(location), folder)
+    scheme, colon, path = location.rpartition(":")  # "hf:/models/net"; a plain path has no scheme
+    if Path(path).is_absolute():
+        relative = _relative(Path(path), folder)
+        location = f"{scheme}:./{relative}" if colon and not Path(relative).is_absolute() else scheme + colon + relative
     rows: list[tuple[str, Any, bool]] = [
         ("source", location, False),
         ("name", recipe.name, recipe.name == default_name(location)),
@@ -76,6 +78,8 @@ def _model(recipe: Recipe, folder: Path) -> str:
     ]
     if source.weights is not None:
         rows.append(("weights", _relative(source.weights, folder), False))
+    if source.allow_pickle_sha256 is not None:
+        rows.append(("allow_pickle_sha256", source.allow_pickle_sha256, False))
     return _block("[model]", rows, () if source.weights is not None else ("weights: none",))
 
 

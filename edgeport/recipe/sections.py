@@ -25,9 +25,15 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """The trained model."""
 
-    source: str = Field(description="pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME or timm:NAME")
+    source: str = Field(
+        description="pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME, hf:FOLDER or hf:NAME, "
+        "ultralytics:FILE"
+    )
     arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the factory")
     weights: str | None = Field(default=None, description=".safetensors, or a checkpoint that loads without code")
+    allow_pickle_sha256: str | None = Field(
+        default=None, description="digest of the ultralytics checkpoint that may run code when it is read"
+    )
     name: str | None = Field(default=None, description="as tables and the bundle show it; from the source if missing")
 
 

@@ -114,7 +114,7 @@ CASES = [
     Case(id="a-file", location="own_models.py:build", found="a file where", fix="write own_models:build; a module"),
     Case(id="a-path", location="./nets/small.py:build", found="a file where", fix="write nets.small:build;"),
     Case(id="onnx", location="model.onnx", found="exported already", fix="calibrate"),
-    Case(id="hugging-face", location="hf:bert", found="not loaded by name", fix="a factory that builds it"),
+    Case(id="hugging-face", location="hf:no/such", found="local cache", fix="hf download no/such"),
     Case(id="no-form", location="something", found="no such form", fix="pkg.mod:factory"),
     Case(id="pt2-missing", location="missing.pt2", found="no file at", fix="check the path"),
 ]

@@ -135,12 +135,50 @@ def test_int8_may_be_left_out_together_with_the_calibration_samples(write: Calla
     assert replace(recipe.source).location == "timm:resnet18"
 
 
-def test_a_hugging_face_name_is_refused_with_what_to_do(write: Callable[[str], Path], minimal: str) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load_recipe(write(minimal.replace("net:create", "hf:bert")))
+@pytest.mark.parametrize(
+    ("source", "location"),
+    [
+        pytest.param("hf:org/net", "hf:org/net", id="name"),
+        pytest.param("hf:./bert", "hf:{folder}/bert", id="folder"),
+        pytest.param("hf:bert", "hf:{folder}/bert", id="folder-without-dot"),
+        pytest.param("ultralytics:net.pt", "ultralytics:{folder}/net.pt", id="checkpoint"),
+        pytest.param("ultralytics:yolov8n.yaml", "ultralytics:yolov8n.yaml", id="architecture"),
+    ],
+)
+def test_paths_behind_a_scheme_start_at_the_recipe(
+    write: Callable[[str], Path], minimal: str, folder: Path, source: str, location: str
+) -> None:
+    (folder / "bert").mkdir()
+    (folder / "net.pt").write_bytes(b"")
+    path = write(minimal.replace("net:create", source))
 
-    assert "Hugging Face" in caught.value.found
-    assert "pkg.mod:factory" in caught.value.fix
+    recipe = load_recipe(path)
+
+    assert recipe.source.location == location.format(folder=folder)
+    assert recipe.source.search_path is None
+    assert load_recipe(write(explain(recipe))).source == recipe.source
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "found"),
+    [
+        pytest.param(
+            "net:create", 'allow_pickle_sha256 = "' + "a" * 64 + '"', "nothing else may", id="not-ultralytics"
+        ),
+        pytest.param("ultralytics:a.pt", 'allow_pickle_sha256 = "abc"', "is no SHA-256", id="no-digest"),
+        pytest.param("hf:bert", 'weights = "weights.safetensors"', "carries its weights", id="weights-twice"),
+    ],
+)
+def test_what_does_not_go_together_in_model_is_said(
+    write: Callable[[str], Path], source: str, line: str, found: str
+) -> None:
+    with pytest.raises(RecipeError, match=found):
+        load_recipe(
+            write(
+                f'[model]\nsource = "{source}"\n{line}\n[data]\ncalibration = "calibration.npz"\n'
+                'evaluation = "evaluation.npz"\n'
+            )
+        )
 
 
 def test_the_schema_names_every_section() -> None:

@@ -42,7 +42,8 @@ def command(  # noqa: PLR0913 (one per option)
 ) -> int:
     """A PyTorch model to ONNX, with a free batch axis that is checked.
 
-    SOURCE is pkg.mod:factory (beside the current folder, or installed), a .pt2 file, torchvision:NAME or timm:NAME.
+    SOURCE is pkg.mod:factory (beside the current folder, or installed), a .pt2 file, torchvision:NAME, timm:NAME,
+    hf:FOLDER (of transformers; hf:NAME from the local cache), or ultralytics:FILE.
 
     \b
     Examples:
