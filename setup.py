@@ -15,6 +15,7 @@ OWN = (
     "edgeport.isolation",
     "edgeport.onnx_files",
     "edgeport.pipeline",
+    "edgeport.preprocessing",
     "edgeport.recipe",
     "edgeport.report",
 )

@@ -26,7 +26,7 @@ from edgeport.contracts.result import OutputDifference, RunResult, Verification
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
-from edgeport.contracts.tensors import DTYPES, Preprocessing, TensorSpec
+from edgeport.contracts.tensors import DTYPES, Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.contracts.verdict import (
     AccuracyResult,
     Change,
@@ -83,6 +83,7 @@ __all__ = [
     "Placement",
     "Precision",
     "Preprocessing",
+    "PreprocessingFunction",
     "ProcessTrace",
     "ProgressEvent",
     "Quantile",

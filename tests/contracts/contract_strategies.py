@@ -51,7 +51,18 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
     "Measurement": {"artifact_digest": st.just("artifact")},
     "ModelSource": {"location": st.just("pkg.mod:factory")},
     "OnnxModel": {"state": st.just({})},
-    "Preprocessing": {"layout": st.sampled_from(["NCHW", "NHWC"]), "std": st.just((0.5, 2.0))},
+    "Preprocessing": {
+        "resize": st.sampled_from([None, 256, (224, 240)]),
+        "crop": st.sampled_from([None, (224, 192)]),
+        "scale": st.floats(1e-3, 1),
+        "mean": st.sampled_from([(), (0.5,), (0.5, 2.0)]),
+        "std": st.just((0.5, 2.0)),
+        "layout": st.sampled_from(contracts.tensors.LAYOUTS),
+        "color": st.sampled_from(contracts.tensors.COLORS),
+        "interpolation": st.sampled_from(contracts.tensors.INTERPOLATIONS),
+        "fold": st.sampled_from(["", *contracts.tensors.LAYOUTS]),
+    },
+    "PreprocessingFunction": {"function": st.just("tokens:encode")},
     "ProcessTrace": {"artifact_digest": st.just("artifact")},
     "QuantizationPlan": {"default": st.sampled_from([p for p in contracts.Precision if p.is_float])},
     "Recipe": {"targets": st.just((contracts.Target(backend="openvino", precisions=(contracts.Precision.BF16,)),))},
@@ -66,6 +77,8 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "dtype": st.sampled_from(sorted(contracts.DTYPES)),
         "shape": st.lists(st.integers(0, 9) | st.sampled_from(["batch", "n"]), max_size=4).map(tuple),
         "value_range": st.none() | st.lists(_NUMBER, min_size=2, max_size=2).map(sorted).map(tuple),
+        # An image's preprocessing must fit the shape; see test_tensors.py.
+        "preprocessing": st.sampled_from([None, contracts.PreprocessingFunction(function="tokens:encode", raw="text")]),
     },
 }
 
