@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, significant, span
 from edgeport.cli.output import lines
+from edgeport.cli.render_summary import draw_summary
 from edgeport.cli.text import clean
 from edgeport.contracts import Candidate, Interval, Outcome, Placement, RunResult
 
@@ -46,7 +47,19 @@ class _Column:
 
 
 def draw_run(console: Console, result: RunResult) -> None:
-    """Draws everything that a person wants to see at the end of a run."""
+    """Draws everything that a person wants to see at the end of a run; of several targets, one after the other."""
+    if result.targets:
+        for target in result.targets:
+            _draw_one(console, target)
+        draw_summary(console, result)
+    else:
+        _draw_one(console, result)
+    took = f"  {'took':<8}{result.elapsed_s:.0f} s"
+    steps = f", {result.reused} steps answered by the store" if result.reused else ""
+    lines(console, Text(took + steps, style="dim"))
+
+
+def _draw_one(console: Console, result: RunResult) -> None:
     lines(console, Text(), _headline(result))
     columns = _columns(result)
     shown = [column for column in columns if console.width >= column.from_width]
@@ -60,7 +73,7 @@ def draw_run(console: Console, result: RunResult) -> None:
 
 def _headline(result: RunResult) -> Text:
     device = result.device
-    text = Text(clean(result.name), style="bold")
+    text = Text(clean(f"{result.name} for {result.target}" if result.target else result.name), style="bold")
     text.append(f" on {clean(device.cpu or device.machine)}, {device.cores} cores", style="not bold")
     metric = next((c.accuracy for c in result.candidates if c.accuracy is not None), None)
     if metric is not None:
@@ -222,9 +235,6 @@ def _draw_answer(console: Console, result: RunResult) -> None:
     for name, path in places.items():
         if path is not None:
             lines(console, Text(f"  {name:<8}").append(clean(path)))
-    took = f"  {'took':<8}{result.elapsed_s:.0f} s"
-    steps = f", {result.reused} steps answered by the store" if result.reused else ""
-    lines(console, Text(took + steps, style="dim"))
 
 
 def _answer(result: RunResult) -> Text:

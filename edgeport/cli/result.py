@@ -22,10 +22,16 @@ def show_run(output: Output, result: RunResult) -> int:
 
 def _summary(result: RunResult) -> dict[str, Any]:
     """Everything but the raw traces, which are megabytes."""
-    from dataclasses import replace
-
     from edgeport.contracts import to_jsonable
 
-    values: dict[str, Any] = to_jsonable(replace(result, measurements={}, confirmation={}))
-    del values["measurements"], values["confirmation"]
+    values: dict[str, Any] = to_jsonable(_without_traces(result))
+    for one in (values, *values["targets"]):
+        del one["measurements"], one["confirmation"]
     return values
+
+
+def _without_traces(result: RunResult) -> RunResult:
+    from dataclasses import replace
+
+    targets = tuple(_without_traces(one) for one in result.targets)
+    return replace(result, targets=targets, measurements={}, confirmation={})

@@ -21,8 +21,17 @@ from edgeport.contracts.plan import (
     WeightQuantization,
 )
 from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
-from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesFunction, Search, Target
-from edgeport.contracts.result import OutputDifference, RunResult, Verification
+from edgeport.contracts.recipe import (
+    DataSpec,
+    ExportSettings,
+    Recipe,
+    SamplesFile,
+    SamplesFunction,
+    Search,
+    Target,
+    TargetGroup,
+)
+from edgeport.contracts.result import OutputDifference, RunResult, Verification, worst_of
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
@@ -105,6 +114,7 @@ __all__ = [
     "SingleStream",
     "Support",
     "Target",
+    "TargetGroup",
     "TelemetrySample",
     "TensorSpec",
     "TensorStatistics",
@@ -122,4 +132,5 @@ __all__ = [
     "load_json",
     "silent",
     "to_jsonable",
+    "worst_of",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,14 @@ __all__ = [
     "SamplesLocation",
     "Search",
     "Target",
+    "TargetGroup",
 ]
+
+_TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TAKEN_NAMES = frozenset({"bundle", "report.html", "result.json"})
+"""What a run writes into its output folder itself, beside the targets' folders."""
+_DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
+"""Names that Windows keeps for devices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +116,8 @@ class Target:
     """One runtime on one device.
 
     Attributes:
+        name: Of what ships: targets of one name compete with each other, and each name has its own bundle; empty where
+            the recipe ships one bundle.
         backend: "onnxruntime", "openvino", "tensorrt", or `module:factory`.
         precisions: To build; one that the backend has not here becomes a refused row.
         execution: Threads and so on.
@@ -114,6 +125,7 @@ class Target:
 
     """
 
+    name: str = ""
     backend: str
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT8_DYNAMIC)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
@@ -126,6 +138,37 @@ class Target:
                 found=f"precisions {list(self.precisions)}",
                 fix="name at least one, each once",
             )
+        if self.name and (wrong := _wrong_name(self.name)):
+            raise ContractError(
+                asked=f"ship a target named {self.name!r}",
+                found=f"that {wrong}",
+                fix="give 1 to 64 letters, digits, points, dashes or underscores, such as pi5",
+            )
+
+
+def _wrong_name(name: str) -> str:
+    """Why no folder of an output may be called so; empty where it may."""
+    if not _TARGET_NAME.fullmatch(name) or name.endswith("."):
+        return "it can't name a folder everywhere"
+    if name.casefold() in _TAKEN_NAMES:
+        return "a run writes something of that name itself"
+    return "Windows keeps that name for a device" if _DEVICE_NAMES.fullmatch(name.casefold()) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetGroup:
+    """Targets that compete for one bundle.
+
+    Attributes:
+        name: Empty where the recipe names none.
+        targets: At least one.
+        budget: What their bundle must keep to.
+
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    budget: Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +219,9 @@ class Recipe:
         name: Of the model, as bundles and tables show it.
         source: The model.
         inputs: Declared inputs; empty where they are read from the model or the samples.
+        targets: All of them have a name, or none has.
+        budget: What each bundle must keep to.
+        target_budgets: Instead of it, by name of the targets.
 
     """
 
@@ -187,16 +233,52 @@ class Recipe:
     export: ExportSettings = field(default_factory=ExportSettings)
     targets: tuple[Target, ...]
     budget: Budget = field(default_factory=Budget)
+    target_budgets: Mapping[str, Budget] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     schema_version: int = 1
 
     def __post_init__(self) -> None:
         if not self.targets:
             raise ContractError(asked=f"run the recipe {self.name!r}", found="no target", fix="name at least one")
+        self._check_names()
         wants_ranges = any(Precision.INT8 in target.precisions for target in self.targets)
         if wants_ranges and self.data.calibration is None:
             raise ContractError(
                 asked="build static int8",
                 found="no calibration samples",
                 fix='give [data] calibration, or leave "int8" out of the precisions',
+            )
+
+    @property
+    def groups(self) -> tuple[TargetGroup, ...]:
+        """The targets by name, in the recipe's order; one group without a name where there are no names."""
+        return tuple(
+            TargetGroup(
+                name=name,
+                targets=tuple(target for target in self.targets if target.name == name),
+                budget=self.target_budgets.get(name, self.budget),
+            )
+            for name in dict.fromkeys(target.name for target in self.targets)
+        )
+
+    def _check_names(self) -> None:
+        asked = f"run the recipe {self.name!r}"
+        names = list(dict.fromkeys(target.name for target in self.targets))
+        if "" in names and len(names) > 1:
+            raise ContractError(
+                asked=asked, found=f"targets without a name beside {names[names[0] == '']}", fix="name all or none"
+            )
+        folded: dict[str, str] = {}
+        for name in names:
+            other = folded.setdefault(name.casefold(), name)
+            if other != name:
+                raise ContractError(
+                    asked=asked,
+                    found=f"the targets {other} and {name}, whose folders are one on some systems",
+                    fix="give them the same name, or different ones",
+                )
+        unknown = sorted(set(self.target_budgets) - set(names))
+        if unknown:
+            raise ContractError(
+                asked=asked, found=f"a budget for {unknown[0]}, which is no target", fix="name a target"
             )

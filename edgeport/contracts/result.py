@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,9 @@ from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.measurement import Measurement
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.verdict import Outcome
+from edgeport.errors import ContractError
 
-__all__ = ["OutputDifference", "RunResult", "Verification"]
+__all__ = ["OutputDifference", "RunResult", "Verification", "worst_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +61,13 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """Everything that a run found.
+    """Everything that a run found: for one bundle, or, where the recipe names its targets, for each name.
 
     Attributes:
         name: Of the model.
+        target: Name of the targets that it was found for; empty where they have none.
+        targets: One per name, in the recipe's order. Then `candidates`, `best_float`, `chosen`, `nearest`,
+            `measurements`, `confirmation` and `bundle` are theirs, and empty here.
         model: The exported model.
         verification: None where the model came as ONNX.
         candidates: Every one, those that failed too; the chosen first, then by latency.
@@ -73,7 +77,7 @@ class RunResult:
         device: Where it was measured.
         measurements: Raw traces by candidate name.
         confirmation: Raw traces of the last, fresh pairs: the winner and the best float, by candidate name.
-        outcome: PASS where the chosen one is within the budget.
+        outcome: PASS where the chosen one is within the budget; of several targets, see `worst_of`.
         bundle: Folder of the bundle; None where nothing ships.
         report: The report's file.
         folder: Output folder of the run.
@@ -85,6 +89,8 @@ class RunResult:
     """
 
     name: str
+    target: str = ""
+    targets: tuple[RunResult, ...] = ()
     model: OnnxModel
     verification: Verification | None
     candidates: tuple[Candidate, ...]
@@ -102,8 +108,24 @@ class RunResult:
     reused: int = 0
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-    schema_version: int = 1
+    schema_version: int = 2
+
+    def __post_init__(self) -> None:
+        if self.targets and (self.candidates or self.chosen or self.measurements or self.bundle):
+            raise ContractError(
+                asked=f"keep what {self.name!r} gave for {len(self.targets)} targets",
+                found="candidates beside them",
+                fix="report this as a fault in Edgeport",
+            )
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of that name."""
         return next(candidate for candidate in self.candidates if candidate.name == name)
+
+
+_ORDER = (Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.UNMEASURED, Outcome.PASS)
+
+
+def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """Of several targets: FAIL where one surely keeps to no budget, then INVALID, INCONCLUSIVE, UNMEASURED, PASS."""
+    return min(outcomes, key=_ORDER.index)

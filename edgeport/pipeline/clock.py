@@ -17,11 +17,13 @@ class Clock:
     Attributes:
         on_progress: Told every step.
         expected_s: Stage to seconds; a first guess that is corrected as stages end.
+        about: What the steps are for, said before each message; empty where there is only one such thing.
 
     """
 
     on_progress: OnProgress = silent
     expected_s: dict[str, float] = field(default_factory=dict)
+    about: str = ""
     _started: float = field(default_factory=time.monotonic)
     _stage: str = ""
     _stage_started: float = 0.0
@@ -43,6 +45,8 @@ class Clock:
             self._stage, self._stage_started = stage, now
         left = self._left_in_stage(now, done, total)
         left += sum(seconds for name, seconds in self.expected_s.items() if name != stage)
+        if self.about:
+            message = f"{self.about}: {message}" if message else self.about
         self.on_progress(ProgressEvent(stage=stage, message=message, done=done, total=total, time_left_s=left))
 
     def inside(self, stage: str) -> OnProgress:

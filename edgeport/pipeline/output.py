@@ -2,38 +2,69 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import RunResult
-from edgeport.errors import DependencyError, OutputError
+from edgeport.contracts import RunResult, Target
+from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.samples import PreparedSamples
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
 
-__all__ = ["prepare_output", "write_output"]
+__all__ = ["prepare_output", "write_output", "write_summary"]
 
 
-_ANSWERS = ("result.json", "report.html")
+_RESULT, _REPORT, _BUNDLE = "result.json", "report.html", "bundle"
+_LARGEST_RESULT_BYTES = 200 << 20
 
 
-def prepare_output(folder: Path) -> None:
+def prepare_output(folder: Path, names: Sequence[str] = ()) -> None:
     """Makes the folder, before hours of work are spent on something that can't be written.
 
-    An earlier run's answer is taken away, so that it can't be taken for this run's; other files stay. All is checked
-    before anything is removed.
+    An earlier run's answer is taken away, so that it can't be taken for this run's, also of targets that the recipe no
+    longer names; other files stay. All is checked before anything is removed.
+
+    Args:
+        folder: Of the run.
+        names: Of the targets, which get a folder each; checked by `Target`.
 
     Raises:
         OutputError: A link or a file of that name, or no right to write there; or `bundle/`, `report.html` or
-            `result.json` in it is a link, or not what a run writes there, or the bundle holds other files too.
+            `result.json` in it, or in a target's folder, is a link, or not what a run writes there, or the bundle holds
+            other files too.
 
     """
     from edgeport.bundle import check_place, remove_bundle
 
+    _make(folder)
+    _check_answer(folder / _RESULT)
+    places = [folder, *(folder / name for name in dict.fromkeys((*names, *_earlier_names(folder / _RESULT))))]
+    for place in places:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise OutputError(
+                asked=f"write to {place}",
+                found="a link" if place.is_symlink() else "a file of that name",
+                fix="remove it, or name another folder with --output",
+            )
+        _check_answer(place / _REPORT)
+        check_place(place / _BUNDLE)
+    (folder / _RESULT).unlink(missing_ok=True)
+    for place in places:
+        (place / _REPORT).unlink(missing_ok=True)
+        remove_bundle(place / _BUNDLE)
+        if place != folder and place.name not in names and place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+    for name in names:
+        _make(folder / name)
+
+
+def _make(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutputError(
             asked=f"write to {folder}",
@@ -46,12 +77,25 @@ def prepare_output(folder: Path) -> None:
         raise OutputError(asked=f"write to {folder}", found=str(error), fix="name a folder you may write to") from error
     if not os.access(folder, os.W_OK):
         raise OutputError(asked=f"write to {folder}", found="no right to write there", fix="name another folder")
-    for name in _ANSWERS:
-        _check_answer(folder / name)
-    check_place(folder / "bundle")
-    for name in _ANSWERS:
-        (folder / name).unlink(missing_ok=True)
-    remove_bundle(folder / "bundle")
+
+
+def _earlier_names(result: Path) -> list[str]:
+    """The targets that an earlier run's result names; none where it can't be read, and only what can be a name."""
+    try:
+        if not result.is_file() or result.stat().st_size > _LARGEST_RESULT_BYTES:
+            return []
+        found = [one["target"] for one in json.loads(result.read_bytes())["targets"]]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return []
+    return [name for name in found if isinstance(name, str) and name and _is_name(name)]
+
+
+def _is_name(name: str) -> bool:
+    try:
+        Target(name=name, backend="onnxruntime")
+    except ContractError:
+        return False
+    return True
 
 
 def _check_answer(path: Path) -> None:
@@ -73,19 +117,24 @@ def write_output(context: RunContext, result: RunResult, samples: PreparedSample
         outputs: `.npz` with the chosen candidate's outputs over the evaluation set.
 
     """
-    result = replace(result, bundle=result.folder / "bundle" if result.chosen else None)
+    result = replace(result, bundle=result.folder / _BUNDLE if result.chosen else None)
     result = _with_report(result)
     if result.chosen and outputs is not None:
         _write_bundle(context, result, samples, outputs)
     return result
 
 
+def write_summary(result: RunResult) -> RunResult:
+    """Writes the page that lists the targets of a run; returns the result with its place."""
+    return _with_report(result)
+
+
 def _with_report(result: RunResult) -> RunResult:
     from edgeport.report import write_report
 
-    with_path = replace(result, report=result.folder / "report.html")
+    with_path = replace(result, report=result.folder / _REPORT)
     try:
-        write_report(with_path, result.folder / "report.html")
+        write_report(with_path, result.folder / _REPORT)
     except DependencyError as error:
         return replace(result, notes=(*result.notes, f"No report.html: {error.found}; {error.fix}."))
     return with_path
@@ -108,7 +157,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         labels=context.recipe.data.labels,
         report=result.report,
     )
-    write_bundle(contents, result.folder / "bundle")
+    write_bundle(contents, result.folder / _BUNDLE)
 
 
 def _first(path: Path, rows: int) -> dict[str, Array]:

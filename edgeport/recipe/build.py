@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeport.accuracy.metrics import METRICS, Truth
-from edgeport.contracts import Budget, ExecutionConfig, ModelSource, Precision, TensorSpec
+from edgeport.contracts import ExecutionConfig, ModelSource, Precision, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -23,21 +22,20 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.errors import ContractError
+from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
-from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_time
+from edgeport.recipe.quantities import NotAQuantity, parse_bytes
 
 if TYPE_CHECKING:
-    from edgeport.recipe.sections import BudgetSection, DataSection, RecipeFile
+    from edgeport.recipe.sections import DataSection, RecipeFile
 
 __all__ = ["BACKENDS", "build", "default_metric", "default_name"]
 
 T = TypeVar("T")
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
-_OWN_UNIT = ("mae", "mse", "sqnr")
-_LEAST_LATENCY_NS = 1000
 _LONGEST_NAME = 100
 _LEAST_MEMORY_BYTES = 256 << 20
 
@@ -55,6 +53,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
     targets = _targets(recipe, sections)
     if data.calibration is None:
         _refuse_uncalibrated(recipe, targets)
+    budget = read_budget(recipe, sections.budget, data, ("budget",))
     return Recipe(
         path=recipe.path,
         name=_name(recipe, sections),
@@ -63,7 +62,8 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         data=data,
         export=_export(recipe, sections, inputs),
         targets=targets,
-        budget=_budget(recipe, sections.budget, data),
+        budget=budget,
+        target_budgets=read_target_budgets(recipe, sections, data),
         search=_search(recipe, sections),
     )
 
@@ -271,20 +271,42 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
             raise recipe.wrong_value(
                 (*key, "device"), "can't be reached by this release", 'give device = "local", this machine'
             )
+        _check_name(recipe, targets, index, section.name)
         target = _contract(
             recipe,
             (*key, "precisions"),
             lambda section=section: Target(  # type: ignore[misc]
+                name=section.name or "",
                 backend=section.backend,
                 precisions=tuple(Precision(name) for name in section.precisions),
                 execution=ExecutionConfig(threads=section.threads),
                 device=section.device,
             ),
         )
-        if any((target.backend, target.execution) == (other.backend, other.execution) for other in targets):
+        this = (target.name, target.backend, target.execution)
+        if any(this == (other.name, other.backend, other.execution) for other in targets):
             raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
         targets.append(target)
     return tuple(targets)
+
+
+def _check_name(recipe: RecipeText, before: list[Target], index: int, name: str | None) -> None:
+    """All targets have a name or none has; a name is a folder's, on every system."""
+    key = ("target", index, "name")
+    if name is not None:
+        if not name:
+            raise recipe.wrong_value(key, "is empty", "give a name, or remove this line")
+        _contract(recipe, key, lambda: Target(name=name, backend="onnxruntime"))
+    first = before[0].name if before else (name or "")
+    if bool(first) != bool(name):
+        raise recipe.error(
+            ("target", index),
+            "has no name, and the first one has" if first else "has a name, and the first one has none",
+            "name all of them or none: each name ships a bundle of its own",
+        )
+    near = next((other.name for other in before if other.name.casefold() == (name or "").casefold()), name or "")
+    if near != (name or ""):
+        raise recipe.wrong_value(key, f"and {near} are one folder on some systems", f'did you mean "{near}"?')
 
 
 def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> None:
@@ -297,67 +319,6 @@ def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> Non
                 'give calibration = "calibration.npz", or leave "int8" out of '
                 + (f"[[target]] number {index + 1}, precisions" if given else "the precisions of a [[target]]"),
             )
-
-
-def _budget(recipe: RecipeText, section: BudgetSection, data: DataSpec) -> Budget:
-    def read(name: str, parse: Callable[[str], T]) -> T | None:
-        text = getattr(section, name)
-        if text is None:
-            return None
-        try:
-            return parse(text)
-        except NotAQuantity as error:
-            raise recipe.wrong_value(("budget", name), "can't be read", f"give {error}") from error
-
-    if section.throughput is not None:
-        raise recipe.wrong_value(
-            ("budget", "throughput"),
-            "can't be checked by this release, which times one call after another",
-            "give a latency instead",
-        )
-    latency = read("latency", parse_latency)
-    values: dict[str, int | None] = {
-        "peak_memory": read("peak_memory", parse_bytes),
-        "size": read("size", parse_bytes),
-        "first_inference": read("first_inference", parse_time),
-    }
-    for name, value in (*values.items(), ("latency", None if latency is None else latency[1])):
-        if value is not None and (value <= 0 or not math.isfinite(value)):
-            raise recipe.wrong_value(("budget", name), "can't be kept", "give a limit above zero")
-    if latency is not None and latency[1] < _LEAST_LATENCY_NS:
-        raise recipe.wrong_value(
-            ("budget", "latency"), "can't be kept: the call alone takes more than 1 us", "did you mean ms?"
-        )
-    quantile, latency_ns = latency if latency is not None else (Budget().latency_quantile, None)
-    return Budget(
-        accuracy_drop=_accuracy_drop(recipe, section, data),
-        latency_quantile=quantile,
-        latency_ns=latency_ns,
-        peak_memory_bytes=values["peak_memory"],
-        size_bytes=values["size"],
-        first_inference_ns=values["first_inference"],
-    )
-
-
-def _accuracy_drop(recipe: RecipeText, section: BudgetSection, data: DataSpec) -> float:
-    key, metric, drop = ("budget", "accuracy_drop"), data.metric, section.accuracy_drop
-    if drop is None:
-        if metric in _OWN_UNIT:
-            raise recipe.error(
-                key, f"is missing, and {metric} has a unit of its own", "say how large a loss may be in that unit"
-            )
-        return Budget().accuracy_drop
-    if not math.isfinite(drop) or drop < 0:
-        raise recipe.wrong_value(key, "can't be kept", "give 0 or more, such as 0.01")
-    if metric in METRICS and metric not in _OWN_UNIT and drop >= 1:
-        raise recipe.wrong_value(
-            key, f"allows everything: {metric} is at most 1", f"write {drop / 100:g} for {drop:g} percent"
-        )
-    if metric in METRICS and METRICS[metric].proportion and drop == 0:
-        raise recipe.wrong_value(
-            key, "can't be kept: no number of samples shows that nothing is lost", "allow a little, such as 0.005"
-        )
-    return drop
 
 
 def _search(recipe: RecipeText, sections: RecipeFile) -> Search:

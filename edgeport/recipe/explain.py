@@ -23,7 +23,7 @@ def explain(recipe: Recipe) -> str:
     blocks = [_model(recipe, folder)]
     blocks += [_input(spec) for spec in recipe.inputs]
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
-    blocks += [_target(target) for target in recipe.targets]
+    blocks += _targets(recipe)
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
     thin = thin_evidence(recipe, evaluation_count(recipe.data))
     blocks += [f"# note: {thin}"] if thin else []
@@ -130,9 +130,22 @@ def _compared(given: ExportSettings | Search, default: ExportSettings | Search) 
     return [(name, value, value == getattr(default, name)) for name, value in vars(given).items()]
 
 
+def _targets(recipe: Recipe) -> list[str]:
+    """Each target, and below the first of its name the budget that is its own."""
+    blocks, told = [], set()
+    for target in recipe.targets:
+        blocks.append(_target(target))
+        own = recipe.target_budgets.get(target.name)
+        if own is not None and target.name not in told:
+            blocks.append(_budget(own, recipe.data.metric, "[target.budget]"))
+        told.add(target.name)
+    return blocks
+
+
 def _target(target: Target) -> str:
     default = Target(backend=target.backend)
     rows: list[tuple[str, Any, bool]] = [
+        *([("name", target.name, False)] if target.name else []),
         ("backend", target.backend, False),
         ("precisions", [str(precision) for precision in target.precisions], target.precisions == default.precisions),
     ]
@@ -143,13 +156,14 @@ def _target(target: Target) -> str:
     return _block("[[target]]", rows, comments)
 
 
-def _budget(budget: Budget, metric: str) -> str:
+def _budget(budget: Budget, metric: str, header: str = "[budget]") -> str:
     drop_is_default = budget.accuracy_drop == Budget().accuracy_drop
     rows: list[tuple[str, Any, bool]] = [("accuracy_drop", budget.accuracy_drop, drop_is_default)]
     limits: dict[str, str | None] = {
         "latency": None
         if budget.latency_ns is None
         else f"p{_percent(budget.latency_quantile)} <= {_time(budget.latency_ns)}",
+        "throughput": None if budget.throughput_per_s is None else f"{budget.throughput_per_s:.15g}/s",
         "peak_memory": _bytes(budget.peak_memory_bytes),
         "size": _bytes(budget.size_bytes),
         "first_inference": None if budget.first_inference_ns is None else _time(budget.first_inference_ns),
@@ -157,7 +171,7 @@ def _budget(budget: Budget, metric: str) -> str:
     rows += [(name, limit, False) for name, limit in limits.items() if limit is not None]
     free = [name for name, limit in limits.items() if limit is None]
     comments = (f"accuracy_drop is in the unit of {metric}", *([f"no limit: {', '.join(free)}"] if free else []))
-    return _block("[budget]", rows, comments)
+    return _block(header, rows, comments)
 
 
 def _percent(quantile: float) -> str:

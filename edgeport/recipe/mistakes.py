@@ -97,6 +97,8 @@ class RecipeText:
 
         fields = RecipeFile.fields_by_section()
         section = str(key[0]) if len(key) > 1 else ""
+        if section == "target" and "budget" in key[2:-1]:
+            section = "target.budget"
         name = str(key[-1])
         near = nearest(name, fields.get(section, ()))
         if near:

@@ -74,17 +74,6 @@ class ExportSection(_Section):
     )
 
 
-class TargetSection(_Section):
-    """One runtime on one device."""
-
-    backend: str = Field(description="onnxruntime, openvino, tensorrt, or module:factory")
-    precisions: list[Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]] = Field(
-        default=["fp32", "bf16", "int8", "int8-dynamic"], min_length=1, description="what is built and measured"
-    )
-    threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
-    device: str = Field(default="local", description="where it runs")
-
-
 class BudgetSection(_Section):
     """What the result must keep to."""
 
@@ -92,10 +81,27 @@ class BudgetSection(_Section):
         default=None, description="largest loss against the float model, absolute, in the metric's unit; 0.01"
     )
     latency: str | None = Field(default=None, description='at most: "p50 <= 5 ms"')
-    throughput: str | None = Field(default=None, description="refused: nothing measures it yet")
+    throughput: str | None = Field(default=None, description='at least, with every core at work: "200/s"')
     peak_memory: str | None = Field(default=None, description='at most: "500 MB"')
     size: str | None = Field(default=None, description='at most: "10 MB"')
     first_inference: str | None = Field(default=None, description='at most: "200 ms"')
+
+
+class TargetSection(_Section):
+    """One runtime on one device."""
+
+    name: str | None = Field(
+        default=None, description="targets of one name compete for one bundle in a folder of that name; all or none"
+    )
+    backend: str = Field(description="onnxruntime, openvino, tensorrt, or module:factory")
+    precisions: list[Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]] = Field(
+        default=["fp32", "bf16", "int8", "int8-dynamic"], min_length=1, description="what is built and measured"
+    )
+    threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
+    device: str = Field(default="local", description="where it runs")
+    budget: BudgetSection | None = Field(
+        default=None, description="[target.budget]: limits of this name alone, each in place of the one in [budget]"
+    )
 
 
 class SearchSection(_Section):
@@ -153,6 +159,7 @@ class RecipeFile(_Section):
             "export": ExportSection,
             "target": TargetSection,
             "budget": BudgetSection,
+            "target.budget": BudgetSection,
             "search": SearchSection,
         }
         return {name: tuple(section.model_fields) for name, section in sections.items()}

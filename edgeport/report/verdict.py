@@ -9,7 +9,7 @@ from edgeport.report.confirmation import hardest_float
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, interval_text, speedup_text
 from edgeport.report.flags import flag_notes, thin_evidence
 
-__all__ = ["Headline", "Tile", "headline"]
+__all__ = ["NOTHING", "Headline", "Tile", "headline"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Headline:
     tiles: tuple[Tile, ...]
 
 
-_NOTHING = {
+NOTHING = {
     Outcome.PASS: "no candidate was left to ship",
     Outcome.FAIL: "no candidate keeps to the budget",
     Outcome.INCONCLUSIVE: "the measurements are too thin to tell whether a candidate keeps to the budget",
@@ -58,7 +58,7 @@ def headline(result: RunResult, latency: LatencyUnit, accuracy: AccuracyUnit) ->
     if not result.chosen:
         return Headline(
             title="Nothing ships",
-            sentences=(f"Because {_NOTHING[result.outcome]}.", "Each candidate's reason is in the table."),
+            sentences=(f"Because {NOTHING[result.outcome]}.", "Each candidate's reason is in the table."),
             tiles=(),
         )
     chosen = result.candidate(result.chosen)

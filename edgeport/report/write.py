@@ -10,12 +10,15 @@ from typing import Any
 
 from edgeport.contracts import RunResult
 from edgeport.errors import DependencyError, OutputError
+from edgeport.report.budget import limits
 from edgeport.report.canvas import Scene
 from edgeport.report.confirmation import hardest_float
-from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, duration_text, seconds_text
+from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
 from edgeport.report.look import looks
 from edgeport.report.rows import ABSENT, placements, rows
+from edgeport.report.summary import summary_headline, summary_rows
+from edgeport.report.units import units
 from edgeport.report.verdict import headline
 
 __all__ = ["write_report"]
@@ -61,7 +64,7 @@ def write_report(result: RunResult, path: Path) -> Path:
 
 
 def render(result: RunResult) -> str:
-    """The report's HTML.
+    """The report's HTML: of one bundle, or the page that lists the targets.
 
     Raises:
         DependencyError: Bokeh or jinja2 is not installed.
@@ -78,15 +81,22 @@ def render(result: RunResult) -> str:
             fix='install it: pip install "edgeport[report]"',
             details={"extra": "report", "module": error.name},
         ) from error
-    latency, accuracy = _units(result)
-    seen = looks(result.candidates)
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(size=bytes_text, seconds=seconds_text, duration=duration_text)
+    # Ours and Bokeh's: what comes from a model is escaped inside of it.
+    style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
+    common = {"result": result, "style": style, "absent": ABSENT, "infinity": float("inf")}
+    if result.targets:
+        return environment.get_template("summary.html").render(
+            **common, headline=summary_headline(result), rows=summary_rows(result)
+        )
+    latency, accuracy = units(result)
+    seen = looks(result.candidates)
     script, places = _embed(Scene(result=result, looks=seen, latency=latency, accuracy=accuracy))
     return environment.get_template("report.html").render(
-        result=result,
+        **common,
         headline=headline(result, latency, accuracy),
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),
@@ -97,12 +107,9 @@ def render(result: RunResult) -> str:
         energies=energies(result, seen),
         latency=latency,
         accuracy=accuracy,
+        limits=limits(result.budget, accuracy),
         places=places,
         contents=_contents(result, places),
-        absent=ABSENT,
-        infinity=float("inf"),
-        # Ours and Bokeh's: what comes from a model is escaped inside of it.
-        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),  # noqa: S704
         bokeh=Markup(Resources(mode="inline", components=["bokeh"]).render()),  # noqa: S704
         script=Markup(script),  # noqa: S704
     )
@@ -159,13 +166,3 @@ def _contents(result: RunResult, places: Mapping[str, Any]) -> list[tuple[str, s
         ("run", "Budget, device, run", True),
     )
     return [(anchor, title) for anchor, title, there in sections if there]
-
-
-def _units(result: RunResult) -> tuple[LatencyUnit, AccuracyUnit]:
-    medians = [
-        quantile.interval_ns.estimate
-        for candidate in result.candidates
-        if candidate.latency and (quantile := candidate.latency.quantile(0.5)).interval_ns
-    ]
-    metrics = [candidate.accuracy.metric for candidate in result.candidates if candidate.accuracy]
-    return LatencyUnit.fitting(min(medians, default=1e6)), AccuracyUnit(metric=metrics[0] if metrics else "accuracy")

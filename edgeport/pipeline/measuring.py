@@ -1,0 +1,124 @@
+"""The candidates of one name timed side by side, and the leading ones measured again beside the floats."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edgeport.contracts import Candidate, Comparison, Measurement, OnnxModel, Outcome
+from edgeport.pipeline.choosing import best_float, challengers, gains, judge, rivals
+from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.roofs import run_rooflines
+from edgeport.pipeline.samples import PreparedSamples
+from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
+from edgeport.pipeline.validating import Validated
+from edgeport.recipe.evidence import least_p_value
+
+__all__ = ["Confirmation", "confirm", "screen"]
+
+_CONFIRMATIONS = (0.04, 0.008, 0.002)
+"""Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
+probabilities of a wrong interval add up to 5 %, and the first, which is nearly always the last, gets most of it. The
+less a confirmation may err, the more rounds it takes to prove anything: see `_least_rounds`."""
+
+
+def _arm(one: Validated) -> Arm | None:
+    artifact = one.candidate.artifact
+    if one.candidate.refusal is not None or artifact is None or one.outputs is None:
+        return None
+    return Arm(name=one.candidate.name, artifact=artifact, batch=one.candidate.execution.batch, reference=one.outputs)
+
+
+def screen(
+    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples, model: OnnxModel
+) -> tuple[list[Candidate], Timed, tuple[str, ...]]:
+    """Every candidate that can run, timed side by side; then each against the device's peak and the best float.
+
+    Returns:
+        The candidates, the traces, and why some have no roofline, a sentence each.
+
+    """
+    arms = [arm for arm in map(_arm, validated) if arm is not None]
+    timed = Timed(measurements={}, errors={})
+    if arms:
+        timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
+    candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
+    candidates, notes = run_rooflines(context, candidates, model, samples.single)
+    best = best_float(candidates)
+    against: Mapping[str, Comparison] = {}
+    if best is not None:
+        against = compare_arms(timed, best.name, [candidate.name for candidate in candidates])
+    return [replace(one, against_float=against.get(one.name)) for one in candidates], timed, notes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """What was measured again.
+
+    Attributes:
+        against: Per challenger, its comparison with each rival float.
+        measurements: By arm.
+        unusable: Per challenger whose measurements must not be used, why.
+
+    """
+
+    against: Mapping[str, Mapping[str, Comparison]]
+    measurements: Mapping[str, Measurement]
+    unusable: Mapping[str, str]
+
+
+def confirm(
+    context: RunContext, candidates: list[Candidate], validated: Sequence[Validated], samples: PreparedSamples
+) -> tuple[list[Candidate], Confirmation]:
+    """Measures the leading challengers again, in fresh processes beside the floats that they must beat."""
+    best = best_float(candidates)
+    found = Confirmation(against={}, measurements={}, unusable={})
+    if best is None:
+        return candidates, found
+    arms = {one.candidate.name: arm for one in validated if (arm := _arm(one)) is not None}
+    judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
+    leading = challengers(judged, best)
+    # Measured afresh, so that having been the best of many in the screening is no advantage here.
+    for number, (challenger, alpha) in enumerate(zip(leading, _CONFIRMATIONS, strict=False)):
+        floats = [one.name for one in rivals(candidates)]
+        stage = "confirm" if number == 0 else f"confirm {number + 1}"
+        wanted = [arms[name] for name in (challenger.name, *floats)]
+        least = _least_rounds(alpha)
+        rounds = max(context.recipe.search.rounds, least)
+        timed = time_arms(context, wanted, samples.single, stage=stage, rounds=rounds, replaced=True, least=least)
+        against = {
+            name: comparison
+            for name in floats
+            for comparison in compare_arms(timed, name, [challenger.name], confidence=1 - alpha).values()
+        }
+        found = Confirmation(
+            against={**found.against, challenger.name: against},
+            measurements={**found.measurements, **timed.measurements},
+            unusable={**found.unusable, **_unusable(challenger.name, timed)},
+        )
+        candidates = [
+            with_latency(one, timed, context.recipe.budget.latency_quantile) if one.name in timed.errors else one
+            for one in candidates
+        ]
+        if gains(against):
+            break
+    context.clock.expected_s.pop("confirm", None)
+    return candidates, found
+
+
+def _least_rounds(alpha: float) -> int:
+    """Rounds without which no interval of this confidence is finite, however clear the gain."""
+    return next(count for count in itertools.count(1) if least_p_value(count) <= alpha)
+
+
+def _unusable(challenger: str, timed: Timed) -> dict[str, str]:
+    """The flags for which a confirmation must not be used, if any, with the arms that have them."""
+    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+
+    found = {
+        name: [flag for flag in measurement_flags(one) if outcome_of([flag]) is Outcome.INVALID]
+        for name, one in timed.measurements.items()
+    }
+    words = "; ".join(f"{', '.join(flags)} ({name})" for name, flags in found.items() if flags)
+    return {challenger: words} if words else {}

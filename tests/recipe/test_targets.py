@@ -1,0 +1,105 @@
+"""Named targets and their budgets, as a recipe has them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeport.errors import RecipeError
+from edgeport.recipe import explain, load_recipe
+
+BASE = """\
+[model]
+source = "net:create"
+
+[data]
+evaluation = "evaluation.npz"
+
+[budget]
+accuracy_drop = 0.02
+size = "10 MB"
+"""
+
+TWO = (
+    BASE
+    + """
+[[target]]
+name = "server"
+backend = "onnxruntime"
+precisions = ["fp32"]
+
+[[target]]
+name = "board"
+backend = "onnxruntime"
+precisions = ["fp32"]
+
+[target.budget]
+latency = "p90 <= 5 ms"
+throughput = "200/s"
+size = "2 MB"
+
+[[target]]
+name = "board"
+backend = "openvino"
+precisions = ["fp32"]
+"""
+)
+
+
+def test_each_name_has_its_targets_and_its_budget(write: Callable[[str], Path]) -> None:
+    recipe = load_recipe(write(TWO))
+    server, board = recipe.groups
+
+    assert [(server.name, len(server.targets)), (board.name, len(board.targets))] == [("server", 1), ("board", 2)]
+    assert server.budget == recipe.budget
+    assert (board.budget.accuracy_drop, board.budget.size_bytes) == (0.02, 2_000_000)
+    assert (board.budget.latency_quantile, board.budget.latency_ns) == (0.9, 5_000_000)
+    assert board.budget.throughput_per_s == 200.0
+
+
+def test_what_is_explained_loads_to_the_same(write: Callable[[str], Path]) -> None:
+    recipe = load_recipe(write(TWO))
+
+    assert load_recipe(write(explain(recipe))) == recipe
+
+
+def test_without_names_there_is_one_group(write: Callable[[str], Path]) -> None:
+    (only,) = load_recipe(write(BASE + '[[target]]\nbackend = "onnxruntime"\nprecisions = ["fp32"]\n')).groups
+
+    assert (only.name, only.budget.accuracy_drop) == ("", 0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "fix"),
+    [
+        pytest.param(('name = "server"', 'name = "../x"'), "can't name a folder", "letters, digits", id="path"),
+        pytest.param(('name = "server"', 'name = "bundle"'), "itself", "letters", id="taken"),
+        pytest.param(('name = "server"\n', ""), "number 2", "name all of them or none", id="one-without"),
+        pytest.param(('name = "server"', 'name = ""'), "is empty", "remove this line", id="empty"),
+        pytest.param(('name = "server"', 'name = "Board"'), "one folder", 'did you mean "Board"?', id="case"),
+        pytest.param(("latency =", "latncy ="), "line 22", 'did you mean "latency"?', id="typo-in-a-budget"),
+        pytest.param(('"200/s"', '"200"'), '[[target]] number 2 budget throughput: "200" can', "200/s", id="no-rate"),
+        pytest.param(('"2 MB"', '"0 MB"'), "number 2 budget size", "above zero", id="no-size"),
+        pytest.param(
+            ('backend = "openvino"', 'backend = "openvino"\nbudget = { size = "1 MB" }'),
+            "a second budget of board",
+            "at one target",
+            id="two-budgets",
+        ),
+    ],
+)
+def test_mistakes_name_the_target(write: Callable[[str], Path], change: tuple[str, str], found: str, fix: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(TWO.replace(*change)))
+
+    assert found in caught.value.found
+    assert fix in caught.value.fix
+
+
+def test_a_budget_without_a_name_belongs_to_the_recipe(write: Callable[[str], Path]) -> None:
+    text = BASE + '[[target]]\nbackend = "onnxruntime"\nprecisions = ["fp32"]\n[target.budget]\nsize = "1 MB"\n'
+
+    with pytest.raises(RecipeError, match="without a name") as caught:
+        load_recipe(write(text))
+
+    assert "write it as [budget]" in caught.value.fix
