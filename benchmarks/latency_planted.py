@@ -4,7 +4,9 @@
 
 One artifact computes N products a call, its twin as many, others 2 % more and twice the device's delta more. All run
 interleaved in fresh processes, as in `edgeport compare`; the rounds of the one long experiment are drawn into many
-experiments of ten rounds each, without replacement within one.
+short ones, without replacement within one. Each is `edgeport compare --until 1%`: it looks after ten rounds and then
+each 15 % more, each time more cautiously, until the change is known and its interval is that narrow, for sixty rounds
+at most, which are about a minute. What exactly ten rounds tell is shown beside it.
 """
 
 from __future__ import annotations
@@ -14,16 +16,21 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.results import Arguments, at_least, at_most, parse_arguments, report
 from edgeport.contracts import Change, Measurement, TimeJob, dump_json, load_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SEED = 0
 PRODUCTS = 200
 ROUNDS, ROUNDS_SHORT = 120, 20
 ROUNDS_FOR_DELTA = 20
-PAIRS = 10
+PAIRS, MOST_PAIRS = 10, 60
+UNTIL = 0.01
 EXPERIMENTS = 1000
 DURATION_S = 0.15
 
@@ -72,19 +79,44 @@ def _write(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def changes(a: Measurement, b: Measurement, delta: float) -> Counter[Change]:
-    """What B against A comes to in experiments of ten rounds, drawn from the long one."""
+def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tuple[Counter[Change], float]:
+    """What many experiments say, each with rounds of its own choice from the long one.
+
+    Args:
+        differences: ln(B / A) of the medians of each round, float64 [rounds].
+        delta: Of the device.
+        most: Rounds after which an experiment ends; `PAIRS` for one look.
+
+    Returns:
+        How often each change was said, and the mean number of rounds that it took.
+
+    """
     import numpy as np
 
-    from edgeport.devices.latency.comparison import classify, paired_differences, paired_interval
-
-    differences = paired_differences(a, b)
     draw = np.random.default_rng(SEED)
     found: Counter[Change] = Counter()
+    rounds = 0
     for _ in range(EXPERIMENTS):
-        _, low, high = paired_interval(draw.choice(differences, PAIRS, replace=False))
-        found[classify(low, high, delta=delta)] += 1
-    return found
+        change, taken = _experiment(draw.permutation(differences), delta, most)
+        found[change] += 1
+        rounds += taken
+    return found, rounds / EXPERIMENTS
+
+
+def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tuple[Change, int]:
+    from edgeport.devices.latency.comparison import classify, paired_interval
+    from edgeport.devices.latency.verdict import alpha_at
+    from edgeport.devices.stopping import next_look
+
+    count, look = PAIRS, 1
+    while True:
+        confidence = 1 - alpha_at(look) if most > PAIRS else 0.95
+        _, low, high = paired_interval(differences[:count], confidence=confidence)
+        change = classify(low, high, delta=delta)
+        known = change is not Change.UNKNOWN and (high - low) / 2 <= UNTIL
+        if known or next_look(count) > min(most, len(differences)):
+            return change, count
+        count, look = next_look(count), look + 1
 
 
 def own_delta(measurement: Measurement) -> float:
@@ -96,6 +128,8 @@ def own_delta(measurement: Measurement) -> float:
 
 def main() -> int:
     """Runs the experiment, and draws from it."""
+    from edgeport.devices.latency.comparison import paired_differences
+
     arguments = parse_arguments("Work planted inside the timed call")
     rounds = ROUNDS_SHORT if arguments.short else ROUNDS
     first = measure(arguments, {"alone": 0.0}, ROUNDS_FOR_DELTA)
@@ -103,18 +137,20 @@ def main() -> int:
     delta = math.ceil(PRODUCTS * own_delta(first["alone"])) / PRODUCTS
     extra = {"base": 0.0, "twin": 0.0, "2 % more": 0.02, "2 delta more": 2 * delta}
     measured = measure(arguments, extra, rounds)
-    base = measured["base"]
-    found = {name: changes(base, measured[name], delta) for name in extra if name != "base"}
+    pairs = {name: paired_differences(measured["base"], measured[name]) for name in extra if name != "base"}
+    figures: dict[str, Any] = {"delta": delta, "rounds": rounds, "experiments": EXPERIMENTS}
+    found: dict[str, Counter[Change]] = {}
+    for name, differences in pairs.items():
+        for label, most in ((f"{PAIRS} rounds", PAIRS), ("until 1 %", MOST_PAIRS)):
+            counted, taken = changes(differences, delta, most=most)
+            shown = ", ".join(f"{change} {count / EXPERIMENTS:.1%}" for change, count in counted.most_common())
+            print(f"{name}, {label}: {shown} ({taken:.0f} rounds)")
+            figures[f"{name}, {label}"] = {
+                "mean_rounds": taken,
+                **{str(change): count / EXPERIMENTS for change, count in counted.items()},
+            }
+            found[name] = counted  # what the last, the product's own way, says
     slower = (Change.SLOWER, Change.REGRESSED)
-    for name, counted in found.items():
-        print(f"{name}: " + ", ".join(f"{change} {count / EXPERIMENTS:.1%}" for change, count in counted.most_common()))
-    figures: dict[str, Any] = {
-        "delta": delta,
-        "rounds": rounds,
-        "experiments": EXPERIMENTS,
-        "pairs_in_each": PAIRS,
-        "changes": {name: {str(change): count for change, count in counted.items()} for name, counted in found.items()},
-    }
     twin = found["twin"]
     checks = [
         at_least("2 % more work is SLOWER, share", _share(found["2 % more"], *slower), 0.9),

@@ -16,7 +16,7 @@ from edgeport.devices.latency.overload import overload_flags
 from edgeport.devices.latency.summary import summarise, throughput_per_s
 from edgeport.devices.latency.verdict import BudgetVerdict, alpha_at, judge_budget
 
-__all__ = ["Aim", "Enough", "EnoughPairs", "Goal", "Precise", "Together", "half_width"]
+__all__ = ["Aim", "Enough", "EnoughPairs", "Goal", "Precise", "Together", "half_width", "next_look"]
 
 _MOST_ROUNDS = 300
 _NEXT_LOOK = 1.15
@@ -209,7 +209,7 @@ class Together:
         self.out_of_time = self.taken_s * (1 + 1 / count) > self._time_s or count >= _MOST_ROUNDS
         if not self.out_of_time and (count < self._next or not self._aims):
             return True
-        self._next = max(count + 1, math.ceil(_NEXT_LOOK * count))
+        self._next = next_look(count)
         measured = without_disturbed(to_measurements(rounds, device=""))
         if any(arm not in measured for arm in self._arms):
             return False
@@ -217,6 +217,11 @@ class Together:
         found = (aim.missing(measured, look=self.looks) for aim in self._aims)
         self.missing = tuple(missing for missing in found if missing)
         return bool(self.missing) and not self.out_of_time
+
+
+def next_look(count: int) -> int:
+    """Rounds at the look after the one at `count` rounds."""
+    return max(count + 1, math.ceil(_NEXT_LOOK * count))
 
 
 def half_width(interval: Interval) -> float:

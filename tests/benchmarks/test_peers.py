@@ -1,0 +1,31 @@
+"""What is read of the peers' own words."""
+
+import pytest
+
+from benchmarks.latency_peers import difference, median_printed
+
+
+@pytest.mark.parametrize(
+    ("printed", "nanoseconds"),
+    [
+        pytest.param("[ INFO ] Latency:\n[ INFO ]    Median:        35.02 ms\n", 35.02e6, id="milliseconds"),
+        pytest.param("[ INFO ] Latency:\n[ INFO ]    Median:        35.02 us\n", 35.02e3, id="microseconds"),
+    ],
+)
+def test_the_median_that_benchmark_app_prints(printed, nanoseconds):
+    assert median_printed(printed) == pytest.approx(nanoseconds)
+
+
+def test_no_median_is_no_number():
+    with pytest.raises(ValueError, match=r"no median: .*Average"):
+        median_printed("[ INFO ]    Average:       35.89 ms")
+
+
+def test_a_difference_is_the_end_of_its_interval_that_is_further_from_nothing():
+    import numpy as np
+
+    peer = np.linspace(90.0, 110.0, 12)
+    found = difference(peer * np.linspace(1.00, 1.03, 12), peer)
+    assert 0.01 < found.estimate < 0.02
+    assert found.worst == max(abs(found.low), abs(found.high)) == found.high
+    assert found.high > 0.02
