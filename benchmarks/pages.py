@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["page"]
 
-_MOST_FIGURES = 80
+_MOST_FIGURES = 200
 
 
 def page(results: Mapping[str, Any], title: str) -> str:
