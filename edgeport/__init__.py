@@ -9,12 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeport.api import bench, calibrate, compare, export, quantize, quickstart, run, verify
+    from edgeport.api import bench, calibrate, compare, export, quantize, quickstart, run, verify, verify_bundle
     from edgeport.errors import EdgeportError
 
 __version__ = "0.1.0"
 
-__all__ = ["EdgeportError", "bench", "calibrate", "compare", "export", "quantize", "quickstart", "run", "verify"]
+__all__ = [
+    "EdgeportError",
+    "bench",
+    "calibrate",
+    "compare",
+    "export",
+    "quantize",
+    "quickstart",
+    "run",
+    "verify",
+    "verify_bundle",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -22,14 +22,16 @@ from edgeport.contracts import (
     Verification,
     silent,
 )
-from edgeport.errors import UsageError
+from edgeport.errors import EdgeportError, UsageError
 
 if TYPE_CHECKING:
+    from edgeport.bundle import Reproduced
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
     from edgeport.recipe.bounds import Bound
 
 __all__ = [
+    "BundleCheck",
     "ExportReport",
     "bench",
     "calibrate",
@@ -39,6 +41,7 @@ __all__ = [
     "quickstart",
     "run",
     "verify",
+    "verify_bundle",
 ]
 
 DEFAULT_LIMITS = Limits()
@@ -56,6 +59,22 @@ class ExportReport:
 
     model: OnnxModel
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleCheck:
+    """What a bundle is found to be.
+
+    Attributes:
+        problems: Everything that is wrong with its files, a sentence each.
+        identity: SHA-256 of its manifest: equal for equal input; empty where there is none.
+        reproduced: What became of running its sample; None where that was not tried.
+
+    """
+
+    problems: tuple[str, ...]
+    identity: str
+    reproduced: Reproduced | None = None
 
 
 def run(
@@ -407,3 +426,29 @@ def compare(
         limits=limits,
     )
     return compare_artifacts(old, new, settings, delta=delta, fail_on=Change(fail_on), on_progress=on_progress)
+
+
+def verify_bundle(
+    folder: Path, *, run: bool = True, trust_code: bool = False, time_limit_s: float = 120.0
+) -> BundleCheck:
+    """Compares a bundle's files with its manifest, and its recorded outputs with what its artifact gives here.
+
+    Args:
+        folder: Of the bundle.
+        run: Open and run it too, in a child with limits; only where its files are as they were written.
+        trust_code: Run its own session module although that is not, byte for byte, one that is installed here.
+        time_limit_s: Of the child.
+
+    """
+    from edgeport.bundle import load_bundle, run_bundle
+    from edgeport.bundle import verify_bundle as problems_of
+
+    problems = tuple(problems_of(folder))
+    try:
+        identity = load_bundle(folder).identity
+    except EdgeportError:
+        return BundleCheck(problems=problems, identity="")
+    reproduced = None
+    if run and not problems:
+        reproduced = run_bundle(folder, limits=Limits(time_s=time_limit_s), trust_code=trust_code)
+    return BundleCheck(problems=problems, identity=identity, reproduced=reproduced)

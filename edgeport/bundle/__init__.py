@@ -6,17 +6,32 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgeport.bundle.contents import BundleContents
+    from edgeport.bundle.measured import load_measured
     from edgeport.bundle.place import check_place, remove_bundle
+    from edgeport.bundle.running import Reproduced, run_bundle
     from edgeport.bundle.verify import load_bundle, verify_bundle
     from edgeport.bundle.write import write_bundle
 
-__all__ = ["BundleContents", "check_place", "load_bundle", "remove_bundle", "verify_bundle", "write_bundle"]
+__all__ = [
+    "BundleContents",
+    "Reproduced",
+    "check_place",
+    "load_bundle",
+    "load_measured",
+    "remove_bundle",
+    "run_bundle",
+    "verify_bundle",
+    "write_bundle",
+]
 
 _HOME = {
     "BundleContents": "contents",
+    "Reproduced": "running",
     "check_place": "place",
     "load_bundle": "verify",
+    "load_measured": "measured",
     "remove_bundle": "place",
+    "run_bundle": "running",
     "verify_bundle": "verify",
     "write_bundle": "write",
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeport.contracts import Array, Arrays, Artifact, Budget, Candidate, DeviceFacts, OnnxModel
+from edgeport.contracts import Array, Arrays, Artifact, Budget, Candidate, DeviceFacts, OnnxModel, Provenance
 from edgeport.errors import OutputError
 
 __all__ = ["BundleContents"]
@@ -26,7 +26,8 @@ class BundleContents:
         sample: One batch of inputs; arrays by input name, axis 0 counts samples.
         expected: What the artifact answered to `sample` on the device; arrays by output name.
         labels: Class names by index, where there are any.
-        licence: SPDX name of the model's licence, as its owner states it; empty where unknown.
+        target: Name of the targets that it is for; empty where they have none.
+        provenance: Where the model comes from.
         data_free: Calibration used synthesised samples.
         report: `report.html` of the run, copied if given.
 
@@ -41,7 +42,8 @@ class BundleContents:
     sample: Arrays
     expected: Mapping[str, Array]
     labels: tuple[str, ...] = ()
-    licence: str = ""
+    target: str = ""
+    provenance: Provenance = field(default_factory=Provenance)
     data_free: bool = False
     report: Path | None = field(default=None)
 

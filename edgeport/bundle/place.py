@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeport.bundle.measured import MEASURED, REPORT
 from edgeport.bundle.verify import MANIFEST, files_of, load_bundle
 from edgeport.errors import ContractError, OutputError
 
@@ -69,4 +70,4 @@ def remove_bundle(folder: Path) -> None:
 
 
 def _known(folder: Path) -> set[str]:
-    return {*load_bundle(folder).manifest.files, MANIFEST}
+    return {*load_bundle(folder).manifest.files, MANIFEST, MEASURED, REPORT}

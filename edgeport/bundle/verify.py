@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeport.bundle.measured import MEASURED, REPORT, measured_problems
 from edgeport.contracts import Bundle, Manifest, digest_file, load_json
 from edgeport.errors import ContractError, OutputError
 
@@ -49,7 +50,10 @@ def verify_bundle(folder: Path) -> list[str]:
             problems.append(f"{name}: missing")
         elif digest_file(path) != digest:
             problems.append(f"{name}: changed since the bundle was written")
-    known = {*manifest.files, MANIFEST}
+    if f"artifact/{manifest.artifact.entry}" not in manifest.files:
+        problems.append(f"{MANIFEST}: what is to be opened, {manifest.artifact.entry!r}, is no file of this bundle")
+    problems += measured_problems(folder, digest_file(folder / MANIFEST))
+    known = {*manifest.files, MANIFEST, MEASURED, REPORT}
     problems += [f"{name}: not of this bundle" for name in files_of(folder) if name not in known]
     return problems
 

@@ -10,9 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgeport.bundle.contents import BundleContents
+from edgeport.bundle.measured import REPORT, write_measured
 from edgeport.bundle.place import check_place
 from edgeport.bundle.verify import MANIFEST, files_of
-from edgeport.contracts import Bundle, Manifest, digest_file, to_jsonable
+from edgeport.contracts import Bundle, Manifest, Measured, digest_file, to_jsonable
 from edgeport.errors import OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import save_npz
@@ -29,7 +30,8 @@ _README = """\
     python run.py                       # the recorded sample; says whether the outputs are the recorded ones
     python run.py --input mine.npz      # your own: one array per input, by its name
 
-`manifest.json` tells what was measured, on what, with what; it holds the SHA-256 of every file here.
+`manifest.json` tells what this is, from what and with what it was made, and holds the SHA-256 of every file here;
+`measured.json` tells what was measured.
 `run.py` and `session.py` are under the Apache License 2.0 (LICENSE). {licence}
 """
 
@@ -80,7 +82,7 @@ def _check_artifact(contents: BundleContents) -> None:
 
 
 def _fill(folder: Path, contents: BundleContents) -> Manifest:
-    """All files of the bundle, the manifest last."""
+    """All files of the bundle: first what it is and the manifest of that, then what was measured."""
     folder.mkdir()
     _copy_tree(contents.artifact.folder, folder / "artifact")
     _copy(_HERE / "runner.py", folder / "run.py")
@@ -90,34 +92,45 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     save_npz(folder / "expected.npz", dict(sorted(contents.expected.items())))
     (folder / "requirements.txt").write_text(_requirements(contents), encoding="utf-8", newline="\n")
     (folder / "README.md").write_text(_readme(contents), encoding="utf-8", newline="\n")
-    if contents.report is not None:
-        _copy(contents.report, folder / "report.html")
     manifest = _manifest(contents, {name: digest_file(folder / name) for name in files_of(folder)})
     text = json.dumps(to_jsonable(manifest), indent=2, sort_keys=True, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8", newline="\n")
+    if contents.report is not None:
+        _copy(contents.report, folder / REPORT)
+    write_measured(_measured(contents, folder), folder)
     _flush(folder)
     return manifest
 
 
 def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
-    candidate = contents.candidate
     return Manifest(
         name=contents.name,
-        candidate=candidate.name,
-        artifact=replace(contents.artifact, folder=Path("artifact")),
+        target=contents.target,
+        candidate=contents.candidate.name,
+        artifact=replace(contents.artifact, folder=Path("artifact"), compile_ns=None),
         inputs=contents.model.inputs,
         outputs=contents.model.outputs,
         labels=contents.labels,
-        accuracy=candidate.accuracy,
-        latency=candidate.latency,
-        against_float=candidate.against_float,
         budget=contents.budget,
         device=contents.device,
         versions=dict(contents.versions),
         files=files,
         source_digest=contents.model.digest,
-        licence=contents.licence,
+        provenance=contents.provenance,
         data_free=contents.data_free,
+    )
+
+
+def _measured(contents: BundleContents, folder: Path) -> Measured:
+    candidate = contents.candidate
+    return Measured(
+        identity=digest_file(folder / MANIFEST),
+        accuracy=candidate.accuracy,
+        latency=candidate.latency,
+        throughput=candidate.throughput,
+        against_float=candidate.against_float,
+        compile_ns=contents.artifact.compile_ns,
+        report_digest=digest_file(folder / REPORT) if contents.report is not None else "",
     )
 
 
@@ -142,7 +155,10 @@ def _requirements(contents: BundleContents) -> str:
 
 
 def _readme(contents: BundleContents) -> str:
-    licence = f"The model is under {contents.licence}." if contents.licence else "The model's licence was not stated."
+    stated = contents.provenance
+    licence = f"The model is under {stated.licence}." if stated.licence else "The model's licence was not stated."
+    if stated.author:
+        licence += f" Its author: {stated.author}."
     return _README.format(
         name=contents.name, candidate=contents.candidate.name, cpu=contents.device.cpu, licence=licence
     )

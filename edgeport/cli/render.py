@@ -68,6 +68,7 @@ def _draw_one(console: Console, result: RunResult) -> None:
     if hidden:
         console.print(Text(f"({', '.join(hidden)}: in a wider window, in the report and in --json)", style="dim"))
     _draw_refusals(console, result)
+    _draw_nearest(console, result)
     _draw_answer(console, result)
 
 
@@ -224,6 +225,23 @@ def _draw_refusals(console: Console, result: RunResult) -> None:
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
+def _draw_nearest(console: Console, result: RunResult) -> None:
+    """Where nothing ships: what comes nearest, each bound that it misses, and what would have to change."""
+    if not result.nearest:
+        return
+    lines(console, Text(), Text("Nearest to shipping, and what each lacks", style="bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for near in result.nearest:
+        for index, lack in enumerate(near.lacks):
+            ok = f"; {', '.join(near.kept)} ok" if near.kept and index + 1 == len(near.lacks) else ""
+            row = Text(clean(f"{lack.text}{ok}"))
+            row.append("\n" + clean(f"needs {lack.change}"), style="dim")
+            table.add_row(Text("" if index else clean(near.name)), row)
+    console.print(Padding(table, (0, 0, 0, 2)))
+
+
 def _draw_answer(console: Console, result: RunResult) -> None:
     console.print()
     for note in result.notes:
@@ -254,6 +272,12 @@ def _answer(result: RunResult) -> Text:
         drop = chosen.accuracy.drop
         text.append(f"; {clean(chosen.accuracy.metric)} drops by {fixed(drop.estimate, _decimals(drop))}")
         text.append(f" ({_bounds(drop)}; {result.budget.accuracy_drop:g} is allowed)")
+    if chosen.throughput is not None and chosen.throughput.per_s is not None and result.budget.throughput_per_s:
+        per_s = chosen.throughput.per_s
+        text.append(
+            f"; {significant(per_s.estimate)} samples per s, {chosen.throughput.streams} calls at once "
+            f"({span(per_s)}; {result.budget.throughput_per_s:g} are asked)"
+        )
     text.append(".")
     if result.outcome is not Outcome.PASS:
         text.append(f" The budget as a whole: {result.outcome}.", style="bold yellow")

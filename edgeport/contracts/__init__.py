@@ -4,7 +4,7 @@ Frozen and keyword-only; validated when made; stored as JSON with a schema versi
 """
 
 from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
-from edgeport.contracts.bundle import Bundle, Manifest
+from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import Budget, Candidate, Refusal
 from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
@@ -28,10 +28,11 @@ from edgeport.contracts.recipe import (
     SamplesFile,
     SamplesFunction,
     Search,
+    Statement,
     Target,
     TargetGroup,
 )
-from edgeport.contracts.result import OutputDifference, RunResult, Verification, worst_of
+from edgeport.contracts.result import Lack, NearCandidate, OutputDifference, RunResult, Verification, worst_of
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
@@ -47,6 +48,7 @@ from edgeport.contracts.verdict import (
     Quantile,
     Roof,
     Roofline,
+    Throughput,
     Work,
 )
 
@@ -77,11 +79,14 @@ __all__ = [
     "Interval",
     "Job",
     "Kept",
+    "Lack",
     "LatencySummary",
     "Limits",
     "Manifest",
+    "Measured",
     "Measurement",
     "ModelSource",
+    "NearCandidate",
     "NodePlacement",
     "OnProgress",
     "OnnxModel",
@@ -95,6 +100,7 @@ __all__ = [
     "PreprocessingFunction",
     "ProcessTrace",
     "ProgressEvent",
+    "Provenance",
     "Quantile",
     "QuantizationPlan",
     "QuantizationRules",
@@ -112,12 +118,14 @@ __all__ = [
     "Search",
     "Session",
     "SingleStream",
+    "Statement",
     "Support",
     "Target",
     "TargetGroup",
     "TelemetrySample",
     "TensorSpec",
     "TensorStatistics",
+    "Throughput",
     "TimeJob",
     "TimerFacts",
     "Verification",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgeport.contracts.backend import Artifact, Placement
 from edgeport.contracts.execution import ExecutionConfig
 from edgeport.contracts.plan import Precision
-from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome
+from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 
 __all__ = ["Budget", "Candidate", "Refusal"]
@@ -72,6 +72,7 @@ class Candidate:
         precision: As planned; what really ran is in `placement`.
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
         kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
+        throughput: Of several calls at once; None where no budget asks for it, or it could not ship anyway.
         against_float: Latency against the best float candidate, from paired processes.
         baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
         outcome: PASS where it may ship.
@@ -90,6 +91,7 @@ class Candidate:
     lost: tuple[str, ...] | None = None
     accuracy: AccuracyResult | None = None
     latency: LatencySummary | None = None
+    throughput: Throughput | None = None
     against_float: Comparison | None = None
     outcome: Outcome = Outcome.INCONCLUSIVE
     refusal: Refusal | None = None

@@ -22,6 +22,7 @@ __all__ = [
     "SamplesFunction",
     "SamplesLocation",
     "Search",
+    "Statement",
     "Target",
     "TargetGroup",
 ]
@@ -156,6 +157,22 @@ def _wrong_name(name: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What a model's owner states of it; a bundle carries it, and nothing here checks whether it is true.
+
+    Attributes:
+        licence: SPDX expression ("Apache-2.0"); empty where it is not stated.
+        author, url, version: As they are; empty where not stated.
+
+    """
+
+    licence: str = ""
+    author: str = ""
+    url: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetGroup:
     """Targets that compete for one bundle.
 
@@ -219,6 +236,7 @@ class Recipe:
         name: Of the model, as bundles and tables show it.
         source: The model.
         inputs: Declared inputs; empty where they are read from the model or the samples.
+        statement: What its owner states of it.
         targets: All of them have a name, or none has.
         budget: What each bundle must keep to.
         target_budgets: Instead of it, by name of the targets.
@@ -231,6 +249,7 @@ class Recipe:
     inputs: tuple[TensorSpec, ...] = ()
     data: DataSpec
     export: ExportSettings = field(default_factory=ExportSettings)
+    statement: Statement = field(default_factory=Statement)
     targets: tuple[Target, ...]
     budget: Budget = field(default_factory=Budget)
     target_budgets: Mapping[str, Budget] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.verdict import Outcome
 from edgeport.errors import ContractError
 
-__all__ = ["OutputDifference", "RunResult", "Verification", "worst_of"]
+__all__ = ["Lack", "NearCandidate", "OutputDifference", "RunResult", "Verification", "worst_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,47 @@ class Verification:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lack:
+    """One thing that keeps a candidate from shipping.
+
+    Attributes:
+        of: What is bounded ("p90", "size", "accuracy drop", "throughput", "speed").
+        found: The estimate, in ns, bytes, samples per second, the metric's unit, or times the best float's speed; None
+            where there is none.
+        limit: In the same unit.
+        factor: How many times `found` is beyond the limit; 1 where it is not, or not known.
+        sure: More evidence would not change it.
+        text: All of this as a person says it.
+        change: What would have to change.
+
+    """
+
+    of: str
+    found: float | None
+    limit: float
+    factor: float = 1.0
+    sure: bool = True
+    text: str
+    change: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearCandidate:
+    """A candidate that comes near to shipping.
+
+    Attributes:
+        name: Of the candidate.
+        lacks: At least one.
+        kept: The bounds that it keeps to, as `Lack.of` names them.
+
+    """
+
+    name: str
+    lacks: tuple[Lack, ...]
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """Everything that a run found: for one bundle, or, where the recipe names its targets, for each name.
 
@@ -73,6 +114,7 @@ class RunResult:
         candidates: Every one, those that failed too; the chosen first, then by latency.
         best_float: Name of the float candidate that the others had to beat; empty where no float ran.
         chosen: Name of the candidate that ships; empty where none does.
+        nearest: Where none does, those that come nearest, the nearest first.
         budget: As asked.
         device: Where it was measured.
         measurements: Raw traces by candidate name.
@@ -96,6 +138,7 @@ class RunResult:
     candidates: tuple[Candidate, ...]
     best_float: str
     chosen: str
+    nearest: tuple[NearCandidate, ...] = ()
     budget: Budget
     device: DeviceFacts
     measurements: Mapping[str, Measurement] = field(default_factory=dict)

@@ -20,6 +20,7 @@ __all__ = [
     "Quantile",
     "Roof",
     "Roofline",
+    "Throughput",
     "Work",
 ]
 
@@ -189,6 +190,26 @@ class LatencySummary:
             if math.isclose(quantile.q, q):
                 return quantile
         return Quantile(q=q, interval_ns=None, refused="was not asked for")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """Samples per second with several calls at once, each as fast as it can ("offline", see `TimeJob`).
+
+    Attributes:
+        per_s: Over processes; None where there are too few.
+        streams: Calls at once.
+        processes: How many there were.
+        flags: Those that leave it open, or forbid its use.
+        outcome: PASS, or what the flags force.
+
+    """
+
+    per_s: Interval | None
+    streams: int
+    processes: int
+    flags: tuple[str, ...] = ()
+    outcome: Outcome = Outcome.PASS
 
 
 class Change(StrEnum):

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeport.contracts import Budget, Candidate, Change, Comparison, Outcome, Precision, Refusal
+from edgeport.pipeline.lacking import LEAST_GAIN, budget_lacks
 
 __all__ = [
     "LEAST_GAIN",
@@ -36,11 +37,6 @@ __all__ = [
 
 _RIVAL_MARGIN = 1.05
 """Floats within 5 % of the best one's screening median are confirmed beside it: which is best may be noise."""
-
-
-LEAST_GAIN = 0.01
-"""What the whole interval must promise: two artifacts that are equally fast differ by some 0.1 % in every experiment
-(where their code and data lie in memory), and no gain below this is worth an accuracy drop."""
 
 
 _LEAST_KEPT = 0.5
@@ -142,51 +138,13 @@ def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
     return Refusal(code="NOT_AS_PLANNED", reason=reason), Outcome.FAIL
 
 
-def _over(name: str, value: float, limit: float, unit: str) -> Refusal:
-    return Refusal(code="BUDGET", reason=f"{name} {value:.4g} {unit} is over the budget of {limit:.4g} {unit}")
-
-
 def judge_budget(candidate: Candidate, budget: Budget) -> Candidate:
-    """Refuses a candidate that is over a budget of size, memory, first inference or latency."""
-    refusal, outcome = _over_budget(candidate, budget)
-    return candidate if refusal is None else replace(candidate, refusal=refusal, outcome=outcome)
-
-
-def _over_budget(candidate: Candidate, budget: Budget) -> tuple[Refusal | None, Outcome]:
-    latency, artifact = candidate.latency, candidate.artifact
-    if artifact is not None and budget.size_bytes is not None and artifact.size_bytes > budget.size_bytes:
-        return _over("size", artifact.size_bytes / 1e6, budget.size_bytes / 1e6, "MB"), Outcome.FAIL
-    if latency is None:
-        return None, candidate.outcome
-    if budget.peak_memory_bytes is not None and latency.peak_memory_bytes > budget.peak_memory_bytes:
-        return _over("peak memory", latency.peak_memory_bytes / 1e6, budget.peak_memory_bytes / 1e6, "MB"), Outcome.FAIL
-    if budget.first_inference_ns is not None and latency.first_inference_ns > budget.first_inference_ns:
-        value, limit = latency.first_inference_ns / 1e6, budget.first_inference_ns / 1e6
-        return _over("first inference", value, limit, "ms"), Outcome.FAIL
-    if budget.latency_ns is not None:
-        return _over_latency(candidate, budget.latency_quantile, budget.latency_ns)
-    return None, candidate.outcome
-
-
-def _over_latency(candidate: Candidate, q: float, limit_ns: int) -> tuple[Refusal | None, Outcome]:
-    quantile = candidate.latency.quantile(q) if candidate.latency is not None else None
-    name, limit = f"p{100 * q:g}", limit_ns / 1e6
-    if quantile is None or quantile.interval_ns is None:
-        why = quantile.refused if quantile is not None else "not measured"
-        reason = f"{name} against {limit:.4g} ms can't be told: {why}"
-        return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
-    interval = quantile.interval_ns
-    doubted = candidate.latency is not None and candidate.latency.outcome is Outcome.INCONCLUSIVE
-    if interval.high <= limit_ns and not doubted:
-        return None, candidate.outcome
-    if doubted and interval.low <= limit_ns:
-        flags = ", ".join(candidate.latency.flags) if candidate.latency is not None else ""
-        reason = f"{name} against {limit:.4g} ms can't be told: {flags or 'no steady state'}"
-        return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
-    if interval.low > limit_ns:
-        return _over(name, interval.estimate / 1e6, limit, "ms"), Outcome.FAIL
-    reason = f"{name} is {interval.low / 1e6:.4g} to {interval.high / 1e6:.4g} ms, on both sides of {limit:.4g} ms"
-    return Refusal(code="BUDGET", reason=reason), Outcome.INCONCLUSIVE
+    """Refuses a candidate that misses, or may miss, a bound of the budget; the reason is that of the first one."""
+    lack = next(iter(budget_lacks(candidate, budget)), None)
+    if lack is None:
+        return candidate
+    outcome = Outcome.FAIL if lack.sure else Outcome.INCONCLUSIVE
+    return replace(candidate, refusal=Refusal(code="BUDGET", reason=lack.text), outcome=outcome)
 
 
 def challengers(candidates: Sequence[Candidate], best: Candidate) -> tuple[Candidate, ...]:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgeport.contracts import Candidate, Comparison, Measurement, OnnxModel, Outcome
-from edgeport.pipeline.choosing import best_float, challengers, gains, judge, rivals
+from edgeport.pipeline.choosing import best_float, challengers, gains, is_yardstick, judge, rivals
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.roofs import run_rooflines
 from edgeport.pipeline.samples import PreparedSamples
-from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency
+from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency, with_throughput
 from edgeport.pipeline.validating import Validated
 from edgeport.recipe.evidence import least_p_value
 
-__all__ = ["Confirmation", "confirm", "screen"]
+__all__ = ["Confirmation", "confirm", "flood", "screen"]
 
 _CONFIRMATIONS = (0.04, 0.008, 0.002)
 """Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
@@ -50,6 +50,33 @@ def screen(
     if best is not None:
         against = compare_arms(timed, best.name, [candidate.name for candidate in candidates])
     return [replace(one, against_float=against.get(one.name)) for one in candidates], timed, notes
+
+
+def flood(
+    context: RunContext, candidates: list[Candidate], validated: Sequence[Validated], samples: PreparedSamples
+) -> list[Candidate]:
+    """Samples per second with a call per core at once, of the candidates that may ship still; only where it is asked.
+
+    These are the floats that a recipe may ship and the challengers, as far as nothing else refuses them.
+    """
+    budget, best = context.recipe.budget, best_float(candidates)
+    if budget.throughput_per_s is None or best is None:
+        return candidates
+    judged = [judge(candidate, replace(budget, throughput_per_s=None)) for candidate in candidates]
+    floats = [one for one in judged if one.is_float and one.refusal is None and not is_yardstick(one)]
+    wanted = {one.name for one in (*floats, *challengers(judged, best))}
+    streams = max(1, context.facts.cores)
+    arms = [
+        replace(arm, scenario="offline", streams=streams)
+        for one in validated
+        if one.candidate.name in wanted and (arm := _arm(one)) is not None
+    ]
+    if not arms:
+        return candidates
+    timed = time_arms(
+        context, arms, samples.single, stage="flood", rounds=context.recipe.search.screening_rounds, replaced=True
+    )
+    return [with_throughput(one, timed, streams) for one in candidates]
 
 
 @dataclass(frozen=True, kw_only=True)

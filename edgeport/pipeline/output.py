@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgeport.contracts import RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
     rows = candidate.execution.batch
     contents = BundleContents(
         name=result.name,
+        target=result.target,
         candidate=candidate,
         model=result.model,
         budget=result.budget,
@@ -155,6 +157,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         sample=_first(samples.feeds, rows),
         expected=_first(outputs, rows),
         labels=context.recipe.data.labels,
+        provenance=provenance_of(context, samples),
         report=result.report,
     )
     write_bundle(contents, result.folder / _BUNDLE)

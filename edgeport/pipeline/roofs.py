@@ -169,9 +169,9 @@ def _recorded(path: Path, candidate: Candidate) -> WorkOf:
     """What the run that made a bundle counted."""
     if not (path / "manifest.json").is_file():
         return {}
-    from edgeport.bundle import load_bundle
+    from edgeport.bundle import load_measured
 
-    latency, precision = load_bundle(path).manifest.latency, _narrowest(candidate)
+    latency, precision = load_measured(path).latency, _narrowest(candidate)
     if latency is None or latency.roofline is None or precision is None:
         return {}
     return {_BITS[precision]: latency.roofline.work}

@@ -37,7 +37,8 @@ from edgeport.pipeline.choosing import (
 )
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext, side_by_side
-from edgeport.pipeline.measuring import confirm, screen
+from edgeport.pipeline.lacking import nearest
+from edgeport.pipeline.measuring import confirm, flood, screen
 from edgeport.pipeline.output import prepare_output, write_output, write_summary
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
@@ -129,7 +130,11 @@ def _run(context: RunContext, output: Path) -> RunResult:
     )
     found = []
     for index, group in enumerate(groups):
-        _guess_target(context, counts[index], later=sum(counts[index + 1 :]))
+        _guess_target(
+            replace(context, recipe=replace(context.recipe, budget=group.budget)),
+            counts[index],
+            later=sum(counts[index + 1 :]),
+        )
         context.clock.about = group.name
         found.append(_run_group(context, group, shared, output / group.name if group.name else output))
     context.clock.about = ""
@@ -173,6 +178,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     )
     validated = validate_candidates(context, built, samples, prepared.reference)
     screened, timed, unplaced = screen(context, validated, samples, prepared.model)
+    screened = flood(context, screened, validated, samples)
     candidates, confirmation = confirm(context, screened, validated, samples)
     best = best_float(candidates)
     judged = [judge(candidate, recipe.budget) for candidate in candidates]
@@ -188,6 +194,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
         candidates=concluded,
         best_float=best.name if best is not None else "",
         chosen=chosen,
+        nearest=() if chosen else nearest(concluded, recipe.budget),
         budget=recipe.budget,
         device=context.facts,
         measurements=timed.measurements,
@@ -243,6 +250,8 @@ def _guess_target(context: RunContext, count: int, *, later: int) -> None:
     process_s = _PROCESS_S + search.warmup_s + search.duration_s
     context.clock.expect(compile=1.5 * count, validate=1.5 * count, bundle=3, roofline=6)
     context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
+    if context.recipe.budget.throughput_per_s is not None:
+        context.clock.expect(flood=search.screening_rounds * min(count, 3) * process_s)
     context.clock.expect(later_targets=later * (3 + search.screening_rounds * process_s))
 
 

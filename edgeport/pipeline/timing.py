@@ -15,7 +15,9 @@ from edgeport.contracts import (
     DeviceFacts,
     Job,
     Measurement,
+    Outcome,
     ProcessTrace,
+    Throughput,
     TimeJob,
     digest_file,
     digest_json,
@@ -31,7 +33,7 @@ from edgeport.store import Store
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
 
-__all__ = ["Arm", "Timed", "compare_arms", "time_arms", "with_latency"]
+__all__ = ["Arm", "Timed", "compare_arms", "time_arms", "with_latency", "with_throughput"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -45,6 +47,7 @@ class Arm:
         artifact: What is run.
         batch: Samples per call.
         reference: `.npz` whose first rows the timed calls must give.
+        scenario, streams: See `TimeJob`.
 
     """
 
@@ -52,6 +55,8 @@ class Arm:
     artifact: Artifact
     batch: int
     reference: Path
+    scenario: str = "single-stream"
+    streams: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +131,10 @@ def _experiment(context: RunContext, arms: Sequence[Arm], feeds: Path, stage: st
     """Key of an experiment: everything that its traces depend on."""
     search = context.recipe.search
     return {
-        "arms": {arm.name: [arm.artifact.digest, arm.batch, digest_file(arm.reference)] for arm in arms},
+        "arms": {
+            arm.name: [arm.artifact.digest, arm.batch, digest_file(arm.reference), arm.scenario, arm.streams]
+            for arm in arms
+        },
         "sessions": {arm.name: session_state(arm.artifact.session) for arm in arms},
         "feeds": digest_file(feeds),
         "stage": stage,
@@ -226,6 +234,8 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
         feeds=context.device.push(feeds),
         reference=context.device.push(arm.reference),
         batch=arm.batch,
+        scenario=arm.scenario,
+        streams=arm.streams,
         warmup_s=search.warmup_s,
         duration_s=search.duration_s,
         limits=context.limits,
@@ -242,6 +252,27 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
     if measurement is None:
         return candidate
     return replace(candidate, latency=summarise(measurement, sorted({*QUANTILES, quantile})))
+
+
+def with_throughput(candidate: Candidate, timed: Timed, streams: int) -> Candidate:
+    """The candidate with its samples per second, or with the refusal of the process that failed."""
+    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+    from edgeport.devices.latency.summary import throughput_per_s
+
+    if candidate.name in timed.errors:
+        return refused(candidate, error_from_dict(timed.errors[candidate.name]))
+    measurement = timed.measurements.get(candidate.name)
+    if measurement is None:
+        return candidate
+    flags = tuple(flag for flag in measurement_flags(measurement) if outcome_of([flag]) is not Outcome.PASS)
+    found = Throughput(
+        per_s=throughput_per_s(measurement),
+        streams=streams,
+        processes=len(measurement.traces),
+        flags=flags,
+        outcome=outcome_of(flags),
+    )
+    return replace(candidate, throughput=found)
 
 
 def compare_arms(timed: Timed, base: str, names: Sequence[str], *, confidence: float = 0.95) -> dict[str, Comparison]:

@@ -27,6 +27,7 @@ from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes
+from edgeport.recipe.statement import read_statement
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import DataSection, RecipeFile
@@ -61,6 +62,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         inputs=inputs,
         data=data,
         export=_export(recipe, sections, inputs),
+        statement=read_statement(recipe, sections),
         targets=targets,
         budget=budget,
         target_budgets=read_target_budgets(recipe, sections, data),

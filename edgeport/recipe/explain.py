@@ -76,6 +76,8 @@ def _model(recipe: Recipe, folder: Path) -> str:
         ("name", recipe.name, recipe.name == default_name(location)),
         ("arguments", dict(source.arguments), not source.arguments),
     ]
+    stated = recipe.statement
+    rows += [(name, value, False) for name, value in vars(stated).items() if value]
     if source.weights is not None:
         rows.append(("weights", _relative(source.weights, folder), False))
     if source.allow_pickle_sha256 is not None:

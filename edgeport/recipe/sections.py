@@ -35,6 +35,12 @@ class ModelSection(_Section):
         default=None, description="digest of the ultralytics checkpoint that may run code when it is read"
     )
     name: str | None = Field(default=None, description="as tables and the bundle show it; from the source if missing")
+    licence: str = Field(
+        default="", description='of the model, an SPDX expression: "Apache-2.0"; the bundle carries it'
+    )
+    author: str = Field(default="", description="who made the model; the bundle carries it")
+    url: str = Field(default="", description="where the model is from; the bundle carries it")
+    version: str = Field(default="", description="of the model; the bundle carries it")
 
 
 class InputSection(_Section):

@@ -103,22 +103,30 @@ def quantile_names(result: RunResult) -> tuple[float, ...]:
 def times(result: RunResult, seen: dict[str, Look], unit: LatencyUnit) -> list[TimesRow]:
     """One row per candidate that was timed."""
     names = quantile_names(result)
-    return [_times(candidate.name, timed, seen, names, unit) for candidate, timed in _timed(result)]
+    return [_times(candidate, timed, seen, names, unit) for candidate, timed in _timed(result)]
+
+
+def _throughput(candidate: Candidate, timed: LatencySummary) -> Cell:
+    """With several calls at once where that was measured, else with one after the other."""
+    many = candidate.throughput
+    rate = many.per_s if many is not None and many.per_s is not None else timed.throughput_per_s
+    if rate is None:
+        return Cell(detail="not counted")
+    detail = f"{number_text(rate.low)} to {number_text(rate.high)}"
+    if many is not None and many.per_s is not None:
+        detail += f"; {many.streams} calls at once"
+    return Cell(value=number_text(rate.estimate), detail=detail)
 
 
 def _times(
-    name: str, timed: LatencySummary, seen: dict[str, Look], names: tuple[float, ...], unit: LatencyUnit
+    candidate: Candidate, timed: LatencySummary, seen: dict[str, Look], names: tuple[float, ...], unit: LatencyUnit
 ) -> TimesRow:
-    rate = timed.throughput_per_s
-    throughput = Cell(detail="not counted")
-    if rate is not None:
-        detail = f"{number_text(rate.low)} to {number_text(rate.high)}"
-        throughput = Cell(value=number_text(rate.estimate), detail=detail)
+    name = candidate.name
     return TimesRow(
         name=name,
         look=seen[name],
         quantiles=tuple(quantile_cell(timed.quantile(q), unit) for q in names),
-        throughput=throughput,
+        throughput=_throughput(candidate, timed),
         first_load=Cell(value=duration_text(timed.first_load_ns))
         if timed.first_load_ns is not None
         else Cell(detail="not tried"),

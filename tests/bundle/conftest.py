@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from edgeport.bundle import BundleContents
-from edgeport.contracts import Artifact, Budget, Candidate, DeviceFacts, OnnxModel, Outcome, Precision, TensorSpec
+from edgeport.contracts import (
+    Artifact,
+    Budget,
+    Candidate,
+    DeviceFacts,
+    OnnxModel,
+    Outcome,
+    Precision,
+    Provenance,
+    TensorSpec,
+)
 
 SESSION = """
 import numpy as np
@@ -81,7 +91,7 @@ def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BundleContents:
         sample={"x": FEEDS},
         expected={"scores": FEEDS * 2},
         labels=("cat", "dog", "bird"),
-        licence="MIT",
+        provenance=Provenance(licence="MIT", author="A. Author"),
     )
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgeport.bundle import BundleContents, load_bundle, verify_bundle, write_bundle
+from edgeport.bundle import BundleContents, load_bundle, load_measured, verify_bundle, write_bundle
+from edgeport.bundle.measured import write_measured
 from edgeport.errors import ContractError, OutputError
 
 
@@ -50,6 +52,31 @@ def _drop_manifest(folder: Path) -> None:
     (folder / "manifest.json").unlink()
 
 
+def _entry(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["artifact"]["entry"] = "../../../etc/passwd"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _lie(folder: Path) -> None:
+    measured = json.loads((folder / "measured.json").read_text())
+    measured["compile_ns"] = 1
+    (folder / "measured.json").write_text(json.dumps(measured))
+
+
+def _forget(folder: Path) -> None:
+    (folder / "measured.json").unlink()
+
+
+def _swap(folder: Path) -> None:
+    measured = load_measured(folder)
+    write_measured(replace(measured, identity="0" * 64), folder)
+
+
+def _report(folder: Path) -> None:
+    (folder / "report.html").write_text("<p>another</p>")
+
+
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [
@@ -60,6 +87,11 @@ def _drop_manifest(folder: Path) -> None:
         pytest.param(_link_folder, "artifact/deep/factor.npy: reaches outside", id="linked-folder"),
         pytest.param(_outside, "../secret: reaches outside", id="path-outside"),
         pytest.param(_damage, "manifest.json: damaged JSON", id="damaged-manifest"),
+        pytest.param(_entry, "manifest.json: what is to be opened", id="entry-outside"),
+        pytest.param(_lie, "measured.json: changed", id="changed-measurement"),
+        pytest.param(_forget, "measured.json: no such file", id="no-measurement"),
+        pytest.param(_swap, "measured.json: of another bundle", id="foreign-measurement"),
+        pytest.param(_report, "report.html: not of this bundle", id="foreign-report"),
         pytest.param(_drop_manifest, "manifest.json: no manifest.json", id="no-manifest"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.bundle import BundleContents, load_bundle, verify_bundle, write_bundle
+from edgeport.bundle import BundleContents, load_bundle, load_measured, verify_bundle, write_bundle
 from edgeport.errors import OutputError
 
 ReadAll = Callable[[Path], dict[str, bytes]]
@@ -19,6 +19,7 @@ FILES = {
     "artifact/deep/factor.npy",
     "expected.npz",
     "manifest.json",
+    "measured.json",
     "requirements.txt",
     "run.py",
     "sample.npz",
@@ -30,9 +31,9 @@ def test_holds_every_file_and_verifies(contents: BundleContents, tmp_path: Path,
     bundle = write_bundle(contents, tmp_path / "out" / "bundle")
     assert set(read_all(bundle.folder)) == FILES
     assert verify_bundle(bundle.folder) == []
-    assert set(bundle.manifest.files) == FILES - {"manifest.json"}
+    assert set(bundle.manifest.files) == FILES - {"manifest.json", "measured.json"}
     assert bundle.manifest.artifact.folder == Path("artifact")
-    assert bundle.manifest.licence == "MIT"
+    assert bundle.manifest.provenance.licence == "MIT"
     assert load_bundle(bundle.folder) == bundle
     assert (bundle.folder / "requirements.txt").read_text() == "numpy\nonnxruntime==1.32.0\n"
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bundle"]
@@ -43,6 +44,22 @@ def test_equal_contents_give_equal_bytes(contents: BundleContents, tmp_path: Pat
     first = write_bundle(contents, tmp_path / "first").folder
     second = write_bundle(shuffled, tmp_path / "second").folder
     assert read_all(first) == read_all(second)
+
+
+def test_what_was_measured_leaves_the_identity_alone(
+    contents: BundleContents, tmp_path: Path, read_all: ReadAll
+) -> None:
+    slower = replace(contents.candidate, artifact=replace(contents.artifact, compile_ns=12345))
+    (tmp_path / "r.html").write_text("<p>took 3 s</p>")
+    first = write_bundle(contents, tmp_path / "first")
+    second = write_bundle(replace(contents, candidate=slower, report=tmp_path / "r.html"), tmp_path / "second")
+    differ = {
+        name for name in read_all(second.folder) if read_all(first.folder).get(name) != read_all(second.folder)[name]
+    }
+    assert differ == {"measured.json", "report.html"}
+    assert first.identity == second.identity
+    assert load_measured(second.folder).compile_ns == 12345
+    assert load_measured(second.folder).identity == second.identity
 
 
 def test_licence_is_the_projects() -> None:

@@ -11,7 +11,7 @@ from edgeport import api
 from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
 from edgeport.cli.output import finite
 from edgeport.cli.render import draw_run
-from edgeport.contracts import AccuracyResult, Candidate, Interval, Outcome, Refusal, RunResult
+from edgeport.contracts import AccuracyResult, Candidate, Interval, Lack, NearCandidate, Outcome, Refusal, RunResult
 
 Draw = Callable[..., str]
 
@@ -169,3 +169,66 @@ def test_a_baseline_and_what_was_not_confirmed_say_so(drawn: Draw, finished: Run
     assert "not asked" in lines[verdicts["baseline"] + 1]
     assert any("unconfirmed" in line for line in lines)
     assert any("not fastest" in line for line in lines)
+
+
+def _named(finished: RunResult) -> RunResult:
+    board = replace(finished, target="board")
+    server = replace(finished, target="server", chosen="", bundle=None, outcome=Outcome.FAIL)
+    return replace(
+        finished,
+        targets=(board, server),
+        candidates=(),
+        best_float="",
+        chosen="",
+        bundle=None,
+        outcome=Outcome.FAIL,
+    )
+
+
+def test_targets_come_one_after_the_other_and_then_in_one_table(drawn: Draw, finished: RunResult) -> None:
+    lines = lines_of(drawn, _named(finished), 120)
+    summary = lines.index("digits: 1 of 2 targets ship")
+
+    assert [line.partition(" on ")[0] for line in lines if line.startswith("digits for")] == [
+        "digits for board",
+        "digits for server",
+    ]
+    assert lines[summary + 2].split() == [
+        "board", "ships", "onnxruntime", "int8", "0.412", "ms", "2.31x", "(2.22..2.40)", "0.00170", "313", "kB",
+    ]  # fmt: skip
+    assert lines[summary + 3].split()[:5] == ["server", "budget", "not", "met", "nothing"]
+    assert sum(line.startswith("  took ") for line in lines) == 1
+    assert lines[-1].startswith("  took ")
+
+
+def test_targets_are_in_the_json_without_traces(
+    edgeport: Any, finished: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "run", lambda *_, **__: _named(finished))
+
+    ran = edgeport("run", "recipe.toml", "--json")
+    values = json.loads(ran.out)
+
+    assert ran.code == 3
+    assert [(one["target"], one["chosen"]) for one in values["targets"]] == [
+        ("board", "onnxruntime int8"),
+        ("server", ""),
+    ]
+    assert not any("measurements" in one for one in (values, *values["targets"]))
+
+
+def test_what_comes_nearest_is_drawn_with_all_that_it_lacks(drawn: Draw, finished: RunResult) -> None:
+    slow = Lack(of="p90", found=7.2e6, limit=5e6, factor=1.44, text="p90 7.2 ms, budget 5 ms", change="1.44 times")
+    big = Lack(of="size", found=2.0, limit=1.0, factor=2.0, text="size 2 B, budget 1 B", change='size = "2 B"')
+    near = NearCandidate(name="openvino int8", lacks=(slow, big), kept=("accuracy drop",))
+    nothing = replace(finished, chosen="", bundle=None, outcome=Outcome.FAIL, nearest=(near,))
+
+    lines = [line.strip() for line in lines_of(drawn, nothing, 120)]
+    start = lines.index("Nearest to shipping, and what each lacks")
+
+    assert lines[start + 1 : start + 5] == [
+        "openvino int8  p90 7.2 ms, budget 5 ms",
+        "needs 1.44 times",
+        "size 2 B, budget 1 B; accuracy drop ok",
+        'needs size = "2 B"',
+    ]

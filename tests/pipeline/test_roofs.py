@@ -358,8 +358,7 @@ def test_a_bundles_own_count_serves_its_bench(place, rates, monkeypatch, tmp_pat
     rates({"openvino fp32": [1e13]})
     (known,), _ = judged(place, timed("openvino fp32", 1.0))
     (tmp_path / "manifest.json").write_text(json.dumps({}))
-    bundle = SimpleNamespace(manifest=SimpleNamespace(latency=known.latency))
-    monkeypatch.setattr("edgeport.bundle.load_bundle", lambda _: bundle)
+    monkeypatch.setattr("edgeport.bundle.load_measured", lambda _: SimpleNamespace(latency=known.latency))
     fresh = timed("openvino fp32", 2.0)
     artifact = SimpleNamespace(
         backend="openvino", precision=Precision.FP32, execution=ExecutionConfig(), entry="x.xml", folder=Path()

@@ -21,7 +21,11 @@ def named(recipe, **budgets):
         Target(name="board", backend="planted:equal", precisions=(Precision.INT8_DYNAMIC,)),
         Target(name="server", backend="planted:base", precisions=(Precision.FP32,)),
     )
-    return replace(recipe, targets=targets, target_budgets=budgets)
+    return replace(quick(recipe), targets=targets, target_budgets=budgets)
+
+
+def quick(recipe):
+    return replace(recipe, search=replace(recipe.search, screening_rounds=3))
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +149,21 @@ def test_what_stands_where_a_target_goes_is_left_alone(tmp_path, plant):
 )
 def test_the_worst_target_is_the_outcome(outcomes, worst):
     assert worst_of(Outcome(one) for one in outcomes.split()) is Outcome(worst)
+
+
+@pytest.mark.parametrize("per_s", [pytest.param(1.0, id="far-below"), pytest.param(1e7, id="far-above")])
+def test_a_throughput_is_measured_with_a_call_per_core(make_recipe, tmp_path_factory, tmp_path, per_s):
+    store = tmp_path_factory.getbasetemp() / "throughput-store"  # the second case is answered by the first one's rounds
+    budget = Budget(accuracy_drop=0.02, throughput_per_s=per_s)
+    recipe = quick(make_recipe("base", budget=budget, rounds=6, precisions=(Precision.FP32,)))
+    result = run_recipe(recipe, output=tmp_path / "out", store=store, limits=SHORT)
+    found = result.candidates[0].throughput
+    assert found.streams == result.device.cores
+    assert found.processes >= 3
+    assert 10 < found.per_s.estimate < 1e6
+    if result.chosen:  # on a disturbed machine it may stay open, but never the wrong way round
+        assert per_s == 1.0
+    else:
+        assert result.candidates[0].refusal.code == "BUDGET"
+        assert result.nearest[0].lacks[0].of == "throughput"
+        assert result.outcome is (Outcome.INCONCLUSIVE if found.flags else Outcome.FAIL)

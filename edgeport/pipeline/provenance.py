@@ -1,0 +1,42 @@
+"""Where a bundle's model comes from and what it was made with, for its manifest; no path of this machine in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeport.contracts import ModelSource, Provenance, digest_file
+from edgeport.pipeline.context import RunContext, tool_versions
+from edgeport.pipeline.samples import PreparedSamples
+
+__all__ = ["provenance_of"]
+
+
+def provenance_of(context: RunContext, samples: PreparedSamples) -> Provenance:
+    """What the recipe states, and the digests of all that the model was made from."""
+    recipe = context.recipe
+    stated, source = recipe.statement, recipe.source
+    file = _file_of(source)
+    return Provenance(
+        licence=stated.licence,
+        author=stated.author,
+        url=stated.url,
+        version=stated.version,
+        source=source.location if file is None else source.location.replace(str(file), file.name),
+        source_file_digest=digest_file(file) if file is not None and file.is_file() else "",
+        weights_digest=digest_file(source.weights) if source.weights is not None else "",
+        recipe_digest=digest_file(recipe.path) if recipe.path is not None and recipe.path.is_file() else "",
+        evaluation_fingerprint=samples.fingerprint,
+        evaluation_samples=samples.count,
+        calibration_fingerprint=samples.calibration_fingerprint,
+        calibration_samples=samples.calibration_count,
+        seed=recipe.search.seed,
+        tools=tool_versions(),
+    )
+
+
+def _file_of(source: ModelSource) -> Path | None:
+    """The file or folder that the location names, or None where it names a function or a model of a collection."""
+    path = Path(
+        source.location.partition(":")[2] if source.location.startswith(("hf:", "ultralytics:")) else source.location
+    )
+    return path if path.is_absolute() else None
