@@ -82,15 +82,18 @@ class Store:
 
     Args:
         root: The folder; `default_root()` where it is None.
+        fresh: Answer only from what this object built; what others built is built again, and replaced.
 
     Attributes:
         hits: How many calls were answered without building, by this object.
 
     """
 
-    def __init__(self, root: Path | None = None) -> None:
+    def __init__(self, root: Path | None = None, *, fresh: bool = False) -> None:
         self.root = Path(root) if root is not None else default_root()
         self.hits = 0
+        self._fresh = fresh
+        self._built: set[str] = set()
         self._counting = threading.Lock()
 
     def find(self, step: str, key: object) -> Path | None:
@@ -166,6 +169,11 @@ class Store:
                 self._write_note(asked, sorted(rests_on))
             return found
 
+    def find_watched(self, step: str, key: object, state_of: Callable[[list[str]], dict[str, str]]) -> Path | None:
+        """The entry that `get_or_build_watched` would answer with, or None; arguments as there."""
+        names = _read_note(self._place(step, {"watched": key}))
+        return None if names is None else self.find(step, {"watched": key, "rests_on": state_of(names)})
+
     def get_or_build_json(self, step: str, key: object, build: Callable[[], Any]) -> Any:
         """As `get_or_build`, for a result that is JSON values."""
         folder = self.get_or_build(step, key, lambda folder: _write(folder / _VALUE, canonical(build())))
@@ -221,6 +229,8 @@ class Store:
             return None
 
     def _read(self, place: _Place) -> Path | None:
+        if self._fresh and place.digest not in self._built:
+            return None
         try:
             data = place.record.read_bytes()
         except FileNotFoundError:
@@ -277,6 +287,7 @@ class Store:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+        self._built.add(place.digest)
         return folder
 
     def _write_note(self, place: _Place, names: list[str]) -> None:
@@ -303,7 +314,12 @@ class Store:
         _sync(place.folder)
 
     def _remove_leftovers(self, place: _Place) -> None:
-        """What builders of this key left when they were killed; whoever holds the lock knows that none is at work."""
+        """What builders of this key left when they were killed; whoever holds the lock knows that none is at work.
+
+        Where an entry is to be replaced, its files stay until the next time: another run may read them now.
+        """
+        if self._fresh:
+            return
         for path in place.folder.glob(f"{place.digest}.*"):
             if path in (place.lock, place.note):
                 continue

@@ -48,7 +48,7 @@ from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.evidence import thin_evidence
 from edgeport.store import Store
 
-__all__ = ["run_recipe"]
+__all__ = ["require_local", "run_recipe", "walk"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def run_recipe(
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
+    fresh: bool = False,
 ) -> RunResult:
     """Walks the whole way; what an earlier run of the same recipe finished is taken from the store.
 
@@ -73,6 +74,7 @@ def run_recipe(
         store: Folder of finished steps; the user's cache folder by default.
         on_progress: Told of every step, with the time left.
         limits: Of each child process; those of the recipe by default.
+        fresh: Do everything anew, whatever earlier runs finished.
 
     Raises:
         EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
@@ -80,6 +82,29 @@ def run_recipe(
     """
     from edgeport.devices.local import LocalDevice
 
+    require_local(recipe)
+    prepare_output(output, [group.name for group in recipe.groups if group.name])
+    with scratch_folder(Store(store).root) as scratch:
+        device = LocalDevice(scratch / "device")
+        context = RunContext(
+            recipe=recipe,
+            store=Store(store, fresh=fresh),
+            device=device,
+            facts=device.facts(),
+            clock=Clock(on_progress),
+            scratch=scratch,
+            limits=limits or recipe.search.limits,
+        )
+        return walk(context, output)
+
+
+def require_local(recipe: Recipe) -> None:
+    """Refuses devices that this release can't reach.
+
+    Raises:
+        UsageError: There is one.
+
+    """
     foreign = [target.device for target in recipe.targets if target.device != "local"]
     if foreign:
         raise UsageError(
@@ -87,22 +112,9 @@ def run_recipe(
             found="that this release measures on the local machine only",
             fix='leave device out, or set device = "local"',
         )
-    prepare_output(output, [group.name for group in recipe.groups if group.name])
-    with scratch_folder(Store(store).root) as scratch:
-        device = LocalDevice(scratch / "device")
-        context = RunContext(
-            recipe=recipe,
-            store=Store(store),
-            device=device,
-            facts=device.facts(),
-            clock=Clock(on_progress),
-            scratch=scratch,
-            limits=limits or recipe.search.limits,
-        )
-        return _run(context, output)
 
 
-def _run(context: RunContext, output: Path) -> RunResult:
+def walk(context: RunContext, output: Path) -> RunResult:
     """What all targets share is done once; then each name's candidates are built, judged, timed and chosen from.
 
     Each name has experiments of its own: only candidates of one name are compared, so only they need to be paired,

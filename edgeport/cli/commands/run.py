@@ -20,10 +20,22 @@ __all__ = ["command"]
 @click.option("-o", "--output", "folder", type=PLACE, help="Results [default: edgeport-out beside RECIPE].")
 @store_option
 @click.option("--explain", is_flag=True, help="Print the recipe with every default, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it may take; do nothing.")
+@click.option(
+    "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
+)
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of recipes, for editors.")
 @output_options
-def command(
-    *, recipe: Path | None, folder: Path | None, store: Path | None, explain: bool, schema: bool, output: Output
+def command(  # noqa: PLR0913 (one per option)
+    *,
+    recipe: Path | None,
+    folder: Path | None,
+    store: Path | None,
+    explain: bool,
+    dry_run: bool,
+    resume: bool,
+    schema: bool,
+    output: Output,
 ) -> int:
     """The whole way of RECIPE, a .toml file: the best verified artifact, and the proof.
 
@@ -33,6 +45,7 @@ def command(
     Examples:
       edgeport run recipe.toml
       edgeport run recipe.toml --explain
+      edgeport run recipe.toml --dry-run
     """  # noqa: D301 (click's own mark against wrapping)
     if schema:
         from edgeport.recipe import schema as recipe_schema
@@ -45,8 +58,10 @@ def command(
         return _explain(recipe, output)
     from edgeport import api
 
+    if dry_run:
+        return _rehearse(recipe, store, resume=resume, output=output)
     with output.progress() as on_progress:
-        result = api.run(recipe, output=folder, store=store, on_progress=on_progress)
+        result = api.run(recipe, output=folder, store=store, on_progress=on_progress, fresh=not resume)
     return show_run(output, result)
 
 
@@ -63,4 +78,17 @@ def _explain(path: Path, output: Output) -> int:
         click.echo(json.dumps(to_jsonable(recipe), indent=2))
     else:
         click.echo(explain(recipe), nl=False)
+    return 0
+
+
+def _rehearse(recipe: Path, store: Path | None, *, resume: bool, output: Output) -> int:
+    import tempfile
+
+    from edgeport import api
+    from edgeport.cli.render_steps import draw_dry_run
+    from edgeport.contracts import to_jsonable
+
+    with tempfile.TemporaryDirectory(prefix="edgeport-dry-") as empty, output.progress() as on_progress:
+        found = api.dry_run(recipe, store=store if resume else Path(empty), on_progress=on_progress)
+    output.show(lambda: to_jsonable(found), lambda console: draw_dry_run(console, found))
     return 0
