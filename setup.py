@@ -12,6 +12,7 @@ OWN = (
     "edgeport.cli.commands",
     "edgeport.contracts",
     "edgeport.digits",
+    "edgeport.drafting",
     "edgeport.isolation",
     "edgeport.onnx_files",
     "edgeport.pipeline",

@@ -26,8 +26,10 @@ from edgeport.errors import EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.bundle import Reproduced
+    from edgeport.drafting import Draft
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
+    from edgeport.pipeline.dry_run import DryRun
     from edgeport.recipe.bounds import Bound
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "bench",
     "calibrate",
     "compare",
+    "dry_run",
     "export",
+    "init",
     "quantize",
     "quickstart",
     "run",
@@ -84,6 +88,7 @@ def run(
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
+    fresh: bool = False,
 ) -> RunResult:
     """Walks the whole way of a recipe: export, verify, calibrate, compile, validate, time, choose, bundle, report.
 
@@ -93,6 +98,7 @@ def run(
         store: Folder of finished steps; the user's cache folder by default.
         on_progress: Told of every step, with the time left.
         limits: Of each child process; what the recipe's [search] says, if None.
+        fresh: Do everything anew; what earlier runs finished is replaced in the store.
 
     Raises:
         RecipeError: The recipe is not one.
@@ -105,7 +111,31 @@ def run(
     target = output if output is not None else recipe.parent / "edgeport-out"
     asked = load_recipe(recipe)
     within = limits if limits is not None else asked.search.limits
-    return run_recipe(asked, output=target, store=store, on_progress=on_progress, limits=within)
+    return run_recipe(asked, output=target, store=store, on_progress=on_progress, limits=within, fresh=fresh)
+
+
+def dry_run(
+    recipe: Path, *, store: Path | None = None, on_progress: OnProgress = silent, limits: Limits | None = None
+) -> DryRun:
+    """What `run` would do, step by step: what the store answers, and how long the rest may take. Nothing is written.
+
+    Backends are asked what they can do, and functions that give samples are called, as in every run.
+
+    Args:
+        recipe: As in `run`.
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`.
+
+    Raises:
+        RecipeError: The recipe is not one.
+        EdgeportError: What is known before any work can't be used.
+
+    """
+    from edgeport.pipeline.dry_run import rehearse
+    from edgeport.recipe import load_recipe
+
+    return rehearse(load_recipe(recipe), store=store, on_progress=on_progress, limits=limits)
 
 
 def quickstart(
@@ -126,6 +156,79 @@ def quickstart(
     from edgeport.digits import prepare
 
     return run(prepare(output, on_progress), store=store, on_progress=on_progress, limits=limits)
+
+
+def init(
+    model: str,
+    *,
+    recipe: Path = Path("edgeport.toml"),
+    arguments: Mapping[str, object] | None = None,
+    weights: Path | None = None,
+    allow_pickle_sha256: str | None = None,
+    inputs: Sequence[str] = (),
+    samples: str = "",
+    calibration: str = "",
+    evaluation: str = "",
+    target: str = "",
+    metric: str = "",
+    backends: Sequence[str] = (),
+    accuracy_drop: float | None = None,
+    latency: str = "",
+    quick: bool = False,
+    force: bool = False,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Draft:
+    """Looks at a model, tries to export it, and writes a short recipe that `run` takes.
+
+    Where no samples are given, a module `edgeport_samples.py` with random ones is written beside the recipe.
+
+    Args:
+        model: As a recipe's [model] source; "net.py:create" and a folder of transformers are understood too.
+        recipe: The file to write.
+        arguments: Of the factory.
+        weights: A `.safetensors` file or a safe checkpoint.
+        allow_pickle_sha256: As in a recipe.
+        inputs: "NAME=batch,3,224,224" or "NAME=batch,time:int64", one per input; found where not given.
+        samples: A `.npz` to be split into calibration and evaluation.
+        calibration: Samples that int8 ranges come from, instead.
+        evaluation: Samples that candidates are judged on.
+        target: Key of the labels.
+        metric: Its name, or `pkg.mod:fn`.
+        backends: Those that can run here by default.
+        accuracy_drop: Of the budget; what the samples can prove by default.
+        latency: Of the budget.
+        quick: Few and short measurements.
+        force: Replace files that are there.
+        on_progress: Told of every step.
+        limits: Of each child.
+
+    Raises:
+        OutputError: A file is there already.
+        EdgeportError: The model can't be loaded, run or exported, or the samples do not fit it.
+
+    """
+    from edgeport.drafting import Asked, draft_recipe
+
+    asked = Asked(
+        model=model,
+        recipe=recipe,
+        arguments=arguments or {},
+        weights=weights,
+        allow_pickle_sha256=allow_pickle_sha256,
+        inputs=tuple(inputs),
+        samples=samples,
+        calibration=calibration,
+        evaluation=evaluation,
+        target=target,
+        metric=metric,
+        backends=tuple(backends),
+        accuracy_drop=accuracy_drop,
+        latency=latency,
+        quick=quick,
+        force=force,
+    )
+    return draft_recipe(asked, on_progress=on_progress, limits=limits)
 
 
 def export(

@@ -129,6 +129,7 @@ def _for_export(model: torch.nn.Module) -> torch.nn.Module:
         model = fuse(verbose=False)
     for parameter in model.parameters():
         parameter.requires_grad = False
+    part: Any
     for part in model.modules():
         if hasattr(part, "export") and not callable(part.export):
             part.export, part.format = True, "onnx"

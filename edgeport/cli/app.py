@@ -24,6 +24,7 @@ INTERRUPTED = 130
 COMMANDS = {
     "quickstart": "A first run on a small model and data that come with packages.",
     "run": "The whole way of a recipe: the best verified artifact, and the proof.",
+    "init": "A recipe for your own model, which runs at once.",
     "doctor": "What is installed and usable here, what is missing, how to get it.",
     "export": "A PyTorch model to ONNX.",
     "verify": "PyTorch against the exported model, on samples.",

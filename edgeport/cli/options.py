@@ -15,7 +15,7 @@ from edgeport.errors import UsageError
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
 
-__all__ = ["FILE", "FOLDER", "PLACE", "model_source", "store_option"]
+__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "store_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,14 +56,15 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
     place, folder = located(location, Path.cwd())
     return ModelSource(
         location=place,
-        arguments=dict(_argument(text) for text in arguments),
+        arguments=dict(argument(text) for text in arguments),
         weights=weights,
         search_path=folder,
         allow_pickle_sha256=allowed,
     )
 
 
-def _argument(text: str) -> tuple[str, Any]:
+def argument(text: str) -> tuple[str, Any]:
+    """Name and value of `NAME=JSON`."""
     name, sign, value = text.partition("=")
     try:
         if not sign or not name.isidentifier():

@@ -22,8 +22,18 @@ from edgeport.contracts import (
     Verification,
 )
 from edgeport.doctor import Diagnosis
+from edgeport.drafting import Draft
+from edgeport.pipeline.dry_run import DryRun
 
-__all__ = ["draw_artifact", "draw_calibration", "draw_diagnosis", "draw_export", "draw_verification"]
+__all__ = [
+    "draw_artifact",
+    "draw_calibration",
+    "draw_diagnosis",
+    "draw_draft",
+    "draw_dry_run",
+    "draw_export",
+    "draw_verification",
+]
 
 _STYLES = {Outcome.PASS: "bold green", Outcome.FAIL: "bold red"}
 
@@ -139,3 +149,31 @@ def draw_artifact(console: Console, artifact: Artifact, folder: Path) -> None:
     """What was built, and what it is not."""
     built = f"{artifact.backend} {artifact.precision}, {bytes_of(artifact.size_bytes)}: {folder}"
     lines(console, Text(clean(built)), Text("It is not measured yet: edgeport bench", style="dim"))
+
+
+def draw_draft(console: Console, draft: Draft) -> None:
+    """What was written, found and guessed, and the command to go on with."""
+    for path in draft.files:
+        lines(console, Text(f"Wrote {clean(str(path))}", style="bold green"))
+    for title, sentences in (("found", draft.found), ("guessed", draft.guessed), ("note", draft.notes)):
+        style = "bold yellow" if title == "guessed" else "bold"
+        table = _rows()
+        table.add_column(style=style, no_wrap=True, min_width=len("guessed"))
+        table.add_column(overflow="fold")
+        for sentence in sentences:
+            table.add_row(title, Text(clean(sentence)))
+        if sentences:
+            console.print(table)
+    lines(console, Text(f"Next: {clean(draft.next)}", style="bold"))
+
+
+def draw_dry_run(console: Console, found: DryRun) -> None:
+    """Every step with what it would take, and the sum."""
+    table = _rows("step", "what", "time")
+    for step in found.steps:
+        took = "stored" if step.stored else f"{step.seconds:.0f} s"
+        table.add_row(step.name, Text(clean(step.what)), took, style="dim" if step.stored else "")
+    console.print(table)
+    minutes = f"{found.seconds / 60:.0f} min" if found.seconds >= 120 else f"{found.seconds:.0f} s"
+    lines(console, Text(f"{clean(found.name)}: about {minutes} on a small machine that is idle.", style="bold"))
+    lines(console, Text(f"What is finished is kept in {clean(str(found.store))}"))

@@ -29,10 +29,12 @@ from edgeport.contracts import (
     RunResult,
     Verification,
 )
+from edgeport.drafting import Draft
 from edgeport.pipeline.bench import BenchResult
 from edgeport.pipeline.bench_judging import Check
 from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
+from edgeport.pipeline.dry_run import DryRun, DryStep
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -91,6 +93,25 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
     answers: dict[str, Any] = {
         "run": finished,
         "quickstart": finished,
+        "dry_run": DryRun(
+            name="net",
+            steps=(
+                DryStep(name="export", what="export in PyTorch", seconds=0.0, stored=True),
+                DryStep(name="screen", what="6 fresh processes", seconds=90.0, stored=False),
+            ),
+            seconds=90.0,
+            store=Path("store"),
+        ),
+        "init": Draft(
+            recipe=Path("edgeport.toml"),
+            files=(Path("edgeport.toml"),),
+            inputs=finished.model.inputs,
+            outputs={"scores": (10,)},
+            found=("It takes images.",),
+            guessed=("The samples are random.",),
+            notes=(),
+            next="edgeport run edgeport.toml",
+        ),
         "export": SimpleNamespace(model=finished.model, notes=("a note",)),
         "verify": Verification(
             outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
@@ -154,7 +175,7 @@ def test_the_example_runs(
     assert ran.code == 0, ran.err
     assert ran.out
     if arguments[0] != "doctor" and "--explain" not in arguments:
-        assert arguments[0] in stub
+        assert ("dry_run" if "--dry-run" in arguments else arguments[0]) in stub
 
 
 def _make_files(folder: Path) -> None:

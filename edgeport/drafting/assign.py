@@ -1,0 +1,92 @@
+"""Which arrays of a sample set are inputs, and which are labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgeport.contracts import Array, Arrays
+from edgeport.drafting.guess import Guess, Kind
+from edgeport.errors import SamplesError
+
+__all__ = ["feeds_for", "kind_of", "labels_among"]
+
+_LABELS = ("label", "labels", "target", "targets", "y", "class", "classes")
+_WHY = "from the samples"
+
+
+def kind_of(name: str, dtype: str) -> tuple[Kind, float]:
+    """How an input of this name and dtype is drawn, and its largest value."""
+    if dtype == "bool" or "mask" in name.lower():
+        return Kind.MASK, 1.0
+    if "int" in dtype:
+        return Kind.INTEGERS, 1.0
+    return Kind.VALUES, 0.0
+
+
+def feeds_for(
+    arrays: Arrays, parameters: Sequence[str], required: Sequence[str], target: str = ""
+) -> tuple[tuple[Guess, ...], list[str]]:
+    """The inputs among arrays [N, ...], and the names of the others.
+
+    By name where names are those of `forward`'s parameters; else in their order, labels left out.
+
+    Args:
+        arrays: The first samples.
+        parameters: All names that the model takes, in order.
+        required: Those that it must be given.
+        target: Key of the labels, where the user named it.
+
+    Raises:
+        SamplesError: Fewer or more arrays than the model takes.
+
+    """
+    rest = {name: array for name, array in arrays.items() if name != target}
+    named = [name for name in parameters if name in rest]
+    if set(required) <= set(named):
+        chosen = named
+    else:
+        labels = labels_among(rest, count=len(rest) - len(required))
+        chosen = [name for name in rest if name not in labels]
+    if len(chosen) < len(required) or not chosen:
+        raise SamplesError(
+            asked=f"feed the samples' arrays {', '.join(arrays)} to the model",
+            found=f"that it takes {', '.join(required)}",
+            fix="name the arrays as the model's inputs, and give one for each; --target names the labels",
+        )
+    inputs = tuple(_guess(name, rest[name]) for name in chosen)
+    return inputs, [name for name in arrays if name not in chosen]
+
+
+def labels_among(arrays: Mapping[str, Array], *, count: int) -> list[str]:
+    """Up to `count` arrays that look like labels: whole numbers, one per sample; well-named ones first."""
+    likely = [name for name, array in arrays.items() if _is_labels(array)]
+    likely.sort(key=lambda name: name.lower() not in _LABELS)
+    return likely[: max(0, count)]
+
+
+def _is_labels(array: Array) -> bool:
+    return array.dtype.kind in "iu" and (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1))
+
+
+def _guess(name: str, array: Array) -> Guess:
+    kind, _ = kind_of(name, str(array.dtype))
+    low, high = (float(array.min()), float(array.max())) if array.size and array.dtype.kind in "fiu" else (0.0, 1.0)
+    finite = np.isfinite(low) and np.isfinite(high)
+    return Guess(
+        name=name,
+        dtype=str(array.dtype),
+        shape=tuple(array.shape[1:]),
+        kind=kind,
+        low=low if finite else 0.0,
+        high=high if finite else 0.0,
+        axes=_maybe_free(array),
+        why=_WHY,
+    )
+
+
+def _maybe_free(array: Array) -> dict[int, str]:
+    """The axis of a sequence: of tokens [N, T], and of frames [N, T, features]."""
+    sequence = (array.ndim == 2 and array.dtype.kind in "iub") or array.ndim == 3
+    return {1: "time"} if sequence else {}

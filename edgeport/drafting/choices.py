@@ -1,0 +1,117 @@
+"""What is chosen from what was found: metric, budget, number of samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeport.accuracy import METRICS, least_samples
+from edgeport.contracts import Capabilities, ModelSource
+from edgeport.drafting.draft import Asked, Plan
+from edgeport.drafting.guess import Guess, guess_from_json
+from edgeport.drafting.samples import FoundSamples
+from edgeport.drafting.samples_text import MODULE, split_counts
+
+__all__ = ["DROPS", "Given", "choose"]
+
+DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Of metrics of right and wrong; the smallest that the samples can prove is taken."""
+
+_SECONDS, _SECONDS_QUICK = 20.0, 3.0
+_MOST_BYTES = 128 << 20
+_FEWEST, _MOST, _MOST_QUICK = 40, 512, 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The samples that the user gave, if any; `split` where one file is to be both."""
+
+    calibration: FoundSamples | None = None
+    evaluation: FoundSamples | None = None
+    split: bool = False
+
+
+def choose(
+    asked: Asked,
+    written: str,
+    source: ModelSource,
+    given: Given,
+    found: Mapping[str, Any],
+    backends: tuple[Capabilities, ...],
+) -> Plan:
+    """All that the recipe says; `found` is what the child that looked at the model returned."""
+    inputs = tuple(guess_from_json(one) for one in found["inputs"])
+    outputs = {name: tuple(shape) for name, shape in found["outputs"].items()}
+    target = asked.target or next(iter(found["labels"]), "")
+    labelled = bool(target) or (given.evaluation is not None and given.evaluation.has_target)
+    output = "logits" if "logits" in outputs and next(iter(outputs)) != "logits" else ""
+    metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled)
+    count = _count(asked, given, inputs, float(found["seconds"]))
+    whole = given.evaluation is not None and not given.split
+    return Plan(
+        asked=asked,
+        written=written,
+        source=source,
+        inputs=inputs,
+        outputs=outputs,
+        dynamic_batch=found["dynamic_batch"],
+        legacy=found["legacy"],
+        calibration=_calibration(given),
+        evaluation=given.evaluation.text if whole and given.evaluation is not None else f"{MODULE}:evaluation",
+        stand_in=given.evaluation is None,
+        count=count,
+        target=target if whole and given.evaluation is not None and not given.evaluation.has_target else "",
+        metric=metric,
+        output=output,
+        accuracy_drop=_drop(asked, metric, count, float(found["spread"])),
+        why_metric=why,
+        backends=backends,
+        stateful=found["stateful"],
+        notes=tuple(found["notes"]),
+    )
+
+
+def _calibration(given: Given) -> str:
+    if given.evaluation is None or given.split:
+        return f"{MODULE}:calibration"
+    return given.calibration.text if given.calibration is not None else ""
+
+
+def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool) -> tuple[str, str]:
+    """The metric, and why: labels and class scores, class scores, a vector, a number."""
+    if asked.metric:
+        return asked.metric, "as --metric says"
+    scores = len(shape) == 1 and shape[0] >= 2
+    if labelled and scores:
+        return "top1", "labels, and one score per class"
+    if scores:
+        return "agreement", "is the largest score the float model's? With labels: top1"
+    if math.prod(shape) > 1:
+        return "cosine", "of the outputs with the float model's"
+    return "mae", "of the output against the float model's"
+
+
+def _count(asked: Asked, given: Given, inputs: Sequence[Guess], seconds: float) -> int:
+    """Evaluation samples: as many as there are; of random ones as many as take half a minute, at most 512."""
+    if given.evaluation is not None:
+        return split_counts(given.evaluation.count)[1] if given.split else given.evaluation.count
+    size = sum(8 * math.prod(one.shape) for one in inputs)
+    affordable = (_SECONDS_QUICK if asked.quick else _SECONDS) / max(seconds, 1e-6)
+    most = _MOST_QUICK if asked.quick else _MOST
+    return max(_FEWEST, min(most, int(affordable), _MOST_BYTES // max(size, 1)))
+
+
+def _drop(asked: Asked, metric: str, count: int, spread: float) -> float:
+    """The smallest usual drop that so many samples can prove; of an error, 5 % of how far the outputs spread."""
+    if asked.accuracy_drop is not None:
+        return asked.accuracy_drop
+    known = METRICS.get(metric)
+    if metric in ("mae", "mse"):
+        return float(f"{max(0.05 * spread, 1e-6) ** (2 if metric == 'mse' else 1):.2g}")
+    if metric == "sqnr":
+        return 120.0
+    if known is None or not known.proportion:
+        return 0.01
+    return next((drop for drop in DROPS if (least_samples(drop) or count + 1) <= count), DROPS[-1])

@@ -1,0 +1,124 @@
+"""A recipe for a model of the user's: what was asked, what was found, what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeport.contracts import Capabilities, ModelSource, TensorSpec
+from edgeport.drafting.guess import Guess
+
+__all__ = ["Asked", "Draft", "Plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the user said.
+
+    Attributes:
+        model: As a recipe's [model] source; "net.py:create" and a folder of transformers are understood too.
+        recipe: The file to write.
+        arguments: Of the factory.
+        weights: Of the model.
+        allow_pickle_sha256: As in a recipe.
+        inputs: "NAME=batch,3,224,224", "NAME=batch,16:int64"; empty to find them.
+        samples: A set to be split into calibration and evaluation.
+        calibration, evaluation: A set each, instead.
+        target: Key of the labels; empty to find it.
+        metric: Empty to choose one.
+        backends: Empty for those that are usable here.
+        accuracy_drop: None to choose it.
+        latency: Of the budget, as "p50 <= 5 ms"; empty for none.
+        quick: Few and short measurements, for a first look.
+        force: Files that are there may be replaced.
+
+    """
+
+    model: str
+    recipe: Path = Path("edgeport.toml")
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    weights: Path | None = None
+    allow_pickle_sha256: str | None = None
+    inputs: tuple[str, ...] = ()
+    samples: str = ""
+    calibration: str = ""
+    evaluation: str = ""
+    target: str = ""
+    metric: str = ""
+    backends: tuple[str, ...] = ()
+    accuracy_drop: float | None = None
+    latency: str = ""
+    quick: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that the recipe's text is made from.
+
+    Attributes:
+        asked: What the user said.
+        written: The model's location, as the recipe has it.
+        source: The model.
+        inputs: In the model's order.
+        outputs: Name to shape of one sample.
+        dynamic_batch, legacy: How it can be exported.
+        calibration, evaluation: As the recipe writes them; the first empty where there is none.
+        stand_in: The samples are random.
+        count: Of evaluation samples.
+        target: Key of the labels in a file.
+        metric, output, accuracy_drop: How outputs are judged; the output empty for the first.
+        why_metric: A few words.
+        backends: That are used, as they were probed.
+        stateful: Output to input, where that looks like a state.
+        notes: Of the export.
+
+    """
+
+    asked: Asked
+    written: str
+    source: ModelSource
+    inputs: tuple[Guess, ...]
+    outputs: Mapping[str, tuple[int, ...]]
+    dynamic_batch: bool
+    legacy: bool
+    calibration: str
+    evaluation: str
+    stand_in: bool
+    count: int
+    target: str
+    metric: str
+    output: str
+    accuracy_drop: float
+    why_metric: str
+    backends: tuple[Capabilities, ...]
+    stateful: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What `edgeport init` did.
+
+    Attributes:
+        recipe: The file that was written.
+        files: All that were written.
+        inputs: As the recipe declares them.
+        outputs: Name to shape of one sample.
+        found: What was read from the model and the data, a sentence each.
+        guessed: What may be wrong, a sentence each, with what to do.
+        notes: Of the export, a sentence each.
+        next: The command to go on with.
+
+    """
+
+    recipe: Path
+    files: tuple[Path, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: Mapping[str, tuple[int, ...]]
+    found: tuple[str, ...]
+    guessed: tuple[str, ...]
+    notes: tuple[str, ...]
+    next: str
+    schema_version: int = 1

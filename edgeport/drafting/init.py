@@ -1,0 +1,281 @@
+"""From a model's location to a recipe that runs: look, choose, write, and read back what was written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from edgeport.accuracy import METRICS
+from edgeport.accuracy.metrics import Truth
+from edgeport.contracts import (
+    DTYPES,
+    Capabilities,
+    Limits,
+    ModelSource,
+    OnProgress,
+    ProgressEvent,
+    TensorSpec,
+    load_json,
+    silent,
+    to_jsonable,
+)
+from edgeport.contracts.recipe import SamplesFile
+from edgeport.drafting.assign import kind_of
+from edgeport.drafting.choices import DROPS, Given, choose
+from edgeport.drafting.draft import Asked, Draft, Plan
+from edgeport.drafting.guess import Guess
+from edgeport.drafting.places import checked_source, written_location
+from edgeport.drafting.recipe_text import recipe_text, shape_of
+from edgeport.drafting.samples import FoundSamples, find_samples
+from edgeport.drafting.samples_text import MODULE, random_samples, split_samples
+from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
+from edgeport.isolation import run_isolated
+from edgeport.recipe import load_recipe
+from edgeport.recipe.locations import SCHEMES
+
+__all__ = ["declared_input", "draft_recipe"]
+
+_INPUT = re.compile(r"(?P<name>[^=]+)=(?P<shape>[\w,]*?)(?::(?P<dtype>\w+))?")
+_NAMED_AXIS = 16
+"""Size of an axis that the user only named."""
+
+
+def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limits | None = None) -> Draft:
+    """Looks at a model and writes a recipe that `edgeport run` takes, and random samples where none were given.
+
+    Args:
+        asked: What the user said.
+        on_progress: Told of every step.
+        limits: Of each child process.
+
+    Raises:
+        OutputError: A file is there already.
+        UsageError: What was asked does not go together, or names nothing.
+        SourceError, ExportError: The model can't be loaded, run or exported.
+        AlreadyQuantizedError: It is an ONNX file that is quantized already.
+        SamplesError: The samples can't be read, or do not fit.
+
+    """
+    within = limits if limits is not None else Limits()
+    folder = asked.recipe.absolute().parent
+    _require_free(asked)
+    written = written_location(asked.model, folder)
+    source = checked_source(asked, written)
+    with tempfile.TemporaryDirectory(prefix="edgeport-init-") as scratch, ThreadPoolExecutor(max_workers=1) as pool:
+        probing = pool.submit(_usable_backends, asked.backends, within)
+        given = _given_samples(asked, folder, Path(scratch), within)
+        found = _look(asked, source, given, on_progress, within)
+        on_progress(ProgressEvent(stage="look", message="ask the backends", done=4, total=4))
+        backends = probing.result()
+    plan = choose(asked, written, source, given, found, backends)
+    return _write(plan, given, found)
+
+
+def _require_free(asked: Asked) -> None:
+    wanted = [asked.recipe]
+    if not asked.evaluation:
+        wanted.append(asked.recipe.absolute().parent / f"{MODULE}.py")
+    taken = [path for path in wanted if path.exists()]
+    if taken and not asked.force:
+        raise OutputError(
+            asked=f"write {', '.join(path.name for path in wanted)}",
+            found=f"{taken[0]}, which is there already",
+            fix="name another file with -o in a folder of its own, or say --force to replace it",
+        )
+    if asked.recipe.suffix != ".toml" or not asked.recipe.absolute().parent.is_dir():
+        raise OutputError(
+            asked=f"write {asked.recipe}",
+            found="another ending than .toml" if asked.recipe.suffix != ".toml" else "no such folder",
+            fix="name it like edgeport.toml, in a folder that exists",
+        )
+
+
+def _look(asked: Asked, source: ModelSource, given: Given, on_progress: OnProgress, limits: Limits) -> dict[str, Any]:
+    payload: dict[str, Any] = {"target": asked.target}
+    if given.evaluation is not None:
+        payload["samples"] = str(given.evaluation.first)
+    if source.location.endswith(".onnx") and not source.location.startswith(SCHEMES):
+        from edgeport.onnx_files import open_onnx
+
+        if asked.inputs:
+            raise UsageError(
+                asked=f"declare the inputs {', '.join(asked.inputs)}",
+                found="an ONNX file, which says what it takes",
+                fix="leave --input out; --samples may say more",
+            )
+        payload["model"] = to_jsonable(open_onnx(Path(source.location)))
+        return run_isolated("edgeport.drafting.look_onnx:look_at_onnx", payload, limits=limits, on_progress=on_progress)
+    payload["source"] = to_jsonable(source)
+    payload["given"] = [to_jsonable(declared_input(text)) for text in asked.inputs]
+    return run_isolated("edgeport.drafting.look:look_at_module", payload, limits=limits, on_progress=on_progress)
+
+
+def declared_input(text: str) -> Guess:
+    """`NAME=batch,3,224,224` or `NAME=2,16:int64`; axis 0 is the batch, and other names are free axes."""
+    match = _INPUT.fullmatch(text)
+    sizes = match["shape"].split(",") if match is not None else []
+    dtype = (match["dtype"] or "") if match is not None else ""
+    if match is None or not sizes[0] or (dtype and dtype not in DTYPES) or not all(map(_is_axis, sizes)):
+        raise UsageError(
+            asked=f"take --input {text}",
+            found="no NAME=SHAPE",
+            fix="write it as --input image=batch,3,224,224 or --input tokens=batch,time:int64",
+        )
+    name = match["name"]
+    integers = name.lower().rpartition("_")[2] in ("ids", "tokens", "indices") or name.lower() in ("tokens", "ids")
+    dtype = dtype or ("int64" if integers else "float32")
+    kind, high = kind_of(name, dtype)
+    shape = tuple(int(size) if size.isdigit() else _NAMED_AXIS for size in sizes[1:])
+    axes = {index: size for index, size in enumerate(sizes) if index and not size.isdigit()}
+    return Guess(name=name, dtype=dtype, shape=shape, kind=kind, high=high, axes=axes, why="as --input says")
+
+
+def _is_axis(text: str) -> bool:
+    return text.isidentifier() or (text.isdigit() and int(text) > 0)
+
+
+def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) -> Given:
+    if asked.samples and (asked.calibration or asked.evaluation):
+        raise UsageError(
+            asked="take --samples and --calibration or --evaluation",
+            found="that --samples is to be split into the two others",
+            fix="give --samples alone, or the two others",
+        )
+    if asked.calibration and not asked.evaluation:
+        raise UsageError(
+            asked="judge candidates",
+            found="calibration samples alone",
+            fix="give --evaluation too, other samples; or --samples, which is split",
+        )
+
+    def look(text: str) -> FoundSamples | None:
+        return find_samples(text, folder, scratch, limits, target=asked.target) if text else None
+
+    samples = look(asked.samples)
+    if samples is not None:
+        return Given(evaluation=samples, split=isinstance(samples.location, SamplesFile) and samples.count >= 2)
+    return Given(calibration=look(asked.calibration), evaluation=look(asked.evaluation))
+
+
+def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities, ...]:
+    """Those that were named, or all that can run here."""
+    from edgeport.backends.registry import available_backends
+
+    found = [_probed(name, limits) for name in names or available_backends()]
+    usable = tuple(one for one in found if one.can_run) if not names else tuple(found)
+    if not any(one.installed for one in usable):
+        reasons = "; ".join(f"{one.backend}: {one.reason}" for one in found)
+        raise DependencyError(
+            asked="find a runtime for the recipe", found=f"none that is usable here ({reasons})", fix="edgeport doctor"
+        )
+    return usable
+
+
+def _probed(name: str, limits: Limits) -> Capabilities:
+    try:
+        found = run_isolated("edgeport.pipeline.children:probe", {"backend": name}, limits=limits)
+    except UsageError:
+        raise
+    except EdgeportError as error:
+        return Capabilities(backend=name, reason=f"{error.found}; {error.fix}")
+    return load_json(Capabilities, json.dumps(found["capabilities"]))
+
+
+def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
+    recipe = plan.asked.recipe.absolute()
+    files = {recipe: recipe_text(plan)}
+    module = _samples_module(plan, given, found)
+    if module:
+        files[recipe.parent / f"{MODULE}.py"] = module
+    for path, text in files.items():
+        _write_whole(path, text)
+    load_recipe(recipe)  # what was written is read back by the reader that `run` has
+    specs = tuple(TensorSpec(name=one.name, dtype=one.dtype, shape=shape_of(plan, one)) for one in plan.inputs)
+    place = os.path.relpath(recipe)
+    return Draft(
+        recipe=recipe,
+        files=tuple(files),
+        inputs=specs,
+        outputs=plan.outputs,
+        found=_found(plan),
+        guessed=_guessed(plan, given),
+        notes=plan.notes,
+        next=f"edgeport run {place if not place.startswith('..') else recipe}",
+    )
+
+
+def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
+    if given.evaluation is None:
+        calibration = max(32, min(128, plan.count // 4))
+        return random_samples(plan.inputs, calibration=calibration, evaluation=plan.count)
+    if given.split:
+        target = plan.asked.target or next(iter(found["labels"]), "")
+        return split_samples(
+            given.evaluation.text, [one.name for one in plan.inputs], target, count=given.evaluation.count
+        )
+    return ""
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Under a temporary name first, so that a full disk leaves no half file; a link is replaced, not followed."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            asked=f"write {path}", found=str(error.strerror), fix="name a place that can be written with -o"
+        ) from error
+
+
+def _found(plan: Plan) -> tuple[str, ...]:
+    inputs = ", ".join(f"{one.name} {one.dtype} {list(shape_of(plan, one))}" for one in plan.inputs)
+    outputs = ", ".join(f"{name} {['batch', *shape]}" for name, shape in plan.outputs.items())
+    free = sorted({axis for one in plan.inputs for axis in one.axes.values()})
+    facts = [f"It takes {inputs}.", f"It gives {outputs}."]
+    if plan.dynamic_batch:
+        facts.append(f"It exports with a free batch{' and free ' + ', '.join(free) if free else ''}.")
+    facts.append(f"Usable here: {', '.join(one.backend for one in plan.backends)}.")
+    facts.append(f"Judged by {plan.metric}: {plan.why_metric}.")
+    return tuple(facts)
+
+
+def _guessed(plan: Plan, given: Given) -> tuple[str, ...]:
+    doubts = [
+        f"The shape of {one.name}, {list(shape_of(plan, one))}, is a guess: the model runs with it. Say --input "
+        f"{one.name}=batch,... if it is another."
+        for one in plan.inputs
+        if one.why.startswith("guessed")
+    ]
+    if plan.stand_in:
+        doubts.append(
+            f"The samples are random ({MODULE}.py): accuracy means nothing on them; what is judged is agreement with "
+            "the float model on random data. Give --samples FILE, or write your own functions there."
+        )
+    elif given.calibration is None and not given.split:
+        doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")
+    if plan.metric == "agreement" and not plan.stand_in:
+        doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
+    if plan.stateful:
+        links = ", ".join(f"{out} goes into {into}" for out, into in plan.stateful.items())
+        doubts.append(f"It looks as if state went from call to call: {links}.")
+    known = METRICS.get(plan.metric)
+    if known is not None and known.proportion and plan.asked.accuracy_drop is None and plan.accuracy_drop > DROPS[0]:
+        doubts.append(
+            f"{plan.count} evaluation samples can prove no smaller drop than {plan.accuracy_drop:g}; with more, lower "
+            "[budget] accuracy_drop."
+        )
+    if known is None or known.truth is not Truth.LABELS or not plan.stand_in:
+        return tuple(doubts)
+    raise UsageError(
+        asked=f"judge by {plan.metric}",
+        found="no samples, and random ones have no labels",
+        fix="give --samples with labels, or leave --metric out",
+    )

@@ -1,0 +1,326 @@
+"""Looks at a model in a child process: what goes in and comes out, what may be free, and whether it exports.
+
+The user's code runs here. Called as `run_isolated("edgeport.drafting.look:look_at_module", payload)`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeport.contracts import Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
+from edgeport.drafting.assign import feeds_for
+from edgeport.drafting.candidates import candidates, required_parameters
+from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json
+from edgeport.drafting.known import known_inputs
+from edgeport.errors import EdgeportError, ExportError, SourceError
+from edgeport.exporter.options import ExportOptions
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["look_at_module", "state_like"]
+
+_MOST_TRIES = 600
+_MOST_SECONDS = 45.0
+_OTHER_LENGTHS = (3, 5)
+"""Added to a free axis, to see whether the model takes it; odd, for what halves its lengths."""
+
+
+def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Loads a model, finds its inputs, and tries an export.
+
+    Args:
+        payload: `source` (a `ModelSource`); and where they are known, `given` (a list of `Guess`: what the user
+            declared) and `samples` (path of an `.npz` with two samples).
+        on_progress: Told of each step.
+
+    Returns:
+        `inputs` (a list of `Guess`, their free axes those that the export kept), `outputs` (name to shape of one
+        sample), `spread` (standard deviation of the first output), `seconds` (of one sample in PyTorch),
+        `dynamic_batch`, `legacy` (only the older exporter took it), `notes`, `labels` (names of arrays in the samples
+        that are no input), `stateful` (output to input of equal shape, where that looks like a state).
+
+    Raises:
+        SourceError: No inputs were found that it runs with.
+        ExportError: It can't be exported in any way; the first reason.
+
+    """
+    from edgeport.exporter.sources import load_module, notes_on_source
+
+    _tell(on_progress, "load the model", 0)
+    source = load_json(ModelSource, json.dumps(payload["source"]))
+    module = load_module(source)
+    _tell(on_progress, "find its inputs", 1)
+    inputs, labels = _find_inputs(source, module, payload)
+    _tell(on_progress, "try which axes may be free", 2)
+    inputs = _with_free_axes(module, inputs)
+    outputs, seconds = _run(module, inputs)
+    _require_a_batch_in_each(module, inputs, outputs)
+    _tell(on_progress, "try an export", 3)
+    exported = _try_exports(module, inputs)
+    first = next(iter(outputs.values()))
+    return {
+        "inputs": [to_jsonable(one) for one in exported.pop("inputs")],
+        "outputs": {name: list(array.shape[1:]) for name, array in outputs.items()},
+        "spread": float(np.std(first.astype(np.float64))) if first.size else 0.0,
+        "seconds": seconds,
+        "labels": labels,
+        "stateful": state_like(inputs, outputs),
+        **exported,
+        "notes": [*notes_on_source(source), *exported["notes"]],
+    }
+
+
+def _tell(on_progress: OnProgress, message: str, done: int) -> None:
+    on_progress(ProgressEvent(stage="look", message=message, done=done, total=4))
+
+
+def _find_inputs(
+    source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any]
+) -> tuple[tuple[Guess, ...], list[str]]:
+    """From the user, the samples, the collection, the file; else by trying. Also arrays that are no input."""
+    if payload.get("samples"):
+        with np.load(payload["samples"], allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        parameters = list(_parameters(module))
+        return feeds_for(arrays, parameters, required_parameters(module), payload.get("target", ""))
+    given = tuple(guess_from_json(one) for one in payload.get("given") or ())
+    if given:
+        return tuple(_within_table(module, one) for one in given), []
+    for known in (known_inputs(source, module), _of_program(module), _of_attributes(module)):
+        if known:
+            return known, []
+    return _tried(module), []
+
+
+def _within_table(module: torch.nn.Module, guess: Guess) -> Guess:
+    """Whole numbers that were only declared: rows of the module's smallest table, so that each is there."""
+    import torch
+
+    rows = [each.num_embeddings for each in module.modules() if isinstance(each, torch.nn.Embedding)]
+    return replace(guess, high=float(min(rows) - 1)) if guess.kind is Kind.INTEGERS and rows else guess
+
+
+def _parameters(module: torch.nn.Module) -> Sequence[str]:
+    import inspect
+
+    return list(inspect.signature(module.forward).parameters)
+
+
+def _of_program(module: torch.nn.Module) -> tuple[Guess, ...]:
+    """Of a `.pt2` file: what it was exported with stands at its placeholders."""
+    graph = getattr(module, "graph", None)
+    if graph is None:
+        return ()
+    names = required_parameters(module)
+    values = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
+    if len(values) != len(names) or any(value is None for value in values):
+        return ()
+    found = []
+    for name, value in zip(names, values, strict=True):
+        shape = [size if isinstance(size, int) else 16 for size in value.shape[1:]]
+        axes = {index: f"axis{index}" for index, size in enumerate(value.shape) if index and not isinstance(size, int)}
+        dtype = str(value.dtype).removeprefix("torch.")
+        found.append(_plain(name, dtype, tuple(shape), axes, "from the .pt2 file"))
+    return tuple(found)
+
+
+def _of_attributes(module: torch.nn.Module) -> tuple[Guess, ...]:
+    """An example that the module carries, as Lightning's do."""
+    import torch
+
+    example = getattr(module, "example_input_array", None)
+    example = (example,) if isinstance(example, torch.Tensor) else example
+    if isinstance(example, Mapping):
+        named = list(example.items())
+    elif isinstance(example, tuple | list):
+        named = list(zip(_parameters(module), example, strict=False))
+    else:
+        return ()
+    if not named or not all(isinstance(value, torch.Tensor) and value.ndim for _, value in named):
+        return ()
+    return tuple(
+        _plain(name, str(value.dtype).removeprefix("torch."), tuple(value.shape[1:]), {}, "its example_input_array")
+        for name, value in named
+    )
+
+
+def _plain(name: str, dtype: str, shape: tuple[int, ...], axes: Mapping[int, str], why: str) -> Guess:
+    from edgeport.drafting.assign import kind_of
+
+    kind, high = kind_of(name, dtype)
+    return Guess(name=name, dtype=dtype, shape=shape, kind=kind, high=high, axes=axes, why=why)
+
+
+def _tried(module: torch.nn.Module) -> tuple[Guess, ...]:
+    """The first combination of likely inputs that the model runs with."""
+    start, failed = time.monotonic(), ""
+    for tries, guesses in enumerate(candidates(module)):
+        if tries >= _MOST_TRIES or time.monotonic() - start > _MOST_SECONDS:
+            break
+        problem = _problem(module, guesses, 2)
+        if not problem or not _problem(module, guesses, 1):
+            return guesses
+        failed = failed or problem
+    names = ", ".join(required_parameters(module)) or "none that must be given"
+    raise SourceError(
+        asked=f"find what {type(module).__name__} takes",
+        found=f"parameters {names}, and no likely shape that it runs with"
+        + (f" (the first said: {failed[:200]})" if failed else ""),
+        fix="say it: --input NAME=batch,3,224,224 (NAME=batch,16:int64 for tokens), once per input; or give --samples",
+    )
+
+
+def _forward(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) -> dict[str, Any]:
+    from edgeport.exporter.feeds import bind_feeds, run_eagerly
+    from edgeport.exporter.quiet import quiet
+
+    feeds = draw(guesses, batch)
+    with quiet():
+        return run_eagerly(module, bind_feeds(module, feeds, {}), feeds)
+
+
+def _problem(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) -> str:
+    """Why the model does not run with these inputs; empty where it does."""
+    try:
+        _forward(module, guesses, batch)
+    except Exception as error:  # noqa: BLE001 (the user's forward raises anything)
+        return f"{type(error).__name__}: {str(error).strip()}"
+    return ""
+
+
+def _with_free_axes(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Guess, ...]:
+    """Keeps the names of those axes of which the model takes another size too."""
+    names = {name for guess in guesses for name in guess.axes.values()}
+    kept = {name for name in names if _takes_other_sizes(module, guesses, name)}
+    return tuple(_only(guess, kept) for guess in guesses)
+
+
+def _only(guess: Guess, names: set[str]) -> Guess:
+    return replace(guess, axes={index: name for index, name in guess.axes.items() if name in names})
+
+
+def _takes_other_sizes(module: torch.nn.Module, guesses: tuple[Guess, ...], name: str) -> bool:
+    size = next(guess.shape[index - 1] for guess in guesses for index, axis in guess.axes.items() if axis == name)
+    try:
+        before = _shapes(module, guesses)
+        after = [_shapes(module, tuple(one.resized({name: size + more}) for one in guesses)) for more in _OTHER_LENGTHS]
+    except Exception:  # noqa: BLE001 (it does not take them)
+        return False
+    return all(shapes.keys() == before.keys() for shapes in after)
+
+
+def _shapes(module: torch.nn.Module, guesses: Sequence[Guess]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in _forward(module, guesses, 1).items()}
+
+
+def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, float]:
+    """Outputs of two samples (of one, where it takes no more), and seconds per sample in the second call."""
+    batch = 2
+    try:
+        _forward(module, guesses, batch)
+    except EdgeportError:
+        raise
+    except Exception as error:
+        batch = 1
+        problem = _problem(module, guesses, batch)
+        if problem:
+            given = ", ".join(f"{one.name}: {one.dtype} {list(one.declared)}" for one in guesses)
+            raise SourceError(
+                asked=f"run {type(module).__name__} on {given}",
+                found=problem[:300],
+                fix="give the right shapes (--input NAME=batch,3,224,224), or --samples",
+            ) from error
+    start = time.perf_counter()
+    outputs = _forward(module, guesses, batch)
+    return outputs, (time.perf_counter() - start) / batch
+
+
+def _require_a_batch_in_each(module: torch.nn.Module, guesses: Sequence[Guess], outputs: Arrays) -> None:
+    """What the whole way needs of a model: outputs that can be told apart per sample."""
+    batch = len(draw(guesses[:1], 2)[guesses[0].name])
+    wrong = {
+        name: list(array.shape) for name, array in outputs.items() if not array.ndim or len(array) not in (1, batch)
+    }
+    if wrong:
+        name, shape = next(iter(wrong.items()))
+        raise ExportError(
+            asked=f"keep output {name!r} of {type(module).__name__} per sample",
+            found=f"shape {shape} for {batch} samples",
+            fix="let axis 0 of every output be the batch: wrap the model in a factory that returns only such outputs "
+            "(for an LSTM its output, or the last state transposed)",
+        )
+
+
+def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> dict[str, Any]:
+    """As free as may be: the axes and the batch, the batch alone, neither; last by the older exporter."""
+    import torch
+
+    fixed = tuple(_only(guess, set()) for guess in guesses)
+    ways = [(guesses, True, False), (guesses, False, False)]
+    if fixed != guesses:
+        # torch.export fixes the length of what a recurrent layer walks along; the older exporter does not.
+        recurrent = any(isinstance(each, torch.nn.RNNBase) for each in module.modules())
+        ways[1:1] = [*([(guesses, True, True)] if recurrent else []), (fixed, True, False)]
+    ways += [(fixed, False, False)] if fixed != guesses else []
+    ways += [(fixed, True, True), (fixed, False, True)]
+    notes: list[str] = []
+    first: EdgeportError | None = None
+    for inputs, batch, legacy in ways:
+        try:
+            found = _exported(module, inputs, dynamic_batch=batch, legacy=legacy)
+        except EdgeportError as error:
+            first = first or error
+            continue
+        if first is not None and (inputs != guesses or not batch):  # else the exporter's own note says it
+            notes.append(_fallen_back(guesses, inputs, batch=batch, legacy=legacy, error=first))
+        return {"inputs": inputs, "dynamic_batch": batch, "legacy": legacy, "notes": [*notes, *found]}
+    if first is None:
+        raise ExportError(asked="try an export", found="no way to try", fix="report this")
+    raise first
+
+
+def _exported(module: torch.nn.Module, guesses: tuple[Guess, ...], *, dynamic_batch: bool, legacy: bool) -> list[str]:
+    from edgeport.exporter.onnx_export import export_onnx
+
+    options = ExportOptions(
+        dynamic_batch=dynamic_batch,
+        allow_legacy_exporter=legacy,
+        dynamic_axes={guess.name: guess.axes for guess in guesses if guess.axes},
+    )
+    with tempfile.TemporaryDirectory(prefix="edgeport-init-") as folder:
+        feeds = draw(guesses, 2 if dynamic_batch else 1)
+        return list(export_onnx(module, feeds, output=Path(folder) / "model.onnx", options=options).notes)
+
+
+def _fallen_back(
+    guesses: tuple[Guess, ...], inputs: tuple[Guess, ...], *, batch: bool, legacy: bool, error: EdgeportError
+) -> str:
+    axes = sorted({name for guess in guesses for name in guess.axes.values()})
+    fixed = [*(axes if inputs != guesses else []), *([] if batch else ["batch"])]
+    found = error.found.rstrip(".")
+    how = ", and the older TorchScript exporter is used" if legacy else ""
+    what = f"{', '.join(fixed)} {'is' if len(fixed) == 1 else 'are'} fixed"
+    return f"{what[0].upper()}{what[1:]}{how}, since with more freedom it was found {found}."
+
+
+def state_like(guesses: Sequence[Guess], outputs: Arrays) -> dict[str, str]:
+    """Outputs that look like the next call's input: of equal shape, and called alike, or a state by name."""
+    words = ("state", "hidden", "cell", "h0", "c0", "hn", "cn", "memory", "cache")
+    found: dict[str, str] = {}
+    for name, array in outputs.items():
+        for guess in guesses:
+            alike = guess.name in name or name.removesuffix("_out") == guess.name
+            named = any(word in guess.name.lower() for word in words)
+            if array.shape[1:] == guess.shape and (alike or named) and guess.name not in found.values():
+                found[name] = guess.name
+                break
+    return found

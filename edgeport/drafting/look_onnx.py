@@ -1,0 +1,154 @@
+"""Looks at an ONNX file: sizes for its free axes with which it runs, and what integers it takes.
+
+Called as `run_isolated("edgeport.drafting.look_onnx:look_at_onnx", payload)`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeport.contracts import (
+    Array,
+    Arrays,
+    OnnxModel,
+    OnProgress,
+    ProgressEvent,
+    TensorSpec,
+    load_json,
+    silent,
+    to_jsonable,
+)
+from edgeport.drafting.assign import kind_of
+from edgeport.drafting.guess import Guess, Kind, draw
+from edgeport.drafting.look import state_like
+from edgeport.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeport.contracts import RunModel
+
+__all__ = ["look_at_onnx"]
+
+_SIDES = (224, 64, 32, 320, 416, 512, 640)
+_LENGTHS = (16, 64, 128, 512, 16000, 8, 4, 1)
+
+
+def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Opens a float ONNX file, and runs it on random inputs.
+
+    Args:
+        payload: `model` (an `OnnxModel`), and where wanted `samples` (path of an `.npz` with two samples).
+        on_progress: Told of each step.
+
+    Returns:
+        As `look_at_module`.
+
+    Raises:
+        AlreadyQuantizedError: It carries Q/DQ or integer operators.
+        ModelError: It runs with none of the likely sizes.
+
+    """
+    from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.onnx_files import read_ir, refuse_quantized
+
+    on_progress(ProgressEvent(stage="look", message="open the model", done=0, total=2))
+    model = load_json(OnnxModel, json.dumps(payload["model"]))
+    graph = read_ir(model.path)
+    refuse_quantized(graph, f"quantize {model.path.name}")
+    given = _given(payload.get("samples"))
+    on_progress(ProgressEvent(stage="look", message="run it", done=1, total=2))
+    rows = model.fixed_batch or 2
+    with open_reference(model.path) as run:
+        inputs, outputs, seconds = _first_that_runs(run, model, graph, given, rows)
+    first = next(iter(outputs.values()))
+    return {
+        "inputs": [to_jsonable(one) for one in inputs],
+        "outputs": {name: list(array.shape[1:]) for name, array in outputs.items()},
+        "spread": float(np.std(first.astype(np.float64))) if first.size else 0.0,
+        "seconds": seconds / rows,
+        "labels": [name for name in given if name not in {spec.name for spec in model.inputs}],
+        "stateful": state_like(inputs, outputs),
+        "dynamic_batch": model.fixed_batch is None,
+        "legacy": False,
+        "notes": [],
+    }
+
+
+def _given(path: str | None) -> dict[str, Array]:
+    if path is None:
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _first_that_runs(
+    run: RunModel, model: OnnxModel, graph: ir.Model, given: Arrays, rows: int
+) -> tuple[tuple[Guess, ...], dict[str, Array], float]:
+    failed = ""
+    for sizes in _sizes(model.inputs, given):
+        inputs = tuple(_guess(spec, sizes, graph, given) for spec in model.inputs)
+        try:
+            feeds = draw(inputs, rows)
+            run(feeds)
+            start = time.perf_counter()
+            return inputs, run(feeds), time.perf_counter() - start
+        except Exception as error:  # noqa: BLE001 (whatever a runtime raises; the next size may do)
+            failed = failed or str(error).strip()
+    raise ModelError(
+        asked=f"run {model.path.name} on random inputs",
+        found=f"that none of the likely sizes of its free axes does ({failed[:300]})",
+        fix="give --samples with arrays as the model takes them",
+    )
+
+
+def _sizes(specs: tuple[TensorSpec, ...], given: Arrays) -> Iterator[Mapping[str, int]]:
+    """Sizes for every free axis but the batch, by its name; those of the samples where there are some."""
+    spatial: set[str] = set()
+    other: set[str] = set()
+    known: dict[str, int] = {}
+    for spec in specs:
+        for index, name in spec.dynamic_axes.items():
+            if index == 0:
+                continue
+            (spatial if len(spec.shape) == 4 else other).add(name)
+            if spec.name in given and given[spec.name].ndim == len(spec.shape):
+                known[name] = given[spec.name].shape[index]
+    for length in _LENGTHS if other else (1,):
+        for side in _SIDES if spatial else (1,):
+            yield {**dict.fromkeys(other, length), **dict.fromkeys(spatial, side), **known}
+
+
+def _guess(spec: TensorSpec, sizes: Mapping[str, int], graph: ir.Model, given: Arrays) -> Guess:
+    axes = {index: name for index, name in spec.dynamic_axes.items() if index > 0}
+    shape = tuple(sizes[size] if isinstance(size, str) else size for size in spec.shape[1:])
+    kind, high = kind_of(spec.name, spec.dtype)
+    if kind is Kind.INTEGERS:
+        high = _largest_index(graph, spec.name) or high
+    low = 0.0
+    array = given.get(spec.name)
+    if array is not None and array.size and array.dtype.kind in "fiu":
+        low, high = float(array.min()), float(array.max())
+    why = "from the file"
+    return Guess(name=spec.name, dtype=spec.dtype, shape=shape, kind=kind, low=low, high=high, axes=axes, why=why)
+
+
+def _largest_index(graph: ir.Model, name: str) -> float:
+    """Of an input that looks rows of a constant up: the number of rows, less one; 0 where it does not."""
+    value = next((one for one in graph.graph.inputs if one.name == name), None)
+    waiting, seen = [value] if value is not None else [], set()
+    while waiting:
+        current = waiting.pop()
+        for node, index in current.uses():
+            table = node.inputs[0]
+            if node.op_type == "Gather" and index == 1 and table is not None and table.const_value is not None:
+                return float(table.const_value.numpy().shape[0]) - 1.0
+            if node.op_type in ("Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity") and id(node) not in seen:
+                seen.add(id(node))
+                waiting += node.outputs
+    return 0.0

@@ -1,0 +1,147 @@
+"""The recipe as short, commented TOML."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgeport.contracts import Capabilities, Precision
+from edgeport.drafting.draft import Plan
+from edgeport.drafting.guess import Guess
+from edgeport.recipe.explain import toml_value
+from edgeport.recipe.locations import FUNCTION
+
+__all__ = ["recipe_text", "shape_of"]
+
+_WANTED = (Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8, Precision.INT8_DYNAMIC)
+_COLUMN = 46
+_QUICK = (("rounds", 6), ("screening_rounds", 2), ("duration_s", 0.05), ("warmup_s", 0.02))
+
+
+def recipe_text(plan: Plan) -> str:
+    """Text that loads as a recipe; what was guessed says so."""
+    blocks = [_head(plan), _model(plan), *(_input(plan, one) for one in plan.inputs), _data(plan), _export(plan)]
+    blocks += [_target(plan, one) for one in plan.backends]
+    blocks += [_budget(plan), _search(plan)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def shape_of(plan: Plan, guess: Guess) -> tuple[int | str, ...]:
+    """As the recipe declares it: a batch that can't be free is 1."""
+    declared = guess.declared
+    return declared if plan.dynamic_batch else (1, *declared[1:])
+
+
+def _head(plan: Plan) -> str:
+    name = plan.asked.recipe.name
+    lines = [f"Written by `edgeport init`. Run it: edgeport run {name}"]
+    lines += [f"Every other key and its default: edgeport run {name} --explain"]
+    if plan.stateful:
+        links = ", ".join(f"{out} -> {into}" for out, into in plan.stateful.items())
+        lines.append(f"Looks like state that goes from one call to the next: {links}.")
+    lines += [f"Note: {note}" for note in plan.notes]
+    return "\n".join(f"# {' '.join(line.split())}" for line in lines)
+
+
+def _line(key: str, value: object, comment: str = "") -> str:
+    text = f"{key} = {toml_value(value)}"
+    return f"{text:<{_COLUMN}}  # {' '.join(comment.split())}" if comment else text
+
+
+def _model(plan: Plan) -> str:
+    asked = plan.asked
+    rows = ["[model]", _line("source", plan.written, _source_comment(plan.written))]
+    if asked.arguments:
+        rows.append(_line("arguments", dict(asked.arguments)))
+    if asked.weights is not None:
+        rows.append(_line("weights", _beside(asked.weights, asked.recipe.absolute().parent)))
+    elif FUNCTION.fullmatch(plan.written) and not plan.written.startswith(("torchvision:", "timm:", "hf:")):
+        rows.append('# weights = "weights.safetensors"  # if the factory does not load them itself')
+    if asked.allow_pickle_sha256 is not None:
+        rows.append(_line("allow_pickle_sha256", asked.allow_pickle_sha256))
+    return "\n".join(rows)
+
+
+def _source_comment(written: str) -> str:
+    scheme = written.partition(":")[0]
+    if scheme in ("torchvision", "timm"):
+        return 'an architecture: random weights, unless you give weights = "FILE.safetensors"'
+    return "" if scheme == "hf" or written.endswith((".onnx", ".pt2")) else "a class or function beside this file"
+
+
+def _beside(path: Path, folder: Path) -> str:
+    absolute = path.absolute()
+    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else os.fspath(absolute)
+
+
+def _input(plan: Plan, guess: Guess) -> str:
+    name = guess.name if re.fullmatch(r"[A-Za-z0-9_-]+", guess.name) else toml_value(guess.name)
+    rows = [f"[inputs.{name}]", _line("shape", shape_of(plan, guess), guess.why)]
+    if guess.dtype != "float32":
+        rows.append(_line("dtype", guess.dtype))
+    return "\n".join(rows)
+
+
+def _data(plan: Plan) -> str:
+    stand_in = "random: replace by samples of yours" if plan.stand_in else ""
+    rows = ["[data]"]
+    if plan.calibration:
+        rows.append(_line("calibration", plan.calibration, stand_in or "where int8 ranges come from"))
+    else:
+        rows.append('# calibration = "calibration.npz"  # samples that int8 ranges come from; then add "int8" below')
+    rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
+    if plan.target:
+        rows.append(_line("target", plan.target, "the labels among its arrays"))
+    rows.append(_line("metric", plan.metric, plan.why_metric))
+    if plan.output:
+        rows.append(_line("output", plan.output, f"of {', '.join(plan.outputs)}"))
+    return "\n".join(rows)
+
+
+def _export(plan: Plan) -> str:
+    if plan.written.endswith(".onnx"):
+        return ""
+    rows = []
+    if not plan.dynamic_batch:
+        rows.append(_line("dynamic_batch", value=False, comment="the export with a free batch failed"))
+    if plan.legacy:
+        rows.append(_line("allow_legacy_exporter", value=True, comment="torch.export failed"))
+    return "\n".join(["[export]", *rows]) if rows else ""
+
+
+def _target(plan: Plan, backend: Capabilities) -> str:
+    rows = [
+        "[[target]]",
+        _line("backend", backend.backend, f"{backend.version} is installed" if backend.version else ""),
+    ]
+    precisions = precisions_of(backend, calibrated=bool(plan.calibration))
+    rows.append(_line("precisions", [str(one) for one in precisions]))
+    return "\n".join(rows)
+
+
+def precisions_of(backend: Capabilities, *, calibrated: bool) -> Sequence[Precision]:
+    """What the backend compiles here; fp32 always, for something to compare with."""
+    here = [one for one in _WANTED if (support := backend.precisions.get(one)) is not None and support.available]
+    if not calibrated and Precision.INT8 in here:
+        here.remove(Precision.INT8)
+    return here or [Precision.FP32]
+
+
+def _budget(plan: Plan) -> str:
+    unit = f"largest loss against the float model, in {plan.metric}"
+    rows = ["[budget]", _line("accuracy_drop", plan.accuracy_drop, unit)]
+    if plan.asked.latency:
+        rows.append(_line("latency", plan.asked.latency))
+    else:
+        rows.append('# latency = "p50 <= 5 ms"  # also: size = "10 MB", peak_memory = "500 MB"')
+    return "\n".join(rows)
+
+
+def _search(plan: Plan) -> str:
+    if not plan.asked.quick:
+        return ""
+    comments = ["a first look: remove this section for narrower intervals"]
+    rows = [_line(key, value, comments.pop() if comments else "") for key, value in _QUICK]
+    return "\n".join(["[search]", *rows])

@@ -1,0 +1,112 @@
+"""What the samples are that a user gave: where they lie, what is in them, how many there are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.contracts import Limits, to_jsonable
+from edgeport.contracts.recipe import SamplesFile, SamplesLocation
+from edgeport.errors import SamplesError
+from edgeport.isolation import run_isolated
+from edgeport.npz import save_npz
+
+__all__ = ["FoundSamples", "find_samples", "first_samples", "location_beside"]
+
+_FIRST = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSamples:
+    """One sample set, looked at.
+
+    Attributes:
+        text: As the recipe writes it.
+        location: As the recipe reads that.
+        count: Number of samples.
+        first: `.npz` with two of them.
+        has_target: Labels come with the samples, as a function gives them.
+
+    """
+
+    text: str
+    location: SamplesLocation
+    count: int
+    first: Path
+    has_target: bool
+
+
+def location_beside(text: str, folder: Path) -> str:
+    """A path given in the current folder as a recipe in `folder` writes it; other locations as they are."""
+    path = Path(text)
+    if not path.exists():
+        return text
+    absolute, start = path.absolute(), folder.absolute()
+    return absolute.relative_to(start).as_posix() if absolute.is_relative_to(start) else os.fspath(absolute)
+
+
+def find_samples(text: str, folder: Path, scratch: Path, limits: Limits, *, target: str) -> FoundSamples:
+    """Opens a set in a child, and keeps its first samples.
+
+    Args:
+        text: As the user wrote it, in the current folder.
+        folder: Of the recipe.
+        scratch: Gets the `.npz`.
+        limits: Of the child.
+        target: Key of the labels, where the user named it.
+
+    Raises:
+        RecipeError: No such place.
+        SamplesError: Not readable.
+
+    """
+    written = location_beside(text, folder)
+    location = _parsed(written, folder)
+    first = scratch / f"first-{len(list(scratch.iterdir()))}.npz"
+    payload = {"location": to_jsonable(location), "first": str(first), "target": target}
+    found = run_isolated("edgeport.drafting.samples:first_samples", payload, limits=limits)
+    return FoundSamples(
+        text=written, location=location, count=found["count"], first=first, has_target=found["has_target"]
+    )
+
+
+def _parsed(text: str, folder: Path) -> SamplesLocation:
+    """As a recipe with this line reads it: there is one way to read locations."""
+    from edgeport.recipe.build import build
+    from edgeport.recipe.mistakes import RecipeText
+    from edgeport.recipe.sections import RecipeFile
+
+    values = {
+        "model": {"source": "timm:any"},
+        "data": {"evaluation": text, "metric": "agreement"},
+        "target": [{"backend": "onnxruntime", "precisions": ["fp32"]}],
+    }
+    written = RecipeText(path=folder / "the samples given", text="", values=values)
+    return build(written, RecipeFile.model_validate(values)).data.evaluation
+
+
+def first_samples(payload: dict[str, Any]) -> dict[str, Any]:
+    """Child's side of `find_samples`: `location`, `first` (file that is written), `target`.
+
+    Returns:
+        `count` and `has_target`.
+
+    """
+    from edgeport.pipeline.samples import location_from_json, open_samples
+
+    location = location_from_json(payload["location"])
+    samples = open_samples(location, "" if isinstance(location, SamplesFile) else payload["target"])
+    batch = next(iter(samples), None)
+    if batch is None:
+        raise SamplesError(
+            asked=f"look at the samples of {location.location}", found="none", fix="give at least one sample"
+        )
+    feeds = {name: array[:_FIRST] for name, array in batch.feeds.items()}
+    if len(batch) < _FIRST:  # a batch of one: its sample twice does for shapes
+        feeds = {name: np.concatenate([array, array]) for name, array in feeds.items()}
+    save_npz(Path(payload["first"]), feeds)
+    return {"count": len(samples), "has_target": batch.target is not None}

@@ -1,0 +1,160 @@
+"""Inputs that are found by looking at a module: the shapes of its layers, what its collection says, what runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the exporter needs the torch extra")
+
+from edgeport.contracts import ModelSource  # noqa: E402 (after the skip)
+from edgeport.drafting.assign import feeds_for  # noqa: E402
+from edgeport.drafting.guess import Guess, Kind, draw  # noqa: E402
+from edgeport.drafting.known import known_inputs  # noqa: E402
+from edgeport.drafting.look import look_at_module  # noqa: E402
+from edgeport.errors import ExportError, SamplesError, SourceError  # noqa: E402
+from edgeport.exporter.quiet import quiet  # noqa: E402
+from edgeport.exporter.sources import load_module  # noqa: E402
+
+
+@pytest.fixture
+def look(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Looks in this process; exports are left to other tests."""
+    from edgeport.drafting import look as module
+
+    monkeypatch.setattr(module, "_exported", lambda *_, **__: [])
+
+    def looked(name: str):
+        source = {"location": f"nets:{name}", "search_path": str(folder)}
+        return look_at_module({"source": source})
+
+    return looked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    name: str
+    inputs: dict[str, tuple[str, list[int | str]]]
+    outputs: dict[str, list[int]]
+
+
+CASES = [
+    Case(
+        name="TwoInputs",
+        inputs={"image": ("float32", ["batch", 3, 224, 224]), "facts": ("float32", ["batch", 5])},
+        outputs={"output": [4]},
+    ),
+    Case(name="Gestures", inputs={"frames": ("float32", ["batch", "time", 6])}, outputs={"output": [3]}),
+    Case(name="Filter", inputs={"x": ("float32", ["batch", 16])}, outputs={"output": [16]}),
+    Case(
+        name="Tokens",
+        inputs={"input_ids": ("int64", ["batch", "time"]), "attention_mask": ("bool", ["batch", "time"])},
+        outputs={"output": [2]},
+    ),
+    Case(name="Small", inputs={"image": ("float32", ["batch", 1, 28, 28])}, outputs={"output": [10]}),
+    Case(name="Example", inputs={"x": ("float32", ["batch", 7, 9])}, outputs={"output": [7]}),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_a_module_takes_is_found(case: Case, look) -> None:
+    found = look(case.name)
+
+    guesses = {one["name"]: one for one in found["inputs"]}
+    shapes = {
+        name: (one["dtype"], ["batch", *(one["axes"].get(str(i + 1), size) for i, size in enumerate(one["shape"]))])
+        for name, one in guesses.items()
+    }
+    assert shapes == case.inputs
+    assert found["outputs"] == case.outputs
+
+
+def test_a_model_that_runs_with_no_likely_shape_says_how_to_give_it(look) -> None:
+    with pytest.raises(SourceError, match=r"--input NAME=batch"):
+        look("Riddle")
+
+
+def test_outputs_without_a_batch_are_refused_before_anything_is_written(look) -> None:
+    with pytest.raises(ExportError, match="axis 0 of every output"):
+        look("States")
+
+
+class TestArrays:
+    ARRAYS: ClassVar = {
+        "frames": np.zeros((2, 20, 6), np.float32),
+        "label": np.array([0, 2]),
+    }
+
+    def test_arrays_are_inputs_by_name_and_the_others_are_labels(self) -> None:
+        inputs, labels = feeds_for(self.ARRAYS, ["frames", "mask"], ["frames"])
+
+        assert [(one.name, one.shape, one.axes) for one in inputs] == [("frames", (20, 6), {1: "time"})]
+        assert labels == ["label"]
+
+    def test_where_no_name_fits_whole_numbers_per_sample_are_labels(self) -> None:
+        inputs, labels = feeds_for(self.ARRAYS, ["x"], ["x"])
+
+        assert ([one.name for one in inputs], labels) == (["frames"], ["label"])
+
+    def test_too_few_arrays_are_refused(self) -> None:
+        with pytest.raises(SamplesError, match="it takes a, b, c"):
+            feeds_for(self.ARRAYS, ["a", "b", "c"], ["a", "b", "c"])
+
+
+def test_drawn_samples_are_the_same_for_a_seed_and_keep_to_the_range() -> None:
+    inputs = (
+        Guess(name="ids", dtype="int64", shape=(9,), kind=Kind.INTEGERS, low=3, high=5),
+        Guess(name="mask", dtype="bool", shape=(9,), kind=Kind.MASK),
+        Guess(name="x", shape=(3,), low=-1.0, high=2.0),
+    )
+
+    one, same, other = draw(inputs, 40, 1), draw(inputs, 40, 1), draw(inputs, 40, 2)
+
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert not np.array_equal(one["x"], other["x"])
+    assert set(np.unique(one["ids"])) == {3, 4, 5}
+    assert one["mask"][:, :4].all()
+    assert not one["mask"].all()
+    assert one["x"].min() >= -1
+    assert one["x"].max() <= 2
+
+
+class TestCollections:
+    def test_timm_says_the_size_and_the_range(self) -> None:
+        source = ModelSource(location="timm:test_vit")
+        with quiet():
+            (image,) = known_inputs(source, load_module(source))
+
+        assert (image.name, image.shape[0]) == ("x", 3)
+        assert image.low == pytest.approx(-image.high, abs=0.7)
+
+    def test_torchvision_says_what_its_weights_were_trained_with(self) -> None:
+        source = ModelSource(location="torchvision:squeezenet1_1")
+        with quiet():
+            (image,) = known_inputs(source, load_module(source))
+
+        assert (image.shape, image.low, image.high) == ((3, 224, 224), -2.118, 2.64)
+
+    def test_detectors_of_torchvision_are_refused_with_what_to_do(self) -> None:
+        source = ModelSource(location="torchvision:ssd300_vgg16")
+
+        with pytest.raises(SourceError, match="a list of images"):
+            known_inputs(source, torch.nn.Identity())
+
+    def test_transformers_take_tokens_of_the_vocabulary_and_a_mask(self, tmp_path: Path) -> None:
+        with quiet():
+            pytest.importorskip("transformers", reason="the extra hf")
+        (tmp_path / "config.json").write_text(
+            '{"model_type": "bert", "architectures": ["BertModel"], "vocab_size": 60, "hidden_size": 16, '
+            '"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 12}'
+        )
+        source = ModelSource(location=f"hf:{tmp_path}")
+
+        tokens, mask = known_inputs(source, load_module(source))
+
+        assert (tokens.name, tokens.shape, tokens.low, tokens.high) == ("input_ids", (12,), 5, 59)
+        assert (mask.name, mask.kind, mask.axes) == ("attention_mask", Kind.MASK, {1: "sequence"})

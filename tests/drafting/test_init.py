@@ -1,0 +1,231 @@
+"""Recipes that only `edgeport init` wrote, and what they are made of; then the whole way with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+pytest.importorskip("torch", reason="the exporter needs the torch extra")
+
+from edgeport import api
+from edgeport.contracts import Outcome, Precision
+from edgeport.drafting import Asked, draft_recipe
+from edgeport.drafting import init as module
+from edgeport.errors import AlreadyQuantizedError, OutputError, RecipeError, UsageError
+from edgeport.recipe import load_recipe
+
+
+def went_the_whole_way(folder: Path, name: str, backend: str = "onnxruntime"):
+    """`init` and `run`, as their commands call them."""
+    draft = api.init(f"nets:{name}", recipe=folder / "edgeport.toml", backends=(backend,), quick=True)
+    result = api.run(draft.recipe, output=folder / "out")
+    assert result.outcome is Outcome.PASS
+    assert (folder / "out" / "bundle" / "manifest.json").is_file()
+    return draft, result
+
+
+def test_a_model_that_can_not_be_quantized_goes_the_whole_way(folder: Path) -> None:
+    _, result = went_the_whole_way(folder, "Filter")
+
+    assert result.chosen == "onnxruntime fp32"
+    reasons = {one.precision: one.refusal for one in result.candidates}
+    assert "no node to quantize" in reasons[Precision.INT8].reason
+
+
+@pytest.mark.slow
+def test_two_inputs_go_the_whole_way(folder: Path) -> None:
+    draft, _ = went_the_whole_way(folder, "TwoInputs")
+
+    assert [spec.name for spec in draft.inputs] == ["image", "facts"]
+
+
+@pytest.mark.slow
+def test_a_recurrent_model_of_any_length_goes_the_whole_way(folder: Path) -> None:
+    draft, result = went_the_whole_way(folder, "Gestures")
+
+    assert draft.inputs[0].shape == ("batch", "time", 6)
+    assert result.model.inputs[0].shape == ("batch", "time", 6)
+
+
+@pytest.fixture
+def gemm(folder: Path) -> Path:
+    """A classifier in ONNX, `scores = tokens' rows of a table, weighted`."""
+    table = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "tokens"], ["rows"]),
+        helper.make_node("ReduceSum", ["rows", "axes"], ["scores"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("tokens", TensorProto.INT64, ["batch", "length"])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [
+            onnx.numpy_helper.from_array(table, "table"),
+            onnx.numpy_helper.from_array(np.array([1], np.int64), "axes"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+class TestOnnx:
+    def test_inputs_are_read_and_indices_drawn_from_the_table(self, gemm: Path, folder: Path) -> None:
+        draft = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+
+        recipe = load_recipe(draft.recipe)
+        assert recipe.source.location == str(gemm)
+        assert [(spec.name, spec.dtype, spec.shape) for spec in recipe.inputs] == [
+            ("tokens", "int64", ("batch", "length"))
+        ]
+        assert recipe.data.metric == "agreement"
+        batches = list(drawn(folder)["evaluation"]())
+        assert max(batch["tokens"].max() for batch in batches) == 19
+        assert sum(len(batch["tokens"]) for batch in batches) == 512
+        assert not any("guess" in sentence for sentence in draft.guessed)
+
+    def test_a_file_of_samples_is_split_and_its_labels_found(self, gemm: Path, folder: Path) -> None:
+        labels = np.arange(100) % 3
+        np.savez(folder / "data.npz", tokens=np.arange(400).reshape(100, 4) % 20, kind=labels)
+
+        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+
+        assert load_recipe(draft.recipe).data.metric == "top1"
+        sets = {name: list(give()) for name, give in drawn(folder).items()}
+        counts = {name: sum(len(feeds["tokens"]) for feeds, _ in batches) for name, batches in sets.items()}
+        assert counts == {"calibration": 25, "evaluation": 75}
+        assert sorted(np.concatenate([kinds for batches in sets.values() for _, kinds in batches])) == sorted(labels)
+
+    def test_separate_sets_are_named_in_the_recipe_and_no_module_is_written(self, gemm: Path, folder: Path) -> None:
+        for name, first in (("c", 0), ("e", 200)):
+            tokens = (np.arange(200).reshape(50, 4) * 7 + first) % 20
+            np.savez(folder / f"{name}.npz", tokens=tokens, label=np.arange(50) % 3)
+
+        draft = draft_recipe(
+            Asked(model="net.onnx", calibration="c.npz", evaluation="e.npz", backends=("onnxruntime",))
+        )
+
+        data = load_recipe(draft.recipe).data
+        assert (data.calibration, data.evaluation, data.target, data.metric) == (
+            type(data.evaluation)(path=folder / "c.npz"),
+            type(data.evaluation)(path=folder / "e.npz"),
+            "label",
+            "top1",
+        )
+        assert draft.files == (folder / "edgeport.toml",)
+
+    def test_without_calibration_samples_int8_is_left_out_and_that_is_said(self, gemm: Path, folder: Path) -> None:
+        np.savez(folder / "e.npz", tokens=np.arange(200).reshape(50, 4) % 20)
+
+        draft = draft_recipe(Asked(model="net.onnx", evaluation="e.npz", backends=("onnxruntime",)))
+
+        precisions = load_recipe(draft.recipe).targets[0].precisions
+        assert Precision.INT8 not in precisions
+        assert any("int8 is left out" in sentence for sentence in draft.guessed)
+
+    def test_a_quantized_file_is_refused(self, folder: Path) -> None:
+        graph = helper.make_graph(
+            [helper.make_node("QuantizeLinear", ["x", "scale"], ["y"])],
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+            [helper.make_tensor_value_info("y", TensorProto.UINT8, ["batch", 3])],
+            [onnx.numpy_helper.from_array(np.float32(0.1), "scale")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        onnx.save(model, folder / "q.onnx")
+
+        with pytest.raises(AlreadyQuantizedError):
+            draft_recipe(Asked(model="q.onnx", backends=("onnxruntime",)))
+        assert not (folder / "edgeport.toml").exists()
+
+    def test_the_command_prints_json_and_what_comes_next(
+        self, gemm: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from edgeport.cli.app import run
+
+        assert run(["init", "net.onnx", "--backend", "onnxruntime", "--json"]) == 0
+
+        values = json.loads(capsys.readouterr().out)
+        assert values["next"] == "edgeport run edgeport.toml"
+        assert [Path(file).name for file in values["files"]] == ["edgeport.toml", "edgeport_samples.py"]
+
+
+def drawn(folder: Path):
+    """What the module beside the recipe defines."""
+    path = folder / "edgeport_samples.py"
+    names: dict[str, object] = {"__file__": str(path)}
+    exec(compile(path.read_text(), path, "exec"), names)
+    return {name: names[name] for name in ("calibration", "evaluation")}
+
+
+@pytest.mark.parametrize("name", ["edgeport.toml", "edgeport_samples.py"])
+def test_what_is_there_is_not_replaced_unasked(folder: Path, name: str) -> None:
+    (folder / name).write_text("mine")
+
+    with pytest.raises(OutputError, match="--force"):
+        draft_recipe(Asked(model="nets:Filter"))
+    assert (folder / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "says"),
+    [
+        pytest.param("nets.py", UsageError, "edgeport init nets.py:", id="file-with-many"),
+        pytest.param("net.py:create", UsageError, "no such file", id="no-file"),
+        pytest.param("resnet18", UsageError, "timm:resnet18", id="bare-name"),
+        pytest.param("weights.pt", RecipeError, "is a checkpoint", id="checkpoint"),
+        pytest.param("gone.onnx", RecipeError, "is not there", id="no-onnx"),
+    ],
+)
+def test_what_is_no_model_is_answered_with_what_to_write(folder: Path, model: str, error: type, says: str) -> None:
+    with pytest.raises(error) as caught:
+        draft_recipe(Asked(model=model))
+
+    assert says in f"{caught.value.found} {caught.value.fix}"
+    assert [path.name for path in folder.iterdir()] == ["nets.py"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        pytest.param({"inputs": ("image",)}, "NAME=SHAPE", id="no-shape"),
+        pytest.param({"inputs": ("image=batch,0",)}, "NAME=SHAPE", id="empty-axis"),
+        pytest.param({"inputs": ("image=batch,3:int99",)}, "NAME=SHAPE", id="no-dtype"),
+        pytest.param({"samples": "a.npz", "evaluation": "b.npz"}, "--samples alone", id="samples-twice"),
+        pytest.param({"calibration": "a.npz"}, "--evaluation too", id="nothing-to-judge-on"),
+    ],
+)
+def test_wrong_usage_is_said(folder: Path, asked: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        draft_recipe(Asked(model="nets:Filter", **asked))
+
+    assert says in f"{caught.value.found} {caught.value.fix}"
+
+
+def test_a_class_in_a_file_is_named_as_a_module(folder: Path) -> None:
+    from edgeport.drafting.places import written_location
+
+    (folder / "one.py").write_text("class Net: ...\n")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "deep.py").write_text("")
+    (folder / "bert").mkdir()
+    (folder / "bert" / "config.json").write_text("{}")
+
+    assert written_location("one.py", folder) == "one:Net"
+    assert written_location("parts/deep.py:create", folder) == "parts.deep:create"
+    assert written_location("bert", folder) == "hf:./bert"
+    assert written_location("hf:bert", folder) == "hf:./bert"
+    assert written_location("hf:org/name", folder) == "hf:org/name"
+
+
+def test_inputs_can_be_declared(folder: Path) -> None:
+    declared = module.declared_input("ids=batch,time")
+
+    assert (declared.dtype, declared.shape, declared.axes) == ("int64", (16,), {1: "time"})
+    assert module.declared_input("image=2,3,8,8").declared == ("batch", 3, 8, 8)
