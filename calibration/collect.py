@@ -150,7 +150,7 @@ def _opened(model: OnnxModel, names: Sequence[str], open_model: OpenModel, folde
         if value.name in wanted and not value.is_graph_output() and not value.is_graph_input():
             ir_model.graph.outputs.append(value)
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        path = Path(own) / "observed.onnx"
+        path = Path(own) / model.path.name  # as errors name it
         # Not by write_ir: that checks what it wrote, and a tensor whose rank nobody knows is no output to be shipped.
         ir.save(ir_model, path, external_data="observed.data" if _is_large(ir_model) else None)
         del ir_model

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeport.contracts import Job, ProcessTrace, load_json
 from edgeport.errors import BackendError, ContractError, DeviceError, EdgeportError, ResourceLimit, error_from_dict
-from edgeport.isolation.protocol import is_out_of_memory
+from edgeport.isolation.protocol import MORE_MEMORY, is_out_of_memory
 
 __all__ = ["RESULT_LIMIT_BYTES", "read_trace"]
 
@@ -57,11 +57,13 @@ def _agent_error(record: object, job: Job) -> EdgeportError:
     if not isinstance(record, dict):
         return _unreadable(job, "an error without a record")
     error = error_from_dict(record)
-    if isinstance(error, BackendError) and is_out_of_memory(error.found):
+    if isinstance(error, ResourceLimit) or (isinstance(error, BackendError) and is_out_of_memory(error.found)):
+        peak = error.details.get("peak_memory_bytes")
+        held = f"; at its peak it held {peak / (1 << 20):.0f} MiB" if isinstance(peak, int) and peak else ""
         return ResourceLimit(
             asked=error.asked,
-            found=error.found,
-            fix="allow more memory, or use a smaller model or batch",
+            found=f"{error.found}{held}",
+            fix=MORE_MEMORY,
             details=error.details,
         )
     return error

@@ -119,7 +119,7 @@ def _raise_dead(job: Job, error: ChildCrash | ChildTimeout | ResourceLimit) -> N
         raise ChildTimeout(
             asked=f"{asked} within {job.limits.time_s:g} s",
             found=f"it was still at work, and was killed{where}",
-            fix="allow more time, or look at the stack for where it hangs",
+            fix=error.fix,
             details=details,
         ) from error
     if isinstance(error, ResourceLimit):

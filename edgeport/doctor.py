@@ -137,7 +137,9 @@ def _probed(name: str) -> Capabilities:
     from edgeport.isolation import run_isolated
 
     try:
-        found = run_isolated("edgeport.doctor:probe_backend", {"backend": name}, limits=_PROBE_LIMITS)
+        found = run_isolated(
+            "edgeport.doctor:probe_backend", {"backend": name}, limits=_PROBE_LIMITS, asked=f"ask {name} what it can do"
+        )
     except EdgeportError as error:
         return Capabilities(backend=name, reason=f"{error.found}; {error.fix}")
     return load_json(Capabilities, json.dumps(found["capabilities"]))

@@ -65,7 +65,7 @@ class OnnxRuntimeBackend:
         """Writes `folder`: `model.onnx`, and its external data where it is large.
 
         Raises:
-            UnsupportedByBackend: A precision, dialect or layout that this runtime has not.
+            UnsupportedByBackend: A precision, dialect, layout or operator that this runtime has not.
             PlanError, AlreadyQuantizedError: The plan does not fit the model.
             DependencyError: ONNX Runtime is not installed.
             OutputError: `folder` is not empty.
@@ -140,10 +140,13 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
 
     """
     from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS
     from edgeport.backends.qdq.write import quantize_ir
-    from edgeport.onnx_files import read_ir, write_ir
+    from edgeport.onnx_files import read_ir, refuse_custom_operators, write_ir
 
     graph = read_ir(model)
+    asked = f"compile {model.path.name} for ONNX Runtime"
+    refuse_custom_operators(graph, asked=asked, runtime="ONNX Runtime", known=OWN_DOMAINS)
     skip: tuple[str, ...] = ()
     if not plan.precision.is_float:
         rules = rules_for(plan.dialect, vnni=has_vnni())

@@ -10,7 +10,10 @@ from edgeport.backends.sessions import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
 from edgeport.errors import BackendError
 
-__all__ = ["open_reference"]
+__all__ = ["OWN_DOMAINS", "open_reference"]
+
+OWN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.preview.training")
+"""Domains beside the standard's whose operators are in the runtime's own packages."""
 
 
 @contextmanager
@@ -20,18 +23,21 @@ def open_reference(path: Path) -> Iterator[RunModel]:
     An `OpenModel`. The file must have been checked (`edgeport.onnx_files.open_onnx`).
 
     Raises:
-        BackendError: The runtime refused the model, or failed in a run.
+        UnsupportedByBackend: The runtime refused the model, which has custom operators.
+        BackendError: The runtime refused the model for another reason, or failed in a run.
         SamplesError: Feeds that do not fit.
 
     """
     import onnxruntime as ort
 
     from edgeport.backends.onnxruntime.session import check_feeds, session_options
+    from edgeport.onnx_files import read_ir, refuse_custom_operators
 
     options = session_options({"spinning": False})
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
+        refuse_custom_operators(read_ir(path), asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
         raise _failed(path, "open", error) from error
     inputs = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
@@ -52,6 +58,6 @@ def open_reference(path: Path) -> Iterator[RunModel]:
 def _failed(path: Path, what: str, error: Exception) -> BackendError:
     return BackendError(
         asked=f"{what} {path.name} with ONNX Runtime",
-        found=f"{type(error).__name__}: {error}",
-        fix="see what the runtime says; `edgeport verify` checks an export",
+        found=f"{type(error).__name__}: {error}".replace(str(path), path.name),
+        fix="correct what the runtime names, or export the model again; `edgeport verify` checks an export",
     )

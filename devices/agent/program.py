@@ -12,6 +12,7 @@ from typing import Any
 from edgeport.devices.agent.evaluate import run_evaluate_job
 from edgeport.devices.agent.facts import run_facts_job
 from edgeport.devices.agent.failure import JobError, three_parts
+from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.timing import run_time_job
 
 RESULT_VERSION = 1
@@ -56,6 +57,7 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
         record = JobError(
             "RESOURCE_LIMIT", "run " + str(job.get("entry")), "no memory left", "use a smaller batch or a larger device"
         ).record
+        record["details"]["peak_memory_bytes"] = peak_memory_bytes()
         return {"version": RESULT_VERSION, "error": record}
     except Exception as error:  # noqa: BLE001 (a runtime may raise anything; it is told, not hidden)
         return {"version": RESULT_VERSION, "error": _runtime_error(job, error)}
@@ -73,6 +75,7 @@ def _runtime_error(job: dict[str, Any], error: Exception) -> dict[str, Any]:
         found if told != asked else f"{type(error).__name__}: {error}",
         to_do,
     ).record
+    record["details"]["peak_memory_bytes"] = peak_memory_bytes()
     record["details"]["traceback"] = "".join(lines).splitlines()[-_TRACEBACK_LINES:]
     return record
 

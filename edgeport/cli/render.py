@@ -197,10 +197,11 @@ def _ran_as(candidate: Candidate) -> tuple[str, str]:
 
 
 def _verdict(candidate: Candidate, result: RunResult) -> tuple[str, str]:
+    best = "fastest" if result.as_given else "best float"
     if candidate.name == result.chosen:
-        return "ships", "best float" if candidate.name == result.best_float else ""
+        return "ships", best if candidate.name == result.best_float else ""
     if candidate.name == result.best_float:
-        return "best float", "baseline" if candidate.baseline else ""
+        return best, "baseline" if candidate.baseline else ""
     if candidate.refusal is not None and candidate.refusal.code == "BASELINE":
         return "baseline", "not asked"
     if candidate.outcome is Outcome.UNMEASURED:
@@ -260,7 +261,9 @@ def _answer(result: RunResult) -> Text:
         return Text.assemble(("Nothing ships.", "bold red"), " No candidate kept within the budget; see above why.")
     chosen = result.candidate(result.chosen)
     text = Text.assemble((f"{clean(chosen.name)} ships", "bold green"))
-    if chosen.is_float:
+    if result.as_given:
+        text.append(": quantized already, it was judged and timed as it is")
+    elif chosen.is_float:
         text.append(": nothing quantized was both accurate enough and surely faster")
     elif chosen.against_float is not None:
         speedup, other = chosen.against_float.speedup, chosen.against_float.against or result.best_float

@@ -5,7 +5,7 @@ Frozen and keyword-only; validated when made; stored as JSON with a schema versi
 
 from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
-from edgeport.contracts.candidate import Budget, Candidate, Refusal
+from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
 from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
@@ -53,6 +53,7 @@ from edgeport.contracts.verdict import (
 )
 
 __all__ = [
+    "AS_GIVEN",
     "DTYPES",
     "AccuracyResult",
     "ActivationQuantization",

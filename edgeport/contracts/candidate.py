@@ -10,7 +10,10 @@ from edgeport.contracts.plan import Precision
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 
-__all__ = ["Budget", "Candidate", "Refusal"]
+__all__ = ["AS_GIVEN", "Budget", "Candidate", "Refusal"]
+
+AS_GIVEN = "as given"
+"""Variant of a model that came quantized: each runtime gets the file as it is, whatever it holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +71,8 @@ class Candidate:
     Attributes:
         name: Unique in a run ("onnxruntime int8").
         backend: Name of the backend.
-        variant: Of the model ("original").
-        precision: As planned; what really ran is in `placement`.
+        variant: Of the model ("original", or `AS_GIVEN`).
+        precision: As planned; what really ran is in `placement`. FP32 for a model as given: nothing is changed.
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
         kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
         throughput: Of several calls at once; None where no budget asks for it, or it could not ship anyway.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeport.contracts.candidate import Budget, Candidate
+from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate
 from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.measurement import Measurement
 from edgeport.contracts.model import OnnxModel
@@ -160,6 +160,11 @@ class RunResult:
                 found="candidates beside them",
                 fix="report this as a fault in Edgeport",
             )
+
+    @property
+    def as_given(self) -> bool:
+        """The model came quantized, and went to each runtime as it is: no candidate is a float."""
+        return any(candidate.variant == AS_GIVEN for candidate in self.candidates)
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of that name."""

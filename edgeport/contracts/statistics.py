@@ -74,10 +74,13 @@ class Calibration:
         return digest_bytes(parts)
 
     def save(self, path: Path) -> None:
-        """Writes one safetensors file; what is not an array is in its metadata."""
-        from safetensors.numpy import save_file
+        """Writes one safetensors file, in one step; what is not an array is in its metadata."""
+        from safetensors.numpy import save
 
-        save_file(self._arrays(), path, metadata={"calibration": canonical(self._record()).decode()})
+        data = save(self._arrays(), metadata={"calibration": canonical(self._record()).decode()})
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(data)  # save_file would make a file that its owner alone can read
+        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

@@ -81,7 +81,11 @@ def _check_free(folder: Path) -> None:
 
 def _train(folder: Path, on_progress: OnProgress) -> None:
     result = run_isolated(
-        "edgeport.digits.train:train", {"folder": str(folder)}, limits=_LIMITS, on_progress=on_progress
+        "edgeport.digits.train:train",
+        {"folder": str(folder)},
+        limits=_LIMITS,
+        on_progress=on_progress,
+        asked="train the quickstart's network",
     )
     if result["accuracy"] < _LEAST_ACCURACY:
         raise EdgeportError(

@@ -32,6 +32,8 @@ from edgeport.errors import (
 from edgeport.isolation.memory import TreeMemory, address_space_limit, oom_kills
 from edgeport.isolation.protocol import (
     FAULTS,
+    MORE_MEMORY,
+    MORE_TIME,
     PROGRESS,
     REQUEST,
     RESULT,
@@ -53,6 +55,7 @@ def run_isolated(
     *,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     on_progress: OnProgress = silent,
+    asked: str = "",
 ) -> dict[str, Any]:
     """Runs `function` in a child process of its own group and returns what it returned.
 
@@ -61,6 +64,7 @@ def run_isolated(
         payload: JSON values.
         limits: Wall-clock time from the start of the process, and resident memory of it and its children.
         on_progress: Told of each event while the child runs.
+        asked: What the user asked for, as errors of the child's end say it ("calibrate net.onnx").
 
     Returns:
         The function's dict of JSON values.
@@ -76,7 +80,7 @@ def run_isolated(
     folder = Path(tempfile.mkdtemp(prefix="edgeport-child-"))
     try:
         _write_request(folder, function, payload, limits)
-        child = _start(folder, function, limits)
+        child = _start(folder, asked or f"run {function} in a child process", limits)
         try:
             _watch(child, on_progress)
         finally:
@@ -89,7 +93,7 @@ def run_isolated(
 
 @dataclass(kw_only=True)
 class _Child:
-    function: str
+    asked: str
     limits: Limits
     folder: Path
     process: subprocess.Popen[bytes]
@@ -101,10 +105,6 @@ class _Child:
     deadline_s: float
     overdue: bool = False
     over_memory: bool = False
-
-    @property
-    def asked(self) -> str:
-        return f"run {self.function} in a child process"
 
 
 def _write_request(folder: Path, function: str, payload: Mapping[str, object], limits: Limits) -> None:
@@ -135,7 +135,7 @@ def _write_request(folder: Path, function: str, payload: Mapping[str, object], l
     (folder / REQUEST).write_text(text, encoding="utf-8")
 
 
-def _start(folder: Path, function: str, limits: Limits) -> _Child:
+def _start(folder: Path, asked: str, limits: Limits) -> _Child:
     before = oom_kills()
     process = subprocess.Popen(
         # -P: the working folder is not searched for modules of the same names
@@ -147,7 +147,7 @@ def _start(folder: Path, function: str, limits: Limits) -> _Child:
         start_new_session=True,
     )
     child = _Child(
-        function=function,
+        asked=asked,
         limits=limits,
         folder=folder,
         process=process,
@@ -275,7 +275,7 @@ def _outcome(child: _Child) -> dict[str, Any]:
         raise ChildTimeout(
             asked=f"{child.asked} within {child.limits.time_s:g} s",
             found="it was still at work, and was killed" + _innermost(child),
-            fix="allow more time, or look at the stack for where it hangs",
+            fix=MORE_TIME,
             details=_details(child),
         )
     result = child.folder / RESULT
@@ -316,7 +316,7 @@ def _memory_error(child: _Child, found: str, traceback: str = "") -> ResourceLim
     return ResourceLimit(
         asked=f"{child.asked} within {_size(child.limits.memory_bytes)} of memory",
         found=f"{found}; at its peak it held {_size(child.memory.peak_bytes)}",
-        fix="allow more memory, or use a smaller model or batch",
+        fix=MORE_MEMORY,
         details={"limit_bytes": child.limits.memory_bytes, "traceback": traceback, **_details(child)},
     )
 

@@ -5,7 +5,16 @@ They lie in a private folder that the parent makes and removes. stdout carries n
 
 from __future__ import annotations
 
-__all__ = ["FAULTS", "PROGRESS", "REQUEST", "RESULT", "RESULT_LIMIT_BYTES", "is_out_of_memory"]
+__all__ = [
+    "FAULTS",
+    "MORE_MEMORY",
+    "MORE_TIME",
+    "PROGRESS",
+    "REQUEST",
+    "RESULT",
+    "RESULT_LIMIT_BYTES",
+    "is_out_of_memory",
+]
 
 REQUEST = "request.json"
 RESULT = "result.json"
@@ -17,6 +26,10 @@ FAULTS = "faults.txt"
 
 RESULT_LIMIT_BYTES = 256 << 20
 """A larger result is refused unread: big data belongs in a file that the payload names."""
+
+MORE_TIME = "allow more time (time_limit_s in a recipe's [search]), or look at the stack for where it hangs"
+MORE_MEMORY = "allow more memory (memory_limit in a recipe's [search]), or use a smaller model or batch"
+"""What to do about a limit."""
 
 _OUT_OF_MEMORY = (
     "bad_alloc",

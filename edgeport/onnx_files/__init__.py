@@ -1,7 +1,8 @@
 """Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
 
+from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
 from edgeport.onnx_files.names import MODULE_KEY, node_module
-from edgeport.onnx_files.quantized import custom_domains, is_quantized, quantization_evidence, refuse_quantized
+from edgeport.onnx_files.quantized import is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir
 from edgeport.onnx_files.writing import write_ir
 
@@ -13,6 +14,7 @@ __all__ = [
     "open_onnx",
     "quantization_evidence",
     "read_ir",
+    "refuse_custom_operators",
     "refuse_quantized",
     "write_ir",
 ]

@@ -1,4 +1,4 @@
-"""Whether a model is quantized already, and whether it needs operators that only some runtime has."""
+"""Whether a model is quantized already."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from edgeport.errors import AlreadyQuantizedError
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["custom_domains", "is_quantized", "quantization_evidence", "refuse_quantized"]
+__all__ = ["is_quantized", "quantization_evidence", "refuse_quantized"]
 
 _SHOWN = 3
-
-_STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 # ONNX operators: QuantizeLinear and DequantizeLinear (hence the missing letter), QLinearConv and QLinearMatMul,
 # ConvInteger and MatMulInteger. The rest are contrib operators of ONNX Runtime (docs/ContribOperators.md) and the fake
@@ -70,18 +68,6 @@ def refuse_quantized(model: onnx_ir.Model, asked: str) -> None:
         found=f"a model that is quantized already: {', '.join(evidence[:_SHOWN])}{others}",
         fix="give the float model that it was made from; `edgeport bench` times this one as it is",
         details={"nodes": len(evidence)},
-    )
-
-
-def custom_domains(model: onnx_ir.Model) -> list[str]:
-    """Domains of operators that neither the ONNX standard nor a function of this model defines, sorted."""
-    defined = {(function.domain, function.name) for function in model.functions.values()}
-    return sorted(
-        {
-            node.domain
-            for node in _nodes(model)
-            if node.domain not in _STANDARD_DOMAINS and (node.domain, node.op_type) not in defined
-        }
     )
 
 

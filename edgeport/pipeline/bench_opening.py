@@ -159,7 +159,8 @@ def _compiled(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
         "method": "minmax",
         "folder": str(scratch),
     }
-    found = run_isolated("edgeport.pipeline.children:build", payload, limits=settings.limits)
+    asked = f"compile {path.name} for {settings.backend}"
+    found = run_isolated("edgeport.pipeline.children:build", payload, limits=settings.limits, asked=asked)
     artifact = load_json(Artifact, json.dumps(found["artifact"]))
     return Opened(
         name=path.name,

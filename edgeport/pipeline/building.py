@@ -36,7 +36,9 @@ def probe(backend: str, context: RunContext) -> Capabilities:
     """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable."""
     payload = {"backend": backend}
     try:
-        found = run_isolated("edgeport.pipeline.children:probe", payload, limits=context.limits)
+        found = run_isolated(
+            "edgeport.pipeline.children:probe", payload, limits=context.limits, asked=f"ask {backend} what it can do"
+        )
     except EdgeportError as error:
         return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
     return load_json(Capabilities, json.dumps(found["capabilities"]))
@@ -182,16 +184,16 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "calibration": str(job.calibration) if job.calibration and static else None,
         "method": context.recipe.search.calibration_method,
     }
-    function = "edgeport.pipeline.children:build"
+    function, asked = "edgeport.pipeline.children:build", f"compile {candidate.name}"
 
     def keep(folder: Path, found: dict[str, Any]) -> None:
         (folder / "built.json").write_text(json.dumps(found), encoding="utf-8")
 
     def build(folder: Path) -> None:
-        keep(folder, run_isolated(function, {**payload, "folder": str(folder)}, limits=context.limits))
+        keep(folder, run_isolated(function, {**payload, "folder": str(folder)}, limits=context.limits, asked=asked))
 
     def build_watched(folder: Path) -> dict[str, str]:
-        found, rests_on = run_recorded(context, function, {**payload, "folder": str(folder)})
+        found, rests_on = run_recorded(context, function, {**payload, "folder": str(folder)}, asked=asked)
         keep(folder, found)
         return rests_on
 

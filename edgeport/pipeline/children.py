@@ -45,29 +45,33 @@ def probe(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def adopt(payload: dict[str, Any]) -> dict[str, Any]:
-    """Brings a float ONNX file into canonical form and runs it on the evaluation set.
+    """Brings an ONNX file into canonical form and runs it on the evaluation set.
 
     Args:
         payload: `model` (path), `feeds` (`.npz`), `folder`, which gets `model.onnx` and `reference.npz`.
 
+    Returns:
+        `quantized`: the nodes that show that it is quantized already; empty for a float model.
+
     Raises:
-        AlreadyQuantizedError: It carries Q/DQ or integer operators.
+        UnsupportedByBackend: It has operators that ONNX Runtime has not.
 
     """
-    from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
+    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS, open_reference
+    from edgeport.onnx_files import quantization_evidence, read_ir, refuse_custom_operators, write_ir
     from edgeport.pipeline.batches import require_a_batch, run_in_batches
 
     path, folder = Path(payload["model"]), Path(payload["folder"])
     graph = read_ir(path)
-    refuse_quantized(graph, f"quantize {path.name}")
+    refuse_custom_operators(graph, asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
+    quantized = quantization_evidence(graph)
     model = write_ir(graph, folder / "model.onnx")
     feeds = _feeds(model, payload["feeds"])
     require_a_batch(model, len(next(iter(feeds.values()))), "judge outputs")
     with open_reference(model.path) as run:
         outputs = run_in_batches(run, feeds, model.fixed_batch or 1)
     save_npz(folder / "reference.npz", outputs)
-    return {}
+    return {"quantized": quantized}
 
 
 def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:

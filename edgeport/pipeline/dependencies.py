@@ -69,15 +69,17 @@ _PATH_AT = {
 
 
 def run_recorded(
-    context: RunContext, function: str, payload: Mapping[str, object], *, on_progress: OnProgress = silent
+    context: RunContext, function: str, payload: Mapping[str, object], *, asked: str, on_progress: OnProgress = silent
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """As `run_isolated`; returns also the state, by name, of everything that the child's work rested on."""
-    asked = {
+    request = {
         "function": function,
         "payload": payload,
         "apart": [str(context.store.root), str(context.scratch)],
     }
-    found = run_isolated("edgeport.pipeline.dependencies:record", asked, limits=context.limits, on_progress=on_progress)
+    found = run_isolated(
+        "edgeport.pipeline.dependencies:record", request, limits=context.limits, on_progress=on_progress, asked=asked
+    )
     return found["value"], found["rests_on"]
 
 

@@ -46,6 +46,7 @@ class PreparedModel:
         reference: The float model's outputs over the evaluation set.
         verification: Against PyTorch; None for a model that came as ONNX.
         notes: What a reader must know about the export, one sentence each.
+        quantized: It came as ONNX and is quantized already.
 
     """
 
@@ -53,6 +54,7 @@ class PreparedModel:
     reference: Reference
     verification: Verification | None
     notes: tuple[str, ...]
+    quantized: bool = False
 
 
 def prepare_model(context: RunContext, samples: PreparedSamples) -> PreparedModel:
@@ -92,7 +94,8 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "strict": not recipe.inputs,
         }
         inside = context.clock.inside("export")
-        found, rests_on = run_recorded(context, "edgeport.exporter.child:export_in_child", payload, on_progress=inside)
+        function, asked = "edgeport.exporter.child:export_in_child", f"export {recipe.source.location}"
+        found, rests_on = run_recorded(context, function, payload, asked=asked, on_progress=inside)
         (folder / "notes.json").write_text(json.dumps(found["notes"]), encoding="utf-8")
         return rests_on
 
@@ -145,6 +148,7 @@ def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, r
     batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
 
     data, function = context.recipe.data, "edgeport.pipeline.children:verify"
+    asked = f"run the export of {context.recipe.name} on the evaluation samples"
     judged = {"metric": data.metric, "output": data.output, "target": data.target}
     payload = {
         **judged,
@@ -161,10 +165,10 @@ def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, r
         (folder / "verification.json").write_text(json.dumps(found["verification"]), encoding="utf-8")
 
     def build(folder: Path) -> None:
-        keep(folder, run_isolated(function, payload, limits=context.limits))
+        keep(folder, run_isolated(function, payload, limits=context.limits, asked=asked))
 
     def build_watched(folder: Path) -> dict[str, str]:
-        found, rests_on = run_recorded(context, function, payload)
+        found, rests_on = run_recorded(context, function, payload, asked=asked)
         keep(folder, found)
         return rests_on
 
@@ -198,14 +202,34 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
 
     def build(folder: Path) -> None:
         payload = {"model": str(path), "feeds": str(samples.feeds), "folder": str(folder)}
-        run_isolated("edgeport.pipeline.children:adopt", payload, limits=context.limits)
+        asked = f"run {path.name} on the evaluation samples"
+        found = run_isolated("edgeport.pipeline.children:adopt", payload, limits=context.limits, asked=asked)
+        (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
 
     key = {"model": given.digest, "samples": samples.fingerprint, "versions": tool_versions()}
     folder = context.store.get_or_build("adopt", key, build)
-    reference = Reference(outputs=folder / "reference.npz", name="ONNX Runtime float32")
+    evidence = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))["quantized"]
+    name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
+    reference = Reference(outputs=folder / "reference.npz", name=name)
     require_judgeable(context, samples, reference)
-    note = "The model came as ONNX: candidates are compared with ONNX Runtime's own float outputs."
-    return PreparedModel(model=open_onnx(folder / "model.onnx"), reference=reference, verification=None, notes=(note,))
+    return PreparedModel(
+        model=open_onnx(folder / "model.onnx"),
+        reference=reference,
+        verification=None,
+        notes=(_given_note(evidence),),
+        quantized=bool(evidence),
+    )
+
+
+def _given_note(evidence: list[str]) -> str:
+    if not evidence:
+        return "The model came as ONNX: candidates are compared with ONNX Runtime's own float outputs."
+    others = f" and {len(evidence) - 1} more" if len(evidence) > 1 else ""
+    return (
+        f"The model is quantized already ({evidence[0]}{others}): it was not quantized again, but given to each "
+        "runtime as it is, and compared with its own outputs on ONNX Runtime. Give the float "
+        "model to have other precisions."
+    )
 
 
 def calibrate_model(
@@ -241,7 +265,10 @@ def calibrate_model(
             "output": str(folder / "calibration.safetensors"),
         }
         inside = context.clock.inside("calibrate")
-        found = run_isolated("edgeport.pipeline.children:calibrate", payload, limits=context.limits, on_progress=inside)
+        asked = f"calibrate {recipe.name}"
+        found = run_isolated(
+            "edgeport.pipeline.children:calibrate", payload, limits=context.limits, on_progress=inside, asked=asked
+        )
         (folder / "facts.json").write_text(json.dumps(found), encoding="utf-8")
 
     folder = context.store.get_or_build("calibrate", key, build)

@@ -66,7 +66,11 @@ def works_of(place: Place, model: OnnxModel, feeds: Path, batch: int) -> WorkOf:
     key = {"model": model.digest, "shapes": shapes, "batch": batch, "bits": sorted(set(_BITS.values()))}
     payload = {**key, "model": str(model.path)}
     found = place.store.get_or_build_json(
-        "work", key, lambda: run_isolated("edgeport.pipeline.roofs:count", payload, limits=place.limits)
+        "work",
+        key,
+        lambda: run_isolated(
+            "edgeport.pipeline.roofs:count", payload, limits=place.limits, asked="count the model's work"
+        ),
     )
     return {int(bits): load_json(Work, json.dumps(work)) for bits, work in found.items()}
 

@@ -26,6 +26,7 @@ from edgeport.contracts import (
 from edgeport.contracts.recipe import Recipe, TargetGroup
 from edgeport.errors import DependencyError, UsageError
 from edgeport.module_files import module_file
+from edgeport.pipeline.as_given import as_given, named_as_given
 from edgeport.pipeline.batches import calls_note, write_first_batch
 from edgeport.pipeline.building import build_candidates, list_candidates, probe
 from edgeport.pipeline.choosing import (
@@ -130,6 +131,10 @@ def walk(context: RunContext, output: Path) -> RunResult:
     context.clock.step("samples", "reading and checking")
     samples = prepare_samples(context)
     prepared = prepare_model(context, samples)
+    if prepared.quantized:
+        context = as_given(context)
+        groups = context.recipe.groups
+        counts = [len(group.targets) for group in groups]
     samples = _with_batch_of(prepared.model, samples, context)
     calibration, digest, warnings = calibrate_model(context, prepared.model, samples)
     shared = _Shared(
@@ -188,6 +193,8 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     built = build_candidates(
         context, prepared.model, shared.capabilities, shared.calibration, shared.calibration_digest
     )
+    if prepared.quantized:
+        built = [named_as_given(candidate) for candidate in built]
     validated = validate_candidates(context, built, samples, prepared.reference)
     screened, timed, unplaced = screen(context, validated, samples, prepared.model)
     screened = flood(context, screened, validated, samples)

@@ -105,7 +105,12 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             "calibration": to_jsonable(data.calibration) if data.calibration else None,
             "folder": str(folder),
         }
-        run_isolated("edgeport.pipeline.samples:write_samples", payload, limits=context.limits)
+        run_isolated(
+            "edgeport.pipeline.samples:write_samples",
+            payload,
+            limits=context.limits,
+            asked="read the evaluation samples",
+        )
 
     if isinstance(data.evaluation, SamplesFunction) or isinstance(data.calibration, SamplesFunction):
         folder = context.scratch / "samples"

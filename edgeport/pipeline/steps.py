@@ -77,7 +77,13 @@ def export_source(  # noqa: PLR0913 (those of the API)
             "output": str(output.resolve()),
             "options": to_jsonable(settings),
         }
-        found = run_isolated("edgeport.exporter.child:export_in_child", payload, limits=limits, on_progress=on_progress)
+        found = run_isolated(
+            "edgeport.exporter.child:export_in_child",
+            payload,
+            limits=limits,
+            on_progress=on_progress,
+            asked=f"export {source.location}",
+        )
     return load_json(OnnxModel, json.dumps(found["model"])), tuple(found["notes"])
 
 
@@ -135,14 +141,21 @@ def verify_export(  # noqa: PLR0913 (those of the API)
             "batch_sizes": [opened.fixed_batch] if opened.fixed_batch is not None else sorted({1, min(2, len(sample))}),
             "search_path": str(source.search_path) if source.search_path else None,
         }
-        found = run_isolated("edgeport.pipeline.children:verify", payload, limits=limits)
+        found = run_isolated(
+            "edgeport.pipeline.children:verify", payload, limits=limits, asked=f"run {model.name} on the samples"
+        )
     return load_json(Verification, json.dumps(found["verification"]))
 
 
 def _run_pytorch(source: ModelSource, payload: dict[str, object], limits: Limits) -> None:
     """PyTorch's own outputs; what the model raises is about the samples, since it could be loaded."""
     try:
-        run_isolated("edgeport.exporter.child:reference_in_child", payload, limits=limits)
+        run_isolated(
+            "edgeport.exporter.child:reference_in_child",
+            payload,
+            limits=limits,
+            asked=f"run {source.location} on the samples",
+        )
     except IsolationError as error:
         if "raised" not in error.details:
             raise
@@ -218,7 +231,13 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
         "batch_size": batch_size,
         "output": str(output.resolve()),
     }
-    found = run_isolated("edgeport.pipeline.children:calibrate", payload, limits=limits, on_progress=on_progress)
+    found = run_isolated(
+        "edgeport.pipeline.children:calibrate",
+        payload,
+        limits=limits,
+        on_progress=on_progress,
+        asked=f"calibrate {model.name}",
+    )
     for warning in found["warnings"]:
         _LOG.warning("%s", warning)
     return Calibration.load(output)
@@ -270,7 +289,12 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "folder": str(folder),
             "float_only": True,
         }
-        found = run_isolated("edgeport.pipeline.children:build", payload, limits=limits)
+        found = run_isolated(
+            "edgeport.pipeline.children:build",
+            payload,
+            limits=limits,
+            asked=f"compile {model.name} in {precision} for {backend}",
+        )
         if found["placement"]:
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])

@@ -181,15 +181,16 @@ def _judged(context: RunContext, outputs: Path, whose: str, basis: _Basis) -> Ac
     payload = {**basis.payload, "outputs": str(outputs)}
     key = {**basis.key, "whose": whose, "outputs": digest_file(outputs)}
     function = "edgeport.pipeline.judging:judge"
+    asked = f"judge outputs by {context.recipe.data.metric}"
 
     def keep(folder: Path, found: dict[str, Any]) -> None:
         (folder / "accuracy.json").write_text(json.dumps(found["accuracy"]), encoding="utf-8")
 
     def build(folder: Path) -> None:
-        keep(folder, run_isolated(function, payload, limits=context.limits))
+        keep(folder, run_isolated(function, payload, limits=context.limits, asked=asked))
 
     def build_watched(folder: Path) -> dict[str, str]:
-        found, rests_on = run_recorded(context, function, payload)
+        found, rests_on = run_recorded(context, function, payload, asked=asked)
         keep(folder, found)
         return rests_on
 

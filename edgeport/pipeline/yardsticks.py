@@ -229,7 +229,12 @@ class Yardsticks:
             "folder": str(folder),
         }
         try:
-            found = run_isolated("edgeport.pipeline.yardsticks:build_products", payload, limits=self._place.limits)
+            found = run_isolated(
+                "edgeport.pipeline.yardsticks:build_products",
+                payload,
+                limits=self._place.limits,
+                asked="build what measures the machine's peak",
+            )
         except EdgeportError as error:
             return dict.fromkeys(products, error.found)
         return {one: self._built(one, found["built"][str(one.precision)], size) for one in products}

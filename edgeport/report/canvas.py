@@ -93,10 +93,10 @@ def candidate_rows(names: Sequence[str], *, height: int, per_row: int = 24, log:
     return plot
 
 
-def log_range(plot: Figure, low: float, high: float) -> None:
+def log_range(plot: Figure, low: float, high: float, *, most_ticks: int = 9) -> None:
     """Sets the x axis, with round ticks; Bokeh's own leave most of a decade without any."""
     plot.x_range.start, plot.x_range.end = low, high
-    plot.xaxis.ticker = round_ticks(low, high)
+    plot.xaxis.ticker = round_ticks(low, high, most_ticks)
 
 
 def line_at(plot: Figure, dimension: str, place: float, colour: str, text: str) -> None:

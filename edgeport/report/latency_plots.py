@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["calls", "pairs", "processes", "quantiles"]
 
 _LOW, _TALL = 320, 400
+_TICKS_OF_HALF_A_PAGE = 6
 
 
 def quantiles(scene: Scene) -> Figure | None:
@@ -63,7 +64,8 @@ def quantiles(scene: Scene) -> Figure | None:
     plot.scatter("middle", "row", source=data, color="colour", size=7, name="quantiles")
     style = {"x_offset": 6, "text_baseline": "middle", "text_font_size": "11px", "text_color": GREY}
     plot.text("end", "row", "label", source=data, **style)
-    log_range(plot, min(data["low"]) / 1.1, right * (right / min(data["low"])) ** 0.08 * 1.04)
+    right *= (right / min(data["low"])) ** 0.08 * 1.04
+    log_range(plot, min(data["low"]) / 1.1, right, most_ticks=_TICKS_OF_HALF_A_PAGE)
     add_hover(plot, [("", "@label"), ("", "@words")], names=["quantiles"])
     return plot
 
@@ -124,7 +126,7 @@ def calls(scene: Scene) -> Figure | None:
         highs.append(float(np.interp(0.995, spread.share, spread.latency_ns)) / scene.latency.ns)
     if not lows:
         return None
-    log_range(plot, min(lows) / 1.08, max(highs) * 1.08)
+    log_range(plot, min(lows) / 1.08, max(highs) * 1.08, most_ticks=_TICKS_OF_HALF_A_PAGE)
     legend_below(plot)
     return plot
 

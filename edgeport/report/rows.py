@@ -109,7 +109,7 @@ def _row(candidate: Candidate, result: RunResult, look: Look, latency: LatencyUn
     return Row(
         name=candidate.name,
         look=look,
-        ran_as=candidate.placement.summary() if candidate.placement else ABSENT,
+        ran_as=candidate.placement.summary() if candidate.placement and candidate.placement.nodes else ABSENT,
         accuracy=Cell(value=accuracy.text(judged.value.estimate), detail=accuracy.span(judged.value))
         if judged
         else Cell(),
@@ -137,7 +137,7 @@ def quantile_cell(quantile: Quantile, unit: LatencyUnit) -> Cell:
 
 def _gain(candidate: Candidate, result: RunResult) -> Cell:
     if candidate.name == result.best_float:
-        return Cell(value="1", detail="the best float")
+        return Cell(value="1", detail="the fastest" if result.as_given else "the best float")
     if candidate.against_float is None:
         return Cell()
     speedup = candidate.against_float.speedup
@@ -149,7 +149,7 @@ def _verdict(candidate: Candidate, result: RunResult) -> tuple[str, str]:
     code = candidate.refusal.code if candidate.refusal else ""
     rules = (
         (candidate.name == result.chosen, "ships", "ships"),
-        (candidate.name == result.best_float, "best float", "float"),
+        (candidate.name == result.best_float, "fastest" if result.as_given else "best float", "float"),
         (code in _BROKEN, _IN_WORDS.get(code, ""), "invalid"),
         (code in _IN_WORDS, _IN_WORDS.get(code, ""), "refused"),
         (candidate.outcome is Outcome.UNMEASURED, "built, not run" if candidate.artifact else "not run", "open"),

@@ -53,6 +53,9 @@ NOTHING = {
 }
 
 
+_AS_GIVEN = ("It came quantized and was not quantized again: each runtime got the file as it is.",)
+
+
 def headline(result: RunResult, latency: LatencyUnit, accuracy: AccuracyUnit) -> Headline:
     """The verdict of a run."""
     if not result.chosen:
@@ -66,7 +69,11 @@ def headline(result: RunResult, latency: LatencyUnit, accuracy: AccuracyUnit) ->
     hardest = hardest_float(result)
     return Headline(
         title=f"{chosen.name} ships",
-        sentences=(*_speed(chosen, best, hardest), *_accuracy(chosen, accuracy), *_doubt(chosen)),
+        sentences=(
+            *(_AS_GIVEN if result.as_given else _speed(chosen, best, hardest)),
+            *_accuracy(chosen, accuracy),
+            *_doubt(chosen),
+        ),
         tiles=_tiles(chosen, best, latency, accuracy, hardest),
     )
 

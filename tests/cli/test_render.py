@@ -11,7 +11,17 @@ from edgeport import api
 from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
 from edgeport.cli.output import finite
 from edgeport.cli.render import draw_run
-from edgeport.contracts import AccuracyResult, Candidate, Interval, Lack, NearCandidate, Outcome, Refusal, RunResult
+from edgeport.contracts import (
+    AS_GIVEN,
+    AccuracyResult,
+    Candidate,
+    Interval,
+    Lack,
+    NearCandidate,
+    Outcome,
+    Refusal,
+    RunResult,
+)
 
 Draw = Callable[..., str]
 
@@ -70,6 +80,18 @@ def test_nothing_ships_is_said(drawn: Draw, finished: RunResult) -> None:
     nothing = replace(finished, chosen="", bundle=None, outcome=Outcome.FAIL)
 
     assert "Nothing ships." in "\n".join(lines_of(drawn, nothing, 120))
+
+
+def test_a_model_that_came_quantized_is_called_no_float(drawn: Draw, finished: RunResult) -> None:
+    (given,) = (one for one in finished.candidates if one.name == finished.best_float)
+    given = replace(given, name="openvino as given", variant=AS_GIVEN, refusal=None, outcome=Outcome.PASS)
+    came = replace(finished, candidates=(given,), chosen=given.name, best_float=given.name)
+
+    lines = lines_of(drawn, came, 120)
+
+    assert any(line.startswith("openvino as given ships: quantized already, it was judged") for line in lines)
+    assert any(line.rstrip().endswith("fastest") for line in lines)
+    assert "best float" not in "\n".join(lines)
 
 
 def test_a_float_that_ships_is_said(drawn: Draw, finished: RunResult) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,11 @@ def segfault(payload):
 
 def abort(payload):
     os.abort()
+
+
+def divide_by_zero(payload):
+    """What the processor does to an integer division by zero in native code."""
+    signal.raise_signal(signal.SIGFPE)
 
 
 def bad_alloc(payload):

@@ -36,7 +36,11 @@ def test_path_is_forwarded_and_the_environment_left_as_it_was(jobs, monkeypatch)
 @posix_only
 @pytest.mark.parametrize(
     ("job", "signal_name", "frame"),
-    [("segfault", "SIGSEGV", "string_at"), ("abort", "SIGABRT", "abort")],
+    [
+        ("segfault", "SIGSEGV", "string_at"),
+        ("abort", "SIGABRT", "abort"),
+        ("divide_by_zero", "SIGFPE", "divide_by_zero"),
+    ],
 )
 def test_death_by_signal_names_it_and_keeps_the_stack(jobs, job, signal_name, frame):
     with pytest.raises(ChildCrash) as caught:
@@ -193,3 +197,12 @@ def test_a_kill_by_somebody_else_is_a_crash(jobs, monkeypatch):
     monkeypatch.setattr("edgeport.isolation.parent.oom_kills", lambda: 5)
     with pytest.raises(ChildCrash, match="SIGKILL"):
         run_isolated("isolation_jobs:kill_self", {})
+
+
+def test_errors_of_a_childs_end_say_what_the_user_asked_for(jobs):
+    with pytest.raises(ChildCrash) as crashed:
+        run_isolated("isolation_jobs:abort", {}, asked="calibrate net.onnx")
+    with pytest.raises(ChildTimeout) as late:
+        run_isolated("isolation_jobs:hang", {}, limits=Limits(time_s=1.0), asked="calibrate net.onnx")
+    assert (crashed.value.asked, late.value.asked) == ("calibrate net.onnx", "calibrate net.onnx within 1 s")
+    assert "time_limit_s" in late.value.fix

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from edgeport.contracts import Energy, Outcome, RunResult, TensorSpec
+from edgeport.contracts import AS_GIVEN, Energy, Outcome, RunResult, TensorSpec
 from edgeport.devices.latency import compare
 from edgeport.errors import DependencyError, OutputError
 from edgeport.report import write_report
@@ -287,3 +287,18 @@ def test_symbolic_and_fixed_shapes_are_shown(result: RunResult) -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=("batch", 3))
     text = _words(replace(result, model=replace(result.model, inputs=(spec,))))
     assert "x: float32 [batch, 3]" in text
+
+
+def test_a_model_that_came_quantized_is_called_no_float(result: RunResult) -> None:
+    (given,) = (one for one in result.candidates if one.name == result.best_float)
+    given = replace(given, name="openvino as given", variant=AS_GIVEN, refusal=None, outcome=Outcome.PASS)
+    only = {given.name: result.measurements[result.best_float]}
+    came = replace(
+        result, candidates=(given,), chosen=given.name, best_float=given.name, measurements=only, confirmation={}
+    )
+
+    text = _Page(render(came)).text
+
+    assert "It came quantized and was not quantized again" in text
+    assert "fastest float" not in text
+    assert "best float" not in text.partition("What really ran")[0].partition("against the best float.")[2]
