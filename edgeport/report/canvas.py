@@ -10,6 +10,7 @@ from edgeport.contracts import Candidate, Interval, RunResult
 from edgeport.report.figures import AccuracyUnit, LatencyUnit
 from edgeport.report.frame import round_ticks
 from edgeport.report.look import Look
+from edgeport.report.visible import visible
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure  # noqa: N812 (a class that Bokeh spells small)
@@ -138,4 +139,4 @@ def legend_below(plot: Figure) -> None:
 
 def plain(name: str) -> str:
     """Bokeh takes text between two `$$` for TeX, and would fetch a renderer for it."""
-    return name.replace("$", "\N{FULLWIDTH DOLLAR SIGN}").replace("\\", "\N{FULLWIDTH REVERSE SOLIDUS}")
+    return str(visible(name)).replace("$", "\N{FULLWIDTH DOLLAR SIGN}").replace("\\", "\N{FULLWIDTH REVERSE SOLIDUS}")

@@ -20,6 +20,7 @@ from edgeport.report.rows import ABSENT, placements, rows
 from edgeport.report.summary import summary_headline, summary_rows
 from edgeport.report.units import units
 from edgeport.report.verdict import headline
+from edgeport.report.visible import visible
 
 __all__ = ["write_report"]
 
@@ -82,7 +83,12 @@ def render(result: RunResult) -> str:
             details={"extra": "report", "module": error.name},
         ) from error
     environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=visible,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(size=bytes_text, seconds=seconds_text, duration=duration_text)
     # Ours and Bokeh's: what comes from a model is escaped inside of it.
