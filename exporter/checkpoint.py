@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeport.archives import check_archive
 from edgeport.errors import SourceError, UnsafeFileError
 from edgeport.exporter.quiet import quiet
 
@@ -22,6 +23,9 @@ __all__ = ["load_weights", "read_state_dict"]
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Keys under which training scripts keep the weights beside optimizer and epoch."""
+
+_MOST_TENSORS = 1 << 16
+"""The largest models have some ten thousand; each costs time and memory before its name can be compared."""
 
 _PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put in front of every name."""
@@ -121,10 +125,18 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
+        with safe_open(path, framework="pt") as file:
+            count = len(file.keys())
+        if count > _MOST_TENSORS:
+            raise SourceError(
+                asked=f"load the weights {path.name}",
+                found=f"{count} tensors, more than the {_MOST_TENSORS} that a model may have",
+                fix="use a file whose maker you know, or save the weights of this model alone",
+            )
         return dict(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise SourceError(
@@ -139,9 +151,13 @@ def _read_pickle(path: Path) -> object:
 
     asked = f"load the weights {path.name}"
     try:
+        if zipfile.is_zipfile(path):
+            check_archive(path, asked=asked, paths=True)
         with quiet():  # It warns of pickle protocols before it refuses them.
             # Files older than the zip format can't be mapped into memory.
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except UnsafeFileError:
+        raise
     except pickle.UnpicklingError as error:
         message = str(error)
         if "Weights only load failed" in message and re.search(_WANTS_CODE, message):

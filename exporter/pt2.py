@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.archives import check_archive
 from edgeport.errors import SourceError, UnsafeFileError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def load_pt2(path: Path) -> torch.nn.Module:
         raise SourceError(asked=asked, found=f"no file at {path}", fix="check the path")
     fix = "save it again with torch.export.save in this version of PyTorch"
     try:
+        check_archive(path, asked=asked, paths=True)
         for graph in _graphs(path):
             _refuse_code(graph, asked)
         with _weights_only():

@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 
+from edgeport.archives import check_archive
 from edgeport.calibration.data.digests import Walked
 from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
@@ -47,6 +48,7 @@ class NpzSamples(Walked):
 
     Raises:
         SamplesError: Not such a file, damaged, with Python objects in it, or with arrays of different lengths.
+        UnsafeFileError: An archive that unpacks to far more than it is, or whose entries overlap or share a name.
 
     """
 
@@ -95,6 +97,7 @@ class NpzSamples(Walked):
 
     def _members(self) -> dict[str, _Member]:
         try:
+            check_archive(self._path, asked=f"read samples from {self._path.name}", paths=False)
             with zipfile.ZipFile(self._path) as archive:
                 return {
                     info.filename.removesuffix(".npy"): self._member(archive, info)

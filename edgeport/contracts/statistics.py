@@ -107,7 +107,7 @@ class Calibration:
                 statistics.setdefault(tensor, {}).setdefault(observer, {})[name] = array
             record["transforms"] = tuple(record["transforms"])
             return cls(statistics=statistics, **record)
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
             foreign = isinstance(error, KeyError) and error.args == ("calibration",)
             raise ContractError(
                 asked=f"read the calibration {path.name}",

@@ -7,7 +7,7 @@ import math
 from edgeport.accuracy import METRICS, least_samples
 from edgeport.contracts import Precision
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile
-from edgeport.errors import SamplesError
+from edgeport.errors import SamplesError, UnsafeFileError
 
 __all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_evidence"]
 
@@ -31,7 +31,7 @@ def evaluation_count(data: DataSpec) -> int | None:
         return None
     try:
         return len(NpzSamples(data.evaluation.path))
-    except SamplesError:  # the run reads all of it, and says what is wrong
+    except (SamplesError, UnsafeFileError):  # the run reads all of it, and says what is wrong
         return None
 
 
