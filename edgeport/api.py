@@ -94,7 +94,8 @@ def run(
 
     Args:
         recipe: A TOML file (docs/reference/recipe.md).
-        output: Folder for bundle, report and result; `edgeport-out` beside the recipe by default.
+        output: Folder for bundle, report and result; `edgeport-out` beside the recipe by default. Where targets are
+            named, each has its bundle and report in a folder of its name, and the result one per name (`targets`).
         store: Folder of finished steps; the user's cache folder by default.
         on_progress: Told of every step, with the time left.
         limits: Of each child process; what the recipe's [search] says, if None.

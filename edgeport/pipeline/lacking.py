@@ -175,13 +175,20 @@ def _latency(candidate: Candidate, budget: Budget) -> Lack | None:
     if limit is None or latency is None:
         return None
     quantile, of = latency.quantile(budget.latency_quantile), f"p{100 * budget.latency_quantile:g}"
-    doubts = (", ".join(latency.flags) or "no steady state") if latency.outcome is Outcome.INCONCLUSIVE else ""
+    doubts = (_grave(latency.flags) or "no steady state") if latency.outcome is Outcome.INCONCLUSIVE else ""
     if quantile.interval_ns is None:
         reason = f"{of} against {shown(BoundKind.LATENCY, limit)} can't be told: {quantile.refused}"
         return Lack(of=of, found=None, limit=limit, sure=False, text=reason, change=_LONGER)
     return _judged(
         _Asked(of=of, kind=BoundKind.LATENCY, limit=limit, written=f"{of} <= "), quantile.interval_ns, doubts
     )
+
+
+def _grave(flags: Sequence[str]) -> str:
+    """Those that leave a number open, not those that only tell of it."""
+    from edgeport.devices.latency.integrity import outcome_of
+
+    return ", ".join(flag for flag in flags if outcome_of([flag]) is not Outcome.PASS)
 
 
 def _throughput(candidate: Candidate, budget: Budget) -> Lack | None:
@@ -235,14 +242,14 @@ def _judged(asked: _Asked, interval: Interval, doubts: str) -> Lack | None:
     # As `bench` has it: a throughput that somebody disturbed is open, however clear it looks.
     sure = asked.missed(best) and not (doubts and asked.at_least)
     factor = asked.factor(interval.estimate)
+    span = f"{shown(kind, interval.low)} to {shown(kind, interval.high)}"
     if sure:
         text = f"{asked.of} {shown(kind, interval.estimate)}, budget {limit}: {_times(factor)} too slow"
         more = f"{_times(factor)} the speed"
     elif doubts:
-        text, more = f"{asked.of} against {limit} can't be told: {doubts}", _QUIETER
+        text, more = f"{asked.of} is {span}, but against {limit} nothing can be told: {doubts}", _QUIETER
     else:
-        low, high = shown(kind, interval.low), shown(kind, interval.high)
-        text, more = f"{asked.of} is {low} to {high}, on both sides of {limit}", _LONGER
+        text, more = f"{asked.of} is {span}, on both sides of {limit}", _LONGER
     allow = _below(worst) if asked.at_least else _above(worst)
     written = f"{allow:g}/s" if asked.at_least else f"{asked.written}{shown(kind, allow)}"
     would = f', or {_KEYS[kind]} = "{written}"' if math.isfinite(allow) and allow > 0 and asked.missed(worst) else ""

@@ -46,7 +46,7 @@ from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.timing import Timed
 from edgeport.pipeline.validating import validate_candidates
-from edgeport.recipe.evidence import thin_evidence
+from edgeport.recipe.evidence import thin_by_target
 from edgeport.store import Store
 
 __all__ = ["require_local", "run_recipe", "walk"]
@@ -130,6 +130,9 @@ def walk(context: RunContext, output: Path) -> RunResult:
     _guess(context, sum(counts))
     context.clock.step("samples", "reading and checking")
     samples = prepare_samples(context)
+    thin = thin_by_target(context.recipe, samples.count)
+    for sentence in filter(None, thin.values()):
+        _LOG.warning(sentence)
     prepared = prepare_model(context, samples)
     if prepared.quantized:
         context = as_given(context)
@@ -144,6 +147,7 @@ def walk(context: RunContext, output: Path) -> RunResult:
         calibration=calibration,
         calibration_digest=digest,
         notes=_notes(prepared, samples, warnings, capabilities),
+        thin=thin,
     )
     found = []
     for index, group in enumerate(groups):
@@ -171,6 +175,7 @@ class _Shared:
         prepared: The model.
         calibration, calibration_digest: The statistics; None and empty where no candidate needs any.
         notes: What a reader must know of all this, one sentence each.
+        thin: By name of the targets, why the samples can't prove their budget; empty where they can.
 
     """
 
@@ -180,16 +185,19 @@ class _Shared:
     calibration: Path | None
     calibration_digest: str
     notes: tuple[str, ...]
+    thin: Mapping[str, str]
+
+
+def _for_group(whole: RunContext, group: TargetGroup) -> RunContext:
+    """The run as if the targets of one name were all of it."""
+    return replace(whole, recipe=replace(whole.recipe, targets=group.targets, budget=group.budget, target_budgets={}))
 
 
 def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: Path) -> RunResult:
     """What is found for the targets of one name, written to `folder`."""
-    recipe = replace(whole.recipe, targets=group.targets, budget=group.budget, target_budgets={})
-    context = replace(whole, recipe=recipe)
+    context = _for_group(whole, group)
+    recipe, thin = context.recipe, shared.thin[group.name]
     samples, prepared = shared.samples, shared.prepared
-    thin = thin_evidence(recipe, samples.count)
-    if thin:
-        _LOG.warning(f"{group.name}: {thin}" if group.name else thin)
     built = build_candidates(
         context, prepared.model, shared.capabilities, shared.calibration, shared.calibration_digest
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from edgeport.accuracy import METRICS, least_samples
 from edgeport.contracts import Precision
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile
 from edgeport.errors import SamplesError, UnsafeFileError
 
-__all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_evidence"]
+__all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_by_target", "thin_evidence"]
 
 _CONFIDENCE = 0.95
 
@@ -33,6 +34,16 @@ def evaluation_count(data: DataSpec) -> int | None:
         return len(NpzSamples(data.evaluation.path))
     except (SamplesError, UnsafeFileError):  # the run reads all of it, and says what is wrong
         return None
+
+
+def thin_by_target(recipe: Recipe, count: int | None) -> dict[str, str]:
+    """`thin_evidence` of each name's own targets and budget; a sentence begins with the name where there is one."""
+    found = {}
+    for group in recipe.groups:
+        own = replace(recipe, targets=group.targets, budget=group.budget, target_budgets={})
+        thin = thin_evidence(own, count)
+        found[group.name] = f"{group.name}: {thin}" if thin and group.name else thin
+    return found
 
 
 def thin_evidence(recipe: Recipe, count: int | None) -> str:

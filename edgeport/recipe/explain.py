@@ -10,7 +10,7 @@ from typing import Any
 
 from edgeport.contracts import Budget, TensorSpec
 from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
-from edgeport.recipe.evidence import evaluation_count, thin_evidence
+from edgeport.recipe.evidence import evaluation_count, thin_by_target
 
 __all__ = ["explain"]
 
@@ -25,8 +25,8 @@ def explain(recipe: Recipe) -> str:
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
     blocks += _targets(recipe)
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
-    thin = thin_evidence(recipe, evaluation_count(recipe.data))
-    blocks += [f"# note: {thin}"] if thin else []
+    thin = thin_by_target(recipe, evaluation_count(recipe.data))
+    blocks += [f"# note: {one}" for one in thin.values() if one]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -103,3 +103,11 @@ def test_a_budget_without_a_name_belongs_to_the_recipe(write: Callable[[str], Pa
         load_recipe(write(text))
 
     assert "write it as [budget]" in caught.value.fix
+
+
+def test_what_samples_can_not_prove_is_said_of_each_name(write: Callable[[str], Path]) -> None:
+    text = explain(load_recipe(write(TWO.replace('precisions = ["fp32"]', 'precisions = ["fp32", "bf16"]', 1))))
+
+    notes = [line for line in text.splitlines() if line.startswith("# note: ")]
+    assert len(notes) == 1  # "board" builds float32 alone, which needs no proof
+    assert notes[0].startswith("# note: server: 2 evaluation samples can't prove")

@@ -68,13 +68,13 @@ def command(  # noqa: PLR0913 (one per option)
 def _explain(path: Path, output: Output) -> int:
     from edgeport.contracts import to_jsonable
     from edgeport.recipe import explain, load_recipe
-    from edgeport.recipe.evidence import evaluation_count, thin_evidence
+    from edgeport.recipe.evidence import evaluation_count, thin_by_target
 
     recipe = load_recipe(path)
     if output.as_json:
-        thin = thin_evidence(recipe, evaluation_count(recipe.data))
-        if thin and not output.quiet:
-            click.echo(f"warning: {thin}", err=True)
+        for thin in thin_by_target(recipe, evaluation_count(recipe.data)).values():
+            if thin and not output.quiet:
+                click.echo(f"warning: {thin}", err=True)
         click.echo(json.dumps(to_jsonable(recipe), indent=2))
     else:
         click.echo(explain(recipe), nl=False)
