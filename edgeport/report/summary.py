@@ -60,6 +60,14 @@ def summary_rows(result: RunResult) -> list[SummaryRow]:
     return [_row(one) for one in result.targets]
 
 
+def _nearest(one: RunResult) -> tuple[str, ...]:
+    """What comes nearest where nothing ships."""
+    if not one.nearest:
+        return (f"Nothing ships, because {NOTHING[one.outcome]}.",)
+    first = one.nearest[0]
+    return (f"Nearest is {first.name}: {'; '.join(lack.text for lack in first.lacks)}.",)
+
+
 def _row(one: RunResult) -> SummaryRow:
     latency, accuracy = units(one)
     chosen = one.candidate(one.chosen) if one.chosen else None
@@ -83,7 +91,7 @@ def _row(one: RunResult) -> SummaryRow:
         if judged is not None
         else Cell(),
         size=bytes_text(chosen.artifact.size_bytes) if chosen is not None and chosen.artifact is not None else "",
-        sentences=headline(one, latency, accuracy).sentences,
+        sentences=headline(one, latency, accuracy).sentences if one.chosen else _nearest(one),
         limits=limits(one.budget, accuracy),
         page=f"{quote(one.target)}/report.html" if one.report is not None else "",
         bundle=f"{quote(one.target)}/bundle/" if one.bundle is not None else "",

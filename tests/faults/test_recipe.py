@@ -113,7 +113,12 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
         pytest.param('[budget]\nlatency = "5 ns"', 7, "budget.latency", "more than 1 us", "ms?", id="too-fast"),
         pytest.param('[budget]\nsize = "0 MB"', 7, "budget.size", "can't be kept", "above zero", id="zero-size"),
         pytest.param(
-            '[budget]\nthroughput = ">= 9 /s"', 7, "budget.throughput", "can't be checked", "latency", id="throughput"
+            '[budget]\nthroughput = "0 /s"',
+            7,
+            "budget.throughput",
+            "can't be read",
+            "above 0 per second",
+            id="throughput",
         ),
         pytest.param("[search]\nrounds = 0", 7, "search.rounds", "can prove no gain", "6 or more", id="no-rounds"),
         pytest.param("[search]\nrounds = 5", 7, "search.rounds", "from 5 pairs is 0.062", "6 or more", id="few-rounds"),
