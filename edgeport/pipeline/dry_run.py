@@ -194,6 +194,7 @@ def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
         "validate": "every candidate on the evaluation samples",
         "screen": f"{search.screening_rounds} fresh processes for each candidate",
         "roofline": "what this device can do at its best",
+        "throughput": "a call per core at once, of what may ship",
         "confirm": f"{search.rounds} fresh pairs of the leading candidate and the best float",
         "bundle": "bundle and report",
         "later targets": "the same for the other named targets",
@@ -202,6 +203,8 @@ def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
         del what["verify"]
     if not any(Precision.INT8 in target.precisions for target in recipe.targets):
         del what["calibrate"]
+    if all(group.budget.throughput_per_s is None for group in recipe.groups):
+        del what["throughput"]
     if not stages.seconds.get("later targets"):
         del what["later targets"]
     begun = "" if stages.finished else stages.entered[-1]

@@ -15,7 +15,7 @@ from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_l
 from edgeport.pipeline.validating import Validated
 from edgeport.recipe.evidence import least_p_value
 
-__all__ = ["Confirmation", "confirm", "flood", "screen"]
+__all__ = ["Confirmation", "confirm", "load_fully", "screen"]
 
 _CONFIRMATIONS = (0.04, 0.008, 0.002)
 """Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
@@ -52,7 +52,7 @@ def screen(
     return [replace(one, against_float=against.get(one.name)) for one in candidates], timed, notes
 
 
-def flood(
+def load_fully(
     context: RunContext, candidates: list[Candidate], validated: Sequence[Validated], samples: PreparedSamples
 ) -> list[Candidate]:
     """Samples per second with a call per core at once, of the candidates that may ship still; only where it is asked.
@@ -74,7 +74,7 @@ def flood(
     if not arms:
         return candidates
     timed = time_arms(
-        context, arms, samples.single, stage="flood", rounds=context.recipe.search.screening_rounds, replaced=True
+        context, arms, samples.single, stage="throughput", rounds=context.recipe.search.screening_rounds, replaced=True
     )
     return [with_throughput(one, timed, streams) for one in candidates]
 

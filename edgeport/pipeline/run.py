@@ -39,7 +39,7 @@ from edgeport.pipeline.choosing import (
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.lacking import nearest
-from edgeport.pipeline.measuring import confirm, flood, screen
+from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, write_output, write_summary
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
@@ -205,7 +205,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
         built = [named_as_given(candidate) for candidate in built]
     validated = validate_candidates(context, built, samples, prepared.reference)
     screened, timed, unplaced = screen(context, validated, samples, prepared.model)
-    screened = flood(context, screened, validated, samples)
+    screened = load_fully(context, screened, validated, samples)
     candidates, confirmation = confirm(context, screened, validated, samples)
     best = best_float(candidates)
     judged = [judge(candidate, recipe.budget) for candidate in candidates]
@@ -278,7 +278,7 @@ def _guess_target(context: RunContext, count: int, *, later: int) -> None:
     context.clock.expect(compile=1.5 * count, validate=1.5 * count, bundle=3, roofline=6)
     context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
     if context.recipe.budget.throughput_per_s is not None:
-        context.clock.expect(flood=search.screening_rounds * min(count, 3) * process_s)
+        context.clock.expect(throughput=search.screening_rounds * min(count, 3) * process_s)
     context.clock.expect(later_targets=later * (3 + search.screening_rounds * process_s))
 
 
