@@ -65,6 +65,7 @@ def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limi
     within = limits if limits is not None else Limits()
     folder = asked.recipe.absolute().parent
     _require_free(asked)
+    _require_sense(asked)
     written = written_location(asked.model, folder)
     source = checked_source(asked, written)
     with tempfile.TemporaryDirectory(prefix="edgeport-init-") as scratch, ThreadPoolExecutor(max_workers=1) as pool:
@@ -93,6 +94,24 @@ def _require_free(asked: Asked) -> None:
             asked=f"write {asked.recipe}",
             found="another ending than .toml" if asked.recipe.suffix != ".toml" else "no such folder",
             fix="name it like edgeport.toml, in a folder that exists",
+        )
+
+
+def _require_sense(asked: Asked) -> None:
+    """What can be said before anything is looked at."""
+    for text in asked.inputs:
+        declared_input(text)
+    if asked.samples and (asked.calibration or asked.evaluation):
+        raise UsageError(
+            asked="take --samples and --calibration or --evaluation",
+            found="that --samples is to be split into the two others",
+            fix="give --samples alone, or the two others",
+        )
+    if asked.calibration and not asked.evaluation:
+        raise UsageError(
+            asked="judge candidates",
+            found="calibration samples alone",
+            fix="give --evaluation too, other samples; or --samples, which is split",
         )
 
 
@@ -141,19 +160,6 @@ def _is_axis(text: str) -> bool:
 
 
 def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) -> Given:
-    if asked.samples and (asked.calibration or asked.evaluation):
-        raise UsageError(
-            asked="take --samples and --calibration or --evaluation",
-            found="that --samples is to be split into the two others",
-            fix="give --samples alone, or the two others",
-        )
-    if asked.calibration and not asked.evaluation:
-        raise UsageError(
-            asked="judge candidates",
-            found="calibration samples alone",
-            fix="give --evaluation too, other samples; or --samples, which is split",
-        )
-
     def look(text: str) -> FoundSamples | None:
         return find_samples(text, folder, scratch, limits, target=asked.target) if text else None
 

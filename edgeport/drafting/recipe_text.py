@@ -11,7 +11,7 @@ from edgeport.contracts import Capabilities, Precision
 from edgeport.drafting.draft import Plan
 from edgeport.drafting.guess import Guess
 from edgeport.recipe.explain import toml_value
-from edgeport.recipe.locations import FUNCTION
+from edgeport.recipe.locations import FILES, FUNCTION, SCHEMES
 
 __all__ = ["recipe_text", "shape_of"]
 
@@ -57,7 +57,7 @@ def _model(plan: Plan) -> str:
         rows.append(_line("arguments", dict(asked.arguments)))
     if asked.weights is not None:
         rows.append(_line("weights", _beside(asked.weights, asked.recipe.absolute().parent)))
-    elif FUNCTION.fullmatch(plan.written) and not plan.written.startswith(("torchvision:", "timm:", "hf:")):
+    elif FUNCTION.fullmatch(plan.written) and not plan.written.startswith(SCHEMES):
         rows.append('# weights = "weights.safetensors"  # if the factory does not load them itself')
     if asked.allow_pickle_sha256 is not None:
         rows.append(_line("allow_pickle_sha256", asked.allow_pickle_sha256))
@@ -68,7 +68,7 @@ def _source_comment(written: str) -> str:
     scheme = written.partition(":")[0]
     if scheme in ("torchvision", "timm"):
         return 'an architecture: random weights, unless you give weights = "FILE.safetensors"'
-    return "" if scheme == "hf" or written.endswith((".onnx", ".pt2")) else "a class or function beside this file"
+    return "" if written.startswith(SCHEMES) or written.endswith(FILES) else "a class or function beside this file"
 
 
 def _beside(path: Path, folder: Path) -> str:
