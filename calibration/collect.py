@@ -18,6 +18,7 @@ from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, infer_types
 from edgeport.calibration.observers import OBSERVERS, Observer
 from edgeport.contracts import (
+    Array,
     Arrays,
     Calibration,
     OnnxModel,
@@ -46,13 +47,14 @@ _EXTERNAL_ABOVE_BYTES = 1536 << 20
 _Watched = dict[str, dict[str, Observer]]
 
 
-def collect(
+def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     model: OnnxModel,
     samples: SampleSet,
     open_model: OpenModel,
     *,
     observers: Mapping[str, type[Observer]] = OBSERVERS,
     tensors: Sequence[str] | None = None,
+    initial: Arrays | None = None,
     on_progress: OnProgress = silent,
 ) -> Calibration:
     """Statistics of a model's activations over a sample set.
@@ -65,6 +67,8 @@ def collect(
         open_model: Opens an ONNX file with some runtime.
         observers: What watches each tensor, by the name its state is kept under.
         tensors: Names of the tensors to watch; None for all of them (see `watchable`).
+        initial: What each state of a stateful model begins with, by input; then samples are fed one by one, outputs are
+            fed back, and the state begins anew at each sample that is `first`.
         on_progress: Told after each batch, in samples.
 
     Returns:
@@ -82,20 +86,24 @@ def collect(
         raise CalibrationError(
             asked="calibrate", found="an empty sample set", fix="give at least one sample, better 100 or more"
         )
-    batches = samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch, fill_up=True)
+    fed = _Fed(model, dict(initial or {}))
+    whole = model.fixed_batch is None or model.state
+    batches = samples if whole else rebatch(samples, model.fixed_batch or 1, fill_up=True)
     watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
     def walk(run: RunModel, group: Sequence[str], rows: int, *, before: int, total: int) -> None:
         done = before
         for sample in batches:
-            for feeds in _slices(model, sample, rows):
-                _update({name: watched[name] for name in group}, {**feeds, **run(feeds)})
+            for arrays in fed.arrays(run, sample, rows):
+                _update({name: watched[name] for name in group}, arrays)
             done = min(done + len(sample), before + count)  # what fills up the last group is not counted
             on_progress(ProgressEvent(stage="calibrate", message=f"{len(names)} tensors", done=done, total=total))
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         with _opened(model, names, open_model, Path(folder)) as run:
-            rows, groups = _cut(_probe(model, batches, run, names))
+            sizes, values = _probe(fed, batches, run, names)
+            rows, groups = _cut(sizes)
+            fed.probed_values = values
             if len(groups) == 1:
                 walk(run, names, rows, before=0, total=count)
         if len(groups) > 1:
@@ -164,12 +172,58 @@ def _is_large(ir_model: ir.Model) -> bool:
     return sum(tensor.nbytes for tensor in weights if tensor is not None) > _EXTERNAL_ABOVE_BYTES
 
 
-def _probe(model: OnnxModel, samples: SampleSet, run: RunModel, names: Sequence[str]) -> dict[str, int]:
-    """Bytes that fetching each tensor takes for the smallest batch of the model: one sample, or its fixed batch."""
-    sample = next(iter(samples))
-    if _takes_any_batch(model):
-        sample = next(rows_of(sample))
-    arrays = {**sample.feeds, **run(sample.feeds)}
+class _Fed:
+    """How a model is fed: in parts of a batch, or step by step with its own state.
+
+    Attributes:
+        probed_values: Values in the sample by which the number of rows in a call was chosen; longer ones come fewer at
+            once. 0 where it is not known.
+
+    """
+
+    def __init__(self, model: OnnxModel, initial: dict[str, Array]) -> None:
+        self.model = model
+        self.initial = initial
+        self.probed_values = 0
+        self._held: dict[str, Array] = dict(initial)
+
+    def arrays(self, run: RunModel, sample: Sample, rows: int) -> Iterator[Arrays]:
+        """Feeds and outputs of each call over a batch; calls are of at most `rows` samples."""
+        if not self.model.state:
+            for feeds in self._slices(sample, rows):
+                yield {**feeds, **run(feeds)}
+            return
+        for step in rows_of(sample):
+            if step.first is not None and step.first[0]:
+                self._held = dict(self.initial)
+            feeds = {**step.feeds, **self._held}
+            outputs = run(feeds)
+            self._held = {into: outputs[out] for out, into in self.model.state.items()}
+            yield {**feeds, **outputs}
+
+    def smallest(self, sample: Sample) -> dict[str, Array]:
+        """Feeds of the smallest call: one sample, or the fixed batch."""
+        one = next(rows_of(sample)) if self.model.state or _takes_any_batch(self.model) else sample
+        return {**one.feeds, **self.initial}
+
+    def _slices(self, sample: Sample, rows: int) -> Iterator[Arrays]:
+        if self.probed_values:
+            values = sum(array.size for array in sample.feeds.values()) // len(sample)
+            rows = max(1, rows * self.probed_values // max(values, 1))
+        if len(sample) <= rows or not _takes_any_batch(self.model):
+            yield sample.feeds
+            return
+        for start in range(0, len(sample), rows):
+            yield {name: array[start : start + rows] for name, array in sample.feeds.items()}
+
+
+def _probe(fed: _Fed, samples: SampleSet, run: RunModel, names: Sequence[str]) -> tuple[dict[str, int], int]:
+    """Bytes that fetching each tensor takes for the smallest batch of the model, and the values of its feeds.
+
+    The batch is one sample, or the model's fixed one.
+    """
+    feeds = fed.smallest(next(iter(samples)))
+    arrays = {**feeds, **run(feeds)}
     missing = [name for name in names if name not in arrays]
     if missing:
         raise CalibrationError(
@@ -178,7 +232,8 @@ def _probe(model: OnnxModel, samples: SampleSet, run: RunModel, names: Sequence[
             fix="hand over a runtime that returns every output of the model, by name",
             details={"missing": missing},
         )
-    return {name: 0 if name in sample.feeds else arrays[name].nbytes for name in names}
+    values = sum(array.size for name, array in feeds.items() if name not in fed.initial)
+    return {name: 0 if name in feeds else arrays[name].nbytes for name in names}, values
 
 
 def _cut(sizes: Mapping[str, int]) -> tuple[int, list[list[str]]]:
@@ -200,17 +255,8 @@ def _cut(sizes: Mapping[str, int]) -> tuple[int, list[list[str]]]:
     return max(1, SLICE_BYTES // max(largest, 1)), groups
 
 
-def _slices(model: OnnxModel, sample: Sample, rows: int) -> Iterator[Arrays]:
-    """The batch in parts of at most `rows` samples, or whole where the model's batch is fixed."""
-    if len(sample) <= rows or not _takes_any_batch(model):
-        yield sample.feeds
-        return
-    for start in range(0, len(sample), rows):
-        yield {name: array[start : start + rows] for name, array in sample.feeds.items()}
-
-
 def _takes_any_batch(model: OnnxModel) -> bool:
-    return all(spec.shape and isinstance(spec.shape[0], str) for spec in model.inputs)
+    return all(spec.shape and isinstance(spec.shape[0], str) for spec in model.fed)
 
 
 def _update(watched: _Watched, arrays: Arrays) -> None:

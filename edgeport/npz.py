@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import zipfile
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays
+from edgeport.contracts import Array
 
 __all__ = ["GrowingArray", "save_npy", "save_npz"]
 
@@ -24,10 +25,14 @@ class GrowingArray:
 
     Args:
         folder: Where its bytes wait, in a file without a name, until it is saved.
+        free: Indices of the axes (0 counts samples) whose sizes may differ; samples are padded with zeros then, and
+            `shapes` has what they were.
 
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, free: frozenset[int] = frozenset()) -> None:
+        self._free = free
+        self._shapes: list[tuple[tuple[int, ...], int]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object is)
         self._dtype: np.dtype[Any] | None = None
         self._rest: tuple[int, ...] = ()
@@ -44,12 +49,26 @@ class GrowingArray:
             raise ValueError("Python objects")
         if self._dtype is None:
             self._dtype, self._rest = rows.dtype, rows.shape[1:]
-        if (rows.dtype, rows.shape[1:]) != (self._dtype, self._rest):
+        if self._dtype != rows.dtype or not self._fits(rows.shape[1:]):
             raise ValueError(
                 f"{rows.dtype} of shape {list(rows.shape[1:])} after {self._dtype} of shape {list(self._rest)}"
             )
         self._file.write(np.ascontiguousarray(rows).tobytes())
+        self._shapes.append((rows.shape[1:], len(rows)))
         self._count += len(rows)
+
+    def _fits(self, rest: tuple[int, ...]) -> bool:
+        return len(rest) == len(self._rest) and all(
+            size == known or index in self._free
+            for index, (size, known) in enumerate(zip(rest, self._rest, strict=True), start=1)
+        )
+
+    @property
+    def shapes(self) -> Array | None:
+        """int64 [N, axes]: the shape of each sample; None where all have one."""
+        if len({shape for shape, _ in self._shapes}) <= 1:
+            return None
+        return np.concatenate([np.tile(np.asarray(shape, np.int64), (count, 1)) for shape, count in self._shapes])
 
     def __len__(self) -> int:
         return self._count
@@ -63,21 +82,32 @@ class GrowingArray:
         """
         if self._dtype is None:
             raise ValueError("no rows")
+        shapes = self.shapes
+        rest = self._rest if shapes is None else tuple(int(size) for size in shapes.max(axis=0))
         header = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),
             "fortran_order": False,
-            "shape": (self._count, *self._rest),
+            "shape": (self._count, *rest),
         }
         np.lib.format.write_array_header_1_0(file, header)
         self._file.seek(0)
-        shutil.copyfileobj(self._file, file, 1 << 20)
+        if shapes is None:
+            shutil.copyfileobj(self._file, file, 1 << 20)
+            return
+        for shape, count in self._shapes:
+            values = self._file.read(count * math.prod(shape) * self._dtype.itemsize)
+            part = np.zeros((count, *rest), self._dtype)
+            part[(slice(None), *(slice(0, size) for size in shape))] = np.frombuffer(values, self._dtype).reshape(
+                count, *shape
+            )
+            file.write(part.tobytes())
 
     def close(self) -> None:
         """Frees the disk space."""
         self._file.close()
 
 
-def save_npz(path: Path, arrays: Arrays | Mapping[str, GrowingArray]) -> None:
+def save_npz(path: Path, arrays: Mapping[str, Array | GrowingArray]) -> None:
     """Writes an `.npz`. Unlike `numpy.savez` it takes every name ("file" too), in the order of the mapping."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

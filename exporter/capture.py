@@ -73,8 +73,24 @@ def capture(
             failures.append(error)
             continue
         _forget_strides(program)
+        _drop_constants(program)
         return Captured(program=program, way="strict" if strict else "non-strict", failures=tuple(failures))
     raise CaptureFailed(failures)
+
+
+def _drop_constants(program: torch.export.ExportedProgram) -> None:
+    """Takes None and Python's own numbers out of what the program returns: ONNX has tensors only."""
+    from torch.export.graph_signature import ConstantArgument
+
+    specs = program.graph_signature.output_specs
+    kept = [index for index, spec in enumerate(specs) if not isinstance(spec.arg, ConstantArgument)]
+    if len(kept) == len(specs):
+        return
+    output = program.graph.output_node()
+    returned = output.args[0]
+    output.args = (tuple(returned[index] for index in kept),)
+    specs[:] = [specs[index] for index in kept]
+    program.graph_module.recompile()
 
 
 def _forget_strides(program: torch.export.ExportedProgram) -> None:
@@ -116,10 +132,14 @@ def free_axes(feeds: Arrays, options: ExportOptions, *, batch: bool) -> dict[str
 
     def axis(name: str) -> Any:
         factor, _, root = name.rpartition("*")
-        dim = dims.setdefault(root, Dim(root))
+        low, high = options.axis_ranges.get(root, (None, None))
+        dim = dims.setdefault(root, Dim(root, min=low, max=high))
         return int(factor) * dim if factor else dim
 
-    free: dict[str, dict[int, Any]] = {name: {0: axis("batch")} if batch else {} for name in feeds}
+    states = set(options.state.values())
+    free: dict[str, dict[int, Any]] = {
+        name: {0: axis("batch")} if batch and name not in states else {} for name in feeds
+    }
     for name, more in options.dynamic_axes.items():
-        free[name] |= {index: axis(label) for index, label in more.items()}
+        free[name] |= {index: axis(label) for index, label in more.items() if batch or label != "batch"}
     return free

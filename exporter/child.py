@@ -35,13 +35,15 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
         payload: `source` (a `ModelSource`), `example` (path of an `.npz` with the example feeds), `output` (path
             of the `.onnx`), and where wanted `options` (an `ExportOptions`), `feeds` (path of an `.npz` with the
             evaluation feeds) with `reference` (path of the `.npz` that is written) and `batch` (samples per
-            forward pass), `strict` (arrays must be called as the parameters of `forward`, not only stand in their
-            order), and `threads`.
+            forward pass), `starts` (indices of the samples at which a sequence begins), `sizes` (folder for runs at
+            other sizes of the free axes), `strict` (arrays must be called as the parameters of `forward`, not only
+            stand in their order), and `threads`.
         on_progress: Told of each step.
 
     Returns:
         `result` (an `ExportResult`), its `model` (an `OnnxModel`) and `notes` once more, the names of the
-        `outputs`, and `reference`, the path that was written or None.
+        `outputs`, `reference`, the path that was written or None, and `sizes`: `axis`, `size`, and the paths `feeds`
+        and `outputs` of each run at another size.
 
     Raises:
         SamplesError: PyTorch itself does not take the evaluation samples.
@@ -64,9 +66,15 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
     written = None
     if payload.get("feeds"):
         _tell(on_progress, "run PyTorch on the samples", 2, steps)
-        fixed = result.model.inputs[0].shape[0]
-        written = _write_reference(module, payload, options, fixed if isinstance(fixed, int) else None)
+        linked = replace(result.model, state=options.state)
+        written = _write_reference(module, payload, options, linked.fixed_batch)
+    sizes = []
+    if payload.get("sizes"):
+        rows = slice(replace(result.model, state=options.state).fixed_batch)
+        fed = {name: array if name in options.state.values() else array[rows] for name, array in example.items()}
+        sizes = _write_sizes(module, fed, options, Path(payload["sizes"]))
     return {
+        "sizes": sizes,
         "result": to_jsonable(result),
         "model": to_jsonable(result.model),
         "notes": list(result.notes),
@@ -99,6 +107,26 @@ def reference_in_child(payload: Mapping[str, Any], on_progress: OnProgress = sil
         return {"reference": written, "outputs": list(file.files)}
 
 
+def _write_sizes(
+    module: torch.nn.Module, example: Arrays, options: ExportOptions, folder: Path
+) -> list[dict[str, Any]]:
+    from edgeport.exporter.sizes import at_other_sizes
+
+    if not options.dynamic_batch and not options.dynamic_axes:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    found: list[dict[str, Any]] = []
+    for index, one in enumerate(at_other_sizes(module, example, options)):
+        outputs = one.outputs
+        if options.output_names:
+            outputs = dict(zip(options.output_names, outputs.values(), strict=True))
+        feeds_path, outputs_path = folder / f"{index}-feeds.npz", folder / f"{index}-outputs.npz"
+        _save(feeds_path, one.feeds)
+        _save(outputs_path, outputs)
+        found.append({"axis": one.axis, "size": one.size, "feeds": feeds_path.name, "outputs": outputs_path.name})
+    return found
+
+
 def _module(payload: Mapping[str, Any]) -> torch.nn.Module:
     # Read when PyTorch is loaded. Threads that spin while they wait make PyTorch many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -118,10 +146,10 @@ def _require_fit(module: torch.nn.Module, example: Arrays, options: ExportOption
 
     given = ", ".join(f"{name}: {array.dtype} {list(array.shape)}" for name, array in example.items())
     asked = f"run {type(module).__name__} on evaluation samples ({given})"
-    binding = bind_feeds(module, example, options.parameters)
+    binding = bind_feeds(module, example, options.parameters, options.constants)
     parameters = inspect.signature(module.forward).parameters
     variadic = any(one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in parameters.values())
-    foreign = [name for name in example if name not in parameters]
+    foreign = [name for name in example if name not in parameters and name in binding.arguments]
     if strict and foreign and not options.parameters and not variadic:
         raise SamplesError(
             asked=asked,
@@ -132,7 +160,7 @@ def _require_fit(module: torch.nn.Module, example: Arrays, options: ExportOption
         )
     failed: Exception | None = None
     # A model may take one sample only: that is the export's to say.
-    for rows in (slice(None), slice(0, 1)):
+    for rows in (slice(None), slice(0, 1))[: 1 if options.state else 2]:
         try:
             run_eagerly(module, binding, {name: array[rows] for name, array in example.items()})
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
@@ -161,9 +189,18 @@ def _write_reference(
 
     path = Path(payload["reference"])
     batch = fixed or int(payload.get("batch", 32))
-    outputs = reference_outputs(module, _arrays(payload["feeds"]), batch, options.parameters)
+    outputs = reference_outputs(
+        module,
+        _arrays(payload["feeds"]),
+        batch,
+        options.parameters,
+        constants=options.constants,
+        state=options.state,
+        starts=payload.get("starts", (0,)),
+    )
     if options.output_names:
-        outputs = dict(zip(options.output_names, outputs.values(), strict=True))
+        kept = [name for name in options.output_names if name not in options.state]
+        outputs = dict(zip(kept, outputs.values(), strict=True))
     path.parent.mkdir(parents=True, exist_ok=True)
     _save(path, outputs)
     return str(path)

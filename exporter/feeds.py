@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays
+from edgeport.contracts import Array, Arrays, TensorSpec
 from edgeport.errors import ExportError, SamplesError
+from edgeport.exporter.arguments import Nested, argument_paths, nest, register_dataclasses
+from edgeport.exporter.outputs import name_outputs
+from edgeport.rows import Rows, run_rows
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Binding", "bind_feeds", "name_outputs", "reference_outputs", "run_eagerly"]
+__all__ = [
+    "Binding",
+    "arrays_of",
+    "bind_feeds",
+    "call",
+    "described",
+    "name_outputs",
+    "reference_outputs",
+    "run_eagerly",
+]
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -25,52 +39,123 @@ class Binding:
     """Which feed goes to which parameter of `forward`.
 
     Attributes:
-        feeds: Names of the feeds, in the order in which `forward` takes them.
-        keywords: Parameter of each feed where they are handed over by keyword; empty where by position.
-        variadic: Index of the first feed that falls into `*args`; None where there is none.
+        arguments: Feeds, or nested feeds, in the order in which `forward` takes them.
+        keywords: Parameter of each argument where they are handed over by keyword; empty where by position.
+        variadic: Index of the first argument that falls into `*args`; None where there is none.
+        constants: Parameters that are handed a value of Python instead, by keyword.
 
     """
 
-    feeds: tuple[str, ...]
+    arguments: tuple[str | Nested, ...]
     keywords: tuple[str, ...] = ()
     variadic: int | None = None
+    constants: Mapping[str, object] = field(default_factory=dict)
 
-    def tensors(self, feeds: Arrays) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """Names of the feeds, in the order in which the exported graph takes them."""
+        found: list[str] = []
+        for argument in self.arguments:
+            found += argument.feeds() if isinstance(argument, Nested) else [argument]
+        return tuple(found)
+
+    def tensors(self, feeds: Arrays) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments of `forward`."""
         import torch
 
         # A copy: arrays that come from a file may be read-only, which torch warns of.
-        values = tuple(torch.from_numpy(np.array(feeds[name], order="C")) for name in self.feeds)
+        values = self._built(lambda name: torch.from_numpy(np.array(feeds[name], order="C")))
+        for value in values:
+            register_dataclasses(value)
+        fixed = {name: _as_argument(value) for name, value in self.constants.items()}
         if self.keywords:
-            return (), dict(zip(self.keywords, values, strict=True))
-        return values, {}
+            return (), {**dict(zip(self.keywords, values, strict=True)), **fixed}
+        return values, fixed
 
     def shapes(self, axes: Mapping[str, Mapping[int, Any]]) -> Any:
         """`dynamic_shapes` of torch.export, which mirrors the arguments."""
-        each = tuple(dict(axes.get(name, {})) for name in self.feeds)
+        each = self._built(lambda name: dict(axes.get(name, {})), mirrored=True)
+        # A tensor of fixed shape has no free axes; what is no tensor has no shape.
+        fixed: dict[str, Any] = {
+            name: {} if isinstance(value, list) else None for name, value in self.constants.items()
+        }
         if self.keywords:
-            return dict(zip(self.keywords, each, strict=True))
-        return each if self.variadic is None else (*each[: self.variadic], each[self.variadic :])
+            return {**dict(zip(self.keywords, each, strict=True)), **fixed}
+        if self.variadic is None:
+            return (*each, *fixed.values())
+        return (*each[: self.variadic], each[self.variadic :], *fixed.values())
+
+    def _built(self, value_of: Callable[[str], Any], *, mirrored: bool = False) -> tuple[Any, ...]:
+        return tuple(
+            one.build(value_of, mirrored=mirrored) if isinstance(one, Nested) else value_of(one)
+            for one in self.arguments
+        )
 
 
-def bind_feeds(module: torch.nn.Module, feeds: Arrays, parameters: Mapping[str, str]) -> Binding:
+def _as_argument(value: object) -> object:
+    """Numbers in brackets are a tensor; all else is what it is in Python."""
+    import torch
+
+    return torch.tensor(value) if isinstance(value, list) else value
+
+
+def bind_feeds(
+    module: torch.nn.Module,
+    feeds: Arrays,
+    parameters: Mapping[str, str],
+    constants: Mapping[str, object] | None = None,
+) -> Binding:
     """Finds the parameter of each feed: as told, by equal names, or else in order.
 
     Args:
         module: Its `forward` is looked at.
         feeds: Arrays by input name.
-        parameters: Feed to parameter; empty where names or order say it.
+        parameters: Feed to parameter; empty where names or order say it. A feed "batch.tokens" goes into the dict or
+            dataclass `batch` under `tokens`, and "states_0" into the tuple `states` at 0.
+        constants: Parameter to the value that it is always handed.
 
     Raises:
         SamplesError: Too many or too few, or a parameter that is not there.
 
     """
+    constants = constants or {}
     signature = _signature(module)
     known = {
         name: parameter
         for name, parameter in signature.parameters.items()
         if parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     }
+    _check_constants(constants, list(known), f"{type(module).__name__}.forward{signature}")
+    paths = {} if parameters else argument_paths(list(feeds), list(known))
+    inside = {feed for each in paths.values() for feed in each.values()}
+    plain = [name for name in feeds if name not in inside]
+    binding = _bind(module, (*plain, *paths), parameters, constants, known)
+    nested = {name: nest(each, known[name].annotation) for name, each in paths.items()}
+    return replace(binding, arguments=tuple(nested.get(str(one), one) for one in binding.arguments))
+
+
+def _check_constants(constants: Mapping[str, object], known: Sequence[str], forward: str) -> None:
+    for name in constants:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            raise SamplesError(
+                asked=f"hand {name!r} a value",
+                found=f"{forward}, which has no such parameter",
+                fix=f"did you mean {near[0]!r}?" if near else f"name one of {', '.join(known)}",
+                details={"problem": "name", "input": name},
+            )
+
+
+def _bind(
+    module: torch.nn.Module,
+    feeds: Sequence[str],
+    parameters: Mapping[str, str],
+    constants: Mapping[str, object],
+    known: Mapping[str, inspect.Parameter],
+) -> Binding:
+    signature = _signature(module)
+    every = list(known)
+    known = {name: parameter for name, parameter in known.items() if name not in constants}
     variadic = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in signature.parameters.values())
     asked = f"feed {', '.join(feeds)} to {type(module).__name__}.forward{signature}"
     if parameters and (set(parameters) != set(feeds) or not set(parameters.values()) <= set(known)):
@@ -88,11 +173,12 @@ def bind_feeds(module: torch.nn.Module, feeds: Arrays, parameters: Mapping[str, 
             raise SamplesError(
                 asked=asked, found=f"nothing for {', '.join(sorted(missing))}", fix="add it to the samples"
             )
-        order = list(known)
-        names, keywords = zip(*sorted(chosen.items(), key=lambda item: order.index(item[1])), strict=True)
+        names, keywords = zip(*sorted(chosen.items(), key=lambda item: every.index(item[1])), strict=True)
         # By position where there is no gap: a module out of a .pt2 file insists on how it was called.
-        in_order = list(keywords) == [parameter.name for parameter in positional[: len(keywords)]]
-        return Binding(feeds=tuple(names), keywords=() if in_order else tuple(keywords))
+        in_order = list(keywords) == every[: len(keywords)] and len(keywords) <= len(positional)
+        return Binding(
+            arguments=names, keywords=() if in_order and not constants else tuple(keywords), constants=constants
+        )
     _refuse_strangers(asked, list(feeds), list(known), variadic=variadic)
     fits = len(feeds) >= len(required) and (variadic or len(feeds) <= len(positional))
     if not fits or required - {parameter.name for parameter in positional}:
@@ -103,7 +189,10 @@ def bind_feeds(module: torch.nn.Module, feeds: Arrays, parameters: Mapping[str, 
             fix=f"name the arrays as the parameters of forward ({', '.join(known)}); name labels, which are no input, "
             "with --target",
         )
-    return Binding(feeds=tuple(feeds), variadic=len(positional) if variadic else None)
+    keywords = tuple(parameter.name for parameter in positional[: len(feeds)]) if constants and not variadic else ()
+    return Binding(
+        arguments=tuple(feeds), keywords=keywords, variadic=len(positional) if variadic else None, constants=constants
+    )
 
 
 def _signature(module: torch.nn.Module) -> inspect.Signature:
@@ -148,96 +237,89 @@ def _counted(least: int, most: int, *, variadic: bool) -> str:
     return f"{least} to {most} inputs" if least < most else "1 input" if most == 1 else f"{most} inputs"
 
 
-def run_eagerly(module: torch.nn.Module, binding: Binding, feeds: Arrays) -> dict[str, Array]:
-    """One forward pass in PyTorch; outputs by name, with `_out` behind those that are called as a feed is."""
+def described(arrays: Arrays) -> tuple[TensorSpec, ...]:
+    """Arrays as specs."""
+    return tuple(TensorSpec(name=name, dtype=str(array.dtype), shape=array.shape) for name, array in arrays.items())
+
+
+def call(module: torch.nn.Module, binding: Binding, feeds: Arrays) -> object:
+    """One forward pass in PyTorch; whatever it returns."""
     import torch
 
     args, kwargs = binding.tensors(feeds)
     with torch.no_grad():
-        result = module(*args, **kwargs)
-    # In ONNX an output can't be called as an input is.
+        result: object = module(*args, **kwargs)
+    register_dataclasses(result)
+    return result
+
+
+def arrays_of(result: object, feeds: Arrays) -> dict[str, Array]:
+    """Outputs by name, with `_out` behind those that are called as a feed is: in ONNX they can't be."""
     return {
         f"{name}_out" if name in feeds else name: value.detach().cpu().numpy()
         for name, value in name_outputs(result).items()
     }
 
 
-def name_outputs(result: object) -> dict[str, torch.Tensor]:
-    """The tensors in whatever a forward pass returned, named by where they stand; None is left out.
-
-    A lone tensor is `output`, parts of a tuple are `output_0`, ..., of a dict or dataclass their keys; a list
-    under a key is `key_0`, a dict under a key `key.inner`.
-
-    Raises:
-        ExportError: Something that is not a tensor.
-
-    """
-    import torch
-    from torch.utils import _pytree as pytree
-
-    leaves, _ = pytree.tree_flatten_with_path(result)
-    named: dict[str, torch.Tensor] = {}
-    for path, leaf in leaves:
-        if leaf is None:
-            continue
-        if not isinstance(leaf, torch.Tensor):
-            raise ExportError(
-                asked="export what the model returns",
-                found=f"{leaf!r:.60} ({type(leaf).__name__}) as {_name(path)}, which is no tensor",
-                fix="return tensors only: a tensor, or tuples, lists and dicts of tensors",
-            )
-        name = _name(path)
-        while name in named:
-            name += "_"
-        named[name] = leaf
-    if not named:
-        raise ExportError(asked="export what the model returns", found="no tensor", fix="return at least one tensor")
-    return named
+def run_eagerly(module: torch.nn.Module, binding: Binding, feeds: Arrays) -> dict[str, Array]:
+    """One forward pass in PyTorch, as arrays by output name."""
+    return arrays_of(call(module, binding, feeds), feeds)
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    name = ""
-    for key in path:
-        if hasattr(key, "idx"):
-            name = f"{name or 'output'}_{key.idx}"
-        else:
-            part = str(getattr(key, "key", getattr(key, "name", key)))
-            name = f"{name}.{part}" if name else part
-    return name or "output"
-
-
-def reference_outputs(
-    module: torch.nn.Module, feeds: Arrays, batch: int, parameters: Mapping[str, str] | None = None
+def reference_outputs(  # noqa: PLR0913 (what is fed, and how)
+    module: torch.nn.Module,
+    feeds: Arrays,
+    batch: int,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    constants: Mapping[str, object] | None = None,
+    state: Mapping[str, str] | None = None,
+    starts: Sequence[int] = (0,),
 ) -> dict[str, Array]:
     """What PyTorch computes for every sample, a batch at a time.
 
     Args:
         module: In evaluation mode.
-        feeds: Arrays by input name; axis 0 counts samples.
-        batch: Samples in one forward pass.
+        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.rows` for samples of several shapes, and for
+            what a state begins with.
+        batch: Samples in one forward pass; one, where there is a state or an output is a single number.
         parameters: As in `ExportOptions`.
+        constants: As in `ExportOptions`.
+        state: As in `ExportOptions`.
+        starts: Samples at which a sequence begins.
 
     Returns:
-        Arrays by output name; axis 0 counts samples.
+        Arrays by output name, without the state's; axis 0 counts samples.
 
     Raises:
         ExportError: An output whose axis 0 is not the batch, so that samples can't be told apart.
 
     """
-    binding = bind_feeds(module, feeds, parameters or {})
-    count = len(next(iter(feeds.values())))
+    state = state or {}
+    rows = Rows.of(feeds, tuple(state.values()))
+    binding = bind_feeds(module, {**rows.cut(0, 1), **rows.state}, parameters or {}, constants or {})
+    if state or rows.shapes:
+        run = functools.partial(run_eagerly, module, binding)
+        try:
+            return run_rows(run, rows, batch=batch, state=state, starts=starts)
+        except SamplesError as error:
+            raise ExportError(asked=error.asked, found=error.found, fix=error.fix) from error
+    count = len(rows)
     size = min(batch, count)
+    if size > 1:
+        first = run_eagerly(module, binding, rows.cut(0, size))
+        size = 1 if any(value.ndim == 0 for value in first.values()) else size
     gathered: dict[str, Array] = {}
     # The last batch is as full as the others, and overlaps: models with a fixed batch take no smaller one.
     for start in (*range(0, count - size, size), count - size):
-        outputs = run_eagerly(module, binding, {name: array[start : start + size] for name, array in feeds.items()})
-        for name, value in outputs.items():
-            whole = gathered.setdefault(name, np.empty((count, *value.shape[1:]), value.dtype))
-            if value.ndim == 0 or len(value) != size or value.shape[1:] != whole.shape[1:]:
+        for name, value in run_eagerly(module, binding, rows.cut(start, start + size)).items():
+            each = value.reshape(1) if value.ndim == 0 and size == 1 else value
+            whole = gathered.setdefault(name, np.empty((count, *each.shape[1:]), each.dtype))
+            if each.ndim == 0 or len(each) != size or each.shape[1:] != whole.shape[1:]:
                 raise ExportError(
                     asked=f"keep output {name!r} per sample",
                     found=f"shape {value.shape} for {size} samples",
                     fix="let axis 0 of every output be the batch, and the other axes the same for all samples",
                 )
-            whole[start : start + size] = value
+            whole[start : start + size] = each
     return gathered

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.contracts import Arrays
+from edgeport.contracts.model import link_state
 from edgeport.errors import DynamicShapeError, EdgeportError, ExportError
 from edgeport.exporter.explain import FREE_THE_BATCH, SourceLine, user_line
-from edgeport.exporter.feeds import Binding, run_eagerly
+from edgeport.exporter.feeds import Binding, arrays_of, call, described, run_eagerly
 from edgeport.exporter.options import ExportOptions
+from edgeport.exporter.outputs import constant_outputs
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +30,7 @@ class FirstRun:
             again.
         example: What was run: one sample of the example where the model takes no more, and a fixed batch is allowed.
         notes: One sentence each.
+        one_only: The model takes a batch of one only.
 
     """
 
@@ -35,6 +38,7 @@ class FirstRun:
     changed: tuple[str, ...]
     example: Arrays
     notes: tuple[str, ...] = ()
+    one_only: bool = False
 
 
 def run_once(module: torch.nn.Module, binding: Binding, example: Arrays, options: ExportOptions) -> FirstRun:
@@ -47,13 +51,17 @@ def run_once(module: torch.nn.Module, binding: Binding, example: Arrays, options
     """
     before = list(_state(module))
     notes: tuple[str, ...] = ()
+    constants: Mapping[str, object] = {}
     try:
-        outputs = tuple(run_eagerly(module, binding, example))
+        result = call(module, binding, example)
+        found = arrays_of(result, example)
+        outputs, constants = tuple(found), constant_outputs(result)
+        link_state(options.state, described(example), described(found))
     except EdgeportError:
         raise
     except Exception as error:
         one = {name: array[:1] for name, array in example.items()}
-        outputs = _outputs_of_one(module, binding, one) if _batch(example) > 1 else ()
+        outputs = _outputs_of_one(module, binding, one) if _batch(example) > 1 and not options.state else ()
         if not outputs:
             raise _failed(module, example, error) from error
         if options.dynamic_batch and not options.static_batch_fallback:
@@ -63,7 +71,16 @@ def run_once(module: torch.nn.Module, binding: Binding, example: Arrays, options
         example = one
     _check_names(options, example, outputs)
     changed = _take_back(before, lambda: run_eagerly(module, binding, example))
-    return FirstRun(outputs=options.output_names or outputs, changed=changed, example=example, notes=notes)
+    return FirstRun(
+        outputs=options.output_names or outputs,
+        changed=changed,
+        example=example,
+        notes=(
+            *notes,
+            *(f"Output {name} is left out: it is {value!r} whatever is fed." for name, value in constants.items()),
+        ),
+        one_only=bool(notes),
+    )
 
 
 def _batch(example: Arrays) -> int:

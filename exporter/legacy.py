@@ -39,7 +39,8 @@ def export_legacy(module: torch.nn.Module, binding: Binding, feeds: Arrays, opti
 
     args, kwargs = binding.tensors(feeds)
     axes = {
-        name: ({0: "batch"} if options.dynamic_batch else {}) | dict(options.dynamic_axes.get(name, {}))
+        name: ({0: "batch"} if options.dynamic_batch and name not in options.state.values() else {})
+        | dict(options.dynamic_axes.get(name, {}))
         for name in binding.feeds
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -56,9 +56,9 @@ def export_onnx(
     """
     name = _plain_name(module)
     _check(module, example, output, options)
-    binding = bind_feeds(module, example, options.parameters)
+    binding = bind_feeds(module, example, options.parameters, options.constants)
     first = run_once(module, binding, example, options)
-    if first.notes:  # It takes one sample only, and a fixed batch is allowed.
+    if first.one_only:  # It takes one sample only, and a fixed batch is allowed.
         options = replace(options, dynamic_batch=False)
     job = _Export(module=module, name=name, binding=binding, feeds=first.example, options=options)
     model = job.run()
@@ -117,7 +117,7 @@ class _Export:
 
     def _fixed(self, error: ExportError) -> ir.Model:
         model = self._modern(batch=False)
-        size = len(next(iter(self.feeds.values())))
+        size = next(len(array) for name, array in self.feeds.items() if name not in self.options.state.values())
         self.notes.append(f"The batch is fixed to {size}, because the model fixes it: {error.found}.")
         return model
 
@@ -178,14 +178,15 @@ def _check(module: torch.nn.Module, example: Arrays, output: Path, options: Expo
     if output.suffix != ".onnx":
         raise OutputError(asked=asked, found=f"the ending {output.suffix!r}", fix="name the file .onnx")
     _refuse_training(module, asked)
-    numbers = [name for name, array in example.items() if array.ndim == 0]
+    numbers = [name for name, array in example.items() if array.ndim == 0 and name not in options.state.values()]
     if numbers:
         raise SamplesError(
             asked=asked,
             found=f"a single number for {', '.join(numbers)}, without an axis that counts samples",
-            fix="give one per sample (shape [N] or [N, 1]), or make it an argument of the factory",
+            fix="give one per sample (shape [N] or [N, 1]), or a value that is written into the graph ([inputs.NAME] "
+            "value in a recipe), or make it an argument of the factory",
         )
-    sizes = {name: len(array) for name, array in example.items()}
+    sizes = {name: len(array) for name, array in example.items() if name not in options.state.values()}
     if not sizes or len(set(sizes.values())) != 1:
         raise SamplesError(asked=asked, found=f"batches of {sizes}", fix="give every input the same axis 0")
     if options.dynamic_batch and min(sizes.values()) < 2:
@@ -257,7 +258,11 @@ def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
         fold.fold_batch_norms(model)
         fold.simplify(model)
     pooling.pool_means(model)  # behind the rewrites, which look for means
-    naming.name_axes(model, [{**job.options.dynamic_axes.get(name, {}), 0: "batch"} for name in inputs])
+    states = set(job.options.state.values())
+    batch = {0: "batch"}
+    naming.name_axes(
+        model, [{**job.options.dynamic_axes.get(name, {}), **({} if name in states else batch)} for name in inputs]
+    )
     naming.rename(model, inputs, outputs, set(job.module.state_dict()))
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = "edgeport", None

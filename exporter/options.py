@@ -44,7 +44,11 @@ class ExportOptions:
             the parameters, or come in their order.
         output_names: In the order of the flattened outputs; empty for `output`, `output_0` or the dict's keys.
         dynamic_axes: More free axes: name of a feed to axis index to the axis' name. "32*height" says that
-            only multiples of 32 are allowed.
+            only multiples of 32 are allowed. Equal names are one axis, in whichever inputs they stand; "batch" is
+            axis 0 of what samples feed.
+        axis_ranges: Smallest and largest size of a free axis, by its name without the factor.
+        state: Output to the input that it feeds on the next call; such an input has no batch as axis 0.
+        constants: Parameter of `forward` to the value that it is always handed, JSON values; they are no inputs.
 
     """
 
@@ -56,6 +60,9 @@ class ExportOptions:
     parameters: Mapping[str, str] = field(default_factory=dict)
     output_names: tuple[str, ...] = ()
     dynamic_axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    axis_ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.opset not in OPSETS:
@@ -66,12 +73,20 @@ class ExportOptions:
             )
         for name, axes in self.dynamic_axes.items():
             for index, axis in axes.items():
-                if index < 1 or not _AXIS.fullmatch(axis):
+                least = 0 if name in self.state.values() else 1
+                if index < least or not _AXIS.fullmatch(axis):
                     raise ContractError(
                         asked=f"leave axis {index} of {name!r} free as {axis!r}",
                         found="an index below 1 or no name",
                         fix="count axes from 1 (0 is the batch), and name them like 'height' or '32*height'",
                     )
+        for axis, (low, high) in self.axis_ranges.items():
+            if not 1 <= low < high:
+                raise ContractError(
+                    asked=f"leave the axis {axis!r} free",
+                    found=f"the range {low} to {high}",
+                    fix="give the smaller size first, 1 or more",
+                )
         if len(set(self.output_names)) != len(self.output_names):
             raise ContractError(
                 asked=f"name the outputs {self.output_names}", found="a name twice", fix="give each its own name"

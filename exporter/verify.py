@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edgeport.contracts import Array, Arrays, OpenModel, Outcome, OutputDifference, RunModel, Verification
-from edgeport.errors import SamplesError, VerificationError, WrongOutput
+from edgeport.errors import EdgeportError, SamplesError, VerificationError, WrongOutput
 from edgeport.exporter.divergence import first_divergent_node
+from edgeport.exporter.sizes import AtSize
+from edgeport.rows import Rows, run_rows
 
 __all__ = ["DEFAULT_TOLERANCE", "Judge", "compare_outputs", "verify"]
 
@@ -106,18 +108,25 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
     tolerance: float = DEFAULT_TOLERANCE,
     batch_sizes: Sequence[int] = (2, 1),
     judge: Judge | None = None,
+    state: Mapping[str, str] | None = None,
+    starts: Sequence[int] = (0,),
+    sizes: Sequence[AtSize] = (),
 ) -> Verification:
     """Runs the exported model on every sample, once per batch size, and compares it with PyTorch.
 
     Args:
         reference_outputs: What PyTorch computed (`reference_outputs` in feeds.py); axis 0 counts samples.
-        feeds: Arrays by input name; axis 0 counts samples.
+        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.rows` for samples of several shapes, and for
+            what a state begins with.
         model_path: The ONNX file.
         open_model: Opens it in some runtime.
         tolerance: Largest absolute difference that passes, relative to the largest absolute value of that output.
         batch_sizes: Samples per call. Two different ones show that the batch is really free; a model with a fixed
             batch takes that one alone.
         judge: A metric that is computed for both, where given.
+        state: Output to the input that it feeds on the next call; then each call takes one sample.
+        starts: Samples at which a sequence begins.
+        sizes: More of PyTorch's runs, at other sizes of the free axes.
 
     Returns:
         The worst difference over the batch sizes per output; FAIL where one is beyond the tolerance.
@@ -128,7 +137,9 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
         SamplesError: No samples, or fewer than the largest batch.
 
     """
-    count = len(next(iter(feeds.values()), ()))
+    rows = Rows.of(feeds, tuple((state or {}).values()))
+    count = len(rows)
+    batch_sizes = (1,) if state else batch_sizes
     if count < max(batch_sizes, default=1) or count < 1 or min(batch_sizes, default=0) < 1:
         raise SamplesError(
             asked=f"verify with batches of {', '.join(map(str, batch_sizes)) or 'nothing'}",
@@ -139,13 +150,19 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
     outputs: dict[str, Array] = {}
     with open_model(model_path) as run:
         for size in dict.fromkeys(batch_sizes):
-            outputs = _run_all(run, feeds, count, size, reference_outputs)
+            if state or rows.shapes:
+                outputs = run_rows(run, rows, batch=size, state=state or {}, starts=starts)
+            else:
+                outputs = _run_all(run, feeds, count, size, reference_outputs)
+            wanted = {name: array for name, array in reference_outputs.items() if name in outputs or size == 1}
             try:
-                differences.append(compare_outputs(reference_outputs, outputs))
+                differences.append(compare_outputs(wanted, outputs))
             except WrongOutput as error:
-                _name_node(error, feeds, size, model_path, open_model)
+                _name_node(error, rows, size, model_path, open_model)
                 raise
-    worst = tuple(max(each, key=lambda difference: difference.max_abs) for each in zip(*differences, strict=True))
+        _compare_sizes(run, sizes, tolerance)
+    by_name = {name: [each for one in differences for each in one if each.name == name] for name in reference_outputs}
+    worst = tuple(max(each, key=lambda difference: difference.max_abs) for each in by_name.values() if each)
     within = all(each.max_abs <= tolerance * _largest(reference_outputs[each.name]) for each in worst)
     return Verification(
         outputs=worst,
@@ -156,7 +173,29 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
         onnx=judge.measure(outputs, judge.target) if judge else None,
         tolerance=tolerance,
         outcome=Outcome.PASS if within else Outcome.FAIL,
+        sizes={axis: tuple(one.size for one in sizes if one.axis == axis) for axis in {one.axis: 0 for one in sizes}},
     )
+
+
+def _compare_sizes(run: RunModel, sizes: Sequence[AtSize], tolerance: float) -> None:
+    """The file computes what PyTorch does at other sizes too.
+
+    Raises:
+        VerificationError: It does not, or fails there: the axis and the size are named.
+
+    """
+    for one in sizes:
+        asked = f"run the exported model with {one.axis} {one.size}"
+        fix = f"fix that axis (a number in the shape), or declare a smaller range ([axes.{one.axis}] range in a recipe)"
+        try:
+            differences = compare_outputs(one.outputs, run(one.feeds))
+        except EdgeportError as error:
+            raise VerificationError(asked=asked, found=error.found, fix=fix, details=error.details) from error
+        for each in differences:
+            if each.max_abs > tolerance * _largest(one.outputs[each.name]):
+                raise VerificationError(
+                    asked=asked, found=f"output {each.name} off by {each.max_abs:.3g} from PyTorch's", fix=fix
+                )
 
 
 def _largest(reference: Array) -> float:
@@ -172,7 +211,10 @@ def _run_all(run: RunModel, feeds: Arrays, count: int, size: int, reference: Arr
     starts = [*range(0, count - size, size), count - size]
     for start in starts:
         for name, value in run({key: array[start : start + size] for key, array in feeds.items()}).items():
-            if value.ndim == 0 or len(value) != size:
+            if value.ndim == 0 and size > 1 and name in reference:
+                continue  # one number for the whole batch: compared where a batch is one sample
+            value = value.reshape(1) if value.ndim == 0 else value  # noqa: PLW2901 (the same number)
+            if len(value) != size:
                 raise VerificationError(
                     asked=f"run a batch of {size}",
                     found=f"shape {value.shape} of output {name!r}",
@@ -189,13 +231,12 @@ def _run_all(run: RunModel, feeds: Arrays, count: int, size: int, reference: Arr
     return {name: gathered[name] for name in reference if name in gathered} | gathered
 
 
-def _name_node(error: WrongOutput, feeds: Arrays, size: int, model_path: Path, open_model: OpenModel) -> None:
+def _name_node(error: WrongOutput, rows: Rows, size: int, model_path: Path, open_model: OpenModel) -> None:
     index = error.details.get("index")
     start = index[0] if isinstance(index, list) and index else 0
-    start = min(start, len(next(iter(feeds.values()))) - size)
-    node = first_divergent_node(
-        model_path, open_model, {name: array[start : start + size] for name, array in feeds.items()}
-    )
+    start = min(start, len(rows) - size)
+    stop = start + (1 if rows.shapes or rows.state else size)
+    node = first_divergent_node(model_path, open_model, {**rows.cut(start, stop), **rows.state})
     if node is None:
         error.fix = "no node by itself gives such a value, so a fused one does: try another opset or runtime"
         return

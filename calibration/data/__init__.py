@@ -1,5 +1,6 @@
 """Sample sets, and checks of them before anything is calibrated or judged with them."""
 
+from edgeport.calibration.data.arranged import Arranged, Arrangement
 from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
 from edgeport.calibration.data.function import FunctionSamples
@@ -7,6 +8,8 @@ from edgeport.calibration.data.npz import NpzSamples
 from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
 
 __all__ = [
+    "Arranged",
+    "Arrangement",
     "ArraySamples",
     "FunctionSamples",
     "Lint",

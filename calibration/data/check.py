@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from edgeport.calibration.data.arranged import axis_parts
 from edgeport.calibration.data.digests import sample_digests
-from edgeport.contracts import Array, Sample, SampleSet, TensorSpec
+from edgeport.contracts import Array, AxisRange, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 
 __all__ = ["FEW", "Lint", "check_disjoint", "check_samples"]
@@ -54,13 +55,16 @@ class _Seen:
             self.maximum = max(self.maximum, float(array.max()))
 
 
-def check_samples(samples: SampleSet, specs: tuple[TensorSpec, ...]) -> list[Lint]:
+def check_samples(
+    samples: SampleSet, specs: tuple[TensorSpec, ...], axes: Mapping[str, AxisRange] | None = None
+) -> list[Lint]:
     """Walks the set once and compares every batch with the model's inputs.
 
     Args:
         samples: The set.
         specs: The model's inputs (`OnnxModel.inputs`). A constant axis 0 is the model's fixed batch, into which samples
             are grouped later (`rebatch`), so it is not compared.
+        axes: Ranges of free axes, where they were declared.
 
     Returns:
         What is odd but usable.
@@ -75,12 +79,13 @@ def check_samples(samples: SampleSet, specs: tuple[TensorSpec, ...]) -> list[Lin
     for sample in samples:
         _check_names(sample, specs)
         _check_shapes(sample, specs, count)
+        _check_ranges(sample, specs, axes or {}, count)
         for spec in specs:
             array = sample.feeds[spec.name]
             _check_values(array, spec, count)
             if array.dtype.kind in "fiub":
                 seen[spec.name].add(array)
-        digests.update(sample_digests(sample))
+        digests.update(sample_digests(sample) if sample.first is None else map(str, range(count, count + len(sample))))
         count += len(sample)
     if not count:
         raise SamplesError(
@@ -163,6 +168,26 @@ def _check_shapes(sample: Sample, specs: Sequence[TensorSpec], start: int) -> No
                 fix=_shape_fix(shape, spec.shape),
                 details={"problem": "shape", "input": spec.name},
             )
+
+
+def _check_ranges(sample: Sample, specs: Sequence[TensorSpec], axes: Mapping[str, AxisRange], start: int) -> None:
+    for spec in specs:
+        for index, label in spec.dynamic_axes.items():
+            factor, root = axis_parts(label)
+            size = sample.feeds[spec.name].shape[index]
+            span = axes.get(root)
+            low, high = (span.minimum, span.maximum) if span is not None else (0, size // factor)
+            if size % factor or not low <= size // factor <= high:
+                wanted = f"a multiple of {factor}" if factor > 1 else ""
+                between = f"{factor * low} to {factor * high}" if span is not None else ""
+                raise SamplesError(
+                    asked=f"feed input {spec.name!r} with {label} of {' '.join(filter(None, (between, wanted)))}",
+                    found=f"{size} in {_where(sample, start)}",
+                    fix=f"widen range in [axes.{root}], or cut or pad the samples"
+                    if span is not None
+                    else "pad the samples to a multiple",
+                    details={"problem": "range", "input": spec.name, "axis": root},
+                )
 
 
 def _shape_fix(shape: tuple[int, ...], wanted: tuple[int | str, ...]) -> str:

@@ -22,7 +22,7 @@ class Walk:
     Attributes:
         count: Number of samples.
         fingerprint: SHA-256, hexadecimal, over feeds and targets in their order, however they are batched.
-        digests: One per sample's feeds.
+        digests: One per sample's feeds; one per sequence, where samples are its steps (silence is in many of them).
 
     """
 
@@ -35,15 +35,28 @@ def walk(samples: Iterable[Sample]) -> Walk:
     """Walks once; memory grows by one digest per sample."""
     whole = hashlib.sha256()
     digests: set[str] = set()
+    steps: list[str] = []
     count = 0
     for sample in samples:
         for row, digest in enumerate(sample_digests(sample)):
             whole.update(digest.encode())
             if sample.target is not None:
                 whole.update(_array_bytes("", sample.target[row]))
-            digests.add(digest)
             count += 1
+            if sample.first is None:
+                digests.add(digest)
+                continue
+            if sample.first[row]:
+                whole.update(b"first")
+                digests.update(_of_sequence(steps))
+                steps = []
+            steps.append(digest)
+    digests.update(_of_sequence(steps))
     return Walk(count=count, fingerprint=whole.hexdigest(), digests=frozenset(digests))
+
+
+def _of_sequence(steps: list[str]) -> set[str]:
+    return {hashlib.sha256("".join(steps).encode()).hexdigest()} if steps else set()
 
 
 class Walked(ABC):

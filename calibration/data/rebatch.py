@@ -120,6 +120,7 @@ def _row(sample: Sample, row: int) -> Sample:
     return Sample(
         feeds={name: array[rows] for name, array in sample.feeds.items()},
         target=None if sample.target is None else sample.target[rows],
+        first=None if sample.first is None else sample.first[rows],
     )
 
 
@@ -141,6 +142,7 @@ def _filled(sample: Sample, size: int) -> Sample:
     return Sample(
         feeds={name: array[rows] for name, array in sample.feeds.items()},
         target=None if sample.target is None else sample.target[rows],
+        first=None if sample.first is None else sample.first[rows],
     )
 
 
@@ -155,7 +157,9 @@ def _joined(rows: list[Sample]) -> Sample:
     if len(rows) == 1:
         return rows[0]
     targets = [row.target for row in rows if row.target is not None]
+    first = [row.first for row in rows if row.first is not None]
     return Sample(
         feeds={name: np.concatenate([row.feeds[name] for row in rows]) for name in rows[0].feeds},
         target=np.concatenate(targets) if targets else None,
+        first=np.concatenate(first) if first else None,
     )

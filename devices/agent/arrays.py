@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Dict
+from typing import Dict, Sequence
 
 import numpy as np
 
@@ -42,14 +42,19 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     partial.replace(path)
 
 
-def sample_count(feeds: Arrays) -> int:
-    """Length of axis 0, which all feeds share.
+# Behind the name of an array whose samples differ in shape: int64 [N, axes] with the shape of each. The samples
+# themselves are padded.
+SHAPE = "#shape"
+
+
+def sample_count(feeds: Arrays, state: Sequence[str] = ()) -> int:
+    """Length of axis 0, which all feeds share but what a state begins with.
 
     Raises:
         JobError: There are no feeds, or their lengths differ.
 
     """
-    lengths = {name: int(array.shape[0]) if array.ndim else -1 for name, array in feeds.items()}
+    lengths = {name: int(array.shape[0]) if array.ndim else -1 for name, array in feeds.items() if name not in state}
     if len(set(lengths.values())) != 1 or min(lengths.values()) < 1:
         raise JobError(
             "SAMPLES_INVALID",
@@ -60,14 +65,67 @@ def sample_count(feeds: Arrays) -> int:
     return next(iter(lengths.values()))
 
 
-def batch_of(feeds: Arrays, start: int, batch: int) -> Arrays:
+def batch_of(feeds: Arrays, start: int, batch: int, state: Sequence[str] = ()) -> Arrays:
     """`batch` samples from `start` on; the last sample is repeated where there are fewer left.
 
-    Every call has the same shape, because artifacts compiled for one batch size take no other.
+    Every call has the same shape, because artifacts compiled for one batch size take no other. Padding is cut off, and
+    what a state begins with is handed on as it is.
+
+    Raises:
+        JobError: The samples of the batch differ in shape.
+
     """
-    count = sample_count(feeds)
+    count = sample_count(feeds, state)
     indexes = np.minimum(np.arange(start, start + batch), count - 1)
-    return {name: np.ascontiguousarray(array[indexes]) for name, array in feeds.items()}
+    taken = {}
+    for name, array in feeds.items():
+        if name.endswith(SHAPE):
+            continue
+        if name in state:
+            taken[name] = array
+            continue
+        rows = array[indexes]
+        if name + SHAPE in feeds:
+            shapes = feeds[name + SHAPE][indexes]
+            if (shapes != shapes[0]).any():
+                raise JobError(
+                    "SAMPLES_INVALID",
+                    f"run a batch of {batch} samples",
+                    f"shapes {sorted(set(map(tuple, shapes.tolist())))} of {name} in it",
+                    "run samples of several shapes one at a time",
+                )
+            rows = rows[(slice(None), *tuple(slice(0, int(size)) for size in shapes[0]))]
+        taken[name] = np.ascontiguousarray(rows)
+    return taken
+
+
+def joined(parts: list[Arrays]) -> Arrays:
+    """Outputs of one call after the other; padded, with their shapes beside them, where samples differ in shape."""
+    whole = {}
+    for name in parts[0]:
+        arrays = [part[name] for part in parts]
+        shapes = [array.shape[1:] for array in arrays]
+        if len(set(shapes)) == 1:
+            whole[name] = np.concatenate(arrays)
+            continue
+        if len(set(map(len, shapes))) > 1:
+            raise JobError(
+                "BACKEND_FAILED",
+                "keep output " + name + " of every sample",
+                "another number of axes from sample to sample",
+                "export the model with the same number of axes for all",
+            )
+        largest = tuple(int(size) for size in np.max(np.asarray(shapes), axis=0))
+        padded = np.zeros((sum(map(len, arrays)), *largest), arrays[0].dtype)
+        start = 0
+        for array in arrays:
+            padded[(slice(start, start + len(array)), *tuple(slice(0, size) for size in array.shape[1:]))] = array
+            start += len(array)
+        whole[name] = padded
+        whole[name + SHAPE] = np.concatenate(
+            [np.tile(np.asarray(array.shape[1:], np.int64), (len(array), 1)) for array in arrays]
+        )
+    return whole
 
 
 def has_nan(outputs: Arrays) -> bool:
@@ -87,12 +145,13 @@ def has_new_infinity(outputs: Arrays, before: Arrays) -> bool:
     return False
 
 
-def largest_difference(outputs: Arrays, reference: Arrays) -> tuple[float | None, list[str]]:
+def largest_difference(outputs: Arrays, reference: Arrays, row: int = 0) -> tuple[float | None, list[str]]:
     """How far outputs are from the reference.
 
     Args:
         outputs: Of a call.
-        reference: Expected; may hold more samples along axis 0, of which the first count.
+        reference: Expected; may hold more samples along axis 0, of which those from `row` on count.
+        row: Index in the reference of the first sample of the outputs.
 
     Returns:
         Largest |output - reference| relative to the largest |reference| of that output (0 where both are equal), None
@@ -102,12 +161,19 @@ def largest_difference(outputs: Arrays, reference: Arrays) -> tuple[float | None
     worst = 0.0
     faults = []
     for name, wanted in sorted(reference.items()):
+        if name.endswith(SHAPE):
+            continue
         got = outputs.get(name)
+        if got is not None and name + SHAPE in reference:
+            shape = reference[name + SHAPE][row]
+            wanted = wanted[(slice(None), *tuple(slice(0, int(size)) for size in shape))]  # noqa: PLW2901 (no padding)
+        if got is not None and got.ndim == wanted.ndim - 1 == 0:
+            got = got.reshape(1)  # a call of one sample gave one number
         if got is None:
             faults.append(f"output {name} is missing")
             continue
         if got.ndim and wanted.ndim and wanted.shape[0] > got.shape[0]:
-            wanted = wanted[: got.shape[0]]  # noqa: PLW2901 (the rows that this call computed)
+            wanted = wanted[row : row + got.shape[0]]  # noqa: PLW2901 (the rows that this call computed)
         if got.shape != wanted.shape or (got.dtype.kind in "US") != (wanted.dtype.kind in "US"):
             faults.append(f"output {name} is {got.dtype} {got.shape}, not {wanted.dtype} {wanted.shape}")
             continue

@@ -6,9 +6,7 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgeport.devices.agent.arrays import Arrays, batch_of, has_nan, sample_count, save_arrays
+from edgeport.devices.agent.arrays import Arrays, has_nan, joined, save_arrays
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
@@ -26,21 +24,28 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
     telemetry = Telemetry()
     telemetry.sample()
     opened = Opened(job)
-    count, batch = sample_count(opened.feeds), job["batch"]
+    count, batch = opened.count, 1 if opened.state else job["batch"]
+    starts = set(job.get("starts") or ())
+    held: Arrays = {}
     readings = array("q")
     parts: list[Arrays] = []
     started_at_ns = now_ns()
     try:
         for start in range(0, count, batch):
-            call = opened.bind(batch_of(opened.feeds, start, batch))
+            if start in starts:
+                held = {}  # a sequence begins: so does the state
+            call = opened.bind({**opened.batch(start, batch), **held})
             before = now_ns()
             call.run()
             readings.append(now_ns() - before)
-            parts.append(_rows(call.outputs(), batch, min(batch, count - start)))
+            outputs = call.outputs()
+            held = opened.fed_back(outputs)
+            kept = {name: array_ for name, array_ in outputs.items() if name not in opened.state}
+            parts.append(_rows(kept, batch, min(batch, count - start)))
     finally:
         opened.session.close()
     telemetry.sample()
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    outputs = joined(parts)
     save_arrays(Path(job["outputs"]), outputs)
     return {
         "artifact_digest": opened.digest,
@@ -60,6 +65,10 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(outputs: Arrays, batch: int, wanted: int) -> Arrays:
+    # A call of one sample may give one number.
+    outputs = {
+        name: array_.reshape(1) if batch == 1 and not array_.ndim else array_ for name, array_ in outputs.items()
+    }
     for name, array_ in outputs.items():
         if array_.ndim == 0 or array_.shape[0] != batch:
             raise JobError(

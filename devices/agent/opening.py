@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from edgeport.devices.agent.arrays import Arrays, load_arrays, sample_count
+import numpy as np
+
+from edgeport.devices.agent.arrays import Arrays, batch_of, load_arrays, sample_count
 from edgeport.devices.agent.clock import now_ns
 from edgeport.devices.agent.digest import artifact_digest
 from edgeport.devices.agent.failure import JobError, three_parts
@@ -18,7 +20,9 @@ class Opened:
 
     Attributes:
         session: As the session module returned it.
-        feeds: Every sample.
+        feeds: Every sample, and what a state begins with.
+        state: Output to the input that it feeds on the next call.
+        count: Number of samples.
         digest: Of the artifact, as it lies on this device.
         import_ns: Loading the session module and the runtime.
         load_ns: Opening the artifact, without the imports.
@@ -29,7 +33,8 @@ class Opened:
     def __init__(self, job: dict[str, Any]) -> None:
         self.digest = artifact_digest(Path(job["artifact"]), job["settings"])
         self.feeds: Arrays = load_arrays(job["feeds"])
-        sample_count(self.feeds)
+        self.state: dict[str, str] = dict(job.get("state") or {})
+        self.count = sample_count(self.feeds, self.inputs_of_state)
         path = Path(job["artifact"], job["entry"])
         if not path.exists():
             raise JobError(
@@ -44,6 +49,19 @@ class Opened:
             self.session = module.open_session(str(path), dict(job["settings"]))
             self.load_ns = max(0, now_ns() - before - imports.import_ns)
         self.import_ns += imports.import_ns
+
+    @property
+    def inputs_of_state(self) -> list[str]:
+        """Names of the inputs that outputs feed."""
+        return list(self.state.values())
+
+    def batch(self, start: int, batch: int) -> Arrays:
+        """Feeds of one call; a state as it begins."""
+        return batch_of(self.feeds, start, batch, self.inputs_of_state)
+
+    def fed_back(self, outputs: Arrays) -> Arrays:
+        """The state of the next call."""
+        return {into: np.ascontiguousarray(outputs[out]) for out, into in self.state.items()}
 
     def bind(self, feeds: Arrays) -> Any:
         """A call with these inputs.

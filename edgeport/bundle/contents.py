@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeport.contracts import Array, Arrays, Artifact, Budget, Candidate, DeviceFacts, OnnxModel, Provenance
+from edgeport.contracts import Array, Arrays, Artifact, AxisRange, Budget, Candidate, DeviceFacts, OnnxModel, Provenance
 from edgeport.errors import OutputError
 
 __all__ = ["BundleContents"]
@@ -25,6 +25,8 @@ class BundleContents:
         versions: Of Edgeport, Python and the runtimes.
         sample: One batch of inputs; arrays by input name, axis 0 counts samples.
         expected: What the artifact answered to `sample` on the device; arrays by output name.
+        begins: What each state begins with, by input; a stateful model's sample is one sequence.
+        axes: Range of a free axis, by its name, where it was declared.
         labels: Class names by index, where there are any.
         target: Name of the targets that it is for; empty where they have none.
         provenance: Where the model comes from.
@@ -41,6 +43,8 @@ class BundleContents:
     versions: Mapping[str, str]
     sample: Arrays
     expected: Mapping[str, Array]
+    begins: Arrays = field(default_factory=dict)
+    axes: Mapping[str, AxisRange] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     target: str = ""
     provenance: Provenance = field(default_factory=Provenance)

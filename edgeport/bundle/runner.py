@@ -2,7 +2,8 @@
 """Runs the artifact of this bundle; needs numpy and its runtime, nothing else.
 
 python run.py                      runs the recorded sample and compares with the recorded outputs
-python run.py --input mine.npz     runs your own: one array per input, by its name; axis 0 counts samples
+python run.py --input mine.npz     runs your own: one array per input, by its name; axis 0 counts samples. Of a model
+                                   with a state (see the manifest) they are the steps of one sequence
 python run.py --output out.npz     also writes the outputs
 """
 
@@ -114,7 +115,7 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
 
 def inputs_of(manifest: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
     """The arrays that are inputs; what else stands in the file (labels) is named and left out."""
-    names = {spec["name"] for spec in manifest["inputs"]}
+    names = {spec["name"] for spec in fed(manifest)}
     others = sorted(set(arrays) - names)
     if others and names <= set(arrays):
         say(f"left out, for they are no inputs: {', '.join(others)}")
@@ -122,9 +123,31 @@ def inputs_of(manifest: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any
     return arrays
 
 
+def fed(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The inputs that a user feeds: all but the state, which outputs feed."""
+    return [spec for spec in manifest["inputs"] if spec["name"] not in state_of(manifest).values()]
+
+
+def state_of(manifest: dict[str, Any]) -> dict[str, str]:
+    """Output to the input that it feeds on the next call; empty for a model without state."""
+    state = manifest.get("state") or {}
+    if not isinstance(state, dict) or misfit(list(state.values()), [str], "state"):
+        stop("manifest.json is damaged: state is not what it should be; get the bundle again")
+    return state
+
+
+def check_range(manifest: dict[str, Any], name: str, label: str, size: int) -> None:
+    """Stops if a free axis is larger or smaller than the model was verified for."""
+    factor, _, root = label.rpartition("*")
+    span = (manifest.get("axes") or {}).get(root)
+    times = int(factor) if factor else 1
+    if isinstance(span, dict) and not times * span["minimum"] <= size <= times * span["maximum"]:
+        stop(f"input {name} has {size} as {label}; it takes {times * span['minimum']} to {times * span['maximum']}")
+
+
 def check_feeds(manifest: dict[str, Any], feeds: dict[str, Any]) -> None:
     """Stops unless there is one array per input, of its type and shape."""
-    wanted = {spec["name"]: spec for spec in manifest["inputs"]}
+    wanted = {spec["name"]: spec for spec in fed(manifest)}
     if set(feeds) != set(wanted):
         stop(f"this model takes {sorted(wanted)}; the file has {sorted(feeds)}")
     for name, spec in wanted.items():
@@ -134,6 +157,9 @@ def check_feeds(manifest: dict[str, Any], feeds: dict[str, Any]) -> None:
         )
         if not fits or str(array.dtype) != spec["dtype"]:
             stop(f"input {name} is {array.dtype} {list(array.shape)}; the model takes {spec['dtype']} {shape}")
+        for label, size in zip(shape[1:], array.shape[1:]):  # noqa: B905 (strict is Python 3.10)
+            if isinstance(label, str):
+                check_range(manifest, name, label, size)
     if len({len(array) for array in feeds.values()}) != 1 or not count(feeds):
         stop("the inputs need the same number of samples, at least one")
 
@@ -144,21 +170,32 @@ def count(feeds: dict[str, Any]) -> int:
 
 
 def infer(manifest: dict[str, Any], feeds: dict[str, Any]) -> dict[str, Any]:
-    """Outputs by name, for all samples; in calls of the batch size that the artifact was measured with."""
-    artifact = manifest["artifact"]
-    batch, total = artifact["execution"]["batch"], count(feeds)
+    """Outputs by name, for all samples; in calls of the batch size that the artifact was measured with.
+
+    With a state each call takes one step, and what an output gives goes into the input that it feeds, in the next.
+    """
+    artifact, state = manifest["artifact"], state_of(manifest)
+    batch, total = 1 if state else artifact["execution"]["batch"], count(feeds)
+    held = load_arrays(HERE / "state.npz") if state else {}
     session = open_session(artifact)
     parts = []
     try:
         for start in range(0, total, batch):
             # The last sample is repeated to fill the last call: a compiled artifact may take one batch size only.
             rows = np.minimum(np.arange(start, start + batch), total - 1)
-            call = session.bind({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()})
+            call = session.bind({**{name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}, **held})
             call.run()
-            parts.append({name: array[: total - start] for name, array in call.outputs().items()})
+            outputs = call.outputs()
+            held = {into: outputs.pop(out) for out, into in state.items()}
+            parts.append({name: rows_of(array, batch)[: total - start] for name, array in outputs.items()})
     finally:
         session.close()
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def rows_of(array: Any, batch: int) -> Any:
+    """An output with an axis that counts samples, also where a call of one sample gave one number."""
+    return array.reshape(1) if batch == 1 and array.ndim == 0 else array
 
 
 def open_session(artifact: dict[str, Any]) -> Any:

@@ -90,6 +90,8 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     _copy(_HERE / "LICENSE", folder / "LICENSE")
     save_npz(folder / "sample.npz", dict(sorted(contents.sample.items())))
     save_npz(folder / "expected.npz", dict(sorted(contents.expected.items())))
+    if contents.begins:
+        save_npz(folder / "state.npz", dict(sorted(contents.begins.items())))
     (folder / "requirements.txt").write_text(_requirements(contents), encoding="utf-8", newline="\n")
     (folder / "README.md").write_text(_readme(contents), encoding="utf-8", newline="\n")
     manifest = _manifest(contents, {name: digest_file(folder / name) for name in files_of(folder)})
@@ -110,6 +112,8 @@ def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
         artifact=replace(contents.artifact, folder=Path("artifact"), compile_ns=None),
         inputs=contents.model.inputs,
         outputs=contents.model.outputs,
+        state=dict(contents.model.state),
+        axes=dict(contents.axes),
         labels=contents.labels,
         budget=contents.budget,
         device=contents.device,

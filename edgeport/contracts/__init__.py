@@ -36,7 +36,7 @@ from edgeport.contracts.result import Lack, NearCandidate, OutputDifference, Run
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
-from edgeport.contracts.tensors import DTYPES, Preprocessing, PreprocessingFunction, TensorSpec
+from edgeport.contracts.tensors import DTYPES, AxisRange, Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.contracts.verdict import (
     AccuracyResult,
     Change,
@@ -60,6 +60,7 @@ __all__ = [
     "Array",
     "Arrays",
     "Artifact",
+    "AxisRange",
     "Backend",
     "Budget",
     "Bundle",

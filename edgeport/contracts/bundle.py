@@ -10,7 +10,7 @@ from edgeport.contracts.backend import Artifact
 from edgeport.contracts.candidate import Budget
 from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.serialise import digest_file
-from edgeport.contracts.tensors import TensorSpec
+from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Throughput
 
 __all__ = ["Bundle", "Manifest", "Measured", "Provenance"]
@@ -58,6 +58,8 @@ class Manifest:
         candidate: Name of the candidate that was chosen.
         artifact: As compiled; its folder is relative to the bundle, and how long it took to compile is in `Measured`.
         inputs, outputs: Of the model.
+        state: Output to the input that it feeds on the next call, for stateful models.
+        axes: Range of a free axis, by its name, where it was declared.
         labels: Class names by index, where there are any.
         budget: As asked.
         device: On which the outputs were recorded.
@@ -75,6 +77,8 @@ class Manifest:
     artifact: Artifact
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    state: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, AxisRange] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     budget: Budget
     device: DeviceFacts

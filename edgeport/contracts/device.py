@@ -60,9 +60,13 @@ class EvaluateJob:
         entry: File in it.
         session: Dotted name of the session module (see `Artifact.session`).
         settings: See `Artifact.settings`.
-        feeds: `.npz` on the device; one array per input, axis 0 counts samples.
-        outputs: `.npz` that is written on the device; one array per output.
+        feeds: `.npz` on the device; one array per input, axis 0 counts samples. Where these differ in shape they are
+            padded, and an int64 array of the input's name and "#shape" has their shapes. The array of a state is what
+            it begins with, without an axis that counts.
+        outputs: `.npz` that is written on the device; one array per output but those of the state, as in `feeds`.
         batch: Samples per call.
+        state: Output to the input that it feeds on the next call; then samples are steps, one in each call.
+        starts: Indices of the samples at which a sequence begins, where there is a state.
         limits: Of the process.
 
     """
@@ -74,6 +78,8 @@ class EvaluateJob:
     feeds: str
     outputs: str
     batch: int = 1
+    state: Mapping[str, str] = field(default_factory=dict)
+    starts: tuple[int, ...] = ()
     limits: Limits = field(default_factory=Limits)
     kind: str = "evaluate"
 
@@ -83,8 +89,10 @@ class TimeJob:
     """Time inference in one fresh process.
 
     Attributes:
-        artifact, entry, session, settings, feeds, batch, limits: As in `EvaluateJob`.
+        artifact, entry, session, settings, feeds, batch, state, limits: As in `EvaluateJob`. With a state all samples
+            are one sequence: the last one is timed, with the state that the others lead to.
         reference: `.npz` on the device with the outputs that timed calls must give, or None.
+        reference_row: Index in the reference of the first sample that is timed.
         round, position: Copied into the trace.
         warmup_s: Seconds of calls before the timed ones, at least.
         duration_s: Seconds of timed calls.
@@ -109,7 +117,9 @@ class TimeJob:
     settings: Mapping[str, object] = field(default_factory=dict)
     feeds: str
     reference: str | None = None
+    reference_row: int = 0
     batch: int = 1
+    state: Mapping[str, str] = field(default_factory=dict)
     round: int = 0
     position: int = 0
     warmup_s: float = 0.1

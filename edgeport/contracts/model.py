@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeport.contracts.tensors import TensorSpec
-from edgeport.errors import ContractError
+from edgeport.errors import ContractError, RecipeError
 
-__all__ = ["ModelSource", "OnnxModel"]
+__all__ = ["ModelSource", "OnnxModel", "link_state"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +63,53 @@ class OnnxModel:
     schema_version: int = 1
 
     def __post_init__(self) -> None:
-        inputs = {spec.name for spec in self.inputs}
-        outputs = {spec.name for spec in self.outputs}
-        for out, into in self.state.items():
-            if out not in outputs or into not in inputs:
-                raise ContractError(
-                    asked=f"link state {out!r} to {into!r}",
-                    found=f"outputs {sorted(outputs)} and inputs {sorted(inputs)}",
-                    fix="name an output first and an input second",
-                )
+        link_state(self.state, self.inputs, self.outputs)
+
+    @property
+    def fed(self) -> tuple[TensorSpec, ...]:
+        """The inputs that samples feed: all but the state, which the model feeds itself."""
+        return tuple(spec for spec in self.inputs if spec.name not in self.state.values())
 
     @property
     def fixed_batch(self) -> int | None:
-        """Samples that every call takes, where axis 0 of an input is a constant; None where the batch is free."""
-        return next((spec.shape[0] for spec in self.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
+        """Samples that every call takes, where axis 0 of an input is a constant; None where the batch is free.
+
+        The state does not count: its axis 0 may be anything, such as the layers of an LSTM.
+        """
+        return next((spec.shape[0] for spec in self.fed if spec.shape and isinstance(spec.shape[0], int)), None)
+
+
+def link_state(state: Mapping[str, str], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> None:
+    """Makes sure that each output can feed the input that it is linked to.
+
+    Raises:
+        RecipeError: No such output or input, or they differ in dtype or shape.
+
+    """
+    takes, gives = {spec.name: spec for spec in inputs}, {spec.name: spec for spec in outputs}
+    for out, into in state.items():
+        asked, details = f"feed output {out!r} back to input {into!r} ([state])", {"state": out}
+        for name, known, what in ((out, gives, "output"), (into, takes, "input")):
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                raise RecipeError(
+                    asked=asked,
+                    found=f"no {what} {name!r} among {', '.join(map(repr, known))}",
+                    fix=f"did you mean {near[0]!r}?" if near else f"name one of the {what}s: OUTPUT = INPUT",
+                    details=details,
+                )
+        source, sink = gives[out], takes[into]
+        if source.dtype != sink.dtype or not _same_shape(source.shape, sink.shape):
+            raise RecipeError(
+                asked=asked,
+                found=f"{source.dtype} {list(source.shape)} as output and {sink.dtype} {list(sink.shape)} as input",
+                fix="link outputs and inputs of the same dtype and shape",
+                details=details,
+            )
+
+
+def _same_shape(one: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    """Equal, as far as sizes are known."""
+    return len(one) == len(other) and all(
+        a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(one, other, strict=True)
+    )

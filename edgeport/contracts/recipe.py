@@ -11,7 +11,7 @@ from edgeport.contracts.candidate import Budget
 from edgeport.contracts.execution import ExecutionConfig, Limits
 from edgeport.contracts.model import ModelSource
 from edgeport.contracts.plan import Precision
-from edgeport.contracts.tensors import TensorSpec
+from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.errors import ContractError
 
 __all__ = [
@@ -85,6 +85,9 @@ class DataSpec:
         metric: A name in `edgeport.accuracy.METRICS`, or `pkg.mod:fn`.
         output: The output that is judged; empty for the first one.
         labels: Class names by index.
+        sequence: What says where sequences begin: the key of an array that changes there, or the number of samples in
+            each; empty where samples are not the steps of sequences.
+        lengths: Name of a free axis to the key of an array with its size in each sample; what is beyond is padding.
 
     """
 
@@ -94,6 +97,8 @@ class DataSpec:
     metric: str = "agreement"
     output: str = ""
     labels: tuple[str, ...] = ()
+    sequence: str | int = ""
+    lengths: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +241,10 @@ class Recipe:
         name: Of the model, as bundles and tables show it.
         source: The model.
         inputs: Declared inputs; empty where they are read from the model or the samples.
+        axes: Range of a free axis, by its name.
+        state: Output to the input that it feeds on the next call.
+        initial: What a state is filled with where a sequence begins, by input; 0 where it is not here.
+        constants: Inputs that are not fed: their values, JSON values by name, are written into the graph.
         statement: What its owner states of it.
         targets: All of them have a name, or none has.
         budget: What each bundle must keep to.
@@ -247,6 +256,10 @@ class Recipe:
     name: str
     source: ModelSource
     inputs: tuple[TensorSpec, ...] = ()
+    axes: Mapping[str, AxisRange] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    initial: Mapping[str, float] = field(default_factory=dict)
+    constants: Mapping[str, object] = field(default_factory=dict)
     data: DataSpec
     export: ExportSettings = field(default_factory=ExportSettings)
     statement: Statement = field(default_factory=Statement)
@@ -255,6 +268,11 @@ class Recipe:
     target_budgets: Mapping[str, Budget] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
     schema_version: int = 1
+
+    @property
+    def fed(self) -> tuple[TensorSpec, ...]:
+        """The declared inputs that samples feed: all but the state."""
+        return tuple(spec for spec in self.inputs if spec.name not in self.state.values())
 
     def __post_init__(self) -> None:
         if not self.targets:

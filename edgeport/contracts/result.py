@@ -45,6 +45,7 @@ class Verification:
         pytorch, onnx: The metric of both; None where none was asked.
         tolerance: Largest absolute difference that passes, relative to the largest output.
         outcome: PASS or FAIL.
+        sizes: Free axis, but the batch, to the sizes beside the samples' own at which the outputs were compared too.
 
     """
 
@@ -56,6 +57,7 @@ class Verification:
     onnx: float | None = None
     tolerance: float
     outcome: Outcome
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     schema_version: int = 1
 
 

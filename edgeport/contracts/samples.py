@@ -32,16 +32,21 @@ class Sample:
     Attributes:
         feeds: Arrays by input name; axis 0 is the batch, of equal length in all of them.
         target: What the metric compares with, axis 0 of the same length; None where there are no labels.
+        first: bool, axis 0 of the same length: the samples at which a sequence begins; None where samples are not the
+            steps of sequences.
 
     """
 
     feeds: Arrays
     target: Array | None = None
+    first: Array | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: int(np.shape(array)[0]) if np.ndim(array) else 1 for name, array in self.feeds.items()}
         if self.target is not None:
             sizes["target"] = len(self.target)
+        if self.first is not None:
+            sizes["first"] = len(self.first)
         if not self.feeds or len(set(sizes.values())) != 1:
             raise ContractError(
                 asked="make a batch of samples",

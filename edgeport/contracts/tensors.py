@@ -8,7 +8,16 @@ from dataclasses import dataclass
 
 from edgeport.errors import ContractError
 
-__all__ = ["COLORS", "DTYPES", "INTERPOLATIONS", "LAYOUTS", "Preprocessing", "PreprocessingFunction", "TensorSpec"]
+__all__ = [
+    "COLORS",
+    "DTYPES",
+    "INTERPOLATIONS",
+    "LAYOUTS",
+    "AxisRange",
+    "Preprocessing",
+    "PreprocessingFunction",
+    "TensorSpec",
+]
 
 DTYPES = frozenset(
     {"float16", "bfloat16", "float32", "float64", "bool", "string"}
@@ -139,6 +148,35 @@ def _spelled(size: object) -> str:
 
 def _unfit(found: str, fix: str) -> ContractError:
     return ContractError(asked="preprocess raw samples", found=found, fix=fix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AxisRange:
+    """How large a free axis may be.
+
+    Attributes:
+        minimum, maximum: Sizes that must work, both included.
+        timed: Size that latencies are told for; None for the median of the samples.
+
+    """
+
+    minimum: int = 1
+    maximum: int
+    timed: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.minimum < self.maximum:
+            raise ContractError(
+                asked="leave an axis free",
+                found=f"the range [{self.minimum}, {self.maximum}]",
+                fix="give the smaller size first, 1 or more; an axis of one size is a number in the shape",
+            )
+        if self.timed is not None and not self.minimum <= self.timed <= self.maximum:
+            raise ContractError(
+                asked=f"time an axis of {self.timed}",
+                found=f"that its range is [{self.minimum}, {self.maximum}]",
+                fix="time a size of the range",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
 
+from edgeport.onnx_files.constants import write_constants
 from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
 from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import is_quantized, quantization_evidence, refuse_quantized
@@ -16,5 +17,6 @@ __all__ = [
     "read_ir",
     "refuse_custom_operators",
     "refuse_quantized",
+    "write_constants",
     "write_ir",
 ]

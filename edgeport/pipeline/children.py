@@ -22,6 +22,7 @@ from edgeport.contracts import (
     OnProgress,
     Precision,
     QuantizationPlan,
+    TensorSpec,
     dump_json,
     kept_nodes,
     load_json,
@@ -30,8 +31,13 @@ from edgeport.contracts import (
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend
 from edgeport.npz import save_npz
+from edgeport.pipeline.layout import Layout
+from edgeport.rows import SHAPE, Rows, run_rows
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
 __all__ = ["adopt", "build", "calibrate", "probe", "verify"]
@@ -48,7 +54,8 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
     """Brings an ONNX file into canonical form and runs it on the evaluation set.
 
     Args:
-        payload: `model` (path), `feeds` (`.npz`), `folder`, which gets `model.onnx` and `reference.npz`.
+        payload: `model` (path), `feeds` (`.npz`), `folder`, which gets `model.onnx` and `reference.npz`, and where
+            wanted `constants` (values of inputs that are not fed), `state` (output to input) and `starts`.
 
     Returns:
         `quantized`: the nodes that show that it is quantized already; empty for a float model.
@@ -58,20 +65,41 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
 
     """
     from edgeport.backends.onnxruntime.reference import OWN_DOMAINS, open_reference
-    from edgeport.onnx_files import quantization_evidence, read_ir, refuse_custom_operators, write_ir
+    from edgeport.onnx_files import (
+        quantization_evidence,
+        read_ir,
+        refuse_custom_operators,
+        write_constants,
+        write_ir,
+    )
     from edgeport.pipeline.batches import require_a_batch, run_in_batches
 
     path, folder = Path(payload["model"]), Path(payload["folder"])
     graph = read_ir(path)
     refuse_custom_operators(graph, asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
     quantized = quantization_evidence(graph)
-    model = write_ir(graph, folder / "model.onnx")
-    feeds = _feeds(model, payload["feeds"])
-    require_a_batch(model, len(next(iter(feeds.values()))), "judge outputs")
+    if payload.get("constants"):
+        write_constants(graph, payload["constants"])
+        _fold(graph)
+    model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
+    rows = Rows.of(_feeds(model, payload["feeds"]), tuple(model.state.values()))
+    require_a_batch(model, len(rows), "judge outputs")
     with open_reference(model.path) as run:
-        outputs = run_in_batches(run, feeds, model.fixed_batch or 1)
+        if model.state or rows.shapes:
+            starts = payload.get("starts", ())
+            outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=model.state, starts=starts)
+        else:
+            outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
     save_npz(folder / "reference.npz", outputs)
     return {"quantized": quantized}
+
+
+def _fold(graph: ir.Model) -> None:
+    """Computes ahead what a value that is known decides: branches that are never taken go."""
+    from edgeport.exporter.fold import fold_constants, simplify
+
+    fold_constants(graph)
+    simplify(graph)
 
 
 def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -79,7 +107,8 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
 
     Args:
         payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
-            wanted `batch_size` (samples per call of a model with a free batch).
+            wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
+            and of a model with a state `states` (its inputs) and `initial` (what fills them).
         on_progress: Told of every batch.
 
     Returns:
@@ -94,21 +123,26 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
 
     model = _model(payload)
     location = location_from_json(payload["samples"])
-    samples = open_samples(location, payload["target"], batch_size=payload.get("batch_size", 32))
+    arrangement = payload.get("arrangement")
+    samples = open_samples(
+        location, payload["target"], batch_size=payload.get("batch_size", 32), arrangement=arrangement
+    )
     if (
         payload.get("fingerprint")
         and "function" in payload["samples"]
         and samples.fingerprint != payload["fingerprint"]
     ):
         raise not_repeatable(payload["samples"]["function"])
-    warnings = [lint.message for lint in check_samples(samples, model.inputs)]
-    if model.fixed_batch is not None and (repeats := -len(samples) % model.fixed_batch):
+    warnings = [lint.message for lint in check_samples(samples, model.fed)]
+    if not model.state and model.fixed_batch is not None and (repeats := -len(samples) % model.fixed_batch):
         warnings.append(
             f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(samples)} samples, "
             f"{repeats} repeats of them were calibrated with"
         )
     observers = {name: OBSERVERS[name] for name in payload["observers"]}
-    calibration = collect(model, samples, open_reference, observers=observers, on_progress=on_progress)
+    states = tuple(load_json(TensorSpec, json.dumps(spec)) for spec in payload.get("states", ()))
+    initial = Layout(states=states, initial=payload.get("initial", {})).begins()
+    calibration = collect(model, samples, open_reference, observers=observers, initial=initial, on_progress=on_progress)
     calibration.save(Path(payload["output"]))
     return {
         "digest": calibration.digest,
@@ -142,22 +176,44 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
         tolerance=payload["tolerance"],
         batch_sizes=tuple(payload["batch_sizes"]),
         judge=_judge(payload),
+        state=model.state,
+        starts=payload.get("starts", (0,)),
+        sizes=_sizes(payload.get("sizes")),
     )
     return {"verification": plain(found)}
+
+
+def _sizes(path: str | None) -> list[AtSize]:
+    from edgeport.exporter.sizes import AtSize
+
+    if path is None:
+        return []
+    folder = Path(path).parent / "sizes"
+
+    def read(name: str) -> dict[str, Array]:
+        with np.load(folder / name, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+
+    return [
+        AtSize(axis=one["axis"], size=one["size"], feeds=read(one["feeds"]), outputs=read(one["outputs"]))
+        for one in json.loads(Path(path).read_text(encoding="utf-8"))
+    ]
 
 
 def _judge(payload: dict[str, Any]) -> Judge | None:
     """The recipe's metric, where there are labels for it."""
     from edgeport.accuracy import evaluate
     from edgeport.exporter.verify import Judge
-    from edgeport.pipeline.judging import metric_from
+    from edgeport.pipeline.judging import metric_from, of_one_shape
 
     if not payload.get("metric") or not payload.get("target"):
         return None
     metric = metric_from(payload)
 
     def measure(outputs: Arrays, labels: Array) -> float:
-        return evaluate(metric, outputs, labels, output=payload.get("output", "")).value
+        name = payload.get("output") or next(iter(outputs))
+        shaped = of_one_shape(metric, outputs, name, Path(payload["target"]))
+        return evaluate(shaped, outputs, labels, output=name).value
 
     return Judge(name=metric.name, measure=measure, target=np.load(payload["target"], allow_pickle=False))
 
@@ -175,7 +231,9 @@ def _feeds(model: OnnxModel, path: str) -> dict[str, Array]:
                 found=f"samples for {', '.join(file.files)}",
                 fix="name the arrays of the samples as the model names its inputs",
             )
-        return {spec.name: file[spec.name] for spec in model.inputs}
+        # An array of shapes may stand beside each: see `edgeport.rows`.
+        names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
+        return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
 
 
 def build(payload: dict[str, Any]) -> dict[str, Any]:

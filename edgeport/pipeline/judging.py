@@ -18,9 +18,10 @@ from edgeport.accuracy import Metric, accuracy_result, metric_named
 from edgeport.accuracy.metrics import SQNR_CEILING_DB
 from edgeport.contracts import AccuracyResult, Array, Outcome
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import EdgeportError, SourceError
+from edgeport.errors import EdgeportError, SamplesError, SourceError
+from edgeport.rows import SHAPE, Rows
 
-__all__ = ["judge", "metric_from"]
+__all__ = ["judge", "metric_from", "of_one_shape"]
 
 _ROWS_BYTES = 16 << 20
 """Of an output that is compared at once: float64 copies of all of it would take several times its size."""
@@ -51,17 +52,59 @@ def judge(payload: dict[str, Any]) -> dict[str, Any]:
         np.load(payload["reference"], allow_pickle=False) as its,
     ):
         name = payload["output"] or its.files[0]
+        target = None if payload["target"] is None else Path(payload["target"])
         accuracy = accuracy_result(
-            metric,
+            of_one_shape(metric, its, name, target),
             {name: ours[name]} if name in ours.files else dict.fromkeys(ours.files, np.zeros(0)),
             {name: its[name]} if name in its.files else dict.fromkeys(its.files, np.zeros(0)),
-            None if payload["target"] is None else np.load(payload["target"], allow_pickle=False),
+            None if target is None else np.load(target, allow_pickle=False),
             allowed_drop=payload["allowed_drop"],
             reference_name=payload["reference_name"],
             output=name,
         )
         accuracy = _with_other_outputs(accuracy, name, ours, its)
     return {"accuracy": plain(accuracy)}
+
+
+def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target: Path | None) -> Metric:
+    """The metric, handed samples of one shape at a time where those of the output or the labels differ in shape.
+
+    Args:
+        metric: As named.
+        outputs: Of the reference; see `edgeport.rows`.
+        name: Of the output that is judged.
+        target: `.npy` with the labels, whose shapes lie beside it where they differ.
+
+    """
+    shapes = outputs.get(f"{name}{SHAPE}")
+    beside = None if target is None else target.with_name("target.shapes.npy")
+    of_labels = np.load(beside, allow_pickle=False) if beside is not None and beside.exists() else None
+    if shapes is None and of_labels is None:
+        return metric
+
+    def measure(output: Array, truth: Array) -> Array | float:
+        # Without labels the truth is the reference's output, of the output's own shapes.
+        own = of_labels if target is not None else shapes
+        if own is not None and truth.ndim - 1 != own.shape[1]:
+            own = None
+        rows = Rows(
+            values={"output": output, "truth": truth},
+            shapes={key: each for key, each in (("output", shapes), ("truth", own)) if each is not None},
+        )
+        scores = np.empty(len(output), np.float64)
+        for start, stop in rows.runs(len(output)):
+            part = rows.cut(start, stop)
+            measured = metric.measure(part["output"], part["truth"])
+            if np.shape(measured) != (stop - start,):
+                raise SamplesError(
+                    asked=f"compute {metric.name} over samples of several shapes",
+                    found="one number for many samples, or another number of scores than samples",
+                    fix="take a metric with a score for each sample, such as mae, cosine or a function of your own",
+                )
+            scores[start:stop] = measured
+        return scores
+
+    return replace(metric, measure=measure)
 
 
 def metric_from(payload: Mapping[str, Any]) -> Metric:
@@ -142,7 +185,7 @@ def _with_other_outputs(
     """INVALID where another output than the judged one is missing, or broken where the reference's is not."""
     details = dict(accuracy.details)
     for name in its:
-        if name == judged:
+        if name == judged or name.endswith(SHAPE):
             continue
         if name not in ours:
             return _invalid(accuracy, f"there is no output {name!r}")

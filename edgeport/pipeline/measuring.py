@@ -23,11 +23,12 @@ probabilities of a wrong interval add up to 5 %, and the first, which is nearly 
 less a confirmation may err, the more rounds it takes to prove anything: see `_least_rounds`."""
 
 
-def _arm(one: Validated) -> Arm | None:
-    artifact = one.candidate.artifact
-    if one.candidate.refusal is not None or artifact is None or one.outputs is None:
+def _arm(one: Validated, row: int) -> Arm | None:
+    candidate, artifact = one.candidate, one.candidate.artifact
+    if candidate.refusal is not None or artifact is None or one.outputs is None:
         return None
-    return Arm(name=one.candidate.name, artifact=artifact, batch=one.candidate.execution.batch, reference=one.outputs)
+    batch = candidate.execution.batch
+    return Arm(name=candidate.name, artifact=artifact, batch=batch, reference=one.outputs, reference_row=row)
 
 
 def screen(
@@ -39,7 +40,7 @@ def screen(
         The candidates, the traces, and why some have no roofline, a sentence each.
 
     """
-    arms = [arm for arm in map(_arm, validated) if arm is not None]
+    arms = [arm for one in validated if (arm := _arm(one, samples.timed_row)) is not None]
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
@@ -103,7 +104,7 @@ def confirm(
     found = Confirmation(against={}, measurements={}, unusable={})
     if best is None:
         return candidates, found
-    arms = {one.candidate.name: arm for one in validated if (arm := _arm(one)) is not None}
+    arms = {one.candidate.name: arm for one in validated if (arm := _arm(one, samples.timed_row)) is not None}
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
     leading = challengers(judged, best)
     # Measured afresh, so that having been the best of many in the screening is no advantage here.

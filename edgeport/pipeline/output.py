@@ -14,9 +14,10 @@ from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
+from edgeport.rows import Rows
 
 if TYPE_CHECKING:
-    from edgeport.contracts import Array
+    from edgeport.contracts import Array, OnnxModel
 
 __all__ = ["prepare_output", "write_output", "write_summary"]
 
@@ -145,7 +146,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
     from edgeport.bundle import BundleContents, write_bundle
 
     candidate = result.candidate(result.chosen)
-    rows = candidate.execution.batch
+    sample, expected, begins = _recorded(result.model, samples, outputs, candidate.execution.batch)
     contents = BundleContents(
         name=result.name,
         target=result.target,
@@ -154,8 +155,10 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         budget=result.budget,
         device=result.device,
         versions=result.versions,
-        sample=_first(samples.feeds, rows),
-        expected=_first(outputs, rows),
+        sample=sample,
+        expected=expected,
+        begins=begins,
+        axes=context.recipe.axes,
         labels=context.recipe.data.labels,
         provenance=provenance_of(context, samples),
         report=result.report,
@@ -163,8 +166,25 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
     write_bundle(contents, result.folder / _BUNDLE)
 
 
-def _first(path: Path, rows: int) -> dict[str, Array]:
+def _recorded(
+    model: OnnxModel, samples: PreparedSamples, outputs: Path, batch: int
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """The sample of the bundle, what the artifact answered to it, and what its state begins with.
+
+    It is the first call; of samples of several shapes the timed one, and of sequences the first steps.
+    """
+    states = tuple(model.state.values())
+    fed = Rows.of(_arrays(samples.single if samples.is_ragged or states else samples.feeds), states)
+    answered = Rows.of(_arrays(outputs))
+    if states:
+        return fed.cut(0, len(fed)), answered.cut(0, len(fed)), dict(fed.state)
+    if samples.is_ragged:
+        return fed.cut(0, 1), answered.cut(samples.timed_row, samples.timed_row + 1), {}
+    return fed.cut(0, batch), answered.cut(0, batch), {}
+
+
+def _arrays(path: Path) -> dict[str, Array]:
     import numpy as np
 
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name][:rows] for name in file.files}
+        return {name: file[name] for name in file.files}

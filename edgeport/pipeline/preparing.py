@@ -25,7 +25,8 @@ from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.batches import require_a_batch
 from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
-from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
+from edgeport.pipeline.linking import linked, states_of_model
+from edgeport.pipeline.samples import PreparedSamples, arrangement_of, inputs_of_onnx, require_fit, require_output
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
 
@@ -78,6 +79,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
     key = {
         "source": to_jsonable(recipe.source) | {"weights": "", **_source_files(recipe.source)},
         "options": _export_options(context),
+        "initial": dict(recipe.initial),
         "samples": samples.fingerprint,
         "example": digest_file(samples.example),
         "versions": tool_versions(),
@@ -91,35 +93,50 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "options": _export_options(context),
             "feeds": str(samples.feeds),
             "reference": str(folder / "reference.npz"),
-            "strict": not recipe.inputs,
+            "strict": not recipe.fed,
+            "starts": list(samples.starts),
+            "sizes": str(folder / "sizes"),
         }
         inside = context.clock.inside("export")
         function, asked = "edgeport.exporter.child:export_in_child", f"export {recipe.source.location}"
         found, rests_on = run_recorded(context, function, payload, asked=asked, on_progress=inside)
         (folder / "notes.json").write_text(json.dumps(found["notes"]), encoding="utf-8")
+        (folder / "sizes.json").write_text(json.dumps(found["sizes"]), encoding="utf-8")
         return rests_on
 
     folder = context.store.get_or_build_watched("export", key, build, states_of)
-    model = open_onnx(folder / "model.onnx")
+    model = linked(open_onnx(folder / "model.onnx"), recipe)
     require_output(model, recipe)
     require_fit(model, samples)
     reference = Reference(outputs=folder / "reference.npz", name="PyTorch float32")
     notes = tuple(json.loads((folder / "notes.json").read_text(encoding="utf-8")))
-    verification = _verified(context, model, samples, reference)
+    verification = _verified(context, model, samples, reference, folder)
     require_judgeable(context, samples, reference)
+    also = [f"{axis} {' and '.join(map(str, sizes))}" for axis, sizes in verification.sizes.items() if sizes]
+    notes += (f"The export was verified with {', '.join(also)} too.",) if also else ()
     return PreparedModel(model=model, reference=reference, verification=verification, notes=notes)
 
 
 def _export_options(context: RunContext) -> object:
     from edgeport.exporter.options import ExportOptions
 
-    # Axis 0 is the batch; the other named axes of the declared inputs are left free too.
-    axes = {
-        spec.name: {index: name for index, name in spec.dynamic_axes.items() if index > 0}
-        for spec in context.recipe.inputs
-    }
-    named = {name: free for name, free in axes.items() if free}
-    return to_jsonable(ExportOptions(**asdict(context.recipe.export), dynamic_axes=named))
+    # Axis 0 of what samples feed is the batch; the other named axes of the declared inputs are left free too.
+    recipe = context.recipe
+    batch = {spec.shape[0] for spec in recipe.fed if spec.shape}
+    axes: dict[str, dict[int, str]] = {}
+    for spec in recipe.inputs:
+        fed = spec.name not in recipe.state.values()
+        free = {index: "batch" if label in batch else label for index, label in spec.dynamic_axes.items()}
+        axes[spec.name] = {index: label for index, label in free.items() if index > 0 or not fed}
+    return to_jsonable(
+        ExportOptions(
+            **asdict(recipe.export),
+            dynamic_axes={name: free for name, free in axes.items() if free},
+            axis_ranges={name: (span.minimum, span.maximum) for name, span in recipe.axes.items()},
+            state=recipe.state,
+            constants=recipe.constants,
+        )
+    )
 
 
 def _source_files(source: ModelSource) -> dict[str, str]:
@@ -142,7 +159,9 @@ def _source_files(source: ModelSource) -> dict[str, str]:
     return digests
 
 
-def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference) -> Verification:
+def _verified(
+    context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference, exported: Path
+) -> Verification:
     context.clock.step("verify", "PyTorch against ONNX Runtime")
     require_a_batch(model, samples.count, "verify")
     batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
@@ -159,6 +178,8 @@ def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, r
         "search_path": str(context.recipe.source.search_path) if context.recipe.source.search_path else None,
         "tolerance": TOLERANCE,
         "batch_sizes": batches,
+        "starts": list(samples.starts),
+        "sizes": str(exported / "sizes.json"),
     }
 
     def keep(folder: Path, found: dict[str, Any]) -> None:
@@ -177,6 +198,8 @@ def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, r
         "model": model.digest,
         "samples": samples.fingerprint,
         "reference": digest_file(reference.outputs),
+        "state": dict(model.state),
+        "sizes": digest_file(exported / "sizes.json"),
         "versions": tool_versions(),
     }
     if ":" in data.metric:
@@ -198,25 +221,35 @@ def _verified(context: RunContext, model: OnnxModel, samples: PreparedSamples, r
 
 def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> PreparedModel:
     context.clock.step("export", "opening the ONNX file")
-    given = open_onnx(path)
+    given, recipe = open_onnx(path), context.recipe
+    said = {"constants": dict(recipe.constants), "state": dict(recipe.state), "starts": list(samples.starts)}
 
     def build(folder: Path) -> None:
-        payload = {"model": str(path), "feeds": str(samples.feeds), "folder": str(folder)}
+        payload = {"model": str(path), "feeds": str(samples.feeds), "folder": str(folder), **said}
         asked = f"run {path.name} on the evaluation samples"
         found = run_isolated("edgeport.pipeline.children:adopt", payload, limits=context.limits, asked=asked)
         (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
 
-    key = {"model": given.digest, "samples": samples.fingerprint, "versions": tool_versions()}
+    initial = dict(recipe.initial)
+    key = {
+        "model": given.digest,
+        "samples": samples.fingerprint,
+        "initial": initial,
+        **said,
+        "versions": tool_versions(),
+    }
     folder = context.store.get_or_build("adopt", key, build)
     evidence = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))["quantized"]
     name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
     reference = Reference(outputs=folder / "reference.npz", name=name)
     require_judgeable(context, samples, reference)
+    model = linked(open_onnx(folder / "model.onnx"), recipe)
+    written = [f"{name} = {value}" for name, value in recipe.constants.items()]
     return PreparedModel(
-        model=open_onnx(folder / "model.onnx"),
+        model=model,
         reference=reference,
         verification=None,
-        notes=(_given_note(evidence),),
+        notes=(_given_note(evidence), *([f"Written into the graph: {', '.join(written)}."] if written else [])),
         quantized=bool(evidence),
     )
 
@@ -252,6 +285,8 @@ def calibrate_model(
         "model": model.digest,
         "samples": samples.calibration_fingerprint,
         "observers": list(observers),
+        "state": dict(model.state),
+        "initial": dict(recipe.initial),
         "versions": tool_versions(),
     }
 
@@ -261,6 +296,9 @@ def calibrate_model(
             "samples": to_jsonable(recipe.data.calibration),
             "fingerprint": samples.calibration_fingerprint,
             "target": recipe.data.target,
+            "arrangement": arrangement_of(recipe, inputs_of_onnx(recipe)),
+            "initial": dict(recipe.initial),
+            "states": [to_jsonable(spec) for spec in states_of_model(recipe, model.inputs)],
             "observers": list(observers),
             "output": str(folder / "calibration.safetensors"),
         }

@@ -62,7 +62,8 @@ def works_of(place: Place, model: OnnxModel, feeds: Path, batch: int) -> WorkOf:
 
     """
     with np.load(feeds, allow_pickle=False) as file:
-        shapes = {spec.name: [batch, *file[spec.name].shape[1:]] for spec in model.inputs if spec.name in file.files}
+        shapes = {spec.name: [batch, *file[spec.name].shape[1:]] for spec in model.fed if spec.name in file.files}
+        shapes |= {name: list(file[name].shape) for name in model.state.values() if name in file.files}
     key = {"model": model.digest, "shapes": shapes, "batch": batch, "bits": sorted(set(_BITS.values()))}
     payload = {**key, "model": str(model.path)}
     found = place.store.get_or_build_json(

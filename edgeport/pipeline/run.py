@@ -24,7 +24,7 @@ from edgeport.contracts import (
     worst_of,
 )
 from edgeport.contracts.recipe import Recipe, TargetGroup
-from edgeport.errors import DependencyError, UsageError
+from edgeport.errors import DependencyError, SamplesError, UsageError
 from edgeport.module_files import module_file
 from edgeport.pipeline.as_given import as_given, named_as_given
 from edgeport.pipeline.batches import calls_note, write_first_batch
@@ -310,10 +310,21 @@ def _require_module(backend: str) -> None:
 
 
 def _with_batch_of(model: OnnxModel, samples: PreparedSamples, context: RunContext) -> PreparedSamples:
-    """What one timed call takes is as many samples as the model's fixed batch."""
-    if model.fixed_batch is None:
+    """What one timed call takes is as many samples as the model's fixed batch.
+
+    Raises:
+        SamplesError: Samples of several shapes, or the steps of sequences, for a batch of several.
+
+    """
+    if model.fixed_batch in (None, 1):
         return samples
-    single = write_first_batch(samples.feeds, model.fixed_batch, context.scratch / "single.npz")
+    if samples.is_ragged or model.state:
+        raise SamplesError(
+            asked=f"run {context.recipe.name} in batches of {model.fixed_batch}, which the model fixes",
+            found="samples of several shapes" if samples.is_ragged else "the steps of sequences, one after the other",
+            fix="export the model with a free batch, or a batch of 1",
+        )
+    single = write_first_batch(samples.feeds, model.fixed_batch or 1, context.scratch / "single.npz")
     return replace(samples, single=single)
 
 

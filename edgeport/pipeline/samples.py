@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeport.contracts import Array, OnnxModel, Sample, SampleSet, TensorSpec, digest_file, load_json, to_jsonable
+from edgeport.contracts import (
+    Array,
+    AxisRange,
+    OnnxModel,
+    Sample,
+    SampleSet,
+    TensorSpec,
+    digest_file,
+    load_json,
+    to_jsonable,
+)
 from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesFunction, SamplesLocation
 from edgeport.errors import RecipeError, SamplesError
 from edgeport.isolation import run_isolated
 from edgeport.npz import GrowingArray, save_npy, save_npz
 from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.layout import Layout, Timed
+from edgeport.pipeline.linking import fed_by_others, require_links, states_of_model
+from edgeport.rows import SHAPE
 
 if TYPE_CHECKING:
     from edgeport.calibration.data.digests import Walk
 
-__all__ = ["PreparedSamples", "open_samples", "prepare_samples", "require_fit", "require_output", "write_samples"]
+__all__ = [
+    "PreparedSamples",
+    "arrangement_of",
+    "inputs_of_onnx",
+    "open_samples",
+    "prepare_samples",
+    "require_fit",
+    "require_output",
+    "write_samples",
+]
 
 _BATCH = 32
 
@@ -36,7 +58,11 @@ class PreparedSamples:
         feeds: `.npz`, one array [N, ...] per input.
         target: `.npy` with the labels [N, ...], or None.
         example: `.npz` with the samples that the export traces: two, or the fixed batch that the recipe asks for.
-        single: `.npz` with what one timed call takes: the first sample, or as many as the model's fixed batch.
+        single: `.npz` with what one timed call takes: one sample, or as many as the model's fixed batch. With a state:
+            the first steps of the first sequence, of which the last one is timed, and what the state begins with.
+        timed_row: Index of that sample in the evaluation set.
+        starts: Indices of the samples at which a sequence begins, where there is a state.
+        is_ragged: Samples differ in shape.
         count: Number of evaluation samples.
         fingerprint: Of the evaluation set.
         calibration_fingerprint: Of the calibration set; empty where there is none.
@@ -54,10 +80,35 @@ class PreparedSamples:
     calibration_fingerprint: str
     calibration_count: int
     warnings: tuple[str, ...]
+    timed_row: int = 0
+    starts: tuple[int, ...] = ()
+    is_ragged: bool = False
 
 
-def open_samples(location: SamplesLocation, target: str, *, batch_size: int = _BATCH) -> SampleSet:
-    """Opens a sample set; a `.npz` without the target key is a set without labels (see `_require_target`)."""
+def open_samples(
+    location: SamplesLocation,
+    target: str,
+    *,
+    batch_size: int = _BATCH,
+    arrangement: Mapping[str, Any] | None = None,
+) -> SampleSet:
+    """Opens a sample set; a `.npz` without the target key is a set without labels (see `_require_target`).
+
+    Args:
+        location: Where it is.
+        target: Key of the labels.
+        batch_size: Of a file.
+        arrangement: An `Arrangement` as JSON values, where there are sequences or lengths.
+
+    """
+    from edgeport.calibration import data
+
+    samples = _opened(location, target, batch_size)
+    how = load_json(data.Arrangement, json.dumps(arrangement)) if arrangement else data.Arrangement()
+    return samples if how.is_plain else data.Arranged(samples, how)
+
+
+def _opened(location: SamplesLocation, target: str, batch_size: int) -> SampleSet:
     from edgeport.calibration import data
 
     if isinstance(location, SamplesFunction):
@@ -91,11 +142,16 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
 
     """
     data = context.recipe.data
+    of_model = inputs_of_onnx(context.recipe)
     asked = {
         "target": data.target,
-        "inputs": [to_jsonable(spec) for spec in context.recipe.inputs],
-        "model_inputs": [to_jsonable(spec) for spec in _inputs_of_onnx(context.recipe)],
+        "inputs": [to_jsonable(spec) for spec in context.recipe.fed],
+        "model_inputs": [to_jsonable(spec) for spec in of_model if spec.name not in context.recipe.state.values()],
         "example": _example_batch(context.recipe),
+        "axes": {name: to_jsonable(span) for name, span in context.recipe.axes.items()},
+        "arrangement": arrangement_of(context.recipe, of_model),
+        "states": [to_jsonable(spec) for spec in states_of_model(context.recipe, of_model)],
+        "initial": dict(context.recipe.initial),
     }
 
     def build(folder: Path) -> None:
@@ -139,6 +195,9 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
         calibration_fingerprint=facts["calibration_fingerprint"],
         calibration_count=facts["calibration_count"],
         warnings=tuple(facts["warnings"]),
+        timed_row=facts["timed_row"],
+        starts=tuple(facts["starts"]),
+        is_ragged=facts["is_ragged"],
     )
 
 
@@ -173,7 +232,7 @@ def _require_target(location: SamplesLocation, target: str) -> None:
 
 
 def _declared_batch(recipe: Recipe) -> int | None:
-    return next((spec.shape[0] for spec in recipe.inputs if spec.shape and isinstance(spec.shape[0], int)), None)
+    return next((spec.shape[0] for spec in recipe.fed if spec.shape and isinstance(spec.shape[0], int)), None)
 
 
 def _example_batch(recipe: Recipe) -> int:
@@ -209,20 +268,39 @@ def require_fit(model: OnnxModel, samples: PreparedSamples) -> None:
         SamplesError: A wrong name, shape or dtype.
 
     """
-    from edgeport.calibration.data import NpzSamples
+    from edgeport.calibration.data import ArraySamples
 
-    _check("evaluation", NpzSamples(samples.single, None, 1), model.inputs, "the model's inputs are")
+    states = tuple(model.state.values())
+    with np.load(samples.single, allow_pickle=False) as file:
+        feeds = {name: file[name] for name in file.files if name not in states}
+    _check("evaluation", ArraySamples(feeds), model.fed, "the model's inputs are")
 
 
-def _inputs_of_onnx(recipe: Recipe) -> tuple[TensorSpec, ...]:
-    """Inputs of a model that is ONNX already; of another one they are known after the export."""
+def arrangement_of(recipe: Recipe, of_model: tuple[TensorSpec, ...]) -> dict[str, Any]:
+    """How samples are arranged in sequences and cut to their lengths: an `Arrangement` as JSON values."""
+    return {
+        "sequence": recipe.data.sequence,
+        "lengths": dict(recipe.data.lengths),
+        "inputs": [to_jsonable(spec) for spec in (recipe.inputs or of_model)] if recipe.data.lengths else [],
+    }
+
+
+def inputs_of_onnx(recipe: Recipe) -> tuple[TensorSpec, ...]:
+    """Inputs of a model that is ONNX already, but those with a value; of another one they are known after the export.
+
+    Raises:
+        RecipeError: The recipe names an output, an input or an axis that the model has not.
+
+    """
     if not recipe.source.location.endswith(".onnx"):
         return ()
     from edgeport.onnx_files import open_onnx
 
     model = open_onnx(Path(recipe.source.location))
     require_output(model, recipe)
-    return model.inputs
+    inputs = fed_by_others(model, recipe)
+    require_links(recipe, inputs, model.outputs)
+    return inputs
 
 
 def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
@@ -231,17 +309,26 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
 
     folder = Path(payload["folder"])
     declared, of_model = (_specs(payload[name]) for name in ("inputs", "model_inputs"))
+    axes = {name: load_json(AxisRange, json.dumps(span)) for name, span in payload.get("axes", {}).items()}
     location = location_from_json(payload["evaluation"])
     _require_target(location, payload["target"])
-    evaluation = open_samples(location, payload["target"])
-    warnings = _checked("evaluation", evaluation, declared, of_model)
-    facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0, "warnings": warnings}
-    walked = _write(evaluation, folder, payload["example"])
+    arrangement = payload.get("arrangement")
+    evaluation = open_samples(location, payload["target"], arrangement=arrangement)
+    warnings = _checked("evaluation", evaluation, (declared, of_model), axes)
+    facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0}
+    states = _specs(payload.get("states", []))
+    layout = Layout(specs=declared or of_model, axes=axes, states=states, initial=payload.get("initial", {}))
+    walked, timed = _write(evaluation, folder, payload["example"], layout)
+    warnings += timed.notes
+    facts |= {"warnings": warnings, "timed_row": timed.row, "starts": timed.starts, "is_ragged": timed.is_ragged}
     if walked.fingerprint != evaluation.fingerprint:
         raise not_repeatable(payload["evaluation"].get("function", ""))
     if payload["calibration"] is not None:
-        calibration = open_samples(location_from_json(payload["calibration"]), payload["target"])
-        _checked("calibration", calibration, declared, of_model)  # what is odd there, the calibration says itself
+        where = location_from_json(payload["calibration"])
+        calibration = open_samples(where, payload["target"], arrangement=arrangement)
+        _checked(
+            "calibration", calibration, (declared, of_model), axes
+        )  # what is odd there, the calibration says itself
         check_disjoint(calibration, evaluation)
         facts |= {"calibration_fingerprint": calibration.fingerprint, "calibration_count": len(calibration)}
     facts |= {"count": walked.count, "fingerprint": walked.fingerprint}
@@ -264,20 +351,30 @@ def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
 
 
 def _checked(
-    which: str, samples: SampleSet, declared: tuple[TensorSpec, ...], of_model: tuple[TensorSpec, ...]
+    which: str,
+    samples: SampleSet,
+    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
+    axes: Mapping[str, AxisRange],
 ) -> list[str]:
     """What is odd about a set, a sentence each; compared with all inputs that are known, else with its first batch."""
+    declared, of_model = specs
     odd: list[str] = []
     if declared:
-        odd += _check(which, samples, declared, "[inputs] declares")
+        odd += _check(which, samples, declared, "[inputs] declares", axes)
     if of_model:
-        odd += _check(which, samples, of_model, "the model's inputs are")
+        odd += _check(which, samples, of_model, "the model's inputs are", axes)
     if not declared and not of_model:
-        odd += _check(which, samples, _inferred(next(iter(samples), None)), "the first batch has")
+        odd += _check(which, samples, _inferred(next(iter(samples), None)), "the first batch has", axes)
     return list(dict.fromkeys(f"{which.capitalize()}: {message}" for message in odd))
 
 
-def _check(which: str, samples: SampleSet, specs: tuple[TensorSpec, ...], whose: str) -> list[str]:
+def _check(
+    which: str,
+    samples: SampleSet,
+    specs: tuple[TensorSpec, ...],
+    whose: str,
+    axes: Mapping[str, AxisRange] | None = None,
+) -> list[str]:
     from edgeport.calibration.data import check_samples
 
     first, known = next(iter(samples), None), [spec.name for spec in specs]
@@ -291,7 +388,7 @@ def _check(which: str, samples: SampleSet, specs: tuple[TensorSpec, ...], whose:
             details={"problem": "name", "input": extra[0]},
         )
     try:
-        return [lint.message for lint in check_samples(samples, specs)]
+        return [lint.message for lint in check_samples(samples, specs, axes)]
     except SamplesError as error:
         asked = f"{error.asked} ({which} samples)"
         raise SamplesError(asked=asked, found=error.found, fix=error.fix, details=error.details) from error
@@ -311,45 +408,92 @@ def _inferred(first: Sample | None) -> tuple[TensorSpec, ...]:
     )
 
 
-def _write(samples: SampleSet, folder: Path, example: int) -> Walk:
-    """Writes the set batch by batch, and tells what was written."""
+def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tuple[Walk, Timed]:
+    """Writes the set batch by batch, and tells what was written, and which of it is timed."""
     from edgeport.calibration.data.digests import walk
 
     with ExitStack() as stack:
-        feeds: dict[str, GrowingArray] = {}
-        targets: dict[str, GrowingArray] = {}
-        head: list[Sample] = []
+        kept = _Kept(stack=stack, folder=folder, layout=layout, example=example)
+        walked = walk(kept.passing(samples))
+        shapes = kept.save(walked.count)
+    timed = layout.timed(shapes, kept.starts, kept.head, walked.count)
+    first = _taken(samples, timed.row, timed.row + 1) if shapes else _joined(kept.head, kept.feeds)
+    save_npz(folder / "example.npz", layout.traceable(first_batch(first, example)))
+    if layout.states:
+        save_npz(folder / "single.npz", {**_taken(samples, 0, timed.row + 1), **layout.begins()})
+    else:
+        save_npz(folder / "single.npz", first_batch(first, 1))
+    return walked, timed
 
-        def keep(arrays: dict[str, GrowingArray], key: str, what: str, rows: Array) -> None:
-            if key not in arrays:
-                arrays[key] = stack.enter_context(closing(GrowingArray(folder)))
-            _add(arrays[key], what, rows)
 
-        def passing() -> Iterator[Sample]:
-            for batch in samples:
-                if sum(map(len, head)) < example:
-                    head.append(batch)
-                for key, array in batch.feeds.items():
-                    keep(feeds, key, f"input {key!r}", array)
-                if batch.target is not None:
-                    keep(targets, "", "the target", batch.target)
-                yield batch
+@dataclass(kw_only=True)
+class _Kept:
+    """The evaluation set on its way to the disk, no more than a batch of it in memory."""
 
-        walked = walk(passing())
-        if targets and len(targets[""]) != walked.count:
+    stack: ExitStack
+    folder: Path
+    layout: Layout
+    example: int
+    head: list[Sample] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    feeds: dict[str, GrowingArray] = field(default_factory=dict)
+    targets: dict[str, GrowingArray] = field(default_factory=dict)
+
+    def passing(self, samples: SampleSet) -> Iterator[Sample]:
+        """Each batch, once it is kept."""
+        done = 0
+        for batch in samples:
+            if sum(map(len, self.head)) < self.example:
+                self.head.append(batch)
+            for key, array in batch.feeds.items():
+                self._keep(self.feeds, key, self.layout.free(key), array)
+            if batch.target is not None:
+                self._keep(self.targets, "", self.layout.free_in_target, batch.target)
+            if batch.first is not None:
+                self.starts.extend((done + np.flatnonzero(batch.first)).tolist())
+            done += len(batch)
+            yield batch
+
+    def _keep(self, arrays: dict[str, GrowingArray], key: str, free: frozenset[int], rows: Array) -> None:
+        if key not in arrays:
+            arrays[key] = self.stack.enter_context(closing(GrowingArray(self.folder, free)))
+        _add(arrays[key], f"input {key!r}" if key else "the target", rows)
+
+    def save(self, count: int) -> dict[str, Array]:
+        """Writes the files; the shapes of those inputs whose samples differ in it."""
+        target = self.targets.get("")
+        if target is not None and len(target) != count:
             raise SamplesError(
                 asked="judge outputs by the samples' targets",
-                found=f"targets for {len(targets[''])} of {walked.count} samples",
+                found=f"targets for {len(target)} of {count} samples",
                 fix="give a target with every batch, or with none",
             )
-        save_npz(folder / "feeds.npz", feeds)
-        if targets:
-            with (folder / "target.npy").open("wb") as file:
-                save_npy(file, targets[""])
-    first = {key: np.concatenate([batch.feeds[key] for batch in head]) for key in feeds}
-    save_npz(folder / "example.npz", first_batch(first, example))
-    save_npz(folder / "single.npz", first_batch(first, 1))
-    return walked
+        shapes = {key: found for key, each in self.feeds.items() if (found := each.shapes) is not None}
+        ragged = {f"{key}{SHAPE}": each for key, each in shapes.items()}
+        save_npz(self.folder / "feeds.npz", {**self.feeds, **ragged, **self.layout.begins()})
+        if target is not None:
+            with (self.folder / "target.npy").open("wb") as file:
+                save_npy(file, target)
+            if target.shapes is not None:
+                np.save(self.folder / "target.shapes.npy", target.shapes, allow_pickle=False)
+        return shapes
+
+
+def _joined(head: Sequence[Sample], names: Iterable[str]) -> dict[str, Array]:
+    return {key: np.concatenate([batch.feeds[key] for batch in head]) for key in names}
+
+
+def _taken(samples: SampleSet, start: int, stop: int) -> dict[str, Array]:
+    """Samples `start` to `stop`, in another walk."""
+    done, taken = 0, []
+    for batch in samples:
+        rows = slice(max(start - done, 0), max(stop - done, 0))
+        part = {name: array[rows] for name, array in batch.feeds.items()}
+        taken += [part] if rows.stop > rows.start and rows.start < len(batch) else []
+        done += len(batch)
+        if done >= stop:
+            break
+    return {name: np.concatenate([part[name] for part in taken]) for name in taken[0]}
 
 
 def _add(array: GrowingArray, what: str, rows: Array) -> None:
@@ -359,6 +503,7 @@ def _add(array: GrowingArray, what: str, rows: Array) -> None:
         raise SamplesError(
             asked=f"keep {what} of every evaluation sample in one array",
             found=str(error),
-            fix="give all samples of the evaluation set the same dtype and shape: pad, crop or convert them",
+            fix="give all samples of the evaluation set the same dtype and shape: pad, crop or convert them; or, where "
+            'the model takes any size of an axis, name that axis: [inputs.NAME] shape = ["batch", "length"]',
             details={"problem": "shape"},
         ) from error

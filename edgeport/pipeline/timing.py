@@ -46,7 +46,8 @@ class Arm:
         name: Of the candidate.
         artifact: What is run.
         batch: Samples per call.
-        reference: `.npz` whose first rows the timed calls must give.
+        reference: `.npz` of which the timed calls must give rows.
+        reference_row: Index of the first of these.
         scenario, streams: See `TimeJob`.
 
     """
@@ -55,6 +56,7 @@ class Arm:
     artifact: Artifact
     batch: int
     reference: Path
+    reference_row: int = 0
     scenario: str = "single-stream"
     streams: int = 1
 
@@ -132,7 +134,14 @@ def _experiment(context: RunContext, arms: Sequence[Arm], feeds: Path, stage: st
     search = context.recipe.search
     return {
         "arms": {
-            arm.name: [arm.artifact.digest, arm.batch, digest_file(arm.reference), arm.scenario, arm.streams]
+            arm.name: [
+                arm.artifact.digest,
+                arm.batch,
+                digest_file(arm.reference),
+                arm.reference_row,
+                arm.scenario,
+                arm.streams,
+            ]
             for arm in arms
         },
         "sessions": {arm.name: session_state(arm.artifact.session) for arm in arms},
@@ -233,7 +242,9 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
         settings=arm.artifact.settings,
         feeds=context.device.push(feeds),
         reference=context.device.push(arm.reference),
+        reference_row=arm.reference_row,
         batch=arm.batch,
+        state=context.recipe.state,
         scenario=arm.scenario,
         streams=arm.streams,
         warmup_s=search.warmup_s,

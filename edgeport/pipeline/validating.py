@@ -147,6 +147,7 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
         "session": session_state(artifact.session),
         "batch": candidate.execution.batch,
         "samples": samples.fingerprint,
+        "state": [dict(context.recipe.state), dict(context.recipe.initial)],
         "device": context.facts.digest,
     }
 
@@ -161,6 +162,8 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
             feeds=context.device.push(samples.feeds),
             outputs=str(there),
             batch=candidate.execution.batch,
+            state=context.recipe.state,
+            starts=samples.starts,
             limits=context.limits,
         )
         trace = context.device.run(job)

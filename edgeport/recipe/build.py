@@ -22,6 +22,7 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.errors import ContractError
+from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, initial_of, inputs_of, state_of
 from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
@@ -49,7 +50,9 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
 
     """
     source = _source(recipe, sections)
-    inputs = _inputs(recipe, sections)
+    inputs = inputs_of(recipe, sections)
+    state = state_of(recipe, sections, inputs)
+    check_samples_keys(recipe, sections, inputs)
     data = _data(recipe, sections.data)
     targets = _targets(recipe, sections)
     if data.calibration is None:
@@ -60,8 +63,12 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         name=_name(recipe, sections),
         source=source,
         inputs=inputs,
+        axes=axes_of(recipe, sections, inputs),
+        state=state,
+        initial=initial_of(recipe, sections),
+        constants=constants_of(recipe, sections),
         data=data,
-        export=_export(recipe, sections, inputs),
+        export=_export(recipe, sections, tuple(spec for spec in inputs if spec.name not in state.values())),
         statement=read_statement(recipe, sections),
         targets=targets,
         budget=budget,
@@ -167,22 +174,6 @@ def _name(recipe: RecipeText, sections: RecipeFile) -> str:
     return name
 
 
-def _inputs(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...]:
-    return tuple(
-        _contract(
-            recipe,
-            ("inputs", name),
-            lambda name=name, section=section: TensorSpec(  # type: ignore[misc]
-                name=name,
-                dtype=section.dtype,
-                shape=tuple(section.shape),
-                value_range=None if section.range is None else (section.range[0], section.range[1]),
-            ),
-        )
-        for name, section in sections.inputs.items()
-    )
-
-
 def _export(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec, ...]) -> ExportSettings:
     """A number as axis 0 of an input fixes the batch."""
     settings = ExportSettings(**sections.export.model_dump())
@@ -222,6 +213,8 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
         metric=metric,
         output=section.output,
         labels=_labels(recipe, section),
+        sequence=section.sequence,
+        lengths=dict(section.lengths),
     )
 
 

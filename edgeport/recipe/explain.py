@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import Budget, TensorSpec
+from edgeport.contracts import AxisRange, Budget, TensorSpec
 from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
 from edgeport.recipe.evidence import evaluation_count, thin_by_target
 
@@ -21,7 +21,17 @@ def explain(recipe: Recipe) -> str:
     """Every setting of the recipe; those at their default say so. What the samples can't prove is said at the end."""
     folder = recipe.path.parent if recipe.path is not None else Path.cwd()
     blocks = [_model(recipe, folder)]
-    blocks += [_input(spec) for spec in recipe.inputs]
+    blocks += [_input(spec, recipe.initial) for spec in recipe.inputs]
+    blocks += [_block(f"[inputs.{_text(name)}]", [("value", value, False)]) for name, value in recipe.constants.items()]
+    declared = {spec.name for spec in recipe.inputs}
+    blocks += [
+        _block(f"[inputs.{_text(name)}]", [("initial", value, False)])
+        for name, value in recipe.initial.items()
+        if name not in declared
+    ]
+    blocks += [_axis(name, span) for name, span in recipe.axes.items()]
+    if recipe.state:
+        blocks.append(_block("[state]", [(_text(out), into, False) for out, into in recipe.state.items()]))
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
     blocks += _targets(recipe)
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
@@ -85,13 +95,23 @@ def _model(recipe: Recipe, folder: Path) -> str:
     return _block("[model]", rows, () if source.weights is not None else ("weights: none",))
 
 
-def _input(spec: TensorSpec) -> str:
+def _axis(name: str, span: AxisRange) -> str:
+    rows: list[tuple[str, Any, bool]] = [("range", (span.minimum, span.maximum), False)]
+    if span.timed is not None:
+        rows.append(("timed", span.timed, False))
+    comments = () if span.timed is not None else ("timed: the sample of median size",)
+    return _block(f"[axes.{_text(name)}]", rows, comments)
+
+
+def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
     rows: list[tuple[str, Any, bool]] = [
         ("shape", spec.shape, False),
         ("dtype", spec.dtype, spec.dtype == "float32"),
     ]
     if spec.value_range is not None:
         rows.append(("range", spec.value_range, False))
+    if spec.name in initial:
+        rows.append(("initial", initial[spec.name], False))
     return _block(f"[inputs.{_text(spec.name)}]", rows)
 
 
@@ -111,6 +131,8 @@ def _data(data: DataSpec, folder: Path) -> str:
         ("metric", data.metric, data.metric == default_metric(data.target)),
         ("output", data.output, not data.output),
         ("labels", data.labels, not data.labels),
+        ("sequence", data.sequence, data.sequence == ""),
+        ("lengths", data.lengths, not data.lengths),
     ]
     return _block("[data]", rows, () if data.calibration is not None else ("calibration: none",))
 

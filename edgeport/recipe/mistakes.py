@@ -88,7 +88,7 @@ class RecipeText:
     def _type_fix(self, key: KeyPath) -> str:
         if key[0] in _ARRAYS and len(key) == 1:
             return f"write [[{key[0]}]] in two brackets: there may be several"
-        if len(key) == 1 and key[0] in ("model", "data", "export", "budget", "search"):
+        if len(key) == 1 and key[0] in ("model", "data", "export", "budget", "search", "state"):
             return f"write a section [{key[0]}]"
         return "give such a value; docs/reference/recipe.md lists every key"
 
@@ -134,6 +134,7 @@ _EXAMPLES: dict[str | int, str] = {
     "source": 'source = "net:create" (module and function beside the recipe) or "model.onnx"',
     "evaluation": 'evaluation = "evaluation.npz" (one array per input, axis 0 counts samples)',
     "backend": 'backend = "onnxruntime"',
+    "range": "range = [1, 512]",
     "shape": 'shape = ["batch", 3, 224, 224]',
 }
 
@@ -151,8 +152,8 @@ def spelled(key: KeyPath) -> str:
     names = [part for part in key if isinstance(part, str)]
     if not names:
         return "the file"
-    if names[0] == "inputs" and len(names) > 1:
-        return " ".join([f"[inputs.{names[1]}]", *names[2:]])
+    if names[0] in ("inputs", "axes") and len(names) > 1:
+        return " ".join([f"[{names[0]}.{names[1]}]", *names[2:]])
     if names[0] in _ARRAYS:
         number = f" number {key[1] + 1}" if len(key) > 1 and isinstance(key[1], int) else ""
         return " ".join([f"[[{names[0]}]]{number}", *names[1:]])

@@ -46,12 +46,28 @@ class ModelSection(_Section):
 class InputSection(_Section):
     """One input of the model."""
 
-    shape: list[int | str] = Field(
-        description='sizes; a name makes an axis free: ["batch", 3, 224, 224]; a number as axis 0 fixes the batch'
+    shape: list[int | str] | None = Field(
+        default=None,
+        description='sizes; a name makes an axis free: ["batch", 3, 224, 224]; a number as axis 0 fixes the batch',
     )
     dtype: str = Field(default="float32", description="numpy's name of it")
     range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="smallest and largest value that occurs"
+    )
+    value: bool | int | float | str | list[Any] | None = Field(
+        default=None, description="the input is not fed: this value is written into the graph"
+    )
+    initial: float | None = Field(default=None, description="of a state: what fills it where a sequence begins; 0")
+
+
+class AxisSection(_Section):
+    """One free axis, which the shape of an input names."""
+
+    range: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+        description="smallest and largest size; the export is verified at both"
+    )
+    timed: int | None = Field(
+        default=None, description="the sample whose size is nearest to it is timed; the one of median size if missing"
     )
 
 
@@ -66,6 +82,13 @@ class DataSection(_Section):
     )
     output: str = Field(default="", description="the output that is judged; the first one if missing")
     labels: list[str] | str = Field(default=[], description="class names, or a text file with one per line")
+    sequence: int | str = Field(
+        default="",
+        description="for models with a state: key of an array that changes where a sequence begins, or samples in each",
+    )
+    lengths: dict[str, str] = Field(
+        default={}, description="free axis to the key of an array with its size in each sample; the rest is padding"
+    )
 
 
 class ExportSection(_Section):
@@ -146,6 +169,8 @@ class RecipeFile(_Section):
 
     model: ModelSection
     inputs: dict[str, InputSection] = Field(default={}, description="declared inputs, by name")
+    axes: dict[str, AxisSection] = Field(default={}, description="ranges of free axes, by name")
+    state: dict[str, str] = Field(default={}, description="output to the input that it feeds on the next call")
     data: DataSection
     export: ExportSection = Field(default_factory=ExportSection)
     target: list[TargetSection] = Field(
@@ -160,6 +185,7 @@ class RecipeFile(_Section):
         sections: dict[str, type[BaseModel]] = {
             "": cls,
             "model": ModelSection,
+            "axes": AxisSection,
             "inputs": InputSection,
             "data": DataSection,
             "export": ExportSection,

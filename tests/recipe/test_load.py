@@ -184,6 +184,8 @@ def test_what_does_not_go_together_in_model_is_said(
 def test_the_schema_names_every_section() -> None:
     described = schema()
 
-    assert set(described["properties"]) == {"model", "inputs", "data", "export", "target", "budget", "search"}
+    assert set(described["properties"]) == {
+        *("model", "inputs", "axes", "state", "data", "export", "target", "budget", "search")
+    }
     assert described["additionalProperties"] is False
     json.dumps(described)
