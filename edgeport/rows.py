@@ -144,7 +144,8 @@ def run_rows(
 
 def _per_sample(name: str, array: Array, count: int) -> Array:
     if array.ndim == 0 and count == 1:
-        return np.reshape(array, (1,))  # a call of one sample gave one number
+        one: Array = array.reshape(1)  # a call of one sample gave one number
+        return one
     if array.ndim == 0 or len(array) != count:
         raise SamplesError(
             asked=f"keep output {name!r} of every sample",
