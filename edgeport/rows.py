@@ -158,4 +158,5 @@ def _per_sample(name: str, array: Array, count: int) -> Array:
 
 def resized(array: Array, axis: int, size: int) -> Array:
     """The array with another size of an axis: its head, or itself again and again, so that values stay possible."""
-    return np.take(array, np.arange(size) % max(array.shape[axis], 1), axis=axis)
+    taken: Array = np.take(array, np.arange(size) % max(array.shape[axis], 1), axis=axis)
+    return taken

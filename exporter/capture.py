@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import Arrays
 from edgeport.exporter.feeds import Binding
 from edgeport.exporter.options import Capture, ExportOptions
+from edgeport.exporter.outputs import name_outputs
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CaptureFailed", "Captured", "capture", "free_axes"]
+__all__ = ["CaptureFailed", "Captured", "capture", "free_axes", "tensors_only"]
 
 _WAYS = {Capture.AUTO: (False, True), Capture.STRICT: (True,), Capture.NON_STRICT: (False,)}
 """Non-strict first: it takes more Python. Strict knows the line where a free axis was fixed."""
@@ -73,24 +76,24 @@ def capture(
             failures.append(error)
             continue
         _forget_strides(program)
-        _drop_constants(program)
         return Captured(program=program, way="strict" if strict else "non-strict", failures=tuple(failures))
     raise CaptureFailed(failures)
 
 
-def _drop_constants(program: torch.export.ExportedProgram) -> None:
-    """Takes None and Python's own numbers out of what the program returns: ONNX has tensors only."""
-    from torch.export.graph_signature import ConstantArgument
+@contextmanager
+def tensors_only(module: torch.nn.Module) -> Iterator[None]:
+    """While it is entered, `forward` returns its tensors alone: ONNX has no word for a number of Python."""
+    forward: Any = module.forward
 
-    specs = program.graph_signature.output_specs
-    kept = [index for index, spec in enumerate(specs) if not isinstance(spec.arg, ConstantArgument)]
-    if len(kept) == len(specs):
-        return
-    output = program.graph.output_node()
-    returned = output.args[0]
-    output.args = (tuple(returned[index] for index in kept),)
-    specs[:] = [specs[index] for index in kept]
-    program.graph_module.recompile()
+    @functools.wraps(forward)
+    def filtered(*args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        return list(name_outputs(forward(*args, **kwargs)).values())
+
+    module.forward = filtered
+    try:
+        yield
+    finally:
+        del module.forward
 
 
 def _forget_strides(program: torch.export.ExportedProgram) -> None:

@@ -31,6 +31,7 @@ class FirstRun:
         example: What was run: one sample of the example where the model takes no more, and a fixed batch is allowed.
         notes: One sentence each.
         one_only: The model takes a batch of one only.
+        has_constants: It returns numbers or texts of Python beside tensors.
 
     """
 
@@ -39,6 +40,7 @@ class FirstRun:
     example: Arrays
     notes: tuple[str, ...] = ()
     one_only: bool = False
+    has_constants: bool = False
 
 
 def run_once(module: torch.nn.Module, binding: Binding, example: Arrays, options: ExportOptions) -> FirstRun:
@@ -80,6 +82,7 @@ def run_once(module: torch.nn.Module, binding: Binding, example: Arrays, options
             *(f"Output {name} is left out: it is {value!r} whatever is fed." for name, value in constants.items()),
         ),
         one_only=bool(notes),
+        has_constants=bool(constants),
     )
 
 

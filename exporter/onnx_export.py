@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts import Arrays
 from edgeport.errors import DynamicShapeError, ExportError, ModelError, OutputError, SamplesError
-from edgeport.exporter.capture import Captured, CaptureFailed, capture, free_axes
+from edgeport.exporter.capture import Captured, CaptureFailed, capture, free_axes, tensors_only
 from edgeport.exporter.explain import explain_export_failure, user_line
 from edgeport.exporter.feeds import Binding, bind_feeds
 from edgeport.exporter.first_run import run_once
 from edgeport.exporter.options import ExportOptions, ExportResult
 from edgeport.exporter.quiet import quiet
+from edgeport.exporter.recurrent import as_operators, has_recurrence, translations
 from edgeport.onnx_files import write_ir
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ def export_onnx(
     if first.one_only:  # It takes one sample only, and a fixed batch is allowed.
         options = replace(options, dynamic_batch=False)
     job = _Export(module=module, name=name, binding=binding, feeds=first.example, options=options)
-    model = job.run()
+    with tensors_only(module) if first.has_constants else contextlib.nullcontext():
+        model = job.run()
     start = time.perf_counter()
     _finish(model, job, first.outputs)
     job.seconds["optimize"] = time.perf_counter() - start
@@ -125,7 +128,8 @@ class _Export:
         _refuse_scripted(self.module, self.name)
         axes = free_axes(self.feeds, self.options, batch=batch)
         start = time.perf_counter()
-        with quiet():
+        whole = bool(self.options.dynamic_axes) and has_recurrence(self.module)
+        with quiet(), as_operators() if whole else contextlib.nullcontext():
             try:
                 captured = capture(self.module, self.binding, self.feeds, axes, self.options.capture)
             except CaptureFailed as failed:
@@ -145,7 +149,12 @@ class _Export:
 
         try:
             program = torch.onnx.export(
-                captured.program, dynamo=True, opset_version=self.options.opset, optimize=False, verbose=False
+                captured.program,
+                dynamo=True,
+                opset_version=self.options.opset,
+                custom_translation_table=translations() if has_recurrence(self.module) else None,
+                optimize=False,
+                verbose=False,
             )
         except Exception as error:
             raise explain_export_failure(self.name, [error]) from error

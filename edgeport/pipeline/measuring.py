@@ -70,7 +70,7 @@ def load_fully(
     arms = [
         replace(arm, scenario="offline", streams=streams)
         for one in validated
-        if one.candidate.name in wanted and (arm := _arm(one)) is not None
+        if one.candidate.name in wanted and (arm := _arm(one, samples.timed_row)) is not None
     ]
     if not arms:
         return candidates

@@ -82,7 +82,7 @@ MISTAKES = [
     Mistake(
         id="range-of-the-batch", old="[axes.length]", new="[axes.batch]", line="[axes.batch]", says="leaves it free"
     ),
-    Mistake(id="state-into-nothing", old='"held"\n', new='"hell"\n', line="next =", says="declare it: [inputs.hell]"),
+    Mistake(id="state-into-nothing", old='"held"\n', new='"hell"\n', line="next =", says='did you mean "held"?'),
     Mistake(
         id="state-twice", old='next = "held"', new='next = "held"\nmore = "held"', line="next =", says="from one output"
     ),
@@ -99,9 +99,9 @@ MISTAKES = [
     Mistake(
         id="length-of-no-axis",
         old='{ length = "lengths" }',
-        new='{ long = "lengths" }',
+        new='{ seconds = "lengths" }',
         line="lengths =",
-        says='name it in the shape of an input: ["batch", "long"]',
+        says='name it in the shape of an input: ["batch", "seconds"]',
     ),
     Mistake(
         id="shape-beside-a-value", old="value = 16000", new="value = 1\nshape = [1]", line="shape = [1]", says="not fed"
