@@ -18,6 +18,7 @@ __all__ = [
     "artifact_draft",
     "load_artifact",
     "load_inputs",
+    "load_state",
     "require_writable",
     "write_artifact_record",
 ]
@@ -116,3 +117,10 @@ def load_inputs(path: Path) -> tuple[TensorSpec, ...]:
     from edgeport.bundle import load_bundle
 
     return load_bundle(path).manifest.inputs
+
+
+def load_state(path: Path) -> Mapping[str, str]:
+    """Output to the input that it feeds, of a bundle whose model has a state; empty for all else."""
+    from edgeport.bundle import load_bundle
+
+    return load_bundle(path).manifest.state if (path / _MANIFEST).is_file() else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from edgeport.contracts import (
 from edgeport.errors import SamplesError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
-from edgeport.pipeline.artifacts import load_artifact, load_inputs
+from edgeport.pipeline.artifacts import load_artifact, load_inputs, load_state
 from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.steps import execution_for, read_samples
 
@@ -105,6 +106,8 @@ class Opened:
 
     Attributes:
         placement: What ran where, as far as the runtime told when it was built.
+        state: Output to the input that it feeds on the next call, of a bundle whose model has one; one step is timed.
+        begins: `.npz` with what the state begins with.
 
     """
 
@@ -114,6 +117,13 @@ class Opened:
     sample: Path | None
     batch: int
     placement: Placement | None = None
+    state: Mapping[str, str] = field(default_factory=dict)
+    begins: Path | None = None
+
+    @property
+    def fed(self) -> tuple[TensorSpec, ...]:
+        """The inputs that samples feed."""
+        return tuple(spec for spec in self.inputs if spec.name not in self.state.values())
 
 
 def open_artifact(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
@@ -131,6 +141,7 @@ def open_artifact(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
     artifact = load_artifact(path)
     check_artifact(artifact)
     sample, placement = path / "sample.npz", path / "placement.json"
+    state = load_state(path)
     return Opened(
         name=path.resolve().name,
         artifact=artifact,
@@ -138,6 +149,8 @@ def open_artifact(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
         sample=sample if sample.is_file() else None,
         batch=artifact.execution.batch,
         placement=load_json(Placement, placement.read_bytes()) if placement.is_file() else None,
+        state=state,
+        begins=path / "state.npz" if state else None,
     )
 
 
@@ -185,6 +198,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
         feeds=device.push(feeds),
         outputs=str(scratch / "outputs.npz"),
         batch=opened.batch,
+        state=opened.state,
         limits=settings.limits,
     )
     device.run(evaluate)
@@ -196,6 +210,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
         feeds=evaluate.feeds,
         reference=evaluate.outputs,
         batch=evaluate.batch,
+        state=evaluate.state,
         duration_s=settings.process_s,
         scenario=settings.scenario,
         streams=settings.streams_on(device.facts().cores),
@@ -207,11 +222,16 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
 
 def _feeds(opened: Opened, samples: Path | None, path: Path) -> Path:
     """The first batch of the samples; without any, values drawn from each input's range, or ones."""
+    import numpy as np
+
     source = samples or opened.sample
     if source is None:
-        arrays = {spec.name: _random(spec, opened.batch) for spec in opened.inputs}
+        arrays = {spec.name: _random(spec, opened.batch) for spec in opened.fed}
     else:
         arrays = first_batch(_inputs_in(source, opened), opened.batch)
+    if opened.begins is not None:
+        with np.load(opened.begins, allow_pickle=False) as file:
+            arrays |= {name: file[name] for name in file.files}
     save_npz(path, arrays)
     return path
 
@@ -221,7 +241,7 @@ def _inputs_in(source: Path, opened: Opened) -> dict[str, Array]:
     from edgeport.calibration.data import ArraySamples, check_samples
 
     found = read_samples(source, count=opened.batch).feeds
-    names = [spec.name for spec in opened.inputs]
+    names = [spec.name for spec in opened.fed]
     inputs = {name: array for name, array in found.items() if name in names}
     if not inputs:
         raise SamplesError(
@@ -229,7 +249,7 @@ def _inputs_in(source: Path, opened: Opened) -> dict[str, Array]:
             found=f"the arrays {', '.join(map(repr, found))}",
             fix=f"give an .npz with one array per input: {', '.join(map(repr, names))}",
         )
-    check_samples(ArraySamples(inputs), opened.inputs)
+    check_samples(ArraySamples(inputs), opened.fed)
     return inputs
 
 
