@@ -177,7 +177,8 @@ def _recorded(
     fed = Rows.of(_arrays(samples.single if samples.is_ragged or states else samples.feeds), states)
     answered = Rows.of(_arrays(outputs))
     if states:
-        return fed.cut(0, len(fed)), answered.cut(0, len(fed)), dict(fed.state)
+        alike = next(fed.runs(len(fed)))[1]
+        return fed.cut(0, alike), answered.cut(0, alike), dict(fed.state)
     if samples.is_ragged:
         return fed.cut(0, 1), answered.cut(samples.timed_row, samples.timed_row + 1), {}
     return fed.cut(0, batch), answered.cut(0, batch), {}

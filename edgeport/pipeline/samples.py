@@ -31,7 +31,7 @@ from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.layout import Layout, Timed
 from edgeport.pipeline.linking import fed_by_others, require_links, states_of_model
-from edgeport.rows import SHAPE
+from edgeport.rows import SHAPE, Gathered, Rows
 
 if TYPE_CHECKING:
     from edgeport.calibration.data.digests import Walk
@@ -270,9 +270,9 @@ def require_fit(model: OnnxModel, samples: PreparedSamples) -> None:
     """
     from edgeport.calibration.data import ArraySamples
 
-    states = tuple(model.state.values())
     with np.load(samples.single, allow_pickle=False) as file:
-        feeds = {name: file[name] for name in file.files if name not in states}
+        rows = Rows.of({name: file[name] for name in file.files}, tuple(model.state.values()))
+    feeds = rows.cut(0, 1) if rows.shapes else rows.values
     _check("evaluation", ArraySamples(feeds), model.fed, "the model's inputs are")
 
 
@@ -485,15 +485,16 @@ def _joined(head: Sequence[Sample], names: Iterable[str]) -> dict[str, Array]:
 
 def _taken(samples: SampleSet, start: int, stop: int) -> dict[str, Array]:
     """Samples `start` to `stop`, in another walk."""
-    done, taken = 0, []
+    done, taken = 0, Gathered()
     for batch in samples:
         rows = slice(max(start - done, 0), max(stop - done, 0))
         part = {name: array[rows] for name, array in batch.feeds.items()}
-        taken += [part] if rows.stop > rows.start and rows.start < len(batch) else []
+        if rows.stop > rows.start and rows.start < len(batch):
+            taken.add(part)
         done += len(batch)
         if done >= stop:
             break
-    return {name: np.concatenate([part[name] for part in taken]) for name in taken[0]}
+    return taken.arrays()
 
 
 def _add(array: GrowingArray, what: str, rows: Array) -> None:
