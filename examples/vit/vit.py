@@ -1,0 +1,39 @@
+"""Trains a small vision transformer of timm on scikit-learn's digits, and writes its samples."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from torch import nn
+
+
+def train(net, images, labels, epochs=10):
+    """Images float32 [N, 1, 8, 8], 0..1; labels int64 [N]."""
+    nn.init.normal_(net.pos_embed, std=0.3)  # so few images teach where a patch stands only if it counts from the start
+    optimizer = torch.optim.AdamW(net.parameters())
+    steps = len(images) // 32
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, epochs=epochs, steps_per_epoch=steps, pct_start=0.2)
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(images)).split(32):
+            loss = nn.functional.cross_entropy(net(images[chosen]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    images, labels = (digits.images[order, None] / 16).astype(np.float32), digits.target[order]
+    arguments = tomllib.loads(Path("edgeport.toml").read_text())["model"]["arguments"]
+    net = timm.create_model("vit_tiny_patch16_224", **arguments)
+    train(net, torch.from_numpy(images[:1024]), torch.from_numpy(labels[:1024]))
+    save_file(net.state_dict(), "vit.safetensors")
+    np.savez("calibration.npz", x=images[:128])  # of the training images; "x" is the parameter of forward
+    np.savez("evaluation.npz", x=images[1024:], digit=labels[1024:])
