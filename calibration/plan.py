@@ -6,9 +6,7 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeport.calibration.exclude import excluded_nodes
@@ -19,7 +17,8 @@ from edgeport.calibration.integer_nodes import (
     weight_axis,
     weight_of,
 )
-from edgeport.calibration.ranges import MinMax, RangeMethod, Scheme, describe, range_of
+from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
+from edgeport.calibration.tensor_ranges import TensorRanges
 from edgeport.contracts import (
     ActivationQuantization,
     Calibration,
@@ -35,8 +34,6 @@ from edgeport.onnx_files import read_ir, refuse_quantized
 
 __all__ = ["dynamic_plan", "float_plan", "make_plan", "needed_tensors"]
 
-_NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "ReduceL1", "ReduceL2"})
-_FEW_STEPS = 4
 _DYNAMIC_DEFAULT = OperatorRule(weight=1, weight_axis=-1)
 """Of a dynamic operator that the dialect has no static rule for: X, W."""
 
@@ -77,7 +74,7 @@ def make_plan(
     graph = _float_graph(model)
     method = method if method is not None else MinMax()
     exclude = dict(exclude or {})
-    ranges = _Ranges(calibration=calibration, rules=rules, method=method)
+    ranges = TensorRanges(calibration, rules, method)
     found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude), ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:
@@ -88,8 +85,8 @@ def make_plan(
         model_digest=model.digest,
         nodes=nodes,
         activations=_activations(found, ranges),
-        weights=_weights(found, rules),
-        found_by=f"{describe(method)}, {calibration.sample_count} samples{reasons}",
+        weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo)),
+        found_by=f"{ranges.describe()}, {calibration.sample_count} samples{reasons}",
         data_free=calibration.data_free,
     )
 
@@ -164,88 +161,44 @@ def needed_tensors(model: OnnxModel, rules: Sequence[QuantizationRules]) -> list
     return [str(value.name) for value in observable if value in needed]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ranges:
-    """Ranges of activations, by the chosen method."""
-
-    calibration: Calibration
-    rules: QuantizationRules
-    method: RangeMethod
-
-    def known(self, value: ir.Value) -> bool:
-        """float32, and finite in every sample: Inf (a mask) has no place in a range."""
-        if value.dtype != ir.DataType.FLOAT:
-            return False
-        constant = constant_of(value)
-        if constant is not None:
-            return bool(np.isfinite(constant).all())
-        statistics = self.calibration.statistics.get(value.name or "")
-        if statistics is None:
-            return False
-        extremes = statistics.get("extremes")
-        return extremes is None or int(extremes["nonfinite"]) == 0 < int(extremes["count"])
-
-    def drowns(self, operand: ir.Value, result: ir.Value) -> bool:
-        """The operand varies by fewer than four of the result's 256 steps.
-
-        A mask that adds -10000 to scores of -10..10 makes the steps so wide that all scores look the same.
-        """
-        (low, high), (bottom, top) = self.of(operand), self.of(result)
-        return 0 < high - low < _FEW_STEPS / 256 * (max(top, 0.0) - min(bottom, 0.0))
-
-    def of(self, value: ir.Value) -> tuple[float, float]:
-        """Smallest and largest value."""
-        constant = constant_of(value)
-        if constant is not None:
-            return (float(constant.min()), float(constant.max())) if constant.size else (0.0, 0.0)
-        scheme = Scheme(dtype=self.rules.activation_dtype, symmetric=self.rules.activation_symmetric)
-        low, high = range_of(self.method, self.calibration.statistics[str(value.name)], scheme=scheme)
-        if not self.rules.activation_symmetric and _is_never_negative(value):
-            low = 0.0  # the zero point is then the lowest integer, and saturation is the Relu
-        return min(low, high), high
-
-
-def _is_never_negative(value: ir.Value) -> bool:
-    node = value.producer()
-    if node is None or not is_default_domain(node):
-        return False
-    if node.op_type == "Clip":
-        low = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-        return low is not None and low.size == 1 and float(low.reshape(())) >= 0.0
-    return node.op_type in _NEVER_NEGATIVE
-
-
-def _activations(found: IntegerNodes, ranges: _Ranges) -> dict[str, ActivationQuantization]:
+def _activations(found: IntegerNodes, ranges: TensorRanges) -> dict[str, ActivationQuantization]:
     group: dict[ir.Value, list[ir.Value]] = {value: [value] for value in found.activations}
     for left, right in found.shared:
         if group[left] is not group[right]:
             group[left].extend(group[right])
             for value in group[right]:
                 group[value] = group[left]
-    own = {value: ranges.of(value) for value in found.activations}
-    return {
-        str(value.name): ActivationQuantization(
-            dtype=ranges.rules.activation_dtype,
-            minimum=min(own[member][0] for member in group[value]),
-            maximum=max(own[member][1] for member in group[value]),
-            symmetric=ranges.rules.activation_symmetric,
-        )
-        for value in found.activations
-    }
+    return {str(value.name): _shared(group[value], ranges) for value in found.activations}
 
 
-def _weights(found: IntegerNodes, rules: QuantizationRules) -> dict[str, WeightQuantization]:
+def _shared(values: list[ir.Value], ranges: TensorRanges) -> ActivationQuantization:
+    """One scheme for tensors with one scale: the union of their ranges."""
+    ends = [ranges.of(value) for value in values]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    if isinstance(ranges.method, PowerOfTwo):
+        low, high = cover_by_power_of_two(ranges.scheme, low, high)  # the union of two is none of a power of two
+    return ActivationQuantization(
+        dtype=ranges.scheme.dtype, minimum=low, maximum=high, symmetric=ranges.scheme.symmetric
+    )
+
+
+def _weights(
+    found: IntegerNodes, rules: QuantizationRules, *, power_of_two: bool = False
+) -> dict[str, WeightQuantization]:
     weights = {
         str(value.name): WeightQuantization(
             dtype=rules.weight_dtype,
             # One stored weight has one scheme: readers that want different axes get a single scale.
             axis=axes[0] if len(set(axes)) == 1 else None,
             reduce_range=rules.weight_reduce_range,
+            power_of_two=power_of_two,
         )
         for value, axes in found.weights.items()
     }
     constants = {
-        str(value.name): WeightQuantization(dtype=rules.activation_dtype, symmetric=rules.activation_symmetric)
+        str(value.name): WeightQuantization(
+            dtype=rules.activation_dtype, symmetric=rules.activation_symmetric, power_of_two=power_of_two
+        )
         for value in found.constants
     }
     return constants | weights

@@ -314,7 +314,7 @@ def calibrate(
     samples: Path | str,
     *,
     output: Path,
-    observers: tuple[str, ...] = ("extremes", "histogram"),
+    observers: tuple[str, ...] = ("extremes", "histogram", "averages"),
     batch_size: int = 32,
     target: str = "",
     on_progress: OnProgress = silent,
@@ -369,7 +369,8 @@ def quantize(
         calibration: What `calibrate` wrote; static int8 needs it.
         backend: "onnxruntime", "openvino", "tensorrt" or `module:factory`.
         precision: "fp32", "bf16", "fp16", "int8" or "int8-dynamic".
-        method: "minmax" or "percentile:99.99".
+        method: How ranges are found: "minmax", "average", "percentile:99.99", "entropy", "mse", "pow2", "global",
+            "global:-6:6" or "auto".
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`
             where the runtime can say what ran where.
         execution: Threads and batch; the batch of a model with a fixed one is taken from the model.

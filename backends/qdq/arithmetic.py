@@ -85,11 +85,11 @@ def weight_parameters(weight: Array, spec: WeightQuantization, *, floor: Array |
     if spec.symmetric:
         middle = _middle(spec.dtype)
         reach = REDUCED_LIMIT if spec.reduce_range else high - middle
-        scale = _scales(np.maximum(np.maximum(-minimum, maximum) / reach, floor))
+        scale = _scales(_stepped(np.maximum(np.maximum(-minimum, maximum) / reach, floor), spec))
         zero_point = np.full(scale.shape, middle, dtype=spec.dtype)
     else:
         steps = (high - low) // 2 if spec.reduce_range else high - low
-        scale = _scales(np.maximum((maximum - minimum) / steps, floor))
+        scale = _scales(_stepped(np.maximum((maximum - minimum) / steps, floor), spec))
         zero_point = np.clip(np.rint(low - minimum / scale), low, high).astype(spec.dtype)
     return QuantizationParameters(scale=scale, zero_point=zero_point, axis=axis)
 
@@ -116,6 +116,14 @@ def _aligned(parameters: QuantizationParameters, ndim: int) -> tuple[NDArray[np.
         shape[parameters.axis] = -1
     zero_point = parameters.zero_point.astype(np.int64)
     return parameters.scale.reshape(shape), zero_point.reshape(shape)
+
+
+def _stepped(scale: Array, spec: WeightQuantization) -> Array:
+    """The scale, or the power of two that is not below it."""
+    if not spec.power_of_two:
+        return scale
+    mantissa, exponent = np.frexp(scale)  # 0.5 <= mantissa < 1, or 0
+    return np.where(scale > 0, np.ldexp(1.0, exponent - (mantissa == 0.5)), scale)
 
 
 def _scales(scale: Array) -> NDArray[np.float32]:

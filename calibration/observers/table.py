@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgeport.calibration.observers.averages import Averages
 from edgeport.calibration.observers.extremes import Extremes
 from edgeport.calibration.observers.histogram import Histogram
 from edgeport.calibration.observers.protocol import Observer
@@ -12,7 +13,7 @@ from edgeport.errors import CalibrationError
 
 __all__ = ["OBSERVERS", "merge_statistics"]
 
-OBSERVERS: Mapping[str, type[Observer]] = {"extremes": Extremes, "histogram": Histogram}
+OBSERVERS: Mapping[str, type[Observer]] = {"extremes": Extremes, "histogram": Histogram, "averages": Averages}
 """Open: hand `collect` a table with more in it, `{**OBSERVERS, "moments": Moments}`."""
 
 

@@ -84,6 +84,7 @@ class WeightQuantization:
         axis: Axis with one scale per index, or None for one scale in all.
         symmetric: Zero point 0.
         reduce_range: One bit less, where the hardware's 16-bit sums of u8*s8 pairs would saturate.
+        power_of_two: Scales are rounded up to powers of two.
 
     """
 
@@ -91,6 +92,7 @@ class WeightQuantization:
     axis: int | None = None
     symmetric: bool = True
     reduce_range: bool = False
+    power_of_two: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -203,7 +203,7 @@ class Search:
         screening_rounds: Fresh processes per candidate before that.
         duration_s, warmup_s: Seconds of timed calls, and of calls before them, per process.
         seed: Of the random order.
-        calibration_method: "minmax" or "percentile:99.99".
+        calibration_method: How ranges are found: "minmax", "percentile:99.99", "mse", ...; see calibration/ranges.
         time_limit_s, memory_limit_bytes: Of each child process; see `limits`.
 
     """

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeport.calibration.ranges import method_named, observers_of
 from edgeport.contracts import (
     ModelSource,
     OnnxModel,
@@ -34,8 +35,6 @@ __all__ = ["PreparedModel", "calibrate_model", "prepare_model"]
 
 TOLERANCE = 1e-3
 """Of the largest output; float32 sums in another order differ by less."""
-
-_OBSERVERS = {"minmax": ("extremes",), "percentile": ("extremes", "histogram")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,7 +279,7 @@ def calibrate_model(
     if not wanted or recipe.data.calibration is None:
         return None, "", ()
     context.clock.step("calibrate")
-    observers = _OBSERVERS[recipe.search.calibration_method.partition(":")[0]]
+    observers = observers_of(method_named(recipe.search.calibration_method))
     key = {
         "model": model.digest,
         "samples": samples.calibration_fingerprint,

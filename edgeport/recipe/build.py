@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeport.accuracy.metrics import METRICS, Truth
+from edgeport.calibration.ranges import method_named
 from edgeport.contracts import ExecutionConfig, ModelSource, Precision, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
@@ -21,7 +22,7 @@ from edgeport.contracts.recipe import (
     Search,
     Target,
 )
-from edgeport.errors import ContractError
+from edgeport.errors import CalibrationError, ContractError
 from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, initial_of, inputs_of, state_of
 from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
@@ -318,13 +319,12 @@ def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> Non
 
 def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
     method = sections.search.calibration_method
-    match = re.fullmatch(r"percentile:(\d+(?:\.\d+)?)", method)
-    if method != "minmax" and (match is None or not 50 < float(match[1]) <= 100):
+    try:
+        method_named(method)
+    except CalibrationError as error:
         raise recipe.wrong_value(
-            ("search", "calibration_method"),
-            "is no range method",
-            nearest(method, ["minmax", "percentile:99.99"]) or 'give "minmax", or "percentile:99.99" (50 to 100)',
-        )
+            ("search", "calibration_method"), f"is no range method: {error.found}", error.fix
+        ) from error
     rounds = sections.search.rounds
     if rounds < LEAST_ROUNDS:
         raise recipe.wrong_value(

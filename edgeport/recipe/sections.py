@@ -152,7 +152,10 @@ class SearchSection(_Section):
     duration_s: float = Field(default=_SEARCH.duration_s, gt=0, le=600, description="seconds of timed calls a process")
     warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
     seed: int = Field(default=_SEARCH.seed, description="of the random order")
-    calibration_method: str = Field(default=_SEARCH.calibration_method, description="minmax, or percentile:99.99")
+    calibration_method: str = Field(
+        default=_SEARCH.calibration_method,
+        description="ranges: auto, average, entropy, global, global:-6:6, minmax, mse, percentile:99.99 or pow2",
+    )
     time_limit_s: float = Field(
         default=_SEARCH.time_limit_s,
         gt=0,

@@ -60,7 +60,7 @@ MISTAKES = [
             code="CONTRACT_INVALID"),
     Mistake(line="quantize net.onnx --precision fp32 -o file", found="something there", fix="or empty", code=OUTPUT),
     Mistake(line="quantize net.onnx --precision fp32 -o file/x", found="can't be written", fix="may", code=OUTPUT),
-    Mistake(line="quantize net.onnx --precision fp32 --method entropy", found="no such method", fix='give "minmax"',
+    Mistake(line="quantize net.onnx --precision fp32 --method guess", found="no such method", fix="one of minmax",
             code="CALIBRATION_FAILED"),
     Mistake(line="quantize net.onnx --precision fp32 --backend my_samples:bad2", found="has no attribute 'bad2'",
             fix="pkg.mod:factory", code="DEPENDENCY_MISSING"),

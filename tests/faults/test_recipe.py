@@ -150,11 +150,11 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
             "[inputs.image]\nshape = [0, 3]", 7, "inputs.image.shape", "is 0", "1 or more", id="batch-of-none"
         ),
         pytest.param(
-            '[search]\ncalibration_method = "entropy"',
+            '[search]\ncalibration_method = "entropi"',
             7,
             "search.calibration_method",
             "no range method",
-            "minmax",
+            "did you mean 'entropy'",
             id="unknown-method",
         ),
         pytest.param("[inputs.image]\nshape = [1, -3]", 6, "inputs.image", "axis -3", "0 or more", id="negative-axis"),

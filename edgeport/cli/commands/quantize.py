@@ -20,7 +20,12 @@ _PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-dynamic")
 @click.option("--calibration", type=FILE, help="From edgeport calibrate; needed for int8.")
 @click.option("--backend", default="onnxruntime", show_default=True)
 @click.option("--precision", type=click.Choice(_PRECISIONS), default="int8", show_default=True)
-@click.option("--method", default="minmax", show_default=True, help="Ranges: minmax, or percentile:99.99.")
+@click.option(
+    "--method",
+    default="minmax",
+    show_default=True,
+    help="Ranges: auto, average, entropy, global[:-6:6], minmax, mse, percentile[:99.99], pow2.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
+from edgeport.calibration.observers.averages import mean_extremes
 from edgeport.calibration.observers.histogram import BINS, bin_width, left_edges
 from edgeport.errors import CalibrationError
 
@@ -45,8 +47,31 @@ def test_merging_equals_having_seen_everything_whatever_the_order(name, parts, d
 @pytest.mark.parametrize("name", sorted(OBSERVERS))
 @given(array=ARRAYS)
 def test_how_values_are_cut_into_arrays_does_not_show(name, array):
+    rows = [array[i : i + 1] for i in range(len(array))]
+    assert as_bytes(observe(name, [array])) == as_bytes(observe(name, rows))
+
+
+@pytest.mark.parametrize("name", ["extremes", "histogram"])
+@given(array=ARRAYS)
+def test_how_values_are_grouped_into_samples_does_not_show(name, array):
     flat = array.reshape(-1)
     assert as_bytes(observe(name, [array])) == as_bytes(observe(name, [flat[i : i + 1] for i in range(flat.size)]))
+
+
+@given(array=hnp.arrays(np.float32, (6, 3), elements=FLOATS))
+def test_averages_are_exact_sums_of_the_samples_finite_extremes(array):
+    finite = [row[np.isfinite(row)] for row in array]
+    lowest, highest = ([Fraction(float(of(row))) for row in finite if row.size] for of in (np.min, np.max))
+    mean = mean_extremes(observe("averages", [array]))
+    if lowest:
+        assert mean == (float(sum(lowest) / len(lowest)), float(sum(highest) / len(highest)))
+    else:
+        assert mean is None
+
+
+def test_averages_of_the_largest_numbers_do_not_overflow():
+    largest = np.full((1000, 2), np.finfo(np.float32).max)
+    assert mean_extremes(observe("averages", [largest, -largest])) == (0.0, 0.0)
 
 
 @given(array=hnp.arrays(np.float32, 20, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))

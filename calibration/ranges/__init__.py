@@ -1,0 +1,42 @@
+"""Range methods: from what observers saw of a tensor to the range that is mapped to integers."""
+
+from edgeport.calibration.ranges.automatic import choose
+from edgeport.calibration.ranges.methods import (
+    Auto,
+    Average,
+    Entropy,
+    FixedRange,
+    LeastSquares,
+    MinMax,
+    OneRange,
+    Percentile,
+    PowerOfTwo,
+    RangeMethod,
+)
+from edgeport.calibration.ranges.scheme import Grid, Scheme, grid_of
+from edgeport.calibration.ranges.squares import cover_by_power_of_two
+from edgeport.calibration.ranges.table import METHODS, describe, method_named, observers_of, range_of, resolve
+
+__all__ = [
+    "METHODS",
+    "Auto",
+    "Average",
+    "Entropy",
+    "FixedRange",
+    "Grid",
+    "LeastSquares",
+    "MinMax",
+    "OneRange",
+    "Percentile",
+    "PowerOfTwo",
+    "RangeMethod",
+    "Scheme",
+    "choose",
+    "cover_by_power_of_two",
+    "describe",
+    "grid_of",
+    "method_named",
+    "observers_of",
+    "range_of",
+    "resolve",
+]

@@ -1,0 +1,56 @@
+"""Per tensor the method of least expected error where it is read.
+
+What a reader makes of the error e of its input is, at an output that is the sum over k of w_k * e_k: a part that all
+k share, (mean e)**2 * (sum w)**2, and one that averages out, var e * sum w**2. Rounding has no mean; clipping has, and
+a reader that averages (a pooling, a depthwise convolution with weights of one sign) lets it through in full while the
+rest vanishes. So the squared error alone clips too much in front of such readers. Mean and variance of e are those
+expected on the histogram (`error.py`); the ratio of the two sums is a property of the reader. The split into bias and
+noise of a quantization error is that of Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
+Correction" (2019), section 3.2.
+"""
+
+from __future__ import annotations
+
+from edgeport.calibration.ranges.ends import NOTHING_FINITE, min_max, percentile
+from edgeport.calibration.ranges.entropy import entropy
+from edgeport.calibration.ranges.error import density_of, mean_error, mean_squared_error
+from edgeport.calibration.ranges.methods import Auto, Entropy, LeastSquares, MinMax, Percentile, RangeMethod
+from edgeport.calibration.ranges.scheme import Scheme, grid_of
+from edgeport.calibration.ranges.seen import state_of
+from edgeport.calibration.ranges.squares import least_squares
+from edgeport.contracts import TensorStatistics
+
+__all__ = ["automatic", "choose"]
+
+
+def automatic(method: Auto, statistics: TensorStatistics, scheme: Scheme) -> tuple[float, float]:
+    """The range of the chosen method, for a reader that lets every error through alike."""
+    del method
+    return choose(statistics, scheme)[1]
+
+
+def choose(
+    statistics: TensorStatistics, scheme: Scheme, *, bias_weight: float = 1.0
+) -> tuple[RangeMethod, tuple[float, float]]:
+    """The method with the least expected error at the readers' outputs, and its range; of equal ones the first.
+
+    Args:
+        statistics: Of one tensor, with extremes and histogram.
+        scheme: Integers.
+        bias_weight: How much the mean of the error counts against its variance: (sum w)**2 / sum w**2 of the readers.
+
+    """
+    density = density_of(state_of(statistics, "histogram"))
+    ranges: list[tuple[RangeMethod, tuple[float, float]]] = [(MinMax(), min_max(MinMax(), statistics, scheme))]
+    if not density.share.size:
+        return MinMax(), NOTHING_FINITE
+    ranges += [(cut, percentile(cut, statistics, scheme)) for cut in (Percentile(99.999), Percentile(99.99))]
+    ranges.append((LeastSquares(), least_squares(LeastSquares(), statistics, scheme)))
+    ranges.append((Entropy(), entropy(Entropy(), statistics, scheme)))
+
+    def cost(ends: tuple[float, float]) -> float:
+        grid = grid_of(scheme, *ends)
+        mean = float(mean_error(density, grid))
+        return float(mean_squared_error(density, grid)) + (bias_weight - 1.0) * mean * mean
+
+    return min(ranges, key=lambda candidate: cost(candidate[1]))
