@@ -80,13 +80,14 @@ def make_plan(
     if not nodes:
         raise _nothing(model, graph, rules, tuple(rules.operators))
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
+    kind = "synthetic " if calibration.data_free else ""
     return QuantizationPlan(
         dialect=rules.dialect,
         model_digest=model.digest,
         nodes=nodes,
         activations=_activations(found, ranges),
         weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo)),
-        found_by=f"{ranges.describe()}, {calibration.sample_count} samples{reasons}",
+        found_by=f"{ranges.describe()}, {calibration.sample_count} {kind}samples{reasons}",
         data_free=calibration.data_free,
     )
 

@@ -314,7 +314,7 @@ def calibrate(
     samples: Path | str,
     *,
     output: Path,
-    observers: tuple[str, ...] = ("extremes", "histogram", "averages"),
+    observers: tuple[str, ...] = ("extremes", "histogram"),
     batch_size: int = 32,
     target: str = "",
     on_progress: OnProgress = silent,

@@ -58,11 +58,11 @@ def thresholds(scheme: Scheme, smallest: float, largest: float, width: float) ->
     The first is where there are as many bins as levels: below it every bin has a level of its own.
     """
     bottom, top = min(smallest, 0.0) / width, max(largest, 0.0) / width
-    all_of_it = max(math.ceil(-bottom), math.floor(top) + 1)
+    all_of_it = max(math.ceil(-bottom), math.floor(top) + 1)  # beyond the histogram where that left values out
     first, last = scheme.limits
     sides = 2 if scheme.symmetric or (bottom < 0.0 < top) else 1
     least = (last - first + 1) // sides
-    return [*range(least, all_of_it, _EVERY), all_of_it]
+    return [*range(least, min(all_of_it, _HALF), _EVERY), all_of_it]
 
 
 def divergence(counts: NDArray[np.float64], width: float, low: float, high: float, scheme: Scheme) -> float:
@@ -76,7 +76,7 @@ def divergence(counts: NDArray[np.float64], width: float, low: float, high: floa
         scheme: Integers.
 
     """
-    begin = _HALF + math.floor(min(low, 0.0) / width)
+    begin = max(_HALF + math.floor(min(low, 0.0) / width), 0)
     end = min(max(_HALF + math.ceil(max(high, 0.0) / width), begin + 1), BINS)
     inside = counts[begin:end]
     reference = inside.copy()

@@ -55,7 +55,7 @@ def merged(density: Density, bins: int) -> Density:
     """The same values in bins that are `bins` (a power of two) times as wide."""
     width = density.width * bins
     places, which = np.unique(np.floor(density.left / width), return_inverse=True)
-    return Density(left=places * width, width=width, share=np.bincount(which, weights=density.share))
+    return Density(left=places * width, width=width, share=np.bincount(which, weights=density.share).astype(np.float64))
 
 
 def mean_squared_error(density: Density, grid: Grid) -> Floats:

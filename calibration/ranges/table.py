@@ -150,7 +150,7 @@ def method_named(text: str) -> RangeMethod:
             raise ValueError(f"{len(arguments)} numbers behind {name!r}")
         made: RangeMethod = chosen(*map(float, arguments))
     except ValueError as error:
-        near = difflib.get_close_matches(name, [row.name for row in METHODS.values()], n=1, cutoff=0.7)
+        near = difflib.get_close_matches(name, [row.name for row in METHODS.values()], n=1)
         nearest = f"did you mean {near[0]!r}? " if near and near[0] != name else ""
         raise CalibrationError(
             asked=f"take ranges by {text!r}", found=str(error), fix=f"{nearest}give one of {forms}"

@@ -103,6 +103,21 @@ SHAPES = [
           weights={"k": (1, 64, 32), "h": (1, 64, 16), "m": (16, 8), "axes": np.array([1])},
           nodes="t = Transpose<perm=[1,0,2]>(x) l, h1, c1 = LSTM<hidden_size=16>(t, k, h) s = Squeeze(l, axes) "
                 "y = MatMul(s, m)"),
+    # Bodies stay float, with the weights that they share with integer nodes outside; all around them is integer.
+    Shape(id="If", weights=CONV | {"u": (16, 16, 3, 3), "zero": np.zeros(())},
+          onnxruntime="ReduceMax Greater If", openvino="ReduceMax Greater If",
+          nodes=between(f"r = Relu(c) d = {SAME}(r, u) p = ReduceMax<keepdims=0>(d) g = Greater(p, zero) "
+                        f"t = If(g) <then_branch = a () => (float[batch,16,12,12] at) {{ at = {SAME}(d, u) }}, "
+                        "else_branch = b () => (float[batch,16,12,12] bt) { bt = Neg(d) }>")),
+    Shape(id="Loop", weights=CONV | {"u": (16, 16, 3, 3), "times": np.array(3)},
+          onnxruntime="Loop", openvino="Loop",
+          nodes=between(f"r = Relu(c) d = {SAME}(r, u) t = Loop(times, , d) <body = l (int64 i, bool k, "
+                        "float[batch,16,12,12] s) => (bool k1, float[batch,16,12,12] s1) "
+                        f"{{ k1 = Identity(k) s1 = {SAME}(s, u) }}>")),
+    Shape(id="Scan", shape=SEQUENCE, result="12,batch,8", weights={"k": (32, 32), "m": (32, 8)},
+          onnxruntime="Scan", openvino="Scan",
+          nodes="a = MatMul(x, k) t = Transpose<perm=[1,0,2]>(a) s = Scan<num_scan_inputs=1, body = l "
+                "(float[batch,32] e) => (float[batch,32] o) { o = MatMul(e, k) }>(t) y = MatMul(s, m)"),
 ]  # fmt: skip
 
 
@@ -113,7 +128,7 @@ def model_of(case, path):
         if isinstance(value, tuple):
             weights[name] = np.float32(rng.standard_normal(value) * (2 / max(1, int(np.prod(value[1:])))) ** 0.5)
         else:
-            weights[name] = value if name == "axes" else np.float32(value)
+            weights[name] = value if name in ("axes", "times") else np.float32(value)
     sizes = ",".join(map(str, case.shape))
     text = f"g ({case.dtype}[batch,{sizes}] x) => (float[{case.result}] y)"
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text} {{ {case.nodes} }}')
