@@ -12,8 +12,8 @@ What a page may hold, and what becomes of it:
   the machine, so two thirds of the lines must begin with a word that a printed line begins with.
 
 At the top of a page, `<!-- goes on from: PAGE -->` starts it in the folder that another page left,
-`<!-- slow: why -->` leaves it to `-m slow`, and `<!-- needs: silero_vad, EDGEPORT_ZOO -->` names modules and (in
-capitals) environment variables without which it is skipped.
+`<!-- slow: why -->` leaves it to `-m slow`, and `<!-- needs: silero_vad, $EDGEPORT_ZOO -->` names modules, and
+environment variables after a $, without which it is skipped.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Page:
         return [
             name
             for name in self.needs
-            if not (os.environ.get(name) if name.isupper() else importlib.util.find_spec(name))
+            if not (os.environ.get(name[1:]) if name.startswith("$") else importlib.util.find_spec(name))
         ]
 
 

@@ -88,10 +88,10 @@ def test_marks_at_the_top_are_read(pages: Any, tmp_path: Path) -> None:
 def test_what_a_page_needs_and_is_not_here(pages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAGES_FOLDER", "here")
     page = _page(
-        pages, tmp_path, "<!-- needs: json, no_such_module, PAGES_FOLDER, PAGES_OTHER -->\n\n~~~sh\ntrue\n~~~\n"
+        pages, tmp_path, "<!-- needs: json, no_such_module, $PAGES_FOLDER, $PAGES_OTHER -->\n\n~~~sh\ntrue\n~~~\n"
     )
 
-    assert page.missing() == ["no_such_module", "PAGES_OTHER"]
+    assert page.missing() == ["no_such_module", "$PAGES_OTHER"]
 
 
 def test_lines_of_another_file_are_not_run(pages: Any, tmp_path: Path) -> None:
