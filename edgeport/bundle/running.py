@@ -71,7 +71,9 @@ def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Rep
     try:
         _check_structure(folder / _ARTIFACT / manifest.artifact.entry)
         payload = {"folder": str(folder.resolve())}
-        found = run_isolated("edgeport.bundle.running:reproduce", payload, limits=limits)
+        found = run_isolated(
+            "edgeport.bundle.running:reproduce", payload, limits=limits, asked=f"run the bundle {folder.name}"
+        )
     except DependencyError as error:
         return Reproduced(outcome=Outcome.UNMEASURED, reason=f"{error.found}; {error.fix}")
     except EdgeportError as error:

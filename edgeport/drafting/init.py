@@ -58,7 +58,6 @@ def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limi
         OutputError: A file is there already.
         UsageError: What was asked does not go together, or names nothing.
         SourceError, ExportError: The model can't be loaded, run or exported.
-        AlreadyQuantizedError: It is an ONNX file that is quantized already.
         SamplesError: The samples can't be read, or do not fit.
 
     """
@@ -129,10 +128,12 @@ def _look(asked: Asked, source: ModelSource, given: Given, on_progress: OnProgre
                 fix="leave --input out; --samples may say more",
             )
         payload["model"] = to_jsonable(open_onnx(Path(source.location)))
-        return run_isolated("edgeport.drafting.look_onnx:look_at_onnx", payload, limits=limits, on_progress=on_progress)
+        function, what = "edgeport.drafting.look_onnx:look_at_onnx", f"run {asked.model} on random inputs"
+        return run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=what)
     payload["source"] = to_jsonable(source)
     payload["given"] = [to_jsonable(declared_input(text)) for text in asked.inputs]
-    return run_isolated("edgeport.drafting.look:look_at_module", payload, limits=limits, on_progress=on_progress)
+    function, what = "edgeport.drafting.look:look_at_module", f"run and export {asked.model}"
+    return run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=what)
 
 
 def declared_input(text: str) -> Guess:
@@ -185,7 +186,9 @@ def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities
 
 def _probed(name: str, limits: Limits) -> Capabilities:
     try:
-        found = run_isolated("edgeport.pipeline.children:probe", {"backend": name}, limits=limits)
+        found = run_isolated(
+            "edgeport.pipeline.children:probe", {"backend": name}, limits=limits, asked=f"ask {name} what it can do"
+        )
     except UsageError:
         raise
     except EdgeportError as error:

@@ -40,7 +40,7 @@ _LENGTHS = (16, 64, 128, 512, 16000, 8, 4, 1)
 
 
 def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
-    """Opens a float ONNX file, and runs it on random inputs.
+    """Opens an ONNX file, and runs it on random inputs.
 
     Args:
         payload: `model` (an `OnnxModel`), and where wanted `samples` (path of an `.npz` with two samples).
@@ -50,17 +50,17 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         As `look_at_module`.
 
     Raises:
-        AlreadyQuantizedError: It carries Q/DQ or integer operators.
+        UnsupportedByBackend: It has operators that ONNX Runtime has not.
         ModelError: It runs with none of the likely sizes.
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.onnx_files import read_ir, refuse_quantized
+    from edgeport.onnx_files import quantization_evidence, read_ir
 
     on_progress(ProgressEvent(stage="look", message="open the model", done=0, total=2))
     model = load_json(OnnxModel, json.dumps(payload["model"]))
     graph = read_ir(model.path)
-    refuse_quantized(graph, f"quantize {model.path.name}")
+    evidence = quantization_evidence(graph)
     given = _given(payload.get("samples"))
     on_progress(ProgressEvent(stage="look", message="run it", done=1, total=2))
     rows = model.fixed_batch or 2
@@ -76,7 +76,9 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "stateful": state_like(inputs, outputs),
         "dynamic_batch": model.fixed_batch is None,
         "legacy": False,
-        "notes": [],
+        "notes": [f"{model.path.name} is quantized already ({evidence[0]}): each runtime gets it as it is."]
+        if evidence
+        else [],
     }
 
 

@@ -68,7 +68,7 @@ def find_samples(text: str, folder: Path, scratch: Path, limits: Limits, *, targ
     location = _parsed(written, folder)
     first = scratch / f"first-{len(list(scratch.iterdir()))}.npz"
     payload = {"location": to_jsonable(location), "first": str(first), "target": target}
-    found = run_isolated("edgeport.drafting.samples:first_samples", payload, limits=limits)
+    found = run_isolated("edgeport.drafting.samples:first_samples", payload, limits=limits, asked="read the samples")
     return FoundSamples(
         text=written, location=location, count=found["count"], first=first, has_target=found["has_target"]
     )

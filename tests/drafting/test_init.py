@@ -16,7 +16,7 @@ from edgeport import api
 from edgeport.contracts import Outcome, Precision
 from edgeport.drafting import Asked, draft_recipe
 from edgeport.drafting import init as module
-from edgeport.errors import AlreadyQuantizedError, OutputError, RecipeError, UsageError
+from edgeport.errors import OutputError, RecipeError, UsageError
 from edgeport.recipe import load_recipe
 
 
@@ -129,9 +129,9 @@ class TestOnnx:
         assert Precision.INT8 not in precisions
         assert any("int8 is left out" in sentence for sentence in draft.guessed)
 
-    def test_a_quantized_file_is_refused(self, folder: Path) -> None:
+    def test_a_quantized_file_is_drafted_and_that_is_said(self, folder: Path) -> None:
         graph = helper.make_graph(
-            [helper.make_node("QuantizeLinear", ["x", "scale"], ["y"])],
+            [helper.make_node("QuantizeLinear", ["x", "scale"], ["y"], name="first")],
             "net",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
             [helper.make_tensor_value_info("y", TensorProto.UINT8, ["batch", 3])],
@@ -140,9 +140,10 @@ class TestOnnx:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         onnx.save(model, folder / "q.onnx")
 
-        with pytest.raises(AlreadyQuantizedError):
-            draft_recipe(Asked(model="q.onnx", backends=("onnxruntime",)))
-        assert not (folder / "edgeport.toml").exists()
+        draft = draft_recipe(Asked(model="q.onnx", backends=("onnxruntime",)))
+
+        assert draft.notes == ("q.onnx is quantized already (QuantizeLinear 'first'): each runtime gets it as it is.",)
+        assert load_recipe(draft.recipe).name
 
     def test_the_command_prints_json_and_what_comes_next(
         self, gemm: Path, folder: Path, capsys: pytest.CaptureFixture[str]

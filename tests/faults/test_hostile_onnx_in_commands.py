@@ -37,6 +37,7 @@ STEPS = (
     "quantize net.onnx --precision fp32 --backend openvino -o made",
     "bench net.onnx --rounds 1 --duration 0.02",
     "compare net.onnx net.onnx --rounds 1 --duration 0.02",
+    "init net.onnx -o made.toml --backend onnxruntime",
 )
 RUN = "run net.toml -o made"
 
