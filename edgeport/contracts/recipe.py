@@ -81,6 +81,7 @@ class DataSpec:
     Attributes:
         calibration: None where no candidate needs ranges.
         evaluation: Shares no sample with `calibration`.
+        preprocessed: The samples are what the model takes; else those of inputs that declare preprocessing are raw.
         target: Key of the labels in the `.npz`; empty where there are none.
         metric: A name in `edgeport.accuracy.METRICS`, or `pkg.mod:fn`.
         output: The output that is judged; empty for the first one.
@@ -93,6 +94,7 @@ class DataSpec:
 
     calibration: SamplesLocation | None
     evaluation: SamplesLocation
+    preprocessed: bool = False
     target: str = ""
     metric: str = "agreement"
     output: str = ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeport.contracts import AxisRange, TensorSpec
 from edgeport.errors import ContractError
 from edgeport.recipe.mistakes import RecipeText, nearest
+from edgeport.recipe.preprocess import with_preprocessing
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import RecipeFile
@@ -56,7 +57,7 @@ def inputs_of(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...
             )
         except ContractError as error:
             raise recipe.error(key, error.found, error.fix) from error
-        specs.append(spec)
+        specs.append(with_preprocessing(recipe, spec, section.preprocess))
     return tuple(specs)
 
 
@@ -71,7 +72,7 @@ def constants_of(recipe: RecipeText, sections: RecipeFile) -> dict[str, object]:
     for name, section in sections.inputs.items():
         if section.value is None:
             continue
-        for other in ("shape", "range", "initial"):
+        for other in ("shape", "range", "initial", "preprocess"):
             if getattr(section, other) is not None:
                 raise recipe.error(
                     ("inputs", name, other), "stands beside a value", "remove it: what has a value is not fed"

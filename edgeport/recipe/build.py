@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.calibration.ranges import method_named
-from edgeport.contracts import ExecutionConfig, ModelSource, Precision, TensorSpec
+from edgeport.contracts import ExecutionConfig, ModelSource, Precision, Preprocessing, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -55,6 +55,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
     state = state_of(recipe, sections, inputs)
     check_samples_keys(recipe, sections, inputs)
     data = _data(recipe, sections.data)
+    _refuse_folded_floats(recipe, inputs, data)
     targets = _targets(recipe, sections)
     if data.calibration is None:
         _refuse_uncalibrated(recipe, targets)
@@ -210,6 +211,7 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
     return DataSpec(
         calibration=calibration,
         evaluation=evaluation,
+        preprocessed=section.preprocessed,
         target=section.target,
         metric=metric,
         output=section.output,
@@ -217,6 +219,16 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
         sequence=section.sequence,
         lengths=dict(section.lengths),
     )
+
+
+def _refuse_folded_floats(recipe: RecipeText, inputs: tuple[TensorSpec, ...], data: DataSpec) -> None:
+    folded = [spec.name for spec in inputs if isinstance(spec.preprocessing, Preprocessing) and spec.preprocessing.fold]
+    if folded and data.preprocessed:
+        raise recipe.error(
+            ("data", "preprocessed"),
+            f"with fold the graph of {folded[0]!r} takes uint8, and these samples have left that behind",
+            "give raw images of uint8, which may have the right size already, and remove preprocessed",
+        )
 
 
 def _samples(recipe: RecipeText, name: str, location: str) -> SamplesLocation:

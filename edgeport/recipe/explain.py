@@ -11,6 +11,7 @@ from typing import Any
 from edgeport.contracts import AxisRange, Budget, TensorSpec
 from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
 from edgeport.recipe.evidence import evaluation_count, thin_by_target
+from edgeport.recipe.preprocess import preprocessing_rows
 
 __all__ = ["explain"]
 
@@ -112,7 +113,11 @@ def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
         rows.append(("range", spec.value_range, False))
     if spec.name in initial:
         rows.append(("initial", initial[spec.name], False))
-    return _block(f"[inputs.{_text(spec.name)}]", rows)
+    block = _block(f"[inputs.{_text(spec.name)}]", rows)
+    if spec.preprocessing is None:
+        return block
+    header = f"[inputs.{_text(spec.name)}.preprocess]"
+    return f"{block}\n\n{_block(header, preprocessing_rows(spec.preprocessing))}"
 
 
 def _location(samples: SamplesLocation, folder: Path) -> str:
@@ -127,6 +132,7 @@ def _data(data: DataSpec, folder: Path) -> str:
         rows.append(("calibration", _location(data.calibration, folder), False))
     rows += [
         ("evaluation", _location(data.evaluation, folder), False),
+        ("preprocessed", data.preprocessed, not data.preprocessed),
         ("target", data.target, not data.target),
         ("metric", data.metric, data.metric == default_metric(data.target)),
         ("output", data.output, not data.output),

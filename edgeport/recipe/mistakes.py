@@ -93,10 +93,10 @@ class RecipeText:
         return "give such a value; docs/reference/recipe.md lists every key"
 
     def _unknown_key(self, key: KeyPath) -> RecipeError:
-        from edgeport.recipe.sections import RecipeFile
+        from edgeport.recipe.sections import PREPROCESS, RecipeFile
 
         fields = RecipeFile.fields_by_section()
-        section = str(key[0]) if len(key) > 1 else ""
+        section = PREPROCESS if _preprocesses(key) else str(key[0]) if len(key) > 1 else ""
         if section == "target" and "budget" in key[2:-1]:
             section = "target.budget"
         name = str(key[-1])
@@ -141,10 +141,14 @@ _EXAMPLES: dict[str | int, str] = {
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """'did you mean "..."?', or nothing where nothing is near."""
-    known = list(known)
-    begins = [other for other in known if len(name) > 2 and other.startswith(name.lower())]
-    found = begins or difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f'did you mean "{found[0]}"?' if found else ""
+    spelled_as = {other.lower(): other for other in known}
+    begins = [other for other in spelled_as if len(name) > 2 and other.startswith(name.lower())]
+    found = begins or difflib.get_close_matches(name.lower(), spelled_as, n=1, cutoff=0.6)
+    return f'did you mean "{spelled_as[found[0]]}"?' if found else ""
+
+
+def _preprocesses(key: KeyPath) -> bool:
+    return len(key) > 3 and key[0] == "inputs" and key[2] == "preprocess"
 
 
 def spelled(key: KeyPath) -> str:
@@ -152,6 +156,8 @@ def spelled(key: KeyPath) -> str:
     names = [part for part in key if isinstance(part, str)]
     if not names:
         return "the file"
+    if names[0] == "inputs" and _preprocesses(key):
+        return " ".join([f"[inputs.{names[1]}.preprocess]", *names[3:]])
     if names[0] in ("inputs", "axes") and len(names) > 1:
         return " ".join([f"[{names[0]}.{names[1]}]", *names[2:]])
     if names[0] in _ARRAYS:

@@ -9,12 +9,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from edgeport.contracts import Preprocessing
 from edgeport.contracts.recipe import ExportSettings, Search
 from edgeport.recipe.evidence import LEAST_ROUNDS
 
-__all__ = ["RecipeFile"]
+__all__ = ["PREPROCESS", "RecipeFile"]
+
+PREPROCESS = "inputs.NAME.preprocess"
+"""Its keys' section, as `fields_by_section` names it."""
 
 _EXPORT = ExportSettings()
+_IMAGE = Preprocessing()
 _SEARCH = Search()
 
 
@@ -43,6 +48,34 @@ class ModelSection(_Section):
     version: str = Field(default="", description="of the model; the bundle carries it")
 
 
+class PreprocessSection(_Section):
+    """From raw images (or what a function takes) to the input."""
+
+    resize: int | Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="pixels of the shorter side, which keeps the proportions; or [height, width]"
+    )
+    crop: int | Annotated[list[int], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="the middle, after resize: [height, width], or one number for a square"
+    )
+    scale: float | str = Field(default=_IMAGE.scale, description='multiplied first; a number or "1/255"')
+    mean: float | list[float] = Field(default=[], description="subtracted after scale; a number, or one per channel")
+    std: float | list[float] = Field(default=[], description="divided by after mean; a number, or one per channel")
+    layout: Literal["NCHW", "NHWC"] = Field(default="NCHW", description="of the model's input")
+    color: Literal["RGB", "BGR"] = Field(default="RGB", description="of the model's input; raw images are RGB")
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = Field(
+        default="bilinear", description="of resize, as Pillow does it"
+    )
+    fold: bool | str = Field(
+        default=False,
+        description="scale, mean, std and layout become part of the graph, which takes uint8: true or NHWC, or NCHW",
+    )
+    raw: str = Field(default="", description="the raw array's name in the samples; the input's own if missing")
+    function: str | None = Field(
+        default=None, description="pkg.mod:fn in place of the keys above: raw items to arrays (a tokenizer)"
+    )
+    ship: bool = Field(default=False, description="the function's module goes into the bundle, for run.py")
+
+
 class InputSection(_Section):
     """One input of the model."""
 
@@ -58,6 +91,7 @@ class InputSection(_Section):
         default=None, description="the input is not fed: this value is written into the graph"
     )
     initial: float | None = Field(default=None, description="of a state: what fills it where a sequence begins; 0")
+    preprocess: PreprocessSection | None = Field(default=None, description="how raw samples become this input")
 
 
 class AxisSection(_Section):
@@ -76,6 +110,9 @@ class DataSection(_Section):
 
     calibration: str | None = Field(default=None, description=".npz or pkg.mod:fn; needed for int8")
     evaluation: str = Field(description=".npz or pkg.mod:fn; shares no sample with the calibration samples")
+    preprocessed: bool = Field(
+        default=False, description="the samples went through [inputs.NAME.preprocess] already; else they are raw"
+    )
     target: str = Field(default="", description="key of the labels in the .npz")
     metric: str | None = Field(
         default=None, description="a metric's name or pkg.mod:fn; top1 with labels, else agreement with the float model"
@@ -190,6 +227,7 @@ class RecipeFile(_Section):
             "model": ModelSection,
             "axes": AxisSection,
             "inputs": InputSection,
+            PREPROCESS: PreprocessSection,
             "data": DataSection,
             "export": ExportSection,
             "target": TargetSection,

@@ -25,6 +25,7 @@ def rows_of(section: str) -> dict[str, str]:
     [
         ("[model]", "ModelSection"),
         ("[inputs.NAME]", "InputSection"),
+        ("[inputs.NAME.preprocess]", "PreprocessSection"),
         ("[data]", "DataSection"),
         ("[export]", "ExportSection"),
         ("[[target]]", "TargetSection"),
