@@ -285,6 +285,7 @@ def verify(
     metric: str = "",
     target: str = "",
     tolerance: float = 1e-3,
+    preprocess: Path | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Verification:
     """Compares an exported model on ONNX Runtime with PyTorch, on real samples.
@@ -297,6 +298,7 @@ def verify(
         metric: Computed for both; it needs `target`.
         target: Name of the labels' array.
         tolerance: Largest absolute difference that passes, relative to the largest output.
+        preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         limits: Of each child.
 
     Raises:
@@ -306,7 +308,16 @@ def verify(
     """
     from edgeport.pipeline.steps import verify_export
 
-    return verify_export(source, model, samples, metric=metric, target=target, tolerance=tolerance, limits=limits)
+    return verify_export(
+        source,
+        model,
+        samples,
+        metric=metric,
+        target=target,
+        tolerance=tolerance,
+        preprocess=preprocess,
+        limits=limits,
+    )
 
 
 def calibrate(
@@ -317,6 +328,7 @@ def calibrate(
     observers: tuple[str, ...] = ("extremes", "histogram"),
     batch_size: int = 32,
     target: str = "",
+    preprocess: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Calibration:
@@ -329,6 +341,7 @@ def calibrate(
         observers: Names of what is kept; see `edgeport.calibration.observers`.
         batch_size: Samples per call; a model with a fixed batch takes that.
         target: An array in the `.npz` that is no input.
+        preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         on_progress: Told of every batch.
         limits: Of the child.
 
@@ -346,6 +359,7 @@ def calibrate(
         observers=observers,
         batch_size=batch_size,
         target=target,
+        preprocess=preprocess,
         on_progress=on_progress,
         limits=limits,
     )
@@ -401,6 +415,7 @@ def bench(
     *,
     backend: str = "onnxruntime",
     samples: Path | None = None,
+    preprocess: Path | None = None,
     rounds: int = 10,
     duration_s: float = 0.3,
     threads: int | None = None,
@@ -427,6 +442,7 @@ def bench(
         backend: That runs an `.onnx` file.
         samples: `.npz` with one array [N, ...] per input, of which the first samples are bound; else the bundle's
             own sample, or random values.
+        preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         rounds: Fresh processes per artifact, the fewest where measuring may go on; fewer than 10 may only give a wide
             interval.
         duration_s: Seconds of timed calls per process, at least.
@@ -457,6 +473,7 @@ def bench(
     settings = BenchSettings(
         backend=backend,
         samples=samples,
+        preprocess=preprocess,
         rounds=rounds,
         duration_s=duration_s,
         threads=threads,
@@ -478,6 +495,7 @@ def compare(
     *,
     backend: str = "onnxruntime",
     samples: Path | None = None,
+    preprocess: Path | None = None,
     rounds: int = 10,
     duration_s: float = 0.3,
     threads: int | None = None,
@@ -495,6 +513,7 @@ def compare(
         new: Another one.
         backend: As in `bench`.
         samples: As in `bench`; for both.
+        preprocess: As in `bench`.
         rounds: Pairs; the fewest where `until` or `time_s` is given. Below 6 nothing can be proved.
         duration_s: Seconds of timed calls per process.
         threads: As in `bench`.
@@ -523,6 +542,7 @@ def compare(
     settings = BenchSettings(
         backend=backend,
         samples=samples,
+        preprocess=preprocess,
         rounds=rounds,
         duration_s=duration_s,
         threads=threads,

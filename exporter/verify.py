@@ -111,6 +111,7 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
     state: Mapping[str, str] | None = None,
     starts: Sequence[int] = (0,),
     sizes: Sequence[AtSize] = (),
+    of_sizes: Path | None = None,
 ) -> Verification:
     """Runs the exported model on every sample, once per batch size, and compares it with PyTorch.
 
@@ -127,6 +128,7 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
         state: Output to the input that it feeds on the next call; then each call takes one sample.
         starts: Samples at which a sequence begins.
         sizes: More of PyTorch's runs, at other sizes of the free axes.
+        of_sizes: The ONNX file that takes their feeds, where preprocessing was folded into `model_path` since.
 
     Returns:
         The worst difference over the batch sizes per output; FAIL where one is beyond the tolerance.
@@ -160,7 +162,9 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
             except WrongOutput as error:
                 _name_node(error, rows, size, model_path, open_model)
                 raise
-        _compare_sizes(run, sizes, tolerance)
+    if sizes:
+        with open_model(of_sizes or model_path) as run:
+            _compare_sizes(run, sizes, tolerance)
     by_name = {name: [each for one in differences for each in one if each.name == name] for name in reference_outputs}
     worst = tuple(max(each, key=lambda difference: difference.max_abs) for each in by_name.values() if each)
     within = all(each.max_abs <= tolerance * _largest(reference_outputs[each.name]) for each in worst)

@@ -32,6 +32,7 @@ class BundleContents:
         provenance: Where the model comes from.
         data_free: Calibration used synthesised samples.
         report: `report.html` of the run, copied if given.
+        modules: Files of the modules whose functions preprocess raw samples in `run.py`, by the module's name.
 
     """
 
@@ -50,6 +51,7 @@ class BundleContents:
     provenance: Provenance = field(default_factory=Provenance)
     data_free: bool = False
     report: Path | None = field(default=None)
+    modules: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.candidate.artifact is None:

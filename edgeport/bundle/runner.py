@@ -2,8 +2,11 @@
 """Runs the artifact of this bundle; needs numpy and its runtime, nothing else.
 
 python run.py                      runs the recorded sample and compares with the recorded outputs
-python run.py --input mine.npz     runs your own: one array per input, by its name; axis 0 counts samples. Of a model
-                                   with a state (see the manifest) they are the steps of one sequence
+python run.py --input mine.npz     runs your own: one array per input, by its name; axis 0 counts samples. Inputs with
+                                   declared preprocessing take raw samples, such as images [N, height, width, 3] of
+                                   uint8; with --preprocessed they take what comes out of it. Of a model with a state
+                                   (see the manifest) they are the steps of one sequence
+python run.py --input a.jpg b.jpg  runs image files (needs Pillow), where the model takes images and declares how
 python run.py --output out.npz     also writes the outputs
 """
 
@@ -43,12 +46,23 @@ MANIFEST = {
 def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, help=".npz with one array per input (default: the recorded sample)")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        nargs="+",
+        help=".npz with one array per input, or image files (default: the recorded sample)",
+    )
+    parser.add_argument("--preprocessed", action="store_true", help="--input went through the preprocessing already")
     parser.add_argument("--output", type=Path, help=".npz that the outputs are written to")
     arguments = parser.parse_args()
     manifest = read_manifest()
     check_files(manifest)
-    feeds = inputs_of(manifest, load_arrays(arguments.input or HERE / "sample.npz"))
+    if arguments.input:
+        arrays = read_inputs(manifest, arguments.input)
+        arrays = arrays if arguments.preprocessed else preprocessed(manifest, arrays)
+    else:
+        arrays = load_arrays(HERE / "sample.npz")
+    feeds = inputs_of(manifest, arrays)
     check_feeds(manifest, feeds)
     outputs = infer(manifest, feeds)
     say(f"{manifest['name']} ({manifest['candidate']}), samples: {count(feeds)}")
@@ -103,6 +117,66 @@ def load_arrays(path: Path) -> dict[str, Any]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # noqa: BLE001 (numpy raises many kinds for a damaged file)
         stop(f"{path} is no .npz of plain arrays ({error})")
+
+
+def read_inputs(manifest: dict[str, Any], paths: list[Path]) -> dict[str, Any]:
+    """The arrays of one .npz, or image files as raw images of the input that takes images."""
+    if len(paths) == 1 and paths[0].suffix == ".npz":
+        return load_arrays(paths[0])
+    specs = [spec for spec in manifest["inputs"] if "resize" in (spec.get("preprocessing") or {})]
+    if len(specs) != 1 or len(fed(manifest)) != 1:
+        names = [spec["name"] for spec in fed(manifest)]
+        stop(f"{paths[0]} is no .npz, and this model does not take raw images alone; give an .npz with {names}")
+    settings = specs[0]["preprocessing"]
+    channels = specs[0]["shape"][settings["layout"].index("C")]
+    return {settings["raw"] or specs[0]["name"]: [read_image(path, "L" if channels == 1 else "RGB") for path in paths]}
+
+
+def read_image(path: Path, mode: str) -> Any:
+    """An image file as uint8 [H, W] or [H, W, 3]."""
+    try:
+        from PIL import Image
+    except ImportError:
+        stop(f"reading {path} needs Pillow (pip install pillow); or give an .npz with raw images")
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except Exception as error:  # noqa: BLE001 (Pillow raises many kinds for what is no image)
+        stop(f"{path} can't be read as an image ({error})")
+
+
+def preprocessed(manifest: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]:
+    """Raw samples as the model takes them, as each input declares it."""
+    made: dict[str, Any] = {}
+    used = set()
+    for spec in manifest["inputs"]:
+        declared = spec.get("preprocessing")
+        if not declared or spec["name"] in made:
+            continue
+        raw = declared["raw"] or spec["name"]
+        if raw not in arrays:
+            stop(f"input {spec['name']} is made from raw samples called {raw}; the file has {sorted(arrays)}")
+        used.add(raw)
+        made.update(prepared(manifest, spec, arrays[raw]))
+    return {**{name: array for name, array in arrays.items() if name not in used}, **made}
+
+
+def prepared(manifest: dict[str, Any], spec: dict[str, Any], raw: Any) -> dict[str, Any]:
+    """The arrays that the raw samples of one input become."""
+    declared, name = spec["preprocessing"], spec["name"]
+    if "function" in declared:
+        module, function = declared["function"].split(":")
+        if f"{module}.py" not in manifest["files"]:
+            stop(
+                f"input {name} is made by {declared['function']}, which is not in this bundle; "
+                "give what it returns, with --preprocessed"
+            )
+        returned = getattr(load_module(module), function)(raw)
+        return dict(returned) if isinstance(returned, dict) else {name: returned}
+    try:
+        return {name: load_module("preprocess").prepare_images(raw, declared, spec["dtype"])}
+    except ValueError as error:
+        stop(f"input {name}: {error}; arrays that went through the preprocessing already need --preprocessed")
 
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -200,15 +274,24 @@ def rows_of(array: Any, batch: int) -> Any:
 
 def open_session(artifact: dict[str, Any]) -> Any:
     """The artifact, opened by the module beside this file with its runtime."""
-    spec = importlib.util.spec_from_file_location("bundle_session", str(HERE / "session.py"))
+    session = load_module("session")
+    try:
+        return session.open_session(str(HERE / "artifact" / artifact["entry"]), dict(artifact["settings"]))
+    except ImportError as error:
+        stop(f"{error}; install what it needs: pip install -r {HERE / 'requirements.txt'}")
+
+
+def load_module(name: str) -> Any:
+    """The module of that name beside this file."""
+    spec = importlib.util.spec_from_file_location(f"bundle_{name}", str(HERE / f"{name}.py"))
     if spec is None or spec.loader is None:
-        stop("session.py can't be loaded")
+        stop(f"{name}.py can't be loaded")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.open_session(str(HERE / "artifact" / artifact["entry"]), dict(artifact["settings"]))
     except ImportError as error:
-        stop(f"{error}; install what it needs: pip install -r {HERE / 'requirements.txt'}")
+        stop(f"{name}.py: {error}; install what it needs: pip install -r {HERE / 'requirements.txt'}")
+    return module
 
 
 def show(manifest: dict[str, Any], outputs: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from edgeport.bundle.contents import BundleContents
 from edgeport.bundle.measured import REPORT, write_measured
 from edgeport.bundle.place import check_place
 from edgeport.bundle.verify import MANIFEST, files_of
-from edgeport.contracts import Bundle, Manifest, Measured, digest_file, to_jsonable
+from edgeport.contracts import Bundle, Manifest, Measured, Preprocessing, digest_file, to_jsonable
 from edgeport.errors import OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import save_npz
@@ -29,7 +29,7 @@ _README = """\
     pip install -r requirements.txt
     python run.py                       # the recorded sample; says whether the outputs are the recorded ones
     python run.py --input mine.npz      # your own: one array per input, by its name
-
+{inputs}
 `manifest.json` tells what this is, from what and with what it was made, and holds the SHA-256 of every file here;
 `measured.json` tells what was measured.
 `run.py` and `session.py` are under the Apache License 2.0 (LICENSE). {licence}
@@ -88,6 +88,7 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     _copy(_HERE / "runner.py", folder / "run.py")
     _copy(_session_file(contents.artifact.session), folder / "session.py")
     _copy(_HERE / "LICENSE", folder / "LICENSE")
+    _copy_preprocessing(contents, folder)
     save_npz(folder / "sample.npz", dict(sorted(contents.sample.items())))
     save_npz(folder / "expected.npz", dict(sorted(contents.expected.items())))
     if contents.begins:
@@ -102,6 +103,27 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     write_measured(_measured(contents, folder), folder)
     _flush(folder)
     return manifest
+
+
+def _copy_preprocessing(contents: BundleContents, folder: Path) -> None:
+    """What `run.py` applies to raw samples: our own code for images, and the user's modules."""
+    if any(isinstance(spec.preprocessing, Preprocessing) for spec in contents.model.inputs):
+        source = module_file("edgeport.preprocessing.images")
+        if source is None:
+            raise OutputError(
+                asked="pack the code that preprocesses images",
+                found="no source file of it",
+                fix="install Edgeport again",
+            )
+        _copy(source, folder / "preprocess.py")
+    for name, file in sorted(contents.modules.items()):
+        if (folder / f"{name}.py").exists():
+            raise OutputError(
+                asked=f"pack the module {name} into the bundle",
+                found=f"that a bundle has a {name}.py of its own",
+                fix="give the module another name, or leave out ship",
+            )
+        _copy(file, folder / f"{name}.py")
 
 
 def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
@@ -164,8 +186,32 @@ def _readme(contents: BundleContents) -> str:
     if stated.author:
         licence += f" Its author: {stated.author}."
     return _README.format(
-        name=contents.name, candidate=contents.candidate.name, cpu=contents.device.cpu, licence=licence
+        name=contents.name,
+        candidate=contents.candidate.name,
+        cpu=contents.device.cpu,
+        licence=licence,
+        inputs=_readme_inputs(contents),
     )
+
+
+def _readme_inputs(contents: BundleContents) -> str:
+    """What `run.py` takes where preprocessing is declared; empty where it is not."""
+    lines = []
+    for spec in contents.model.inputs:
+        if isinstance(spec.preprocessing, Preprocessing):
+            lines.append(
+                f"`{spec.name}` takes raw images (uint8), which `preprocess.py` prepares; image files need Pillow."
+            )
+        elif spec.preprocessing is not None:
+            function = spec.preprocessing.function
+            ships = spec.preprocessing.ship
+            lines.append(
+                f"`{spec.name}` takes raw items, which `{function}` prepares; install what its module imports."
+                if ships
+                else f"`{spec.name}` is made by `{function}`, which is not in here: give what it returns, with "
+                "`--preprocessed`."
+            )
+    return "".join(f"\n{line}" for line in lines) + "\n" if lines else ""
 
 
 def _copy(source: Path, target: Path) -> None:

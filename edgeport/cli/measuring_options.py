@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edgeport.cli.options import FILE
+from edgeport.cli.options import FILE, raw_samples
 from edgeport.errors import UsageError
 
 __all__ = ["measuring_options", "rate_of", "seconds_of", "share_of"]
@@ -16,9 +16,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def measuring_options(command: F) -> F:
-    """Adds `--rounds`, `--until`, `--time`, `--duration`, `--backend`, `--threads` and `--samples`."""
+    """Adds `--rounds`, `--until`, `--time`, `--duration`, `--backend`, `--threads`, `--samples` and `--preprocess`."""
     for option in (
         click.option("--samples", type=FILE, help=".npz with inputs [default: a bundle's own, or random values]."),
+        raw_samples,
         click.option("--threads", type=click.IntRange(min=1), help="For a plain .onnx [default: the runtime's own]."),
         click.option("--backend", default="onnxruntime", show_default=True, help="That runs a plain .onnx."),
         click.option(

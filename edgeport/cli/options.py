@@ -15,7 +15,7 @@ from edgeport.errors import UsageError
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
 
-__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "store_option"]
+__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "raw_samples", "store_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,16 @@ def store_option(command: F) -> F:
     """Adds `--store`."""
     return click.option(
         "--store", type=PLACE, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
+    )(command)
+
+
+def raw_samples(command: F) -> F:
+    """Adds `--preprocess`."""
+    return click.option(
+        "--preprocess",
+        type=FILE,
+        metavar="RECIPE",
+        help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
     )(command)
 
 

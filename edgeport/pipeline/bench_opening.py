@@ -25,6 +25,7 @@ from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import load_artifact, load_inputs, load_state
 from edgeport.pipeline.batches import first_batch
+from edgeport.pipeline.raw_files import preparation_for, prepared_file
 from edgeport.pipeline.steps import execution_for, read_samples
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class BenchSettings:
 
     backend: str = "onnxruntime"
     samples: Path | None = None
+    preprocess: Path | None = None
     rounds: int = 10
     duration_s: float = 0.3
     threads: int | None = None
@@ -68,6 +70,8 @@ class BenchSettings:
             raise _unusable(
                 f"{self.streams} streams in single-stream", "add --scenario multi-stream, server or offline"
             )
+        if self.preprocess is not None and self.samples is None:
+            raise _unusable("--preprocess without --samples", "say which raw samples are to be preprocessed")
         for name in ("streams", "rate_per_s", "until", "time_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -189,7 +193,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
     """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
     scratch.mkdir(parents=True)
     artifact = opened.artifact
-    feeds = _feeds(opened, settings.samples, scratch / "feeds.npz")
+    feeds = _feeds(opened, _samples_for(opened, settings, scratch / "prepared"), scratch / "feeds.npz")
     evaluate = EvaluateJob(
         artifact=device.push(artifact.folder),
         entry=artifact.entry,
@@ -218,6 +222,14 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
         idle_s=_IDLE_S if settings.energy else 0.0,
         limits=settings.limits,
     )
+
+
+def _samples_for(opened: Opened, settings: BenchSettings, scratch: Path) -> Path | None:
+    """The file of samples that was named, preprocessed where a recipe says how."""
+    if settings.samples is None:
+        return None
+    preparation = preparation_for(settings.preprocess, opened.inputs)
+    return prepared_file(settings.samples, preparation, scratch, settings.limits, count=opened.batch)
 
 
 def _feeds(opened: Opened, samples: Path | None, path: Path) -> Path:

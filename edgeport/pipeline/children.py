@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "probe", "verify"]
+__all__ = ["adopt", "build", "calibrate", "fold", "prepare", "probe", "verify"]
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
@@ -102,13 +102,64 @@ def _fold(graph: ir.Model) -> None:
     simplify(graph)
 
 
+def prepare(payload: dict[str, Any]) -> dict[str, Any]:
+    """Writes raw samples as devices feed them.
+
+    Args:
+        payload: `samples` (`.npz`), `target` (its key, or ""), `count` (or None for all), `preparation`, and `folder`,
+            which gets `prepared.npz` and, where preprocessing is folded, `unfolded.npz`.
+
+    """
+    from edgeport.calibration.data import NpzSamples
+    from edgeport.pipeline.preparation import Preparation
+
+    preparation, target, folder = Preparation.from_payload(payload), payload["target"], Path(payload["folder"])
+    batch = min(32, payload["count"] or 32)
+    prepared: list[dict[str, Array]] = []
+    unfolded: list[dict[str, Array]] = []
+    count = 0
+    for sample in preparation.prepared(NpzSamples(Path(payload["samples"]), target or None, batch)):
+        prepared.append({**sample.feeds, **({target: sample.target} if sample.target is not None else {})})
+        if preparation.folded:
+            unfolded.append(preparation.unfolded(sample.feeds))
+        count += len(sample)
+        if payload["count"] is not None and count >= payload["count"]:
+            break
+    for name, parts in (("prepared", prepared), ("unfolded", unfolded)):
+        if parts:
+            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            save_npz(folder / f"{name}.npz", whole)
+    return {}
+
+
+def fold(payload: dict[str, Any]) -> dict[str, Any]:
+    """Writes declared preprocessing into a float model's graph.
+
+    Args:
+        payload: `model` (path), `output` (path), `preparation`.
+
+    Raises:
+        ExportError: The model's inputs are not what was declared.
+
+    """
+    from edgeport.exporter.fold_preprocessing import fold_preprocessing
+    from edgeport.onnx_files import read_ir, write_ir
+    from edgeport.pipeline.preparation import Preparation
+
+    graph = read_ir(Path(payload["model"]))
+    fold_preprocessing(graph, Preparation.from_payload(payload).inputs)
+    write_ir(graph, Path(payload["output"]))
+    return {}
+
+
 def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
     """Collects statistics of every activation over the calibration samples, on ONNX Runtime in float.
 
     Args:
         payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
             wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
-            and of a model with a state `states` (its inputs) and `initial` (what fills them).
+            `preparation` (of raw samples), and of a model with a state `states` (its inputs) and `initial` (what fills
+            them).
         on_progress: Told of every batch.
 
     Returns:
@@ -119,20 +170,17 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     from edgeport.calibration.collect import collect
     from edgeport.calibration.data import check_samples
     from edgeport.calibration.observers import OBSERVERS
+    from edgeport.pipeline.preparation import Preparation
     from edgeport.pipeline.samples import location_from_json, not_repeatable, open_samples
 
     model = _model(payload)
-    location = location_from_json(payload["samples"])
+    location, preparation = location_from_json(payload["samples"]), Preparation.from_payload(payload)
     arrangement = payload.get("arrangement")
-    samples = open_samples(
-        location, payload["target"], batch_size=payload.get("batch_size", 32), arrangement=arrangement
-    )
-    if (
-        payload.get("fingerprint")
-        and "function" in payload["samples"]
-        and samples.fingerprint != payload["fingerprint"]
-    ):
-        raise not_repeatable(payload["samples"]["function"])
+    raw = open_samples(location, payload["target"], batch_size=payload.get("batch_size", 32), arrangement=arrangement)
+    samples = preparation.prepared(raw)
+    functions = "function" in payload["samples"] or preparation.runs_functions
+    if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
+        raise not_repeatable(location.location)
     warnings = [lint.message for lint in check_samples(samples, model.fed)]
     if not model.state and model.fixed_batch is not None and (repeats := -len(samples) % model.fixed_batch):
         warnings.append(
@@ -156,7 +204,8 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `model` (OnnxModel), `feeds` and `reference` (`.npz` with arrays by name), `target` (`.npy` or
-            None), `metric` and `output` (names), `search_path`, `tolerance`, `batch_sizes`.
+            None), `metric` and `output` (names), `search_path`, `tolerance`, `batch_sizes`, and where wanted `starts`,
+            `sizes` (a file) and `of_sizes` (the ONNX file that takes what the sizes feed, before any folding).
 
     Returns:
         The `verification`.
@@ -179,6 +228,7 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
         state=model.state,
         starts=payload.get("starts", (0,)),
         sizes=_sizes(payload.get("sizes")),
+        of_sizes=Path(payload["of_sizes"]) if payload.get("of_sizes") else None,
     )
     return {"verification": plain(found)}
 

@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import RunResult, Target
+from edgeport.contracts import OnnxModel, PreprocessingFunction, RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
+from edgeport.module_files import module_file
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
 from edgeport.rows import Rows
 
 if TYPE_CHECKING:
-    from edgeport.contracts import Array, OnnxModel
+    from edgeport.contracts import Array
 
 __all__ = ["prepare_output", "write_output", "write_summary"]
 
@@ -162,6 +164,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         labels=context.recipe.data.labels,
         provenance=provenance_of(context, samples),
         report=result.report,
+        modules=_shipped(context, result.model),
     )
     write_bundle(contents, result.folder / _BUNDLE)
 
@@ -182,6 +185,24 @@ def _recorded(
     if samples.is_ragged:
         return fed.cut(0, 1), answered.cut(samples.timed_row, samples.timed_row + 1), {}
     return fed.cut(0, batch), answered.cut(0, batch), {}
+
+
+def _shipped(context: RunContext, model: OnnxModel) -> dict[str, Path]:
+    """Files of the modules whose functions preprocess in the bundle too."""
+    found: dict[str, Path] = {}
+    for spec in model.inputs:
+        declared = spec.preprocessing
+        if isinstance(declared, PreprocessingFunction) and declared.ship:
+            name = declared.function.partition(":")[0]
+            file = module_file(name, Preparation.of(context.recipe).search_path)
+            if file is None or file.suffix != ".py" or file.stem != name:
+                raise OutputError(
+                    asked=f"ship {declared.function} in the bundle (ship = true of input {spec.name!r})",
+                    found="a package" if file is not None else "no source file of its module",
+                    fix="put the function into one file beside the recipe, or leave out ship",
+                )
+            found[name] = file
+    return found
 
 
 def _arrays(path: Path) -> dict[str, Array]:

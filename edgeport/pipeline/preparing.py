@@ -27,6 +27,7 @@ from edgeport.pipeline.batches import require_a_batch
 from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.linking import linked, states_of_model
+from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.samples import PreparedSamples, arrangement_of, inputs_of_onnx, require_fit, require_output
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
@@ -90,7 +91,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "example": str(samples.example),
             "output": str(folder / "model.onnx"),
             "options": _export_options(context),
-            "feeds": str(samples.feeds),
+            "feeds": str(samples.unfolded),
             "reference": str(folder / "reference.npz"),
             "strict": not recipe.fed,
             "starts": list(samples.starts),
@@ -104,7 +105,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
         return rests_on
 
     folder = context.store.get_or_build_watched("export", key, build, states_of)
-    model = linked(open_onnx(folder / "model.onnx"), recipe)
+    model = linked(_as_fed(context, open_onnx(folder / "model.onnx")), recipe)
     require_output(model, recipe)
     require_fit(model, samples)
     reference = Reference(outputs=folder / "reference.npz", name="PyTorch float32")
@@ -159,8 +160,9 @@ def _source_files(source: ModelSource) -> dict[str, str]:
 
 
 def _verified(
-    context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference, exported: Path
+    context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference, exported: Path | None = None
 ) -> Verification:
+    """Against what the float model gave; at other sizes of free axes too, where the export recorded what it gives."""
     context.clock.step("verify", "PyTorch against ONNX Runtime")
     require_a_batch(model, samples.count, "verify")
     batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
@@ -178,7 +180,8 @@ def _verified(
         "tolerance": TOLERANCE,
         "batch_sizes": batches,
         "starts": list(samples.starts),
-        "sizes": str(exported / "sizes.json"),
+        "sizes": str(exported / "sizes.json") if exported is not None else None,
+        "of_sizes": str(exported / "model.onnx") if exported is not None else None,
     }
 
     def keep(folder: Path, found: dict[str, Any]) -> None:
@@ -198,7 +201,7 @@ def _verified(
         "samples": samples.fingerprint,
         "reference": digest_file(reference.outputs),
         "state": dict(model.state),
-        "sizes": digest_file(exported / "sizes.json"),
+        "sizes": digest_file(exported / "sizes.json") if exported is not None else "",
         "versions": tool_versions(),
     }
     if ":" in data.metric:
@@ -224,15 +227,17 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
     said = {"constants": dict(recipe.constants), "state": dict(recipe.state), "starts": list(samples.starts)}
 
     def build(folder: Path) -> None:
-        payload = {"model": str(path), "feeds": str(samples.feeds), "folder": str(folder), **said}
+        payload = {"model": str(path), "feeds": str(samples.unfolded), "folder": str(folder), **said}
         asked = f"run {path.name} on the evaluation samples"
         found = run_isolated("edgeport.pipeline.children:adopt", payload, limits=context.limits, asked=asked)
         (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
 
     initial = dict(recipe.initial)
+    # The fingerprint is of what devices feed; the same uint8 may become other floats.
     key = {
         "model": given.digest,
         "samples": samples.fingerprint,
+        "folded": _folded(context),
         "initial": initial,
         **said,
         "versions": tool_versions(),
@@ -242,12 +247,13 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
     name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
     reference = Reference(outputs=folder / "reference.npz", name=name)
     require_judgeable(context, samples, reference)
-    model = linked(open_onnx(folder / "model.onnx"), recipe)
+    model = linked(_as_fed(context, open_onnx(folder / "model.onnx")), recipe)
+    folded = Preparation.of(recipe).folded
     written = [f"{name} = {value}" for name, value in recipe.constants.items()]
     return PreparedModel(
         model=model,
         reference=reference,
-        verification=None,
+        verification=_verified(context, model, samples, reference) if folded else None,
         notes=(_given_note(evidence), *([f"Written into the graph: {', '.join(written)}."] if written else [])),
         quantized=bool(evidence),
     )
@@ -262,6 +268,24 @@ def _given_note(evidence: list[str]) -> str:
         "runtime as it is, and compared with its own outputs on ONNX Runtime. Give the float "
         "model to have other precisions."
     )
+
+
+def _folded(context: RunContext) -> dict[str, object]:
+    return {name: to_jsonable(one) for name, one in Preparation.of(context.recipe).folded.items()}
+
+
+def _as_fed(context: RunContext, model: OnnxModel) -> OnnxModel:
+    """The model with the preprocessing that is folded into it, and with a description of the rest."""
+    preparation = Preparation.of(context.recipe)
+    if preparation.folded:
+
+        def build(folder: Path) -> None:
+            payload = {"model": str(model.path), "output": str(folder / "model.onnx"), **preparation.as_payload()}
+            run_isolated("edgeport.pipeline.children:fold", payload, limits=context.limits)
+
+        key = {"model": model.digest, "folded": _folded(context), "versions": tool_versions()}
+        model = open_onnx(context.store.get_or_build("fold", key, build) / "model.onnx")
+    return preparation.described(model)
 
 
 def calibrate_model(
@@ -298,6 +322,7 @@ def calibrate_model(
             "arrangement": arrangement_of(recipe, inputs_of_onnx(recipe)),
             "initial": dict(recipe.initial),
             "states": [to_jsonable(spec) for spec in states_of_model(recipe, model.inputs)],
+            **Preparation.of(recipe).as_payload(),
             "observers": list(observers),
             "output": str(folder / "calibration.safetensors"),
         }

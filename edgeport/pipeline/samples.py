@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.layout import Layout, Timed
 from edgeport.pipeline.linking import fed_by_others, require_links, states_of_model
+from edgeport.pipeline.preparation import Preparation
 from edgeport.rows import SHAPE, Gathered, Rows
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _BATCH = 32
+_SPOOL = "prepared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +58,11 @@ class PreparedSamples:
     """What the steps after this one read.
 
     Attributes:
-        feeds: `.npz`, one array [N, ...] per input.
+        feeds: `.npz`, one array [N, ...] per input, as devices feed them.
+        unfolded: The same as the model takes them before preprocessing is folded into it; `feeds` where none is.
         target: `.npy` with the labels [N, ...], or None.
-        example: `.npz` with the samples that the export traces: two, or the fixed batch that the recipe asks for.
+        example: `.npz` with the samples that the export traces: two, or the fixed batch that the recipe asks for; as
+            in `unfolded`.
         single: `.npz` with what one timed call takes: one sample, or as many as the model's fixed batch. With a state:
             the first steps of the first sequence, of which the last one is timed, and what the state begins with.
         timed_row: Index of that sample in the evaluation set.
@@ -72,6 +77,7 @@ class PreparedSamples:
     """
 
     feeds: Path
+    unfolded: Path
     target: Path | None
     example: Path
     single: Path
@@ -141,10 +147,11 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             metric needs are not there.
 
     """
-    data = context.recipe.data
+    data, preparation = context.recipe.data, Preparation.of(context.recipe)
     of_model = inputs_of_onnx(context.recipe)
     asked = {
         "target": data.target,
+        **preparation.as_payload(),
         "inputs": [to_jsonable(spec) for spec in context.recipe.fed],
         "model_inputs": [to_jsonable(spec) for spec in of_model if spec.name not in context.recipe.state.values()],
         "example": _example_batch(context.recipe),
@@ -168,12 +175,13 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             asked="read the evaluation samples",
         )
 
-    if isinstance(data.evaluation, SamplesFunction) or isinstance(data.calibration, SamplesFunction):
+    locations = (data.evaluation, data.calibration)
+    if preparation.runs_functions or any(isinstance(one, SamplesFunction) for one in locations):
         folder = context.scratch / "samples"
         folder.mkdir(parents=True)
         build(folder)
     else:
-        files = [digest_file(one.path) for one in (data.evaluation, data.calibration) if one is not None]
+        files = [digest_file(one.path) for one in locations if isinstance(one, SamplesFile)]
         folder = context.store.get_or_build("samples", {**asked, "files": files}, build)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     declared = _declared_batch(context.recipe)
@@ -187,6 +195,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
     _require_labels(context.recipe, given=target.exists())
     return PreparedSamples(
         feeds=folder / "feeds.npz",
+        unfolded=folder / ("unfolded.npz" if preparation.folded else "feeds.npz"),
         target=target if target.exists() else None,
         example=folder / "example.npz",
         single=folder / "single.npz",
@@ -308,24 +317,30 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
     from edgeport.calibration.data import check_disjoint
 
     folder = Path(payload["folder"])
-    declared, of_model = (_specs(payload[name]) for name in ("inputs", "model_inputs"))
+    preparation = Preparation.from_payload(payload)
+    unfolded = tuple(_specs(payload[name]) for name in ("inputs", "model_inputs"))
+    declared, of_model = (preparation.fed(specs) for specs in unfolded)
     axes = {name: load_json(AxisRange, json.dumps(span)) for name, span in payload.get("axes", {}).items()}
     location = location_from_json(payload["evaluation"])
     _require_target(location, payload["target"])
     arrangement = payload.get("arrangement")
-    evaluation = open_samples(location, payload["target"], arrangement=arrangement)
+    evaluation = _as_fed(open_samples(location, payload["target"], arrangement=arrangement), preparation, folder)
     warnings = _checked("evaluation", evaluation, (declared, of_model), axes)
     facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0}
     states = _specs(payload.get("states", []))
     layout = Layout(specs=declared or of_model, axes=axes, states=states, initial=payload.get("initial", {}))
-    walked, timed = _write(evaluation, folder, payload["example"], layout)
+    before = replace(layout, specs=unfolded[0] or unfolded[1])
+    walked, timed, example = _write(evaluation, folder, payload["example"], layout)
+    save_npz(folder / "example.npz", before.traceable(preparation.unfolded(example)))
+    if preparation.folded:
+        _write_unfolded(evaluation, folder, preparation, before)
     warnings += timed.notes
     facts |= {"warnings": warnings, "timed_row": timed.row, "starts": timed.starts, "is_ragged": timed.is_ragged}
     if walked.fingerprint != evaluation.fingerprint:
         raise not_repeatable(payload["evaluation"].get("function", ""))
     if payload["calibration"] is not None:
         where = location_from_json(payload["calibration"])
-        calibration = open_samples(where, payload["target"], arrangement=arrangement)
+        calibration = preparation.prepared(open_samples(where, payload["target"], arrangement=arrangement))
         _checked(
             "calibration", calibration, (declared, of_model), axes
         )  # what is odd there, the calibration says itself
@@ -333,7 +348,15 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
         facts |= {"calibration_fingerprint": calibration.fingerprint, "calibration_count": len(calibration)}
     facts |= {"count": walked.count, "fingerprint": walked.fingerprint}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    shutil.rmtree(folder / _SPOOL, ignore_errors=True)
     return {}
+
+
+def _as_fed(raw: SampleSet, preparation: Preparation, folder: Path) -> SampleSet:
+    """The evaluation set as devices feed it; what must be preprocessed for that is so once, and kept in files."""
+    from edgeport.calibration.data import Spooled
+
+    return Spooled(preparation.prepared(raw), folder / _SPOOL) if preparation.does_something else raw
 
 
 def not_repeatable(function: str) -> SamplesError:
@@ -408,8 +431,19 @@ def _inferred(first: Sample | None) -> tuple[TensorSpec, ...]:
     )
 
 
-def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tuple[Walk, Timed]:
-    """Writes the set batch by batch, and tells what was written, and which of it is timed."""
+def _write_unfolded(samples: SampleSet, folder: Path, preparation: Preparation, layout: Layout) -> None:
+    """What devices feed once more, as the float model takes it."""
+    from edgeport.calibration.data import Preprocessed
+
+    with ExitStack() as stack:
+        kept = _Kept(stack=stack, folder=folder, layout=layout, example=0)
+        for _ in kept.passing(Preprocessed(samples, preparation.unfolded)):
+            pass
+        kept.save_feeds("unfolded.npz")
+
+
+def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tuple[Walk, Timed, dict[str, Array]]:
+    """Writes the set batch by batch, and tells what was written, which of it is timed, and what the export traces."""
     from edgeport.calibration.data.digests import walk
 
     with ExitStack() as stack:
@@ -418,12 +452,11 @@ def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tu
         shapes = kept.save(walked.count)
     timed = layout.timed(shapes, kept.starts, kept.head, walked.count)
     first = _taken(samples, timed.row, timed.row + 1) if shapes else _joined(kept.head, kept.feeds)
-    save_npz(folder / "example.npz", layout.traceable(first_batch(first, example)))
     if layout.states:
         save_npz(folder / "single.npz", {**_taken(samples, 0, timed.row + 1), **layout.begins()})
     else:
         save_npz(folder / "single.npz", first_batch(first, 1))
-    return walked, timed
+    return walked, timed, first_batch(first, example)
 
 
 @dataclass(kw_only=True)
@@ -468,14 +501,19 @@ class _Kept:
                 found=f"targets for {len(target)} of {count} samples",
                 fix="give a target with every batch, or with none",
             )
-        shapes = {key: found for key, each in self.feeds.items() if (found := each.shapes) is not None}
-        ragged = {f"{key}{SHAPE}": each for key, each in shapes.items()}
-        save_npz(self.folder / "feeds.npz", {**self.feeds, **ragged, **self.layout.begins()})
+        shapes = self.save_feeds("feeds.npz")
         if target is not None:
             with (self.folder / "target.npy").open("wb") as file:
                 save_npy(file, target)
             if target.shapes is not None:
                 np.save(self.folder / "target.shapes.npy", target.shapes, allow_pickle=False)
+        return shapes
+
+    def save_feeds(self, name: str) -> dict[str, Array]:
+        """Writes one file of inputs; the shapes of those whose samples differ in it."""
+        shapes = {key: found for key, each in self.feeds.items() if (found := each.shapes) is not None}
+        ragged = {f"{key}{SHAPE}": each for key, each in shapes.items()}
+        save_npz(self.folder / name, {**self.feeds, **ragged, **self.layout.begins()})
         return shapes
 
 

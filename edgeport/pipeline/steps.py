@@ -35,6 +35,7 @@ from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
 from edgeport.pipeline.batches import first_batch, require_a_batch
+from edgeport.pipeline.raw_files import preparation_for, prepared_file
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
@@ -111,6 +112,7 @@ def verify_export(  # noqa: PLR0913 (those of the API)
     metric: str,
     target: str,
     tolerance: float,
+    preprocess: Path | None,
     limits: Limits,
 ) -> Verification:
     """See `edgeport.api.verify`."""
@@ -118,22 +120,25 @@ def verify_export(  # noqa: PLR0913 (those of the API)
 
     _check_metric(metric, target)
     opened = open_onnx(model)
-    sample = checked_samples(samples, opened, target)
-    require_a_batch(opened, len(sample), f"verify {model.name}")
+    preparation = preparation_for(preprocess, opened.inputs)
     with tempfile.TemporaryDirectory(prefix="edgeport-verify-") as scratch:
         folder = Path(scratch)
+        samples = prepared_file(samples, preparation, folder, limits, target=target)
+        sample = checked_samples(samples, opened, target)
+        require_a_batch(opened, len(sample), f"verify {model.name}")
         save_npz(folder / "feeds.npz", sample.feeds)
         labels = folder / "target.npy" if sample.target is not None else None
         if labels is not None and sample.target is not None:
             np.save(labels, sample.target, allow_pickle=False)
         payload = {
-            "feeds": str(folder / "feeds.npz"),
+            "feeds": str(folder / ("unfolded.npz" if preparation.folded else "feeds.npz")),
             "reference": str(folder / "reference.npz"),
             "source": to_jsonable(source),
             **({"batch": opened.fixed_batch} if opened.fixed_batch is not None else {}),
         }
         _run_pytorch(source, payload, limits)
         payload |= {
+            "feeds": str(folder / "feeds.npz"),
             "model": to_jsonable(opened),
             "target": str(labels) if labels is not None else None,
             "metric": metric,
@@ -214,6 +219,7 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     observers: tuple[str, ...],
     batch_size: int,
     target: str,
+    preprocess: Path | None,
     on_progress: OnProgress,
     limits: Limits,
 ) -> Calibration:
@@ -223,9 +229,11 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     for name in observers or ("",):
         _known("watch tensors with observer", name, OBSERVERS)
     require_writable(output)
+    opened = open_onnx(model)
     payload = {
-        "model": to_jsonable(open_onnx(model)),
+        "model": to_jsonable(opened),
         "samples": to_jsonable(_location(samples)),
+        **preparation_for(preprocess, opened.inputs).as_payload(),
         "target": target,
         "observers": list(observers),
         "batch_size": batch_size,

@@ -129,6 +129,12 @@ def state_of(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec,
             raise recipe.wrong_value(key, "is fed by another output too", "feed each input from one output")
         if into in sections.inputs and sections.inputs[into].value is not None:
             raise recipe.wrong_value(key, "has a value, so it is not fed", f"remove the value in [inputs.{into}]")
+        if into in sections.inputs and sections.inputs[into].preprocess is not None:
+            raise recipe.error(
+                ("inputs", into, "preprocess"),
+                f"is of a state, which output {out!r} feeds and samples do not",
+                "remove it: a state holds what the model gave",
+            )
         if not from_onnx and into not in declared:
             near = nearest(into, [name for name in declared if name not in links.values()])
             raise recipe.wrong_value(
@@ -179,9 +185,24 @@ def check_samples_keys(recipe: RecipeText, sections: RecipeFile, inputs: tuple[T
     if isinstance(sequence, int) and sequence < 1:
         raise recipe.wrong_value(("data", "sequence"), "is no number of samples", "give 1 or more")
     free = {axis_root(label) for spec in inputs for index, label in spec.dynamic_axes.items() if index > 0}
+    if not sections.data.preprocessed:
+        _refuse_raw_lengths(recipe, sections.data.lengths, inputs)
     _check_lengths(
         recipe, sections.data.lengths, free, from_onnx=sections.model.source.endswith(".onnx") and not inputs
     )
+
+
+def _refuse_raw_lengths(recipe: RecipeText, lengths: Mapping[str, str], inputs: tuple[TensorSpec, ...]) -> None:
+    """Lengths cut what samples hold, and those of a raw sample are not the input's."""
+    for spec in inputs:
+        roots = {axis_root(label) for label in spec.dynamic_axes.values()} if spec.preprocessing is not None else set()
+        for axis in sorted(roots & set(lengths)):
+            raise recipe.error(
+                ("data", "lengths", axis),
+                f"is an axis of input {spec.name!r}, whose samples are raw, so that there is nothing to cut yet",
+                "remove it, and let the preprocessing give each sample its size; or give samples that went through it "
+                "([data] preprocessed = true)",
+            )
 
 
 def _check_lengths(recipe: RecipeText, lengths: Mapping[str, str], free: set[str], *, from_onnx: bool) -> None:

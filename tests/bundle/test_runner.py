@@ -216,7 +216,9 @@ def test_runner_is_python_38_and_needs_numpy_only() -> None:
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     outside = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
-    assert outside == {"numpy"}
+    assert outside == {"numpy", "PIL"}
+    later = {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.col_offset}
+    assert later == {"PIL"}, "asked for where an image file is read, and nowhere else"
 
 
 def test_a_real_artifact_runs(contents: BundleContents, tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def judged_by(make_recipe, context_for, tmp_path):
         save_npz(tmp_path / "reference.npz", {"scores": scores})
         np.save(tmp_path / "target.npy", np.arange(N) % 4 if target is None else target)
         samples = PreparedSamples(
-            feeds=tmp_path / "none.npz", target=tmp_path / "target.npy", example=tmp_path, single=tmp_path, count=N,
-            fingerprint="", calibration_fingerprint="", calibration_count=0, warnings=(),
+            feeds=tmp_path / "none.npz", unfolded=tmp_path, target=tmp_path / "target.npy", example=tmp_path,
+            single=tmp_path, count=N, fingerprint="", calibration_fingerprint="", calibration_count=0, warnings=(),
         )  # fmt: skip
         return context_for(recipe), samples, Reference(outputs=tmp_path / "reference.npz", name="PyTorch float32")
 

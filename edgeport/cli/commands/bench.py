@@ -19,7 +19,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 _SECTIONS = {
     "What is asked": ("budgets", "against", "baseline"),
     "How long": ("rounds", "until", "time_", "duration"),
-    "How it is run": ("scenario", "streams", "rate", "energy", "backend", "threads", "samples"),
+    "How it is run": ("scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
 }
 
@@ -62,6 +62,7 @@ def command(  # noqa: PLR0913 (one per option)
     energy: bool,
     backend: str,
     samples: Path | None,
+    preprocess: Path | None,
     rounds: int,
     duration: float,
     threads: int | None,
@@ -94,6 +95,7 @@ def command(  # noqa: PLR0913 (one per option)
             artifact,
             backend=backend,
             samples=samples,
+            preprocess=preprocess,
             rounds=rounds,
             duration_s=duration,
             threads=threads,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE
+from edgeport.cli.options import FILE, PLACE, raw_samples
 from edgeport.cli.output import Output, output_options
 
 __all__ = ["command"]
@@ -20,9 +20,18 @@ __all__ = ["command"]
 @click.option("--observers", default="extremes,histogram", show_default=True, help="What is watched, with commas.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@raw_samples
 @output_options
 def command(  # noqa: PLR0913 (one per option)
-    *, model: Path, samples: str, file: Path, observers: str, target: str, batch_size: int, output: Output
+    *,
+    model: Path,
+    samples: str,
+    file: Path,
+    observers: str,
+    target: str,
+    batch_size: int,
+    preprocess: Path | None,
+    output: Output,
 ) -> int:
     """Statistics of every activation of MODEL (.onnx) over SAMPLES (.npz or pkg.mod:fn).
 
@@ -38,7 +47,14 @@ def command(  # noqa: PLR0913 (one per option)
     names = tuple(name.strip() for name in observers.split(",") if name.strip())
     with output.progress() as on_progress:
         found = api.calibrate(
-            model, where, output=file, observers=names, batch_size=batch_size, target=target, on_progress=on_progress
+            model,
+            where,
+            output=file,
+            observers=names,
+            batch_size=batch_size,
+            target=target,
+            preprocess=preprocess,
+            on_progress=on_progress,
         )
     from edgeport.cli.render_steps import draw_calibration
 

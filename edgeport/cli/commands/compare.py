@@ -18,7 +18,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 _SECTIONS = {
     "What is asked": ("delta", "fail_on"),
     "How long": ("rounds", "until", "time_", "duration"),
-    "How they are run": ("backend", "threads", "samples"),
+    "How they are run": ("backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "quiet"),
 }
 
@@ -47,6 +47,7 @@ def command(  # noqa: PLR0913 (one per option)
     fail_on: str,
     backend: str,
     samples: Path | None,
+    preprocess: Path | None,
     rounds: int,
     duration: float,
     threads: int | None,
@@ -79,6 +80,7 @@ def command(  # noqa: PLR0913 (one per option)
             new,
             backend=backend,
             samples=samples,
+            preprocess=preprocess,
             rounds=rounds,
             duration_s=duration,
             threads=threads,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE, model_source
+from edgeport.cli.options import FILE, model_source, raw_samples
 from edgeport.cli.output import Output, exit_code, output_options
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = ["command"]
 @click.option("--metric", default="", help="Compute this metric of both, too; it needs --target.")
 @click.option("--target", default="", help="Key of the labels in the .npz.")
 @click.option("--tolerance", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
+@raw_samples
 @output_options
 def command(  # noqa: PLR0913 (one per option)
     *,
@@ -32,6 +33,7 @@ def command(  # noqa: PLR0913 (one per option)
     metric: str,
     target: str,
     tolerance: float,
+    preprocess: Path | None,
     output: Output,
 ) -> int:
     """PyTorch (SOURCE) against the exported MODEL, on samples: errors, SQNR, and the metric.
@@ -46,6 +48,6 @@ def command(  # noqa: PLR0913 (one per option)
     from edgeport.cli.render_steps import draw_verification
     from edgeport.contracts import to_jsonable
 
-    found = api.verify(source, model, samples, metric=metric, target=target, tolerance=tolerance)
+    found = api.verify(source, model, samples, metric=metric, target=target, tolerance=tolerance, preprocess=preprocess)
     output.show(lambda: to_jsonable(found), lambda console: draw_verification(console, found))
     return exit_code(found.outcome)
