@@ -23,7 +23,7 @@ from edgeport.contracts import (
     TensorSpec,
     kept_nodes,
 )
-from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Target
+from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, SamplesFunction, Target
 from edgeport.errors import EdgeportError, SamplesError
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
@@ -213,6 +213,95 @@ def test_what_is_declared_must_fit_the_model(folder, context_for):
     recipe = recipe_over(folder, replace(PLAIN, crop=(18, 18)), shape=("batch", 3, 18, 18))
     with pytest.raises(EdgeportError, match=r"images of \[18, 18\] pixels for shape \[batch, 3, 16, 16\]|\[18, 18\]"):
         prepare_samples(context_for(recipe))
+
+
+@pytest.fixture
+def video(tmp_path):
+    """Mean of a frame of any size, added up over a clip; five frames of two clips."""
+    folder = tmp_path / "video"
+    folder.mkdir()
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["mean"], name="flatten"),
+        helper.make_node("Add", ["held", "mean"], ["next"], name="add"),
+        helper.make_node("Identity", ["next"], ["scores"], name="same"),
+    ]
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "video",
+        [
+            tensor("image", TensorProto.FLOAT, ["batch", 3, "height", "width"]),
+            tensor("held", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        [tensor("scores", TensorProto.FLOAT, ["batch", 3]), tensor("next", TensorProto.FLOAT, ["batch", 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, folder / "net.onnx")
+    np.savez(folder / "evaluation.npz", image=raw_images(1, 5), clip=np.array([0, 0, 0, 1, 1]), label=np.arange(5) % 3)
+    np.savez(folder / "calibration.npz", image=raw_images(2, 4), clip=np.array([0, 0, 1, 1]))
+    (folder / "my_frames.py").write_text(FRAMES, encoding="utf-8")
+    return folder
+
+
+FRAMES = """
+import numpy as np
+def frames():
+    random = np.random.default_rng(3)
+    for label, (height, width) in enumerate([(24, 30), (28, 24), (24, 24)]):
+        yield {"image": random.integers(0, 256, (1, height, width, 3), dtype=np.uint8)}, np.array([label])
+"""
+
+
+def frame_means(images, declared):
+    return apply(replace(declared, fold=""), images).mean(axis=(2, 3))
+
+
+@pytest.mark.parametrize("declared", [PLAIN, FOLDED], ids=["outside", "folded"])
+def test_steps_of_a_state_may_be_raw_images(video, context_for, declared):
+    plain = recipe_over(video, declared)
+    recipe = replace(plain, state={"next": "held"}, data=replace(plain.data, sequence="clip"))
+    context = context_for(recipe)
+    samples = prepare_samples(context)
+    prepared = prepare_model(context, samples)
+
+    assert samples.starts == (0, 3)
+    for path in (samples.single, samples.unfolded, samples.feeds, samples.example):
+        assert set(arrays_of(path)) == {"image", "held"}
+    assert arrays_of(samples.single)["image"].dtype == ("uint8" if declared.fold else "float32")
+    means = frame_means(raw_images(1, 5), declared)
+    wanted = np.concatenate([np.cumsum(means[:3], axis=0), np.cumsum(means[3:], axis=0)])
+    np.testing.assert_allclose(arrays_of(prepared.reference.outputs)["scores"], wanted, rtol=1e-4, atol=1e-5)
+    assert prepared.model.state == {"next": "held"}
+    assert (prepared.verification is not None) == bool(declared.fold)
+    held = Calibration.load(calibrate_model(context, prepared.model, samples)[0]).statistics["held"]["extremes"]
+    means = frame_means(raw_images(2, 4), declared)[[0, 2]]  # the last step's output feeds nothing
+    assert float(held["maximum"]) == pytest.approx(max(0.0, float(means.max())), rel=1e-4)
+
+
+@pytest.mark.parametrize("fold", ["", "NHWC", "NCHW"], ids=["outside", "NHWC", "NCHW"])
+def test_raw_images_of_several_sizes_stay_so(video, context_for, fold):
+    declared = Preprocessing(scale=1 / 255, mean=(0.5, 0.4, 0.3), fold=fold)
+    plain = recipe_over(video, declared, shape=("batch", 3, "height", "width"))
+    frames = SamplesFunction(function="my_frames:frames", search_path=video)
+    data = replace(plain.data, evaluation=frames, calibration=None, sequence=1)
+    targets = (Target(backend="onnxruntime", precisions=(Precision.FP32,)),)
+    recipe = replace(plain, state={"next": "held"}, data=data, targets=targets)
+    context = context_for(recipe)
+    samples = prepare_samples(context)
+
+    sizes = [[24, 30], [28, 24], [24, 24]]
+    assert samples.is_ragged
+    fed, unfolded = arrays_of(samples.feeds), arrays_of(samples.unfolded)
+    assert unfolded["image#shape"].tolist() == [[3, *size] for size in sizes]
+    assert fed["image#shape"].tolist() == (
+        [[*size, 3] for size in sizes] if fold == "NHWC" else unfolded["image#shape"].tolist()
+    )
+    assert (fed["image"].dtype, unfolded["image"].dtype) == ("uint8" if fold else "float32", "float32")
+    scores = arrays_of(prepare_model(context, samples).reference.outputs)["scores"]
+    random = np.random.default_rng(3)
+    wanted = [frame_means(random.integers(0, 256, (1, *size, 3), dtype=np.uint8), declared)[0] for size in sizes]
+    np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-5)
 
 
 TOKENS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport import api
-from edgeport.contracts import Calibration, Limits, TensorSpec
+from edgeport.contracts import Calibration, EvaluateJob, Limits, ModelSource, Outcome, TensorSpec
 from edgeport.errors import SamplesError, UsageError
 from edgeport.pipeline.bench_opening import BenchSettings
+from edgeport.pipeline.children import fold
+from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
 from edgeport.preprocessing import apply
+from edgeport.recipe import load_recipe
 
 LIMITS = Limits(time_s=120, memory_bytes=4 << 30)
 RECIPE = """
@@ -103,6 +107,56 @@ def test_raw_samples_without_a_recipe_are_refused_as_before(folder: Path) -> Non
 def test_a_recipe_that_declares_nothing_is_named(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"without.toml declares it; found no .inputs.NAME.preprocess. in it"):
         preparation_for(folder / "without.toml", takes("float32"))
+
+
+FACTORY = """
+import torch
+class Net(torch.nn.Module):
+    def forward(self, image):
+        return {"y": torch.relu(image)}
+"""
+
+
+@pytest.mark.parametrize("recipe", ["plain", "folded"])
+def test_pytorch_and_the_file_get_what_each_takes(folder: Path, recipe: str) -> None:
+    (folder / "my_net.py").write_text(FACTORY, encoding="utf-8")
+    model = folder / "net.onnx"
+    if recipe == "folded":
+        model = folder / "uint8.onnx"
+        inputs = load_recipe(folder / "folded.toml").inputs
+        fold({"model": str(folder / "net.onnx"), "output": str(model), **Preparation(inputs=inputs).as_payload()})
+    source = ModelSource(location="my_net:Net", search_path=folder)
+    found = api.verify(
+        source, model, folder / "raw.npz", target="label", preprocess=folder / f"{recipe}.toml", limits=LIMITS
+    )
+    assert (found.outcome, found.samples) == (Outcome.PASS, 40)
+    with pytest.raises(SamplesError, match="feed input 'image'"):
+        api.verify(source, folder / "net.onnx", folder / "raw.npz", target="label", limits=LIMITS)
+
+
+class Enough(Exception):
+    """The first job was seen."""
+
+
+@pytest.mark.parametrize("command", [api.bench, api.compare], ids=["bench", "compare"])
+def test_what_is_timed_gets_preprocessed_samples(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., object]
+) -> None:
+    fed = []
+
+    def stop(_: object, job: EvaluateJob) -> None:
+        with np.load(job.feeds) as file:
+            fed.append(file["image"])
+        raise Enough
+
+    monkeypatch.setattr("edgeport.devices.local.LocalDevice.run", stop)
+    models = [folder / "net.onnx"] * (2 if command is api.compare else 1)
+    with pytest.raises(Enough):
+        command(*models, samples=folder / "raw.npz", preprocess=folder / "plain.toml", limits=LIMITS)
+    wanted = apply(preparation_for(folder / "plain.toml", takes("float32")).inputs[0].preprocessing, raw()[:1])
+    np.testing.assert_array_equal(fed[0], wanted)
+    with pytest.raises(SamplesError, match="feed input 'image'"):
+        command(*models, samples=folder / "raw.npz", limits=LIMITS)
 
 
 def test_bench_wants_to_know_which_samples() -> None:

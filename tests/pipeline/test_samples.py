@@ -333,6 +333,7 @@ def test_memory_is_that_of_a_batch_not_of_the_set(tmp_path, monkeypatch):
         "evaluation": to_jsonable(SamplesFunction(function="many_samples:give", search_path=tmp_path)),
         "calibration": None,
         "target": "",
+        "inputs": [],
         "model_inputs": [],
         "example": 2,
         "folder": str(tmp_path),

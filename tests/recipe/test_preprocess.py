@@ -141,3 +141,29 @@ def test_a_known_key_elsewhere_is_sent_to_its_section(load: Callable[[str], obje
 def test_folded_graphs_take_no_floats(write: Callable[[str], Path], minimal: str) -> None:
     with pytest.raises(RecipeError, match=r"line 5, \[data\] preprocessed: with fold the graph of 'image'"):
         load_recipe(write(minimal + "data.preprocessed = true\n" + IMAGE + FULL))
+
+
+STATE = """
+[inputs.image]
+shape = ["batch", 3, 8, 8]
+[inputs.held]
+shape = ["batch", 4]
+[inputs.held.preprocess]
+function = "my_states:begin"
+[state]
+next = "held"
+"""
+LENGTHS = '\ndata.lengths = { length = "sizes" }\n'
+
+
+def test_a_state_is_not_preprocessed(write: Callable[[str], Path], minimal: str) -> None:
+    with pytest.raises(RecipeError, match=r"\[inputs.held\] preprocess: is of a state, which output 'next' feeds"):
+        load_recipe(write(minimal + "data.sequence = 4\n" + STATE))
+
+
+def test_raw_samples_are_not_cut_to_lengths(write: Callable[[str], Path], minimal: str) -> None:
+    text = TEXT + 'function = "words:encode"\n'
+    with pytest.raises(RecipeError, match=r"lengths.*is an axis of input 'ids', whose samples are raw") as caught:
+        load_recipe(write(minimal + LENGTHS + text))
+    assert "preprocessed = true" in caught.value.fix
+    assert load_recipe(write(minimal + LENGTHS + "data.preprocessed = true\n" + text)).data.lengths

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from edgeport.calibration.data import Arranged, Arrangement, ArraySamples, check_disjoint, check_samples, rebatch
+from edgeport.calibration.data import (
+    Arranged,
+    Arrangement,
+    ArraySamples,
+    Preprocessed,
+    Spooled,
+    check_disjoint,
+    check_samples,
+    rebatch,
+)
 from edgeport.contracts import AxisRange, TensorSpec
 from edgeport.errors import SamplesError
 
@@ -101,3 +110,25 @@ def test_samples_keep_to_the_declared_range(label, size, says):
 
     assert says in caught.value.asked
     assert str(size) in caught.value.found
+
+
+def test_preprocessing_keeps_where_sequences_begin_and_a_spool_keeps_all(tmp_path):
+    walks = []
+
+    class Counted(ArraySamples):
+        def __iter__(self):
+            walks.append(1)
+            return super().__iter__()
+
+    plain = {"x/y": np.arange(7, dtype=np.float32)[:, None], "clip": np.array([0, 0, 1, 1, 1, 2, 2])}
+    raw = Arranged(Counted(plain, target=np.arange(7), batch_size=3), Arrangement(sequence="clip"))
+    doubled = Preprocessed(raw, lambda feeds: {"x/y": 2 * feeds["x/y"]})
+
+    kept = Spooled(doubled, tmp_path / "spool")
+
+    assert (len(kept), len(walks)) == (7, 1)
+    assert [len(batch) for batch in kept] == [3, 3, 1]
+    assert np.concatenate([batch.feeds["x/y"] for batch in kept])[:, 0].tolist() == [0, 2, 4, 6, 8, 10, 12]
+    assert np.concatenate([batch.target for batch in kept]).tolist() == list(range(7))
+    assert first_of(kept) == [True, False, True, False, False, True, False]
+    assert (kept.fingerprint, kept.digests()) == (doubled.fingerprint, doubled.digests())
