@@ -114,7 +114,7 @@ def _report_folder(out):
 def test_what_is_not_ours_stops_the_run_at_its_start_and_stays(make_recipe, out, tmp_path, monkeypatch, plant, found):
     plant(out)
     before = everything(out)
-    monkeypatch.setattr("edgeport.pipeline.run._run", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr("edgeport.pipeline.run.walk", lambda *_: pytest.fail("work was begun"))
     with pytest.raises(OutputError) as caught:
         run_recipe(make_recipe("base"), output=out, store=tmp_path / "store")
     assert found in caught.value.found
