@@ -143,7 +143,7 @@ class Project:
 
         def build(folder):
             self.built += 1
-            return run_recorded(context, "net.model:answer", {"folder": str(folder)})[1]
+            return run_recorded(context, "net.model:answer", {"folder": str(folder)}, asked="answer")[1]
 
         return json.loads((self.store.get_or_build_watched("export", 1, build, states_of) / "value.json").read_text())
 
@@ -252,7 +252,7 @@ def test_neither_libraries_nor_our_own_files_nor_products_are_noted(project):
         shutil.rmtree(project.folder / name, ignore_errors=True)
     for name in ("net/tuned.py", "elsewhere/helper_optional.py", "helper_elsewhere.py"):  # of the changes above
         (project.folder / name).unlink(missing_ok=True)
-    seen = run_recorded(context, "net.model:answer", {"folder": str(project.folder / "scratch")})[1]
+    seen = run_recorded(context, "net.model:answer", {"folder": str(project.folder / "scratch")}, asked="answer")[1]
     files = sorted(name for name in seen if name.startswith(("file ", "folder ")))
     net = project.folder / "net"
     assert files == sorted(
