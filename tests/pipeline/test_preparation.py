@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.contracts import (
     Artifact,
+    AxisRange,
     Calibration,
     DeviceFacts,
     ExecutionConfig,
@@ -302,6 +303,37 @@ def test_raw_images_of_several_sizes_stay_so(video, context_for, fold):
     random = np.random.default_rng(3)
     wanted = [frame_means(random.integers(0, 256, (1, *size, 3), dtype=np.uint8), declared)[0] for size in sizes]
     np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-5)
+
+
+MEAN = """
+import torch
+class Mean(torch.nn.Module):
+    def forward(self, image):
+        return {"scores": torch.relu(image).mean(dim=(2, 3))}
+"""
+
+
+@pytest.mark.slow
+def test_a_folded_export_is_verified_at_other_sizes_too(video, context_for):
+    (video / "my_mean.py").write_text(MEAN, encoding="utf-8")
+    shape = ("batch", 3, "height", 30)
+    declared = Preprocessing(scale=1 / 255, mean=(0.5,), fold="NHWC")
+    recipe = recipe_over(video, declared, shape=shape)
+    context = context_for(
+        replace(
+            recipe,
+            source=ModelSource(location="my_mean:Mean", search_path=video),
+            axes={"height": AxisRange(minimum=10, maximum=40)},
+            data=replace(recipe.data, evaluation=SamplesFile(path=video / "frames.npz"), calibration=None),
+            targets=(Target(backend="onnxruntime", precisions=(Precision.FP32,)),),
+        )
+    )
+    np.savez(video / "frames.npz", image=raw_images(1, 5), label=np.arange(5) % 3)
+    prepared = prepare_model(context, prepare_samples(context))
+
+    assert prepared.model.inputs[0].shape == ("batch", "height", 30, 3)
+    assert prepared.verification.outcome is Outcome.PASS
+    assert prepared.verification.sizes == {"height": (10, 40)}
 
 
 TOKENS = """
