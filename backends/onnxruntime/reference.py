@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeport.backends.sessions import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
-from edgeport.errors import BackendError
+from edgeport.errors import BackendError, EdgeportError
 
 __all__ = ["OWN_DOMAINS", "open_reference"]
 
@@ -37,7 +37,11 @@ def open_reference(path: Path) -> Iterator[RunModel]:
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        refuse_custom_operators(read_ir(path), asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
+        try:
+            graph = read_ir(path)
+        except EdgeportError:
+            raise _failed(path, "open", error) from error
+        refuse_custom_operators(graph, asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
         raise _failed(path, "open", error) from error
     inputs = session.get_inputs()
     names = [output.name for output in session.get_outputs()]

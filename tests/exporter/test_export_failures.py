@@ -104,6 +104,11 @@ class TextOutput(_WithLayer):
         return self.fc(x), "done"
 
 
+class SetOutput(_WithLayer):
+    def forward(self, x):
+        return self.fc(x), {"done"}
+
+
 class NothingOut(_WithLayer):
     def forward(self, x):
         del x
@@ -238,14 +243,21 @@ def test_failure_names_line_reason_and_next_step(case, tmp_path):
 
 @pytest.mark.parametrize(
     ("module", "found"),
-    [(TextOutput, "'done' (str) as output_1, which is no tensor"), (NothingOut, "no tensor")],
-    ids=["text", "nothing"],
+    [(SetOutput, "{'done'} (set) as output_1, which is no tensor"), (NothingOut, "no tensor")],
+    ids=["set", "nothing"],
 )
 def test_outputs_that_are_no_tensors_are_refused(module, found, tmp_path):
     with pytest.raises(ExportError, match="tensor") as caught:
         export_onnx(module().eval(), {"x": np.ones((2, 8), np.float32)}, output=tmp_path / "model.onnx")
 
     assert found in caught.value.found
+
+
+def test_a_text_beside_tensors_is_left_out_and_said(tmp_path):
+    result = export_onnx(TextOutput().eval(), {"x": np.ones((2, 8), np.float32)}, output=tmp_path / "model.onnx")
+
+    assert [spec.name for spec in result.model.outputs] == ["output_0"]
+    assert any("output_1" in note and "done" in note for note in result.notes)
 
 
 def test_training_mode_is_refused(tmp_path):
