@@ -58,6 +58,7 @@ def choose(
         outputs=outputs,
         dynamic_batch=found["dynamic_batch"],
         legacy=found["legacy"],
+        ranges={name: (low, high) for name, (low, high) in found["ranges"].items()},
         calibration=_calibration(given),
         evaluation=given.evaluation.text if whole and given.evaluation is not None else f"{MODULE}:evaluation",
         stand_in=given.evaluation is None,

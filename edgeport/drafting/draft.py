@@ -64,6 +64,7 @@ class Plan:
         inputs: In the model's order.
         outputs: Name to shape of one sample.
         dynamic_batch, legacy: How it can be exported.
+        ranges: Smallest and largest size of a free axis, where not all sizes do.
         calibration, evaluation: As the recipe writes them; the first empty where there is none.
         stand_in: The samples are random.
         count: Of evaluation samples.
@@ -83,6 +84,7 @@ class Plan:
     outputs: Mapping[str, tuple[int, ...]]
     dynamic_batch: bool
     legacy: bool
+    ranges: Mapping[str, tuple[int, int]]
     calibration: str
     evaluation: str
     stand_in: bool

@@ -6,6 +6,7 @@ The user's code runs here. Called as `run_isolated("edgeport.drafting.look:look_
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from edgeport.drafting.assign import feeds_for
 from edgeport.drafting.candidates import candidates, required_parameters
 from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json
 from edgeport.drafting.known import known_inputs
-from edgeport.errors import EdgeportError, ExportError, SourceError
+from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, SourceError
 from edgeport.exporter.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ __all__ = ["look_at_module", "state_like"]
 
 _MOST_TRIES = 600
 _MOST_SECONDS = 45.0
+_RANGE = re.compile(r"(\w+) = Dim\('\w+'(?:, min=(\d+))?, max=(\d+)\)")
+"""How PyTorch says which sizes of a free axis a model takes: positions may be a table that ends."""
+
 _OTHER_LENGTHS = (3, 5)
 """Added to a free axis, to see whether the model takes it; odd, for what halves its lengths."""
 
@@ -45,8 +49,9 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     Returns:
         `inputs` (a list of `Guess`, their free axes those that the export kept), `outputs` (name to shape of one
         sample), `spread` (standard deviation of the first output), `seconds` (of one sample in PyTorch),
-        `dynamic_batch`, `legacy` (only the older exporter took it), `notes`, `labels` (names of arrays in the samples
-        that are no input), `stateful` (output to input of equal shape, where that looks like a state).
+        `dynamic_batch`, `legacy` (only the older exporter took it), `ranges` (smallest and largest size of a free axis,
+        where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `stateful` (output to
+        input of equal shape, where that looks like a state).
 
     Raises:
         SourceError: No inputs were found that it runs with.
@@ -276,28 +281,48 @@ def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> dict[st
     first: EdgeportError | None = None
     for inputs, batch, legacy in ways:
         try:
-            found = _exported(module, inputs, dynamic_batch=batch, legacy=legacy)
+            found, ranges = _exported(module, inputs, dynamic_batch=batch, legacy=legacy)
         except EdgeportError as error:
             first = first or error
             continue
         if first is not None and (inputs != guesses or not batch):  # else the exporter's own note says it
             notes.append(_fallen_back(guesses, inputs, batch=batch, legacy=legacy, error=first))
-        return {"inputs": inputs, "dynamic_batch": batch, "legacy": legacy, "notes": [*notes, *found]}
+        return {
+            "inputs": inputs,
+            "dynamic_batch": batch,
+            "legacy": legacy,
+            "ranges": ranges,
+            "notes": [*notes, *found],
+        }
     if first is None:
         raise ExportError(asked="try an export", found="no way to try", fix="report this")
     raise first
 
 
-def _exported(module: torch.nn.Module, guesses: tuple[Guess, ...], *, dynamic_batch: bool, legacy: bool) -> list[str]:
-    from edgeport.exporter.onnx_export import export_onnx
-
+def _exported(
+    module: torch.nn.Module, guesses: tuple[Guess, ...], *, dynamic_batch: bool, legacy: bool
+) -> tuple[list[str], dict[str, list[int]]]:
+    """Notes of the export, and ranges of axes without which it did not succeed."""
     options = ExportOptions(
         dynamic_batch=dynamic_batch,
         allow_legacy_exporter=legacy,
         dynamic_axes={guess.name: guess.axes for guess in guesses if guess.axes},
     )
+    try:
+        return _notes_of_export(module, guesses, options), {}
+    except DynamicShapeError as error:
+        ranges = {name: (int(low or 2), int(high)) for name, low, high in _RANGE.findall(error.fix)}
+        if not ranges:
+            raise
+    bounded = replace(options, axis_ranges=ranges)
+    return _notes_of_export(module, guesses, bounded), {name: list(both) for name, both in ranges.items()}
+
+
+def _notes_of_export(module: torch.nn.Module, guesses: tuple[Guess, ...], options: ExportOptions) -> list[str]:
+    from edgeport.exporter.onnx_export import export_onnx
+
     with tempfile.TemporaryDirectory(prefix="edgeport-init-") as folder:
-        feeds = draw(guesses, 2 if dynamic_batch else 1)
+        feeds = draw(guesses, 2 if options.dynamic_batch else 1)
         return list(export_onnx(module, feeds, output=Path(folder) / "model.onnx", options=options).notes)
 
 

@@ -76,6 +76,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "stateful": state_like(inputs, outputs),
         "dynamic_batch": model.fixed_batch is None,
         "legacy": False,
+        "ranges": {},
         "notes": [f"{model.path.name} is quantized already ({evidence[0]}): each runtime gets it as it is."]
         if evidence
         else [],

@@ -22,7 +22,14 @@ _QUICK = (("rounds", 6), ("screening_rounds", 2), ("duration_s", 0.05), ("warmup
 
 def recipe_text(plan: Plan) -> str:
     """Text that loads as a recipe; what was guessed says so."""
-    blocks = [_head(plan), _model(plan), *(_input(plan, one) for one in plan.inputs), _data(plan), _export(plan)]
+    blocks = [
+        _head(plan),
+        _model(plan),
+        *(_input(plan, one) for one in plan.inputs),
+        *_axes(plan),
+        _data(plan),
+        _export(plan),
+    ]
     blocks += [_target(plan, one) for one in plan.backends]
     blocks += [_budget(plan), _search(plan)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -82,6 +89,11 @@ def _input(plan: Plan, guess: Guess) -> str:
     if guess.dtype != "float32":
         rows.append(_line("dtype", guess.dtype))
     return "\n".join(rows)
+
+
+def _axes(plan: Plan) -> list[str]:
+    why = "the sizes that the model takes"
+    return [f"[axes.{name}]\n{_line('range', list(both), why)}" for name, both in plan.ranges.items()]
 
 
 def _data(plan: Plan) -> str:

@@ -26,7 +26,7 @@ def look(folder: Path, monkeypatch: pytest.MonkeyPatch):
     """Looks in this process; exports are left to other tests."""
     from edgeport.drafting import look as module
 
-    monkeypatch.setattr(module, "_exported", lambda *_, **__: [])
+    monkeypatch.setattr(module, "_exported", lambda *_, **__: ([], {}))
 
     def looked(name: str):
         source = {"location": f"nets:{name}", "search_path": str(folder)}
