@@ -9,12 +9,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the exporter needs the torch extra")
 
-from edgeport.contracts import ModelSource  # noqa: E402 (after the skip)
+from edgeport.contracts import ModelSource, OpenModel, Outcome  # noqa: E402 (after the skip)
 from edgeport.errors import SourceError, UnsafeFileError  # noqa: E402
+from edgeport.exporter.feeds import reference_outputs  # noqa: E402
 from edgeport.exporter.hugging_face import find_checkpoint  # noqa: E402
 from edgeport.exporter.onnx_export import export_onnx  # noqa: E402
+from edgeport.exporter.options import ExportOptions  # noqa: E402
 from edgeport.exporter.quiet import quiet  # noqa: E402
+from edgeport.exporter.sizes import at_other_sizes  # noqa: E402
 from edgeport.exporter.sources import load_module, notes_on_source  # noqa: E402
+from edgeport.exporter.verify import verify  # noqa: E402
 
 CONFIG = """{
   "model_type": "bert", "architectures": ["BertForMaskedLM"], "vocab_size": 60, "hidden_size": 16,
@@ -140,3 +144,20 @@ class TestModels:
 
         assert [spec.shape for spec in result.model.inputs] == [("batch", 8)] * 2
         assert [(spec.name, spec.shape) for spec in result.model.outputs] == [("logits", ("batch", 2))]
+
+    @pytest.mark.slow
+    def test_a_length_is_free_up_to_the_table_of_positions(
+        self, config: Path, tmp_path: Path, open_model: OpenModel
+    ) -> None:
+        module = load_module(source(config, task="text-classification"))
+        tokens = np.random.default_rng(0).integers(0, 60, (3, 8))
+        feeds = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": tokens % 2}
+        options = ExportOptions(dynamic_axes={name: {1: "length"} for name in feeds}, axis_ranges={"length": (1, 32)})
+
+        result = export_onnx(module, feeds, output=tmp_path / "m.onnx", options=options)
+
+        assert {spec.name: spec.shape for spec in result.model.inputs} == dict.fromkeys(feeds, ("batch", "length"))
+        assert [(spec.name, spec.shape) for spec in result.model.outputs] == [("logits", ("batch", 2))]
+        sizes = list(at_other_sizes(module, feeds, options))
+        checked = verify(reference_outputs(module, feeds, 3), feeds, result.model.path, open_model, sizes=sizes)
+        assert (checked.outcome, checked.sizes) == (Outcome.PASS, {"length": (1, 32)})
