@@ -73,6 +73,15 @@ def test_what_a_module_takes_is_found(case: Case, look) -> None:
     assert found["outputs"] == case.outputs
 
 
+def test_an_axis_has_the_range_that_a_table_of_the_model_allows(folder: Path) -> None:
+    found = look_at_module({"source": {"location": "nets:Positions", "search_path": str(folder)}})
+
+    assert [one["axes"] for one in found["inputs"]] == [{"1": "time"}]
+    assert found["ranges"] == {"time": [2, 24]}
+    assert found["dynamic_batch"]
+    assert not found["notes"]
+
+
 def test_a_model_that_runs_with_no_likely_shape_says_how_to_give_it(look) -> None:
     with pytest.raises(SourceError, match=r"--input NAME=batch"):
         look("Riddle")
