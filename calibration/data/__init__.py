@@ -3,25 +3,43 @@
 from edgeport.calibration.data.arranged import Arranged, Arrangement
 from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
+from edgeport.calibration.data.files import FolderSamples
+from edgeport.calibration.data.folder import digest_folder, list_folder
 from edgeport.calibration.data.function import FunctionSamples
+from edgeport.calibration.data.likeness import Profile, lint_labels, lint_unlike
+from edgeport.calibration.data.npy import NpySamples
 from edgeport.calibration.data.npz import NpzSamples
 from edgeport.calibration.data.preprocessed import Preprocessed
 from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
 from edgeport.calibration.data.spooled import Spooled
+from edgeport.calibration.data.table import TableSamples, columns_of
+from edgeport.calibration.data.wanted import Wanted, sole, wanted
 
 __all__ = [
     "Arranged",
     "Arrangement",
     "ArraySamples",
+    "FolderSamples",
     "FunctionSamples",
     "Lint",
+    "NpySamples",
     "NpzSamples",
     "Preprocessed",
+    "Profile",
     "Rebatched",
     "Spooled",
     "Subset",
+    "TableSamples",
+    "Wanted",
     "check_disjoint",
     "check_samples",
+    "columns_of",
+    "digest_folder",
+    "lint_labels",
+    "lint_unlike",
+    "list_folder",
     "rebatch",
+    "sole",
     "subset",
+    "wanted",
 ]

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class Lint:
     """Something odd about samples that can still be used.
 
     Attributes:
-        code: "CONSTANT_TENSOR", "SAME_TENSOR", "ONE_SAMPLE", "FEW_SAMPLES", "DUPLICATES" or "OUT_OF_RANGE".
+        code: "CONSTANT_TENSOR", "SAME_TENSOR", "ONE_SAMPLE", "FEW_SAMPLES", "DUPLICATES" or "OUT_OF_RANGE"; of two
+            sets, "UNLIKE_EVALUATION"; of labels, "MISSING_CLASS" or "UNBALANCED".
         message: In a sentence, with the numbers.
         input: Name of the input, where it is about one.
 
@@ -55,8 +57,19 @@ class _Seen:
             self.maximum = max(self.maximum, float(array.max()))
 
 
+class Observer(Protocol):
+    """Sees every sample of one input."""
+
+    def add(self, rows: Array, /) -> None:
+        """Samples [n, ...] of numbers."""
+        ...
+
+
 def check_samples(
-    samples: SampleSet, specs: tuple[TensorSpec, ...], axes: Mapping[str, AxisRange] | None = None
+    samples: SampleSet,
+    specs: tuple[TensorSpec, ...],
+    axes: Mapping[str, AxisRange] | None = None,
+    observers: Mapping[str, Observer] | None = None,
 ) -> list[Lint]:
     """Walks the set once and compares every batch with the model's inputs.
 
@@ -65,6 +78,7 @@ def check_samples(
         specs: The model's inputs (`OnnxModel.inputs`). A constant axis 0 is the model's fixed batch, into which samples
             are grouped later (`rebatch`), so it is not compared.
         axes: Ranges of free axes, where they were declared.
+        observers: By input, all of them; each is shown its batches on the same walk.
 
     Returns:
         What is odd but usable.
@@ -85,6 +99,8 @@ def check_samples(
             _check_values(array, spec, count)
             if array.dtype.kind in "fiub":
                 seen[spec.name].add(array)
+                if observers is not None:
+                    observers[spec.name].add(array)
         digests.update(sample_digests(sample) if sample.first is None else map(str, range(count, count + len(sample))))
         count += len(sample)
     if not count:

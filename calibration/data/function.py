@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeport.calibration.data.dataset import is_dataset, rows_of_dataset
 from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.rebatch import batched, check_batch_size
+from edgeport.calibration.data.wanted import Wanted, sole
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
 
@@ -22,20 +25,34 @@ __all__ = ["FunctionSamples"]
 class FunctionSamples(Walked):
     """Batches from a function that is called anew for each walk.
 
-    The function takes no arguments and yields feeds (arrays [N, ...] by input name) or `(feeds, target)`. It must
-    give the same samples each time: seed what is random.
+    The function takes no arguments and yields feeds (arrays [N, ...] by input name) or `(feeds, target)`, or returns a
+    torch Dataset, whose items are single samples. It must give the same samples each time: seed what is random.
 
     Args:
         function: "pkg.mod:function".
         search_path: Folder that is on the import path while the module is imported.
+        wants: What arrays are for, as far as it is known; an item of a Dataset that has no name is the only one.
+        target: Key of the label in items of a Dataset that are dicts.
+        batch_size: Samples of a Dataset in a batch.
 
     Raises:
         SamplesError: It does not import, is no function, or yields something else.
 
     """
 
-    def __init__(self, function: str, *, search_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        function: str,
+        *,
+        search_path: Path | None = None,
+        wants: Mapping[str, Wanted] | None = None,
+        target: str = "",
+        batch_size: int = 32,
+    ) -> None:
         self._name = function
+        self._wants = dict(wants or {})
+        self._target = target
+        self._batch_size = check_batch_size(batch_size)
         self._function = _load(function, search_path)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -56,6 +73,9 @@ class FunctionSamples(Walked):
 
     def _batches(self) -> Iterator[Sample]:
         for batch in self._given():
+            if isinstance(batch, Sample):  # of a Dataset
+                yield batch
+                continue
             feeds, target = batch if isinstance(batch, tuple) and len(batch) == 2 else (batch, None)
             if not isinstance(feeds, Mapping):
                 raise self._wrong(f"a batch of type {type(feeds).__name__}")
@@ -71,6 +91,10 @@ class FunctionSamples(Walked):
         """What the function gives; whatever it raises is about the samples."""
         try:
             batches = self._function()
+            if is_dataset(batches):
+                rows = rows_of_dataset(batches, lambda: sole(self._wants, self._name).name, self._target)
+                yield from batched(rows, self._batch_size)
+                return
             if isinstance(batches, Mapping) or not isinstance(batches, Iterable):
                 raise self._wrong(f"{type(batches).__name__} as its result")
             yield from batches
@@ -88,7 +112,8 @@ class FunctionSamples(Walked):
         return SamplesError(
             asked=f"take samples from {self._name}",
             found=found,
-            fix="yield a dict of arrays by input name, axis 0 the samples, or a tuple of that and the targets",
+            fix="yield dicts of arrays by input name, axis 0 the samples, or tuples of that and the targets; or return "
+            "a torch Dataset",
             details={"problem": "function"},
         )
 

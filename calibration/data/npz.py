@@ -19,7 +19,7 @@ from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
 from edgeport.errors import SamplesError
 
-__all__ = ["NpzSamples"]
+__all__ = ["NpzSamples", "read_header"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class NpzSamples(Walked):
             streams = {}
             for member in (*self._feeds.values(), *([self._target] if self._target else [])):
                 streams[member.file] = stack.enter_context(archive.open(member.file))
-                _read_header(streams[member.file])
+                read_header(streams[member.file])
             for start in range(0, self._count, self._batch_size):
                 rows = min(self._batch_size, self._count - start)
                 feeds = {name: self._read(streams[member.file], member, rows) for name, member in self._feeds.items()}
@@ -115,7 +115,7 @@ class NpzSamples(Walked):
     def _member(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
         name = info.filename.removesuffix(".npy")
         with archive.open(info) as stream:
-            shape, fortran, dtype = _read_header(stream)
+            shape, fortran, dtype = read_header(stream)
             header = stream.tell()
         if dtype.hasobject:
             raise self._wrong(
@@ -135,7 +135,7 @@ class NpzSamples(Walked):
         )
 
 
-def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
     """Shape, column order and dtype; numpy limits the header's length and reads it without running code."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):

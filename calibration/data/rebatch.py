@@ -10,7 +10,7 @@ from edgeport.calibration.data.digests import Walked
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
-__all__ = ["Rebatched", "Subset", "check_batch_size", "rebatch", "rows_of", "subset"]
+__all__ = ["Rebatched", "Subset", "batched", "check_batch_size", "rebatch", "rows_of", "subset"]
 
 
 def rebatch(samples: SampleSet, batch_size: int, *, fill_up: bool = False) -> Rebatched:
@@ -65,8 +65,8 @@ class Rebatched:
         return self._samples.digests()
 
     def __iter__(self) -> Iterator[Sample]:
-        batches = _batches((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
-        return (_filled(batch, self._batch_size) for batch in batches) if self._fill_up else batches
+        grouped = batched((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
+        return (_filled(batch, self._batch_size) for batch in grouped) if self._fill_up else grouped
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -81,7 +81,7 @@ class Subset(Walked):
         self._batch_size = batch_size
 
     def __iter__(self) -> Iterator[Sample]:
-        return _batches(self._chosen(), self._batch_size)
+        return batched(self._chosen(), self._batch_size)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -124,7 +124,8 @@ def _row(sample: Sample, row: int) -> Sample:
     )
 
 
-def _batches(rows: Iterable[Sample], size: int) -> Iterator[Sample]:
+def batched(rows: Iterable[Sample], size: int) -> Iterator[Sample]:
+    """Samples one by one in batches of up to `size`; one of another shape than the one before starts a new batch."""
     waiting: list[Sample] = []
     for row in rows:
         if waiting and not (len(waiting) < size and _alike(waiting[0], row)):
@@ -148,9 +149,12 @@ def _filled(sample: Sample, size: int) -> Sample:
 
 def _alike(left: Sample, right: Sample) -> bool:
     """They can stand in one batch."""
-    return (left.target is None) == (right.target is None) and {
-        name: array.shape[1:] for name, array in left.feeds.items()
-    } == {name: array.shape[1:] for name, array in right.feeds.items()}
+    return _shapes(left) == _shapes(right)
+
+
+def _shapes(sample: Sample) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...] | None]:
+    feeds = {name: array.shape[1:] for name, array in sample.feeds.items()}
+    return feeds, None if sample.target is None else sample.target.shape[1:]
 
 
 def _joined(rows: list[Sample]) -> Sample:

@@ -129,7 +129,7 @@ class _Evidence:
         """Of the candidate."""
         scores = self.ours.scores
         if scores is None:
-            return self._bootstrap(lambda chosen: self._measured(self.candidate, chosen))
+            return self._bootstrap(lambda chosen: self._measured(self.ours, self.candidate, chosen))
         if self.discordant() is not None:
             return wilson(float(scores.sum()), len(scores), confidence=self.confidence)
         return bootstrap_mean(scores, confidence=self.confidence, seed=self.seed)
@@ -138,7 +138,10 @@ class _Evidence:
         """The reference's value minus the candidate's."""
         if self.ours.scores is None or self.theirs.scores is None:
             return self._bootstrap(
-                lambda chosen: self._measured(self.reference, chosen) - self._measured(self.candidate, chosen)
+                lambda chosen: (
+                    self._measured(self.theirs, self.reference, chosen)
+                    - self._measured(self.ours, self.candidate, chosen)
+                )
             )
         discordant = self.discordant()
         if discordant is not None:
@@ -152,12 +155,15 @@ class _Evidence:
         # A user's function does not say so, but its scores do.
         own_function = ":" in self.metric.name
         both = np.concatenate([self.ours.scores, self.theirs.scores])
-        if not self.metric.proportion and not (own_function and bool(np.isin(both, (0, 1)).all())):
+        declared = self.ours.right_or_wrong and self.theirs.right_or_wrong
+        if not declared and not (own_function and bool(np.isin(both, (0, 1)).all())):
             return None
         difference = self.theirs.scores - self.ours.scores
         return int(np.sum(difference > 0)), int(np.sum(difference < 0))
 
-    def _measured(self, output: Array, chosen: Array) -> float:
+    def _measured(self, whole: Evaluation, output: Array, chosen: Array) -> float:
+        if whole.weighted is not None:
+            return whole.weighted(np.bincount(chosen, minlength=len(output)))
         return evaluate(self.metric, {"": output[chosen]}, self.truth[chosen]).value
 
     def _bootstrap(self, statistic: Callable[[Array], float]) -> Interval:

@@ -10,11 +10,13 @@ import numpy as np
 
 from edgeport.contracts.samples import Array
 from edgeport.contracts.verdict import Interval
+from edgeport.errors import SamplesError
 
 __all__ = ["bootstrap_mean", "bootstrap_statistic", "paired_proportions", "wilson"]
 
 _RESAMPLES = 2000
 _DRAWS_AT_ONCE = 4_000_000
+_MOST_REDRAWN = 20
 
 
 def wilson(successes: float, trials: float, *, confidence: float = 0.95) -> Interval:
@@ -124,18 +126,38 @@ def bootstrap_statistic(
     """The expanded percentile bootstrap interval of a statistic that is no mean.
 
     Args:
-        statistic: Of the samples with these indices (int64 [count]).
+        statistic: Of the samples with these indices (int64 [count]). Draws for which it is NaN are drawn again: the
+            interval is then that over draws for which it is defined.
         count: Number of samples.
         confidence: Two-sided.
         seed: Of the resampling.
         resamples: How often the statistic is computed.
 
+    Returns:
+        Without bounds (infinite) for a single sample.
+
+    Raises:
+        SamplesError: It is NaN for nearly every draw.
+
     Source: as `bootstrap_mean`.
 
     """
     estimate = statistic(np.arange(count))
+    if count < 2:
+        return Interval(low=-math.inf, estimate=estimate, high=math.inf, confidence=confidence)
     generator = np.random.default_rng(seed)
-    values = np.array([statistic(generator.integers(0, count, count)) for _ in range(resamples)])
+    values = np.empty(0)
+    for _ in range(_MOST_REDRAWN):
+        drawn = [statistic(generator.integers(0, count, count)) for _ in range(resamples - len(values))]
+        values = np.concatenate([values, [value for value in drawn if math.isfinite(value)]])
+        if len(values) == resamples:
+            break
+    else:
+        raise SamplesError(
+            asked=f"tell how sure a metric over {count} samples is",
+            found="that nearly every random part of them has nothing to compute it of, such as no positive sample",
+            fix="give more samples of the rarer kind",
+        )
     tail = NormalDist().cdf(-_expanded_z(count, confidence))
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(

@@ -1,6 +1,6 @@
 """The metrics, by name: higher is better in every one, so that a drop is always a loss.
 
-Errors (`mae`, `mse`) are negated for that reason.
+Errors (`mae`, `mse`, `eer`) are negated for that reason.
 """
 
 from __future__ import annotations
@@ -12,17 +12,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeport.accuracy.agreement import agreement
+from edgeport.accuracy.detection import map50
+from edgeport.accuracy.ranking import auc, eer
 from edgeport.contracts.samples import Array, Arrays
 from edgeport.errors import SamplesError, SourceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["METRICS", "SQNR_CEILING_DB", "Evaluation", "Metric", "Truth", "evaluate", "judged_output", "metric_named"]
+__all__ = [
+    "METRICS",
+    "SQNR_CEILING_DB",
+    "Evaluation",
+    "Measured",
+    "Metric",
+    "Truth",
+    "evaluate",
+    "imported",
+    "judged_output",
+    "metric_named",
+]
+
+Weighted = Callable[[Array], float]
+"""The metric over weighted samples: weights [N] to one number, NaN where they leave nothing to compute it of."""
+
+Measured = Array | float | Weighted
+"""Scores [N]; or one number, or a function of weights that gives it, where samples have no scores of their own."""
 
 SQNR_CEILING_DB = 150.0
 """float32 carries 24 bits of mantissa, 6.02 dB each: what is closer than this is equal."""
@@ -45,16 +65,16 @@ class Metric:
     Attributes:
         name: As recipes and tables have it.
         truth: What it compares with.
-        measure: Output [N, ...] and truth [N, ...] to scores [N], or to one number where samples have no scores
-            of their own; higher is better.
-        proportion: Every score is 0 or 1, and the value their mean.
+        measure: Output [N, ...] and truth [N, ...] to what `Measured` says; higher is better. Scores of type bool
+            are right and wrong answers.
+        proportion: Scores are right and wrong answers, for agreement only where outputs are class scores.
         unit: For tables; empty for a plain number.
 
     """
 
     name: str
     truth: Truth
-    measure: Callable[[Array, Array], Array | float]
+    measure: Callable[[Array, Array], Measured]
     proportion: bool = False
     unit: str = ""
 
@@ -66,11 +86,15 @@ class Evaluation:
     Attributes:
         value: Over the whole set.
         scores: float64 [N], whose mean is `value`; None where the metric has no scores per sample.
+        right_or_wrong: Each score is 1 or 0, for a right and a wrong answer.
+        weighted: The metric over weighted samples, where it has no scores but this.
 
     """
 
     value: float
     scores: Array | None
+    right_or_wrong: bool = False
+    weighted: Weighted | None = None
 
 
 def evaluate(metric: Metric, outputs: Arrays, target: Array, *, output: str = "") -> Evaluation:
@@ -95,6 +119,8 @@ def evaluate(metric: Metric, outputs: Arrays, target: Array, *, output: str = ""
             fix="give one target per sample, and at least one sample",
         )
     measured = metric.measure(judged, target)
+    if callable(measured):
+        return Evaluation(value=measured(np.ones(len(judged))), scores=None, weighted=measured)
     if np.ndim(measured) == 0:
         return Evaluation(value=float(measured), scores=None)
     scores = np.asarray(measured, np.float64)
@@ -104,7 +130,8 @@ def evaluate(metric: Metric, outputs: Arrays, target: Array, *, output: str = ""
             found=f"scores of shape {list(scores.shape)} for {len(judged)} samples",
             fix="return one number per sample, or a single number",
         )
-    return Evaluation(value=float(scores.mean()), scores=scores)
+    right_or_wrong = np.asarray(measured).dtype == np.bool_
+    return Evaluation(value=float(scores.mean()), scores=scores, right_or_wrong=right_or_wrong)
 
 
 def judged_output(outputs: Arrays, name: str = "") -> Array:
@@ -150,27 +177,38 @@ def metric_named(name: str, *, search_path: Path | None = None) -> Metric:
             found=f"no such metric; there are {', '.join(METRICS)}",
             fix=f"did you mean {near[0]!r}?" if near else "use one of them, or pkg.mod:function",
         )
-    return Metric(name=name, truth=Truth.EITHER, measure=_imported(name, search_path))
+    return Metric(name=name, truth=Truth.EITHER, measure=imported(name, search_path, "metric"))
 
 
-def _imported(location: str, search_path: Path | None) -> Callable[[Array, Array], Array | float]:
+def imported(location: str, search_path: Path | None, what: str) -> Callable[..., Any]:
+    """The user's function `pkg.mod:fn`.
+
+    Args:
+        location: Its module and name.
+        search_path: Folder that is put on the import path while it is imported.
+        what: What it is, for messages.
+
+    Raises:
+        SourceError: It does not import, or is no function.
+
+    """
     module_name, _, attribute = location.partition(":")
     try:
         with _importing_from(search_path):
             function = getattr(importlib.import_module(module_name), attribute)
     except Exception as error:  # the user's module may raise anything
         raise SourceError(
-            asked=f"import the metric {location}",
+            asked=f"import the {what} {location}",
             found=f"{type(error).__name__}: {error}",
             fix="check the module's name, and that it lies beside the recipe or is installed",
         ) from error
     if not callable(function):
         raise SourceError(
-            asked=f"import the metric {location}",
+            asked=f"import the {what} {location}",
             found=f"a {type(function).__name__}",
-            fix="name a function of (output, target)",
+            fix="name a function of (output, target)" if what == "metric" else "name a function of (outputs)",
         )
-    measure: Callable[[Array, Array], Array | float] = function
+    measure: Callable[..., Any] = function
     return measure
 
 
@@ -219,15 +257,9 @@ def _top(count: int) -> Callable[[Array, Array], Array]:
         # A tie counts against the model: the label must beat all but `count - 1` of the others. NaN never beats.
         own = scores[np.arange(len(scores)), labels][:, None]
         not_beaten = np.sum(~(own > scores), axis=1) - 1
-        return np.asarray((not_beaten < count) & ~np.isnan(own[:, 0]), np.float64)
+        return np.asarray((not_beaten < count) & ~np.isnan(own[:, 0]))
 
     return top
-
-
-def _agreement(output: Array, reference: Array) -> Array:
-    ours, theirs = _classes(output, "agreement"), _classes(reference, "agreement")
-    same = np.argmax(ours, axis=1) == np.argmax(theirs, axis=1)
-    return np.asarray(same & ~np.isnan(ours).any(axis=1), np.float64)
 
 
 def _pairs(output: Array, truth: Array, metric: str) -> tuple[Array, Array]:
@@ -307,12 +339,15 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         Metric(name="top1", truth=Truth.LABELS, measure=_top(1), proportion=True),
         Metric(name="top5", truth=Truth.LABELS, measure=_top(5), proportion=True),
-        Metric(name="agreement", truth=Truth.REFERENCE, measure=_agreement, proportion=True),
+        Metric(name="agreement", truth=Truth.REFERENCE, measure=agreement, proportion=True),
         Metric(name="mae", truth=Truth.EITHER, measure=_mae),
         Metric(name="mse", truth=Truth.EITHER, measure=_mse),
         Metric(name="cosine", truth=Truth.EITHER, measure=_cosine),
         Metric(name="sqnr", truth=Truth.EITHER, measure=_sqnr, unit="dB"),
         Metric(name="spearman", truth=Truth.EITHER, measure=_spearman),
         Metric(name="pearson", truth=Truth.EITHER, measure=_pearson),
+        Metric(name="auc", truth=Truth.LABELS, measure=auc),
+        Metric(name="eer", truth=Truth.LABELS, measure=eer),
+        Metric(name="map50", truth=Truth.EITHER, measure=map50),
     )
 }

@@ -19,8 +19,10 @@ __all__ = [
     "ExportSettings",
     "Recipe",
     "SamplesFile",
+    "SamplesFolder",
     "SamplesFunction",
     "SamplesLocation",
+    "SamplesTable",
     "Search",
     "Statement",
     "Target",
@@ -36,7 +38,7 @@ _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 @dataclass(frozen=True, kw_only=True)
 class SamplesFile:
-    """Samples in a `.npz`: one array per input by its name, axis 0 counts samples.
+    """Samples in a `.npz`, one array per input by its name, or in a `.npy` for the only input; axis 0 counts samples.
 
     Attributes:
         path: Absolute.
@@ -52,9 +54,53 @@ class SamplesFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SamplesFolder:
+    """Images or WAV files in a folder, for the only input; or in a folder for each class, which are the labels.
+
+    Attributes:
+        path: Absolute.
+        classes: Class names by index; empty where class folders are counted in the order of their names.
+        sample_rate: In Hz, that sounds must have; None for any, the same in all.
+        labelled: It has class folders.
+
+    """
+
+    path: Path
+    classes: tuple[str, ...] = ()
+    sample_rate: int | None = None
+    labelled: bool = False
+
+    @property
+    def location(self) -> str:
+        """As one string, for messages and payloads."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesTable:
+    """Samples in the rows of a `.csv` or `.tsv`, whose first line names the columns.
+
+    Attributes:
+        path: Absolute.
+        columns: Array name to its column, or to the columns that make a vector.
+        classes: Class names by index, for labels in text; empty where they are counted in their order.
+
+    """
+
+    path: Path
+    columns: Mapping[str, str | tuple[str, ...]]
+    classes: tuple[str, ...] = ()
+
+    @property
+    def location(self) -> str:
+        """As one string, for messages and payloads."""
+        return str(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplesFunction:
     """Samples from the user's own code: called without arguments, it gives an iterable of `Sample` or a mapping
-    of arrays.
+    of arrays, or a torch Dataset.
 
     Attributes:
         function: `pkg.mod:fn`.
@@ -71,7 +117,8 @@ class SamplesFunction:
         return self.function
 
 
-SamplesLocation = SamplesFile | SamplesFunction
+# Those with fields that must be there come first: a reader of JSON tries them in this order.
+SamplesLocation = SamplesTable | SamplesFile | SamplesFolder | SamplesFunction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +129,11 @@ class DataSpec:
         calibration: None where no candidate needs ranges.
         evaluation: Shares no sample with `calibration`.
         preprocessed: The samples are what the model takes; else those of inputs that declare preprocessing are raw.
-        target: Key of the labels in the `.npz`; empty where there are none.
+        target: Key of the labels in the `.npz`, or their column; empty where there are none, or where class folders
+            are the labels.
         metric: A name in `edgeport.accuracy.METRICS`, or `pkg.mod:fn`.
         output: The output that is judged; empty for the first one.
+        decode: `pkg.mod:fn`, which makes what is judged of all outputs; empty where an output is judged as it is.
         labels: Class names by index.
         sequence: What says where sequences begin: the key of an array that changes there, or the number of samples in
             each; empty where samples are not the steps of sequences.
@@ -98,6 +147,7 @@ class DataSpec:
     target: str = ""
     metric: str = "agreement"
     output: str = ""
+    decode: str = ""
     labels: tuple[str, ...] = ()
     sequence: str | int = ""
     lengths: Mapping[str, str] = field(default_factory=dict)
@@ -275,6 +325,11 @@ class Recipe:
     def fed(self) -> tuple[TensorSpec, ...]:
         """The declared inputs that samples feed: all but the state."""
         return tuple(spec for spec in self.inputs if spec.name not in self.state.values())
+
+    @property
+    def search_path(self) -> Path | None:
+        """Folder that the user's metric and decoder are imported from, beside what is installed."""
+        return self.source.search_path or (self.path.parent if self.path is not None else None)
 
     def __post_init__(self) -> None:
         if not self.targets:

@@ -96,7 +96,7 @@ def first_samples(payload: dict[str, Any]) -> dict[str, Any]:
         `count` and `has_target`.
 
     """
-    from edgeport.pipeline.samples import location_from_json, open_samples
+    from edgeport.pipeline.locations import location_from_json, open_samples
 
     location = location_from_json(payload["location"])
     samples = open_samples(location, "" if isinstance(location, SamplesFile) else payload["target"])

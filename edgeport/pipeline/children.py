@@ -170,13 +170,20 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     from edgeport.calibration.collect import collect
     from edgeport.calibration.data import check_samples
     from edgeport.calibration.observers import OBSERVERS
+    from edgeport.pipeline.locations import location_from_json, open_samples
     from edgeport.pipeline.preparation import Preparation
-    from edgeport.pipeline.samples import location_from_json, not_repeatable, open_samples
+    from edgeport.pipeline.samples import not_repeatable
 
     model = _model(payload)
     location, preparation = location_from_json(payload["samples"]), Preparation.from_payload(payload)
-    arrangement = payload.get("arrangement")
-    raw = open_samples(location, payload["target"], batch_size=payload.get("batch_size", 32), arrangement=arrangement)
+    raw = open_samples(
+        location,
+        payload["target"],
+        inputs=[spec for spec in preparation.inputs or model.inputs if spec.name not in model.state.values()],
+        raw=preparation.raw,
+        batch_size=payload.get("batch_size", 32),
+        arrangement=payload.get("arrangement"),
+    )
     samples = preparation.prepared(raw)
     functions = "function" in payload["samples"] or preparation.runs_functions
     if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
@@ -254,16 +261,17 @@ def _judge(payload: dict[str, Any]) -> Judge | None:
     """The recipe's metric, where there are labels for it."""
     from edgeport.accuracy import evaluate
     from edgeport.exporter.verify import Judge
-    from edgeport.pipeline.judging import metric_from, of_one_shape
+    from edgeport.pipeline.judging import DECODED, decoder_from, metric_from, of_one_shape
 
     if not payload.get("metric") or not payload.get("target"):
         return None
-    metric = metric_from(payload)
+    metric, decode = metric_from(payload), decoder_from(payload)
 
     def measure(outputs: Arrays, labels: Array) -> float:
-        name = payload.get("output") or next(iter(outputs))
-        shaped = of_one_shape(metric, outputs, name, Path(payload["target"]))
-        return evaluate(shaped, outputs, labels, output=name).value
+        judged = outputs if decode is None else {DECODED: decode(outputs)}
+        name = DECODED if decode is not None else payload.get("output") or next(iter(outputs))
+        shaped = of_one_shape(metric, judged, name, Path(payload["target"]))
+        return evaluate(shaped, judged, labels, output=name).value
 
     return Judge(name=metric.name, measure=measure, target=np.load(payload["target"], allow_pickle=False))
 

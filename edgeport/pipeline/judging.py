@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from typing import Any
 import numpy as np
 
 from edgeport.accuracy import Metric, accuracy_result, metric_named
-from edgeport.accuracy.metrics import SQNR_CEILING_DB
-from edgeport.contracts import AccuracyResult, Array, Outcome
+from edgeport.accuracy.metrics import SQNR_CEILING_DB, Measured, imported
+from edgeport.contracts import AccuracyResult, Array, Arrays, Outcome
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import EdgeportError, SamplesError, SourceError
 from edgeport.rows import SHAPE, Rows
 
-__all__ = ["judge", "metric_from", "of_one_shape"]
+__all__ = ["DECODED", "decoder_from", "judge", "metric_from", "of_one_shape"]
+
+DECODED = "decoded"
+"""Name of what `[data] decode` makes of the outputs."""
 
 _ROWS_BYTES = 16 << 20
 """Of an output that is compared at once: float64 copies of all of it would take several times its size."""
@@ -32,12 +35,12 @@ _FRAMES = 3
 def judge(payload: dict[str, Any]) -> dict[str, Any]:
     """Judges a candidate's outputs.
 
-    The metric sees one output. The others must hold NaN and Inf only where the reference has them too; how close they
-    are is noted as `sqnr_db:NAME` in the details.
+    The metric sees one output, or what `decode` makes of all of them. The others must hold NaN and Inf only where the
+    reference has them too; how close they are is noted as `sqnr_db:NAME` in the details.
 
     Args:
         payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
-            `output` (names), `search_path`, `allowed_drop`, `reference_name`.
+            `output` (names), `search_path`, `allowed_drop`, `reference_name`; `decode` (a function) where wanted.
 
     Returns:
         The `accuracy`.
@@ -46,17 +49,18 @@ def judge(payload: dict[str, Any]) -> dict[str, Any]:
         SamplesError, SourceError, WrongOutput: As `accuracy_result` and `metric_from`.
 
     """
-    metric = metric_from(payload)
+    metric, decode = metric_from(payload), decoder_from(payload)
     with (
         np.load(payload["outputs"], allow_pickle=False) as ours,
         np.load(payload["reference"], allow_pickle=False) as its,
     ):
-        name = payload["output"] or its.files[0]
+        name = DECODED if decode else payload["output"] or its.files[0]
         target = None if payload["target"] is None else Path(payload["target"])
+        judged = _judged(its, name, decode)
         accuracy = accuracy_result(
-            of_one_shape(metric, its, name, target),
-            {name: ours[name]} if name in ours.files else dict.fromkeys(ours.files, np.zeros(0)),
-            {name: its[name]} if name in its.files else dict.fromkeys(its.files, np.zeros(0)),
+            of_one_shape(metric, its if decode is None else judged, name, target),
+            _judged(ours, name, decode),
+            judged,
             None if target is None else np.load(target, allow_pickle=False),
             allowed_drop=payload["allowed_drop"],
             reference_name=payload["reference_name"],
@@ -82,7 +86,7 @@ def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target
     if shapes is None and of_labels is None:
         return metric
 
-    def measure(output: Array, truth: Array) -> Array | float:
+    def measure(output: Array, truth: Array) -> Measured:
         # Without labels the truth is the reference's output, of the output's own shapes.
         own = of_labels if target is not None else shapes
         if own is not None and truth.ndim - 1 != own.shape[1]:
@@ -91,20 +95,80 @@ def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target
             values={"output": output, "truth": truth},
             shapes={key: each for key, each in (("output", shapes), ("truth", own)) if each is not None},
         )
-        scores = np.empty(len(output), np.float64)
+        scores: list[Array] = []
         for start, stop in rows.runs(len(output)):
             part = rows.cut(start, stop)
             measured = metric.measure(part["output"], part["truth"])
-            if np.shape(measured) != (stop - start,):
+            if callable(measured) or np.shape(measured) != (stop - start,):
                 raise SamplesError(
                     asked=f"compute {metric.name} over samples of several shapes",
                     found="one number for many samples, or another number of scores than samples",
                     fix="take a metric with a score for each sample, such as mae, cosine or a function of your own",
                 )
-            scores[start:stop] = measured
-        return scores
+            scores.append(np.asarray(measured))
+        return np.concatenate(scores)
 
     return replace(metric, measure=measure)
+
+
+def _judged(outputs: Mapping[str, Array], name: str, decode: Callable[[Arrays], Array] | None) -> Arrays:
+    """The one output that is judged; where it is not there, the others' names."""
+    if decode is not None:
+        return {name: decode(dict(outputs))}
+    return {name: outputs[name]} if name in outputs else dict.fromkeys(outputs, np.zeros(0))
+
+
+def decoder_from(payload: Mapping[str, Any]) -> Callable[[Arrays], Array] | None:
+    """The user's function from outputs [N, ...] by name to what is judged, [N, ...]; None where there is none.
+
+    Raises:
+        SourceError: It does not import. Raised by the function: it raises, or returns something else.
+
+    """
+    location = payload.get("decode")
+    if not location:
+        return None
+    folder = payload.get("search_path")
+    function = imported(location, Path(folder) if folder else None, "decoder")
+
+    def decode(outputs: Arrays) -> Array:
+        asked = f"decode the outputs {', '.join(outputs)} with {location}"
+        count = len(next(iter(outputs.values())))
+        try:
+            decoded = np.asarray(function(outputs))
+        except Exception as error:  # the user's code may raise anything
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in outputs.items())
+            raise SourceError(
+                asked=asked,
+                found=f"{type(error).__name__}: {error} ({_where(error)})",
+                fix=f"correct the function: it is given a dict of arrays by output name ({shapes}) and returns one "
+                f"array for all {count} samples",
+                details={"traceback": traceback.format_exception(error)[-_FRAMES - 1 :]},
+            ) from error
+        if decoded.dtype.hasobject or not decoded.ndim or len(decoded) != count:
+            raise SourceError(
+                asked=asked,
+                found=f"an array of shape {list(decoded.shape)} and dtype {decoded.dtype} for {count} samples",
+                fix="return one array of numbers with a row per sample; fill rows of fewer boxes up with a score of 0",
+            )
+        return decoded
+
+    def in_runs(outputs: Arrays) -> Array:
+        """Samples of one shape at a time, without their padding."""
+        rows = Rows.of(outputs)
+        if not rows.shapes:
+            return decode(rows.values)
+        parts = [decode(rows.cut(start, stop)) for start, stop in rows.runs(len(rows))]
+        shapes = {part.shape[1:] for part in parts}
+        if len(shapes) > 1:
+            raise SourceError(
+                asked=f"decode outputs whose samples differ in shape with {location}",
+                found=f"arrays of shapes {', '.join(str(list(shape)) for shape in sorted(shapes))} for a sample",
+                fix="return as many numbers for every sample; fill rows of fewer boxes up with a score of 0",
+            )
+        return np.concatenate(parts)
+
+    return in_runs
 
 
 def metric_from(payload: Mapping[str, Any]) -> Metric:
@@ -120,13 +184,13 @@ def metric_from(payload: Mapping[str, Any]) -> Metric:
     if ":" not in metric.name:
         return metric
 
-    def measure(output: Array, truth: Array) -> Array | float:
+    def measure(output: Array, truth: Array) -> Measured:
         return _measured(metric, output, truth)
 
     return replace(metric, measure=measure)
 
 
-def _measured(metric: Metric, output: Array, truth: Array) -> Array | float:
+def _measured(metric: Metric, output: Array, truth: Array) -> Measured:
     asked = f"compute the metric {metric.name} over {len(output)} samples"
     try:
         returned = metric.measure(output, truth)

@@ -169,14 +169,14 @@ def _verified(
 
     data, function = context.recipe.data, "edgeport.pipeline.children:verify"
     asked = f"run the export of {context.recipe.name} on the evaluation samples"
-    judged = {"metric": data.metric, "output": data.output, "target": data.target}
+    judged = {"metric": data.metric, "output": data.output, "decode": data.decode, "target": data.target}
     payload = {
         **judged,
         "model": to_jsonable(model),
         "feeds": str(samples.feeds),
         "reference": str(reference.outputs),
         "target": str(samples.target) if samples.target is not None else None,
-        "search_path": str(context.recipe.source.search_path) if context.recipe.source.search_path else None,
+        "search_path": str(context.recipe.search_path) if context.recipe.search_path else None,
         "tolerance": TOLERANCE,
         "batch_sizes": batches,
         "starts": list(samples.starts),
@@ -204,7 +204,7 @@ def _verified(
         "sizes": digest_file(exported / "sizes.json") if exported is not None else "",
         "versions": tool_versions(),
     }
-    if ":" in data.metric:
+    if ":" in data.metric or data.decode:
         watched = {**key, "search_path": payload["search_path"]}
         folder = context.store.get_or_build_watched("verify", watched, build_watched, states_of)
     else:

@@ -19,6 +19,7 @@ from edgeport.contracts import (
     OnProgress,
     Outcome,
     RunResult,
+    TensorSpec,
     dump_json,
     silent,
     worst_of,
@@ -46,7 +47,7 @@ from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.timing import Timed
 from edgeport.pipeline.validating import validate_candidates
-from edgeport.recipe.evidence import thin_by_target
+from edgeport.recipe.evidence import thin_by_target, thin_evidence
 from edgeport.store import Store
 
 __all__ = ["require_local", "run_recipe", "walk"]
@@ -198,6 +199,8 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     context = _for_group(whole, group)
     recipe, thin = context.recipe, shared.thin[group.name]
     samples, prepared = shared.samples, shared.prepared
+    if not thin_evidence(recipe, samples.count, _judged_output(prepared.model, recipe)):
+        thin = ""  # said before the model was known, of outputs that it has not
     built = build_candidates(
         context, prepared.model, shared.capabilities, shared.calibration, shared.calibration_digest
     )
@@ -263,6 +266,11 @@ def _summed_up(context: RunContext, found: tuple[RunResult, ...], shared: _Share
         versions=_versions(shared.capabilities),
     )
     return write_summary(result)
+
+
+def _judged_output(model: OnnxModel, recipe: Recipe) -> TensorSpec | None:
+    """The output that the metric sees; it was made sure that it is there."""
+    return next((spec for spec in model.outputs if spec.name == recipe.data.output), next(iter(model.outputs), None))
 
 
 def _guess(context: RunContext, count: int) -> None:

@@ -13,36 +13,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeport.contracts import (
-    Array,
-    AxisRange,
-    OnnxModel,
-    Sample,
-    SampleSet,
-    TensorSpec,
-    digest_file,
-    load_json,
-    to_jsonable,
+from edgeport.contracts import Array, AxisRange, OnnxModel, Sample, SampleSet, TensorSpec, load_json, to_jsonable
+from edgeport.contracts.recipe import (
+    Recipe,
+    SamplesFile,
+    SamplesFolder,
+    SamplesFunction,
+    SamplesLocation,
+    SamplesTable,
 )
-from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesFunction, SamplesLocation
 from edgeport.errors import RecipeError, SamplesError
 from edgeport.isolation import run_isolated
 from edgeport.npz import GrowingArray, save_npy, save_npz
 from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.layout import Layout, Timed
+from edgeport.pipeline.likeness import Looks, label_warnings, require_alike
 from edgeport.pipeline.linking import fed_by_others, require_links, states_of_model
+from edgeport.pipeline.locations import location_from_json, location_state, open_samples
 from edgeport.pipeline.preparation import Preparation
 from edgeport.rows import SHAPE, Gathered, Rows
 
 if TYPE_CHECKING:
+    from edgeport.calibration.data import Profile
     from edgeport.calibration.data.digests import Walk
 
 __all__ = [
     "PreparedSamples",
     "arrangement_of",
     "inputs_of_onnx",
-    "open_samples",
     "prepare_samples",
     "require_fit",
     "require_output",
@@ -91,49 +90,6 @@ class PreparedSamples:
     is_ragged: bool = False
 
 
-def open_samples(
-    location: SamplesLocation,
-    target: str,
-    *,
-    batch_size: int = _BATCH,
-    arrangement: Mapping[str, Any] | None = None,
-) -> SampleSet:
-    """Opens a sample set; a `.npz` without the target key is a set without labels (see `_require_target`).
-
-    Args:
-        location: Where it is.
-        target: Key of the labels.
-        batch_size: Of a file.
-        arrangement: An `Arrangement` as JSON values, where there are sequences or lengths.
-
-    """
-    from edgeport.calibration import data
-
-    samples = _opened(location, target, batch_size)
-    how = load_json(data.Arrangement, json.dumps(arrangement)) if arrangement else data.Arrangement()
-    return samples if how.is_plain else data.Arranged(samples, how)
-
-
-def _opened(location: SamplesLocation, target: str, batch_size: int) -> SampleSet:
-    from edgeport.calibration import data
-
-    if isinstance(location, SamplesFunction):
-        return data.FunctionSamples(location.function, search_path=location.search_path)
-    key: str | None = None
-    if target:
-        with np.load(location.path, allow_pickle=False) as file:
-            key = target if target in file.files else None
-    return data.NpzSamples(location.path, key, batch_size)
-
-
-def location_from_json(values: dict[str, Any]) -> SamplesLocation:
-    """The location that `to_jsonable` wrote."""
-    if "function" in values:
-        search_path = values["search_path"]
-        return SamplesFunction(function=values["function"], search_path=Path(search_path) if search_path else None)
-    return SamplesFile(path=Path(values["path"]))
-
-
 def prepare_samples(context: RunContext) -> PreparedSamples:
     """Checks the recipe's sample sets and writes the files that later steps read.
 
@@ -159,6 +115,8 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
         "arrangement": arrangement_of(context.recipe, of_model),
         "states": [to_jsonable(spec) for spec in states_of_model(context.recipe, of_model)],
         "initial": dict(context.recipe.initial),
+        "classes": list(data.labels),
+        "metric": data.metric,
     }
 
     def build(folder: Path) -> None:
@@ -181,7 +139,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
         folder.mkdir(parents=True)
         build(folder)
     else:
-        files = [digest_file(one.path) for one in locations if isinstance(one, SamplesFile)]
+        files = [location_state(one) for one in locations]
         folder = context.store.get_or_build("samples", {**asked, "files": files}, build)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     declared = _declared_batch(context.recipe)
@@ -220,23 +178,31 @@ def _require_labels(recipe: Recipe, *, given: bool) -> None:
         raise RecipeError(
             asked=f"judge by {metric.name} ([data] metric)",
             found=f"evaluation samples without labels in {recipe.data.evaluation.location}",
-            fix=("yield (inputs, labels)" if function else "name their array in [data] target")
+            fix=("yield (inputs, labels)" if function else "name them in [data] target")
             + ', or take metric = "agreement", which needs none',
         )
 
 
 def _require_target(location: SamplesLocation, target: str) -> None:
     """Makes sure that the labels which the recipe names lie in the evaluation set's file."""
-    if not target or isinstance(location, SamplesFunction):
+    from edgeport.calibration.data import columns_of
+
+    if not target or not isinstance(location, SamplesFile | SamplesTable):
         return
-    with np.load(location.path, allow_pickle=False) as file:
-        known = list(file.files)
+    table = isinstance(location, SamplesTable)
+    if table:
+        known = list(columns_of(location.path))
+    else:
+        with np.load(location.path, allow_pickle=False) as file:
+            known = list(file.files)
     if target not in known:
         near = difflib.get_close_matches(target, known, n=1)
         raise RecipeError(
             asked=f"read the labels {target!r} ([data] target)",
-            found=f"{location.path.name} with the arrays {', '.join(map(repr, known))}",
-            fix=f"did you mean {near[0]!r}?" if near else "name the labels' array, or leave target out",
+            found=f"{location.path.name} with the {'columns' if table else 'arrays'} {', '.join(map(repr, known))}",
+            fix=f"did you mean {near[0]!r}?"
+            if near
+            else f"name the labels' {'column' if table else 'array'}, or leave target out",
         )
 
 
@@ -324,8 +290,15 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
     location = location_from_json(payload["evaluation"])
     _require_target(location, payload["target"])
     arrangement = payload.get("arrangement")
-    evaluation = _as_fed(open_samples(location, payload["target"], arrangement=arrangement), preparation, folder)
-    warnings = _checked("evaluation", evaluation, (declared, of_model), axes)
+    known = _Known(declared=declared, of_model=of_model, axes=axes)
+    looks = Looks.unseen()
+
+    def opened(where: SamplesLocation, how: Mapping[str, Any] | None) -> SampleSet:
+        inputs = unfolded[0] or unfolded[1]
+        return open_samples(where, payload["target"], inputs=inputs, raw=preparation.raw, arrangement=how)
+
+    evaluation = _as_fed(opened(location, arrangement), preparation, folder)
+    warnings = _checked("evaluation", evaluation, known, looks.evaluation)
     facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0}
     states = _specs(payload.get("states", []))
     layout = Layout(specs=declared or of_model, axes=axes, states=states, initial=payload.get("initial", {}))
@@ -340,12 +313,15 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
         raise not_repeatable(payload["evaluation"].get("function", ""))
     if payload["calibration"] is not None:
         where = location_from_json(payload["calibration"])
-        calibration = preparation.prepared(open_samples(where, payload["target"], arrangement=arrangement))
-        _checked(
-            "calibration", calibration, (declared, of_model), axes
-        )  # what is odd there, the calibration says itself
+        calibration = preparation.prepared(opened(where, arrangement))
+        if isinstance(where, SamplesFolder) and isinstance(location, SamplesFolder):
+            require_alike(opened(where, None), opened(location, None))
+        # What is odd there in itself, the calibration says.
+        _checked("calibration", calibration, known, looks.calibration)
+        warnings += looks.differences()
         check_disjoint(calibration, evaluation)
         facts |= {"calibration_fingerprint": calibration.fingerprint, "calibration_count": len(calibration)}
+    facts["warnings"] += label_warnings(folder / "target.npy", payload["classes"], payload["metric"])
     facts |= {"count": walked.count, "fingerprint": walked.fingerprint}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
     shutil.rmtree(folder / _SPOOL, ignore_errors=True)
@@ -373,21 +349,40 @@ def _specs(values: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
     return tuple(load_json(TensorSpec, json.dumps(one)) for one in values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """The inputs that are declared, and the model's, empty where they are not known; and the ranges of free axes."""
+
+    declared: tuple[TensorSpec, ...]
+    of_model: tuple[TensorSpec, ...]
+    axes: Mapping[str, AxisRange]
+
+
 def _checked(
     which: str,
     samples: SampleSet,
-    specs: tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]],
-    axes: Mapping[str, AxisRange],
+    known: _Known,
+    looks: dict[str, Profile],
 ) -> list[str]:
-    """What is odd about a set, a sentence each; compared with all inputs that are known, else with its first batch."""
-    declared, of_model = specs
+    """What is odd about a set, a sentence each; compared with all inputs that are known, else with its first batch.
+
+    Args:
+        which: Name of the set.
+        samples: The set.
+        known: What it must fit.
+        looks: By input; each is shown the samples once.
+
+    """
     odd: list[str] = []
+    declared, of_model, axes = known.declared, known.of_model, known.axes
     if declared:
-        odd += _check(which, samples, declared, "[inputs] declares", axes)
+        odd += _check(which, samples, declared, "[inputs] declares", axes=axes, looks=looks)
     if of_model:
-        odd += _check(which, samples, of_model, "the model's inputs are", axes)
+        whose = "the model's inputs are"
+        odd += _check(which, samples, of_model, whose, axes=axes, looks=None if declared else looks)
     if not declared and not of_model:
-        odd += _check(which, samples, _inferred(next(iter(samples), None)), "the first batch has", axes)
+        inferred = _inferred(next(iter(samples), None))
+        odd += _check(which, samples, inferred, "the first batch has", axes=axes, looks=looks)
     return list(dict.fromkeys(f"{which.capitalize()}: {message}" for message in odd))
 
 
@@ -396,7 +391,9 @@ def _check(
     samples: SampleSet,
     specs: tuple[TensorSpec, ...],
     whose: str,
+    *,
     axes: Mapping[str, AxisRange] | None = None,
+    looks: dict[str, Profile] | None = None,
 ) -> list[str]:
     from edgeport.calibration.data import check_samples
 
@@ -411,7 +408,7 @@ def _check(
             details={"problem": "name", "input": extra[0]},
         )
     try:
-        return [lint.message for lint in check_samples(samples, specs, axes)]
+        return [lint.message for lint in check_samples(samples, specs, axes, looks)]
     except SamplesError as error:
         asked = f"{error.asked} ({which} samples)"
         raise SamplesError(asked=asked, found=error.found, fix=error.fix, details=error.details) from error

@@ -28,13 +28,13 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
-from edgeport.contracts.recipe import SamplesFile, SamplesFunction, SamplesLocation
 from edgeport.errors import IsolationError, SamplesError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
 from edgeport.pipeline.batches import first_batch, require_a_batch
+from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     opened = open_onnx(model)
     payload = {
         "model": to_jsonable(opened),
-        "samples": to_jsonable(_location(samples)),
+        "samples": to_jsonable(location_named(samples)),
         **preparation_for(preprocess, opened.inputs).as_payload(),
         "target": target,
         "observers": list(observers),
@@ -249,22 +249,6 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     for warning in found["warnings"]:
         _LOG.warning("%s", warning)
     return Calibration.load(output)
-
-
-def _location(samples: Path | str) -> SamplesLocation:
-    """A string with a colon that is no file names a function."""
-    text = str(samples)
-    if isinstance(samples, str) and ":" in text and not Path(text).exists():
-        return SamplesFunction(function=text, search_path=Path.cwd())
-    path = Path(text)
-    if not path.is_file():
-        raise SamplesError(
-            asked=f"take samples from {text}",
-            found="a folder" if path.is_dir() else "no such file",
-            fix="give a .npz file (one array per input), or a function as pkg.mod:function",
-            details={"problem": "file"},
-        )
-    return SamplesFile(path=path.resolve())
 
 
 def quantize_onnx(  # noqa: PLR0913 (those of the API)

@@ -99,10 +99,11 @@ class _Basis:
 
     @classmethod
     def of(cls, context: RunContext, samples: PreparedSamples, reference: Reference) -> _Basis:
-        data, search_path = context.recipe.data, context.recipe.source.search_path
+        data, search_path = context.recipe.data, context.recipe.search_path
         asked = {
             "metric": data.metric,
             "output": data.output,
+            "decode": data.decode,
             "search_path": str(search_path) if search_path else None,
             "allowed_drop": context.recipe.budget.accuracy_drop,
             "reference_name": reference.name,
@@ -197,7 +198,7 @@ def _judged(context: RunContext, outputs: Path, whose: str, basis: _Basis) -> Ac
         keep(folder, found)
         return rests_on
 
-    if ":" in context.recipe.data.metric:
+    if ":" in context.recipe.data.metric or context.recipe.data.decode:
         folder = context.store.get_or_build_watched("judge", key, build_watched, states_of)
     else:
         folder = context.store.get_or_build("judge", key, build)

@@ -16,9 +16,9 @@ from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
     Recipe,
-    SamplesFile,
-    SamplesFunction,
+    SamplesFolder,
     SamplesLocation,
+    SamplesTable,
     Search,
     Target,
 )
@@ -29,6 +29,7 @@ from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes
+from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.statement import read_statement
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def default_name(location: str) -> str:
     return re.split(r"[:/]", location)[-1]
 
 
-def default_metric(target: str) -> str:
+def default_metric(*, labelled: bool) -> str:
     """The metric where the recipe gives none."""
-    return "top1" if target else "agreement"
+    return "top1" if labelled else "agreement"
 
 
 def _contract(recipe: RecipeText, key: KeyPath, make: Callable[[], T]) -> T:
@@ -199,8 +200,12 @@ def _export(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec, 
 
 
 def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
-    evaluation = _samples(recipe, "evaluation", section.evaluation)
-    calibration = None if section.calibration is None else _samples(recipe, "calibration", section.calibration)
+    labels = _labels(recipe, section)
+    evaluation = samples_location(recipe, section, "evaluation", section.evaluation, labels)
+    calibration = None
+    if section.calibration is not None:
+        calibration = samples_location(recipe, section, "calibration", section.calibration, labels)
+    _refuse_unused(recipe, section, (evaluation, calibration))
     if calibration == evaluation:
         raise recipe.wrong_value(
             ("data", "evaluation"),
@@ -215,7 +220,8 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
         target=section.target,
         metric=metric,
         output=section.output,
-        labels=_labels(recipe, section),
+        decode=_decode(recipe, section),
+        labels=labels,
         sequence=section.sequence,
         lengths=dict(section.lengths),
     )
@@ -231,31 +237,38 @@ def _refuse_folded_floats(recipe: RecipeText, inputs: tuple[TensorSpec, ...], da
         )
 
 
-def _samples(recipe: RecipeText, name: str, location: str) -> SamplesLocation:
-    key = ("data", name)
-    if FUNCTION.fullmatch(location):
-        return SamplesFunction(function=location, search_path=recipe.path.parent)
-    if location.endswith(".npz"):
-        return SamplesFile(path=_file(recipe, key, location))
-    raise recipe.wrong_value(
-        key,
-        "is neither a .npz file nor pkg.mod:fn",
-        "write the arrays with numpy.savez, or give a function that yields them",
-    )
+def _refuse_unused(recipe: RecipeText, section: DataSection, locations: tuple[SamplesLocation | None, ...]) -> None:
+    """Keys that say nothing of these samples, which would be thought to be heeded."""
+    if section.columns and not any(isinstance(one, SamplesTable) for one in locations):
+        raise recipe.error(("data", "columns"), "is given, and no .csv is read", "remove it")
+    if section.sample_rate is not None and not any(isinstance(one, SamplesFolder) for one in locations):
+        raise recipe.error(("data", "sample_rate"), "is given, and no folder of .wav files is read", "remove it")
 
 
 def _metric(recipe: RecipeText, section: DataSection, evaluation: SamplesLocation) -> str:
-    name = section.metric if section.metric is not None else default_metric(section.target)
+    labelled = are_labelled(evaluation, section.target)
+    name = section.metric if section.metric is not None else default_metric(labelled=bool(labelled))
     if name not in METRICS and not FUNCTION.fullmatch(name):
         near = nearest(name, METRICS)
         fix = near or "use one of them, or pkg.mod:fn"
         raise recipe.wrong_value(("data", "metric"), f"is none of {', '.join(METRICS)}", fix)
-    unlabelled = isinstance(evaluation, SamplesFile) and not section.target
-    if name in METRICS and METRICS[name].truth is Truth.LABELS and unlabelled:
-        raise recipe.wrong_value(
-            ("data", "metric"), "needs labels", 'give target = "the labels\' key in the .npz", or take "agreement"'
-        )
+    if name in METRICS and METRICS[name].truth is Truth.LABELS and labelled is False:
+        fix = {
+            SamplesFolder: "put the files into a folder for each class",
+            SamplesTable: 'give target = "the labels\' column"',
+        }.get(type(evaluation), 'give target = "the labels\' key in the .npz"')
+        raise recipe.wrong_value(("data", "metric"), "needs labels", f'{fix}, or take "agreement"')
     return name
+
+
+def _decode(recipe: RecipeText, section: DataSection) -> str:
+    if section.decode and not FUNCTION.fullmatch(section.decode):
+        raise recipe.wrong_value(("data", "decode"), "is no function", 'write "module:function", beside the recipe')
+    if section.decode and section.output:
+        raise recipe.error(
+            ("data", "output"), "names one output, and [data] decode is given all of them", "remove one of the two"
+        )
+    return section.decode
 
 
 def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:

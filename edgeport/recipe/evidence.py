@@ -6,8 +6,9 @@ import math
 from dataclasses import replace
 
 from edgeport.accuracy import METRICS, least_samples
-from edgeport.contracts import Precision
-from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile
+from edgeport.accuracy.agreement import are_class_scores
+from edgeport.contracts import Precision, TensorSpec
+from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFolder, SamplesFunction, SamplesTable
 from edgeport.errors import SamplesError, UnsafeFileError
 
 __all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_by_target", "thin_evidence"]
@@ -25,13 +26,19 @@ LEAST_ROUNDS = math.ceil(math.log2(2 / (1 - _CONFIDENCE)))
 
 
 def evaluation_count(data: DataSpec) -> int | None:
-    """Number of evaluation samples, from the file's headers; None where only reading the samples would tell."""
-    from edgeport.calibration.data import NpzSamples
+    """Number of evaluation samples, from headers, names or lines; None where only reading the samples would tell."""
+    from edgeport.calibration.data import NpySamples, NpzSamples, TableSamples, list_folder
 
-    if not isinstance(data.evaluation, SamplesFile):
+    location = data.evaluation
+    if isinstance(location, SamplesFunction):
         return None
     try:
-        return len(NpzSamples(data.evaluation.path))
+        if isinstance(location, SamplesFolder):
+            return len(list_folder(location.path).files)
+        if isinstance(location, SamplesTable):
+            return len(TableSamples(location.path, {}))
+        one = location.path.suffix.lower() == ".npy"
+        return len(NpySamples(location.path, "input") if one else NpzSamples(location.path))
     except (SamplesError, UnsafeFileError):  # the run reads all of it, and says what is wrong
         return None
 
@@ -46,26 +53,32 @@ def thin_by_target(recipe: Recipe, count: int | None) -> dict[str, str]:
     return found
 
 
-def thin_evidence(recipe: Recipe, count: int | None) -> str:
+def thin_evidence(recipe: Recipe, count: int | None, judged: TensorSpec | None = None) -> str:
     """A sentence where so few samples can't prove the accuracy budget, even if every answer stays the same; else empty.
 
     Args:
         recipe: With its metric and budget.
         count: Of evaluation samples; None where it is not known.
+        judged: The output that is judged, where the model is known already. Agreement counts right and wrong answers
+            only where that are class scores.
 
     """
     metric = METRICS.get(recipe.data.metric)
     # float32 that agrees with PyTorch needs no proof; everything else does.
-    judged = any(precision is not Precision.FP32 for target in recipe.targets for precision in target.precisions)
-    if count is None or metric is None or not metric.proportion or not judged:
+    others = any(precision is not Precision.FP32 for target in recipe.targets for precision in target.precisions)
+    if count is None or metric is None or not metric.proportion or not others:
+        return ""
+    agreement = metric.name == "agreement"
+    if agreement and (recipe.data.decode or (judged is not None and not are_class_scores(judged.dtype, judged.shape))):
         return ""
     drop = recipe.budget.accuracy_drop
     needed = least_samples(drop)
     if needed is not None and count >= needed:
         return ""
+    where = ", where outputs are class scores" if agreement and judged is None else ""
     wanted = f"{needed} or more are needed" if needed is not None else "no sensible number would do"
     return (
         f"{count} evaluation samples can't prove that {metric.name} drops by {drop:g} at most, even if no answer "
-        f"changes: {wanted}. Candidates other than fp32 will be inconclusive and not ship; give more samples, or allow "
-        "a larger [budget] accuracy_drop."
+        f"changes{where}: {wanted}. Candidates other than fp32 will be inconclusive and not ship; give more samples, "
+        "or allow a larger [budget] accuracy_drop."
     )

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import AxisRange, Budget, TensorSpec
-from edgeport.contracts.recipe import DataSpec, ExportSettings, Recipe, SamplesFile, SamplesLocation, Search, Target
+from edgeport.contracts.recipe import (
+    DataSpec,
+    ExportSettings,
+    Recipe,
+    SamplesFolder,
+    SamplesFunction,
+    SamplesLocation,
+    SamplesTable,
+    Search,
+    Target,
+)
 from edgeport.recipe.evidence import evaluation_count, thin_by_target
 from edgeport.recipe.preprocess import preprocessing_rows
 
@@ -121,11 +131,12 @@ def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
 
 
 def _location(samples: SamplesLocation, folder: Path) -> str:
-    return _relative(samples.path, folder) if isinstance(samples, SamplesFile) else samples.function
+    return samples.function if isinstance(samples, SamplesFunction) else _relative(samples.path, folder)
 
 
 def _data(data: DataSpec, folder: Path) -> str:
     from edgeport.recipe.build import default_metric
+    from edgeport.recipe.samples import are_labelled
 
     rows: list[tuple[str, Any, bool]] = []
     if data.calibration is not None:
@@ -133,14 +144,31 @@ def _data(data: DataSpec, folder: Path) -> str:
     rows += [
         ("evaluation", _location(data.evaluation, folder), False),
         ("preprocessed", data.preprocessed, not data.preprocessed),
+        *_reading(data),
         ("target", data.target, not data.target),
-        ("metric", data.metric, data.metric == default_metric(data.target)),
+        (
+            "metric",
+            data.metric,
+            data.metric == default_metric(labelled=bool(are_labelled(data.evaluation, data.target))),
+        ),
         ("output", data.output, not data.output),
+        ("decode", data.decode, not data.decode),
         ("labels", data.labels, not data.labels),
         ("sequence", data.sequence, data.sequence == ""),
         ("lengths", data.lengths, not data.lengths),
     ]
     return _block("[data]", rows, () if data.calibration is not None else ("calibration: none",))
+
+
+def _reading(data: DataSpec) -> list[tuple[str, Any, bool]]:
+    """How files are read, where these have settings."""
+    rows: list[tuple[str, Any, bool]] = []
+    for location in (data.evaluation, data.calibration):
+        if isinstance(location, SamplesTable):
+            rows.append(("columns", location.columns, False))
+        elif isinstance(location, SamplesFolder) and location.sample_rate is not None:
+            rows.append(("sample_rate", location.sample_rate, False))
+    return list({key: row for row in rows for key in row[:1]}.values())
 
 
 def _export(export: ExportSettings) -> str:

@@ -108,16 +108,27 @@ class AxisSection(_Section):
 class DataSection(_Section):
     """Samples and the metric."""
 
-    calibration: str | None = Field(default=None, description=".npz or pkg.mod:fn; needed for int8")
-    evaluation: str = Field(description=".npz or pkg.mod:fn; shares no sample with the calibration samples")
+    calibration: str | None = Field(
+        default=None,
+        description="a folder of images or .wav files (or of class folders), .npz, .npy, .csv, or pkg.mod:fn; needed "
+        "for int8",
+    )
+    evaluation: str = Field(description="the same; shares no sample with the calibration samples")
     preprocessed: bool = Field(
         default=False, description="the samples went through [inputs.NAME.preprocess] already; else they are raw"
     )
-    target: str = Field(default="", description="key of the labels in the .npz")
+    columns: dict[str, str | list[str]] = Field(
+        default={}, description="of a .csv: input to its column, or to the columns that make a vector"
+    )
+    sample_rate: int | None = Field(default=None, ge=1, description="Hz, that .wav files must have")
+    target: str = Field(default="", description="key of the labels in the .npz, or their column in the .csv")
     metric: str | None = Field(
         default=None, description="a metric's name or pkg.mod:fn; top1 with labels, else agreement with the float model"
     )
     output: str = Field(default="", description="the output that is judged; the first one if missing")
+    decode: str = Field(
+        default="", description="pkg.mod:fn, from all outputs by name to the array that is judged, such as boxes"
+    )
     labels: list[str] | str = Field(default=[], description="class names, or a text file with one per line")
     sequence: int | str = Field(
         default="",

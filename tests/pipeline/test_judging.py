@@ -1,6 +1,7 @@
 """How outputs are judged: the user's mistakes are one error, early; what a candidate does wrong is its own row."""
 
 import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,6 +74,79 @@ def judged_by(make_recipe, context_for, tmp_path):
         return context_for(recipe), samples, Reference(outputs=tmp_path / "reference.npz", name="PyTorch float32")
 
     return make
+
+
+DECODE = """
+def decode(outputs):
+    return np.stack([outputs["scores"], outputs["other"]], axis=2).max(axis=2)
+"""
+
+
+@pytest.fixture
+def decoded(tmp_path):
+    """Judges two outputs [N, 4] by what a function makes of them, in `code`."""
+
+    def judged(code, name="decode", metric="top1", everywhere=None, **changed):
+        (tmp_path / "own_decode.py").write_text("import numpy as np\n" + code)
+        random = np.random.default_rng(0)
+        scores, other = (random.standard_normal((N, 4)).astype(np.float32) for _ in range(2))
+        reference = {"scores": scores, "other": other, **(everywhere or {})}
+        save_npz(tmp_path / "reference.npz", reference)
+        save_npz(tmp_path / "outputs.npz", {**reference, **changed})
+        labels = np.maximum(scores, other).argmax(axis=1) if metric == "top1" else np.ones(N)
+        np.save(tmp_path / "target.npy", labels)
+        payload = {
+            "outputs": tmp_path / "outputs.npz", "reference": tmp_path / "reference.npz", "metric": metric,
+            "output": "", "decode": f"own_decode:{name}", "search_path": str(tmp_path), "allowed_drop": 0.2,
+            "target": tmp_path / "target.npy", "reference_name": "float",
+        }  # fmt: skip
+        try:
+            return judge(payload)["accuracy"]
+        finally:
+            sys.modules.pop("own_decode", None)
+
+    return judged
+
+
+def test_what_is_judged_is_what_the_decoder_makes_of_all_outputs(decoded):
+    found = decoded(DECODE)
+
+    assert (found["outcome"], found["value"]["estimate"]) == ("pass", 1)
+    assert decoded(DECODE, other=np.zeros((N, 4), np.float32))["value"]["estimate"] < 1
+
+
+def test_outputs_that_the_decoder_hides_are_looked_at_too(decoded):
+    broken = np.full((N, 4), np.nan, np.float32)
+    found = decoded("def decode(outputs):\n    return outputs['scores']\n", other=broken)
+
+    assert found["outcome"] == "invalid"
+    assert "output 'other' holds NaN" in found["reason"]
+
+
+def test_a_decoder_sees_samples_of_several_shapes_without_padding(decoded):
+    lengths = np.repeat([[2], [3]], N // 2, axis=0)
+    steps = np.arange(3) < lengths  # [N, 3]: what is beyond a length is padding
+    ragged = {"steps": steps.astype(np.float32), "steps#shape": lengths}
+    code = "def decode(outputs):\n    assert sorted(outputs) == ['other', 'scores', 'steps']\n"
+    found = decoded(f"{code}    return outputs['steps'].min(axis=1)", metric="mae", everywhere=ragged)
+
+    assert (found["outcome"], found["value"]["estimate"]) == ("pass", 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "name", "says"),
+    [
+        pytest.param("", "decode", "no attribute 'decode'", id="not there"),
+        pytest.param("decode = 3\n", "decode", "found a int", id="no function"),
+        pytest.param("def decode(outputs):\n    1 / 0\n", "decode", "ZeroDivisionError.*line 3", id="raises"),
+        pytest.param("def decode(outputs):\n    return np.zeros((3, 6))\n", "decode", "for 40 samples", id="too few"),
+        pytest.param("def decode(outputs):\n    return outputs\n", "decode", "dtype object", id="a mapping"),
+    ],
+)
+def test_a_decoder_that_is_wrong_is_an_error_about_it(decoded, code, name, says):
+    with pytest.raises(SourceError, match=says) as caught:
+        decoded(code, name)
+    assert "decode" in caught.value.asked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -335,6 +335,8 @@ def test_memory_is_that_of_a_batch_not_of_the_set(tmp_path, monkeypatch):
         "target": "",
         "inputs": [],
         "model_inputs": [],
+        "classes": [],
+        "metric": "agreement",
         "example": 2,
         "folder": str(tmp_path),
     }

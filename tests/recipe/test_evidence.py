@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgeport.accuracy import accuracy_result, least_samples, metric_named
-from edgeport.contracts import Outcome
+from edgeport.contracts import Outcome, TensorSpec
 from edgeport.devices.latency.comparison import paired_interval
 from edgeport.recipe import explain, load_recipe, schema
 from edgeport.recipe.evidence import LEAST_ROUNDS, evaluation_count, least_p_value, thin_evidence
@@ -53,6 +53,16 @@ def test_a_percent_needs_381_samples_as_the_page_says() -> None:
 
     assert least_samples(0.01) == 381
     assert "a drop of 0.01 needs 381 samples" in page
+
+
+def test_agreement_counts_answers_only_where_outputs_are_class_scores(write, folder, evaluation) -> None:
+    evaluation(50)
+    recipe = load_recipe(write(LABELLED + 'data.metric = "agreement"\n'))
+    scores, age = (TensorSpec(name="o", dtype="float32", shape=("batch", classes)) for classes in (10, 1))
+
+    assert "where outputs are class scores: 381 or more" in thin_evidence(recipe, 50)
+    assert "if no answer changes: 381 or more" in thin_evidence(recipe, 50, scores)
+    assert thin_evidence(recipe, 50, age) == ""
 
 
 def test_no_number_of_samples_proves_that_nothing_is_lost() -> None:
