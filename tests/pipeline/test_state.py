@@ -81,6 +81,8 @@ def prepared(recipe, folder):
     write_samples(
         {
             "target": "",
+            "classes": [],
+            "metric": recipe.data.metric,
             "inputs": [],
             "model_inputs": [to_jsonable(spec) for spec in inputs if spec not in states],
             "example": 2,
