@@ -10,10 +10,14 @@ import contextlib
 import difflib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
+from edgeport.calibration.batch_axis import batch_axis, by_sample
+from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, infer_types
 from edgeport.calibration.observers import OBSERVERS, Observer
@@ -31,10 +35,10 @@ from edgeport.contracts import (
     TensorStatistics,
     silent,
 )
-from edgeport.errors import CalibrationError
+from edgeport.errors import CalibrationError, EdgeportError
 from edgeport.onnx_files import read_ir, refuse_quantized
 
-__all__ = ["collect", "watchable"]
+__all__ = ["collect", "require_finite", "watchable"]
 
 SLICE_BYTES = 64 << 20
 """Activations that one call returns: a larger batch is cut. Fresh pages for every call cost more than small calls."""
@@ -77,7 +81,8 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
-        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite.
+        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite (in a `Part`
+            of the samples that is nothing wrong; `merge_calibrations` looks again).
 
     """
     names = _names(model, tensors)
@@ -91,30 +96,66 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     batches = samples if whole else rebatch(samples, model.fixed_batch or 1, fill_up=True)
     watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
-    def walk(run: RunModel, group: Sequence[str], rows: int, *, before: int, total: int) -> None:
-        done = before
-        for sample in batches:
-            for arrays in fed.arrays(run, sample, rows):
-                _update({name: watched[name] for name in group}, arrays)
-            done = min(done + len(sample), before + count)  # what fills up the last group is not counted
-            on_progress(ProgressEvent(stage="calibrate", message=f"{len(names)} tensors", done=done, total=total))
-
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         with _opened(model, names, open_model, Path(folder)) as run:
-            sizes, values = _probe(fed, batches, run, names)
+            feeds = fed.smallest(next(iter(batches)))
+            sizes, axes = _probe(fed, feeds, run, names)
             rows, groups = _cut(sizes)
-            fed.probed_values = values
+            if None in axes.values():
+                rows = 1  # a call is then one sample, whatever the batches and however short the sample
+            else:
+                fed.probed_values = sum(array.size for array in feeds.values())
+            walk = _Walk(fed=fed, batches=batches, watched=watched, axes=axes, rows=rows)
             if len(groups) == 1:
-                walk(run, names, rows, before=0, total=count)
+                for done in walk.over(names, run):
+                    _tell(on_progress, names, min(done, count), count)
         if len(groups) > 1:
             for index, group in enumerate(groups):
                 with _opened(model, group, open_model, Path(folder)) as run:
-                    walk(run, group, rows, before=index * count, total=count * len(groups))
+                    for done in walk.over(group, run):
+                        _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     statistics = {name: {key: observer.state() for key, observer in watched[name].items()} for name in names}
-    _check(statistics)
+    if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
+        require_finite(statistics)
     return Calibration(
         model_digest=model.digest, samples_fingerprint=samples.fingerprint, sample_count=count, statistics=statistics
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Walk:
+    """How the samples go through the model.
+
+    Attributes:
+        fed: Calls the model.
+        batches: Of all samples.
+        watched: Observers by tensor, which take in what they see.
+        axes: Of each tensor, the one that counts samples.
+        rows: Samples in a call, at most.
+
+    """
+
+    fed: _Fed
+    batches: SampleSet
+    watched: _Watched
+    axes: Mapping[str, int | None]
+    rows: int
+
+    def over(self, names: Sequence[str], run: RunModel) -> Iterator[int]:
+        """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
+        done = 0
+        for sample in self.batches:
+            for arrays, count in self.fed.arrays(run, sample, self.rows):
+                for name in names:
+                    array = by_sample(arrays[name], self.axes[name], count)
+                    for observer in self.watched[name].values():
+                        observer.update(array)
+            done += len(sample)
+            yield done
+
+
+def _tell(on_progress: OnProgress, names: Sequence[str], done: int, total: int) -> None:
+    on_progress(ProgressEvent(stage="calibrate", message=f"{len(names)} tensors", done=done, total=total))
 
 
 def watchable(model: OnnxModel) -> list[str]:
@@ -177,7 +218,7 @@ class _Fed:
 
     Attributes:
         probed_values: Values in the sample by which the number of rows in a call was chosen; longer ones come fewer at
-            once. 0 where it is not known.
+            once. 0 where it is not known, or where it does not matter.
 
     """
 
@@ -187,11 +228,11 @@ class _Fed:
         self.probed_values = 0
         self._held: dict[str, Array] = dict(initial)
 
-    def arrays(self, run: RunModel, sample: Sample, rows: int) -> Iterator[Arrays]:
-        """Feeds and outputs of each call over a batch; calls are of at most `rows` samples."""
+    def arrays(self, run: RunModel, sample: Sample, rows: int) -> Iterator[tuple[Arrays, int]]:
+        """Feeds and outputs of each call over a batch, and its samples; a call takes at most `rows` of them."""
         if not self.model.state:
-            for feeds in self._slices(sample, rows):
-                yield {**feeds, **run(feeds)}
+            for part in self._slices(sample, rows):
+                yield {**part.feeds, **run(part.feeds)}, len(part)
             return
         for step in rows_of(sample):
             if step.first is not None and step.first[0]:
@@ -199,30 +240,36 @@ class _Fed:
             feeds = {**step.feeds, **self._held}
             outputs = run(feeds)
             self._held = {into: outputs[out] for out, into in self.model.state.items()}
-            yield {**feeds, **outputs}
+            yield {**feeds, **outputs}, 1
 
     def smallest(self, sample: Sample) -> dict[str, Array]:
         """Feeds of the smallest call: one sample, or the fixed batch."""
         one = next(rows_of(sample)) if self.model.state or _takes_any_batch(self.model) else sample
         return {**one.feeds, **self.initial}
 
-    def _slices(self, sample: Sample, rows: int) -> Iterator[Arrays]:
+    def _slices(self, sample: Sample, rows: int) -> Iterator[Sample]:
         if self.probed_values:
             values = sum(array.size for array in sample.feeds.values()) // len(sample)
             rows = max(1, rows * self.probed_values // max(values, 1))
         if len(sample) <= rows or not _takes_any_batch(self.model):
-            yield sample.feeds
+            yield sample
             return
         for start in range(0, len(sample), rows):
-            yield {name: array[start : start + rows] for name, array in sample.feeds.items()}
+            yield Sample(feeds={name: array[start : start + rows] for name, array in sample.feeds.items()})
 
 
-def _probe(fed: _Fed, samples: SampleSet, run: RunModel, names: Sequence[str]) -> tuple[dict[str, int], int]:
-    """Bytes that fetching each tensor takes for the smallest batch of the model, and the values of its feeds.
+def _probe(
+    fed: _Fed, feeds: dict[str, Array], run: RunModel, names: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int | None]]:
+    """Bytes that fetching each tensor takes for the smallest batch of the model, and its axis that counts samples.
 
-    The batch is one sample, or the model's fixed one.
+    Args:
+        fed: Says whether a batch can be chosen.
+        feeds: Of the smallest batch: one sample, or the model's fixed batch.
+        run: The model.
+        names: Of the tensors.
+
     """
-    feeds = fed.smallest(next(iter(samples)))
     arrays = {**feeds, **run(feeds)}
     missing = [name for name in names if name not in arrays]
     if missing:
@@ -232,8 +279,31 @@ def _probe(fed: _Fed, samples: SampleSet, run: RunModel, names: Sequence[str]) -
             fix="hand over a runtime that returns every output of the model, by name",
             details={"missing": missing},
         )
-    values = sum(array.size for name, array in feeds.items() if name not in fed.initial)
-    return {name: 0 if name in feeds else arrays[name].nbytes for name in names}, values
+    sizes = {name: 0 if name in feeds else arrays[name].nbytes for name in names}
+    return sizes, _axes(fed, feeds, run, {name: arrays[name].shape for name in names}, sum(sizes.values()))
+
+
+def _axes(
+    fed: _Fed, feeds: dict[str, Array], run: RunModel, once: Mapping[str, tuple[int, ...]], size_bytes: int
+) -> dict[str, int | None]:
+    """The axis of each tensor that counts samples, where there is one and batches can be chosen (see `batch_axis`).
+
+    Args:
+        fed: Says whether a batch can be chosen.
+        feeds: Of one sample.
+        run: The model.
+        once: Shapes of the tensors for this one sample.
+        size_bytes: All of them together.
+
+    """
+    if fed.model.state or not _takes_any_batch(fed.model) or size_bytes > FETCH_BYTES:
+        return dict.fromkeys(once)
+    pair = {name: np.concatenate([array, array]) for name, array in feeds.items()}
+    try:
+        twice = {**pair, **run(pair)}
+    except EdgeportError:
+        return dict.fromkeys(once)  # a batch that is free by name alone: such a model is called with one sample
+    return {name: batch_axis(shape, twice[name].shape) for name, shape in once.items()}
 
 
 def _cut(sizes: Mapping[str, int]) -> tuple[int, list[list[str]]]:
@@ -259,14 +329,13 @@ def _takes_any_batch(model: OnnxModel) -> bool:
     return all(spec.shape and isinstance(spec.shape[0], str) for spec in model.fed)
 
 
-def _update(watched: _Watched, arrays: Arrays) -> None:
-    for name, observers in watched.items():
-        for observer in observers.values():
-            observer.update(arrays[name])
+def require_finite(statistics: Mapping[str, TensorStatistics]) -> None:
+    """No tensor was empty or not finite all the time.
 
+    Raises:
+        CalibrationError: One was.
 
-def _check(statistics: Mapping[str, TensorStatistics]) -> None:
-    """No tensor was empty or not finite all the time."""
+    """
     for name, observers in statistics.items():
         extremes = observers.get("extremes")
         if extremes is None:

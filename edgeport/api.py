@@ -329,6 +329,7 @@ def calibrate(
     batch_size: int = 32,
     target: str = "",
     preprocess: Path | None = None,
+    workers: int = 1,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Calibration:
@@ -342,6 +343,7 @@ def calibrate(
         batch_size: Samples per call; a model with a fixed batch takes that.
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
+        workers: Processes that share the samples; the result is the same for any number.
         on_progress: Told of every batch.
         limits: Of the child.
 
@@ -360,6 +362,7 @@ def calibrate(
         batch_size=batch_size,
         target=target,
         preprocess=preprocess,
+        workers=workers,
         on_progress=on_progress,
         limits=limits,
     )

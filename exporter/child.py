@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
+from edgeport.contracts import (
+    Array,
+    Arrays,
+    ModelSource,
+    OnProgress,
+    ProgressEvent,
+    TensorSpec,
+    load_json,
+    silent,
+    to_jsonable,
+)
 from edgeport.errors import SamplesError
 from edgeport.exporter.options import ExportOptions
 from edgeport.npz import save_npz
@@ -23,7 +33,7 @@ from edgeport.npz import save_npz
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["export_in_child", "reference_in_child"]
+__all__ = ["export_in_child", "reference_in_child", "synthesize_in_child"]
 
 _THREADS_KEY = "threads"
 
@@ -125,6 +135,26 @@ def _write_sizes(
         _save(outputs_path, outputs)
         found.append({"axis": one.axis, "size": one.size, "feeds": feeds_path.name, "outputs": outputs_path.name})
     return found
+
+
+def synthesize_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Makes samples from the BatchNorm statistics of a model.
+
+    Args:
+        payload: `source`, `inputs` (the declared `TensorSpec`s), `count`, `seed`, `output` (path of the `.npz`).
+        on_progress: Told of each batch.
+
+    Raises:
+        EdgeportError: As `load_module` and `synthesize`.
+
+    """
+    from edgeport.exporter.synthesize import synthesize
+
+    module = _module(payload)
+    inputs = [_contract(TensorSpec, spec) for spec in payload["inputs"]]
+    made = synthesize(module, inputs, int(payload["count"]), int(payload["seed"]), on_progress=on_progress)
+    save_npz(Path(payload["output"]), made)
+    return {}
 
 
 def _module(payload: Mapping[str, Any]) -> torch.nn.Module:

@@ -17,10 +17,14 @@ OWN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "
 
 
 @contextmanager
-def open_reference(path: Path) -> Iterator[RunModel]:
+def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunModel]:
     """Opens a model for verification and calibration: all optimisations, all cores, threads that do not spin.
 
     An `OpenModel`. The file must have been checked (`edgeport.onnx_files.open_onnx`).
+
+    Args:
+        path: The file.
+        threads: Inside one call; None for one per core.
 
     Raises:
         UnsupportedByBackend: The runtime refused the model, which has custom operators.
@@ -33,7 +37,7 @@ def open_reference(path: Path) -> Iterator[RunModel]:
     from edgeport.backends.onnxruntime.session import check_feeds, session_options
     from edgeport.onnx_files import read_ir, refuse_custom_operators
 
-    options = session_options({"spinning": False})
+    options = session_options({"spinning": False, "threads": threads})
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:

@@ -9,6 +9,7 @@ from edgeport.calibration.data.function import FunctionSamples
 from edgeport.calibration.data.likeness import Profile, lint_labels, lint_unlike
 from edgeport.calibration.data.npy import NpySamples
 from edgeport.calibration.data.npz import NpzSamples
+from edgeport.calibration.data.part import Part, part_of
 from edgeport.calibration.data.preprocessed import Preprocessed
 from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
 from edgeport.calibration.data.spooled import Spooled
@@ -24,6 +25,7 @@ __all__ = [
     "Lint",
     "NpySamples",
     "NpzSamples",
+    "Part",
     "Preprocessed",
     "Profile",
     "Rebatched",
@@ -38,6 +40,7 @@ __all__ = [
     "lint_labels",
     "lint_unlike",
     "list_folder",
+    "part_of",
     "rebatch",
     "sole",
     "subset",

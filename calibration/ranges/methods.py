@@ -36,8 +36,7 @@ class Average:
 
     What is usually called moving average (Jacob et al. 2018, section 3.1, and the `MovingAverageMinMaxObserver` of
     PyTorch) decays over batches, so it depends on the order of the samples and on the batch size. The plain mean over
-    samples does not, and can be merged; with equal weights it is the limit of a decay of 1/n. A sample is an index of
-    axis 0, so where a tensor has its samples in another axis, batches show in its average.
+    samples does not, and can be merged; with equal weights it is the limit of a decay of 1/n.
     """
 
 

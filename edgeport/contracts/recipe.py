@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from edgeport.contracts.candidate import Budget
 from edgeport.contracts.execution import ExecutionConfig, Limits
@@ -22,6 +23,7 @@ __all__ = [
     "SamplesFolder",
     "SamplesFunction",
     "SamplesLocation",
+    "SamplesMade",
     "SamplesTable",
     "Search",
     "Statement",
@@ -42,10 +44,12 @@ class SamplesFile:
 
     Attributes:
         path: Absolute.
+        made: How the samples were made up where they are no real data ("range", "synthetic"); else empty.
 
     """
 
     path: Path
+    made: str = ""
 
     @property
     def location(self) -> str:
@@ -117,6 +121,28 @@ class SamplesFunction:
         return self.function
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplesMade:
+    """Samples that are made up, because there are no data; only to calibrate with.
+
+    Attributes:
+        made: "range" (drawn from the declared range of each input) or "synthetic" (made to fit the statistics that the
+            PyTorch model's BatchNorm layers keep).
+        count: Number of samples.
+        seed: Of what is drawn.
+
+    """
+
+    made: Literal["range", "synthetic"]
+    count: int = 128
+    seed: int = 0
+
+    @property
+    def location(self) -> str:
+        """As one string, for messages and payloads."""
+        return self.made
+
+
 # Those with fields that must be there come first: a reader of JSON tries them in this order.
 SamplesLocation = SamplesTable | SamplesFile | SamplesFolder | SamplesFunction
 
@@ -141,7 +167,7 @@ class DataSpec:
 
     """
 
-    calibration: SamplesLocation | None
+    calibration: SamplesLocation | SamplesMade | None
     evaluation: SamplesLocation
     preprocessed: bool = False
     target: str = ""

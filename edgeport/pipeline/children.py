@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ from edgeport.contracts import (
     OnnxModel,
     OnProgress,
     Precision,
+    ProgressEvent,
     QuantizationPlan,
+    QuantizationRules,
     TensorSpec,
     dump_json,
     kept_nodes,
@@ -158,17 +161,19 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     Args:
         payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
             wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
-            `preparation` (of raw samples), and of a model with a state `states` (its inputs) and `initial` (what fills
-            them).
+            `preparation` (of raw samples), `rules` (of the dialects whose plans read it, else all tensors are watched),
+            `part` (index, parts), `threads` (inside one call), and of a model with a state `states` (its inputs) and
+            `initial` (what fills them).
         on_progress: Told of every batch.
 
     Returns:
-        `digest` and `sample_count` of the calibration, and `warnings` about the samples.
+        `digest` and `sample_count` of the calibration, and `warnings` about the samples. A part without samples
+        writes no file.
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import check_samples
+    from edgeport.calibration.data import check_samples, part_of, rebatch
     from edgeport.calibration.observers import OBSERVERS
     from edgeport.pipeline.locations import location_from_json, open_samples
     from edgeport.pipeline.preparation import Preparation
@@ -188,8 +193,10 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     functions = "function" in payload["samples"] or preparation.runs_functions
     if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
         raise not_repeatable(location.location)
-    warnings = [lint.message for lint in check_samples(samples, model.fed)]
-    if not model.state and model.fixed_batch is not None and (repeats := -len(samples) % model.fixed_batch):
+    index, parts = payload.get("part") or (0, 1)
+    warnings = [lint.message for lint in check_samples(samples, model.fed)] if index == 0 else []
+    grouped = index == 0 and not model.state and model.fixed_batch is not None
+    if grouped and (repeats := -len(samples) % (model.fixed_batch or 1)):
         warnings.append(
             f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(samples)} samples, "
             f"{repeats} repeats of them were calibrated with"
@@ -197,13 +204,33 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     observers = {name: OBSERVERS[name] for name in payload["observers"]}
     states = tuple(load_json(TensorSpec, json.dumps(spec)) for spec in payload.get("states", ()))
     initial = Layout(states=states, initial=payload.get("initial", {})).begins()
-    calibration = collect(model, samples, open_reference, observers=observers, initial=initial, on_progress=on_progress)
+    if parts > 1:
+        samples = part_of(samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch), index, parts)
+        if not len(samples):
+            on_progress(ProgressEvent(stage="calibrate"))
+            return {"digest": "", "sample_count": 0, "warnings": warnings}
+    calibration = collect(
+        model,
+        samples,
+        partial(open_reference, threads=payload.get("threads")),
+        observers=observers,
+        tensors=_watched(model, payload.get("rules")),
+        initial=initial,
+        on_progress=on_progress,
+    )
+    calibration = replace(calibration, data_free=bool(payload["samples"].get("made")))
     calibration.save(Path(payload["output"]))
     return {
         "digest": calibration.digest,
         "sample_count": calibration.sample_count,
         "warnings": warnings,
     }
+
+
+def _watched(model: OnnxModel, rules: list[Any] | None) -> list[str] | None:
+    from edgeport.calibration.plan import needed_tensors
+
+    return needed_tensors(model, [load_json(QuantizationRules, json.dumps(each)) for each in rules]) if rules else None
 
 
 def verify(payload: dict[str, Any]) -> dict[str, Any]:

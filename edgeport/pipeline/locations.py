@@ -96,7 +96,7 @@ def location_from_json(values: dict[str, Any]) -> SamplesLocation:
     if "labelled" in values:
         rest = {"sample_rate": values["sample_rate"], "labelled": values["labelled"]}
         return SamplesFolder(path=path, classes=tuple(values["classes"]), **rest)
-    return SamplesFile(path=path)
+    return SamplesFile(path=path, made=values.get("made", ""))
 
 
 def location_named(samples: Path | str) -> SamplesLocation:

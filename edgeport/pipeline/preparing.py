@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edgeport.calibration.ranges import method_named, observers_of
 from edgeport.contracts import (
+    Capabilities,
     ModelSource,
     OnnxModel,
     Outcome,
@@ -18,6 +20,7 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
+from edgeport.contracts.recipe import SamplesFile, SamplesLocation, SamplesMade
 from edgeport.errors import VerificationError
 from edgeport.exporter.hugging_face import find_checkpoint
 from edgeport.isolation import run_isolated
@@ -289,9 +292,9 @@ def _as_fed(context: RunContext, model: OnnxModel) -> OnnxModel:
 
 
 def calibrate_model(
-    context: RunContext, model: OnnxModel, samples: PreparedSamples
+    context: RunContext, model: OnnxModel, samples: PreparedSamples, capabilities: Mapping[str, Capabilities]
 ) -> tuple[Path | None, str, tuple[str, ...]]:
-    """Statistics of the activations, where a candidate needs them.
+    """Statistics of the activations that the targets' plans read, where a candidate needs them.
 
     Returns:
         The file, its digest, and what a reader must know of the samples, a sentence each; None and empty where no
@@ -299,10 +302,12 @@ def calibrate_model(
 
     """
     recipe = context.recipe
-    wanted = any(Precision.INT8 in target.precisions for target in recipe.targets)
+    wanted = {target.backend for target in recipe.targets if Precision.INT8 in target.precisions}
     if not wanted or recipe.data.calibration is None:
         return None, "", ()
     context.clock.step("calibrate")
+    known = [capabilities[name].rules for name in sorted(wanted) if name in capabilities]
+    rules = [to_jsonable(one) for one in known if one is not None]
     observers = observers_of(method_named(recipe.search.calibration_method))
     key = {
         "model": model.digest,
@@ -310,6 +315,7 @@ def calibrate_model(
         "observers": list(observers),
         "state": dict(model.state),
         "initial": dict(recipe.initial),
+        "rules": rules,
         "versions": tool_versions(),
     }
 
@@ -324,6 +330,7 @@ def calibrate_model(
             "states": [to_jsonable(spec) for spec in states_of_model(recipe, model.inputs)],
             **Preparation.of(recipe).as_payload(),
             "observers": list(observers),
+            "rules": rules,
             "output": str(folder / "calibration.safetensors"),
         }
         inside = context.clock.inside("calibrate")
@@ -335,8 +342,16 @@ def calibrate_model(
 
     folder = context.store.get_or_build("calibrate", key, build)
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-    known = (
+    notes = (
         *(f"Calibration: {warning}" for warning in facts["warnings"]),
-        f"Ranges come from {facts['sample_count']} calibration samples.",
+        _origin(recipe.data.calibration, facts["sample_count"]),
     )
-    return folder / "calibration.safetensors", facts["digest"], known
+    return folder / "calibration.safetensors", facts["digest"], notes
+
+
+def _origin(location: SamplesLocation | SamplesMade, count: int) -> str:
+    made = location.made if isinstance(location, SamplesFile) else ""
+    if not made:
+        return f"Ranges come from {count} calibration samples."
+    how = "drawn from the declared range of the inputs" if made == "range" else "made from BatchNorm statistics"
+    return f"Ranges come from {count} synthetic samples, {how}, not from data: static int8 is calibrated without any."

@@ -40,6 +40,7 @@ from edgeport.pipeline.choosing import (
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.lacking import nearest
+from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, write_output, write_summary
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
@@ -130,6 +131,7 @@ def walk(context: RunContext, output: Path) -> RunResult:
     counts = [len(list_candidates(group.targets, capabilities)) for group in groups]
     _guess(context, sum(counts))
     context.clock.step("samples", "reading and checking")
+    context = with_samples_made(context)
     samples = prepare_samples(context)
     thin = thin_by_target(context.recipe, samples.count)
     for sentence in filter(None, thin.values()):
@@ -140,7 +142,7 @@ def walk(context: RunContext, output: Path) -> RunResult:
         groups = context.recipe.groups
         counts = [len(group.targets) for group in groups]
     samples = _with_batch_of(prepared.model, samples, context)
-    calibration, digest, warnings = calibrate_model(context, prepared.model, samples)
+    calibration, digest, warnings = calibrate_model(context, prepared.model, samples, capabilities)
     shared = _Shared(
         capabilities=capabilities,
         samples=samples,

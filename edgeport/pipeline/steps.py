@@ -34,6 +34,7 @@ from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
 from edgeport.pipeline.batches import first_batch, require_a_batch
+from edgeport.pipeline.calibrating import calibrate_in_children
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
 
@@ -220,6 +221,7 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     batch_size: int,
     target: str,
     preprocess: Path | None,
+    workers: int,
     on_progress: OnProgress,
     limits: Limits,
 ) -> Calibration:
@@ -239,12 +241,8 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
         "batch_size": batch_size,
         "output": str(output.resolve()),
     }
-    found = run_isolated(
-        "edgeport.pipeline.children:calibrate",
-        payload,
-        limits=limits,
-        on_progress=on_progress,
-        asked=f"calibrate {model.name}",
+    found = calibrate_in_children(
+        payload, workers, limits=limits, on_progress=on_progress, asked=f"calibrate {model.name}"
     )
     for warning in found["warnings"]:
         _LOG.warning("%s", warning)

@@ -18,6 +18,7 @@ from edgeport.contracts.recipe import (
     Recipe,
     SamplesFolder,
     SamplesLocation,
+    SamplesMade,
     SamplesTable,
     Search,
     Target,
@@ -204,7 +205,7 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
     evaluation = samples_location(recipe, section, "evaluation", section.evaluation, labels)
     calibration = None
     if section.calibration is not None:
-        calibration = samples_location(recipe, section, "calibration", section.calibration, labels)
+        calibration = _calibration(recipe, section, labels)
     _refuse_unused(recipe, section, (evaluation, calibration))
     if calibration == evaluation:
         raise recipe.wrong_value(
@@ -237,12 +238,22 @@ def _refuse_folded_floats(recipe: RecipeText, inputs: tuple[TensorSpec, ...], da
         )
 
 
-def _refuse_unused(recipe: RecipeText, section: DataSection, locations: tuple[SamplesLocation | None, ...]) -> None:
+def _refuse_unused(
+    recipe: RecipeText, section: DataSection, locations: tuple[SamplesLocation | SamplesMade | None, ...]
+) -> None:
     """Keys that say nothing of these samples, which would be thought to be heeded."""
     if section.columns and not any(isinstance(one, SamplesTable) for one in locations):
         raise recipe.error(("data", "columns"), "is given, and no .csv is read", "remove it")
     if section.sample_rate is not None and not any(isinstance(one, SamplesFolder) for one in locations):
         raise recipe.error(("data", "sample_rate"), "is given, and no folder of .wav files is read", "remove it")
+
+
+def _calibration(recipe: RecipeText, section: DataSection, labels: tuple[str, ...]) -> SamplesLocation | SamplesMade:
+    if section.calibration == "range":
+        return SamplesMade(made="range")
+    if section.calibration == "synthetic":
+        return SamplesMade(made="synthetic")
+    return samples_location(recipe, section, "calibration", str(section.calibration), labels)
 
 
 def _metric(recipe: RecipeText, section: DataSection, evaluation: SamplesLocation) -> str:

@@ -16,6 +16,7 @@ from edgeport.contracts.recipe import (
     SamplesFolder,
     SamplesFunction,
     SamplesLocation,
+    SamplesMade,
     SamplesTable,
     Search,
     Target,
@@ -130,8 +131,9 @@ def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
     return f"{block}\n\n{_block(header, preprocessing_rows(spec.preprocessing))}"
 
 
-def _location(samples: SamplesLocation, folder: Path) -> str:
-    return samples.function if isinstance(samples, SamplesFunction) else _relative(samples.path, folder)
+def _location(samples: SamplesLocation | SamplesMade, folder: Path) -> str:
+    unplaced = isinstance(samples, SamplesFunction | SamplesMade)
+    return samples.location if unplaced else _relative(samples.path, folder)
 
 
 def _data(data: DataSpec, folder: Path) -> str:

@@ -110,8 +110,8 @@ class DataSection(_Section):
 
     calibration: str | None = Field(
         default=None,
-        description="a folder of images or .wav files (or of class folders), .npz, .npy, .csv, or pkg.mod:fn; needed "
-        "for int8",
+        description="a folder of images or .wav files (or of class folders), .npz, .npy, .csv, pkg.mod:fn, or, "
+        "without data, 'range' or 'synthetic'; needed for int8",
     )
     evaluation: str = Field(description="the same; shares no sample with the calibration samples")
     preprocessed: bool = Field(

@@ -15,7 +15,7 @@ from edgeport.calibration.collect import collect, watchable
 from edgeport.calibration.data import ArraySamples, FunctionSamples, rebatch
 from edgeport.calibration.observers import OBSERVERS
 from edgeport.contracts import Calibration
-from edgeport.errors import AlreadyQuantizedError, CalibrationError
+from edgeport.errors import AlreadyQuantizedError, BackendError, CalibrationError
 
 NETWORK = """(float[batch,3,8,8] x) => (float[batch,5] z) {
     c = Conv<pads=[1,1,1,1]>(x, w)
@@ -133,6 +133,23 @@ def test_a_fixed_batch_is_never_cut(model_text, random, open_model, monkeypatch)
     calls = []
     collect(model, ArraySamples({"x": random(8, 3)}, batch_size=4), recording(open_model, calls))
     assert {rows for rows, _ in calls} == {4}
+
+
+def test_a_batch_that_is_free_by_name_alone_is_called_with_one_sample(model_text, random, open_model):
+    @contextmanager
+    def stubborn(path):
+        with open_model(path) as run:
+
+            def once(feeds):
+                if len(feeds["x"]) > 1:
+                    raise BackendError(asked="run", found="a Reshape to [1, 3]", fix="export again")
+                return run(feeds)
+
+            yield once
+
+    model = model_text("(float[batch,3] x) => (float[batch,3] y) { y = Relu(x) }")
+    samples = ArraySamples({"x": random(8, 3)}, batch_size=4)
+    assert collect(model, samples, stubborn).digest == collect(model, samples, open_model).digest
 
 
 def test_ragged_samples(model_text, open_model, tmp_path):

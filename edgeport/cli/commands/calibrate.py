@@ -20,6 +20,7 @@ __all__ = ["command"]
 @click.option("--observers", default="extremes,histogram", show_default=True, help="What is watched, with commas.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @raw_samples
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -31,6 +32,7 @@ def command(  # noqa: PLR0913 (one per option)
     target: str,
     batch_size: int,
     preprocess: Path | None,
+    workers: int,
     output: Output,
 ) -> int:
     """Statistics of every activation of MODEL (.onnx) over SAMPLES (.npz or pkg.mod:fn).
@@ -54,6 +56,7 @@ def command(  # noqa: PLR0913 (one per option)
             batch_size=batch_size,
             target=target,
             preprocess=preprocess,
+            workers=workers,
             on_progress=on_progress,
         )
     from edgeport.cli.render_steps import draw_calibration

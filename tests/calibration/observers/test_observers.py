@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
 from edgeport.calibration.observers.averages import mean_extremes
-from edgeport.calibration.observers.histogram import BINS, bin_width, left_edges
+from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges
 from edgeport.errors import CalibrationError
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -171,3 +171,32 @@ def test_nothing_but_zeros_lands_beside_zero():
     state = observe("histogram", [np.zeros(10, np.float32)])
     assert state["counts"][BINS // 2] == 10
     assert math.isfinite(bin_width(state))
+
+
+@pytest.mark.parametrize("shape", [(96, 112, 112), (64, 56, 56), (1, 40_000), (32, 32, 32), (7, 65_536)], ids=str)
+def test_what_is_left_out_of_large_samples_hardly_shows(shape):
+    generator = np.random.default_rng(0)
+    field = generator.standard_normal((6, *shape)).astype(np.float32)
+    # Channels, rows and columns of their own size: what looked at some of them alone would be far off.
+    for axis in range(1, field.ndim):
+        field *= generator.uniform(0.5, 2.0, [n if i == axis else 1 for i, n in enumerate(field.shape)]).astype(
+            np.float32
+        )
+    state = observe("histogram", [field])
+    most = np.minimum(field[0].size, MOST_VALUES)
+    assert 0.4 * most < state["counts"].sum() / 6 <= most
+    edges, cumulated = left_edges(state), np.cumsum(state["counts"]) / state["counts"].sum()
+    for part in (0.001, 0.01, 0.5, 0.99, 0.999):
+        found, exact = edges[np.searchsorted(cumulated, part)], np.quantile(field, part)
+        assert abs(found - exact) < 0.04 * np.quantile(np.abs(field), 0.999)
+
+
+def test_every_row_and_column_is_counted_from():
+    image = np.zeros((1, 3, 224, 224), np.float32)
+    image[0, 1, :, 17] = 1.0
+    image[0, 2, 100, :] = -1.0
+    state = observe("histogram", [image])
+    counts = {float(edge): int(count) for edge, count in zip(left_edges(state), state["counts"], strict=True) if count}
+    every = 150_528 / sum(counts.values())
+    assert counts[1.0] * every == pytest.approx(224, rel=0.35)
+    assert counts[-1.0] * every == pytest.approx(224, rel=0.35)
