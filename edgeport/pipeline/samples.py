@@ -20,6 +20,7 @@ from edgeport.contracts.recipe import (
     SamplesFolder,
     SamplesFunction,
     SamplesLocation,
+    SamplesMade,
     SamplesTable,
 )
 from edgeport.errors import RecipeError, SamplesError
@@ -133,6 +134,8 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             asked="read the evaluation samples",
         )
 
+    if isinstance(data.calibration, SamplesMade):  # they were made before (`making.py`), and lie in a file
+        raise TypeError(data.calibration)
     locations = (data.evaluation, data.calibration)
     if preparation.runs_functions or any(isinstance(one, SamplesFunction) for one in locations):
         folder = context.scratch / "samples"

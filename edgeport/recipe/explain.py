@@ -132,8 +132,9 @@ def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
 
 
 def _location(samples: SamplesLocation | SamplesMade, folder: Path) -> str:
-    unplaced = isinstance(samples, SamplesFunction | SamplesMade)
-    return samples.location if unplaced else _relative(samples.path, folder)
+    if isinstance(samples, SamplesFunction | SamplesMade):
+        return samples.location
+    return _relative(samples.path, folder)
 
 
 def _data(data: DataSpec, folder: Path) -> str:
