@@ -121,7 +121,13 @@ def test_equal_artifacts_raise_few_alarms():
 def test_delta_of_a_device_has_a_floor():
     assert device_delta([]) == DELTA_FLOOR
     assert device_delta([0.001, -0.002]) == DELTA_FLOOR
-    assert device_delta([-0.05] * 10) == pytest.approx(math.expm1(0.05))
+    normal = np.random.default_rng(0).normal(0.0, 0.05, 10_000)
+    assert device_delta(normal) == pytest.approx(math.expm1(np.quantile(np.abs(normal), 0.95)), rel=0.03)
+
+
+def test_a_few_slow_processes_do_not_widen_what_counts_as_equal():
+    slow_now_and_then = [0.004, -0.005, 0.003, 0.4, -0.4, -0.004, 0.002, -0.006, 0.005, 0.001]
+    assert device_delta(slow_now_and_then) == DELTA_FLOOR
 
 
 def test_holm_is_stricter_than_each_test_alone():
