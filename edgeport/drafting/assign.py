@@ -1,4 +1,4 @@
-"""Which arrays of a sample set are inputs, and which are labels."""
+"""Which arrays of a sample set are inputs, which are labels, and which says how long each sample is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from edgeport.contracts import Array, Arrays
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
 
-__all__ = ["feeds_for", "kind_of", "labels_among"]
+__all__ = ["LENGTHS", "feeds_for", "kind_of", "labels_among", "without_lengths"]
+
+LENGTHS = "lengths"
+"""Name of an array that says how much of each sample is no padding."""
 
 _LABELS = ("label", "labels", "target", "targets", "y", "class", "classes")
 _WHY = "from the samples"
@@ -43,6 +46,8 @@ def feeds_for(
 
     """
     rest = {name: array for name, array in arrays.items() if name != target}
+    if LENGTHS not in parameters and len(rest) > len(required):
+        rest.pop(LENGTHS, None)
     named = [name for name in parameters if name in rest]
     if set(required) <= set(named):
         chosen = named
@@ -57,6 +62,20 @@ def feeds_for(
         )
     inputs = tuple(_guess(name, rest[name]) for name in chosen)
     return inputs, [name for name in arrays if name not in chosen]
+
+
+def without_lengths(others: Sequence[str], inputs: Sequence[Guess], target: str = "") -> tuple[list[str], bool]:
+    """The arrays that may be labels; and whether `lengths` is among the others: where an input is of any length.
+
+    Args:
+        others: Names of arrays that are no input.
+        inputs: With the axes that may be free.
+        target: Key of the labels, where the user named it.
+
+    """
+    if LENGTHS not in others or target == LENGTHS or not any(one.axes for one in inputs):
+        return list(others), False
+    return [name for name in others if name != LENGTHS], True
 
 
 def labels_among(arrays: Mapping[str, Array], *, count: int) -> list[str]:

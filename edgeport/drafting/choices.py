@@ -9,6 +9,7 @@ from typing import Any
 
 from edgeport.accuracy import METRICS, least_samples
 from edgeport.contracts import Capabilities, ModelSource
+from edgeport.drafting.assign import LENGTHS
 from edgeport.drafting.draft import Asked, Plan
 from edgeport.drafting.guess import Guess, guess_from_json
 from edgeport.drafting.samples import FoundSamples
@@ -64,6 +65,7 @@ def choose(
         stand_in=given.evaluation is None,
         count=count,
         target=target if whole and given.evaluation is not None and not given.evaluation.has_target else "",
+        lengths=_lengths(inputs) if found["lengths"] else {},
         metric=metric,
         output=output,
         accuracy_drop=_drop(asked, metric, count, float(found["spread"])),
@@ -78,6 +80,12 @@ def _calibration(given: Given) -> str:
     if given.evaluation is None or given.split:
         return f"{MODULE}:calibration"
     return given.calibration.text if given.calibration is not None else ""
+
+
+def _lengths(inputs: Sequence[Guess]) -> dict[str, str]:
+    """The first free axis that the export kept has the sizes which the samples say."""
+    axes = [name for one in inputs for _, name in sorted(one.axes.items()) if "*" not in name]
+    return dict.fromkeys(axes[:1], LENGTHS)
 
 
 def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool) -> tuple[str, str]:

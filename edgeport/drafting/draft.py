@@ -69,6 +69,7 @@ class Plan:
         stand_in: The samples are random.
         count: Of evaluation samples.
         target: Key of the labels in a file.
+        lengths: Free axis to the key of the array with its size in each sample.
         metric, output, accuracy_drop: How outputs are judged; the output empty for the first.
         why_metric: A few words.
         backends: That are used, as they were probed.
@@ -90,6 +91,7 @@ class Plan:
     stand_in: bool
     count: int
     target: str
+    lengths: Mapping[str, str]
     metric: str
     output: str
     accuracy_drop: float

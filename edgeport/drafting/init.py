@@ -213,7 +213,7 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
         inputs=specs,
         outputs=plan.outputs,
         found=_found(plan),
-        guessed=_guessed(plan, given),
+        guessed=_guessed(plan, given, found),
         notes=plan.notes,
         next=f"edgeport run {place if not place.startswith('..') else recipe}",
     )
@@ -225,9 +225,8 @@ def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
         return random_samples(plan.inputs, calibration=calibration, evaluation=plan.count)
     if given.split:
         target = plan.asked.target or next(iter(found["labels"]), "")
-        return split_samples(
-            given.evaluation.text, [one.name for one in plan.inputs], target, count=given.evaluation.count
-        )
+        arrays = [*(one.name for one in plan.inputs), *plan.lengths.values()]
+        return split_samples(given.evaluation.text, arrays, target, count=given.evaluation.count)
     return ""
 
 
@@ -256,7 +255,7 @@ def _found(plan: Plan) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _guessed(plan: Plan, given: Given) -> tuple[str, ...]:
+def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, ...]:
     doubts = [
         f"The shape of {one.name}, {list(shape_of(plan, one))}, is a guess: the model runs with it. Say --input "
         f"{one.name}=batch,... if it is another."
@@ -272,6 +271,7 @@ def _guessed(plan: Plan, given: Given) -> tuple[str, ...]:
         doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")
     if plan.metric == "agreement" and not plan.stand_in:
         doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
+    doubts += _doubts_of_lengths(plan, known=bool(found["lengths"]))
     if plan.stateful:
         links = ", ".join(f"{out} goes into {into}" for out, into in plan.stateful.items())
         doubts.append(f"It looks as if state went from call to call: {links}.")
@@ -288,3 +288,17 @@ def _guessed(plan: Plan, given: Given) -> tuple[str, ...]:
         found="no samples, and random ones have no labels",
         fix="give --samples with labels, or leave --metric out",
     )
+
+
+def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
+    """What `lengths` among the samples' arrays was taken for, where more than one axis is free, or none."""
+    free = list(dict.fromkeys(name for one in plan.inputs for name in one.axes.values()))
+    if not known or len(free) == 1:
+        return []
+    if not free:
+        fixed = "but the export fixes their length, so that their padding is fed as it is"
+        return [f"The samples say how long each of them is (lengths), {fixed}."]
+    axis, *others = free
+    return [
+        f"The samples' lengths are taken for those of the axis {axis}, not {', '.join(others)}: see [data] lengths."
+    ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeport.contracts import Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
-from edgeport.drafting.assign import feeds_for
+from edgeport.drafting.assign import feeds_for, without_lengths
 from edgeport.drafting.candidates import candidates, required_parameters
 from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json
 from edgeport.drafting.known import known_inputs
@@ -50,8 +50,8 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         `inputs` (a list of `Guess`, their free axes those that the export kept), `outputs` (name to shape of one
         sample), `spread` (standard deviation of the first output), `seconds` (of one sample in PyTorch),
         `dynamic_batch`, `legacy` (only the older exporter took it), `ranges` (smallest and largest size of a free axis,
-        where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `stateful` (output to
-        input of equal shape, where that looks like a state).
+        where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `lengths` (one of them
+        says how long each sample is), `stateful` (output to input of equal shape, where that looks like a state).
 
     Raises:
         SourceError: No inputs were found that it runs with.
@@ -64,9 +64,10 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     source = load_json(ModelSource, json.dumps(payload["source"]))
     module = load_module(source)
     _tell(on_progress, "find its inputs", 1)
-    inputs, labels = _find_inputs(source, module, payload)
+    inputs, others = _find_inputs(source, module, payload)
     _tell(on_progress, "try which axes may be free", 2)
     inputs = _with_free_axes(module, inputs)
+    labels, lengths = without_lengths(others, inputs, payload.get("target", ""))
     outputs, seconds = _run(module, inputs)
     _require_a_batch_in_each(module, inputs, outputs)
     _tell(on_progress, "try an export", 3)
@@ -78,6 +79,7 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         "spread": float(np.std(first.astype(np.float64))) if first.size else 0.0,
         "seconds": seconds,
         "labels": labels,
+        "lengths": lengths,
         "stateful": state_like(inputs, outputs),
         **exported,
         "notes": [*notes_on_source(source), *exported["notes"]],

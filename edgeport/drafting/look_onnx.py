@@ -23,7 +23,7 @@ from edgeport.contracts import (
     silent,
     to_jsonable,
 )
-from edgeport.drafting.assign import kind_of
+from edgeport.drafting.assign import kind_of, without_lengths
 from edgeport.drafting.guess import Guess, Kind, draw
 from edgeport.drafting.look import state_like
 from edgeport.errors import ModelError
@@ -43,7 +43,8 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     """Opens an ONNX file, and runs it on random inputs.
 
     Args:
-        payload: `model` (an `OnnxModel`), and where wanted `samples` (path of an `.npz` with two samples).
+        payload: `model` (an `OnnxModel`), and where wanted `samples` (path of an `.npz` with two samples) and `target`
+            (key of the labels).
         on_progress: Told of each step.
 
     Returns:
@@ -67,12 +68,15 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     with open_reference(model.path) as run:
         inputs, outputs, seconds = _first_that_runs(run, model, graph, given, rows)
     first = next(iter(outputs.values()))
+    others = [name for name in given if name not in {spec.name for spec in model.inputs}]
+    labels, lengths = without_lengths(others, inputs, payload.get("target", ""))
     return {
         "inputs": [to_jsonable(one) for one in inputs],
         "outputs": {name: list(array.shape[1:]) for name, array in outputs.items()},
         "spread": float(np.std(first.astype(np.float64))) if first.size else 0.0,
         "seconds": seconds / rows,
-        "labels": [name for name in given if name not in {spec.name for spec in model.inputs}],
+        "labels": labels,
+        "lengths": lengths,
         "stateful": state_like(inputs, outputs),
         "dynamic_batch": model.fixed_batch is None,
         "legacy": False,

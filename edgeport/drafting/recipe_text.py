@@ -106,6 +106,8 @@ def _data(plan: Plan) -> str:
     rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
     if plan.target:
         rows.append(_line("target", plan.target, "the labels among its arrays"))
+    if plan.lengths:
+        rows.append(_line("lengths", dict(plan.lengths), "how much of each sample is no padding"))
     rows.append(_line("metric", plan.metric, plan.why_metric))
     if plan.output:
         rows.append(_line("output", plan.output, f"of {', '.join(plan.outputs)}"))

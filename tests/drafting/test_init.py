@@ -16,6 +16,8 @@ from edgeport import api
 from edgeport.contracts import Outcome, Precision
 from edgeport.drafting import Asked, draft_recipe
 from edgeport.drafting import init as module
+from edgeport.drafting.assign import feeds_for, without_lengths
+from edgeport.drafting.guess import Guess
 from edgeport.errors import OutputError, RecipeError, UsageError
 from edgeport.recipe import load_recipe
 
@@ -101,6 +103,26 @@ class TestOnnx:
         counts = {name: sum(len(feeds["tokens"]) for feeds, _ in batches) for name, batches in sets.items()}
         assert counts == {"calibration": 25, "evaluation": 75}
         assert sorted(np.concatenate([kinds for batches in sets.values() for _, kinds in batches])) == sorted(labels)
+
+    def test_lengths_are_those_of_the_free_axis_and_no_labels(self, gemm: Path, folder: Path) -> None:
+        lengths = np.arange(40) % 4 + 1
+        np.savez(folder / "data.npz", tokens=np.arange(160).reshape(40, 4) % 20, lengths=lengths)
+
+        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+
+        data = load_recipe(draft.recipe).data
+        assert (data.lengths, data.target, data.metric) == ({"length": "lengths"}, "", "agreement")
+        batches = [batch for give in drawn(folder).values() for batch in give()]
+        assert sorted(np.concatenate([batch["lengths"] for batch in batches])) == sorted(lengths)
+
+    def test_labels_are_found_beside_lengths(self, gemm: Path, folder: Path) -> None:
+        ones, tokens = np.ones(40, np.int64), np.arange(160).reshape(40, 4) % 20
+        np.savez(folder / "data.npz", lengths=ones, tokens=tokens, kind=ones)
+
+        draft = draft_recipe(Asked(model="net.onnx", evaluation="data.npz", backends=("onnxruntime",)))
+
+        data = load_recipe(draft.recipe).data
+        assert (data.lengths, data.target, data.metric) == ({"length": "lengths"}, "kind", "top1")
 
     def test_separate_sets_are_named_in_the_recipe_and_no_module_is_written(self, gemm: Path, folder: Path) -> None:
         for name, first in (("c", 0), ("e", 200)):
@@ -223,6 +245,35 @@ def test_a_class_in_a_file_is_named_as_a_module(folder: Path) -> None:
     assert written_location("bert", folder) == "hf:./bert"
     assert written_location("hf:bert", folder) == "hf:./bert"
     assert written_location("hf:org/name", folder) == "hf:org/name"
+
+
+class TestArrays:
+    """Which of the samples' arrays goes where."""
+
+    LENGTHS = np.array([3, 2])
+
+    def test_lengths_are_no_input_where_the_parameter_has_another_name(self) -> None:
+        inputs, others = feeds_for({"lengths": self.LENGTHS, "audio": np.zeros((2, 3), np.float32)}, ["x"], ["x"])
+
+        assert ([one.name for one in inputs], others) == (["audio"], ["lengths"])
+
+    def test_lengths_are_an_input_of_a_model_that_takes_them(self) -> None:
+        tokens = np.zeros((2, 3), np.int64)
+
+        for names in (["tokens", "lengths"], ["x", "n"]):
+            inputs, others = feeds_for({"tokens": tokens, "lengths": self.LENGTHS}, names, names)
+            assert ([one.name for one in inputs], others) == (["tokens", "lengths"], [])
+
+    @pytest.mark.parametrize(
+        ("axes", "target", "expected"),
+        [
+            pytest.param({1: "time"}, "", (["kind"], True), id="any-length"),
+            pytest.param({}, "", (["lengths", "kind"], False), id="fixed-length"),
+            pytest.param({1: "time"}, "lengths", (["lengths", "kind"], False), id="named-as-labels"),
+        ],
+    )
+    def test_lengths_are_no_labels_where_an_input_is_of_any_length(self, axes, target, expected) -> None:
+        assert without_lengths(["lengths", "kind"], [Guess(name="x", shape=(3,), axes=axes)], target) == expected
 
 
 def test_inputs_can_be_declared(folder: Path) -> None:
