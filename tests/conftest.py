@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,38 @@ import pytest
 
 if TYPE_CHECKING:
     import onnx
+
+
+try:
+    import fcntl
+except ImportError:  # Windows: there the tests run one after the other
+    fcntl = None  # type: ignore[assignment]
+
+_HERE = Path(__file__).parent
+_DOOR, _ROOM = _HERE / "README.md", _HERE / "conftest.py"  # any two files that exist: they are only locked
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes, the tests of a file share one, and so the fixtures of its module."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that measures has the machine to itself: those of other processes wait outside, before their time counts.
+
+    All go through the door one by one; so nobody enters while one that must be alone waits for the room to empty.
+    """
+    if fcntl is None:
+        return (yield)
+    alone = item.get_closest_marker("alone") or item.get_closest_marker("slow")
+    with _DOOR.open("rb") as door, _ROOM.open("rb") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="session")
