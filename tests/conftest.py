@@ -16,18 +16,11 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # Windows: there the tests run one after the other
+except ImportError:  # Windows: there they may disturb each other
     fcntl = None  # type: ignore[assignment]
 
 _HERE = Path(__file__).parent
 _DOOR, _ROOM = _HERE / "README.md", _HERE / "conftest.py"  # any two files that exist: they are only locked
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes, the tests of a file share one, and so the fixtures of its module."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
