@@ -37,6 +37,10 @@ FLAGS: Mapping[str, tuple[Outcome, str]] = MappingProxyType(
         "no-steady-state": (_INCONCLUSIVE, "processes did not come to rest"),
         "too-short": (_INCONCLUSIVE, "processes with fewer than 10 readings"),
         "dropped-rounds": (_NOTE, "rounds in which the machine was disturbed were left out, of all arms"),
+        "processors-moved": (
+            _NOTE,
+            "the host moved this machine's processors: near each other or apart, calls on several take other times",
+        ),
         "near-peak": (_NOTE, "calls took less time than the measured peak allows; convolutions can (Winograd)"),
         "overhead-bound": (_NOTE, "the device's peak explains under 5 % of the time: overhead, not arithmetic"),
         "spikes": (_NOTE, "over 0.5 % of the calls took over 1.5 times the median"),

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from edgeport.contracts import Measurement, ProcessTrace
-from edgeport.devices.latency.telemetry import canary_ns, growth, timed_samples
+from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, growth, timed_samples
 
 __all__ = ["disturbed_rounds", "neighbour_flags", "rival_share", "steal_share", "without_disturbed"]
 
 _LARGEST_RIVAL = 0.15
 _LARGEST_STEAL = 0.02
 _CANARY_RATIO = 1.25
+_EXCHANGE_RATIO = 2.0
 _LEAST_ROUNDS = 4
 
 
 def neighbour_flags(measurement: Measurement) -> list[str]:
     """ "rival-load" where others had more than 15 % of the processors; "steal" where the hypervisor took over 2 %.
 
-    Over all processes together: one that is hit is seen by the between-process interval.
+    Over all processes together: one that is hit is seen by the between-process interval. "processors-moved" where an
+    exchange between processors took over twice as long beside one process as beside another.
     """  # noqa: D210 (the first word is a quoted flag)
     flags = []
     for name, share, most in (("rival-load", rival_share, _LARGEST_RIVAL), ("steal", steal_share, _LARGEST_STEAL)):
         shares = [value for value in map(share, measurement.traces) if value is not None]
         if shares and float(np.mean(shares)) > most:
             flags.append(name)
+    if _far_apart(measurement.traces):
+        flags.append("processors-moved")
     return flags
 
 
@@ -50,20 +54,41 @@ def steal_share(trace: ProcessTrace) -> float | None:
 
 
 def disturbed_rounds(measurements: Mapping[str, Measurement]) -> tuple[int, ...]:
-    """Rounds in which the canary took over 1.25 times its usual time, whatever the arms showed.
+    """Rounds in which fixed work took too long, whatever the arms showed.
+
+    Either the canary took over 1.25 times its usual time, or an exchange between processors over twice the shortest:
+    the host of a virtual machine then had them apart, and calls that use several take up to 1.6 times as long. (The
+    shortest, not the usual: they may be apart most of the time.)
 
     Only the fixed work decides, never the latencies: dropping what looks slow would be choosing the result. Below 4
     rounds there is no "usual", and none is dropped.
     """
+    traces = [trace for measurement in measurements.values() for trace in measurement.traces]
     by_round: dict[int, list[float]] = {}
-    for measurement in measurements.values():
-        for trace in measurement.traces:
-            by_round.setdefault(trace.round, []).extend(canary_ns(trace))
+    for trace in traces:
+        by_round.setdefault(trace.round, []).extend(canary_ns(trace))
     medians = {index: float(np.median(times)) for index, times in by_round.items() if times}
     if len(medians) < _LEAST_ROUNDS:
         return ()
     usual = float(np.median(list(medians.values())))
-    return tuple(sorted(index for index, time in medians.items() if time > _CANARY_RATIO * usual))
+    slow = {index for index, time in medians.items() if time > _CANARY_RATIO * usual}
+    return tuple(sorted(slow | {trace.round for trace in _far_apart(traces)}))
+
+
+def _far_apart(traces: Iterable[ProcessTrace]) -> list[ProcessTrace]:
+    """Those beside which an exchange took over twice the shortest one.
+
+    Readings before the calls are compared with each other, and so are those after: a session may have changed which
+    processors there are.
+    """
+    readings = [(trace, exchange_ns(trace)) for trace in traces]
+    read = [times for _, times in readings if times]
+    shortest: Sequence[float] = [min(times) for times in zip(*read, strict=False)] if read else []
+    return [
+        trace
+        for trace, times in readings
+        if any(time > _EXCHANGE_RATIO * least for time, least in zip(times, shortest, strict=False))
+    ]
 
 
 def without_disturbed(measurements: Mapping[str, Measurement], *, least: int = 6) -> dict[str, Measurement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -59,6 +59,7 @@ def simulate(
     calls: int = 300,
     seed: int = 0,
     round_effects: Iterable[float] = (),
+    apart: Collection[int] = (),
 ) -> Measurement:
     """One measurement of a synthetic session.
 
@@ -68,6 +69,7 @@ def simulate(
         calls: Timed calls of each.
         seed: Of the noise; another seed is another experiment.
         round_effects: Log factor of each round, felt by the canary as by the calls: a neighbour.
+        apart: Rounds in which the host had the processors apart: calls take 1.6 times as long, exchanges 2.5 times.
 
     """
     generator = np.random.default_rng(seed)
@@ -78,7 +80,11 @@ def simulate(
     latency = np.exp(logs)
     latency[generator.random(latency.shape) < session.spike_rate] *= session.spike_factor
     canary = 1e6 * np.exp(effects) * (1 + 0.01 * generator.standard_normal(processes))
-    traces = tuple(_trace(index, latency[index], float(canary[index])) for index in range(processes))
+    exchange = np.full(processes, 1e4)
+    for index in apart:
+        latency[index] *= 1.6
+        exchange[index] *= 2.5
+    traces = tuple(_trace(index, latency[index], canary[index], exchange[index]) for index in range(processes))
     return Measurement(artifact_digest="synthetic", device="synthetic", seed=seed, traces=traces)
 
 
@@ -99,8 +105,8 @@ def _shape(session: SyntheticSession, calls: int) -> Floats:
     return session.drift * time + session.step * (time >= session.step_at) + session.warmup * decay
 
 
-def _trace(index: int, latency_ns: Floats, canary_ns: float) -> ProcessTrace:
-    canary = TelemetrySample(at_ns=0, values={"canary_ns": canary_ns})
+def _trace(index: int, latency_ns: Floats, canary_ns: float, exchange_ns: float) -> ProcessTrace:
+    canary = TelemetrySample(at_ns=0, values={"canary_ns": float(canary_ns), "exchange_ns": float(exchange_ns)})
     return ProcessTrace(
         artifact_digest="synthetic",
         round=index,

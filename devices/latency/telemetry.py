@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from edgeport.contracts import ProcessTrace, TelemetrySample
 
-__all__ = ["canary_ns", "growth", "idle_samples", "timed_samples"]
+__all__ = ["canary_ns", "exchange_ns", "growth", "idle_samples", "timed_samples"]
 
 _CANARY = "canary_ns"
+_EXCHANGE = "exchange_ns"
 _IDLE = ("idle_starts", "idle_ends")
 
 
@@ -29,3 +30,8 @@ def growth(samples: list[TelemetrySample], name: str) -> float | None:
 def canary_ns(trace: ProcessTrace) -> list[float]:
     """Times of the fixed work before and after the timed calls, nanoseconds."""
     return [sample.values[_CANARY] for sample in trace.telemetry if _CANARY in sample.values]
+
+
+def exchange_ns(trace: ProcessTrace) -> list[float]:
+    """Times of reading what another processor wrote, before and after the timed calls, nanoseconds."""
+    return [sample.values[_EXCHANGE] for sample in trace.telemetry if _EXCHANGE in sample.values]

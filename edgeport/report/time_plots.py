@@ -204,6 +204,14 @@ def _canary(found: Timeline, top: Figure) -> Figure | None:
     return plot
 
 
+def _exchange(found: Timeline, top: Figure) -> Figure | None:
+    if found.exchange is None:
+        return None
+    plot = _panel(found, "One processor reads 512 KiB that another wrote (cache lines only), µs", beside=top)
+    _draw(plot, [found.exchange], 1e3, [GREY], least_room=0.1)
+    return plot
+
+
 def _frequency(found: Timeline, top: Figure) -> Figure | None:
     if found.frequency is None:
         return None
@@ -223,7 +231,7 @@ def _temperature(found: Timeline, top: Figure) -> Figure | None:
 
 
 _Panel = Callable[[Timeline, "Figure"], "Figure | None"]
-_PANELS: tuple[_Panel, ...] = (_others, _canary, _frequency, _temperature)
+_PANELS: tuple[_Panel, ...] = (_others, _canary, _exchange, _frequency, _temperature)
 
 
 def _draw(plot: Figure, curves: Sequence[Curve], unit: float, colours: Sequence[str], *, least_room: float) -> None:

@@ -14,7 +14,7 @@ from edgeport.contracts import Measurement, ProcessTrace, TelemetrySample
 from edgeport.devices.latency.neighbours import disturbed_rounds, rival_share
 from edgeport.devices.latency.processes import steady_states
 from edgeport.devices.latency.steady_state import Shape, SteadyState
-from edgeport.devices.latency.telemetry import canary_ns, timed_samples
+from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, timed_samples
 from edgeport.devices.latency.timer import call_latency_ns
 
 __all__ = ["Buckets", "Curve", "Dropped", "Slot", "Timeline", "timeline"]
@@ -101,6 +101,7 @@ class Timeline:
         slots: The processes, in their order.
         dropped: Rounds that were left out.
         canary: Time of the fixed work before and after each process, ns; None where it was not taken.
+        exchange: Time in which one processor read what another had written, likewise.
         frequency: Of the fastest processor, kHz; None where it can't be read.
         temperatures: By thermal zone, thousandths of a degree Celsius; empty where none can be read.
 
@@ -110,6 +111,7 @@ class Timeline:
     slots: tuple[Slot, ...]
     dropped: tuple[Dropped, ...]
     canary: Curve | None
+    exchange: Curve | None
     frequency: Curve | None
     temperatures: tuple[Curve, ...]
 
@@ -150,7 +152,8 @@ def timeline(measurement: Measurement, experiment: Mapping[str, Measurement], *,
         buckets=_buckets(traces, ends, slots, each),
         slots=slots,
         dropped=dropped,
-        canary=_canary(traces, slots),
+        canary=_around("canary", canary_ns, traces, slots),
+        exchange=_around("exchange", exchange_ns, traces, slots),
         frequency=frequency[0] if frequency else None,
         temperatures=_temperatures(traces, slots, each),
     )
@@ -239,17 +242,19 @@ def _buckets(traces: Sequence[ProcessTrace], ends: Sequence[Floats], slots: Sequ
     return Buckets(at_s=at_s, low=low, median=median, high=high, calls=calls, round=index)
 
 
-def _canary(traces: Sequence[ProcessTrace], slots: Sequence[Slot]) -> Curve | None:
-    """The fixed work is done before the first call and after the last one."""
+def _around(
+    name: str, read: Callable[[ProcessTrace], list[float]], traces: Sequence[ProcessTrace], slots: Sequence[Slot]
+) -> Curve | None:
+    """What is taken before the first call and after the last one."""
     places: list[float] = []
     values: list[float] = []
     for trace, slot in zip(traces, slots, strict=True):
-        times = canary_ns(trace)
+        times = read(trace)
         places += [*np.linspace(slot.begin_s, slot.end_s, len(times)).tolist(), slot.end_s]
         values += [*times, np.nan]
     if not np.isfinite(values).any():
         return None
-    return Curve(name="canary", at_s=np.array(places), value=np.array(values))
+    return Curve(name=name, at_s=np.array(places), value=np.array(values))
 
 
 def _highest_frequency(sample: TelemetrySample) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 from edgeport.backends.artifacts import artifact_digest
 from edgeport.contracts import EvaluateJob, Limits
 from edgeport.devices.agent.arrays import load_arrays, save_arrays
+from edgeport.devices.agent.telemetry import processors
 from edgeport.errors import (
     BackendCrash,
     BackendError,
@@ -53,6 +54,8 @@ def test_telemetry_is_read_between_blocks(device, time_job):
     trace = device.run(time_job(duration_s=0.7))
     canaries = [sample for sample in trace.telemetry if "canary_ns" in sample.values]
     assert len(canaries) == 2
+    if len(processors()) > 1 and hasattr(os, "sched_setaffinity"):
+        assert [sample.values["exchange_ns"] > 0 for sample in canaries] == [True, True]
     assert len(trace.telemetry) >= 2 + 1 + 2
     assert sorted(sample.at_ns for sample in trace.telemetry) == [sample.at_ns for sample in trace.telemetry]
 

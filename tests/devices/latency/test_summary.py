@@ -212,6 +212,23 @@ def test_rounds_with_a_neighbour_are_dropped_from_all_arms():
     assert without_disturbed(arms, least=9) == arms
 
 
+def test_rounds_with_processors_apart_are_dropped_from_all_arms():
+    arms = {name: simulate(SyntheticSession(), seed=seed, apart=(1, 4, 5)) for seed, name in enumerate("ab")}
+    assert disturbed_rounds(arms) == (1, 4, 5)
+    kept = without_disturbed(arms)["a"]
+    assert len(kept.traces) == 7
+    assert summarise(kept).quantile(0.5).interval_ns.high < 1.05e6
+    assert "processors-moved" not in summarise(kept).flags
+
+
+def test_processors_that_are_mostly_apart_are_named():
+    arms = {"a": simulate(SyntheticSession(), apart=range(6))}
+    assert without_disturbed(arms) == arms, "too few would be left"
+    found = summarise(arms["a"])
+    assert "processors-moved" in found.flags
+    assert found.outcome is Outcome.PASS
+
+
 def test_few_rounds_have_no_usual():
     arms = {"a": simulate(SyntheticSession(), processes=3, round_effects=(0.0, 0.0, 0.5))}
     assert disturbed_rounds(arms) == ()
