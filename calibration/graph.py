@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from edgeport.contracts import Array
 
-__all__ = ["activations", "constant_of", "infer_types", "is_default_domain"]
+__all__ = ["activations", "constant_of", "infer_types", "is_default_domain", "values_read"]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
@@ -48,7 +48,7 @@ def activations(graph: ir.Graph) -> list[ir.Value]:
     for node in graph:
         if node.op_type in _SHAPE_ONLY and is_default_domain(node):
             continue
-        if any(value in depends for value in _reads(node)):
+        if any(value in depends for value in values_read(node)):
             depends.update(node.outputs)
             found += [value for value in node.outputs if value.name and value.dtype in _FLOATS]
     return found
@@ -63,7 +63,7 @@ def infer_types(model: ir.Model) -> None:
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
 
 
-def _reads(node: ir.Node) -> Iterator[ir.Value]:
+def values_read(node: ir.Node) -> Iterator[ir.Value]:
     """What a node reads, in its own inputs and from inside its subgraphs."""
     yield from (value for value in node.inputs if value is not None)
     for attribute in node.attributes.values():
@@ -76,5 +76,5 @@ def _reads(node: ir.Node) -> Iterator[ir.Value]:
 
 def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
     for node in graph:
-        yield from _reads(node)
+        yield from values_read(node)
     yield from graph.outputs

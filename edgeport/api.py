@@ -375,6 +375,10 @@ def quantize(
     backend: str = "onnxruntime",
     precision: str = "int8",
     method: str = "minmax",
+    recover: Sequence[str] = (),
+    samples: Path | str | None = None,
+    target: str = "",
+    preprocess: Path | None = None,
     output: Path,
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
     limits: Limits = DEFAULT_LIMITS,
@@ -388,6 +392,10 @@ def quantize(
         precision: "fp32", "bf16", "fp16", "int8" or "int8-dynamic".
         method: How ranges are found: "minmax", "average", "percentile:99.99", "entropy", "mse", "pow2", "global",
             "global:-6:6" or "auto".
+        recover: What brings accuracy back to static int8: "bias-correction". Off by default; it needs `samples`.
+        samples: Calibration samples: `.npz` with one array [N, ...] per input, or `pkg.mod:function`.
+        target: An array in the `.npz` that is no input.
+        preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`
             where the runtime can say what ran where.
         execution: Threads and batch; the batch of a model with a fixed one is taken from the model.
@@ -397,6 +405,7 @@ def quantize(
         UnsupportedByBackend: The backend has no such precision, or no such operator.
         AlreadyQuantizedError: The model is not float.
         PlanError: Static int8 without a calibration, or a calibration of another model.
+        CalibrationError: No such recovery method, or one that finds nothing to do in this model.
 
     """
     from edgeport.pipeline.steps import quantize_onnx
@@ -407,6 +416,10 @@ def quantize(
         backend=backend,
         precision=precision,
         method=method,
+        recover=recover,
+        samples=samples,
+        target=target,
+        preprocess=preprocess,
         output=output,
         execution=execution,
         limits=limits,

@@ -15,7 +15,7 @@ from edgeport.errors import UsageError
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
 
-__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "raw_samples", "store_option"]
+__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "raw_samples", "samples_place", "store_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +39,11 @@ def raw_samples(command: F) -> F:
         metavar="RECIPE",
         help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
     )(command)
+
+
+def samples_place(text: str) -> Path | str:
+    """A file of samples, or the name of a function."""
+    return Path(text) if text.endswith(".npz") else text
 
 
 def model_source(command: F) -> F:

@@ -73,6 +73,7 @@ class Candidate:
         backend: Name of the backend.
         variant: Of the model ("original", or `AS_GIVEN`).
         precision: As planned; what really ran is in `placement`. FP32 for a model as given: nothing is changed.
+        recovered_by: What was done to the model to bring accuracy back, before it was quantized; as in its plan.
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
         kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
         throughput: Of several calls at once; None where no budget asks for it, or it could not ship anyway.
@@ -90,6 +91,7 @@ class Candidate:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     artifact: Artifact | None = None
     placement: Placement | None = None
+    recovered_by: tuple[str, ...] = ()
     kept: int | None = None
     lost: tuple[str, ...] | None = None
     accuracy: AccuracyResult | None = None

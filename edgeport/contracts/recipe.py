@@ -282,6 +282,7 @@ class Search:
         duration_s, warmup_s: Seconds of timed calls, and of calls before them, per process.
         seed: Of the random order.
         calibration_method: How ranges are found: "minmax", "percentile:99.99", "mse", ...; see calibration/ranges.
+        recovery: What brings accuracy back to static int8: "bias-correction", ...; see calibration/recovery.
         time_limit_s, memory_limit_bytes: Of each child process; see `limits`.
 
     """
@@ -292,6 +293,7 @@ class Search:
     warmup_s: float = 0.1
     seed: int = 0
     calibration_method: str = "minmax"
+    recovery: tuple[str, ...] = ()
     time_limit_s: float = Limits().time_s
     memory_limit_bytes: int = Limits().memory_bytes
 

@@ -26,6 +26,7 @@ from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
+from edgeport.pipeline.refining import refining_key
 
 __all__ = ["build_candidates", "list_candidates", "probe", "refused"]
 
@@ -107,6 +108,7 @@ class _Job:
     model: OnnxModel
     calibration: Path | None
     calibration_digest: str
+    refining: dict[str, Any] | None
 
 
 def build_candidates(
@@ -115,6 +117,8 @@ def build_candidates(
     capabilities: dict[str, Capabilities],
     calibration: Path | None,
     calibration_digest: str,
+    *,
+    refining: dict[str, Any] | None = None,
 ) -> list[Candidate]:
     """Compiles every candidate of the recipe, and the baselines; what can't be compiled carries its refusal.
 
@@ -124,6 +128,7 @@ def build_candidates(
         capabilities: By backend.
         calibration: The calibration's file, or None.
         calibration_digest: Of that file; empty where there is none.
+        refining: How static int8 is fitted to its plan (`refining_payload`); None where it isn't.
 
     """
     listed = list_candidates(context.recipe.targets, capabilities)
@@ -134,6 +139,7 @@ def build_candidates(
             model=model,
             calibration=calibration,
             calibration_digest=calibration_digest,
+            refining=refining,
         )
         for candidate in listed
     ]
@@ -174,6 +180,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "execution": to_jsonable(candidate.execution),
         "calibration": job.calibration_digest if static else "",
         "method": context.recipe.search.calibration_method if static else "",
+        "recovery": refining_key(job.refining) if static else None,
     }
 
     payload = {
@@ -183,6 +190,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "execution": to_jsonable(candidate.execution),
         "calibration": str(job.calibration) if job.calibration and static else None,
         "method": context.recipe.search.calibration_method,
+        "recovery": job.refining if static else None,
     }
     function, asked = "edgeport.pipeline.children:build", f"compile {candidate.name}"
 
@@ -221,7 +229,8 @@ def _built(candidate: Candidate, folder: Path, capabilities: Capabilities) -> Ca
     artifact = load_json(Artifact, json.dumps(found["artifact"]))
     artifact = replace(artifact, folder=folder / "artifact")  # it was built beside its final place
     placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
-    candidate = replace(candidate, artifact=artifact, placement=placement)
+    recovered_by = tuple(found["recovered_by"])
+    candidate = replace(candidate, artifact=artifact, placement=placement, recovered_by=recovered_by)
     if found["kept"] is not None:
         candidate = replace(candidate, kept=found["kept"]["kept"], lost=tuple(found["kept"]["lost"]))
     if not capabilities.can_run:

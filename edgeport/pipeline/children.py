@@ -6,6 +6,7 @@ Every function takes and returns JSON values; `edgeport.isolation.run_isolated` 
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from dataclasses import replace
 from functools import partial
@@ -175,24 +176,10 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     from edgeport.calibration.collect import collect
     from edgeport.calibration.data import check_samples, part_of, rebatch
     from edgeport.calibration.observers import OBSERVERS
-    from edgeport.pipeline.locations import location_from_json, open_samples
-    from edgeport.pipeline.preparation import Preparation
-    from edgeport.pipeline.samples import not_repeatable
+    from edgeport.pipeline.child_samples import calibration_samples
 
     model = _model(payload)
-    location, preparation = location_from_json(payload["samples"]), Preparation.from_payload(payload)
-    raw = open_samples(
-        location,
-        payload["target"],
-        inputs=[spec for spec in preparation.inputs or model.inputs if spec.name not in model.state.values()],
-        raw=preparation.raw,
-        batch_size=payload.get("batch_size", 32),
-        arrangement=payload.get("arrangement"),
-    )
-    samples = preparation.prepared(raw)
-    functions = "function" in payload["samples"] or preparation.runs_functions
-    if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
-        raise not_repeatable(location.location)
+    samples = calibration_samples(payload, model)
     index, parts = payload.get("part") or (0, 1)
     warnings = [lint.message for lint in check_samples(samples, model.fed)] if index == 0 else []
     grouped = index == 0 and not model.state and model.fixed_batch is not None
@@ -327,18 +314,21 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     Args:
         payload: `model` (OnnxModel), `backend`, `precision`, `execution`, `method` (range method), `calibration`
             (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
-            `float_only` where a model that is quantized already is refused in float precisions too.
+            `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
+            the model is fitted to its plan (`methods`, and samples as in `calibrate`).
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
 
     Returns:
-        `artifact` and, where the runtime can say, `placement`; else `placement_reason`. `kept` says what became of
-        the nodes that were planned as integers: the number `kept`, the names `lost`; None where no kernel tells.
+        `artifact`, `recovered_by` and, where the runtime can say, `placement`; else `placement_reason`. `kept` says
+        what became of the nodes that were planned as integers: the number `kept`, the names `lost`; None where no
+        kernel tells.
 
     """
     from edgeport.backends.registry import backend as backend_named
     from edgeport.onnx_files import read_ir, refuse_quantized
+    from edgeport.pipeline.refining import refined
 
     model = _model(payload)
     if payload.get("float_only"):
@@ -346,19 +336,23 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     folder = Path(payload["folder"])
     backend = backend_named(payload["backend"])
     plan = plan_for(model, backend, payload)
-    (folder / "plan.json").write_bytes(dump_json(plan))
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     (folder / "artifact").mkdir()
-    before = time.perf_counter_ns()
-    artifact = backend.compile(model, plan, execution, folder / "artifact")
+    with tempfile.TemporaryDirectory(prefix="edgeport-fitted-") as scratch:
+        if payload.get("recovery"):
+            model, plan = refined(model, plan, backend.capabilities().rules, payload["recovery"], Path(scratch))
+        (folder / "plan.json").write_bytes(dump_json(plan))
+        before = time.perf_counter_ns()
+        artifact = backend.compile(model, plan, execution, folder / "artifact")
     artifact = replace(artifact, compile_ns=time.perf_counter_ns() - before)
+    built = {"artifact": plain(artifact), "recovered_by": list(plan.recovered_by)}
     try:
         placement = backend.placement(artifact)
     except EdgeportError as error:
-        return {"artifact": plain(artifact), "placement": None, "placement_reason": error.found, "kept": None}
+        return {**built, "placement": None, "placement_reason": error.found, "kept": None}
     kept = kept_nodes(plan, placement)
     return {
-        "artifact": plain(artifact),
+        **built,
         "placement": plain(placement),
         "placement_reason": "",
         "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,

@@ -44,6 +44,7 @@ from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, write_output, write_summary
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
+from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.timing import Timed
@@ -204,7 +205,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     if not thin_evidence(recipe, samples.count, _judged_output(prepared.model, recipe)):
         thin = ""  # said before the model was known, of outputs that it has not
     built = build_candidates(
-        context, prepared.model, shared.capabilities, shared.calibration, shared.calibration_digest
+        context,
+        prepared.model,
+        shared.capabilities,
+        shared.calibration,
+        shared.calibration_digest,
+        refining=refining_payload(recipe, samples),
     )
     if prepared.quantized:
         built = [named_as_given(candidate) for candidate in built]
@@ -237,6 +243,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
         notes=(
             *([thin] if thin else []),
             *shared.notes,
+            *_recovery_notes(concluded),
             *_baseline_notes(concluded),
             *([faster] if faster else []),
             *_doubts(timed, confirmation.measurements),
@@ -367,6 +374,15 @@ def _notes(
             state = "built, not run" if one.installed and not one.can_run else "not used"
             notes.append(f"{name}: {state}, because of: {one.reason}." if one.installed else f"{name}: {one.reason}")
     return tuple(dict.fromkeys(notes))
+
+
+def _recovery_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """What was done to bring accuracy back, and to whom."""
+    done: dict[str, list[str]] = {}
+    for candidate in candidates:
+        if candidate.recovered_by:
+            done.setdefault(", ".join(candidate.recovered_by), []).append(candidate.name)
+    return [f"To recover accuracy in {', '.join(names)}: {what}." for what, names in done.items()]
 
 
 def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:

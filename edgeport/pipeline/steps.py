@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -256,6 +256,10 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     backend: str,
     precision: str,
     method: str,
+    recover: Sequence[str],
+    samples: Path | str | None,
+    target: str,
+    preprocess: Path | None,
     output: Path,
     execution: ExecutionConfig,
     limits: Limits,
@@ -265,6 +269,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
 
     _known("compile in precision", precision, [str(one) for one in Precision])
     method_named(method)
+    methods = _fitting(recover, precision, given=samples is not None)
     opened = open_onnx(model)
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
@@ -276,6 +281,14 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "execution": to_jsonable(execution_for(opened, execution)),
             "calibration": str(calibration.resolve()) if calibration is not None else None,
             "method": method,
+            "recovery": {
+                "methods": methods,
+                "samples": to_jsonable(location_named(samples)),
+                "target": target,
+                **preparation_for(preprocess, opened.inputs).as_payload(),
+            }
+            if methods and samples is not None
+            else None,
             "folder": str(folder),
             "float_only": True,
         }
@@ -289,6 +302,34 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])
     return load_artifact(output)
+
+
+def _fitting(recover: Sequence[str], precision: str, *, given: bool) -> list[str]:
+    """Names of the recovery methods that fit a model to its plan.
+
+    Args:
+        recover: As asked for.
+        precision: That is compiled.
+        given: There are samples.
+
+    Raises:
+        CalibrationError: No such method.
+        UsageError: They are for static int8, and need samples.
+
+    """
+    from edgeport.calibration.recovery import describe, recoveries_named
+
+    methods = [describe(method) for method in recoveries_named(recover)]
+    if not methods:
+        return []
+    asked = f"recover accuracy by {', '.join(methods)}"
+    if precision != Precision.INT8:
+        raise UsageError(asked=asked, found=f"precision {precision}", fix="leave it out, or compile static int8")
+    if not given:
+        raise UsageError(
+            asked=asked, found="no samples", fix="give samples (--samples), such as those of the calibration"
+        )
+    return methods
 
 
 def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.calibration.ranges import method_named
+from edgeport.calibration.recovery import recoveries_named
 from edgeport.contracts import ExecutionConfig, ModelSource, Precision, Preprocessing, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
@@ -361,6 +362,10 @@ def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
         raise recipe.wrong_value(
             ("search", "calibration_method"), f"is no range method: {error.found}", error.fix
         ) from error
+    try:
+        recoveries_named(sections.search.recovery)
+    except CalibrationError as error:
+        raise recipe.wrong_value(("search", "recovery"), f"can't be done: {error.found}", error.fix) from error
     rounds = sections.search.rounds
     if rounds < LEAST_ROUNDS:
         raise recipe.wrong_value(
@@ -370,7 +375,7 @@ def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
             f"give {LEAST_ROUNDS} or more, such as {Search().rounds}; for a quicker look lower screening_rounds or "
             "duration_s",
         )
-    settings = sections.search.model_dump()
+    settings = {**sections.search.model_dump(), "recovery": tuple(sections.search.recovery)}
     memory_bytes = _memory_limit(recipe, settings.pop("memory_limit"))
     return _contract(recipe, ("search", "time_limit_s"), lambda: Search(**settings, memory_limit_bytes=memory_bytes))
 

@@ -204,6 +204,10 @@ class SearchSection(_Section):
         default=_SEARCH.calibration_method,
         description="ranges: auto, average, entropy, global, global:-6:6, minmax, mse, percentile:99.99 or pow2",
     )
+    recovery: list[str] = Field(
+        default=list(_SEARCH.recovery),
+        description="brings accuracy back to static int8, off by default: bias-correction",
+    )
     time_limit_s: float = Field(
         default=_SEARCH.time_limit_s,
         gt=0,

@@ -53,9 +53,10 @@ def test_the_defaults_are_true(heading: str, settings: ExportSettings | Search) 
 
 def written(settings: ExportSettings | Search) -> dict[str, object]:
     """As a recipe has them."""
+    values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(settings).items()}
     return {
         key.removesuffix("_bytes"): f"{value >> 30} GiB" if key.endswith("_bytes") else value
-        for key, value in vars(settings).items()
+        for key, value in values.items()
     }
 
 

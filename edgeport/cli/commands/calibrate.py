@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, raw_samples
+from edgeport.cli.options import FILE, PLACE, raw_samples, samples_place
 from edgeport.cli.output import Output, output_options
 
 __all__ = ["command"]
@@ -45,12 +45,11 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
 
-    where = Path(samples) if samples.endswith(".npz") else samples
     names = tuple(name.strip() for name in observers.split(",") if name.strip())
     with output.progress() as on_progress:
         found = api.calibrate(
             model,
-            where,
+            samples_place(samples),
             output=file,
             observers=names,
             batch_size=batch_size,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import FILE, PLACE
+from edgeport.cli.options import FILE, PLACE, raw_samples, samples_place
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
 
@@ -26,6 +26,10 @@ _PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-dynamic")
     show_default=True,
     help="Ranges: auto, average, entropy, global[:-6:6], minmax, mse, percentile[:99.99], pow2.",
 )
+@click.option("--recover", multiple=True, metavar="METHOD", help="Bring accuracy back to int8: bias-correction.")
+@click.option("--samples", help="For --recover: .npz or pkg.mod:fn, such as those of the calibration.")
+@click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
+@raw_samples
 @click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
@@ -36,6 +40,10 @@ def command(  # noqa: PLR0913 (one per option)
     backend: str,
     precision: str,
     method: str,
+    recover: tuple[str, ...],
+    samples: str | None,
+    target: str,
+    preprocess: Path | None,
     threads: int | None,
     folder: Path,
     output: Output,
@@ -64,6 +72,10 @@ def command(  # noqa: PLR0913 (one per option)
         backend=backend,
         precision=precision,
         method=method,
+        recover=recover,
+        samples=samples_place(samples) if samples is not None else None,
+        target=target,
+        preprocess=preprocess,
         output=folder,
         execution=ExecutionConfig(threads=threads),
     )

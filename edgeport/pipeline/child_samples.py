@@ -1,0 +1,42 @@
+"""Calibration samples, opened in a child process from what its payload says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeport.pipeline.locations import location_from_json, open_samples
+from edgeport.pipeline.preparation import Preparation
+from edgeport.pipeline.samples import not_repeatable
+
+if TYPE_CHECKING:
+    from edgeport.contracts import OnnxModel, SampleSet
+
+__all__ = ["calibration_samples"]
+
+
+def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
+    """The samples as the model takes them.
+
+    Args:
+        payload: `samples` (a location), `target`, and where wanted `batch_size`, `arrangement`, `preparation`, and the
+            `fingerprint` that samples of the user's own code must have.
+        model: The ONNX model.
+
+    Raises:
+        SamplesError: They can't be read, or the user's code gave other samples before.
+
+    """
+    location, preparation = location_from_json(payload["samples"]), Preparation.from_payload(payload)
+    raw = open_samples(
+        location,
+        payload["target"],
+        inputs=[spec for spec in preparation.inputs or model.inputs if spec.name not in model.state.values()],
+        raw=preparation.raw,
+        batch_size=payload.get("batch_size", 32),
+        arrangement=payload.get("arrangement"),
+    )
+    samples = preparation.prepared(raw)
+    functions = "function" in payload["samples"] or preparation.runs_functions
+    if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
+        raise not_repeatable(location.location)
+    return samples

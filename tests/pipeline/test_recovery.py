@@ -1,0 +1,135 @@
+"""Recovery methods, from the recipe and from the step, to the plan that a candidate was built from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeport import api
+from edgeport.contracts import Limits, ModelSource, Precision
+from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target
+from edgeport.errors import CalibrationError, UsageError
+from edgeport.pipeline.building import build_candidates, probe
+from edgeport.pipeline.clock import Clock
+from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.preparing import calibrate_model, prepare_model
+from edgeport.pipeline.refining import refining_payload
+from edgeport.pipeline.run import _recovery_notes
+from edgeport.pipeline.samples import prepare_samples
+from edgeport.store import Store
+
+TWO_LAYERS = """
+<ir_version: 10, opset_import: ["": 20]>
+net (float[batch, 8] images) => (float[batch, 4] scores) {
+    hidden = Gemm(images, first, shift)
+    active = Relu(hidden)
+    scores = Gemm(active, second, offset)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """`net.onnx` of two layers, `calibration.npz` of 64 samples, `evaluation.npz` of 40 and labels."""
+    folder, random = tmp_path_factory.mktemp("layers"), np.random.default_rng(0)
+    proto = onnx.parser.parse_model(TWO_LAYERS)
+    for name, shape in {"first": (8, 16), "shift": (16,), "second": (16, 4), "offset": (4,)}.items():
+        array = random.standard_normal(shape).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    onnx.save(proto, folder / "net.onnx")
+    np.savez(folder / "calibration.npz", images=random.standard_normal((64, 8)).astype(np.float32))
+    images = random.standard_normal((40, 8)).astype(np.float32)
+    np.savez(folder / "evaluation.npz", images=images, target=np.arange(40) % 4)
+    api.calibrate(folder / "net.onnx", folder / "calibration.npz", output=folder / "net.safetensors")
+    return folder
+
+
+def quantized(folder, output, **options):
+    api.quantize(folder / "net.onnx", folder / "net.safetensors", output=output, **options)
+    return json.loads((output / "plan.json").read_text())
+
+
+def test_a_step_fits_the_model_to_its_plan(folder, tmp_path):
+    plain = quantized(folder, tmp_path / "plain")
+    fitted = quantized(folder, tmp_path / "fitted", recover=["bias-correction"], samples=folder / "calibration.npz")
+    assert plain["recovered_by"] == []
+    assert fitted["recovered_by"] == ["bias-correction (2 of 2 layers, 64 samples)"]
+    assert fitted["model_digest"] != plain["model_digest"]
+    assert fitted["activations"] == plain["activations"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        pytest.param({"recover": ["bias-corection"]}, CalibrationError, "did you mean 'bias-correction'", id="a typo"),
+        pytest.param({"recover": ["bias-correction"]}, UsageError, "give samples", id="no samples"),
+        pytest.param(
+            {"recover": ["bias-correction"], "samples": "s.npz", "precision": "fp32"},
+            UsageError,
+            "found precision fp32",
+            id="nothing to recover",
+        ),
+    ],
+)
+def test_what_a_step_can_not_do_is_said_before_any_work(folder, tmp_path, options, error, says):
+    with pytest.raises(error, match=says):
+        quantized(folder, tmp_path / "out", **options)
+
+
+def context_for(folder, scratch, *recovery):
+    recipe = Recipe(
+        name="layers",
+        source=ModelSource(location=str(folder / "net.onnx")),
+        data=DataSpec(
+            calibration=SamplesFile(path=folder / "calibration.npz"),
+            evaluation=SamplesFile(path=folder / "evaluation.npz"),
+            target="target",
+            metric="top1",
+        ),
+        targets=(Target(backend="onnxruntime", precisions=(Precision.FP32, Precision.INT8)),),
+        search=Search(recovery=recovery),
+    )
+    return RunContext(
+        recipe=recipe,
+        store=Store(scratch / "store"),
+        device=None,
+        facts=None,
+        clock=Clock(lambda event: None),
+        scratch=scratch,
+        limits=Limits(),
+    )
+
+
+def built(context):
+    found = {"onnxruntime": probe("onnxruntime", context)}
+    samples = prepare_samples(context)
+    model = prepare_model(context, samples).model
+    file, digest, _ = calibrate_model(context, model, samples, found)
+    candidates = build_candidates(
+        context, model, found, file, digest, refining=refining_payload(context.recipe, samples)
+    )
+    return {str(candidate.precision): candidate for candidate in candidates}
+
+
+def test_a_recipe_fits_static_int8_alone_and_says_so(folder, tmp_path):
+    candidates = built(context_for(folder, tmp_path, "bias-correction"))
+    assert candidates["fp32"].recovered_by == ()
+    assert candidates["int8"].recovered_by == ("bias-correction (2 of 2 layers, 64 samples)",)
+    assert _recovery_notes(list(candidates.values())) == [
+        "To recover accuracy in onnxruntime int8: bias-correction (2 of 2 layers, 64 samples)."
+    ]
+
+
+def test_the_store_tells_a_fitted_candidate_from_a_plain_one(folder, tmp_path):
+    context = context_for(folder, tmp_path, "bias-correction")
+    fitted = built(context)["int8"]
+    search = replace(context.recipe.search, recovery=())
+    plain = built(replace(context, recipe=replace(context.recipe, search=search)))["int8"]
+    assert fitted.artifact.digest != plain.artifact.digest
+    assert plain.recovered_by == ()
