@@ -69,7 +69,9 @@ def make_plan(
         raise CalibrationError(
             asked=f"plan {model.path.name} (digest {model.digest[:12]})",
             found=f"statistics of a model with digest {calibration.model_digest[:12]}",
-            fix="calibrate this very model again",
+            fix="plan the model that `edgeport calibrate --recover` wrote beside the statistics"
+            if calibration.transforms
+            else "calibrate this very model again",
         )
     graph = _float_graph(model)
     method = method if method is not None else MinMax()
@@ -89,6 +91,7 @@ def make_plan(
         weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo)),
         found_by=f"{ranges.describe()}, {calibration.sample_count} {kind}samples{reasons}",
         data_free=calibration.data_free,
+        recovered_by=calibration.transforms,
     )
 
 

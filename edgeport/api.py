@@ -330,6 +330,7 @@ def calibrate(
     target: str = "",
     preprocess: Path | None = None,
     workers: int = 1,
+    recover: Sequence[str] = (),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Calibration:
@@ -344,12 +345,15 @@ def calibrate(
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         workers: Processes that share the samples; the result is the same for any number.
+        recover: What prepares the model for integers, before it is calibrated: "equalization". Off by default. The
+            model that the statistics are of is then written beside them, `NAME.recovered.onnx`: quantize that one.
         on_progress: Told of every batch.
         limits: Of the child.
 
     Raises:
         SamplesError: Samples that do not fit the model.
         AlreadyQuantizedError: The model is not float.
+        CalibrationError: No such recovery method, or one that finds nothing to do in this model.
 
     """
     from edgeport.pipeline.steps import calibrate_onnx
@@ -363,6 +367,7 @@ def calibrate(
         target=target,
         preprocess=preprocess,
         workers=workers,
+        recover=recover,
         on_progress=on_progress,
         limits=limits,
     )

@@ -6,6 +6,7 @@ Each is chosen by itself (`methods.py`); none is on unless it is asked for. Noth
 from edgeport.calibration.recovery.methods import (
     RECOVERIES,
     BiasCorrection,
+    Equalization,
     Recovery,
     after_plan,
     before_calibration,
@@ -16,6 +17,7 @@ from edgeport.calibration.recovery.methods import (
 __all__ = [
     "RECOVERIES",
     "BiasCorrection",
+    "Equalization",
     "Recovery",
     "after_plan",
     "before_calibration",

@@ -83,7 +83,8 @@ def _shift(layer: Layer, true: Stepper, quantized: Stepper) -> NDArray[np.float6
     def corrected(array: Array) -> Array:
         shape = [1] * array.ndim
         shape[axis] = -1
-        return array + shift.astype(array.dtype).reshape(shape)
+        changed: Array = array + shift.astype(array.dtype).reshape(shape)
+        return changed
 
     quantized.change(name, corrected)
     return shift
@@ -92,6 +93,7 @@ def _shift(layer: Layer, true: Stepper, quantized: Stepper) -> NDArray[np.float6
 def _mean(arrays: Sequence[Array], axis: int) -> NDArray[np.float64]:
     """Over all samples and places, per channel [channels]."""
     flat = [np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) for array in arrays]
-    total = np.sum([array.sum(axis=0, dtype=np.float64) for array in flat], axis=0)
-    mean: NDArray[np.float64] = total / sum(len(array) for array in flat)
-    return mean
+    total = np.zeros(flat[0].shape[1])
+    for array in flat:
+        total += array.sum(axis=0, dtype=np.float64)
+    return total / sum(len(array) for array in flat)

@@ -57,10 +57,10 @@ def find_layers(graph: ir.Graph, names: Collection[str] | None = None) -> list[L
 
 def only_reader(value: ir.Value) -> ir.Node | None:
     """The one node that reads the value, in the graph itself; None where others do, or the caller of the model."""
-    uses = value.uses()
-    if value.is_graph_output() or len(uses) != 1:
+    readers = [use.node for use in value.uses()]
+    if value.is_graph_output() or len(readers) != 1:
         return None
-    node = uses[0].node
+    node = readers[0]
     producer = value.producer()
     return node if producer is None or node.graph is producer.graph else None
 

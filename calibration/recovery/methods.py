@@ -15,6 +15,7 @@ from edgeport.errors import CalibrationError
 __all__ = [
     "RECOVERIES",
     "BiasCorrection",
+    "Equalization",
     "Recovery",
     "Row",
     "after_plan",
@@ -34,7 +35,28 @@ class BiasCorrection:
     """
 
 
-Recovery = BiasCorrection
+@dataclass(frozen=True)
+class Equalization:
+    """The weights of consecutive layers are made equally large, channel by channel.
+
+    Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (2019), section 4.1.
+
+    Attributes:
+        activation: "relu6" takes a Clip from 0 to an upper limit for a Relu where it stands between two layers; else
+            such layers stay as they are. Empty for that.
+
+    """
+
+    activation: str = ""
+
+    def __post_init__(self) -> None:
+        if self.activation not in ("", "relu6"):
+            raise CalibrationError(
+                asked="equalize layers", found=f"{self.activation!r} behind equalization", fix="give relu6 or nothing"
+            )
+
+
+Recovery = Equalization | BiasCorrection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +65,8 @@ class Row:
 
     Attributes:
         name: In recipes and on the command line.
-        arguments: Numbers behind the name: how many it may have.
+        arguments: What may stand behind the name: how many.
+        kind: Of what stands there.
         form: An example of it as text, for messages.
         before_calibration: It leaves the float model's outputs as they are, and the calibration sees what it made.
 
@@ -51,11 +74,13 @@ class Row:
 
     name: str
     arguments: tuple[int, ...] = (0,)
+    kind: type = float
     form: str
     before_calibration: bool = False
 
 
 RECOVERIES: Mapping[type, Row] = {
+    Equalization: Row(name="equalization", arguments=(0, 1), kind=str, form="equalization", before_calibration=True),
     BiasCorrection: Row(name="bias-correction", form="bias-correction"),
 }
 """Method to its row, in the order in which they are applied."""
@@ -65,7 +90,7 @@ def recoveries_named(texts: Iterable[str]) -> tuple[Recovery, ...]:
     """The methods of a recipe, in the order in which they are applied, whatever the order of their names.
 
     Raises:
-        CalibrationError: No such method, the same one twice, or numbers that it does not take.
+        CalibrationError: No such method, the same one twice, or values that it does not take.
 
     """
     found = [_named(text) for text in texts]
@@ -89,8 +114,8 @@ def after_plan(recoveries: Sequence[Recovery]) -> tuple[Recovery, ...]:
 
 
 def describe(recovery: Recovery) -> str:
-    """The method as a recipe names it, with every number ("smoothing:0.5")."""
-    values = [f"{value:.12g}" for value in vars(recovery).values()]
+    """The method as a recipe names it, with all that may stand behind its name."""
+    values = [value if isinstance(value, str) else f"{value:.12g}" for value in vars(recovery).values() if value != ""]
     return ":".join([RECOVERIES[type(recovery)].name, *values])
 
 
@@ -101,8 +126,8 @@ def _named(text: str) -> Recovery:
         if chosen is None:
             raise ValueError("no such method")
         if len(arguments) not in RECOVERIES[chosen].arguments:
-            raise ValueError(f"{len(arguments)} numbers behind {name!r}")
-        made: Recovery = chosen(*map(float, arguments))
+            raise ValueError(f"{len(arguments)} values behind {name!r}")
+        made: Recovery = chosen(*map(RECOVERIES[chosen].kind, arguments))
     except ValueError as error:
         near = difflib.get_close_matches(name, [row.name for row in RECOVERIES.values()], n=1)
         nearest = f"did you mean {near[0]!r}? " if near and near[0] != name else ""

@@ -143,6 +143,9 @@ def draw_calibration(console: Console, found: Calibration, path: Path) -> None:
     """What was seen, and where it lies."""
     seen = f"{len(found.statistics)} tensors over {found.sample_count} samples"
     lines(console, Text(f"{seen}: {clean(path)}"))
+    if found.transforms:
+        made = path.with_name(f"{path.stem}.recovered.onnx")
+        lines(console, Text(f"{clean(', '.join(found.transforms))}; quantize {clean(made)}"))
 
 
 def draw_artifact(console: Console, artifact: Artifact, folder: Path) -> None:

@@ -111,13 +111,14 @@ class _Job:
     refining: dict[str, Any] | None
 
 
-def build_candidates(
+def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
     context: RunContext,
     model: OnnxModel,
     capabilities: dict[str, Capabilities],
     calibration: Path | None,
     calibration_digest: str,
     *,
+    transformed: OnnxModel | None = None,
     refining: dict[str, Any] | None = None,
 ) -> list[Candidate]:
     """Compiles every candidate of the recipe, and the baselines; what can't be compiled carries its refusal.
@@ -128,6 +129,7 @@ def build_candidates(
         capabilities: By backend.
         calibration: The calibration's file, or None.
         calibration_digest: Of that file; empty where there is none.
+        transformed: What static int8 is made from instead of the exported model, where that is another file.
         refining: How static int8 is fitted to its plan (`refining_payload`); None where it isn't.
 
     """
@@ -136,7 +138,7 @@ def build_candidates(
         _Job(
             candidate=_with_batch_of(model, candidate),
             capabilities=capabilities[candidate.backend],
-            model=model,
+            model=transformed if transformed is not None and candidate.precision is Precision.INT8 else model,
             calibration=calibration,
             calibration_digest=calibration_digest,
             refining=refining,

@@ -163,8 +163,8 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
         payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
             wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
             `preparation` (of raw samples), `rules` (of the dialects whose plans read it, else all tensors are watched),
-            `part` (index, parts), `threads` (inside one call), and of a model with a state `states` (its inputs) and
-            `initial` (what fills them).
+            `transforms` (what was done to the float model before), `part` (index, parts), `threads` (inside one call),
+            and of a model with a state `states` (its inputs) and `initial` (what fills them).
         on_progress: Told of every batch.
 
     Returns:
@@ -205,7 +205,8 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
         initial=initial,
         on_progress=on_progress,
     )
-    calibration = replace(calibration, data_free=bool(payload["samples"].get("made")))
+    transforms = tuple(payload.get("transforms", ()))
+    calibration = replace(calibration, data_free=bool(payload["samples"].get("made")), transforms=transforms)
     calibration.save(Path(payload["output"]))
     return {
         "digest": calibration.digest,
@@ -339,8 +340,9 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     (folder / "artifact").mkdir()
     with tempfile.TemporaryDirectory(prefix="edgeport-fitted-") as scratch:
-        if payload.get("recovery"):
-            model, plan = refined(model, plan, backend.capabilities().rules, payload["recovery"], Path(scratch))
+        rules = backend.capabilities().rules
+        if payload.get("recovery") and rules is not None:
+            model, plan = refined(model, plan, rules, payload["recovery"], Path(scratch))
         (folder / "plan.json").write_bytes(dump_json(plan))
         before = time.perf_counter_ns()
         artifact = backend.compile(model, plan, execution, folder / "artifact")

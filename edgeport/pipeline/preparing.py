@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.linking import linked, states_of_model
 from edgeport.pipeline.preparation import Preparation
-from edgeport.pipeline.samples import PreparedSamples, arrangement_of, inputs_of_onnx, require_fit, require_output
+from edgeport.pipeline.refining import samples_payload
+from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
 
@@ -292,9 +293,21 @@ def _as_fed(context: RunContext, model: OnnxModel) -> OnnxModel:
 
 
 def calibrate_model(
-    context: RunContext, model: OnnxModel, samples: PreparedSamples, capabilities: Mapping[str, Capabilities]
+    context: RunContext,
+    model: OnnxModel,
+    samples: PreparedSamples,
+    capabilities: Mapping[str, Capabilities],
+    *,
+    transforms: Sequence[str] = (),
 ) -> tuple[Path | None, str, tuple[str, ...]]:
     """Statistics of the activations that the targets' plans read, where a candidate needs them.
+
+    Args:
+        context: Of the run.
+        model: That static int8 is made from.
+        samples: Of the recipe.
+        capabilities: By backend.
+        transforms: What was done to the float model to make `model`.
 
     Returns:
         The file, its digest, and what a reader must know of the samples, a sentence each; None and empty where no
@@ -316,21 +329,19 @@ def calibrate_model(
         "state": dict(model.state),
         "initial": dict(recipe.initial),
         "rules": rules,
+        "transforms": list(transforms),
         "versions": tool_versions(),
     }
 
     def build(folder: Path) -> None:
         payload = {
             "model": to_jsonable(model),
-            "samples": to_jsonable(recipe.data.calibration),
-            "fingerprint": samples.calibration_fingerprint,
-            "target": recipe.data.target,
-            "arrangement": arrangement_of(recipe, inputs_of_onnx(recipe)),
+            **samples_payload(recipe, samples),
             "initial": dict(recipe.initial),
             "states": [to_jsonable(spec) for spec in states_of_model(recipe, model.inputs)],
-            **Preparation.of(recipe).as_payload(),
             "observers": list(observers),
             "rules": rules,
+            "transforms": list(transforms),
             "output": str(folder / "calibration.safetensors"),
         }
         inside = context.clock.inside("calibrate")

@@ -6,27 +6,31 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules
+from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules, to_jsonable
 
 if TYPE_CHECKING:
     from edgeport.contracts.recipe import Recipe
     from edgeport.pipeline.samples import PreparedSamples
 
-__all__ = ["refined", "refining_key", "refining_payload"]
+__all__ = ["refined", "refining_key", "refining_payload", "samples_payload"]
 
 
 def refining_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any] | None:
     """What `refined` is told for a recipe's candidates; None where the recipe asks for no such method."""
     from edgeport.calibration.recovery import after_plan, describe, recoveries_named
-    from edgeport.contracts import to_jsonable
-    from edgeport.pipeline.preparation import Preparation
-    from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx
 
     methods = after_plan(recoveries_named(recipe.search.recovery))
     if not methods or recipe.data.calibration is None:
         return None
+    return {"methods": [describe(method) for method in methods], **samples_payload(recipe, samples)}
+
+
+def samples_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any]:
+    """What `calibration_samples` is told of a recipe's samples."""
+    from edgeport.pipeline.preparation import Preparation
+    from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx
+
     return {
-        "methods": [describe(method) for method in methods],
         "samples": to_jsonable(recipe.data.calibration),
         "fingerprint": samples.calibration_fingerprint,
         "target": recipe.data.target,

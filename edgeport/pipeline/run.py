@@ -48,6 +48,7 @@ from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.timing import Timed
+from edgeport.pipeline.transforming import transformed_model
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.evidence import thin_by_target, thin_evidence
 from edgeport.store import Store
@@ -143,11 +144,15 @@ def walk(context: RunContext, output: Path) -> RunResult:
         groups = context.recipe.groups
         counts = [len(group.targets) for group in groups]
     samples = _with_batch_of(prepared.model, samples, context)
-    calibration, digest, warnings = calibrate_model(context, prepared.model, samples, capabilities)
+    transformed = transformed_model(context, prepared.model, samples)
+    calibration, digest, warnings = calibrate_model(
+        context, transformed.model, samples, capabilities, transforms=transformed.said
+    )
     shared = _Shared(
         capabilities=capabilities,
         samples=samples,
         prepared=prepared,
+        transformed=transformed.model,
         calibration=calibration,
         calibration_digest=digest,
         notes=_notes(prepared, samples, warnings, capabilities),
@@ -177,6 +182,7 @@ class _Shared:
         capabilities: By backend.
         samples: Of the recipe.
         prepared: The model.
+        transformed: What static int8 is made from; the same model where nothing was done to it.
         calibration, calibration_digest: The statistics; None and empty where no candidate needs any.
         notes: What a reader must know of all this, one sentence each.
         thin: By name of the targets, why the samples can't prove their budget; empty where they can.
@@ -186,6 +192,7 @@ class _Shared:
     capabilities: dict[str, Capabilities]
     samples: PreparedSamples
     prepared: PreparedModel
+    transformed: OnnxModel
     calibration: Path | None
     calibration_digest: str
     notes: tuple[str, ...]
@@ -210,6 +217,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
         shared.capabilities,
         shared.calibration,
         shared.calibration_digest,
+        transformed=shared.transformed,
         refining=refining_payload(recipe, samples),
     )
     if prepared.quantized:

@@ -36,7 +36,9 @@ from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_w
 from edgeport.pipeline.batches import first_batch, require_a_batch
 from edgeport.pipeline.calibrating import calibrate_in_children
 from edgeport.pipeline.locations import location_named
+from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
+from edgeport.pipeline.transforming import Transformed, transform_in_child
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
@@ -222,6 +224,7 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
     target: str,
     preprocess: Path | None,
     workers: int,
+    recover: Sequence[str],
     on_progress: OnProgress,
     limits: Limits,
 ) -> Calibration:
@@ -230,13 +233,23 @@ def calibrate_onnx(  # noqa: PLR0913 (those of the API)
 
     for name in observers or ("",):
         _known("watch tensors with observer", name, OBSERVERS)
+    methods = named_before_calibration(recover)
     require_writable(output)
     opened = open_onnx(model)
-    payload = {
-        "model": to_jsonable(opened),
+    about_samples = {
         "samples": to_jsonable(location_named(samples)),
         **preparation_for(preprocess, opened.inputs).as_payload(),
         "target": target,
+    }
+    done = Transformed(model=opened)
+    if methods:
+        made = output.resolve().with_name(f"{output.stem}.recovered.onnx")
+        payload = {"model": to_jsonable(opened), "methods": methods, **about_samples, "output": str(made)}
+        done = transform_in_child(payload, limits, asked=f"recover accuracy of {model.name}")
+    payload = {
+        **about_samples,
+        "model": to_jsonable(done.model),
+        "transforms": list(done.said),
         "observers": list(observers),
         "batch_size": batch_size,
         "output": str(output.resolve()),
@@ -269,7 +282,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
 
     _known("compile in precision", precision, [str(one) for one in Precision])
     method_named(method)
-    methods = _fitting(recover, precision, given=samples is not None)
+    methods = named_after_plan(recover, precision, given=samples is not None)
     opened = open_onnx(model)
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
@@ -302,34 +315,6 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])
     return load_artifact(output)
-
-
-def _fitting(recover: Sequence[str], precision: str, *, given: bool) -> list[str]:
-    """Names of the recovery methods that fit a model to its plan.
-
-    Args:
-        recover: As asked for.
-        precision: That is compiled.
-        given: There are samples.
-
-    Raises:
-        CalibrationError: No such method.
-        UsageError: They are for static int8, and need samples.
-
-    """
-    from edgeport.calibration.recovery import describe, recoveries_named
-
-    methods = [describe(method) for method in recoveries_named(recover)]
-    if not methods:
-        return []
-    asked = f"recover accuracy by {', '.join(methods)}"
-    if precision != Precision.INT8:
-        raise UsageError(asked=asked, found=f"precision {precision}", fix="leave it out, or compile static int8")
-    if not given:
-        raise UsageError(
-            asked=asked, found="no samples", fix="give samples (--samples), such as those of the calibration"
-        )
-    return methods
 
 
 def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:

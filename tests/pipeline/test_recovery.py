@@ -13,6 +13,7 @@ from edgeport import api
 from edgeport.contracts import Limits, ModelSource, Precision
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target
 from edgeport.errors import CalibrationError, UsageError
+from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.building import build_candidates, probe
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
@@ -20,6 +21,7 @@ from edgeport.pipeline.preparing import calibrate_model, prepare_model
 from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.run import _recovery_notes
 from edgeport.pipeline.samples import prepare_samples
+from edgeport.pipeline.transforming import transformed_model
 from edgeport.store import Store
 
 TWO_LAYERS = """
@@ -110,19 +112,46 @@ def built(context):
     found = {"onnxruntime": probe("onnxruntime", context)}
     samples = prepare_samples(context)
     model = prepare_model(context, samples).model
-    file, digest, _ = calibrate_model(context, model, samples, found)
+    made = transformed_model(context, model, samples)
+    file, digest, _ = calibrate_model(context, made.model, samples, found, transforms=made.said)
     candidates = build_candidates(
-        context, model, found, file, digest, refining=refining_payload(context.recipe, samples)
+        context, model, found, file, digest, transformed=made.model, refining=refining_payload(context.recipe, samples)
     )
     return {str(candidate.precision): candidate for candidate in candidates}
 
 
+def test_calibrating_may_prepare_the_model(folder, tmp_path):
+    found = api.calibrate(
+        folder / "net.onnx",
+        folder / "calibration.npz",
+        output=tmp_path / "net.safetensors",
+        recover=["equalization"],
+    )
+    made = tmp_path / "net.recovered.onnx"
+    assert found.transforms == ("equalization (1 pairs)",)
+    assert open_onnx(made).digest == found.model_digest
+    api.quantize(made, tmp_path / "net.safetensors", output=tmp_path / "made")
+    assert json.loads((tmp_path / "made" / "plan.json").read_text())["recovered_by"] == ["equalization (1 pairs)"]
+    with pytest.raises(CalibrationError, match="plan the model that `edgeport calibrate --recover` wrote"):
+        api.quantize(folder / "net.onnx", tmp_path / "net.safetensors", output=tmp_path / "other")
+
+
+def test_each_method_has_its_step(folder, tmp_path):
+    with pytest.raises(UsageError, match="edgeport quantize --recover bias-correction"):
+        api.calibrate(
+            folder / "net.onnx", folder / "calibration.npz", output=tmp_path / "c", recover=["bias-correction"]
+        )
+    with pytest.raises(UsageError, match="edgeport calibrate --recover equalization"):
+        quantized(folder, tmp_path / "out", recover=["equalization"])
+
+
 def test_a_recipe_fits_static_int8_alone_and_says_so(folder, tmp_path):
-    candidates = built(context_for(folder, tmp_path, "bias-correction"))
+    candidates = built(context_for(folder, tmp_path, "bias-correction", "equalization"))
+    done = ("equalization (1 pairs)", "bias-correction (2 of 2 layers, 64 samples)")
     assert candidates["fp32"].recovered_by == ()
-    assert candidates["int8"].recovered_by == ("bias-correction (2 of 2 layers, 64 samples)",)
+    assert candidates["int8"].recovered_by == done
     assert _recovery_notes(list(candidates.values())) == [
-        "To recover accuracy in onnxruntime int8: bias-correction (2 of 2 layers, 64 samples)."
+        f"To recover accuracy in onnxruntime int8: {', '.join(done)}."
     ]
 
 

@@ -21,6 +21,7 @@ __all__ = ["command"]
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--recover", multiple=True, metavar="METHOD", help="Prepare the model for integers: equalization.")
 @raw_samples
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -33,11 +34,13 @@ def command(  # noqa: PLR0913 (one per option)
     batch_size: int,
     preprocess: Path | None,
     workers: int,
+    recover: tuple[str, ...],
     output: Output,
 ) -> int:
     """Statistics of every activation of MODEL (.onnx) over SAMPLES (.npz or pkg.mod:fn).
 
-    They are neutral: calibrate once, quantize for every target.
+    They are neutral: calibrate once, quantize for every target. With --recover they are of another model, which is
+    written beside them (NAME.recovered.onnx): quantize that one.
 
     \b
     Example:
@@ -56,6 +59,7 @@ def command(  # noqa: PLR0913 (one per option)
             target=target,
             preprocess=preprocess,
             workers=workers,
+            recover=recover,
             on_progress=on_progress,
         )
     from edgeport.cli.render_steps import draw_calibration
@@ -65,6 +69,7 @@ def command(  # noqa: PLR0913 (one per option)
             "path": str(file),
             "digest": found.digest,
             "model_digest": found.model_digest,
+            "transforms": list(found.transforms),
             "samples_fingerprint": found.samples_fingerprint,
             "sample_count": found.sample_count,
             "tensors": len(found.statistics),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeport.calibration.recovery import RECOVERIES, BiasCorrection, describe, recoveries_named
+from edgeport.calibration.recovery import RECOVERIES, BiasCorrection, Equalization, describe, recoveries_named
 from edgeport.errors import CalibrationError
 
 
@@ -19,7 +19,8 @@ def test_every_method_is_named_by_its_form(row):
     [
         (["bias-corection"], "did you mean 'bias-correction'"),
         (["bias-correction", "bias-correction"], "name it once"),
-        (["bias-correction:2"], "1 numbers behind 'bias-correction'"),
+        (["equalization:elu"], "give relu6 or nothing"),
+        (["bias-correction:2"], "1 values behind 'bias-correction'"),
     ],
 )
 def test_what_is_no_method_is_refused(names, says):
@@ -30,3 +31,8 @@ def test_what_is_no_method_is_refused(names, says):
 def test_nothing_is_recovered_unless_it_is_asked_for():
     assert recoveries_named([]) == ()
     assert recoveries_named(["bias-correction"]) == (BiasCorrection(),)
+
+
+def test_the_order_is_that_of_their_application():
+    assert recoveries_named(["bias-correction", "equalization:relu6"]) == (Equalization("relu6"), BiasCorrection())
+    assert describe(Equalization("relu6")) == "equalization:relu6"
