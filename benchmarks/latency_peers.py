@@ -3,13 +3,13 @@
 `python -m benchmarks.latency_peers --out FOLDER [--short]`
 
 Each model in float32 on one thread: OpenVINO's benchmark_app (`-api sync -hint latency`) against our agent on OpenVINO,
-a plain loop over `InferenceSession.run` against our agent on ONNX Runtime; every process fresh, in random order, round by
-round. (One thread, since the host of a virtual machine moves its processors apart for seconds at a time, which slows calls
-on several by more than any difference between tools.)
-Two differences are expected, and measured in the same rounds by loops that time both sides in one process. benchmark_app
-reports the time that the runtime itself counts within a call; we time the call that a program waits for. A plain
-`InferenceSession.run` makes its inputs and outputs anew in each call; our agent binds them before, and times several calls
-at once where one is short against the clock. A difference counts as explained where it is that.
+a plain loop over `InferenceSession.run` against our agent on ONNX Runtime; every process fresh, in random order, round
+by round. (One thread, since the host of a virtual machine moves its processors apart for seconds at a time, which slows
+calls on several by more than any difference between tools.)
+Two differences are expected, and measured in the same rounds by loops that time both sides in one process.
+benchmark_app reports the time that the runtime itself counts within a call; we time the call that a program waits for.
+A plain `InferenceSession.run` makes its inputs and outputs anew in each call; our agent binds them before, and times
+several calls at once where one is short against the clock. A difference counts as explained where it is that.
 Then, on all processors, how long it takes to know a median to 2 %, and what is said beside a rival that takes them all.
 """
 
