@@ -191,7 +191,7 @@ def init(
         weights: A `.safetensors` file or a safe checkpoint.
         allow_pickle_sha256: As in a recipe.
         inputs: "NAME=batch,3,224,224" or "NAME=batch,time:int64", one per input; found where not given.
-        samples: A `.npz` to be split into calibration and evaluation.
+        samples: A `.npz`, `.npy`, `.csv` or folder to be split into calibration and evaluation; or a function.
         calibration: Samples that int8 ranges come from, instead.
         evaluation: Samples that candidates are judged on.
         target: Key of the labels.

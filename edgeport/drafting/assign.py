@@ -10,12 +10,14 @@ from edgeport.contracts import Array, Arrays
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
 
-__all__ = ["LENGTHS", "feeds_for", "kind_of", "labels_among", "without_lengths"]
+__all__ = ["LABELS", "LENGTHS", "feeds_for", "kind_of", "labels_among", "without_lengths"]
 
 LENGTHS = "lengths"
 """Name of an array that says how much of each sample is no padding."""
 
-_LABELS = ("label", "labels", "target", "targets", "y", "class", "classes")
+LABELS = ("label", "labels", "target", "targets", "y", "class", "classes")
+"""Names that labels usually have."""
+
 _WHY = "from the samples"
 
 
@@ -81,7 +83,7 @@ def without_lengths(others: Sequence[str], inputs: Sequence[Guess], target: str 
 def labels_among(arrays: Mapping[str, Array], *, count: int) -> list[str]:
     """Up to `count` arrays that look like labels: whole numbers, one per sample; well-named ones first."""
     likely = [name for name, array in arrays.items() if _is_labels(array)]
-    likely.sort(key=lambda name: name.lower() not in _LABELS)
+    likely.sort(key=lambda name: name.lower() not in LABELS)
     return likely[: max(0, count)]
 
 

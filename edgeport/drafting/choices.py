@@ -10,10 +10,14 @@ from typing import Any
 from edgeport.accuracy import METRICS, least_samples
 from edgeport.contracts import Capabilities, ModelSource
 from edgeport.drafting.assign import LENGTHS
+from edgeport.drafting.columns import Columns
 from edgeport.drafting.draft import Asked, Plan
+from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess, guess_from_json
+from edgeport.drafting.pixels import Pixels
 from edgeport.drafting.samples import FoundSamples
-from edgeport.drafting.samples_text import MODULE, split_counts
+from edgeport.drafting.samples_text import MODULE
+from edgeport.drafting.split_text import split_counts
 
 __all__ = ["DROPS", "Given", "choose"]
 
@@ -48,9 +52,11 @@ def choose(
     target = asked.target or next(iter(found["labels"]), "")
     labelled = bool(target) or (given.evaluation is not None and given.evaluation.has_target)
     output = "logits" if "logits" in outputs and next(iter(outputs)) != "logits" else ""
-    metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled)
+    classes = _classes(given)
+    metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled, classes=len(classes))
     count = _count(asked, given, inputs, float(found["seconds"]))
     whole = given.evaluation is not None and not given.split
+    lengths = _lengths(inputs) if found["lengths"] else {}
     return Plan(
         asked=asked,
         written=written,
@@ -65,7 +71,14 @@ def choose(
         stand_in=given.evaluation is None,
         count=count,
         target=target if whole and given.evaluation is not None and not given.evaluation.has_target else "",
-        lengths=_lengths(inputs) if found["lengths"] else {},
+        lengths=lengths,
+        form=Form.NAMED if given.evaluation is None else given.evaluation.form,
+        columns=_columns(found["columns"]),
+        pixels=None if found["pixels"] is None else Pixels(**found["pixels"]),
+        # A function gives sounds one by one, so that a model of any length hears each as it is.
+        cut=bool(found["cut"]) and not (given.split and inputs[0].axes),
+        sample_rate=given.evaluation.facts.get("rate") if whole and given.evaluation is not None else None,
+        classes=classes,
         metric=metric,
         output=output,
         accuracy_drop=_drop(asked, metric, count, float(found["spread"])),
@@ -82,17 +95,33 @@ def _calibration(given: Given) -> str:
     return given.calibration.text if given.calibration is not None else ""
 
 
+def _classes(given: Given) -> tuple[str, ...]:
+    return tuple(given.evaluation.facts.get("classes") or ()) if given.evaluation is not None else ()
+
+
+def _columns(found: Mapping[str, Any] | None) -> Columns | None:
+    if found is None:
+        return None
+    inputs = {name: of if isinstance(of, str) else tuple(of) for name, of in found["inputs"].items()}
+    return Columns(inputs=inputs, target=found["target"], lengths=found["lengths"], left=tuple(found["left"]))
+
+
 def _lengths(inputs: Sequence[Guess]) -> dict[str, str]:
     """The first free axis that the export kept has the sizes which the samples say."""
     axes = [name for one in inputs for _, name in sorted(one.axes.items()) if "*" not in name]
     return dict.fromkeys(axes[:1], LENGTHS)
 
 
-def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool) -> tuple[str, str]:
+def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool, classes: int) -> tuple[str, str]:
     """The metric, and why: labels and class scores, class scores, a vector, a number."""
     if asked.metric:
         return asked.metric, "as --metric says"
     scores = len(shape) == 1 and shape[0] >= 2
+    if scores and classes > shape[0]:
+        return (
+            "agreement",
+            f"{classes} class folders are more than the {shape[0]} scores, so they are no labels of them",
+        )
     if labelled and scores:
         return "top1", "labels, and one score per class"
     if scores:

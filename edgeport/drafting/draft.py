@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeport.contracts import Capabilities, ModelSource, TensorSpec
+from edgeport.drafting.columns import Columns
+from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess
+from edgeport.drafting.pixels import Pixels
 
 __all__ = ["Asked", "Draft", "Plan"]
 
@@ -70,6 +73,12 @@ class Plan:
         count: Of evaluation samples.
         target: Key of the labels in a file.
         lengths: Free axis to the key of the array with its size in each sample.
+        form: How samples come.
+        columns: Of a table, which feed which input.
+        pixels: From images to the input.
+        cut: Sounds are brought to one length by a function beside the recipe.
+        sample_rate: In Hz, of a folder of sounds that the recipe names.
+        classes: Names of class folders.
         metric, output, accuracy_drop: How outputs are judged; the output empty for the first.
         why_metric: A few words.
         backends: That are used, as they were probed.
@@ -92,6 +101,12 @@ class Plan:
     count: int
     target: str
     lengths: Mapping[str, str]
+    form: Form
+    columns: Columns | None
+    pixels: Pixels | None
+    cut: bool
+    sample_rate: int | None
+    classes: tuple[str, ...]
     metric: str
     output: str
     accuracy_drop: float

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from edgeport.contracts import (
     silent,
     to_jsonable,
 )
-from edgeport.contracts.recipe import SamplesFile
+from edgeport.contracts.recipe import SamplesFunction
 from edgeport.drafting.assign import kind_of
 from edgeport.drafting.choices import DROPS, Given, choose
 from edgeport.drafting.draft import Asked, Draft, Plan
@@ -33,7 +34,8 @@ from edgeport.drafting.guess import Guess
 from edgeport.drafting.places import checked_source, written_location
 from edgeport.drafting.recipe_text import recipe_text, shape_of
 from edgeport.drafting.samples import FoundSamples, find_samples
-from edgeport.drafting.samples_text import MODULE, random_samples, split_samples
+from edgeport.drafting.samples_text import MODULE, random_samples
+from edgeport.drafting.split_text import Split, cut_sounds, split_samples
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.recipe import load_recipe
@@ -117,7 +119,9 @@ def _require_sense(asked: Asked) -> None:
 def _look(asked: Asked, source: ModelSource, given: Given, on_progress: OnProgress, limits: Limits) -> dict[str, Any]:
     payload: dict[str, Any] = {"target": asked.target}
     if given.evaluation is not None:
-        payload["samples"] = str(given.evaluation.first)
+        payload |= {"form": given.evaluation.form, "facts": dict(given.evaluation.facts)}
+        if given.evaluation.first.is_file():
+            payload["samples"] = str(given.evaluation.first)
     if source.location.endswith(".onnx") and not source.location.startswith(SCHEMES):
         from edgeport.onnx_files import open_onnx
 
@@ -166,7 +170,7 @@ def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) ->
 
     samples = look(asked.samples)
     if samples is not None:
-        return Given(evaluation=samples, split=isinstance(samples.location, SamplesFile) and samples.count >= 2)
+        return Given(evaluation=samples, split=not isinstance(samples.location, SamplesFunction) and samples.count >= 2)
     return Given(calibration=look(asked.calibration), evaluation=look(asked.evaluation))
 
 
@@ -202,6 +206,8 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
     module = _samples_module(plan, given, found)
     if module:
         files[recipe.parent / f"{MODULE}.py"] = module
+    if module and plan.asked.evaluation:  # who gives both sets seldom needs one
+        _require_free(replace(plan.asked, evaluation=""))
     for path, text in files.items():
         _write_whole(path, text)
     load_recipe(recipe)  # what was written is read back by the reader that `run` has
@@ -225,9 +231,20 @@ def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
         return random_samples(plan.inputs, calibration=calibration, evaluation=plan.count)
     if given.split:
         target = plan.asked.target or next(iter(found["labels"]), "")
-        arrays = [*(one.name for one in plan.inputs), *plan.lengths.values()]
-        return split_samples(given.evaluation.text, arrays, target, count=given.evaluation.count)
-    return ""
+        texts = given.evaluation.facts.get("texts", {}).get(target)
+        split = Split(
+            path=given.evaluation.text,
+            form=plan.form,
+            inputs=plan.inputs,
+            beside=tuple(plan.lengths.values()),
+            target=target,
+            count=given.evaluation.count,
+            columns=plan.columns,
+            facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
+            cut=plan.cut,
+        )
+        return split_samples(split)
+    return cut_sounds(plan.inputs[0]) if plan.cut else ""
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -271,7 +288,7 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
         doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")
     if plan.metric == "agreement" and not plan.stand_in:
         doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
-    doubts += _doubts_of_lengths(plan, known=bool(found["lengths"]))
+    doubts += [*_doubts_of_lengths(plan, known=bool(found["lengths"])), *_doubts_of_files(plan)]
     if plan.stateful:
         links = ", ".join(f"{out} goes into {into}" for out, into in plan.stateful.items())
         doubts.append(f"It looks as if state went from call to call: {links}.")
@@ -302,3 +319,29 @@ def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
     return [
         f"The samples' lengths are taken for those of the axis {axis}, not {', '.join(others)}: see [data] lengths."
     ]
+
+
+def _doubts_of_files(plan: Plan) -> list[str]:
+    """What was read out of images, sounds and tables, where it may be wrong."""
+    doubts = []
+    name = plan.inputs[0].name
+    if plan.pixels is not None and not plan.pixels.known:
+        doubts.append(
+            f"How images become {name} is plain: their size, and numbers of 0..1. Check [inputs.{name}.preprocess] "
+            "against the training: mean, std, crop, color."
+        )
+    if plan.pixels is not None and plan.pixels.doubt:
+        doubts.append(f"[inputs.{name}.preprocess] is not all that the training did: {plan.pixels.doubt}.")
+    if plan.cut:
+        doubts.append(f"Sounds are cut to {plan.inputs[0].shape[-1]} samples, or get zeros at their end. Check `cut`.")
+    scores = next(iter(plan.outputs.values()), ())
+    if plan.classes and plan.metric == "top1" and scores and len(plan.classes) != scores[0]:
+        doubts.append(
+            f"There are {len(plan.classes)} class folders and {scores[0]} scores: folders are counted in the order of "
+            "their names, which must be that of the first scores."
+        )
+    if plan.columns is not None and plan.columns.left:
+        doubts.append(f"Columns that feed nothing: {', '.join(plan.columns.left)}.")
+    if plan.columns is not None and plan.columns.target and not plan.asked.target:
+        doubts.append(f"The column {plan.columns.target} is taken for the labels. Say --target if it is another.")
+    return doubts

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeport.contracts import Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
-from edgeport.drafting.assign import feeds_for, without_lengths
-from edgeport.drafting.candidates import candidates, required_parameters
-from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json
-from edgeport.drafting.known import known_inputs
+from edgeport.drafting.assign import without_lengths
+from edgeport.drafting.finding import find_inputs
+from edgeport.drafting.guess import Guess, draw
+from edgeport.drafting.trying import forward, problem_of
 from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, SourceError
 from edgeport.exporter.options import ExportOptions
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["look_at_module", "state_like"]
 
-_MOST_TRIES = 600
-_MOST_SECONDS = 45.0
 _RANGE = re.compile(r"(\w+) = Dim\('\w+'(?:, min=(\d+))?, max=(\d+)\)")
 """How PyTorch says which sizes of a free axis a model takes: positions may be a table that ends."""
 
@@ -43,7 +41,8 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
     Args:
         payload: `source` (a `ModelSource`); and where they are known, `given` (a list of `Guess`: what the user
-            declared) and `samples` (path of an `.npz` with two samples).
+            declared) and what the samples are: `form` and `facts` (as `look_at_samples` returns them), `samples` (path
+            of an `.npz` with two of them), `target` (key of the labels).
         on_progress: Told of each step.
 
     Returns:
@@ -51,7 +50,9 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         sample), `spread` (standard deviation of the first output), `seconds` (of one sample in PyTorch),
         `dynamic_batch`, `legacy` (only the older exporter took it), `ranges` (smallest and largest size of a free axis,
         where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `lengths` (one of them
-        says how long each sample is), `stateful` (output to input of equal shape, where that looks like a state).
+        says how long each sample is), `columns` (of a table, a `Columns`), `pixels` (a `Pixels`, where samples are
+        images), `cut` (sounds are brought to one length), `stateful` (output to input of equal shape, where that looks
+        like a state).
 
     Raises:
         SourceError: No inputs were found that it runs with.
@@ -64,10 +65,12 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     source = load_json(ModelSource, json.dumps(payload["source"]))
     module = load_module(source)
     _tell(on_progress, "find its inputs", 1)
-    inputs, others = _find_inputs(source, module, payload)
+    found = find_inputs(source, module, payload)
     _tell(on_progress, "try which axes may be free", 2)
-    inputs = _with_free_axes(module, inputs)
-    labels, lengths = without_lengths(others, inputs, payload.get("target", ""))
+    inputs = _with_free_axes(module, found.inputs)
+    labels, lengths = without_lengths(found.others, inputs, payload.get("target", ""))
+    if found.columns is not None:
+        lengths = found.columns.lengths and any(one.axes for one in inputs)
     outputs, seconds = _run(module, inputs)
     _require_a_batch_in_each(module, inputs, outputs)
     _tell(on_progress, "try an export", 3)
@@ -80,6 +83,9 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         "seconds": seconds,
         "labels": labels,
         "lengths": lengths,
+        "columns": to_jsonable(found.columns) if found.columns is not None else None,
+        "pixels": to_jsonable(found.pixels) if found.pixels is not None else None,
+        "cut": found.cut,
         "stateful": state_like(inputs, outputs),
         **exported,
         "notes": [*notes_on_source(source), *exported["notes"]],
@@ -88,120 +94,6 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
 def _tell(on_progress: OnProgress, message: str, done: int) -> None:
     on_progress(ProgressEvent(stage="look", message=message, done=done, total=4))
-
-
-def _find_inputs(
-    source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any]
-) -> tuple[tuple[Guess, ...], list[str]]:
-    """From the user, the samples, the collection, the file; else by trying. Also arrays that are no input."""
-    if payload.get("samples"):
-        with np.load(payload["samples"], allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        parameters = list(_parameters(module))
-        return feeds_for(arrays, parameters, required_parameters(module), payload.get("target", ""))
-    given = tuple(guess_from_json(one) for one in payload.get("given") or ())
-    if given:
-        return tuple(_within_table(module, one) for one in given), []
-    for known in (known_inputs(source, module), _of_program(module), _of_attributes(module)):
-        if known:
-            return known, []
-    return _tried(module), []
-
-
-def _within_table(module: torch.nn.Module, guess: Guess) -> Guess:
-    """Whole numbers that were only declared: rows of the module's smallest table, so that each is there."""
-    import torch
-
-    rows = [each.num_embeddings for each in module.modules() if isinstance(each, torch.nn.Embedding)]
-    return replace(guess, high=float(min(rows) - 1)) if guess.kind is Kind.INTEGERS and rows else guess
-
-
-def _parameters(module: torch.nn.Module) -> Sequence[str]:
-    import inspect
-
-    return list(inspect.signature(module.forward).parameters)
-
-
-def _of_program(module: torch.nn.Module) -> tuple[Guess, ...]:
-    """Of a `.pt2` file: what it was exported with stands at its placeholders."""
-    graph = getattr(module, "graph", None)
-    if graph is None:
-        return ()
-    names = required_parameters(module)
-    values = [node.meta.get("val") for node in graph.nodes if node.op == "placeholder"]
-    if len(values) != len(names) or any(value is None for value in values):
-        return ()
-    found = []
-    for name, value in zip(names, values, strict=True):
-        shape = [size if isinstance(size, int) else 16 for size in value.shape[1:]]
-        axes = {index: f"axis{index}" for index, size in enumerate(value.shape) if index and not isinstance(size, int)}
-        dtype = str(value.dtype).removeprefix("torch.")
-        found.append(_plain(name, dtype, tuple(shape), axes, "from the .pt2 file"))
-    return tuple(found)
-
-
-def _of_attributes(module: torch.nn.Module) -> tuple[Guess, ...]:
-    """An example that the module carries, as Lightning's do."""
-    import torch
-
-    example = getattr(module, "example_input_array", None)
-    example = (example,) if isinstance(example, torch.Tensor) else example
-    if isinstance(example, Mapping):
-        named = list(example.items())
-    elif isinstance(example, tuple | list):
-        named = list(zip(_parameters(module), example, strict=False))
-    else:
-        return ()
-    if not named or not all(isinstance(value, torch.Tensor) and value.ndim for _, value in named):
-        return ()
-    return tuple(
-        _plain(name, str(value.dtype).removeprefix("torch."), tuple(value.shape[1:]), {}, "its example_input_array")
-        for name, value in named
-    )
-
-
-def _plain(name: str, dtype: str, shape: tuple[int, ...], axes: Mapping[int, str], why: str) -> Guess:
-    from edgeport.drafting.assign import kind_of
-
-    kind, high = kind_of(name, dtype)
-    return Guess(name=name, dtype=dtype, shape=shape, kind=kind, high=high, axes=axes, why=why)
-
-
-def _tried(module: torch.nn.Module) -> tuple[Guess, ...]:
-    """The first combination of likely inputs that the model runs with."""
-    start, failed = time.monotonic(), ""
-    for tries, guesses in enumerate(candidates(module)):
-        if tries >= _MOST_TRIES or time.monotonic() - start > _MOST_SECONDS:
-            break
-        problem = _problem(module, guesses, 2)
-        if not problem or not _problem(module, guesses, 1):
-            return guesses
-        failed = failed or problem
-    names = ", ".join(required_parameters(module)) or "none that must be given"
-    raise SourceError(
-        asked=f"find what {type(module).__name__} takes",
-        found=f"parameters {names}, and no likely shape that it runs with"
-        + (f" (the first said: {failed[:200]})" if failed else ""),
-        fix="say it: --input NAME=batch,3,224,224 (NAME=batch,16:int64 for tokens), once per input; or give --samples",
-    )
-
-
-def _forward(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) -> dict[str, Any]:
-    from edgeport.exporter.feeds import bind_feeds, run_eagerly
-    from edgeport.exporter.quiet import quiet
-
-    feeds = draw(guesses, batch)
-    with quiet():
-        return run_eagerly(module, bind_feeds(module, feeds, {}), feeds)
-
-
-def _problem(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) -> str:
-    """Why the model does not run with these inputs; empty where it does."""
-    try:
-        _forward(module, guesses, batch)
-    except Exception as error:  # noqa: BLE001 (the user's forward raises anything)
-        return f"{type(error).__name__}: {str(error).strip()}"
-    return ""
 
 
 def _with_free_axes(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Guess, ...]:
@@ -226,19 +118,19 @@ def _takes_other_sizes(module: torch.nn.Module, guesses: tuple[Guess, ...], name
 
 
 def _shapes(module: torch.nn.Module, guesses: Sequence[Guess]) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in _forward(module, guesses, 1).items()}
+    return {name: array.shape for name, array in forward(module, guesses, 1).items()}
 
 
 def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, float]:
     """Outputs of two samples (of one, where it takes no more), and seconds per sample in the second call."""
     batch = 2
     try:
-        _forward(module, guesses, batch)
+        forward(module, guesses, batch)
     except EdgeportError:
         raise
     except Exception as error:
         batch = 1
-        problem = _problem(module, guesses, batch)
+        problem = problem_of(module, guesses, batch)
         if problem:
             given = ", ".join(f"{one.name}: {one.dtype} {list(one.declared)}" for one in guesses)
             raise SourceError(
@@ -247,7 +139,7 @@ def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, f
                 fix="give the right shapes (--input NAME=batch,3,224,224), or --samples",
             ) from error
     start = time.perf_counter()
-    outputs = _forward(module, guesses, batch)
+    outputs = forward(module, guesses, batch)
     return outputs, (time.perf_counter() - start) / batch
 
 

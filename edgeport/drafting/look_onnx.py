@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +24,13 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.drafting.assign import kind_of, without_lengths
+from edgeport.drafting.columns import Columns, ways_of_columns
+from edgeport.drafting.finding import MOST_SIDE, read_first
+from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess, Kind, draw
 from edgeport.drafting.look import state_like
-from edgeport.errors import ModelError
+from edgeport.drafting.pixels import Pixels, pixels_for
+from edgeport.errors import ModelError, SamplesError
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,8 +47,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     """Opens an ONNX file, and runs it on random inputs.
 
     Args:
-        payload: `model` (an `OnnxModel`), and where wanted `samples` (path of an `.npz` with two samples) and `target`
-            (key of the labels).
+        payload: `model` (an `OnnxModel`), and what the samples are, as in `look_at_module`.
         on_progress: Told of each step.
 
     Returns:
@@ -53,6 +56,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     Raises:
         UnsupportedByBackend: It has operators that ONNX Runtime has not.
         ModelError: It runs with none of the likely sizes.
+        SamplesError: The samples do not fit its inputs.
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
@@ -62,14 +66,19 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     model = load_json(OnnxModel, json.dumps(payload["model"]))
     graph = read_ir(model.path)
     evidence = quantization_evidence(graph)
-    given = _given(payload.get("samples"))
+    form, facts = Form(payload.get("form") or Form.NAMED), payload.get("facts") or {}
+    given, columns = _given(payload, form, model.inputs)
     on_progress(ProgressEvent(stage="look", message="run it", done=1, total=2))
     rows = model.fixed_batch or 2
     with open_reference(model.path) as run:
-        inputs, outputs, seconds = _first_that_runs(run, model, graph, given, rows)
+        sizes = _sizes(model.inputs, given, _sizes_of_files(form, facts, model.inputs))
+        inputs, outputs, seconds = _first_that_runs(run, model, graph, given, rows, sizes)
     first = next(iter(outputs.values()))
     others = [name for name in given if name not in {spec.name for spec in model.inputs}]
     labels, lengths = without_lengths(others, inputs, payload.get("target", ""))
+    if columns is not None:
+        labels = [columns.target] if columns.target else []
+        lengths = columns.lengths and any(one.axes for one in inputs)
     return {
         "inputs": [to_jsonable(one) for one in inputs],
         "outputs": {name: list(array.shape[1:]) for name, array in outputs.items()},
@@ -77,6 +86,9 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "seconds": seconds / rows,
         "labels": labels,
         "lengths": lengths,
+        "columns": to_jsonable(columns) if columns is not None else None,
+        "pixels": to_jsonable(_pixels(inputs, facts)) if form is Form.IMAGES else None,
+        "cut": form is Form.SOUNDS and (not facts["alike"] or inputs[0].shape[-1] != facts["length"]),
         "stateful": state_like(inputs, outputs),
         "dynamic_batch": model.fixed_batch is None,
         "legacy": False,
@@ -87,19 +99,71 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     }
 
 
-def _given(path: str | None) -> dict[str, Array]:
-    if path is None:
-        return {}
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def _given(
+    payload: Mapping[str, Any], form: Form, specs: tuple[TensorSpec, ...]
+) -> tuple[dict[str, Array], Columns | None]:
+    """The first samples by name, and how a table feeds the inputs."""
+    names = [spec.name for spec in specs]
+    if form is Form.TABLE:
+        columns = _columns_that_fit(specs, payload["facts"], payload.get("target", ""))
+        first: Mapping[str, Sequence[str]] = payload["facts"]["first"]
+        cells = {
+            name: [list(map(float, first[one])) for one in ([of] if isinstance(of, str) else of)]
+            for name, of in columns.inputs.items()
+        }
+        scalars = {name for name, of in columns.inputs.items() if isinstance(of, str)}
+        return {
+            name: np.array(each[0] if name in scalars else np.transpose(each)) for name, each in cells.items()
+        }, columns
+    if form in (Form.IMAGES, Form.SOUNDS) and len(specs) != 1:
+        raise SamplesError(
+            asked=f"feed {', '.join(names)} with {form}",
+            found=f"{len(specs)} inputs, and a folder has {form} for one",
+            fix="give arrays by name: a .npz, or a function (pkg.mod:function)",
+        )
+    return (read_first(payload["samples"], names) if payload.get("samples") else {}), None
+
+
+def _columns_that_fit(specs: tuple[TensorSpec, ...], facts: Mapping[str, Any], target: str) -> Columns:
+    def fits(spec: TensorSpec, of: str | tuple[str, ...]) -> bool:
+        axes = spec.shape[1:]
+        return not axes if isinstance(of, str) else len(axes) == 1 and (isinstance(axes[0], str) or axes[0] == len(of))
+
+    ways = list(ways_of_columns(facts["columns"], [spec.name for spec in specs], target))
+    for columns in ways:
+        if all(fits(spec, columns.inputs[spec.name]) for spec in specs):
+            return columns
+    takes = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in specs)
+    raise SamplesError(
+        asked=f"feed a model from the columns {', '.join(map(repr, facts['columns']))}",
+        found=f"that it takes {takes}",
+        fix="leave out columns that are no input, name that of the labels (--target), and call those of each input as "
+        "it: age, or facts_0, facts_1 for a vector",
+    )
+
+
+def _sizes_of_files(form: Form, facts: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, int]:
+    """Sizes of free axes that images or sounds have themselves."""
+    free = {index: name for index, name in specs[0].dynamic_axes.items() if index} if specs else {}
+    if form is Form.SOUNDS and len(specs[0].shape) - 1 in free:
+        return {free[len(specs[0].shape) - 1]: int(facts["length"])}
+    if form is Form.IMAGES and facts["alike"] and max(facts["size"]) <= MOST_SIDE and len(specs[0].shape) == 4:
+        first = 1 if specs[0].shape[-1] in (1, 3) else 2
+        return {free[first + index]: int(size) for index, size in enumerate(facts["size"]) if first + index in free}
+    return {}
+
+
+def _pixels(inputs: tuple[Guess, ...], facts: Mapping[str, Any]) -> Pixels:
+    high, wide = facts["size"]
+    return pixels_for(inputs[0], None, (high, wide))
 
 
 def _first_that_runs(
-    run: RunModel, model: OnnxModel, graph: ir.Model, given: Arrays, rows: int
+    run: RunModel, model: OnnxModel, graph: ir.Model, given: Arrays, rows: int, sizes: Iterable[Mapping[str, int]]
 ) -> tuple[tuple[Guess, ...], dict[str, Array], float]:
     failed = ""
-    for sizes in _sizes(model.inputs, given):
-        inputs = tuple(_guess(spec, sizes, graph, given) for spec in model.inputs)
+    for each in sizes:
+        inputs = tuple(_guess(spec, each, graph, given) for spec in model.inputs)
         try:
             feeds = draw(inputs, rows)
             run(feeds)
@@ -114,7 +178,7 @@ def _first_that_runs(
     )
 
 
-def _sizes(specs: tuple[TensorSpec, ...], given: Arrays) -> Iterator[Mapping[str, int]]:
+def _sizes(specs: tuple[TensorSpec, ...], given: Arrays, preferred: Mapping[str, int]) -> Iterator[Mapping[str, int]]:
     """Sizes for every free axis but the batch, by its name; those of the samples where there are some."""
     spatial: set[str] = set()
     other: set[str] = set()
@@ -126,6 +190,8 @@ def _sizes(specs: tuple[TensorSpec, ...], given: Arrays) -> Iterator[Mapping[str
             (spatial if len(spec.shape) == 4 else other).add(name)
             if spec.name in given and given[spec.name].ndim == len(spec.shape):
                 known[name] = given[spec.name].shape[index]
+    if preferred:
+        yield {**dict.fromkeys(other, _LENGTHS[0]), **dict.fromkeys(spatial, _SIDES[0]), **known, **preferred}
     for length in _LENGTHS if other else (1,):
         for side in _SIDES if spatial else (1,):
             yield {**dict.fromkeys(other, length), **dict.fromkeys(spatial, side), **known}

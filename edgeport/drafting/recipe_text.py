@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeport.contracts import Capabilities, Precision
 from edgeport.drafting.draft import Plan
 from edgeport.drafting.guess import Guess
+from edgeport.drafting.samples_text import MODULE
 from edgeport.recipe.explain import toml_value
 from edgeport.recipe.locations import FILES, FUNCTION, SCHEMES
 
@@ -88,6 +89,16 @@ def _input(plan: Plan, guess: Guess) -> str:
     rows = [f"[inputs.{name}]", _line("shape", shape_of(plan, guess), guess.why)]
     if guess.dtype != "float32":
         rows.append(_line("dtype", guess.dtype))
+    if plan.pixels is not None:
+        why = [plan.pixels.why]
+        rows += ["", f"[inputs.{name}.preprocess]"]
+        rows += [_line(key, value, why.pop() if why else "") for key, value in plan.pixels.settings.items()]
+        rows += [f"# {plan.pixels.doubt}"] if plan.pixels.doubt else []
+        if not plan.pixels.known:
+            rows.append("# mean = [0.485, 0.456, 0.406]  # subtracted then, and std divided by, if the training did so")
+    if plan.cut:
+        why = ["check: shorter sounds get zeros at their end, longer ones lose it"]
+        rows += ["", f"[inputs.{name}.preprocess]", _line("function", f"{MODULE}:cut", why[0])]
     return "\n".join(rows)
 
 
@@ -104,8 +115,13 @@ def _data(plan: Plan) -> str:
     else:
         rows.append('# calibration = "calibration.npz"  # samples that int8 ranges come from; then add "int8" below')
     rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
+    if plan.columns is not None and plan.evaluation != f"{MODULE}:evaluation":
+        columns = {name: of if isinstance(of, str) else list(of) for name, of in plan.columns.inputs.items()}
+        rows.append(_line("columns", columns | {name: name for name in plan.lengths.values()}, "what feeds what"))
+    if plan.sample_rate is not None:
+        rows.append(_line("sample_rate", plan.sample_rate, "Hz, of the sounds given"))
     if plan.target:
-        rows.append(_line("target", plan.target, "the labels among its arrays"))
+        rows.append(_line("target", plan.target, "the labels"))
     if plan.lengths:
         rows.append(_line("lengths", dict(plan.lengths), "how much of each sample is no padding"))
     rows.append(_line("metric", plan.metric, plan.why_metric))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeport.contracts import Limits, to_jsonable
-from edgeport.contracts.recipe import SamplesFile, SamplesLocation
-from edgeport.errors import SamplesError
+from edgeport.contracts.recipe import SamplesLocation, SamplesTable
+from edgeport.drafting.forms import Form
 from edgeport.isolation import run_isolated
-from edgeport.npz import save_npz
 
-__all__ = ["FoundSamples", "find_samples", "first_samples", "location_beside"]
+__all__ = ["FoundSamples", "find_samples", "location_beside"]
 
-_FIRST = 2
+_TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +26,10 @@ class FoundSamples:
         text: As the recipe writes it.
         location: As the recipe reads that.
         count: Number of samples.
-        first: `.npz` with two of them.
-        has_target: Labels come with the samples, as a function gives them.
+        first: `.npz` with two of them, where they are arrays.
+        has_target: Labels come with the samples, as a function or class folders give them.
+        form: How they come.
+        facts: What else is known, by form (`look_at_samples`).
 
     """
 
@@ -38,6 +38,8 @@ class FoundSamples:
     count: int
     first: Path
     has_target: bool
+    form: Form
+    facts: Mapping[str, Any]
 
 
 def location_beside(text: str, folder: Path) -> str:
@@ -68,9 +70,15 @@ def find_samples(text: str, folder: Path, scratch: Path, limits: Limits, *, targ
     location = _parsed(written, folder)
     first = scratch / f"first-{len(list(scratch.iterdir()))}.npz"
     payload = {"location": to_jsonable(location), "first": str(first), "target": target}
-    found = run_isolated("edgeport.drafting.samples:first_samples", payload, limits=limits, asked="read the samples")
+    found = run_isolated("edgeport.drafting.forms:look_at_samples", payload, limits=limits, asked="read the samples")
     return FoundSamples(
-        text=written, location=location, count=found["count"], first=first, has_target=found["has_target"]
+        text=written,
+        location=location,
+        count=found["count"],
+        first=first,
+        has_target=found["has_target"],
+        form=Form(found["form"]),
+        facts=found["facts"],
     )
 
 
@@ -80,6 +88,9 @@ def _parsed(text: str, folder: Path) -> SamplesLocation:
     from edgeport.recipe.mistakes import RecipeText
     from edgeport.recipe.sections import RecipeFile
 
+    path = folder / text
+    if path.suffix.lower() in _TABLES and path.is_file():
+        return SamplesTable(path=path, columns={})  # which feed what, the model tells
     values = {
         "model": {"source": "timm:any"},
         "data": {"evaluation": text, "metric": "agreement"},
@@ -87,26 +98,3 @@ def _parsed(text: str, folder: Path) -> SamplesLocation:
     }
     written = RecipeText(path=folder / "the samples given", text="", values=values)
     return build(written, RecipeFile.model_validate(values)).data.evaluation
-
-
-def first_samples(payload: dict[str, Any]) -> dict[str, Any]:
-    """Child's side of `find_samples`: `location`, `first` (file that is written), `target`.
-
-    Returns:
-        `count` and `has_target`.
-
-    """
-    from edgeport.pipeline.locations import location_from_json, open_samples
-
-    location = location_from_json(payload["location"])
-    samples = open_samples(location, "" if isinstance(location, SamplesFile) else payload["target"])
-    batch = next(iter(samples), None)
-    if batch is None:
-        raise SamplesError(
-            asked=f"look at the samples of {location.location}", found="none", fix="give at least one sample"
-        )
-    feeds = {name: array[:_FIRST] for name, array in batch.feeds.items()}
-    if len(batch) < _FIRST:  # a batch of one: its sample twice does for shapes
-        feeds = {name: np.concatenate([array, array]) for name, array in feeds.items()}
-    save_npz(Path(payload["first"]), feeds)
-    return {"count": len(samples), "has_target": batch.target is not None}

@@ -1,4 +1,4 @@
-"""The Python file that is written beside a recipe: random samples, or a file of samples split in two."""
+"""The Python file that is written beside a recipe where no samples were given: random ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from edgeport.drafting.guess import Guess, Kind
 
-__all__ = ["MODULE", "random_samples", "split_counts", "split_samples"]
+__all__ = ["MODULE", "random_samples"]
 
 MODULE = "edgeport_samples"
 
@@ -53,45 +53,6 @@ def mask(random, shape, dtype):
     return (np.arange(shape[-1]) < lengths).astype(dtype)
 '''
 
-_SPLIT = '''\
-"""Splits {file} in two: {calibration} samples, drawn at random, are for calibration, the others for evaluation."""
-
-from pathlib import Path
-
-import numpy as np
-
-FILE = Path({path}){beside}
-INPUTS = {inputs}
-TARGET = {target}
-
-
-def calibration():
-    """Where int8 ranges come from."""
-    return batches(for_calibration=True)
-
-
-def evaluation():
-    """How accuracy is judged; shares no sample with the calibration."""
-    return batches(for_calibration=False)
-
-
-def batches(for_calibration, size=32):
-    """Batches of (arrays by input name, labels)."""
-    with np.load(FILE) as file:
-        arrays = {{name: file[name] for name in INPUTS}}
-        labels = file[TARGET] if TARGET else None
-    count = len(arrays[INPUTS[0]])
-    order = np.random.default_rng(0).permutation(count)  # the same each time
-    rows = np.sort(order[:{calibration}] if for_calibration else order[{calibration}:])
-    for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        feeds = {{name: array[some] for name, array in arrays.items()}}
-        yield feeds if labels is None else (feeds, labels[some])
-'''
-
-_EVERY = 4
-_MOST_CALIBRATION = 256
-
 
 def random_samples(inputs: Sequence[Guess], *, calibration: int, evaluation: int) -> str:
     """Text of a module with `calibration` and `evaluation`, which draw samples of these inputs."""
@@ -134,33 +95,6 @@ def _drawn(one: Guess) -> str:
     if one.low < one.high:
         return f"random.uniform({one.low:g}, {one.high:g}, {shape}).astype({_text(one.dtype)})"
     return f"random.standard_normal({shape}).astype({_text(one.dtype)})"
-
-
-def split_samples(path: str, inputs: Sequence[str], target: str, *, count: int) -> str:
-    """Text of a module that splits a `.npz`.
-
-    Args:
-        path: Of the file; a relative one lies beside the module.
-        inputs: Names of the arrays that the model takes.
-        target: Of the labels, or empty.
-        count: Of all samples in it.
-
-    """
-    absolute = path.startswith("/")
-    return _SPLIT.format(
-        file=path.rpartition("/")[2].replace('"', "'").replace("\\", "/"),
-        path=_text(path) if absolute else "__file__",
-        beside="" if absolute else f".parent / {_text(path)}",
-        inputs=f"[{', '.join(map(_text, inputs))}]",
-        target=_text(target) if target else "None",
-        calibration=split_counts(count)[0],
-    )
-
-
-def split_counts(count: int) -> tuple[int, int]:
-    """Samples for calibration and for evaluation of a file of `count`."""
-    calibration = min(-(-count // _EVERY), _MOST_CALIBRATION)
-    return calibration, count - calibration
 
 
 def _text(text: str) -> str:

@@ -17,10 +17,14 @@ __all__ = ["command"]
 @click.command(name="init")
 @click.argument("model")
 @click.option("-o", "--output", "recipe", type=PLACE, default=Path("edgeport.toml"), show_default=True)
-@click.option("--samples", default="", help=".npz with samples, to be split into calibration and evaluation.")
+@click.option(
+    "--samples",
+    default="",
+    help=".npz, .npy, .csv or folder of images or .wav files, split for calibration and evaluation.",
+)
 @click.option("--calibration", default="", help="Instead: samples that int8 ranges come from.")
 @click.option("--evaluation", default="", help="Instead: other samples, that candidates are judged on.")
-@click.option("--target", default="", help="Key of the labels in the .npz [default: found].")
+@click.option("--target", default="", help="Key or column of the labels [default: found].")
 @click.option("--metric", default="", help="As in a recipe [default: top1 with labels, else against the float model].")
 @click.option(
     "--input", "inputs", multiple=True, metavar="NAME=SHAPE", help="image=batch,3,224,224 or ids=batch,16:int64."
@@ -46,6 +50,7 @@ def command(*, model: str, arguments: tuple[str, ...], yes: bool, output: Output
     Examples:
       edgeport init net.onnx
       edgeport init net:create --samples samples.npz --target label
+      edgeport init torchvision:resnet18 --samples photos/
       edgeport init timm:resnet18 --backend onnxruntime --quick -o resnet18.toml
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
@@ -67,7 +72,9 @@ def _answers(asked: dict[str, Any]) -> dict[str, Any]:
     """What a terminal is asked that no flag said; an empty answer leaves it to be found."""
     answers: dict[str, Any] = {}
     if not asked["samples"] and not asked["evaluation"]:
-        answers["samples"] = click.prompt("Samples (.npz; empty for random ones)", default="", show_default=False)
+        answers["samples"] = click.prompt(
+            "Samples (.npz, .csv, a folder; empty for random ones)", default="", show_default=False
+        )
     if not asked["latency"]:
         answers["latency"] = click.prompt(
             'Latency budget ("p50 <= 5 ms"; empty for none)', default="", show_default=False

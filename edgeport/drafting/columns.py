@@ -1,0 +1,105 @@
+"""Which columns of a table feed which input, and which holds the labels."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from edgeport.drafting.assign import LABELS, LENGTHS
+from edgeport.errors import SamplesError
+
+__all__ = ["Columns", "ways_of_columns"]
+
+_COUNTERS = ("", "id", "idx", "index", "no", "number", "row", "unnamed: 0")
+"""Names of columns that number the rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """One way to read a table.
+
+    Attributes:
+        inputs: Input to its column, or to the columns that make a vector.
+        target: Column of the labels; empty for none.
+        lengths: There is a column that says how long each sample is.
+        left: Columns that feed nothing.
+
+    """
+
+    inputs: Mapping[str, str | tuple[str, ...]]
+    target: str
+    lengths: bool
+    left: tuple[str, ...]
+
+
+def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str = "") -> Iterator[Columns]:
+    """Ways to feed a model from a table, the likeliest first.
+
+    An input is fed by the column of its name, or by all that are called so with something behind (`facts_0`,
+    `facts_1`); a lone input by all numbers that are no labels.
+
+    Args:
+        kinds: "whole", "number" or "text", by column.
+        names: Of the inputs.
+        target: Column of the labels, where the user named it.
+
+    Raises:
+        SamplesError: No such column; or no way.
+
+    """
+    if target and target not in kinds:
+        near = difflib.get_close_matches(target, kinds, n=1)
+        raise SamplesError(
+            asked=f"read the labels {target!r} (--target)",
+            found=f"a table with the columns {', '.join(map(repr, kinds))}",
+            fix=f"did you mean {near[0]!r}?" if near else "name one of them",
+        )
+    found = False
+    for labels in [target] if target else _label_columns(kinds, names):
+        for columns in _fed(kinds, names, labels):
+            taken = {one for each in columns.values() for one in ((each,) if isinstance(each, str) else each)}
+            lengths = LENGTHS in kinds and LENGTHS not in (*taken, labels)
+            left = tuple(one for one in kinds if one not in (*taken, labels, *([LENGTHS] if lengths else [])))
+            found = True
+            yield Columns(inputs=columns, target=labels, lengths=lengths, left=left)
+    if not found:
+        raise SamplesError(
+            asked=f"feed {', '.join(names)} from a table",
+            found=f"the columns {', '.join(f'{one} ({kind})' for one, kind in kinds.items())}",
+            fix="call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or "
+            "write a recipe with [data] columns, where a preprocessing function may take text",
+        )
+
+
+def _label_columns(kinds: Mapping[str, str], names: Sequence[str]) -> list[str]:
+    """Columns that may hold labels: well-named ones, the only text, the last whole numbers; none at the end."""
+    free = [name for name in kinds if name not in names]
+    named = [name for name in free if name.strip().lower() in LABELS]
+    if named:
+        return named[:1]
+    text = [name for name in free if kinds[name] == "text"]
+    if len(text) == 1 and len(free) > 1:
+        return text
+    last = [name for name in free[-1:] if kinds[name] == "whole" and len(names) == 1]
+    return ["", *last]
+
+
+def _fed(kinds: Mapping[str, str], names: Sequence[str], labels: str) -> Iterator[dict[str, str | tuple[str, ...]]]:
+    numbers = [name for name, kind in kinds.items() if kind != "text" and name != labels]
+    by_name = {name: name if name in numbers else _vector(name, numbers) for name in names}
+    if all(by_name.values()):
+        yield by_name
+    numbers = [name for name in numbers if name != LENGTHS or LENGTHS in names]
+    if len(names) == 1 and numbers:
+        rest = tuple(name for name in numbers if name.strip().lower() not in _COUNTERS)
+        if rest:
+            yield {names[0]: rest}
+        if len(rest) < len(numbers):
+            yield {names[0]: tuple(numbers)}
+
+
+def _vector(name: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """Columns `name_0`, `name.age`, `name7`."""
+    return tuple(one for one in columns if re.fullmatch(rf"{re.escape(name)}([._\-\[ ].+|\d+)", one))

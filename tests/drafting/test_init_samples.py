@@ -1,0 +1,308 @@
+"""Samples without names: tables, folders of images and of sounds, one array; what `edgeport init` makes of them."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from scipy.io import wavfile
+
+pytest.importorskip("torch", reason="the exporter needs the torch extra")
+
+from edgeport.contracts import Preprocessing, PreprocessingFunction
+from edgeport.contracts.recipe import SamplesFolder, SamplesTable
+from edgeport.drafting import Asked, Draft, draft_recipe
+from edgeport.drafting.columns import ways_of_columns
+from edgeport.errors import SamplesError
+from edgeport.pipeline.locations import open_samples
+from edgeport.recipe import load_recipe
+
+
+def save_mean(folder: Path, shape: list[int | str], classes: int = 2) -> None:
+    """`net.onnx`: input x of this shape to scores [N, classes], which rest on the mean of a sample."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Mul", ["column", "ramp"], ["scores"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", classes])],
+        [
+            onnx.numpy_helper.from_array(np.arange(1, len(shape), dtype=np.int64), "axes"),
+            onnx.numpy_helper.from_array(np.array([1], np.int64), "one"),
+            onnx.numpy_helper.from_array(np.linspace(-1, 1, classes, dtype=np.float32), "ramp"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), folder / "net.onnx")
+
+
+def drafted(**asked: object) -> Draft:
+    return draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",), **asked))
+
+
+def sets_of(draft: Draft) -> dict[str, list]:
+    """Both sets as a run opens them: batches by name."""
+    sys.modules.pop("edgeport_samples", None)
+    recipe = load_recipe(draft.recipe)
+    data = recipe.data
+    return {
+        name: list(open_samples(where, data.target, inputs=recipe.inputs))
+        for name, where in (("calibration", data.calibration), ("evaluation", data.evaluation))
+    }
+
+
+def counts(sets: dict[str, list]) -> dict[str, int]:
+    return {name: sum(map(len, batches)) for name, batches in sets.items()}
+
+
+def write_table(path: Path, count: int = 20) -> None:
+    random = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "height", "width", "kind"])
+        for row in range(count):
+            writer.writerow([row, *random.normal(size=2).round(4), ["cat", "dog"][row % 2]])
+
+
+class TestTables:
+    def test_a_table_is_split_and_its_text_becomes_class_indices(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 2])
+        write_table(folder / "data.csv")
+
+        draft = drafted(samples="data.csv")
+
+        assert load_recipe(draft.recipe).data.metric == "top1"
+        assert any("Columns that feed nothing: id." in one for one in draft.guessed)
+        sets = sets_of(draft)
+        assert counts(sets) == {"calibration": 5, "evaluation": 15}
+        every = [one for batches in sets.values() for one in batches]
+        assert {one.feeds["x"].dtype.name for one in every} == {"float32"}
+        assert sorted(np.concatenate([one.target for one in every])) == [0] * 10 + [1] * 10
+
+    def test_two_tables_are_named_with_their_columns(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 2])
+        write_table(folder / "c.csv", 8)
+        write_table(folder / "e.csv", 12)
+
+        draft = drafted(calibration="c.csv", evaluation="e.csv")
+
+        data = load_recipe(draft.recipe).data
+        assert isinstance(data.evaluation, SamplesTable)
+        assert dict(data.evaluation.columns) == {"x": ("height", "width")}
+        assert (data.target, data.metric) == ("kind", "top1")
+        assert draft.files == (folder / "edgeport.toml",)
+
+    def test_a_table_that_does_not_fit_says_what_the_model_takes(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 7])
+        write_table(folder / "data.csv")
+
+        with pytest.raises(SamplesError, match=r"it takes x float32 \['batch', 7\]"):
+            drafted(samples="data.csv")
+
+    @pytest.mark.parametrize(
+        ("kinds", "names", "inputs", "target"),
+        [
+            pytest.param(
+                {"age": "whole", "facts_0": "number", "facts_1": "number", "y": "whole"},
+                ["age", "facts"],
+                {"age": "age", "facts": ("facts_0", "facts_1")},
+                "y",
+                id="by-name",
+            ),
+            pytest.param({"a": "number", "b": "whole"}, ["x"], {"x": ("a", "b")}, "", id="a-vector"),
+            pytest.param({"": "whole", "a": "number"}, ["x"], {"x": ("a",)}, "", id="counted-rows"),
+            pytest.param(
+                {"t0": "whole", "t1": "whole", "lengths": "whole"}, ["t"], {"t": ("t0", "t1")}, "", id="lengths"
+            ),
+        ],
+    )
+    def test_columns_go_where_their_names_say(self, kinds, names, inputs, target) -> None:
+        first = next(ways_of_columns(kinds, names))
+
+        assert (dict(first.inputs), first.target, first.lengths) == (inputs, target, "lengths" in kinds)
+
+    def test_a_column_that_is_not_there_is_answered_with_the_nearest(self) -> None:
+        with pytest.raises(SamplesError, match="did you mean 'kind'"):
+            next(ways_of_columns({"a": "number", "kind": "text"}, ["x"], "kinds"))
+
+
+def write_images(path: Path, names: list[str], size: tuple[int, int] = (40, 30)) -> None:
+    for index, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(index).integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(path / name)
+
+
+class TestImages:
+    def test_a_folder_of_classes_is_split_with_a_plain_preprocessing_to_check(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 3, 16, 16])
+        write_images(folder / "photos", [f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(6)])
+
+        draft = drafted(samples="photos")
+
+        recipe = load_recipe(draft.recipe)
+        declared = recipe.inputs[0].preprocessing
+        assert isinstance(declared, Preprocessing)
+        assert (declared.resize, declared.scale, declared.mean) == ((16, 16), 1 / 255, ())
+        assert "check" in draft.recipe.read_text()
+        assert any("[inputs.x.preprocess]" in one for one in draft.guessed)
+        assert recipe.data.metric == "top1"
+        sets = sets_of(draft)
+        assert counts(sets) == {"calibration": 3, "evaluation": 9}
+        every = [one for batches in sets.values() for one in batches]
+        assert {one.feeds["x"].shape for one in every} == {(1, 40, 30, 3)}
+        assert sorted(int(one.target[0]) for one in every) == [0] * 6 + [1] * 6
+
+    def test_two_folders_are_named_in_the_recipe(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 3, 40, 30], classes=5)
+        write_images(folder / "c", ["a.png", "b.png"])
+        write_images(folder / "e", ["c.png", "d.png", "e.png"])
+
+        draft = drafted(calibration="c", evaluation="e")
+
+        recipe = load_recipe(draft.recipe)
+        assert isinstance(recipe.data.evaluation, SamplesFolder)
+        assert recipe.inputs[0].preprocessing == Preprocessing(scale=1 / 255)
+        assert recipe.data.metric == "agreement"
+
+    def test_more_class_folders_than_scores_are_no_labels(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 3, 16, 16])
+        write_images(folder / "photos", [f"{kind}/{i}.png" for kind in "abc" for i in range(2)])
+
+        assert load_recipe(drafted(samples="photos").recipe).data.metric == "agreement"
+
+    def test_channels_behind_the_pixels_are_said(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 16, 16, 1])
+        write_images(folder / "photos", ["a.png", "b.png", "c.png"])
+
+        draft = drafted(samples="photos")
+
+        assert load_recipe(draft.recipe).inputs[0].preprocessing.layout == "NHWC"
+        assert {one.feeds["x"].shape for one in sets_of(draft)["evaluation"]} == {(1, 40, 30, 1)}
+
+    def test_images_for_what_is_no_image_are_refused(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 9])
+        write_images(folder / "photos", ["a.png"])
+
+        with pytest.raises(SamplesError, match="no batch of images"):
+            drafted(samples="photos")
+
+    def test_torchvision_says_how_pixels_become_its_input(self) -> None:
+        import torch
+
+        from edgeport.contracts import ModelSource
+        from edgeport.drafting.guess import Guess
+        from edgeport.drafting.pixels import known_pixels, pixels_for
+        from edgeport.exporter.quiet import quiet
+
+        with quiet():
+            known = known_pixels(ModelSource(location="torchvision:mobilenet_v3_small"), torch.nn.Identity())
+        found = pixels_for(Guess(name="x", shape=(3, 224, 224)), known, (480, 640))
+
+        assert found.settings == {
+            "resize": 256,
+            "crop": [224, 224],
+            "scale": "1/255",
+            "mean": [0.485, 0.456, 0.406],
+            "std": [0.229, 0.224, 0.225],
+        }
+
+    def test_timm_says_it_too(self) -> None:
+        import timm
+
+        from edgeport.contracts import ModelSource
+        from edgeport.drafting.pixels import known_pixels
+        from edgeport.exporter.quiet import quiet
+
+        with quiet():
+            known = known_pixels(ModelSource(location="timm:test_vit"), timm.create_model("test_vit"))
+
+        assert known.settings["interpolation"] == "bicubic"
+        assert known.settings["resize"] == 168  # 160 / 0.95, as timm rounds it
+
+    def test_a_configuration_of_transformers_is_read(self, tmp_path: Path) -> None:
+        from edgeport.drafting.pixels import _hugging_face
+
+        (tmp_path / "preprocessor_config.json").write_text(
+            '{"size": {"height": 32, "width": 48}, "resample": 3, "image_mean": [0.5, 0.5, 0.5], '
+            '"image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.00392156862745098}'
+        )
+
+        assert _hugging_face(tmp_path).settings == {
+            "resize": [32, 48],
+            "interpolation": "bicubic",
+            "scale": "1/255",
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+        }
+
+
+def write_sounds(path: Path, lengths: list[int]) -> None:
+    path.mkdir()
+    for index, length in enumerate(lengths):
+        sound = np.random.default_rng(index).integers(-9000, 9000, length).astype(np.int16)
+        wavfile.write(path / f"{index}.wav", 8000, sound)
+
+
+class TestSounds:
+    def test_sounds_of_one_length_are_split_as_they_are(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 1, 800])
+        write_sounds(folder / "sounds", [800] * 8)
+
+        draft = drafted(samples="sounds")
+
+        assert load_recipe(draft.recipe).inputs[0].preprocessing is None
+        sets = sets_of(draft)
+        assert counts(sets) == {"calibration": 2, "evaluation": 6}
+        first = sets["evaluation"][0].feeds["x"]
+        assert (first.shape, first.dtype.name) == ((1, 1, 800), "float32")
+        assert np.abs(first).max() < 9000 / 32768
+
+    @pytest.mark.parametrize("both", [pytest.param(False, id="split"), pytest.param(True, id="two-folders")])
+    def test_sounds_of_many_lengths_are_cut_by_a_function_to_check(self, folder: Path, *, both: bool) -> None:
+        from edgeport.preprocessing.function import RawFunction
+
+        save_mean(folder, ["batch", 800])
+        write_sounds(folder / "sounds", [700, 900, 800, 1000])
+        write_sounds(folder / "others", [500, 801])
+
+        draft = drafted(evaluation="sounds", calibration="others") if both else drafted(samples="sounds")
+
+        declared = load_recipe(draft.recipe).inputs[0].preprocessing
+        assert declared == PreprocessingFunction(function="edgeport_samples:cut")
+        assert any("cut to 800" in one for one in draft.guessed)
+        sys.modules.pop("edgeport_samples", None)
+        prepared = RawFunction(declared.function, ("x",), folder)(np.ones((2, 700), np.float32))["x"]
+        assert (prepared.shape, prepared.sum()) == ((2, 800), 1400)
+        raw = sets_of(draft)["evaluation"]
+        assert {one.feeds["x"].shape[-1] for one in raw} <= {700, 800, 900, 1000}
+
+    def test_a_model_of_any_length_hears_each_sound_as_it_is(self, folder: Path) -> None:
+        save_mean(folder, ["batch", "time"])
+        write_sounds(folder / "sounds", [700, 900, 800, 1000])
+
+        draft = drafted(samples="sounds")
+
+        assert load_recipe(draft.recipe).inputs[0].preprocessing is None
+        lengths = sorted(one.feeds["x"].shape[1] for batches in sets_of(draft).values() for one in batches)
+        assert lengths == [700, 800, 900, 1000]
+
+
+def test_one_array_is_for_the_only_input(folder: Path) -> None:
+    save_mean(folder, ["batch", 4])
+    np.save(folder / "data.npy", np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32))
+
+    draft = drafted(samples="data.npy")
+
+    sets = sets_of(draft)
+    assert counts(sets) == {"calibration": 3, "evaluation": 7}
+    assert sets["evaluation"][0].feeds["x"].shape == (7, 4)
