@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeport.contracts.verdict import Interval
 
-__all__ = ["TimeUnit", "bytes_of", "fixed", "significant", "span"]
+__all__ = ["TimeUnit", "bytes_of", "fixed", "gain_span", "significant", "span"]
 
 _NOTHING = "-"
 _LARGE = 1e7
@@ -48,6 +48,11 @@ def significant(value: float, digits: int = 3) -> str:
     if places > _MOST_PLACES or abs(value) >= _LARGE:
         return f"{value:.{digits - 1}e}"
     return f"{value:.{max(places, 0)}f}"
+
+
+def gain_span(speedup: Interval) -> str:
+    """The bounds of a speedup; where so few rounds bound it on no side, that they are too few."""
+    return span(speedup) if math.isfinite(speedup.high) else "too few rounds"
 
 
 def _places(value: float, digits: int) -> int:

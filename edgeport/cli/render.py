@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, significant, span
+from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, gain_span, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.render_summary import draw_summary
 from edgeport.cli.text import clean
@@ -182,7 +182,7 @@ def _gain(candidate: Candidate, result: RunResult) -> tuple[str, str]:
     if candidate.against_float is None:
         return "-", ""
     speedup = candidate.against_float.speedup
-    return f"{significant(speedup.estimate)}x", span(speedup)
+    return f"{significant(speedup.estimate)}x", gain_span(speedup)
 
 
 def _size(candidate: Candidate) -> tuple[str, str]:
@@ -268,7 +268,7 @@ def _answer(result: RunResult) -> Text:
     elif chosen.against_float is not None:
         speedup, other = chosen.against_float.speedup, chosen.against_float.against or result.best_float
         text.append(
-            f": {significant(speedup.estimate)}x the speed of {clean(other)} ({span(speedup)}, "
+            f": {significant(speedup.estimate)}x the speed of {clean(other)} ({gain_span(speedup)}, "
             f"{100 * speedup.confidence:g} % interval)"
         )
     if chosen.accuracy is not None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Comparison, LatencySummary, Outcome
@@ -140,9 +140,10 @@ def _energy(summary: LatencySummary) -> str:
 def _speedup(comparison: Comparison, other: str) -> str:
     speedup = comparison.speedup
     sure = f"{100 * speedup.confidence:.4g} %"
+    bounds = f"{gain_span(speedup)}, {sure} interval, {comparison.pairs} pairs"
     return (
-        f"{significant(speedup.estimate)}x the speed of {other} ({span(speedup)}, {sure} interval, {comparison.pairs} "
-        f"pairs): {comparison.change}; differences up to {100 * comparison.delta:.2g}% are this machine's own"
+        f"{significant(speedup.estimate)}x the speed of {other} ({bounds}): "
+        f"{comparison.change}; differences up to {100 * comparison.delta:.2g}% are this machine's own"
     )
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Outcome, RunResult
@@ -44,7 +44,7 @@ def _numbers(one: RunResult) -> tuple[str | Text, ...]:
     gain = "1x" if chosen.name == one.best_float else "-"
     if chosen.against_float is not None and chosen.name != one.best_float:
         speedup = chosen.against_float.speedup
-        gain = f"{significant(speedup.estimate)}x ({span(speedup)})"
+        gain = f"{significant(speedup.estimate)}x ({gain_span(speedup)})"
     drop = significant(chosen.accuracy.drop.estimate) if chosen.accuracy is not None else "-"
     size = bytes_of(chosen.artifact.size_bytes) if chosen.artifact is not None else "-"
     return (Text(clean(chosen.name)), latency, gain, drop, size)

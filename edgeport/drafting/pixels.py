@@ -126,10 +126,11 @@ def _torchvision(name: str) -> Pixels | None:
 
 
 def _timm(module: torch.nn.Module, arguments: Mapping[str, object]) -> Pixels:
-    from timm.data import resolve_data_config
+    from timm.data.config import resolve_data_config
 
     asked = {"img_size": arguments["img_size"]} if "img_size" in arguments else {}
-    config: Any = resolve_data_config(asked, model=module)
+    resolve: Any = resolve_data_config
+    config = resolve(asked, model=module)
     sides = [int(side) for side in config["input_size"][1:]]
     bigger = [math.floor(side / float(config["crop_pct"])) for side in sides]
     squashed = config.get("crop_mode") == "squash"

@@ -136,9 +136,13 @@ def walk(context: RunContext, output: Path) -> RunResult:
     context = with_samples_made(context)
     samples = prepare_samples(context)
     thin = thin_by_target(context.recipe, samples.count)
-    for sentence in filter(None, thin.values()):
-        _LOG.warning(sentence)
+    from_onnx = context.recipe.source.location.endswith(".onnx")
+    if not from_onnx:  # an export may take long: what is known before it is said before it
+        _warn(thin)
     prepared = prepare_model(context, samples)
+    if from_onnx:
+        thin = thin_by_target(context.recipe, samples.count, quantized=prepared.quantized)
+        _warn(thin)
     if prepared.quantized:
         context = as_given(context)
         groups = context.recipe.groups
@@ -172,6 +176,11 @@ def walk(context: RunContext, output: Path) -> RunResult:
     result = replace(result, elapsed_s=context.clock.elapsed_s, reused=context.store.hits)
     (output / "result.json").write_bytes(dump_json(result))
     return result
+
+
+def _warn(thin: Mapping[str, str]) -> None:
+    for sentence in filter(None, thin.values()):
+        _LOG.warning(sentence)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +218,8 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     context = _for_group(whole, group)
     recipe, thin = context.recipe, shared.thin[group.name]
     samples, prepared = shared.samples, shared.prepared
-    if not thin_evidence(recipe, samples.count, _judged_output(prepared.model, recipe)):
+    judged_output = _judged_output(prepared.model, recipe)
+    if not thin_evidence(recipe, samples.count, judged_output, quantized=prepared.quantized):
         thin = ""  # said before the model was known, of outputs that it has not
     built = build_candidates(
         context,

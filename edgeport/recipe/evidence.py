@@ -43,17 +43,19 @@ def evaluation_count(data: DataSpec) -> int | None:
         return None
 
 
-def thin_by_target(recipe: Recipe, count: int | None) -> dict[str, str]:
+def thin_by_target(recipe: Recipe, count: int | None, *, quantized: bool = False) -> dict[str, str]:
     """`thin_evidence` of each name's own targets and budget; a sentence begins with the name where there is one."""
     found = {}
     for group in recipe.groups:
         own = replace(recipe, targets=group.targets, budget=group.budget, target_budgets={})
-        thin = thin_evidence(own, count)
+        thin = thin_evidence(own, count, quantized=quantized)
         found[group.name] = f"{group.name}: {thin}" if thin and group.name else thin
     return found
 
 
-def thin_evidence(recipe: Recipe, count: int | None, judged: TensorSpec | None = None) -> str:
+def thin_evidence(
+    recipe: Recipe, count: int | None, judged: TensorSpec | None = None, *, quantized: bool = False
+) -> str:
     """A sentence where so few samples can't prove the accuracy budget, even if every answer stays the same; else empty.
 
     Args:
@@ -61,12 +63,13 @@ def thin_evidence(recipe: Recipe, count: int | None, judged: TensorSpec | None =
         count: Of evaluation samples; None where it is not known.
         judged: The output that is judged, where the model is known already. Agreement counts right and wrong answers
             only where that are class scores.
+        quantized: The model came so, and each runtime gets it as it is.
 
     """
     metric = METRICS.get(recipe.data.metric)
     # float32 that agrees with PyTorch needs no proof; everything else does.
     others = any(precision is not Precision.FP32 for target in recipe.targets for precision in target.precisions)
-    if count is None or metric is None or not metric.proportion or not others:
+    if count is None or metric is None or not metric.proportion or not (others or quantized):
         return ""
     agreement = metric.name == "agreement"
     if agreement and (recipe.data.decode or (judged is not None and not are_class_scores(judged.dtype, judged.shape))):
@@ -77,8 +80,13 @@ def thin_evidence(recipe: Recipe, count: int | None, judged: TensorSpec | None =
         return ""
     where = ", where outputs are class scores" if agreement and judged is None else ""
     wanted = f"{needed} or more are needed" if needed is not None else "no sensible number would do"
+    then = (
+        "The model came quantized: on every runtime it will be inconclusive, and ships all the same"
+        if quantized
+        else "Candidates other than fp32 will be inconclusive and not ship"
+    )
     return (
         f"{count} evaluation samples can't prove that {metric.name} drops by {drop:g} at most, even if no answer "
-        f"changes{where}: {wanted}. Candidates other than fp32 will be inconclusive and not ship; give more samples, "
-        "or allow a larger [budget] accuracy_drop."
+        f"changes{where}: {wanted}. {then}; give more samples, or allow a larger "
+        "[budget] accuracy_drop."
     )

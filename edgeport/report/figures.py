@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeport.contracts import Interval
@@ -12,6 +13,7 @@ __all__ = [
     "bytes_text",
     "count_text",
     "duration_text",
+    "gain_interval_text",
     "interval_text",
     "joules_text",
     "number_text",
@@ -107,6 +109,11 @@ def interval_text(interval: Interval, digits: int = 2) -> str:
 def speedup_text(interval: Interval) -> str:
     """How many times as fast."""
     return f"{interval.estimate:.2f}×"  # noqa: RUF001 (the sign for "times")
+
+
+def gain_interval_text(speedup: Interval) -> str:
+    """The bounds of a speedup; where so few rounds bound it on no side, that they are too few."""
+    return interval_text(speedup) if math.isfinite(speedup.high) else "too few rounds"
 
 
 def bytes_text(count: float) -> str:

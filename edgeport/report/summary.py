@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from edgeport.contracts import Outcome, RunResult
 from edgeport.report.budget import limits
-from edgeport.report.figures import bytes_text, interval_text, speedup_text
+from edgeport.report.figures import bytes_text, gain_interval_text, speedup_text
 from edgeport.report.rows import Cell, quantile_cell
 from edgeport.report.units import units
 from edgeport.report.verdict import NOTHING, Headline, headline
@@ -77,7 +77,7 @@ def _row(one: RunResult) -> SummaryRow:
         gain = Cell(value="1", detail="the best float")
     elif chosen is not None and chosen.against_float is not None:
         speedup = chosen.against_float.speedup
-        gain = Cell(value=speedup_text(speedup), detail=interval_text(speedup))
+        gain = Cell(value=speedup_text(speedup), detail=gain_interval_text(speedup))
     return SummaryRow(
         name=one.target,
         outcome=one.outcome,

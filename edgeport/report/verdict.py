@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeport.contracts import Candidate, Outcome, RunResult
 from edgeport.report.confirmation import hardest_float
-from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, interval_text, speedup_text
+from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, gain_interval_text, speedup_text
 from edgeport.report.flags import flag_notes, thin_evidence
 
 __all__ = ["NOTHING", "Headline", "Tile", "headline"]
@@ -86,7 +86,7 @@ def _speed(chosen: Candidate, best: Candidate | None, hardest: str) -> tuple[str
     if chosen.against_float is None:
         return ()
     speedup = chosen.against_float.speedup
-    confidence = f"{100 * speedup.confidence:.0f} % interval {interval_text(speedup)}"
+    confidence = f"{100 * speedup.confidence:.0f} % interval {gain_interval_text(speedup)}"
     pairs = f"from {chosen.against_float.pairs} fresh pairs of processes"
     which = "the best float" if hardest == best.name else "the float that was hardest to beat"
     return (f"It runs {speedup.estimate:.2f} times as fast as {hardest}, {which} ({confidence}, {pairs}).",)
@@ -123,7 +123,7 @@ def _tiles(
     if best is not None and chosen.name != best.name and chosen.against_float is not None:
         speedup = chosen.against_float.speedup
         label = "the best float's speed" if hardest == best.name else f"the speed of {hardest}"
-        tiles.append(Tile(value=speedup_text(speedup), label=label, detail=interval_text(speedup)))
+        tiles.append(Tile(value=speedup_text(speedup), label=label, detail=gain_interval_text(speedup)))
     if chosen.latency is not None:
         median = chosen.latency.quantile(0.5).interval_ns
         if median is not None:

@@ -65,6 +65,16 @@ def test_agreement_counts_answers_only_where_outputs_are_class_scores(write, fol
     assert thin_evidence(recipe, 50, age) == ""
 
 
+def test_a_model_that_came_quantized_is_not_told_of_other_candidates(write, evaluation) -> None:
+    evaluation(50)
+    recipe = load_recipe(write(LABELLED + '[[target]]\nbackend = "openvino"\nprecisions = ["fp32"]\n'))
+
+    assert thin_evidence(recipe, 50) == ""
+    said = thin_evidence(recipe, 50, quantized=True)
+    assert "The model came quantized" in said
+    assert "Candidates other than fp32" not in said
+
+
 def test_no_number_of_samples_proves_that_nothing_is_lost() -> None:
     assert least_samples(0.0) is None
 
