@@ -27,6 +27,13 @@ def check_place(folder: Path) -> None:
     try:
         known = _known(folder)
     except (OutputError, ContractError) as error:
+        if "schema_version" in error.details:
+            raise OutputError(
+                asked=f"replace the bundle {folder} by one of schema version {error.details['needed']}",
+                found=f"a bundle of {error.found}, so that it is not known which files are its own",
+                fix="remove that folder, or move it elsewhere; or name another one with --output",
+                details=error.details,
+            ) from error
         raise OutputError(
             asked=f"write the bundle {folder}",
             found=f"a folder that is not empty, and no bundle: {error.found}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from edgeport.bundle.measured import MEASURED, REPORT, measured_problems
@@ -29,7 +30,27 @@ def load_bundle(folder: Path) -> Bundle:
             found=f"no {MANIFEST} in it, or none that can be one",
             fix="name the folder that `edgeport run` or `edgeport bundle` wrote",
         )
-    return Bundle(folder=folder, manifest=load_json(Manifest, path.read_bytes()))
+    data = path.read_bytes()
+    _require_schema(folder, data)
+    return Bundle(folder=folder, manifest=load_json(Manifest, data))
+
+
+def _require_schema(folder: Path, data: bytes) -> None:
+    try:
+        found = json.loads(data)["schema_version"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return  # `load_json` says what is wrong
+    needed = Manifest.schema_version
+    if isinstance(found, int) and found != needed:
+        older = found < needed
+        raise ContractError(
+            asked=f"read the bundle {folder.name} of schema version {needed}, which this release of Edgeport reads",
+            found=f"schema version {found}, which {'an older' if older else 'a newer'} release wrote",
+            fix="run the recipe again with this release, into another folder, or remove this bundle first"
+            if older
+            else "use the release that wrote it, or a newer one",
+            details={"schema_version": found, "needed": needed},
+        )
 
 
 def verify_bundle(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -21,14 +22,14 @@ from edgeport.rows import Rows
 if TYPE_CHECKING:
     from edgeport.contracts import Array
 
-__all__ = ["prepare_output", "write_output", "write_summary"]
+__all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
 
 
 _RESULT, _REPORT, _BUNDLE = "result.json", "report.html", "bundle"
 _LARGEST_RESULT_BYTES = 200 << 20
 
 
-def prepare_output(folder: Path, names: Sequence[str] = ()) -> None:
+def prepare_output(folder: Path, names: Sequence[str] = ()) -> tuple[Path, ...]:
     """Makes the folder, before hours of work are spent on something that can't be written.
 
     An earlier run's answer is taken away, so that it can't be taken for this run's, also of targets that the recipe no
@@ -38,15 +39,34 @@ def prepare_output(folder: Path, names: Sequence[str] = ()) -> None:
         folder: Of the run.
         names: Of the targets, which get a folder each; checked by `Target`.
 
+    Returns:
+        The folders that it made, the outer ones first.
+
     Raises:
         OutputError: A link or a file of that name, or no right to write there; or `bundle/`, `report.html` or
             `result.json` in it, or in a target's folder, is a link, or not what a run writes there, or the bundle holds
             other files too.
 
     """
+    made = _make(folder)
+    try:
+        made += _make_room(folder, names)
+    except BaseException:
+        remove_unused(made)
+        raise
+    return made
+
+
+def remove_unused(made: Sequence[Path]) -> None:
+    """Takes away those of the folders that `prepare_output` made in which nothing lies, for a run that failed."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):  # there is something in it
+            folder.rmdir()
+
+
+def _make_room(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     from edgeport.bundle import check_place, remove_bundle
 
-    _make(folder)
     _check_answer(folder / _RESULT)
     places = [folder, *(folder / name for name in dict.fromkeys((*names, *_earlier_names(folder / _RESULT))))]
     for place in places:
@@ -64,23 +84,28 @@ def prepare_output(folder: Path, names: Sequence[str] = ()) -> None:
         remove_bundle(place / _BUNDLE)
         if place != folder and place.name not in names and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
+    made: list[Path] = []
     for name in names:
-        _make(folder / name)
+        made += _make(folder / name)
+    return tuple(made)
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path) -> tuple[Path, ...]:
+    """The folder, and those that lead there; returns those that were not there."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise OutputError(
             asked=f"write to {folder}",
             found="a link" if folder.is_symlink() else "a file of that name",
             fix="name another folder with --output",
         )
+    missing = tuple(path for path in (*reversed(folder.parents), folder) if not path.exists())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(asked=f"write to {folder}", found=str(error), fix="name a folder you may write to") from error
     if not os.access(folder, os.W_OK):
         raise OutputError(asked=f"write to {folder}", found="no right to write there", fix="name another folder")
+    return missing
 
 
 def _earlier_names(result: Path) -> list[str]:
@@ -129,8 +154,18 @@ def write_output(context: RunContext, result: RunResult, samples: PreparedSample
 
 
 def write_summary(result: RunResult) -> RunResult:
-    """Writes the page that lists the targets of a run; returns the result with its place."""
-    return _with_report(result)
+    """Writes the page that lists the targets of a run, and links those of several to it; returns it with its place.
+
+    A bundle's copy of a page has no such link, since a bundle goes elsewhere.
+    """
+    from edgeport.report import write_report
+
+    summed = _with_report(result)
+    if summed.report is not None and len(result.targets) > 1:
+        for one in result.targets:
+            if one.report is not None:
+                write_report(one, one.report, summary=f"../{_REPORT}")
+    return summed
 
 
 def _with_report(result: RunResult) -> RunResult:

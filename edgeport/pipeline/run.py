@@ -6,7 +6,8 @@ import importlib.util
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,7 +43,7 @@ from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.lacking import nearest
 from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.measuring import confirm, load_fully, screen
-from edgeport.pipeline.output import prepare_output, write_output, write_summary
+from edgeport.pipeline.output import prepare_output, remove_unused, write_output, write_summary
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
@@ -88,8 +89,8 @@ def run_recipe(
     from edgeport.devices.local import LocalDevice
 
     require_local(recipe)
-    prepare_output(output, [group.name for group in recipe.groups if group.name])
-    with scratch_folder(Store(store).root) as scratch:
+    made = prepare_output(output, [group.name for group in recipe.groups if group.name])
+    with _unused_removed(made), scratch_folder(Store(store).root) as scratch:
         device = LocalDevice(scratch / "device")
         context = RunContext(
             recipe=recipe,
@@ -101,6 +102,16 @@ def run_recipe(
             limits=limits or recipe.search.limits,
         )
         return walk(context, output)
+
+
+@contextmanager
+def _unused_removed(made: Sequence[Path]) -> Iterator[None]:
+    """A run that fails before it wrote anything leaves no empty folder."""
+    try:
+        yield
+    except BaseException:
+        remove_unused(made)
+        raise
 
 
 def require_local(recipe: Recipe) -> None:

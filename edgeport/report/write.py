@@ -27,12 +27,13 @@ __all__ = ["write_report"]
 _HERE = Path(__file__).parent
 
 
-def write_report(result: RunResult, path: Path) -> Path:
+def write_report(result: RunResult, path: Path, *, summary: str = "") -> Path:
     """Writes the report of a run.
 
     Args:
         result: What the run found.
         path: The file; an older report there is replaced in one step, a link is not followed.
+        summary: Link to the page of all targets, relative to `path`; empty for none.
 
     Returns:
         `path`.
@@ -45,7 +46,7 @@ def write_report(result: RunResult, path: Path) -> Path:
     if path.is_symlink() or path.is_dir():
         found = "a link" if path.is_symlink() else "a folder"
         raise OutputError(asked=f"write the report {path}", found=f"{found} of that name", fix="name another file")
-    text = render(result)
+    text = render(result, summary=summary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -64,8 +65,8 @@ def write_report(result: RunResult, path: Path) -> Path:
     return path
 
 
-def render(result: RunResult) -> str:
-    """The report's HTML: of one bundle, or the page that lists the targets.
+def render(result: RunResult, *, summary: str = "") -> str:
+    """The report's HTML: of one bundle, linked to `summary` where that is given, or the page that lists the targets.
 
     Raises:
         DependencyError: Bokeh or jinja2 is not installed.
@@ -103,6 +104,7 @@ def render(result: RunResult) -> str:
     script, places = _embed(Scene(result=result, looks=seen, latency=latency, accuracy=accuracy))
     return environment.get_template("report.html").render(
         **common,
+        summary=summary,
         headline=headline(result, latency, accuracy),
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.bundle import BundleContents, load_bundle, load_measured, verify_bundle, write_bundle
+from edgeport.bundle import BundleContents, check_place, load_bundle, load_measured, verify_bundle, write_bundle
 from edgeport.bundle.measured import write_measured
 from edgeport.errors import ContractError, OutputError
 
@@ -107,3 +107,22 @@ def test_loading_what_is_no_bundle_says_so(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"schema_version": 99}')
     with pytest.raises(ContractError, match="99"):
         load_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("version", "release"), [pytest.param(1, "an older", id="older"), pytest.param(99, "a newer", id="newer")]
+)
+def test_a_bundle_of_another_schema_is_refused_by_its_number(
+    contents: BundleContents, tmp_path: Path, version: int, release: str
+) -> None:
+    folder = write_bundle(contents, tmp_path / "bundle").folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"schema_version": version}))
+
+    with pytest.raises(ContractError, match="this release of Edgeport reads") as caught:
+        load_bundle(folder)
+    assert caught.value.found == f"schema version {version}, which {release} release wrote"
+    with pytest.raises(OutputError, match="remove that folder") as refused:
+        check_place(folder)
+    assert f"schema version {version}" in refused.value.found
+    assert f"schema version {manifest['schema_version']}" in refused.value.asked

@@ -147,3 +147,32 @@ def test_an_empty_bundle_folder_is_none(out):
     (out / "bundle" / "empty").rmdir()
     prepare_output(out)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_fails_leaves_none_of_the_folders_that_it_made(make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeport.pipeline.run.walk", _fail)
+    there = tmp_path / "there"
+    there.mkdir()
+
+    for output in (tmp_path / "new" / "out", there):
+        with pytest.raises(SamplesError, match="planted"):
+            run_recipe(make_recipe("base"), output=output, store=tmp_path / "store")
+
+    assert not (tmp_path / "new").exists()
+    assert there.is_dir()
+
+
+def test_what_was_written_before_a_run_failed_stays(make_recipe, tmp_path, monkeypatch):
+    def written(context, output):
+        (output / "report.html").write_text("half")
+        _fail(context, output)
+
+    monkeypatch.setattr("edgeport.pipeline.run.walk", written)
+    with pytest.raises(SamplesError, match="planted"):
+        run_recipe(make_recipe("base"), output=tmp_path / "out", store=tmp_path / "store")
+
+    assert (tmp_path / "out" / "report.html").read_text() == "half"
+
+
+def _fail(context, output):
+    raise SamplesError(asked="walk", found="planted", fix="none")

@@ -58,6 +58,11 @@ def test_each_name_has_its_folder_and_the_page_lists_them(ran):
     assert not any(name.startswith(("server/bundle", "bundle")) for name in files)
     page = (result.folder / "report.html").read_text(encoding="utf-8")
     assert 'href="board/report.html"' in page
+    back = 'href="../report.html"'
+    assert all(
+        back in (result.folder / name / "report.html").read_text(encoding="utf-8") for name in ("board", "server")
+    )
+    assert back not in (result.folder / "board" / "bundle" / "report.html").read_text(encoding="utf-8")
     assert 'href="board/bundle/"' in page
     assert 'href="server/bundle/"' not in page
     assert "1 of 2 targets ship" in page

@@ -57,6 +57,11 @@ def test_it_runs_no_script_and_shows_no_place_of_this_machine(several: RunResult
     assert write_report(several, tmp_path / "report.html").stat().st_size < 40_000
 
 
+def test_a_target_links_to_the_page_of_all_where_there_is_one(several: RunResult) -> None:
+    assert "../report.html" in _Links(render(several.targets[0], summary="../report.html")).links
+    assert "../report.html" not in _Links(render(several.targets[0])).links
+
+
 def test_names_are_text(several: RunResult, variants: ModuleType) -> None:
     hostile = summed_up(*(replace(variants.hostile(one), target=one.target) for one in (several.targets[0],) * 2))
     page = _Links(render(hostile))
