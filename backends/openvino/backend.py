@@ -10,6 +10,7 @@ from typing import TypedDict
 from edgeport.backends.artifacts import artifact_folder, make_artifact
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
+from edgeport.backends.openvino.refusals import not_compiled
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
 from edgeport.contracts import (
@@ -22,7 +23,8 @@ from edgeport.contracts import (
     QuantizationPlan,
     Session,
 )
-from edgeport.errors import DependencyError, UnsupportedByBackend
+from edgeport.errors import BackendError, DependencyError, UnsupportedByBackend
+from edgeport.onnx_files import read_ir
 
 __all__ = ["OpenVinoBackend"]
 
@@ -74,7 +76,11 @@ class OpenVinoBackend:
                 "precision": plan.precision,
                 "execution": execution,
             }
-            open_artifact(make_artifact(folder=draft, **described)).close()
+            artifact = make_artifact(folder=draft, **described)
+            try:
+                open_artifact(artifact).close()
+            except BackendError as error:
+                raise not_compiled(error, read_ir(model).graph.all_nodes(), model.path.name) from error
         return make_artifact(folder=folder, **described)
 
     def open(self, artifact: Artifact) -> Session:

@@ -10,8 +10,7 @@ from typing import Any
 
 from edgeport.backends.openvino.session import import_openvino
 from edgeport.contracts import OnnxModel
-from edgeport.errors import BackendError, UnsupportedByBackend
-from edgeport.onnx_files import node_module, read_ir
+from edgeport.onnx_files import read_ir
 
 __all__ = ["GENERATED", "INFO", "IrFromOnnx", "onnx_name"]
 
@@ -22,7 +21,6 @@ INFO = "edgeport"
 """Section of the IR's rt_info that holds what the plan wanted."""
 
 _SUFFIX = re.compile(r"(/WithoutBiases|/Dequantization\w+|/transpose_[ab]|/sink_port_\d+)+$")
-_MISSING = re.compile(r"No conversion rule found for operations: (.+)")
 
 
 def onnx_name(name: str) -> str:
@@ -57,47 +55,12 @@ class IrFromOnnx:
         try:
             converted = ov.convert_model(str(self.model.path))
         except Exception as error:
-            raise self._explained(error, graph) from error
+            from edgeport.backends.openvino.refusals import not_converted
+
+            raise not_converted(error, graph, self.model.path.name) from error
         _name_canonically(converted, graph)
         converted.set_rt_info(json.dumps(self.planned), [INFO, "int8"])
         ov.save_model(converted, str(path), compress_to_fp16=False)
-
-    def _explained(self, error: Exception, graph: Iterable[Any]) -> BackendError:
-        """The error of a conversion, with the node and the PyTorch module that it is about."""
-        match = _MISSING.search(str(error))
-        if match is None:
-            return BackendError(
-                asked=f"convert {self.model.path.name} to OpenVINO",
-                found=_last_lines(error),
-                fix="export the model with opset 20, or leave OpenVINO out",
-            )
-        missing = {part.strip() for part in match.group(1).split(",")}
-        culprits = [node for node in graph if not missing.isdisjoint(_spellings(node))]
-        where = ", ".join(_described(node) for node in culprits[:3]) or "a node inside a function"
-        return UnsupportedByBackend(
-            asked=f"convert {self.model.path.name} to OpenVINO",
-            found=f"{where}: OpenVINO has no {', '.join(sorted(missing))}",
-            fix="write that module with operators that it has, or leave OpenVINO out",
-            details={"nodes": [node.name for node in culprits], "operators": sorted(missing)},
-        )
-
-
-def _spellings(node: Any) -> set[str]:
-    """How OpenVINO may spell the node's operator: with its domain, or with the opset behind it."""
-    if node.domain:
-        return {f"{node.domain}.{node.op_type}"}
-    return {node.op_type} | {f"{node.op_type}-{version}" for version in range(1, 40)}
-
-
-def _described(node: Any) -> str:
-    module = node_module(node)
-    return f"node {node.name!r}" + (f" (module {module!r})" if module else "") + f" uses {node.op_type}"
-
-
-def _last_lines(error: Exception) -> str:
-    """OpenVINO's message without the stack of C++ source lines in front of it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[-3:]) or type(error).__name__
 
 
 def _name_canonically(model: Any, graph: Any) -> None:
