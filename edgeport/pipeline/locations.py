@@ -14,7 +14,7 @@ from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunctio
 from edgeport.errors import SamplesError
 
 if TYPE_CHECKING:
-    from edgeport.calibration.data import Wanted
+    from edgeport.calibration.data import Arrangement, Wanted
 
 __all__ = ["location_from_json", "location_named", "location_state", "open_samples"]
 
@@ -46,9 +46,23 @@ def open_samples(
     """
     from edgeport.calibration import data
 
-    samples = _opened(location, target, data.wanted(inputs, raw=raw), batch_size)
     how = load_json(data.Arrangement, json.dumps(arrangement)) if arrangement else data.Arrangement()
+    wants = data.wanted(inputs, raw=raw)
+    if isinstance(location, SamplesTable):
+        wants = {**_beside(how), **wants}
+    samples = _opened(location, target, wants, batch_size)
     return samples if how.is_plain else data.Arranged(samples, how)
+
+
+def _beside(how: Arrangement) -> dict[str, Wanted]:
+    """Arrays that feed no input, for those who read text: lengths are integers, sequences have any names."""
+    from edgeport.calibration.data import Wanted
+
+    dtypes = dict.fromkeys(how.lengths.values(), "int64")
+    if isinstance(how.sequence, str) and how.sequence:
+        dtypes.setdefault(how.sequence, "string")
+    specs = (TensorSpec(name=name, dtype=dtype, shape=("batch",)) for name, dtype in dtypes.items())
+    return {spec.name: Wanted(name=spec.name, spec=spec) for spec in specs}
 
 
 def _opened(location: SamplesLocation, target: str, wants: dict[str, Wanted], batch_size: int) -> SampleSet:

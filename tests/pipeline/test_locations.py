@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeport.contracts import DeviceFacts, Limits, ModelSource, TensorSpec
+from edgeport.contracts import DeviceFacts, Limits, ModelSource, TensorSpec, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesTable
 from edgeport.errors import SamplesError
 from edgeport.pipeline.clock import Clock
@@ -202,3 +202,19 @@ def test_commands_take_folders_and_arrays(tmp_path):
     for wrong, says in (("t.csv", "whose columns must be named"), ("no.npz", "no such file")):
         with pytest.raises(SamplesError, match=says):
             location_named(tmp_path / wrong)
+
+
+def test_lengths_of_a_table_are_integers_and_sequences_have_any_names(tmp_path):
+    (tmp_path / "data.csv").write_text("a,b,n,clip\n1,2,2,one\n3,0,1,one\n4,0,1,two\n")
+    tokens = TensorSpec(name="t", dtype="int64", shape=("batch", "time"))
+    columns = {"t": ("a", "b"), "n": "n", "clip": "clip"}
+    how = {"lengths": {"time": "n"}, "sequence": "clip", "inputs": [to_jsonable(tokens)]}
+
+    samples = open_samples(
+        SamplesTable(path=tmp_path / "data.csv", columns=columns), "", inputs=(tokens,), arrangement=how
+    )
+
+    batches = list(samples)
+    assert [batch.feeds["t"].tolist() for batch in batches] == [[[1, 2]], [[3], [4]]]
+    assert {batch.feeds["t"].dtype.name for batch in batches} == {"int64"}
+    assert np.concatenate([batch.first for batch in batches]).tolist() == [True, False, True]
