@@ -25,8 +25,7 @@ class TableSamples(Walked):
     """The rows of a `.csv` (or `.tsv`, with tabs) whose first line names the columns; read a batch at a time.
 
     A column becomes numbers [N] in the dtype of the input that it feeds, float32 where that is not known; a list of
-    columns becomes a vector [N, columns]. Text [N] is what an input of strings gets, and a preprocessing function of
-    one column.
+    columns becomes a vector [N, columns]. An input of strings gets text, and so does a preprocessing function.
 
     Args:
         path: The file, UTF-8.
@@ -78,7 +77,7 @@ class TableSamples(Walked):
         positions, want = self._columns[name], self._wants.get(name)
         dtype = want.spec.dtype if want is not None and want.preprocessing is None else "float32"
         by_function = want is not None and isinstance(want.preprocessing, PreprocessingFunction)
-        if dtype == "string" or (by_function and name not in self._vectors):
+        if dtype == "string" or by_function:
             texts = [row[position] for position in positions]
             return np.array(texts if name in self._vectors else texts[0], np.str_)
         values = [self._number(line, row[position], position, dtype) for position in positions]

@@ -62,6 +62,10 @@ def test_text_goes_to_a_function_or_to_an_input_of_strings(table):
     assert feeds["s"].tolist() == ["yes, it is", "two\nlines", ""]
     assert feeds["words"].tolist() == ["dog", "cat", "dog"]
 
+    pairs, _ = whole(TableSamples(table(), {"s": ("text", "label"), "words": "label"}, wants=known))
+
+    assert pairs["s"].tolist() == [["yes, it is", "dog"], ["two\nlines", "cat"], ["", "dog"]]
+
 
 def test_labels_are_counted_in_the_order_of_their_names_or_as_given(table):
     assert whole(TableSamples(table(), {"a": "a"}, target="label"))[1].tolist() == [1, 0, 1]
