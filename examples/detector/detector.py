@@ -1,6 +1,5 @@
 """A detector that comes as an ONNX file: what its numbers mean, and photographs of COCO with their boxes."""
 
-import io
 import os
 import sys
 import zipfile
@@ -54,12 +53,6 @@ def pack(name):
     return path
 
 
-def photograph(stored):
-    """A JPEG file to float32 [3, 352, 352], 0..1, BGR."""
-    image = Image.open(io.BytesIO(stored)).convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(image, np.float32).transpose(2, 0, 1)[::-1] / 255
-
-
 def truth(text):
     """Lines of class, middle and size to float32 [100, 5]: x1, y1, x2, y2, class; filled up with class -1."""
     found = np.full((MOST, 5), -1, np.float32)
@@ -69,14 +62,22 @@ def truth(text):
     return found
 
 
+def evaluation():
+    """A photograph at a time, as it is stored, and its boxes float32 [1, 100, 5]."""
+    folder = Path(__file__).parent / "evaluation"
+    for path in sorted(folder.glob("*.jpg")):
+        image = np.asarray(Image.open(path).convert("RGB"))
+        yield {"input.1": image[None]}, truth(path.with_suffix(".txt").read_text())[None]
+
+
 if __name__ == "__main__":
     old = onnx.load(pack("models/fastestdet.onnx"))  # of opset 11; int8 needs 13 or later
     onnx.save(version_converter.convert_version(old, 20), "fastestdet.onnx")
     with zipfile.ZipFile(pack("coco128_dev.zip")) as packed:
         files = {(Path(name).suffix, Path(name).stem): name for name in packed.namelist() if "segment" not in name}
         names = sorted(stem for suffix, stem in files if suffix == ".txt" and (".jpg", stem) in files)
-        images = [packed.read(files[".jpg", name]) for name in names]
-        labels = np.stack([truth(packed.read(files[".txt", name]).decode()) for name in names])
-    images = np.stack([photograph(image) for image in images])
-    np.savez("calibration.npz", **{"input.1": images[:32]})
-    np.savez("evaluation.npz", **{"input.1": images[32:]}, boxes=labels[32:])
+        for place, name in enumerate(names):
+            folder, suffixes = ("evaluation", (".jpg", ".txt")) if place >= 32 else ("calibration", (".jpg",))
+            Path(folder).mkdir(exist_ok=True)
+            for suffix in suffixes:
+                (Path(folder) / f"{name}{suffix}").write_bytes(packed.read(files[suffix, name]))

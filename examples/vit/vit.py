@@ -1,4 +1,4 @@
-"""Trains a small vision transformer of timm on scikit-learn's digits, and writes its samples."""
+"""Trains a small vision transformer of timm on scikit-learn's digits, and writes these as images."""
 
 import tomllib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
 from torch import nn
@@ -30,10 +31,12 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
-    images, labels = (digits.images[order, None] / 16).astype(np.float32), digits.target[order]
-    arguments = tomllib.loads(Path("edgeport.toml").read_text())["model"]["arguments"]
-    net = timm.create_model("vit_tiny_patch16_224", **arguments)
-    train(net, torch.from_numpy(images[:1024]), torch.from_numpy(labels[:1024]))
+    images, labels = (digits.images[order] * 15).astype(np.uint8), digits.target[order]
+    recipe = tomllib.loads(Path("edgeport.toml").read_text())
+    net = timm.create_model("vit_tiny_patch16_224", **recipe["model"]["arguments"])
+    train(net, torch.from_numpy(images[:1024, None] / np.float32(240)), torch.from_numpy(labels[:1024]))
     save_file(net.state_dict(), "vit.safetensors")
-    np.savez("calibration.npz", x=images[:128])  # of the training images; "x" is the parameter of forward
-    np.savez("evaluation.npz", x=images[1024:], digit=labels[1024:])
+    for place in [*range(128), *range(1024, len(images))]:  # the former are of the training images
+        folder = Path("calibration" if place < 128 else "evaluation") / str(labels[place])
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[place]).save(folder / f"{place:04}.png")

@@ -57,7 +57,9 @@ def test_every_recipe_is_one(path: Path, tmp_path: Path) -> None:
         if Path(name).suffix:
             (folder / name).touch()
         else:
-            (folder / name).mkdir(exist_ok=True)
+            (folder / name / "class").mkdir(parents=True, exist_ok=True)
+    if isinstance(recipe["data"].get("labels"), str):
+        (folder / recipe["data"]["labels"]).write_text("class\n", encoding="utf-8")
 
     assert load_recipe(folder / path.name).targets
 

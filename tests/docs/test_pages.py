@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(not (ROOT / "docs").exists(), reason="not a chec
 
 
 _made = shutil.ignore_patterns(
-    "*.npz", "*.onnx", "*.pt", "*.safetensors", "*-out", "calibration", "evaluation", "__pycache__"
+    *("*.npz", "*.csv", "*.onnx", "*.pt", "*.safetensors", "classes.txt"),
+    *("*-out", "calibration", "evaluation", "__pycache__"),
 )
 """What runs have left in an example's folder."""
 
