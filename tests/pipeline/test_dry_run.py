@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeport.errors import RecipeError
 from edgeport.pipeline import run_recipe
 from edgeport.pipeline.dry_run import DryRun, rehearse
 from edgeport.store import Store
@@ -40,6 +41,13 @@ def test_nothing_is_stored_at_first_and_nothing_is_done(recipe, tmp_path: Path) 
     assert found.seconds > 10
     assert not files(tmp_path / "store")
     assert "verify" not in states(found)  # the model is ONNX already
+
+
+def test_samples_are_checked(recipe, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'target'"):
+        rehearse(replace(recipe, data=replace(recipe.data, target="targets")), store=tmp_path / "store")
+
+    assert not files(tmp_path / "store")
 
 
 def test_what_is_finished_is_known_to_be(recipe, done) -> None:
