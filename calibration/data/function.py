@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from edgeport.calibration.data.rebatch import batched, check_batch_size
 from edgeport.calibration.data.wanted import Wanted, sole
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
+from edgeport.user_functions import user_function
 
 __all__ = ["FunctionSamples"]
 
@@ -119,14 +117,8 @@ class FunctionSamples(Walked):
 
 
 def _load(function: str, search_path: Path | None) -> Callable[[], Any]:
-    module, _, name = function.partition(":")
     try:
-        if not (module and name):
-            raise ValueError("no colon between module and function")
-        with _importable(search_path):
-            found = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = user_function(function, search_path)
     except Exception as error:  # whatever the user's module raises while it is imported
         raise SamplesError(
             asked=f"take samples from {function!r}",
@@ -148,14 +140,3 @@ def _line_of(error: Exception) -> str:
     """Where in the user's code it was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-
-
-@contextmanager
-def _importable(folder: Path | None) -> Iterator[None]:
-    before = list(sys.path)
-    if folder is not None:
-        sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before

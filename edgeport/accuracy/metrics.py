@@ -6,13 +6,11 @@ Errors (`mae`, `mse`, `eer`) are negated for that reason.
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +19,7 @@ from edgeport.accuracy.detection import map50
 from edgeport.accuracy.ranking import auc, eer
 from edgeport.contracts.samples import Array, Arrays
 from edgeport.errors import SamplesError, SourceError, UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from edgeport.user_functions import user_function
 
 __all__ = [
     "METRICS",
@@ -192,10 +188,8 @@ def imported(location: str, search_path: Path | None, what: str) -> Callable[...
         SourceError: It does not import, or is no function.
 
     """
-    module_name, _, attribute = location.partition(":")
     try:
-        with _importing_from(search_path):
-            function = getattr(importlib.import_module(module_name), attribute)
+        function = user_function(location, search_path)
     except Exception as error:  # the user's module may raise anything
         raise SourceError(
             asked=f"import the {what} {location}",
@@ -210,20 +204,6 @@ def imported(location: str, search_path: Path | None, what: str) -> Callable[...
         )
     measure: Callable[..., Any] = function
     return measure
-
-
-@contextmanager
-def _importing_from(folder: Path | None) -> Iterator[None]:
-    import sys
-
-    if folder is None:
-        yield
-        return
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
 
 
 def _classes(output: Array, metric: str) -> Array:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError
+from edgeport.user_functions import user_function
 
 __all__ = ["RawFunction"]
 
@@ -90,10 +88,8 @@ class RawFunction:
 
 
 def _load(function: str, search_path: Path | None) -> Callable[[Array], Any]:
-    module, _, name = function.partition(":")
     try:
-        with _importable(search_path):
-            found = getattr(importlib.import_module(module), name)
+        found = user_function(function, search_path)
     except Exception as error:  # whatever the user's module raises while it is imported
         raise SamplesError(
             asked=f"preprocess raw samples with {function}",
@@ -108,15 +104,4 @@ def _load(function: str, search_path: Path | None) -> Callable[[Array], Any]:
             fix="name a function that takes raw items and returns arrays",
             details={"problem": "preprocess"},
         )
-    return found  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _importable(folder: Path | None) -> Iterator[None]:
-    before = list(sys.path)
-    if folder is not None:
-        sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
+    return found

@@ -117,6 +117,20 @@ def arrays_of(path):
         return {name: file[name] for name in file.files}
 
 
+@pytest.mark.parametrize("changed", [{"mean": (0.4, 0.4, 0.4)}, {"std": (0.5, 0.5, 0.5)}, {"scale": 1 / 128}])
+def test_what_is_folded_is_part_of_what_the_float_models_answers_rest_on(folder, context_for, changed):
+    def found(declared):
+        context = context_for(recipe_over(folder, declared))
+        samples = prepare_samples(context)
+        return samples, arrays_of(prepare_model(context, samples).reference.outputs)
+
+    before, answers = found(FOLDED)
+    after, others = found(replace(FOLDED, **changed))
+
+    assert before.fingerprint == after.fingerprint  # devices are fed the same bytes
+    assert all(not np.array_equal(answers[name], others[name]) for name in answers)
+
+
 @pytest.mark.parametrize("declared", [PLAIN, FOLDED], ids=["outside", "folded"])
 def test_devices_and_the_float_model_get_what_is_declared(folder, context_for, declared):
     context = context_for(recipe_over(folder, declared))
