@@ -6,7 +6,6 @@ is one observer state per tensor, so memory does not grow with the number of sam
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from edgeport.calibration.batch_axis import batch_axis, by_sample
 from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, infer_types
+from edgeport.calibration.observed import open_observed
 from edgeport.calibration.observers import OBSERVERS, Observer
 from edgeport.contracts import (
     Array,
@@ -45,8 +45,6 @@ SLICE_BYTES = 64 << 20
 
 FETCH_BYTES = 1 << 30
 """Activations of the smallest batch. Where there are more, they are fetched in groups, each in a walk of its own."""
-
-_EXTERNAL_ABOVE_BYTES = 1536 << 20
 
 _Watched = dict[str, dict[str, Observer]]
 
@@ -97,7 +95,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
-        with _opened(model, names, open_model, Path(folder)) as run:
+        with open_observed(model, names, open_model, Path(folder)) as run:
             feeds = fed.smallest(next(iter(batches)))
             sizes, axes = _probe(fed, feeds, run, names)
             rows, groups = _cut(sizes)
@@ -111,7 +109,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
                     _tell(on_progress, names, min(done, count), count)
         if len(groups) > 1:
             for index, group in enumerate(groups):
-                with _opened(model, group, open_model, Path(folder)) as run:
+                with open_observed(model, group, open_model, Path(folder)) as run:
                     for done in walk.over(group, run):
                         _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     statistics = {name: {key: observer.state() for key, observer in watched[name].items()} for name in names}
@@ -186,31 +184,6 @@ def _names(model: OnnxModel, tensors: Sequence[str] | None) -> list[str]:
         )
     wanted = set(tensors)
     return [name for name in every if name in wanted]
-
-
-@contextlib.contextmanager
-def _opened(model: OnnxModel, names: Sequence[str], open_model: OpenModel, folder: Path) -> Iterator[RunModel]:
-    """The model with `names` among its outputs, opened by the handed runtime."""
-    ir_model = read_ir(model)
-    infer_types(ir_model)
-    wanted = set(names)
-    for value in activations(ir_model.graph):
-        # What is fed is known without asking the runtime to copy it.
-        if value.name in wanted and not value.is_graph_output() and not value.is_graph_input():
-            ir_model.graph.outputs.append(value)
-    with tempfile.TemporaryDirectory(dir=folder) as own:
-        path = Path(own) / model.path.name  # as errors name it
-        # Not by write_ir: that checks what it wrote, and a tensor whose rank nobody knows is no output to be shipped.
-        ir.save(ir_model, path, external_data="observed.data" if _is_large(ir_model) else None)
-        del ir_model
-        with open_model(path) as run:
-            yield run
-
-
-def _is_large(ir_model: ir.Model) -> bool:
-    """Too large for one protobuf file, which ends at 2 GiB."""
-    weights = (value.const_value for value in ir_model.graph.initializers.values())
-    return sum(tensor.nbytes for tensor in weights if tensor is not None) > _EXTERNAL_ABOVE_BYTES
 
 
 class _Fed:

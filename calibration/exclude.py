@@ -9,17 +9,20 @@ import onnx_ir as ir
 
 from edgeport.errors import PlanError
 
-__all__ = ["excluded_nodes"]
+__all__ = ["KEEP_FLOAT", "excluded_nodes"]
+
+KEEP_FLOAT = "edgeport.keep_float"
+"""Node metadata: whoever put the node there has it stay in float, for the reason that is its value."""
 
 
 def excluded_nodes(graph: ir.Graph, exclude: Mapping[str, str]) -> frozenset[ir.Node]:
-    """The nodes that `exclude` names, by their own name or by their operator type.
+    """The nodes that `exclude` names, by their own name or by their operator type, and those marked KEEP_FLOAT.
 
     Raises:
         PlanError: A key that names nothing.
 
     """
-    chosen: set[ir.Node] = set()
+    chosen: set[ir.Node] = {node for node in graph if KEEP_FLOAT in node.metadata_props}
     for key in exclude:
         nodes = [node for node in graph if key in (node.name, node.op_type)]
         if not nodes:

@@ -345,8 +345,9 @@ def calibrate(
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         workers: Processes that share the samples; the result is the same for any number.
-        recover: What prepares the model for integers, before it is calibrated: "equalization". Off by default. The
-            model that the statistics are of is then written beside them, `NAME.recovered.onnx`: quantize that one.
+        recover: What prepares the model for integers, before it is calibrated: "equalization", "smoothing:0.5".
+            Off by default. The model that the statistics are of is then written beside them, `NAME.recovered.onnx`:
+            quantize that one.
         on_progress: Told of every batch.
         limits: Of the child.
 

@@ -18,6 +18,7 @@ __all__ = [
     "Equalization",
     "Recovery",
     "Row",
+    "Smoothing",
     "after_plan",
     "before_calibration",
     "describe",
@@ -56,7 +57,27 @@ class Equalization:
             )
 
 
-Recovery = Equalization | BiasCorrection
+@dataclass(frozen=True)
+class Smoothing:
+    """What is hard to quantize in the inputs of products goes over to their weights.
+
+    Xiao et al., "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models" (2022).
+
+    Attributes:
+        strength: How much goes over, 0..1; the paper's alpha.
+
+    """
+
+    strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.strength <= 1.0:
+            raise CalibrationError(
+                asked="smooth activations", found=f"a strength of {self.strength}", fix="give a number from 0 to 1"
+            )
+
+
+Recovery = Equalization | Smoothing | BiasCorrection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +102,7 @@ class Row:
 
 RECOVERIES: Mapping[type, Row] = {
     Equalization: Row(name="equalization", arguments=(0, 1), kind=str, form="equalization", before_calibration=True),
+    Smoothing: Row(name="smoothing", arguments=(0, 1), form="smoothing:0.5", before_calibration=True),
     BiasCorrection: Row(name="bias-correction", form="bias-correction"),
 }
 """Method to its row, in the order in which they are applied."""

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.calibration.recovery.equalization import equalize
-from edgeport.calibration.recovery.methods import Equalization, Recovery
+from edgeport.calibration.recovery.methods import Equalization, Recovery, Smoothing
 from edgeport.calibration.recovery.recovered import Recovered
+from edgeport.calibration.recovery.smoothing import smooth
 from edgeport.contracts import OnnxModel, OpenModel, SampleSet
 
 __all__ = ["transform"]
@@ -20,8 +21,13 @@ def _equalized(method: Equalization, model: OnnxModel, samples: SampleSet, run: 
     return equalize(model, to, replace_relu6=method.activation == "relu6")
 
 
+def _smoothed(method: Smoothing, model: OnnxModel, samples: SampleSet, run: OpenModel, to: Path) -> Recovered:
+    return smooth(model, samples, run, to, strength=method.strength)
+
+
 _APPLIED: Mapping[type, Callable[[Any, OnnxModel, SampleSet, OpenModel, Path], Recovered]] = {
     Equalization: _equalized,
+    Smoothing: _smoothed,
 }
 
 
