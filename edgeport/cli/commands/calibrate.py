@@ -21,7 +21,9 @@ __all__ = ["command"]
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
-@click.option("--recover", multiple=True, metavar="METHOD", help="Prepare the model for integers: equalization, smoothing.")
+@click.option(
+    "--recover", multiple=True, metavar="METHOD", help="Prepare the model for integers: equalization, smoothing."
+)
 @raw_samples
 @output_options
 def command(  # noqa: PLR0913 (one per option)
