@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "fold", "prepare", "probe", "verify"]
+__all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "prepare", "probe", "verify"]
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         write_constants(graph, payload["constants"])
         _fold(graph)
     model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
-    rows = Rows.of(_feeds(model, payload["feeds"]), tuple(model.state.values()))
+    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
     require_a_batch(model, len(rows), "judge outputs")
     with open_reference(model.path) as run:
         if model.state or rows.shapes:
@@ -241,7 +241,7 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
         reference = {name: file[name] for name in file.files}
     found = compare(
         reference,
-        _feeds(model, payload["feeds"]),
+        feeds_of(model, payload["feeds"]),
         model.path,
         open_reference,
         tolerance=payload["tolerance"],
@@ -295,7 +295,8 @@ def _model(payload: dict[str, Any]) -> OnnxModel:
     return load_json(OnnxModel, json.dumps(payload["model"]))
 
 
-def _feeds(model: OnnxModel, path: str) -> dict[str, Array]:
+def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
+    """Arrays of a `.npz` for the model's inputs, and the shapes of samples where they differ."""
     with np.load(path, allow_pickle=False) as file:
         missing = [spec.name for spec in model.inputs if spec.name not in file.files]
         if missing:

@@ -21,7 +21,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import SamplesFile, SamplesLocation, SamplesMade
-from edgeport.errors import VerificationError
+from edgeport.errors import EdgeportError, VerificationError
 from edgeport.exporter.hugging_face import find_checkpoint
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
@@ -30,6 +30,7 @@ from edgeport.pipeline.batches import require_a_batch
 from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.linking import linked, states_of_model
+from edgeport.pipeline.opsets import LEAST_OPSET, wants_integers
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.refining import samples_payload
 from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
@@ -234,20 +235,25 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
         payload = {"model": str(path), "feeds": str(samples.unfolded), "folder": str(folder), **said}
         asked = f"run {path.name} on the evaluation samples"
         found = run_isolated("edgeport.pipeline.children:adopt", payload, limits=context.limits, asked=asked)
+        if raising and not found["quantized"]:
+            found["raised"] = _raised(context, payload, given.opset)
         (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
 
     initial = dict(recipe.initial)
+    raising = given.opset < LEAST_OPSET and wants_integers(recipe)
     # The fingerprint is of what devices feed; the same uint8 may become other floats.
     key = {
         "model": given.digest,
         "samples": samples.fingerprint,
         "folded": _folded(context),
         "initial": initial,
+        "raising": raising,
         **said,
         "versions": tool_versions(),
     }
     folder = context.store.get_or_build("adopt", key, build)
-    evidence = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))["quantized"]
+    adopted = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))
+    evidence, raised = adopted["quantized"], adopted.get("raised", "")
     name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
     reference = Reference(outputs=folder / "reference.npz", name=name)
     require_judgeable(context, samples, reference)
@@ -258,8 +264,28 @@ def _given_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
         model=model,
         reference=reference,
         verification=_verified(context, model, samples, reference) if folded else None,
-        notes=(_given_note(evidence), *([f"Written into the graph: {', '.join(written)}."] if written else [])),
+        notes=(
+            _given_note(evidence),
+            *([raised] if raised else []),
+            *([f"Written into the graph: {', '.join(written)}."] if written else []),
+        ),
         quantized=bool(evidence),
+    )
+
+
+def _raised(context: RunContext, payload: dict[str, Any], opset: int) -> str:
+    """Brings the adopted model to an opset that int8 can be written in; a sentence on how that went."""
+    function, asked = "edgeport.pipeline.opsets:raise_opset", f"convert the model from opset {opset} to {LEAST_OPSET}"
+    try:
+        found = run_isolated(function, payload, limits=context.limits, asked=asked)
+    except EdgeportError as error:
+        return (
+            f"The file is of opset {opset}, in which int8 per channel can't be written, and converting it failed "
+            f"({error.found}): quantized candidates are refused. Export it again with opset 20."
+        )
+    return (
+        f"The file is of opset {opset}; it was converted to {LEAST_OPSET}, which int8 needs, and gives the same on all "
+        f"evaluation samples (largest difference {found['worst']:.2g})."
     )
 
 
