@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ def accuracy_result(  # noqa: PLR0913 (what is compared, and how it is judged)
     output: str = "",
     confidence: float = 0.95,
     seed: int = 0,
+    starts: Sequence[int] = (),
 ) -> AccuracyResult:
     """Judges the drop from the reference to the candidate, paired over samples.
 
@@ -47,6 +48,8 @@ def accuracy_result(  # noqa: PLR0913 (what is compared, and how it is judged)
         output: Name of the output that is judged; empty for the reference's first.
         confidence: Of the intervals.
         seed: Of the bootstrap, where there is one.
+        starts: Indices of the samples at which a sequence begins, where samples are the steps of sequences: these are
+            independent of each other, and their steps are not.
 
     Raises:
         SamplesError: No labels for a metric that needs them, or shapes that do not fit.
@@ -69,6 +72,7 @@ def accuracy_result(  # noqa: PLR0913 (what is compared, and how it is judged)
         theirs=evaluate(metric, {"": reference}, truth),
         confidence=confidence,
         seed=seed,
+        starts=tuple(starts) if 0 < len(starts) < len(reference) else (),
     )
     drop = evidence.drop()
     outcome = _outcome(drop, allowed_drop)
@@ -114,7 +118,10 @@ def least_samples(allowed_drop: float, *, confidence: float = 0.95) -> int | Non
 
 @dataclass(frozen=True, kw_only=True)
 class _Evidence:
-    """Both models' outputs [N, ...] on the same samples, and what the metric says of them."""
+    """Both models' outputs [N, ...] on the same samples, and what the metric says of them.
+
+    `starts` is empty where each sample stands for itself.
+    """
 
     metric: Metric
     candidate: Array
@@ -124,12 +131,18 @@ class _Evidence:
     theirs: Evaluation
     confidence: float
     seed: int
+    starts: tuple[int, ...] = ()
 
     def value(self) -> Interval:
         """Of the candidate."""
         scores = self.ours.scores
         if scores is None:
             return self._bootstrap(lambda chosen: self._measured(self.ours, self.candidate, chosen))
+        if self.starts:
+            same = self.discordant() is not None and len(np.unique(scores)) == 1
+            if same:  # no draw differs from another, but there are as few sequences as there are
+                return wilson(float(scores[0]) * len(self.starts), len(self.starts), confidence=self.confidence)
+            return self._bootstrap(lambda chosen: float(scores[chosen].mean()))
         if self.discordant() is not None:
             return wilson(float(scores.sum()), len(scores), confidence=self.confidence)
         return bootstrap_mean(scores, confidence=self.confidence, seed=self.seed)
@@ -143,10 +156,14 @@ class _Evidence:
                     - self._measured(self.ours, self.candidate, chosen)
                 )
             )
-        discordant = self.discordant()
+        discordant, lost = self.discordant(), self.theirs.scores - self.ours.scores
+        if self.starts and discordant == (0, 0):
+            return paired_proportions(0, 0, len(self.starts), confidence=self.confidence)
+        if self.starts:
+            return self._bootstrap(lambda chosen: float(lost[chosen].mean()))
         if discordant is not None:
             return paired_proportions(*discordant, len(self.ours.scores), confidence=self.confidence)
-        return bootstrap_mean(self.theirs.scores - self.ours.scores, confidence=self.confidence, seed=self.seed)
+        return bootstrap_mean(lost, confidence=self.confidence, seed=self.seed)
 
     def discordant(self) -> tuple[int, int] | None:
         """Samples that only the reference has right, and only the candidate; None where scores are not 0 or 1."""
@@ -167,7 +184,9 @@ class _Evidence:
         return evaluate(self.metric, {"": output[chosen]}, self.truth[chosen]).value
 
     def _bootstrap(self, statistic: Callable[[Array], float]) -> Interval:
-        return bootstrap_statistic(statistic, len(self.truth), confidence=self.confidence, seed=self.seed)
+        return bootstrap_statistic(
+            statistic, len(self.truth), confidence=self.confidence, seed=self.seed, starts=self.starts
+        )
 
 
 def _same_shape(name: str, candidate: Array, reference: Array) -> None:
@@ -236,6 +255,14 @@ def _reason(evidence: _Evidence, drop: Interval, outcome: Outcome, allowed: floa
     span = f"{metric.name} drops by {drop.low:.4g} to {drop.high:.4g}{unit} ({drop.confidence:.0%} interval)"
     if outcome is Outcome.FAIL:
         return f"{span}, {allowed:.4g}{unit} is allowed"
+    sequences = len(evidence.starts)
+    if sequences == 1:
+        return f"{samples} samples are the steps of one sequence, which tells nothing of others: give 20 or more"
+    if sequences:
+        return (
+            f"{span}, {allowed:.4g}{unit} is allowed, so {sequences} sequences can't tell: give more of them "
+            "([data] sequence), for their steps do not count as independent"
+        )
     needed = _samples_needed(drop, allowed, samples, evidence.discordant())
     advice = (
         f"about {_rounded_up(needed - samples)} more evaluation samples would decide it"

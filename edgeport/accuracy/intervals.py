@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -122,19 +122,24 @@ def bootstrap_statistic(
     confidence: float = 0.95,
     seed: int = 0,
     resamples: int = 1000,
+    starts: Sequence[int] = (),
 ) -> Interval:
     """The expanded percentile bootstrap interval of a statistic that is no mean.
 
+    Samples of one sequence are not independent of each other, so where there are sequences, whole ones are drawn
+    (the cluster bootstrap: A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997).
+
     Args:
-        statistic: Of the samples with these indices (int64 [count]). Draws for which it is NaN are drawn again: the
-            interval is then that over draws for which it is defined.
+        statistic: Of the samples with these indices (int64 [count], or about as many where sequences are drawn). Draws
+            for which it is NaN are drawn again: the interval is then that over draws for which it is defined.
         count: Number of samples.
         confidence: Two-sided.
         seed: Of the resampling.
         resamples: How often the statistic is computed.
+        starts: Indices at which a sequence begins, the first of them 0; empty where samples are independent.
 
     Returns:
-        Without bounds (infinite) for a single sample.
+        Without bounds (infinite) for a single sample, or sequence.
 
     Raises:
         SamplesError: It is NaN for nearly every draw.
@@ -143,12 +148,19 @@ def bootstrap_statistic(
 
     """
     estimate = statistic(np.arange(count))
-    if count < 2:
+    sequences = np.split(np.arange(count), list(starts)[1:]) if len(starts) else []
+    drawn_from = len(sequences) or count
+    if drawn_from < 2:
         return Interval(low=-math.inf, estimate=estimate, high=math.inf, confidence=confidence)
     generator = np.random.default_rng(seed)
+
+    def draw() -> Array:
+        chosen = generator.integers(0, drawn_from, drawn_from)
+        return np.concatenate([sequences[one] for one in chosen]) if sequences else chosen
+
     values = np.empty(0)
     for _ in range(_MOST_REDRAWN):
-        drawn = [statistic(generator.integers(0, count, count)) for _ in range(resamples - len(values))]
+        drawn = [statistic(draw()) for _ in range(resamples - len(values))]
         values = np.concatenate([values, [value for value in drawn if math.isfinite(value)]])
         if len(values) == resamples:
             break
@@ -158,7 +170,7 @@ def bootstrap_statistic(
             found="that nearly every random part of them has nothing to compute it of, such as no positive sample",
             fix="give more samples of the rarer kind",
         )
-    tail = NormalDist().cdf(-_expanded_z(count, confidence))
+    tail = NormalDist().cdf(-_expanded_z(drawn_from, confidence))
     low, high = np.quantile(values, [tail, 1 - tail])
     return Interval(
         low=min(float(low), estimate), estimate=estimate, high=max(float(high), estimate), confidence=confidence

@@ -40,7 +40,8 @@ def judge(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
-            `output` (names), `search_path`, `allowed_drop`, `reference_name`; `decode` (a function) where wanted.
+            `output` (names), `search_path`, `allowed_drop`, `reference_name`; `decode` (a function) and `starts`
+            (indices of samples at which a sequence begins) where wanted.
 
     Returns:
         The `accuracy`.
@@ -65,6 +66,7 @@ def judge(payload: dict[str, Any]) -> dict[str, Any]:
             allowed_drop=payload["allowed_drop"],
             reference_name=payload["reference_name"],
             output=name,
+            starts=payload.get("starts", ()),
         )
         accuracy = _with_other_outputs(accuracy, name, ours, its)
     return {"accuracy": plain(accuracy)}

@@ -146,13 +146,13 @@ def walk(context: RunContext, output: Path) -> RunResult:
     context.clock.step("samples", "reading and checking")
     context = with_samples_made(context)
     samples = prepare_samples(context)
-    thin = thin_by_target(context.recipe, samples.count)
+    thin = thin_by_target(context.recipe, len(samples.starts) or samples.count)
     from_onnx = context.recipe.source.location.endswith(".onnx")
     if not from_onnx:  # an export may take long: what is known before it is said before it
         _warn(thin)
     prepared = prepare_model(context, samples)
     if from_onnx:
-        thin = thin_by_target(context.recipe, samples.count, quantized=prepared.quantized)
+        thin = thin_by_target(context.recipe, len(samples.starts) or samples.count, quantized=prepared.quantized)
         _warn(thin)
     if prepared.quantized:
         context = as_given(context)
@@ -230,7 +230,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
     recipe, thin = context.recipe, shared.thin[group.name]
     samples, prepared = shared.samples, shared.prepared
     judged_output = _judged_output(prepared.model, recipe)
-    if not thin_evidence(recipe, samples.count, judged_output, quantized=prepared.quantized):
+    if not thin_evidence(recipe, len(samples.starts) or samples.count, judged_output, quantized=prepared.quantized):
         thin = ""  # said before the model was known, of outputs that it has not
     built = build_candidates(
         context,

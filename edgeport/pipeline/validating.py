@@ -107,6 +107,7 @@ class _Basis:
             "search_path": str(search_path) if search_path else None,
             "allowed_drop": context.recipe.budget.accuracy_drop,
             "reference_name": reference.name,
+            "starts": list(samples.starts),
         }
         target = samples.target
         return cls(

@@ -26,11 +26,14 @@ LEAST_ROUNDS = math.ceil(math.log2(2 / (1 - _CONFIDENCE)))
 
 
 def evaluation_count(data: DataSpec) -> int | None:
-    """Number of evaluation samples, from headers, names or lines; None where only reading the samples would tell."""
+    """Number of evaluation samples, from headers, names or lines; None where only reading the samples would tell.
+
+    Where samples are the steps of sequences it is the number of these, for they are what counts as independent.
+    """
     from edgeport.calibration.data import NpySamples, NpzSamples, TableSamples, list_folder
 
     location = data.evaluation
-    if isinstance(location, SamplesFunction):
+    if isinstance(location, SamplesFunction) or data.sequence != "":  # which begin anywhere
         return None
     try:
         if isinstance(location, SamplesFolder):
@@ -80,13 +83,14 @@ def thin_evidence(
         return ""
     where = ", where outputs are class scores" if agreement and judged is None else ""
     wanted = f"{needed} or more are needed" if needed is not None else "no sensible number would do"
+    what = "sequences" if recipe.state else "samples"
     then = (
         "The model came quantized: on every runtime it will be inconclusive, and ships all the same"
         if quantized
         else "Candidates other than fp32 will be inconclusive and not ship"
     )
     return (
-        f"{count} evaluation samples can't prove that {metric.name} drops by {drop:g} at most, even if no answer "
+        f"{count} evaluation {what} can't prove that {metric.name} drops by {drop:g} at most, even if no answer "
         f"changes{where}: {wanted}. {then}; give more samples, or allow a larger "
         "[budget] accuracy_drop."
     )

@@ -149,3 +149,50 @@ def test_what_can_not_be_compared() -> None:
         accuracy_result(
             METRICS["agreement"], {"o": np.eye(4)[:3]}, good, None, allowed_drop=0.1, reference_name="float"
         )
+
+
+def of_sequences(lost_in: int, sequences: int, steps: int, *, known: bool, allowed: float = 0.05) -> AccuracyResult:
+    """The candidate is wrong at each step of some sequences, and right at each of all others."""
+    labels = np.arange(sequences * steps) % 10
+    reference, candidate = (np.eye(10)[labels] for _ in range(2))
+    candidate[: lost_in * steps] = 0
+    return accuracy_result(
+        METRICS["top1"], {"o": candidate}, {"o": reference}, labels, allowed_drop=allowed, reference_name="PyTorch",
+        starts=range(0, sequences * steps, steps) if known else (),
+    )  # fmt: skip
+
+
+def test_steps_of_a_sequence_count_once() -> None:
+    many, few = (of_sequences(2, 20, 100, known=known).drop for known in (False, True))
+
+    assert many.estimate == few.estimate == 0.1
+    # The standard error of 2 in 20 is 0.067; that of 200 in 2000 a tenth of it.
+    assert many.high - many.low < 0.04
+    assert 0.2 < few.high - few.low < 0.4
+
+
+def test_equal_answers_in_few_sequences_prove_little() -> None:
+    assert of_sequences(0, 20, 100, known=False).outcome is Outcome.PASS
+    assert of_sequences(0, 20, 100, known=True).outcome is Outcome.INCONCLUSIVE
+    assert "20 sequences can't tell" in of_sequences(0, 20, 100, known=True).reason
+    assert of_sequences(0, 100, 20, known=True).outcome is Outcome.PASS
+
+
+def test_one_sequence_tells_nothing_of_others() -> None:
+    assert "the steps of one sequence" in of_sequences(0, 1, 2000, known=True, allowed=0.5).reason
+
+
+def test_errors_of_sequences_are_drawn_by_sequence_too() -> None:
+    random = np.random.default_rng(0)
+    reference = random.standard_normal((600, 3))
+    candidate = reference + np.repeat(random.standard_normal(12), 50)[:, None]
+
+    def width(starts) -> float:
+        drop = accuracy_result(
+            METRICS["mae"], {"o": candidate}, {"o": reference}, None, allowed_drop=1, reference_name="PyTorch",
+            starts=starts,
+        ).drop  # fmt: skip
+        return drop.high - drop.low
+
+    assert width(range(0, 600, 50)) > 4 * width(())
+    assert width(range(600)) == width(())
