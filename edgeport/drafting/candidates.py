@@ -48,9 +48,8 @@ def required_parameters(module: torch.nn.Module) -> tuple[str, ...]:
     return tuple(found)
 
 
-def candidates(module: torch.nn.Module) -> Iterator[tuple[Guess, ...]]:
-    """Combinations of inputs that the module may take, the likeliest first; finite, but many."""
-    names = required_parameters(module)
+def candidates(module: torch.nn.Module, names: Sequence[str]) -> Iterator[tuple[Guess, ...]]:
+    """Combinations of inputs of these names that the module may take, the likeliest first; finite, but many."""
     dtype = _float_of(module)
     entries = list(itertools.islice(_entries(module), _ENTRIES))
     if not names:
@@ -115,7 +114,7 @@ def _forms_for(name: str, of_layer: Sequence[_Form]) -> list[_Form]:
     return list(of_layer) or [_Form(shape=shape) for shape in ((16,), (3, 224, 224), (16, 16), ())]
 
 
-def _entries(module: torch.nn.Module) -> Iterator[list[_Form]]:
+def _entries(module: torch.nn.Module) -> Iterator[list[_Form]]:  # noqa: C901 (one branch per layer)
     """What each layer takes that may be an input's first, in the order of the module's attributes; each form once."""
     from torch import nn
 
@@ -137,6 +136,9 @@ def _entries(module: torch.nn.Module) -> Iterator[list[_Form]]:
             forms += [_Form(shape=(1, side, side))] if side * side == features else []
         elif isinstance(layer, nn.RNNBase) and layer.batch_first:
             forms = [_Form(shape=(length, layer.input_size), free=(1,)) for length in _LENGTHS]
+            forms.append(_Form(shape=(layer.input_size,)))  # of one step, which forward makes a sequence of
+        elif isinstance(layer, nn.RNNCellBase):
+            forms = [_Form(shape=(layer.input_size,))]
         elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
             high = layer.num_embeddings - 1
             forms = [

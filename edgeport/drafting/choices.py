@@ -18,6 +18,7 @@ from edgeport.drafting.pixels import Pixels
 from edgeport.drafting.samples import FoundSamples
 from edgeport.drafting.samples_text import MODULE
 from edgeport.drafting.split_text import split_counts
+from edgeport.drafting.states import SEQUENCES
 
 __all__ = ["DROPS", "Given", "choose"]
 
@@ -26,6 +27,8 @@ DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 _SECONDS, _SECONDS_QUICK = 20.0, 3.0
 _MOST_BYTES = 128 << 20
+_STEPS = 8
+"""Of a sequence of random samples."""
 _FEWEST, _MOST, _MOST_QUICK = 40, 512, 128
 
 
@@ -49,12 +52,14 @@ def choose(
     """All that the recipe says; `found` is what the child that looked at the model returned."""
     inputs = tuple(guess_from_json(one) for one in found["inputs"])
     outputs = {name: tuple(shape) for name, shape in found["outputs"].items()}
-    target = asked.target or next(iter(found["labels"]), "")
+    labels, sequence = _sequence(asked, given, found)
+    target = asked.target or next(iter(labels), "")
     labelled = bool(target) or (given.evaluation is not None and given.evaluation.has_target)
     output = "logits" if "logits" in outputs and next(iter(outputs)) != "logits" else ""
     classes = _classes(given)
     metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled, classes=len(classes))
     count = _count(asked, given, inputs, float(found["seconds"]))
+    count -= count % _STEPS if found["state"] and given.evaluation is None else 0
     whole = given.evaluation is not None and not given.split
     lengths = _lengths(inputs) if found["lengths"] else {}
     return Plan(
@@ -84,6 +89,9 @@ def choose(
         accuracy_drop=_drop(asked, metric, count, float(found["spread"])),
         why_metric=why,
         backends=backends,
+        state=found["state"],
+        sequence=sequence,
+        constants=found["constants"],
         stateful=found["stateful"],
         notes=tuple(found["notes"]),
     )
@@ -93,6 +101,17 @@ def _calibration(given: Given) -> str:
     if given.evaluation is None or given.split:
         return f"{MODULE}:calibration"
     return given.calibration.text if given.calibration is not None else ""
+
+
+def _sequence(asked: Asked, given: Given, found: Mapping[str, Any]) -> tuple[list[str], str | int]:
+    """Arrays that may be labels, and what says where sequences begin; a whole set is one where nothing does."""
+    labels: list[str] = list(found["labels"])
+    if not found["state"]:
+        return labels, ""
+    key = next((name for name in labels if name.lower() in SEQUENCES and name != asked.target), "")
+    if given.evaluation is None:
+        return labels, _STEPS
+    return [name for name in labels if name != key], key or given.evaluation.count
 
 
 def _classes(given: Given) -> tuple[str, ...]:

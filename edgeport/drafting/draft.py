@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgeport.contracts import Capabilities, ModelSource, TensorSpec
 from edgeport.drafting.columns import Columns
@@ -82,7 +83,10 @@ class Plan:
         metric, output, accuracy_drop: How outputs are judged; the output empty for the first.
         why_metric: A few words.
         backends: That are used, as they were probed.
-        stateful: Output to input, where that looks like a state.
+        state: Output to the input that it feeds.
+        sequence: What says where sequences begin, where there is a state: a key, or the number of steps in each.
+        constants: Values of inputs that are not fed.
+        stateful: Output to input, where that may be a state.
         notes: Of the export.
 
     """
@@ -112,8 +116,16 @@ class Plan:
     accuracy_drop: float
     why_metric: str
     backends: tuple[Capabilities, ...]
+    state: Mapping[str, str]
+    sequence: str | int
+    constants: Mapping[str, Any]
     stateful: Mapping[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def fed(self) -> tuple[Guess, ...]:
+        """The inputs that samples feed: all but the state."""
+        return tuple(one for one in self.inputs if one.name not in self.state.values())
 
 
 @dataclass(frozen=True, kw_only=True)

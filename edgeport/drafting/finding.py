@@ -21,7 +21,8 @@ from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess, Kind, guess_from_json
 from edgeport.drafting.known import known_inputs
 from edgeport.drafting.pixels import Pixels, image_layout, known_pixels, pixels_for
-from edgeport.drafting.trying import Runs, runs_with
+from edgeport.drafting.states import is_state_name, state_candidates
+from edgeport.drafting.trying import Runs, RunsWith
 from edgeport.errors import SamplesError, SourceError
 
 if TYPE_CHECKING:
@@ -68,12 +69,48 @@ def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[s
         SamplesError: The samples do not fit.
 
     """
+    said = [one["name"] for one in payload.get("given") or ()]
+    named = [name for name in required_parameters(module) if is_state_name(name) and name not in said]
+    if payload.get("samples"):
+        named = [name for name in named if name not in read_first(payload["samples"], [])]
+    states = list(state_candidates(module, named)) if named else []
+    left_out = named if states else []
+    runs = RunsWith(module, states)
+    found = _without_states(source, module, payload, _Wanted(module=module, left_out=left_out, runs=runs))
+    if states and runs(found.inputs):
+        raise SourceError(
+            asked=f"run {type(module).__name__} with states for {', '.join(named)}",
+            found=f"that it does not: {runs(found.inputs)[:300]}",
+            fix="say their shapes, and all others: --input NAME=batch,... once per input",
+        )
+    return replace(found, inputs=(*found.inputs, *runs.states))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is to be found: all parameters but the states, and how a try is made."""
+
+    module: torch.nn.Module
+    left_out: list[str]
+    runs: RunsWith
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Parameters that must be given."""
+        return tuple(name for name in required_parameters(self.module) if name not in self.left_out)
+
+    @property
+    def parameters(self) -> list[str]:
+        """All of them."""
+        return [name for name in inspect.signature(self.module.forward).parameters if name not in self.left_out]
+
+
+def _without_states(source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any], wanted: _Wanted) -> Found:
     form, facts = Form(payload.get("form") or Form.NAMED), payload.get("facts") or {}
-    parameters, required = _parameters(module), required_parameters(module)
-    runs = runs_with(module)
+    required, runs = wanted.required, wanted.runs
     if payload.get("samples") and form in (Form.NAMED, Form.ARRAY):
         arrays = read_first(payload["samples"], required)
-        inputs, others = feeds_for(arrays, parameters, required, payload.get("target", ""))
+        inputs, others = feeds_for(arrays, wanted.parameters, required, payload.get("target", ""))
         return Found(inputs=inputs, others=others)
     if form is Form.TABLE:
         return _of_table(facts, required, payload.get("target", ""), runs)
@@ -81,10 +118,10 @@ def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[s
     stated = given or known_inputs(source, module) or _of_program(module) or _of_attributes(module)
     if form is Form.IMAGES:
         known = None if given else known_pixels(source, module)
-        return _of_images(stated or _own_size(_tried(module), facts, runs), known, facts)
+        return _of_images(stated or _own_size(_tried(wanted), facts, runs), known, facts)
     if form is Form.SOUNDS:
-        return _of_sounds(module, stated, facts, runs)
-    return Found(inputs=stated or _tried(module))
+        return _of_sounds(wanted, stated, facts)
+    return Found(inputs=stated or _tried(wanted))
 
 
 def read_first(path: str, required: Sequence[str]) -> dict[str, Array]:
@@ -154,18 +191,18 @@ def _of_images(inputs: tuple[Guess, ...], known: Pixels | None, facts: Mapping[s
     return Found(inputs=inputs, pixels=pixels_for(inputs[0], known, (high, wide)))
 
 
-def _of_sounds(module: torch.nn.Module, stated: tuple[Guess, ...], facts: Mapping[str, Any], runs: Runs) -> Found:
+def _of_sounds(wanted: _Wanted, stated: tuple[Guess, ...], facts: Mapping[str, Any]) -> Found:
     """A lone input of samples of sound, with an axis of one channel or without."""
     length, alike = int(facts["length"]), bool(facts["alike"])
-    names = [one.name for one in stated] or list(required_parameters(module))
+    names = [one.name for one in stated] or list(wanted.required)
     if len(names) == 1:
         why = "the length of the sounds" if alike else "the median length of the sounds"
         for shape in _sound_shapes(stated, length):
             axes = {len(shape): "time"} if not stated or stated[0].axes else {}
             own = Guess(name=names[0], shape=shape, low=-1.0, high=1.0, axes=axes, why=why)
-            if not runs((own,)):
+            if not wanted.runs((own,)):
                 return Found(inputs=(own,), cut=not alike)
-    inputs = stated or _tried(module)
+    inputs = stated or _tried(wanted)
     _require_one(inputs, "sounds")
     (sound,) = inputs
     if not sound.shape or sound.shape[:-1] not in ((), (1,)) or sound.kind is not Kind.VALUES:
@@ -202,10 +239,6 @@ def _within_table(module: torch.nn.Module, guess: Guess) -> Guess:
     return replace(guess, high=float(min(rows) - 1)) if guess.kind is Kind.INTEGERS and rows else guess
 
 
-def _parameters(module: torch.nn.Module) -> Sequence[str]:
-    return list(inspect.signature(module.forward).parameters)
-
-
 def _of_program(module: torch.nn.Module) -> tuple[Guess, ...]:
     """Of a `.pt2` file: what it was exported with stands at its placeholders."""
     graph = getattr(module, "graph", None)
@@ -233,7 +266,7 @@ def _of_attributes(module: torch.nn.Module) -> tuple[Guess, ...]:
     if isinstance(example, Mapping):
         named = list(example.items())
     elif isinstance(example, tuple | list):
-        named = list(zip(_parameters(module), example, strict=False))
+        named = list(zip(inspect.signature(module.forward).parameters, example, strict=False))
     else:
         return ()
     if not named or not all(isinstance(value, torch.Tensor) and value.ndim for _, value in named):
@@ -249,13 +282,13 @@ def _plain(name: str, dtype: str, shape: tuple[int, ...], axes: Mapping[int, str
     return Guess(name=name, dtype=dtype, shape=shape, kind=kind, high=high, axes=axes, why=why)
 
 
-def _tried(module: torch.nn.Module) -> tuple[Guess, ...]:
+def _tried(wanted: _Wanted) -> tuple[Guess, ...]:
     """The first combination of likely inputs that the model runs with."""
-    start, failed, runs = time.monotonic(), "", runs_with(module)
-    for tries, guesses in enumerate(candidates(module)):
+    start, failed, module = time.monotonic(), "", wanted.module
+    for tries, guesses in enumerate(candidates(module, wanted.required)):
         if tries >= _MOST_TRIES or time.monotonic() - start > _MOST_SECONDS:
             break
-        problem = runs(guesses)
+        problem = wanted.runs(guesses)
         if not problem:
             return guesses
         failed = failed or problem

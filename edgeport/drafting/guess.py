@@ -23,6 +23,8 @@ class Kind(StrEnum):
     """Whole numbers of the range: tokens, classes, positions."""
     MASK = "mask"
     """Ones up to a length of each sample, then zeros."""
+    STATE = "state"
+    """Zeros: what a state begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Guess:
         low, high: Smallest and largest value; both 0 where that is not known.
         axes: Axis (1 for the first behind the batch) to its name, where it may be free.
         why: How that is known, for the recipe's comment.
+        batch_axis: Where the batch stands; 0 but for states.
 
     """
 
@@ -48,11 +51,17 @@ class Guess:
     high: float = 0.0
     axes: Mapping[int, str] = field(default_factory=dict)
     why: str = ""
+    batch_axis: int = 0
 
     @property
     def declared(self) -> tuple[int | str, ...]:
         """The shape as a recipe has it, with a free batch."""
-        return ("batch", *(self.axes.get(index + 1, size) for index, size in enumerate(self.shape)))
+        return self.batched("batch")
+
+    def batched(self, batch: int | str) -> tuple[int | str, ...]:
+        """The shape with this batch, and names for free axes."""
+        sizes: list[int | str] = [self.axes.get(index + 1, size) for index, size in enumerate(self.shape)]
+        return (*sizes[: self.batch_axis], batch, *sizes[self.batch_axis :])
 
     def resized(self, sizes: Mapping[str, int]) -> Guess:
         """The same with other sizes of its free axes, by their names."""
@@ -71,16 +80,22 @@ def guess_from_json(values: Mapping[str, Any]) -> Guess:
         high=values["high"],
         axes={int(index): name for index, name in values["axes"].items()},
         why=values["why"],
+        batch_axis=values["batch_axis"],
     )
 
 
 def draw(guesses: Iterable[Guess], batch: int, seed: int = 0) -> dict[str, Array]:
     """Random samples: arrays [batch, ...] by input name; the same for the same seed."""
     random = np.random.default_rng(seed)
-    return {guess.name: _drawn(guess, (batch, *guess.shape), random) for guess in guesses}
+    return {
+        guess.name: _drawn(guess, (*guess.shape[: guess.batch_axis], batch, *guess.shape[guess.batch_axis :]), random)
+        for guess in guesses
+    }
 
 
 def _drawn(guess: Guess, shape: Sequence[int], random: np.random.Generator) -> Array:
+    if guess.kind is Kind.STATE:
+        return np.zeros(shape, guess.dtype)
     if guess.kind is Kind.MASK:
         lengths = random.integers(max(1, shape[-1] // 2), shape[-1] + 1, (*shape[:-1], 1))
         return np.asarray(np.arange(shape[-1]) < lengths).astype(guess.dtype)

@@ -30,6 +30,7 @@ from edgeport.contracts.recipe import SamplesFunction
 from edgeport.drafting.assign import kind_of
 from edgeport.drafting.choices import DROPS, Given, choose
 from edgeport.drafting.draft import Asked, Draft, Plan
+from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess
 from edgeport.drafting.places import checked_source, written_location
 from edgeport.drafting.recipe_text import recipe_text, shape_of
@@ -228,20 +229,23 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
 def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
     if given.evaluation is None:
         calibration = max(32, min(128, plan.count // 4))
-        return random_samples(plan.inputs, calibration=calibration, evaluation=plan.count)
+        return random_samples(plan.fed, calibration=calibration, evaluation=plan.count)
     if given.split:
-        target = plan.asked.target or next(iter(found["labels"]), "")
+        key = plan.sequence if isinstance(plan.sequence, str) else ""
+        labels = [name for name in found["labels"] if name != key]
+        target = plan.asked.target or next(iter(labels), "")
         texts = given.evaluation.facts.get("texts", {}).get(target)
         split = Split(
             path=given.evaluation.text,
             form=plan.form,
-            inputs=plan.inputs,
-            beside=tuple(plan.lengths.values()),
+            inputs=plan.fed,
+            beside=(*plan.lengths.values(), *([key] if key else [])),
             target=target,
             count=given.evaluation.count,
             columns=plan.columns,
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
             cut=plan.cut,
+            sequence=key if plan.state and plan.form is Form.NAMED else None,
         )
         return split_samples(split)
     return cut_sounds(plan.inputs[0]) if plan.cut else ""
@@ -267,6 +271,9 @@ def _found(plan: Plan) -> tuple[str, ...]:
     facts = [f"It takes {inputs}.", f"It gives {outputs}."]
     if plan.dynamic_batch:
         facts.append(f"It exports with a free batch{' and free ' + ', '.join(free) if free else ''}.")
+    if plan.state:
+        links = ", ".join(f"{out} goes into {into}" for out, into in plan.state.items())
+        facts.append(f"It has a state: {links}.")
     facts.append(f"Usable here: {', '.join(one.backend for one in plan.backends)}.")
     facts.append(f"Judged by {plan.metric}: {plan.why_metric}.")
     return tuple(facts)
@@ -289,9 +296,17 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
     if plan.metric == "agreement" and not plan.stand_in:
         doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
     doubts += [*_doubts_of_lengths(plan, known=bool(found["lengths"])), *_doubts_of_files(plan)]
+    if plan.state and isinstance(plan.sequence, int) and not plan.stand_in:
+        doubts.append(
+            "Nothing says where sequences begin, so each set is taken for one: add an array `sequence` to the samples, "
+            "or set [data] sequence to the number of steps in each."
+        )
+    doubts += [f"{name} = {value} is written into the graph: check it." for name, value in plan.constants.items()]
     if plan.stateful:
         links = ", ".join(f"{out} goes into {into}" for out, into in plan.stateful.items())
-        doubts.append(f"It looks as if state went from call to call: {links}.")
+        doubts.append(
+            f"Perhaps state goes from call to call: {links}. If so, write it: [state] {_first(plan.stateful)}."
+        )
     known = METRICS.get(plan.metric)
     if known is not None and known.proportion and plan.asked.accuracy_drop is None and plan.accuracy_drop > DROPS[0]:
         doubts.append(
@@ -305,6 +320,11 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
         found="no samples, and random ones have no labels",
         fix="give --samples with labels, or leave --metric out",
     )
+
+
+def _first(links: Mapping[str, str]) -> str:
+    out, into = next(iter(links.items()))
+    return f'{out} = "{into}"'
 
 
 def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:

@@ -19,7 +19,8 @@ import numpy as np
 from edgeport.contracts import Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
 from edgeport.drafting.assign import without_lengths
 from edgeport.drafting.finding import find_inputs
-from edgeport.drafting.guess import Guess, draw
+from edgeport.drafting.guess import Guess, Kind, draw
+from edgeport.drafting.states import likely_links
 from edgeport.drafting.trying import forward, problem_of
 from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, SourceError
 from edgeport.exporter.options import ExportOptions
@@ -27,7 +28,7 @@ from edgeport.exporter.options import ExportOptions
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["look_at_module", "state_like"]
+__all__ = ["look_at_module"]
 
 _RANGE = re.compile(r"(\w+) = Dim\('\w+'(?:, min=(\d+))?, max=(\d+)\)")
 """How PyTorch says which sizes of a free axis a model takes: positions may be a table that ends."""
@@ -51,8 +52,8 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         `dynamic_batch`, `legacy` (only the older exporter took it), `ranges` (smallest and largest size of a free axis,
         where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `lengths` (one of them
         says how long each sample is), `columns` (of a table, a `Columns`), `pixels` (a `Pixels`, where samples are
-        images), `cut` (sounds are brought to one length), `stateful` (output to input of equal shape, where that looks
-        like a state).
+        images), `cut` (sounds are brought to one length), `state` (output to the input that it feeds), `constants`
+        (values of inputs that are not fed), `stateful` (output to input, where that may be a state).
 
     Raises:
         SourceError: No inputs were found that it runs with.
@@ -71,10 +72,16 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     labels, lengths = without_lengths(found.others, inputs, payload.get("target", ""))
     if found.columns is not None:
         lengths = found.columns.lengths and any(one.axes for one in inputs)
-    outputs, seconds = _run(module, inputs)
-    _require_a_batch_in_each(module, inputs, outputs)
+    everything, seconds, batch = _run(module, inputs)
+    links, possible = likely_links(
+        {name: array.shape for name, array in draw(inputs, batch).items()},
+        {name: array.shape for name, array in everything.items()},
+    )
+    inputs = _states_settled(inputs, links)
+    outputs = {name: array for name, array in everything.items() if name not in links}
+    _require_a_batch_in_each(module, batch, outputs)
     _tell(on_progress, "try an export", 3)
-    exported = _try_exports(module, inputs)
+    exported = _try_exports(module, inputs, links)
     first = next(iter(outputs.values()))
     return {
         "inputs": [to_jsonable(one) for one in exported.pop("inputs")],
@@ -86,7 +93,9 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         "columns": to_jsonable(found.columns) if found.columns is not None else None,
         "pixels": to_jsonable(found.pixels) if found.pixels is not None else None,
         "cut": found.cut,
-        "stateful": state_like(inputs, outputs),
+        "state": links,
+        "constants": {},
+        "stateful": possible,
         **exported,
         "notes": [*notes_on_source(source), *exported["notes"]],
     }
@@ -121,8 +130,8 @@ def _shapes(module: torch.nn.Module, guesses: Sequence[Guess]) -> dict[str, tupl
     return {name: array.shape for name, array in forward(module, guesses, 1).items()}
 
 
-def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, float]:
-    """Outputs of two samples (of one, where it takes no more), and seconds per sample in the second call."""
+def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, float, int]:
+    """Outputs of two samples (of one, where it takes no more), seconds per sample in the second call, and how many."""
     batch = 2
     try:
         forward(module, guesses, batch)
@@ -140,12 +149,29 @@ def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, f
             ) from error
     start = time.perf_counter()
     outputs = forward(module, guesses, batch)
-    return outputs, (time.perf_counter() - start) / batch
+    return outputs, (time.perf_counter() - start) / batch, batch
 
 
-def _require_a_batch_in_each(module: torch.nn.Module, guesses: Sequence[Guess], outputs: Arrays) -> None:
+def _states_settled(inputs: tuple[Guess, ...], links: Mapping[str, str]) -> tuple[Guess, ...]:
+    """What is linked is a state; what was but tried as one is an input, where samples can feed it."""
+    into = set(links.values())
+    for one in inputs:
+        if one.kind is Kind.STATE and one.name not in into and one.batch_axis:
+            raise SourceError(
+                asked=f"link the state {one.name} to the output that it comes from",
+                found="no output of its shape beside what is to be judged",
+                fix="return the next state too, so that a call can hand it to the next; or let forward begin with "
+                "zeros itself",
+            )
+    kinds = {True: Kind.STATE, False: Kind.VALUES}
+    return tuple(
+        replace(one, kind=kinds[one.name in into]) if one.name in into or one.kind is Kind.STATE else one
+        for one in inputs
+    )
+
+
+def _require_a_batch_in_each(module: torch.nn.Module, batch: int, outputs: Arrays) -> None:
     """What the whole way needs of a model: outputs that can be told apart per sample."""
-    batch = len(draw(guesses[:1], 2)[guesses[0].name])
     wrong = {
         name: list(array.shape) for name, array in outputs.items() if not array.ndim or len(array) not in (1, batch)
     }
@@ -159,7 +185,7 @@ def _require_a_batch_in_each(module: torch.nn.Module, guesses: Sequence[Guess], 
         )
 
 
-def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> dict[str, Any]:
+def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...], state: Mapping[str, str]) -> dict[str, Any]:
     """As free as may be: the axes and the batch, the batch alone, neither; last by the older exporter."""
     import torch
 
@@ -175,7 +201,7 @@ def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> dict[st
     first: EdgeportError | None = None
     for inputs, batch, legacy in ways:
         try:
-            found, ranges = _exported(module, inputs, dynamic_batch=batch, legacy=legacy)
+            found, ranges = _exported(module, inputs, state, dynamic_batch=batch, legacy=legacy)
         except EdgeportError as error:
             first = first or error
             continue
@@ -194,14 +220,18 @@ def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> dict[st
 
 
 def _exported(
-    module: torch.nn.Module, guesses: tuple[Guess, ...], *, dynamic_batch: bool, legacy: bool
+    module: torch.nn.Module,
+    guesses: tuple[Guess, ...],
+    state: Mapping[str, str],
+    *,
+    dynamic_batch: bool,
+    legacy: bool,
 ) -> tuple[list[str], dict[str, list[int]]]:
     """Notes of the export, and ranges of axes without which it did not succeed."""
-    options = ExportOptions(
-        dynamic_batch=dynamic_batch,
-        allow_legacy_exporter=legacy,
-        dynamic_axes={guess.name: guess.axes for guess in guesses if guess.axes},
-    )
+    axes: dict[str, Mapping[int, str]] = {guess.name: guess.axes for guess in guesses if guess.axes}
+    if dynamic_batch:
+        axes |= {guess.name: {guess.batch_axis: "batch"} for guess in guesses if guess.kind is Kind.STATE}
+    options = ExportOptions(dynamic_batch=dynamic_batch, allow_legacy_exporter=legacy, dynamic_axes=axes, state=state)
     try:
         return _notes_of_export(module, guesses, options), {}
     except DynamicShapeError as error:
@@ -229,17 +259,3 @@ def _fallen_back(
     how = ", and the older TorchScript exporter is used" if legacy else ""
     what = f"{', '.join(fixed)} {'is' if len(fixed) == 1 else 'are'} fixed"
     return f"{what[0].upper()}{what[1:]}{how}, since with more freedom it was found {found}."
-
-
-def state_like(guesses: Sequence[Guess], outputs: Arrays) -> dict[str, str]:
-    """Outputs that look like the next call's input: of equal shape, and called alike, or a state by name."""
-    words = ("state", "hidden", "cell", "h0", "c0", "hn", "cn", "memory", "cache")
-    found: dict[str, str] = {}
-    for name, array in outputs.items():
-        for guess in guesses:
-            alike = guess.name in name or name.removesuffix("_out") == guess.name
-            named = any(word in guess.name.lower() for word in words)
-            if array.shape[1:] == guess.shape and (alike or named) and guess.name not in found.values():
-                found[name] = guess.name
-                break
-    return found

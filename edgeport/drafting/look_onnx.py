@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,8 @@ from edgeport.drafting.columns import Columns, ways_of_columns
 from edgeport.drafting.finding import MOST_SIDE, read_first
 from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess, Kind, draw
-from edgeport.drafting.look import state_like
 from edgeport.drafting.pixels import Pixels, pixels_for
+from edgeport.drafting.states import likely_links
 from edgeport.errors import ModelError, SamplesError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = ["look_at_onnx"]
 
 _SIDES = (224, 64, 32, 320, 416, 512, 640)
+_RATES, _RATE = ("sr", "sample_rate", "sampling_rate"), 16000
+"""Numbers that some models of speech are fed with each call, and what they usually are, in Hz."""
 _LENGTHS = (16, 64, 128, 512, 16000, 8, 4, 1)
 
 
@@ -67,12 +70,20 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     graph = read_ir(model.path)
     evidence = quantization_evidence(graph)
     form, facts = Form(payload.get("form") or Form.NAMED), payload.get("facts") or {}
-    given, columns = _given(payload, form, model.inputs)
+    links, possible = likely_links(
+        {spec.name: spec.shape for spec in model.inputs}, {spec.name: spec.shape for spec in model.outputs}
+    )
+    model = replace(model, state=links)
+    constants = {spec.name: _RATE for spec in model.fed if not spec.shape and spec.name.lower() in _RATES}
+    fed = tuple(spec for spec in model.fed if spec.name not in constants)
+    given, columns = _given(payload, form, fed)
     on_progress(ProgressEvent(stage="look", message="run it", done=1, total=2))
-    rows = model.fixed_batch or 2
+    rows = next((spec.shape[0] for spec in fed if spec.shape and isinstance(spec.shape[0], int)), 2)
     with open_reference(model.path) as run:
-        sizes = _sizes(model.inputs, given, _sizes_of_files(form, facts, model.inputs))
-        inputs, outputs, seconds = _first_that_runs(run, model, graph, given, rows, sizes)
+        sizes = _sizes(fed, given, _sizes_of_files(form, facts, fed))
+        trial = _Trial(run=run, model=model, fed=fed, constants=constants, graph=graph, rows=rows)
+        inputs, everything, seconds = _first_that_runs(trial, given, sizes)
+    outputs = {name: array for name, array in everything.items() if name not in links}
     first = next(iter(outputs.values()))
     others = [name for name in given if name not in {spec.name for spec in model.inputs}]
     labels, lengths = without_lengths(others, inputs, payload.get("target", ""))
@@ -89,8 +100,10 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "columns": to_jsonable(columns) if columns is not None else None,
         "pixels": to_jsonable(_pixels(inputs, facts)) if form is Form.IMAGES else None,
         "cut": form is Form.SOUNDS and (not facts["alike"] or inputs[0].shape[-1] != facts["length"]),
-        "stateful": state_like(inputs, outputs),
-        "dynamic_batch": model.fixed_batch is None,
+        "state": links,
+        "constants": constants,
+        "stateful": possible,
+        "dynamic_batch": not any(spec.shape and isinstance(spec.shape[0], int) for spec in fed),
         "legacy": False,
         "ranges": {},
         "notes": [f"{model.path.name} is quantized already ({evidence[0]}): each runtime gets it as it is."]
@@ -158,17 +171,40 @@ def _pixels(inputs: tuple[Guess, ...], facts: Mapping[str, Any]) -> Pixels:
     return pixels_for(inputs[0], None, (high, wide))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Trial:
+    """A model that is run on likely inputs."""
+
+    run: RunModel
+    model: OnnxModel
+    fed: tuple[TensorSpec, ...]
+    constants: Mapping[str, int]
+    graph: ir.Model
+    rows: int
+
+    def feeds(self, inputs: Sequence[Guess]) -> dict[str, Array]:
+        """Random samples, and the inputs that none feed."""
+        dtypes = {spec.name: spec.dtype for spec in self.model.inputs}
+        fixed = {name: np.array(value, dtypes[name]) for name, value in self.constants.items()}
+        return {**draw(inputs, self.rows), **fixed}
+
+
 def _first_that_runs(
-    run: RunModel, model: OnnxModel, graph: ir.Model, given: Arrays, rows: int, sizes: Iterable[Mapping[str, int]]
+    trial: _Trial, given: Arrays, sizes: Iterable[Mapping[str, int]]
 ) -> tuple[tuple[Guess, ...], dict[str, Array], float]:
-    failed = ""
+    failed, model = "", trial.model
+    states = {spec.name for spec in model.inputs if spec.name in model.state.values()}
     for each in sizes:
-        inputs = tuple(_guess(spec, each, graph, given) for spec in model.inputs)
+        inputs = tuple(
+            _state(spec, trial.rows) if spec.name in states else _guess(spec, each, trial.graph, given)
+            for spec in model.inputs
+            if spec.name not in trial.constants
+        )
         try:
-            feeds = draw(inputs, rows)
-            run(feeds)
+            feeds = trial.feeds(inputs)
+            trial.run(feeds)
             start = time.perf_counter()
-            return inputs, run(feeds), time.perf_counter() - start
+            return inputs, trial.run(feeds), time.perf_counter() - start
         except Exception as error:  # noqa: BLE001 (whatever a runtime raises; the next size may do)
             failed = failed or str(error).strip()
     raise ModelError(
@@ -195,6 +231,15 @@ def _sizes(specs: tuple[TensorSpec, ...], given: Arrays, preferred: Mapping[str,
     for length in _LENGTHS if other else (1,):
         for side in _SIDES if spatial else (1,):
             yield {**dict.fromkeys(other, length), **dict.fromkeys(spatial, side), **known}
+
+
+def _state(spec: TensorSpec, rows: int) -> Guess:
+    """What a state begins with; its batch is the axis that is free, or as large as the batch is."""
+    free = [index for index, size in enumerate(spec.shape) if isinstance(size, str)]
+    axis = (free or [index for index, size in enumerate(spec.shape) if size == rows] or [0])[0]
+    shape = tuple(1 if isinstance(size, str) else size for index, size in enumerate(spec.shape) if index != axis)
+    why = "a state, which begins with zeros"
+    return Guess(name=spec.name, dtype=spec.dtype, shape=shape, kind=Kind.STATE, why=why, batch_axis=axis)
 
 
 def _guess(spec: TensorSpec, sizes: Mapping[str, int], graph: ir.Model, given: Arrays) -> Guess:

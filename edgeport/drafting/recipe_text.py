@@ -27,7 +27,9 @@ def recipe_text(plan: Plan) -> str:
         _head(plan),
         _model(plan),
         *(_input(plan, one) for one in plan.inputs),
+        *(_constant(name, value) for name, value in plan.constants.items()),
         *_axes(plan),
+        _state(plan),
         _data(plan),
         _export(plan),
     ]
@@ -39,7 +41,7 @@ def recipe_text(plan: Plan) -> str:
 def shape_of(plan: Plan, guess: Guess) -> tuple[int | str, ...]:
     """As the recipe declares it: a batch that can't be free is 1."""
     declared = guess.declared
-    return declared if plan.dynamic_batch else (1, *declared[1:])
+    return declared if plan.dynamic_batch else guess.batched(1)
 
 
 def _head(plan: Plan) -> str:
@@ -48,7 +50,7 @@ def _head(plan: Plan) -> str:
     lines += [f"Every other key and its default: edgeport run {name} --explain"]
     if plan.stateful:
         links = ", ".join(f"{out} -> {into}" for out, into in plan.stateful.items())
-        lines.append(f"Looks like state that goes from one call to the next: {links}.")
+        lines.append(f"Perhaps state that goes from one call to the next, for a [state] section: {links}.")
     lines += [f"Note: {note}" for note in plan.notes]
     return "\n".join(f"# {' '.join(line.split())}" for line in lines)
 
@@ -85,10 +87,12 @@ def _beside(path: Path, folder: Path) -> str:
 
 
 def _input(plan: Plan, guess: Guess) -> str:
-    name = guess.name if re.fullmatch(r"[A-Za-z0-9_-]+", guess.name) else toml_value(guess.name)
+    name = _key(guess.name)
     rows = [f"[inputs.{name}]", _line("shape", shape_of(plan, guess), guess.why)]
     if guess.dtype != "float32":
         rows.append(_line("dtype", guess.dtype))
+    if guess.name in plan.state.values():
+        return "\n".join(rows)
     if plan.pixels is not None:
         why = [plan.pixels.why]
         rows += ["", f"[inputs.{name}.preprocess]"]
@@ -100,6 +104,20 @@ def _input(plan: Plan, guess: Guess) -> str:
         why = ["check: shorter sounds get zeros at their end, longer ones lose it"]
         rows += ["", f"[inputs.{name}.preprocess]", _line("function", f"{MODULE}:cut", why[0])]
     return "\n".join(rows)
+
+
+def _constant(name: str, value: object) -> str:
+    return f"[inputs.{_key(name)}]\n{_line('value', value, 'check: it is the same in every call')}"
+
+
+def _state(plan: Plan) -> str:
+    why = ["what goes out goes in at the next step"]
+    rows = [_line(_key(out), into, why.pop() if why else "") for out, into in plan.state.items()]
+    return "\n".join(["[state]", *rows]) if rows else ""
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
 
 
 def _axes(plan: Plan) -> list[str]:
@@ -124,6 +142,9 @@ def _data(plan: Plan) -> str:
         rows.append(_line("target", plan.target, "the labels"))
     if plan.lengths:
         rows.append(_line("lengths", dict(plan.lengths), "how much of each sample is no padding"))
+    if plan.state:
+        why_sequence = "steps in each" if isinstance(plan.sequence, int) else "where it changes, the state begins anew"
+        rows.append(_line("sequence", plan.sequence, why_sequence))
     rows.append(_line("metric", plan.metric, plan.why_metric))
     if plan.output:
         rows.append(_line("output", plan.output, f"of {', '.join(plan.outputs)}"))

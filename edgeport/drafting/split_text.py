@@ -32,6 +32,8 @@ class Split:
         columns: Of a table.
         facts: As `look_at_samples` found them.
         cut: Sounds are brought to one length by the module's `cut`.
+        sequence: Array that says of which sequence each sample is a step; empty where nothing does, None where samples
+            are no steps.
 
     """
 
@@ -44,6 +46,7 @@ class Split:
     columns: Columns | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     cut: bool = False
+    sequence: str | None = None
 
 
 _HEAD = '''\
@@ -149,6 +152,19 @@ def read(file):
 
 '''
 
+_SEQUENCES = '''\
+def chosen(count, for_calibration):
+    """Indices of the samples of one set: the first quarter of the sequences, or the others; steps stay in order."""
+{cut}
+    return np.arange(count)[:cut] if for_calibration else np.arange(count)[cut:]
+'''
+
+_BY_NAME = """\
+    with np.load(FILE) as file:
+        names = file[{name}]
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+    cut = starts[max(1, len(starts) // 4)] if len(starts) > 1 else count // 4"""
+
 _CUT = '''
 
 def cut(sounds):
@@ -179,6 +195,11 @@ def split_samples(split: Split) -> str:
         constants="\n".join(constants),
         batches=batches,
     )
+    if split.sequence is not None:
+        by_name = _BY_NAME.format(name=_text(split.sequence)) if split.sequence else "    cut = count // 4"
+        drawn = text.index("def chosen(")
+        text = text[:drawn] + _SEQUENCES.format(cut=by_name)
+        text = text.replace("samples, drawn at random, are", "samples or so, the first ones, are", 1)
     return text + (_cut_text(split.inputs[0]) if split.cut else "")
 
 

@@ -10,7 +10,7 @@ from edgeport.drafting.guess import Guess, draw
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Runs", "forward", "problem_of", "runs_with"]
+__all__ = ["Runs", "RunsWith", "forward", "problem_of"]
 
 Runs = Callable[[Sequence[Guess]], str]
 """Why a model does not run with these inputs; empty where it does."""
@@ -35,11 +35,31 @@ def problem_of(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) ->
     return ""
 
 
-def runs_with(module: torch.nn.Module) -> Runs:
-    """Tries two samples, then one."""
+class RunsWith:
+    """Tries two samples, then one; with each of the states that the module may take beside what is tried.
 
-    def tried(guesses: Sequence[Guess]) -> str:
-        problem = problem_of(module, guesses, 2)
-        return problem if problem and problem_of(module, guesses, 1) else ""
+    Args:
+        module: It runs.
+        states: Combinations of states; empty for a module without.
 
-    return tried
+    Attributes:
+        states: Those with which it ran last.
+
+    """
+
+    def __init__(self, module: torch.nn.Module, states: Sequence[tuple[Guess, ...]] = ()) -> None:
+        self._module = module
+        self._every = list(states) or [()]
+        self.states: tuple[Guess, ...] = ()
+
+    def __call__(self, guesses: Sequence[Guess]) -> str:
+        """Why it does not run; empty where it does."""
+        first = ""
+        for states in self._every:
+            every = (*guesses, *states)
+            problem = problem_of(self._module, every, 2)
+            if not problem or not problem_of(self._module, every, 1):
+                self.states = states
+                return ""
+            first = first or problem
+        return first

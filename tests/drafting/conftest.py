@@ -100,6 +100,30 @@ class States(nn.Module):
 
     def forward(self, frames):
         return self.lstm(frames)[1][0]
+
+
+class Stream(nn.Module):
+    """A step of an LSTM, its states in a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(8, 12, num_layers=2, batch_first=True), nn.Linear(12, 5)
+
+    def forward(self, frame, states):
+        y, states = self.lstm(frame[:, None], states)
+        return self.head(y[:, 0]), states
+
+
+class Cell(nn.Module):
+    """A step of a GRU cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.GRUCell(6, 4), nn.Linear(4, 3)
+
+    def forward(self, x, prev_h):
+        h = self.cell(x, prev_h)
+        return {"scores": self.head(h), "next_h": h}
 '''
 
 

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch", reason="the exporter needs the torch extra"
 
 from edgeport.contracts import ModelSource  # noqa: E402 (after the skip)
 from edgeport.drafting.assign import feeds_for  # noqa: E402
-from edgeport.drafting.guess import Guess, Kind, draw  # noqa: E402
+from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json  # noqa: E402
 from edgeport.drafting.known import known_inputs  # noqa: E402
 from edgeport.drafting.look import look_at_module  # noqa: E402
+from edgeport.drafting.states import likely_links  # noqa: E402
 from edgeport.errors import ExportError, SamplesError, SourceError  # noqa: E402
 from edgeport.exporter.quiet import quiet  # noqa: E402
 from edgeport.exporter.sources import load_module  # noqa: E402
@@ -167,3 +168,48 @@ class TestCollections:
 
         assert (tokens.name, tokens.shape, tokens.low, tokens.high) == ("input_ids", (12,), 5, 59)
         assert (mask.name, mask.kind, mask.axes) == ("attention_mask", Kind.MASK, {1: "sequence"})
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "state"),
+    [
+        pytest.param(
+            "Stream",
+            {"frame": ["batch", 8], "states_0": [2, "batch", 12], "states_1": [2, "batch", 12]},
+            {"output_1_0": "states_0", "output_1_1": "states_1"},
+            id="a-tuple-of-an-lstm",
+        ),
+        pytest.param("Cell", {"x": ["batch", 6], "prev_h": ["batch", 4]}, {"next_h": "prev_h"}, id="a-cell"),
+    ],
+)
+def test_states_are_found_with_the_outputs_that_they_come_from(look, name, shapes, state) -> None:
+    found = look(name)
+
+    guesses = [guess_from_json(one) for one in found["inputs"]]
+    assert {one.name: list(one.declared) for one in guesses} == shapes
+    assert found["state"] == state
+    assert not set(found["outputs"]) & set(state)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "clear", "possible"),
+    [
+        pytest.param(
+            {"x": [2, 3], "state": [2, 1]}, {"y": [2, 5], "stateN": [2, 1]}, {"stateN": "state"}, {}, id="vad"
+        ),
+        pytest.param(
+            {"x": [2, 3], "h0": [1, 2, 4], "c0": [1, 2, 4]},
+            {"y": [2, 3], "hn": [1, 2, 4], "cn": [1, 2, 4]},
+            {"hn": "h0", "cn": "c0"},
+            {},
+            id="lstm",
+        ),
+        pytest.param({"x": [2, 4], "h": [2, 4]}, {"o0": [2, 4], "o1": [2, 4]}, {"o1": "h"}, {}, id="states-come-last"),
+        pytest.param({"x": [2, 4]}, {"y": [2, 4]}, {}, {}, id="a-denoiser"),
+        pytest.param({"x": [2, 4]}, {"x_out": [2, 4], "y": [1]}, {}, {"x_out": "x"}, id="perhaps"),
+        pytest.param({"x": [2, 4], "state": [2, 4]}, {"y": [2, 5]}, {}, {}, id="no-such-shape"),
+        pytest.param({"state": [2, 4]}, {"state_out": [2, 4]}, {}, {"state_out": "state"}, id="nothing-left-to-judge"),
+    ],
+)
+def test_links_are_clear_by_name_and_shape(inputs, outputs, clear, possible) -> None:
+    assert likely_links(inputs, outputs) == (clear, possible)

@@ -306,3 +306,54 @@ def test_one_array_is_for_the_only_input(folder: Path) -> None:
     sets = sets_of(draft)
     assert counts(sets) == {"calibration": 3, "evaluation": 7}
     assert sets["evaluation"][0].feeds["x"].shape == (7, 4)
+
+
+class TestState:
+    """A running sum: y = x + state, next_state = y; the batch of the state is its axis 1."""
+
+    @pytest.fixture(autouse=True)
+    def _net(self, folder: Path) -> None:
+        nodes = [
+            helper.make_node("Squeeze", ["state", "axis"], ["before"]),
+            helper.make_node("Add", ["x", "before"], ["y"]),
+            helper.make_node("Unsqueeze", ["y", "axis"], ["next_state"]),
+        ]
+        value = helper.make_tensor_value_info
+        graph = helper.make_graph(
+            nodes,
+            "net",
+            [value("x", TensorProto.FLOAT, ["n", 4]), value("state", TensorProto.FLOAT, [1, "n", 4])],
+            [value("y", TensorProto.FLOAT, ["n", 4]), value("next_state", TensorProto.FLOAT, [1, "n", 4])],
+            [onnx.numpy_helper.from_array(np.array([0], np.int64), "axis")],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        onnx.save(model, folder / "net.onnx")
+
+    def test_it_is_linked_and_random_samples_come_in_sequences(self, folder: Path) -> None:
+        draft = drafted()
+
+        recipe = load_recipe(draft.recipe)
+        assert dict(recipe.state) == {"next_state": "state"}
+        assert {spec.name: spec.shape for spec in recipe.inputs} == {"x": ("batch", 4), "state": (1, "batch", 4)}
+        assert recipe.data.sequence == 8
+        assert set(sets_of(draft)["evaluation"][0].feeds) == {"x"}
+        assert any("It has a state: next_state goes into state." in one for one in draft.found)
+
+    def test_samples_are_split_between_sequences(self, folder: Path) -> None:
+        x = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+        np.savez(folder / "data.npz", x=x, clip=np.repeat(np.arange(8), 5))
+
+        draft = drafted(samples="data.npz")
+
+        assert load_recipe(draft.recipe).data.sequence == "clip"
+        sets = {name: np.concatenate([one.feeds["clip"] for one in each]) for name, each in sets_of(draft).items()}
+        assert np.unique(sets["calibration"]).tolist() == [0, 1]
+        assert sets["evaluation"].tolist() == np.repeat(np.arange(2, 8), 5).tolist()
+
+    def test_where_nothing_says_where_sequences_begin_that_is_said(self, folder: Path) -> None:
+        np.savez(folder / "data.npz", x=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32))
+
+        draft = drafted(evaluation="data.npz")
+
+        assert load_recipe(draft.recipe).data.sequence == 40
+        assert any("each set is taken for one" in one for one in draft.guessed)
