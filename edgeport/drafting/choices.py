@@ -59,7 +59,10 @@ def choose(
     classes = _classes(given)
     metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled, classes=len(classes))
     count = _count(asked, given, inputs, float(found["seconds"]))
-    count -= count % _STEPS if found["state"] and given.evaluation is None else 0
+    if found["state"] and given.evaluation is None:
+        count = max(count, _FEWEST * _STEPS)
+        count -= count % _STEPS
+    independent = -(-count // sequence) if isinstance(sequence, int) else count
     whole = given.evaluation is not None and not given.split
     lengths = _lengths(inputs) if found["lengths"] else {}
     return Plan(
@@ -86,7 +89,7 @@ def choose(
         classes=classes,
         metric=metric,
         output=output,
-        accuracy_drop=_drop(asked, metric, count, float(found["spread"])),
+        accuracy_drop=_drop(asked, metric, independent, float(found["spread"])),
         why_metric=why,
         backends=backends,
         state=found["state"],

@@ -245,7 +245,7 @@ def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
             columns=plan.columns,
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
             cut=plan.cut,
-            sequence=key if plan.state and plan.form is Form.NAMED else None,
+            sequence=(key if plan.form is Form.NAMED else "") if plan.state else None,
         )
         return split_samples(split)
     return cut_sounds(plan.inputs[0]) if plan.cut else ""

@@ -199,7 +199,8 @@ def split_samples(split: Split) -> str:
         by_name = _BY_NAME.format(name=_text(split.sequence)) if split.sequence else "    cut = count // 4"
         drawn = text.index("def chosen(")
         text = text[:drawn] + _SEQUENCES.format(cut=by_name)
-        text = text.replace("samples, drawn at random, are", "samples or so, the first ones, are", 1)
+        drawn_at_random = f"{split_counts(split.count)[0]} samples, drawn at random, are"
+        text = text.replace(drawn_at_random, "the first quarter of the sequences is", 1)
     return text + (_cut_text(split.inputs[0]) if split.cut else "")
 
 

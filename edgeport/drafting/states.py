@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SEQUENCES", "alike_in_shape", "is_state_name", "likely_links", "state_candidates"]
 
-SEQUENCES = ("sequence", "sequences", "sequence_id", "clip", "clip_id", "session", "episode", "utterance", "recording")
+SEQUENCES = (
+    *("sequence", "sequences", "sequence_id", "clip", "clip_id", "session", "episode", "utterance", "recording"),
+    *("sound", "stream", "track", "video"),
+)
 """Names of arrays that usually say which sequence a sample is a step of."""
 
 _WORDS = frozenset(
@@ -72,7 +75,9 @@ def likely_links(
     for name, shape in inputs.items():
         free = [one for one, of in outputs.items() if one not in clear and alike_in_shape(of, shape)]
         alike = [
-            one for one in free if _stem(one) == _stem(name) or name in (one.removesuffix("_out"), one.rstrip("N"))
+            one
+            for one in free
+            if (_stem(name) and _stem(one) == _stem(name)) or name in (one.removesuffix("_out"), one.rstrip("N"))
         ]
         if is_state_name(name):
             # What is called as another input's state is that one's; and states come behind what is judged.

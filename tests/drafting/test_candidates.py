@@ -206,6 +206,7 @@ def test_states_are_found_with_the_outputs_that_they_come_from(look, name, shape
         ),
         pytest.param({"x": [2, 4], "h": [2, 4]}, {"o0": [2, 4], "o1": [2, 4]}, {"o1": "h"}, {}, id="states-come-last"),
         pytest.param({"x": [2, 4]}, {"y": [2, 4]}, {}, {}, id="a-denoiser"),
+        pytest.param({"input": [2, 4]}, {"output": [2, 4], "z": [2]}, {}, {}, id="plain-names"),
         pytest.param({"x": [2, 4]}, {"x_out": [2, 4], "y": [1]}, {}, {"x_out": "x"}, id="perhaps"),
         pytest.param({"x": [2, 4], "state": [2, 4]}, {"y": [2, 5]}, {}, {}, id="no-such-shape"),
         pytest.param({"state": [2, 4]}, {"state_out": [2, 4]}, {}, {"state_out": "state"}, id="nothing-left-to-judge"),
