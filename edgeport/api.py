@@ -398,7 +398,8 @@ def quantize(
         precision: "fp32", "bf16", "fp16", "int8" or "int8-dynamic".
         method: How ranges are found: "minmax", "average", "percentile:99.99", "entropy", "mse", "pow2", "global",
             "global:-6:6" or "auto".
-        recover: What brings accuracy back to static int8: "bias-correction". Off by default; it needs `samples`.
+        recover: What brings accuracy back to static int8: "rounding:500", "bias-correction". Off by default; they
+            need `samples`.
         samples: Calibration samples: `.npz` with one array [N, ...] per input, or `pkg.mod:function`.
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.

@@ -17,6 +17,7 @@ __all__ = [
     "BiasCorrection",
     "Equalization",
     "Recovery",
+    "Rounding",
     "Row",
     "Smoothing",
     "after_plan",
@@ -77,7 +78,25 @@ class Smoothing:
             )
 
 
-Recovery = Equalization | Smoothing | BiasCorrection
+@dataclass(frozen=True)
+class Rounding:
+    """Weights are rounded up or down so that each layer's outputs stay near the float model's.
+
+    Nagel et al., "Up or Down? Adaptive Rounding for Post-Training Quantization" (2020).
+
+    Attributes:
+        steps: Of the search, per layer.
+
+    """
+
+    steps: int = 500
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise CalibrationError(asked="learn the rounding", found=f"{self.steps} steps", fix="give 1 or more")
+
+
+Recovery = Equalization | Smoothing | Rounding | BiasCorrection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +122,7 @@ class Row:
 RECOVERIES: Mapping[type, Row] = {
     Equalization: Row(name="equalization", arguments=(0, 1), kind=str, form="equalization", before_calibration=True),
     Smoothing: Row(name="smoothing", arguments=(0, 1), form="smoothing:0.5", before_calibration=True),
+    Rounding: Row(name="rounding", arguments=(0, 1), kind=int, form="rounding:500"),
     BiasCorrection: Row(name="bias-correction", form="bias-correction"),
 }
 """Method to its row, in the order in which they are applied."""

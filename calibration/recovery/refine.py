@@ -9,8 +9,9 @@ from typing import Any
 
 from edgeport.calibration.recovery.bench import Workbench
 from edgeport.calibration.recovery.bias_correction import correct_biases
-from edgeport.calibration.recovery.methods import BiasCorrection, Recovery
+from edgeport.calibration.recovery.methods import BiasCorrection, Recovery, Rounding
 from edgeport.calibration.recovery.recovered import Recovered
+from edgeport.calibration.recovery.rounding import round_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan
 
 __all__ = ["refine"]
@@ -21,7 +22,12 @@ def _biases(method: BiasCorrection, model: OnnxModel, plan: QuantizationPlan, be
     return correct_biases(model, plan, bench, to)
 
 
+def _rounded(method: Rounding, model: OnnxModel, plan: QuantizationPlan, bench: Workbench, to: Path) -> Recovered:
+    return round_weights(model, plan, bench, to, steps=method.steps)
+
+
 _APPLIED: Mapping[type, Callable[[Any, OnnxModel, QuantizationPlan, Workbench, Path], Recovered]] = {
+    Rounding: _rounded,
     BiasCorrection: _biases,
 }
 

@@ -7,18 +7,46 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeport.calibration.graph import infer_types, values_read
+from edgeport.calibration.graph import constant_of, infer_types, values_read
 from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import read_ir
 
-__all__ = ["Stepper"]
+__all__ = ["Stepper", "StoredWeight"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredWeight:
+    """A weight behind a DequantizeLinear.
+
+    Attributes:
+        node: Name of the DequantizeLinear.
+        name: Of the integers.
+        integers: As they are.
+        scale: float32, [] or [C].
+        axis: That the scale runs along; None for one scale in all.
+
+    """
+
+    node: str
+    name: str
+    integers: Array
+    scale: Array
+    axis: int | None
+
+    def scale_for(self, ndim: int) -> Array:
+        """In a shape that broadcasts against the weight."""
+        shape = [1] * ndim
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return self.scale.reshape(shape)
 
 
 class Stepper:
@@ -101,6 +129,33 @@ class Stepper:
         name = str(self._nodes[self._places[node]].outputs[0].name)
         for held in self._held:
             held[name] = to(held[name])
+
+    def weight_of(self, node: str) -> StoredWeight:
+        """The integers that are the weight of a node of a quantized model.
+
+        Raises:
+            CalibrationError: Its weight is not stored as symmetric integers.
+
+        """
+        value = self._nodes[self._places[node]].inputs[1]
+        pair = value.producer() if value is not None else None
+        inputs = [one for one in pair.inputs if one is not None] if pair is not None else []
+        arrays = [constant_of(one) for one in inputs]
+        if pair is None or pair.op_type != "DequantizeLinear" or len(arrays) != 3 or np.any(arrays[2]):
+            raise CalibrationError(
+                asked=f"look at the integers of {node!r}",
+                found="a weight that is not stored as symmetric integers",
+                fix="leave the recovery methods that change integers out for this model",
+            )
+        integers, scale = np.asarray(arrays[0]), np.asarray(arrays[1])
+        axis = pair.attributes.get_int("axis", 1) if scale.ndim else None
+        name = str(inputs[0].name)
+        return StoredWeight(node=str(pair.name), name=name, integers=integers, scale=scale, axis=axis)
+
+    def set_weight(self, stored: StoredWeight, integers: Array) -> None:
+        """Puts other integers in place of a weight's, before its node is run."""
+        tensor = ir.tensor(np.ascontiguousarray(integers.astype(stored.integers.dtype)), name=stored.name)
+        self._constants[stored.name].const_value = tensor
 
     def _bytes(self) -> int:
         return sum(array.nbytes for held in self._held for array in held.values())

@@ -206,7 +206,8 @@ class SearchSection(_Section):
     )
     recovery: list[str] = Field(
         default=list(_SEARCH.recovery),
-        description="brings accuracy back to static int8, off by default: equalization, smoothing, bias-correction",
+        description="brings accuracy back to static int8, each off by default: "
+        "equalization, smoothing, rounding, bias-correction",
     )
     time_limit_s: float = Field(
         default=_SEARCH.time_limit_s,

@@ -26,7 +26,9 @@ _PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-dynamic")
     show_default=True,
     help="Ranges: auto, average, entropy, global[:-6:6], minmax, mse, percentile[:99.99], pow2.",
 )
-@click.option("--recover", multiple=True, metavar="METHOD", help="Bring accuracy back to int8: bias-correction.")
+@click.option(
+    "--recover", multiple=True, metavar="METHOD", help="Bring accuracy back to int8: rounding, bias-correction."
+)
 @click.option("--samples", help="For --recover: .npz or pkg.mod:fn, such as those of the calibration.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @raw_samples
