@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.calibration.data.rebatch import rebatch
+from edgeport.calibration.recovery.layers import find_layers
 from edgeport.calibration.recovery.stepping import Stepper
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, QuantizationPlan, SampleSet
 from edgeport.errors import CalibrationError
+from edgeport.onnx_files import read_ir
 
 __all__ = ["MOST_SAMPLES", "Workbench", "WriteQuantized", "batches_of"]
 
@@ -81,7 +83,8 @@ def batches_of(model: OnnxModel, samples: SampleSet, open_model: OpenModel) -> t
     taken = [dict(next(walk).feeds)]
     count = len(next(iter(taken[0].values())))
     stepper = Stepper(model, taken, open_model)
-    stepper.to_the_end()
+    for layer in find_layers(read_ir(model).graph):
+        stepper.until(layer.name)
     most = max(1, min(MOST_SAMPLES // count, HELD_BYTES // max(stepper.most_bytes, 1)))
     for sample in walk:
         if len(taken) >= most:

@@ -114,10 +114,6 @@ class Stepper:
         value = self._nodes[self._places[node]].inputs[index]
         return [held[str(value.name if value is not None else "")] for held in self._held]
 
-    def to_the_end(self) -> None:
-        """Runs all that is left."""
-        self.until(str(self._nodes[-1].name))
-
     def before(self, node: str) -> None:
         """Runs all that stands before the node."""
         place = self._places[node]

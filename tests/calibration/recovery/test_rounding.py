@@ -59,8 +59,10 @@ def test_every_weight_goes_to_one_of_its_two_neighbours(random):
 
 def test_what_the_step_is_made_from_stays(random):
     weight = random(4, 8)
-    weight[:, 0] = 7.0 - 1e-6
-    assert (learn_rounding(layer_of(weight, random(8, 100)), steps=50)[..., 0] == 7.0).all()
+    weight[:, 0] = 6.9
+    layer = layer_of(weight, random(8, 100))
+    lower = replace(layer, outputs=layer.outputs - layer.inputs[:, :1])  # as if 5.9 were right
+    assert (learn_rounding(lower, steps=200)[..., 0] == 7.0).all()
 
 
 def test_what_a_relu_cuts_does_not_count(random):
@@ -133,6 +135,27 @@ def test_the_dialect_writes_the_learned_integers(graph, random, dialect, lab):
         assert np.abs(integers.astype(int) - old.astype(int)).max() <= 1
         moved += int((integers != old).sum())
     assert moved > 0
+
+
+def test_a_layer_is_rounded_behind_the_rounding_of_those_before(graph, random, dialect, lab, monkeypatch):
+    """The second layer is learned on what the first one gives with its learned weight."""
+    seen = []
+
+    def spy(layer, inputs, outputs, count, seed):
+        seen.append(inputs)
+        return columns_of(layer, inputs, outputs, count, seed)
+
+    monkeypatch.setattr("edgeport.calibration.recovery.rounding.columns_of", spy)
+    model = graph("c = Conv3(x, w) z = Conv3(c, v)", {"w": random(4, 4, 3, 3, seed=3)})
+    x, rules = random(16, 4, 6, 6) + 1, dialect()
+    plan, bench = lab.plan(model, x, rules), lab.bench(model, x, rules)
+    made, fitted = refine(model, plan, [Rounding(200)], bench, lab.folder)
+    with bench.side_by_side(made, fitted) as (_, quantized):
+        quantized.before("z:Conv")
+        np.testing.assert_allclose(seen[1][0], quantized.inputs_of("z:Conv")[0], atol=1e-5)
+    with bench.side_by_side(model, plan) as (_, unrounded):
+        unrounded.before("z:Conv")
+        assert np.abs(seen[1][0] - unrounded.inputs_of("z:Conv")[0]).max() > 1e-3
 
 
 def stored(model):

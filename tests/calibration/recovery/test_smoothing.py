@@ -111,6 +111,14 @@ def test_what_is_put_in_stays_float(graph, random, dialect, weights, smoothed, l
     assert "a_smoothed" not in plan.nodes
 
 
+def test_factors_in_a_constant_that_was_there_stay_float_too(graph, random, dialect, weights, smoothed, lab):
+    model = graph("p = MatMul(x, k) a = Add(p, p) m = Mul(a, n) z = MatMul(m, h)", weights, shape=(7, 6))
+    x = random(4, 7, 6)
+    made = smoothed(model, x).model
+    assert "m:Mul" in lab.plan(model, x, dialect()).nodes
+    assert "m:Mul" not in lab.plan(made, x, dialect()).nodes
+
+
 @pytest.mark.parametrize(
     "nodes", ["z = Conv3(x, w)", "z = MatMul(x, x)", "z = MatMul(k, x)"], ids=["a convolution", "attention", "left"]
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.data import ArraySamples
 from edgeport.calibration.recovery import bench
 from edgeport.calibration.recovery.bench import batches_of
 from edgeport.calibration.recovery.stepping import Stepper
 from edgeport.errors import CalibrationError
+from edgeport.onnx_files import read_ir
 
 NODES = (
     "c = Conv3(x, w) i = Shape(c) r = Relu(c) d = Conv3(r, v) a = Add(d, r) o = Identity(i) "
@@ -34,8 +36,30 @@ def test_what_is_changed_goes_on(graph, random, lab):
     stepper.until("c:Conv")
     stepper.change("c:Conv", lambda array: np.abs(array) + 1)
     (changed,) = stepper.outputs_of("c:Conv")
-    stepper.to_the_end()
+    stepper.until("z:Neg")
     np.testing.assert_array_equal(stepper.outputs_of("z:Neg")[0], -changed)
+
+
+def test_integers_of_a_weight_can_be_exchanged(graph, random, dialect, lab):
+    model, x, rules = graph("c = Conv3(x, w) z = Conv3(c, v)"), random(2, 4, 6, 6), dialect()
+    written = write_plan(model, lab.plan(model, x, rules), rules, lab.folder / "quantized.onnx")
+    stepper = Stepper(written, [{"x": x}], lab.open_model)
+    stored = stepper.weight_of("c:Conv")
+    np.testing.assert_allclose(stored.integers * stored.scale_for(4), weight(model, "w"), atol=stored.scale.max())
+    stepper.before(stored.node)
+    stepper.set_weight(stored, np.zeros_like(stored.integers))
+    stepper.until("z:Conv")
+    np.testing.assert_allclose(stepper.outputs_of("z:Conv")[0], 0.0, atol=1e-6)
+
+
+def test_a_weight_without_integers_is_refused(graph, random, lab):
+    stepper = Stepper(graph("z = Conv3(x, w)"), [{"x": random(2, 4, 6, 6)}], lab.open_model)
+    with pytest.raises(CalibrationError, match="not stored as symmetric integers"):
+        stepper.weight_of("z:Conv")
+
+
+def weight(model, name):
+    return read_ir(model).graph.initializers[name].const_value.numpy()
 
 
 def test_only_what_is_read_later_is_held(graph, random, lab):
@@ -60,9 +84,11 @@ def test_branches_read_what_is_outside(model_text, random, lab):
 
 
 def test_fewer_samples_are_taken_where_tensors_are_large(graph, random, lab, monkeypatch):
-    model, samples = graph("c = Conv3(x, w) z = Relu(c)"), ArraySamples({"x": random(200, 4, 6, 6)}, batch_size=50)
+    """In the middle: what comes in and out is smaller."""
+    model = graph("c = Conv3(x, k) r = Relu(c) z = Conv3(r, l)", {"k": random(16, 4, 3, 3), "l": random(4, 16, 3, 3)})
+    samples = ArraySamples({"x": random(200, 4, 6, 6)}, batch_size=50)
     assert [len(feeds["x"]) for feeds in batches_of(model, samples, lab.open_model)] == [32] * 4
-    monkeypatch.setattr(bench, "HELD_BYTES", 2 * 32 * 4 * 6 * 6 * 4)
+    monkeypatch.setattr(bench, "HELD_BYTES", 2 * 32 * 16 * 6 * 6 * 4)
     assert [len(feeds["x"]) for feeds in batches_of(model, samples, lab.open_model)] == [32] * 2
 
 
