@@ -12,6 +12,8 @@ from edgeport.errors import SamplesError
 
 __all__ = ["Columns", "ways_of_columns"]
 
+_SAID = {"whole": "whole numbers", "number": "numbers", "text": "text or empty cells"}
+
 _COUNTERS = ("", "id", "idx", "index", "no", "number", "row", "unnamed: 0")
 """Names of columns that number the rows."""
 
@@ -67,8 +69,10 @@ def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str 
     if not found:
         raise SamplesError(
             asked=f"feed {', '.join(names)} from a table",
-            found=f"the columns {', '.join(f'{one} ({kind})' for one, kind in kinds.items())}",
-            fix="call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or "
+            found=f"the columns {', '.join(f'{one} ({_SAID.get(kind, kind)})' for one, kind in kinds.items())}",
+            fix="separate cells by commas (.csv) or tabs (.tsv)"
+            if len(kinds) == 1 and ";" in next(iter(kinds))
+            else "call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or "
             "write a recipe with [data] columns, where a preprocessing function may take text",
         )
 

@@ -75,7 +75,10 @@ def pixels_for(guess: Guess, known: Pixels | None, size: tuple[int, int]) -> Pix
     settings: dict[str, Any] = {"layout": layout} if layout != "NCHW" else {}
     if known is not None:
         crop = {"crop": list(sides)} if isinstance(known.settings.get("resize"), int) else {}
-        return Pixels(settings={**known.settings, **crop, **settings}, why=known.why, doubt=known.doubt, known=True)
+        sizes = {key: value for key, value in known.settings.items() if key == "resize"}
+        return Pixels(
+            settings={**sizes, **crop, **known.settings, **settings}, why=known.why, doubt=known.doubt, known=True
+        )
     resize = {} if tuple(size) == sides else {"resize": list(sides)}
     scale = {"scale": "1/255"} if guess.dtype.startswith("float") else {}
     return Pixels(settings=({**resize, **scale} or {"resize": list(sides)}) | settings)

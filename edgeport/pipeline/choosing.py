@@ -14,6 +14,7 @@ float that may ship does, and a note says what would be faster.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -260,7 +261,10 @@ _OUTCOMES = {
 
 def _gain(comparison: Comparison) -> str:
     interval, other = comparison.speedup, comparison.against or "the best float"
-    return f"{interval.estimate:.2f}x the speed of {other}, {interval.low:.3f} to {interval.high:.3f}"
+    bounds = f"{interval.low:.3f} to {interval.high:.3f}"
+    if not math.isfinite(interval.high):
+        bounds = "in too few rounds for an interval"
+    return f"{interval.estimate:.2f}x the speed of {other}, {bounds}"
 
 
 def _float_not_chosen(candidate: Candidate, known: _Known) -> Refusal:

@@ -130,6 +130,19 @@ class TestTables:
 
         assert (dict(first.inputs), first.target, first.lengths) == (inputs, target, "lengths" in kinds)
 
+    @pytest.mark.parametrize(
+        ("kinds", "says"),
+        [
+            pytest.param({"a;b": "text"}, "separate cells by commas", id="semicolons"),
+            pytest.param({"a": "text", "b": "text"}, "a (text or empty cells)", id="empty-cells"),
+        ],
+    )
+    def test_a_table_without_numbers_is_answered_with_what_to_mend(self, kinds, says) -> None:
+        with pytest.raises(SamplesError) as caught:
+            next(ways_of_columns(kinds, ["x"]))
+
+        assert says in f"{caught.value.found} {caught.value.fix}"
+
     def test_a_column_that_is_not_there_is_answered_with_the_nearest(self) -> None:
         with pytest.raises(SamplesError, match="did you mean 'kind'"):
             next(ways_of_columns({"a": "number", "kind": "text"}, ["x"], "kinds"))

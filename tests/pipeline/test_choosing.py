@@ -282,6 +282,14 @@ def test_what_the_screening_saw_behind_the_best_float_is_not_called_unconfirmed(
     assert "no gain when screened" in reason
 
 
+def test_a_gain_that_few_rounds_can_not_bound_has_no_bounds_in_its_reason():
+    unbounded = replace(against(0.97, 0.0), speedup=Interval(low=0.0, estimate=0.97, high=float("inf")))
+    behind = candidate("ov int8", Precision.INT8, 10.5, against_float=unbounded)
+    _, reason = reason_of("ov int8", [FP32, behind], FP32, {})
+    assert "in too few rounds for an interval" in reason
+    assert "to inf" not in reason
+
+
 @pytest.mark.parametrize(
     ("comparison", "code", "words"),
     [
