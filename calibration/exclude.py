@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
@@ -15,14 +15,24 @@ KEEP_FLOAT = "edgeport.keep_float"
 """Node metadata: whoever put the node there has it stay in float, for the reason that is its value."""
 
 
-def excluded_nodes(graph: ir.Graph, exclude: Mapping[str, str]) -> frozenset[ir.Node]:
-    """The nodes that `exclude` names, by their own name or by their operator type, and those marked KEEP_FLOAT.
+def excluded_nodes(
+    graph: ir.Graph, exclude: Mapping[str, str], only: Collection[str] | None = None
+) -> frozenset[ir.Node]:
+    """The nodes that `exclude` names, by their own name or by their operator type, those that `only` does not name, and
+    those marked KEEP_FLOAT.
+
+    Args:
+        graph: Of the model.
+        exclude: Name or operator type to the reason.
+        only: Names of nodes; None for all.
 
     Raises:
         PlanError: A key that names nothing.
 
     """
     chosen: set[ir.Node] = {node for node in graph if KEEP_FLOAT in node.metadata_props}
+    if only is not None:
+        chosen |= {node for node in graph if node.name not in only}
     for key in exclude:
         nodes = [node for node in graph if key in (node.name, node.op_type)]
         if not nodes:

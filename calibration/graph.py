@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.contracts import Array
+from edgeport.contracts import Array, OnnxModel
+from edgeport.onnx_files import read_ir, refuse_quantized
 
-__all__ = ["activations", "constant_of", "infer_types", "is_default_domain", "values_read"]
+__all__ = [
+    "activations",
+    "constant_of",
+    "float_graph",
+    "infer_types",
+    "is_constant_float",
+    "is_default_domain",
+    "values_read",
+]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
@@ -36,6 +45,24 @@ def constant_of(value: ir.Value | None) -> Array | None:
         if attribute is not None:
             return np.asarray(attribute.as_tensor().numpy())
     return None
+
+
+def float_graph(model: OnnxModel) -> ir.Graph:
+    """The graph of a model that is to be planned, with its types.
+
+    Raises:
+        AlreadyQuantizedError: It carries Q/DQ pairs or integer operators.
+
+    """
+    ir_model = read_ir(model)
+    refuse_quantized(ir_model, f"plan {model.path.name}")
+    infer_types(ir_model)
+    return ir_model.graph
+
+
+def is_constant_float(value: ir.Value) -> bool:
+    """float32, stored in the model, and not to be overridden by the caller."""
+    return value.is_initializer() and not value.is_graph_input() and value.dtype == ir.DataType.FLOAT
 
 
 def activations(graph: ir.Graph) -> list[ir.Value]:

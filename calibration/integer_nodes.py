@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from edgeport.calibration.graph import constant_of, is_default_domain
+from edgeport.calibration.graph import constant_of, is_constant_float, is_default_domain
 from edgeport.contracts import OperatorRule, QuantizationRules
 
 __all__ = ["IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
@@ -74,7 +74,7 @@ def find_integer_nodes(
         if rule.weight is not None and weight is None and rule.weight not in rule.inputs:
             continue
         sources = _activation_inputs(node, rule)
-        constants = [value for value in sources if _is_float_initializer(value)]
+        constants = [value for value in sources if is_constant_float(value)]
         moving = [value for value in sources if value not in constants]
         folded = _folded(node, rules, excluded)
         outputs = _outputs(node, rule) if not folded else [folded[-1].outputs[0]]
@@ -111,7 +111,7 @@ def weight_of(node: ir.Node, rule: OperatorRule) -> ir.Value | None:
     if rule.weight is None or rule.weight >= len(node.inputs):
         return None
     value = node.inputs[rule.weight]
-    return value if value is not None and _is_float_initializer(value) else None
+    return value if value is not None and is_constant_float(value) else None
 
 
 def weight_axis(node: ir.Node, rule: OperatorRule) -> int | None:
@@ -125,11 +125,6 @@ def weight_axis(node: ir.Node, rule: OperatorRule) -> int | None:
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1
     return rule.weight_axis % rank
-
-
-def _is_float_initializer(value: ir.Value) -> bool:
-    """float32, stored in the model, and not to be overridden by the caller."""
-    return value.is_initializer() and not value.is_graph_input() and value.dtype == ir.DataType.FLOAT
 
 
 def _come_as_integers(values: list[ir.Value], carried: Collection[ir.Value]) -> bool:

@@ -5,12 +5,12 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 
 from edgeport.calibration.exclude import excluded_nodes
-from edgeport.calibration.graph import activations, constant_of, infer_types, is_default_domain
+from edgeport.calibration.graph import activations, constant_of, float_graph, is_default_domain
 from edgeport.calibration.integer_nodes import (
     IntegerNodes,
     find_integer_nodes,
@@ -30,7 +30,6 @@ from edgeport.contracts import (
     WeightQuantization,
 )
 from edgeport.errors import CalibrationError, PlanError
-from edgeport.onnx_files import read_ir, refuse_quantized
 
 __all__ = ["dynamic_plan", "float_plan", "make_plan", "needed_tensors"]
 
@@ -45,6 +44,7 @@ def make_plan(
     method: RangeMethod | None = None,
     *,
     exclude: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> QuantizationPlan:
     """A static int8 plan.
 
@@ -58,6 +58,7 @@ def make_plan(
         rules: Of the dialect.
         method: How ranges are taken from the statistics; min-max where none is given.
         exclude: Node name or operator type to the reason why it stays float.
+        only: Names of the nodes that may be integer; None for all.
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
@@ -73,11 +74,11 @@ def make_plan(
             if calibration.transforms
             else "calibrate this very model again",
         )
-    graph = _float_graph(model)
+    graph = float_graph(model)
     method = method if method is not None else MinMax()
     exclude = dict(exclude or {})
     ranges = TensorRanges(calibration, rules, method)
-    found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude), ranges.drowns)
+    found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude, only), ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:
         raise _nothing(model, graph, rules, tuple(rules.operators))
@@ -96,20 +97,24 @@ def make_plan(
 
 
 def dynamic_plan(
-    model: OnnxModel, rules: QuantizationRules, *, exclude: Mapping[str, str] | None = None
+    model: OnnxModel,
+    rules: QuantizationRules,
+    *,
+    exclude: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> QuantizationPlan:
     """An int8 plan whose activation ranges are found while it runs; it needs no samples.
 
-    Nodes of `rules.dynamic_operators` with a constant weight are in it.
+    Nodes of `rules.dynamic_operators` with a constant weight are in it, those that `only` names if it is given.
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
         PlanError: `exclude` names what is not there, or nothing can be quantized.
 
     """
-    graph = _float_graph(model)
+    graph = float_graph(model)
     exclude = dict(exclude or {})
-    excluded = excluded_nodes(graph, exclude)
+    excluded = excluded_nodes(graph, exclude, only)
     found = IntegerNodes()
     for node in graph:
         if not is_default_domain(node) or node.op_type not in rules.dynamic_operators or node in excluded:
@@ -150,7 +155,7 @@ def needed_tensors(model: OnnxModel, rules: Sequence[QuantizationRules]) -> list
     What stands between a node and the activation that is folded into it is not among them, so a plan that keeps such
     an activation in float keeps its node in float too.
     """
-    graph = _float_graph(model)
+    graph = float_graph(model)
     observable = activations(graph)
     known = set(observable)
     needed: set[ir.Value] = set()
@@ -206,13 +211,6 @@ def _weights(
         for value in found.constants
     }
     return constants | weights
-
-
-def _float_graph(model: OnnxModel) -> ir.Graph:
-    ir_model = read_ir(model)
-    refuse_quantized(ir_model, f"plan {model.path.name}")
-    infer_types(ir_model)
-    return ir_model.graph
 
 
 def _nothing(model: OnnxModel, graph: ir.Graph, rules: QuantizationRules, operators: tuple[str, ...]) -> PlanError:

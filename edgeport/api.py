@@ -395,7 +395,8 @@ def quantize(
         model: A float `.onnx` file.
         calibration: What `calibrate` wrote; static int8 needs it.
         backend: "onnxruntime", "openvino", "tensorrt" or `module:factory`.
-        precision: "fp32", "bf16", "fp16", "int8" or "int8-dynamic".
+        precision: "fp32", "bf16", "fp16", "int8", "int8-dynamic", or one of weights alone: "int8-weights",
+            "int4-weights-32", "uint4-weights-128", ...; see `edgeport.contracts.Precision`.
         method: How ranges are found: "minmax", "average", "percentile:99.99", "entropy", "mse", "pow2", "global",
             "global:-6:6" or "auto".
         recover: What brings accuracy back to static int8: "rounding:500", "bias-correction". Off by default; they

@@ -140,6 +140,7 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
 
     """
     from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+    from edgeport.backends.onnxruntime.nbits import write_nbits
     from edgeport.backends.onnxruntime.reference import OWN_DOMAINS
     from edgeport.backends.qdq.write import quantize_ir
     from edgeport.onnx_files import read_ir, refuse_custom_operators, write_ir
@@ -153,7 +154,7 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
         products = [node for node in graph.graph if node.op_type in QUANTIZED_BY_RUNTIME]
         if any(plan.nodes.get(node.name or "", plan.default).is_float for node in products):
             skip = (WEIGHT_QUANTIZER,)
-        quantize_ir(graph, leave_ends_float(graph.graph, plan), rules)
+        quantize_ir(graph, leave_ends_float(graph.graph, plan), rules, own_weights=write_nbits)
     write_ir(graph, path)
     return skip
 
@@ -175,9 +176,10 @@ def _settings(precision: Precision, execution: ExecutionConfig, skip: tuple[str,
 
 
 def _precisions() -> dict[Precision, Support]:
-    from edgeport.backends.onnxruntime.kernels import missing_kernel
+    from edgeport.backends.onnxruntime.kernels import missing_int16, missing_kernel, missing_weights
 
     yes = Support(available=True)
+    eight, four = (_if_nothing_misses(missing_weights(bits)) for bits in (8, 4))
     missing = missing_kernel("float16")
     half = missing or "Edgeport writes no float16 models for ONNX Runtime; its CPU provider has them on ARM64 only"
     return {
@@ -186,7 +188,13 @@ def _precisions() -> dict[Precision, Support]:
         Precision.FP16: Support(available=False, reason=half),
         Precision.INT8: yes,
         Precision.INT8_DYNAMIC: yes,
+        **{one: eight if one is Precision.INT8_WEIGHTS else four for one in Precision if one.weight_form is not None},
+        Precision.INT16: _if_nothing_misses(missing_int16()),
     }
+
+
+def _if_nothing_misses(missing: str) -> Support:
+    return Support(available=not missing, reason=missing)
 
 
 def _bf16(missing: str) -> Support:

@@ -14,18 +14,22 @@ import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
 from edgeport.backends.onnxruntime.backend import FAST_BF16
+from edgeport.backends.onnxruntime.kernels import rounds_activations
+from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
 from edgeport.backends.onnxruntime.origin import MOVING, Origins
 from edgeport.backends.onnxruntime.session import inference_session, session_options
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 
-__all__ = ["node_precisions", "read_placement"]
+__all__ = ["node_precisions", "read_placement", "stored_weights"]
 
 CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _OUTPUT_TYPES = {
     "DequantizeLinear": ir.DataType.FLOAT,
     "MatMulIntegerToFloat": ir.DataType.FLOAT,
     "DynamicQuantizeMatMul": ir.DataType.FLOAT,
+    "MatMulNBits": ir.DataType.FLOAT,
+    "GatherBlockQuantized": ir.DataType.FLOAT,
     "ConvInteger": ir.DataType.INT32,
     "MatMulInteger": ir.DataType.INT32,
     "Shape": ir.DataType.INT64,
@@ -83,7 +87,7 @@ def _place(graph: ir.Graph, origins: Origins, providers: Mapping[str, str], fast
     placed = []
     for node in graph:
         origin = origins.of(node)
-        precision = precisions[node]
+        precision, weights = precisions[node], stored_weights(node)
         placed.append(
             NodePlacement(
                 name=node.name or "",
@@ -92,6 +96,7 @@ def _place(graph: ir.Graph, origins: Origins, providers: Mapping[str, str], fast
                 precision=precision,
                 origin=origin,
                 reason=_reason(node, precision, origins.planned_int8(node), fast),
+                weights=weights,
             )
         )
     return tuple(placed)
@@ -100,11 +105,24 @@ def _place(graph: ir.Graph, origins: Origins, providers: Mapping[str, str], fast
 def _reason(node: ir.Node, precision: str, planned_int8: bool, fast: bool) -> str:
     if node.op_type in CONVERTING:
         return "converts between float and integers; computes nothing"
+    if node.op_type == TABLE:
+        return "brings the rows that it picks back to float"
+    if node.op_type.startswith(PRODUCT):
+        return f"weights of {stored_weights(node)}; activations " + (
+            "become int8 while it runs, in blocks" if _rounds(node) else "stay float"
+        )
     if planned_int8 and precision not in ("", "int8"):
         return "planned int8; ONNX Runtime found no integer kernel for this pattern and computes it in float"
     if fast and precision == "fp32" and node.op_type in ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Conv"):
         return "bfloat16 products were asked for; ONNX Runtime does not tell where it uses them"
     return ""
+
+
+def stored_weights(node: ir.Node) -> str:
+    """What a node of the runtime's own that takes integer weights alone keeps them in: "int8" or "int4"; else ""."""
+    if not node.op_type.startswith((PRODUCT, TABLE)):
+        return ""
+    return f"int{node.attributes.get_int('bits', 4)}"
 
 
 def node_precisions(graph: ir.Graph) -> dict[ir.Node, str]:
@@ -145,14 +163,22 @@ def _output_type(node: ir.Node, first: ir.DataType | None, known: _Known) -> ir.
 
 
 def _precision(node: ir.Node, dtype: ir.DataType | None) -> str:
-    if node.op_type in CONVERTING or node.op_type in MOVING:
+    if node.op_type in CONVERTING or node.op_type in MOVING or node.op_type == TABLE:
         return ""
+    if node.op_type.startswith(PRODUCT):
+        return "int8" if _rounds(node) else "fp32"
     if node.op_type.startswith(("QLinear", "QGemm", "QAttention")) or "Integer" in node.op_type:
         return "int8"
     if node.op_type.startswith("DynamicQuantize"):
         return "int8"
     # Arithmetic on shapes is not the model's arithmetic.
     return _NAMES.get(dtype, "") if dtype is not None else "fp32"
+
+
+def _rounds(node: ir.Node) -> bool:
+    """Whether it multiplies integers, which the runtime does where the file allows it and the CPU has a kernel."""
+    allowed = node.attributes.get_int("accuracy_level", 0) == ACCURACY_LEVEL
+    return allowed and rounds_activations(node.attributes.get_int("bits", 4))
 
 
 def _providers(session: Any) -> dict[str, str]:

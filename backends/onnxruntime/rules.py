@@ -25,6 +25,8 @@ _OPERATORS = operator_rules(
 )
 _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
 
+_STORED = {"MatMul": 1, "Gemm": 1, "Gather": 0}
+
 
 def x86_rules(*, vnni: bool) -> QuantizationRules:
     """uint8 activations, int8 weights per channel: what the u8*s8 instructions of x86 take.
@@ -42,6 +44,8 @@ def x86_rules(*, vnni: bool) -> QuantizationRules:
         operators=_OPERATORS,
         fused=dict.fromkeys(_FOLDING, RELU_LIKE),
         dynamic_operators=("MatMul", "Gemm"),
+        weight_operators=_STORED,
+        block_operators=tuple(_STORED),
         quantize_bias=True,
     )
 
@@ -59,6 +63,8 @@ def arm_rules() -> QuantizationRules:
         operators=_OPERATORS,
         fused=dict.fromkeys(_FOLDING, RELU_LIKE),
         dynamic_operators=("MatMul", "Gemm"),
+        weight_operators=_STORED,
+        block_operators=tuple(_STORED),
         quantize_bias=True,
     )
 

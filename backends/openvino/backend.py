@@ -35,7 +35,8 @@ ENTRY = "model.xml"
 _HINTS = {Precision.FP32: "f32", Precision.BF16: "bf16", Precision.FP16: "f16"}
 
 GROUP_SIZE = 32
-"""Values along the reduced axis that share a scale in dynamic int8; the runtime's own default, said aloud."""
+"""Values along the reduced axis that share a scale where activations become int8 while it runs; the runtime's own
+default, said aloud."""
 
 
 class _Described(TypedDict):
@@ -117,14 +118,23 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
 
 def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> dict[str, object]:
     """What `session.open_session` is handed; see there."""
-    dynamic = Precision.INT8_DYNAMIC in plan.nodes.values()
     return {
         "device": "CPU",
         "precision": _HINTS[plan.default],
         "threads": execution.threads,
         "affinity": list(execution.affinity),
         "batch": execution.batch,
-        "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if dynamic else 0)},
+        "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if _may_round(plan) else 0)},
         "inputs": [spec.name for spec in model.inputs],
         "outputs": [spec.name for spec in model.outputs],
     }
+
+
+def _may_round(plan: QuantizationPlan) -> bool:
+    """Whether OpenVINO may turn the activations of products with integer weights into int8 while it runs.
+
+    It may for 4-bit weights too, as it does by itself. Weights of 8 bits alone with such activations are what
+    `int8-dynamic` is here, so in `int8-weights` they stay float. The setting is one for the whole model.
+    """
+    weights_of = {precision.weight_form for precision in plan.nodes.values() if precision.weight_form is not None}
+    return Precision.INT8_DYNAMIC in plan.nodes.values() or any(form.stored == "int4" for form in weights_of)

@@ -74,6 +74,11 @@ def supported(features: Collection[str], *, vnni: bool) -> Mapping[Precision, Su
         else Support(
             available=False, reason="OpenVINO quantizes activations while running only on x86 processors with VNNI"
         ),
+        **{one: _YES for one in Precision if one.weight_form is not None},
+        Precision.INT16: Support(
+            available=False,
+            reason=f"OpenVINO's CPU plugin names no INT16 among what it computes in ({', '.join(sorted(features))})",
+        ),
     }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgeport.backends.openvino.rules import rules_for, weight_only
+from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.qdq.read_pairs import read_pairs_only
 from edgeport.backends.qdq.write import write_plan
 from edgeport.contracts import OnnxModel, Precision, QuantizationPlan
 from edgeport.onnx_files import read_ir
 
 __all__ = ["write_openvino"]
+
+_WRITTEN_AS = {Precision.INT8_DYNAMIC: Precision.INT8_WEIGHTS}
 
 
 def write_openvino(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
@@ -23,7 +25,7 @@ def write_openvino(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
 
     """
     rules = rules_for()
-    if Precision.INT8_DYNAMIC in plan.nodes.values():
-        nodes = {name: Precision.INT8 if not at.is_float else at for name, at in plan.nodes.items()}
-        plan, rules = replace(plan, nodes=nodes), weight_only(rules)
+    # Dynamic int8 is OpenVINO's own: given int8 weights and float activations, it quantizes these itself, in groups.
+    nodes = {name: _WRITTEN_AS.get(at, at) for name, at in plan.nodes.items()}
+    plan = replace(plan, nodes=nodes)
     return write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules), rules, path)

@@ -41,6 +41,7 @@ _MOVES = frozenset(
 
 _FLOATS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 _PRECISIONS = {"i8": "int8", "u8": "int8", **_FLOATS}
+_STORED = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
 _PRODUCTS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 _QDQ = ("_QuantizeLinear", "_DequantizeLinear")
 
@@ -69,7 +70,7 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
         planned = _planned(session.model)
         source = SourceModel(session.model)
         layers = [_layer(operation) for operation in session.compiled.get_runtime_model().get_ordered_ops()]
-        dynamic = any(_has_int8_weights_only(layer) for layer in layers) and _quantizes_while_running(
+        dynamic = any(_stored_in_product(layer) for layer in layers) and _quantizes_while_running(
             session, path, settings
         )
     finally:
@@ -77,7 +78,7 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
     placed = [
         _placed({**layer, "index": str(index)}, source, settings, dynamic=dynamic) for index, layer in enumerate(layers)
     ]
-    kept = {name for node in placed if node.precision == "int8" for name in node.origin}
+    kept = {name for node in placed if node.precision == "int8" or node.weights for name in node.origin}
     return tuple(_with_reason(node, planned - kept) for node in placed)
 
 
@@ -98,6 +99,7 @@ def _layer(operation: Any) -> dict[str, str]:
     return {
         **_facts(operation),
         "weights": "int8" if "int8" in constants else "",
+        "gives": str(operation.output(0).get_element_type().get_type_name()) if operation.get_output_size() else "",
         "name": str(operation.get_friendly_name()),
     }
 
@@ -117,6 +119,7 @@ def _placed(
     names = [name.strip() for name in layer["originalLayersNames"].split(",")]
     origin = source.onnx_nodes(names)
     precision = _arithmetic(layer)
+    stored = _stored_in_product(layer)
     reason = ""
     if precision == "int8" and layer["layerType"] not in _PRODUCTS and not source.takes_integers(names):
         # A kernel is listed by the type of its first input, and OpenVINO keeps booleans in bytes.
@@ -126,11 +129,11 @@ def _placed(
     elif precision and precision != "int8" and _holds_integer_product(layer, source, names):
         precision = "int8"
         reason = "several products in one kernel; its own type is float, its products take integers"
-    elif _has_int8_weights_only(layer):
-        reason = (
+    elif stored:
+        reason = f"weights are stored as {stored}, " + (
             f"activations are quantized while it runs, in groups of {_group_size(settings)}"
             if dynamic
-            else f"weights are stored as int8 and multiplied in {precision}"
+            else f"and multiplied in {precision}"
         )
         precision = "int8" if dynamic else precision
     name = layer["name"]
@@ -142,6 +145,7 @@ def _placed(
         precision=precision,
         origin=origin,
         reason=reason,
+        weights=stored or _stored_in_table(layer),
     )
 
 
@@ -171,10 +175,17 @@ def _arithmetic(layer: Mapping[str, str]) -> str:
     return _PRECISIONS.get(suffix) or _PRECISIONS.get(layer["runtimePrecision"].lower(), "")
 
 
-def _has_int8_weights_only(layer: Mapping[str, str]) -> bool:
-    """A product with packed int8 weights whose kernel takes float activations."""
-    packed = _PRECISIONS.get(layer["runtimePrecision"].lower()) == "int8"
-    return layer["layerType"] in ("FullyConnected", "MatMul") and packed and _arithmetic(layer) != "int8"
+def _stored_in_product(layer: Mapping[str, str]) -> str:
+    """Width of the packed weights ("int8", "int4") of a product whose kernel takes float activations; else ""."""
+    if layer["layerType"] not in ("FullyConnected", "MatMul") or _arithmetic(layer) == "int8":
+        return ""
+    return _STORED.get(layer["runtimePrecision"].lower(), "")
+
+
+def _stored_in_table(layer: Mapping[str, str]) -> str:
+    """Width of a table's rows that become float when they are picked; else ""."""
+    picks_floats = layer["layerType"] == "Gather" and layer["gives"] in _FLOATS
+    return _STORED.get(layer["runtimePrecision"].lower(), "") if picks_floats else ""
 
 
 def _quantizes_while_running(session: OpenVinoSession, path: Path, settings: Mapping[str, object]) -> bool:

@@ -9,6 +9,8 @@ Found by reading runtime models of 2026.4 (`placement.py`), and by timing:
 - A HardSigmoid is never folded: the plugin has it as a float kernel of its own.
 - A transposed convolution with groups has no integer kernel.
 - Products of two activations stay float: attention is one fused kernel, which integers would split.
+- Weights of 8 and 4 bits alone stay so in products (FullyConnected), where blocks divide the summed axis. A table in
+  blocks becomes float32 when the model is compiled; one of 8 bits with a scale per row stays as it is.
 - A pair behind Reshape, MaxPool and the like costs nothing while it has the scale of the pair before.
 
 Where the pairs stand is in `dialect.py`.
@@ -16,7 +18,6 @@ Where the pairs stand is in `dialect.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from edgeport.backends.qdq.operators import (
@@ -28,10 +29,10 @@ from edgeport.backends.qdq.operators import (
     fold_behind_products,
     operator_rules,
 )
-from edgeport.contracts import OperatorRule, QuantizationRules
+from edgeport.contracts import QuantizationRules
 from edgeport.hardware import has_vnni, is_x86
 
-__all__ = ["DIALECT", "rules_for", "weight_only"]
+__all__ = ["DIALECT", "rules_for"]
 
 DIALECT = "openvino"
 
@@ -50,6 +51,7 @@ _OPERATORS = operator_rules(
 _FUSED = fold_behind_products(*RELU_LIKE, *CURVES, "PRelu", "Mish", "Swish")
 
 _WEIGHT_ONLY = ("Gemm", "MatMul")
+_STORED = {"Gemm": 1, "MatMul": 1, "Gather": 0}
 
 
 def rules_for() -> QuantizationRules:
@@ -67,16 +69,7 @@ def rules_for() -> QuantizationRules:
         operators=_OPERATORS,
         fused=_FUSED,
         dynamic_operators=_WEIGHT_ONLY,
+        weight_operators=_STORED,
+        block_operators=_WEIGHT_ONLY,
+        whole_blocks=True,
     )
-
-
-def weight_only(rules: QuantizationRules) -> QuantizationRules:
-    """The same dialect with no ranges asked of MatMul and Gemm.
-
-    OpenVINO has its own dynamic int8: it is given int8 weights behind a DequantizeLinear and float activations, and
-    quantizes these itself, in groups along the reduced axis.
-    """
-    operators: Mapping[str, OperatorRule] = {
-        name: replace(rule, inputs=()) if name in _WEIGHT_ONLY else rule for name, rule in rules.operators.items()
-    }
-    return replace(rules, operators=operators)

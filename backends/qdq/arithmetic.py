@@ -64,13 +64,16 @@ def activation_parameters(spec: ActivationQuantization) -> QuantizationParameter
     return QuantizationParameters(scale=scale, zero_point=np.asarray(zero_point, dtype=spec.dtype))
 
 
-def weight_parameters(weight: Array, spec: WeightQuantization, *, floor: Array | float = 0.0) -> QuantizationParameters:
+def weight_parameters(
+    weight: Array, spec: WeightQuantization, *, floor: Array | float = 0.0, stored: str | None = None
+) -> QuantizationParameters:
     """Scale and zero point of a weight, from the weight itself.
 
     Args:
         weight: float32, any shape.
         spec: Scheme; `axis` may be negative.
         floor: Smallest scale to use, [] or [C]: what the bias needs (see `bias.scale_floor`).
+        stored: numpy's type of the zero points; needed where numpy has not the type of `spec`.
 
     """
     axis = None if spec.axis is None else spec.axis % weight.ndim
@@ -86,11 +89,11 @@ def weight_parameters(weight: Array, spec: WeightQuantization, *, floor: Array |
         middle = _middle(spec.dtype)
         reach = REDUCED_LIMIT if spec.reduce_range else high - middle
         scale = _scales(_stepped(np.maximum(np.maximum(-minimum, maximum) / reach, floor), spec))
-        zero_point = np.full(scale.shape, middle, dtype=spec.dtype)
+        zero_point = np.full(scale.shape, middle, dtype=stored or spec.dtype)
     else:
         steps = (high - low) // 2 if spec.reduce_range else high - low
         scale = _scales(_stepped(np.maximum((maximum - minimum) / steps, floor), spec))
-        zero_point = np.clip(np.rint(low - minimum / scale), low, high).astype(spec.dtype)
+        zero_point = np.clip(np.rint(low - minimum / scale), low, high).astype(stored or spec.dtype)
     return QuantizationParameters(scale=scale, zero_point=zero_point, axis=axis)
 
 

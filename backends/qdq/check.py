@@ -14,6 +14,7 @@ LOWEST_OPSET = 13
 """QuantizeLinear has scales per channel from here on."""
 
 _BYTES = ("int8", "uint8")
+_NIBBLES = ("int4", "uint4")
 
 
 def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: QuantizationRules) -> None:
@@ -41,6 +42,8 @@ def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: Quant
             _check_static(edit, name, plan, rules)
         elif precision is Precision.INT8_DYNAMIC:
             _check_dynamic(edit, name, plan, rules)
+        elif precision.weight_form is not None:
+            _check_weight_only(edit, name, plan, rules)
         elif name not in edit.nodes:
             raise _unknown("node", name)
         elif precision is not plan.default:
@@ -118,6 +121,34 @@ def _check_dynamic(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: Qu
         )
 
 
+def _check_weight_only(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+    node = _node(edit, name)
+    asked = f"run node {name!r} ({node.op_type}) in {plan.nodes[name]}"
+    if node.domain != "" or node.op_type not in rules.weight_operators:
+        raise PlanError(
+            asked=asked,
+            found=f"that {rules.dialect} does this for {', '.join(rules.weight_operators) or 'no operator'} only",
+            fix="leave the node in float",
+        )
+    weight = node.inputs[rules.weight_operators[node.op_type]]
+    if weight is None or weight.name not in plan.weights:
+        computed = weight is None or not edit.is_constant(weight)
+        raise PlanError(
+            asked=asked,
+            found=f"{weight.name if weight else ''!r} in the place of the weight, which "
+            + ("is no constant" if computed else "is not among the plan's weights"),
+            fix="integer weights are made of constants; leave the node in float",
+        )
+    spec = plan.weights[str(weight.name)]
+    blocked = spec.block_size is not None
+    if blocked and (len(weight.shape or ()) != 2 or node.op_type not in rules.block_operators):
+        raise PlanError(
+            asked=asked,
+            found=f"a weight of shape {tuple(weight.shape or ())}, in blocks",
+            fix=f"store weights of two axes in blocks, those of {', '.join(rules.block_operators) or 'no operator'}",
+        )
+
+
 def _check_activations(edit: GraphEdit, plan: QuantizationPlan) -> None:
     for name in plan.activations:
         value = edit.values.get(name)
@@ -152,7 +183,7 @@ def _check_weights(edit: GraphEdit, plan: QuantizationPlan) -> None:
                 found=f"no float32 constant ({value.dtype}, {'constant' if edit.is_constant(value) else 'computed'})",
                 fix="name only float32 initializers as weights",
             )
-        if spec.dtype not in _BYTES:
+        if spec.dtype not in (_BYTES if spec.block_size is None else (*_BYTES, *_NIBBLES)):
             raise _wide(name, spec.dtype)
         rank = len(value.shape or ())
         if spec.axis is not None and not -rank <= spec.axis < rank:
@@ -195,5 +226,7 @@ def _unknown(what: str, name: str) -> PlanError:
 
 def _wide(name: str, dtype: str) -> PlanError:
     return PlanError(
-        asked=f"store {name!r} as {dtype}", found="that Q/DQ is written for 8 bits", fix="use int8 or uint8"
+        asked=f"store {name!r} as {dtype}",
+        found="that Q/DQ is written for 8 bits",
+        fix="use int8 or uint8 (4 bits in blocks of weights)",
     )

@@ -50,19 +50,20 @@ class GraphEdit:
         tensor = ir.tensor(array.copy(order="C"), name=free)
         return new_initializer(self.graph, free, tensor)
 
-    def node(
+    def node(  # noqa: PLR0913 (what a node is made of)
         self,
         operator: str,
-        inputs: Sequence[ir.Value],
+        inputs: Sequence[ir.Value | None],
         name: str,
         *,
         like: ir.Node | None,
         outputs: int = 1,
         attributes: Sequence[ir.Attr] = (),
+        domain: str = "",
     ) -> ir.Node:
         """A new node, not yet placed; it serves `like`, whose metadata (its PyTorch module) it takes."""
         node = ir.Node(
-            "",
+            domain,
             operator,
             inputs,
             attributes,

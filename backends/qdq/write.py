@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from edgeport.backends.qdq.check import check_plan
 from edgeport.backends.qdq.dynamic import write_dynamic
 from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit, new_initializer
+from edgeport.backends.qdq.weight_only import raise_opset, write_weight_only
 from edgeport.backends.qdq.weights import write_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules
 from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
@@ -32,8 +34,21 @@ def write_plan(model: OnnxModel, plan: QuantizationPlan, rules: QuantizationRule
     return write_ir(graph, output)
 
 
-def quantize_ir(model: ir.Model, plan: QuantizationPlan, rules: QuantizationRules) -> None:
+def quantize_ir(
+    model: ir.Model,
+    plan: QuantizationPlan,
+    rules: QuantizationRules,
+    *,
+    own_weights: Callable[[GraphEdit, QuantizationPlan, QuantizationRules], None] | None = None,
+) -> None:
     """As `write_plan`, on a graph in memory, in place.
+
+    Args:
+        model: A float model.
+        plan: Of it.
+        rules: The dialect.
+        own_weights: Writes the nodes whose weights alone are integers, where the dialect has operators of its own for
+            them; else a DequantizeLinear stands before each.
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ or integer operators.
@@ -51,6 +66,11 @@ def quantize_ir(model: ir.Model, plan: QuantizationPlan, rules: QuantizationRule
     write_weights(edit, plan, rules)
     write_activations(edit, plan)
     write_dynamic(edit, plan)
+    if own_weights is not None:
+        own_weights(edit, plan, rules)
+    else:
+        raise_opset(model, plan)
+        write_weight_only(edit, plan, rules)
 
 
 def _lift_constants(graph: ir.Graph, plan: QuantizationPlan) -> None:

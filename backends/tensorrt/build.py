@@ -119,6 +119,7 @@ def _layers(network: Any) -> tuple[BuiltLayer, ...]:
     TensorRT take an integer kernel for it.
     """
     integers: set[str] = set()
+    stored: dict[str, str] = {}
     built = []
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         operator = str(layer.type).rpartition(".")[2]
@@ -128,11 +129,24 @@ def _layers(network: Any) -> tuple[BuiltLayer, ...]:
             integers.update(str(layer.get_output(index).name) for index in range(layer.num_outputs))
         kind = _TYPE_NAMES.get(str(first.dtype).rpartition(".")[2], str(first.dtype)) if first is not None else ""
         takes = "int8 numbers, dequantized" if quantized else f"{kind} numbers" if kind else ""
+        width = kind if operator == "DEQUANTIZE" else stored.get(str(first.name), "") if first is not None else ""
+        if operator in ("DEQUANTIZE", "SHUFFLE") and width:
+            stored[str(layer.get_output(0).name)] = width
+        second = layer.get_input(1) if layer.num_inputs > 1 else None
+        if takes and not quantized and second is not None and str(second.name) in stored:
+            takes += f", and weights of {stored[str(second.name)]}, dequantized"
         built.append(BuiltLayer(name=str(layer.name), operator=operator, takes=takes))
     return tuple(built)
 
 
-_TYPE_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "INT8": "int8", "BOOL": "boolean"}
+_TYPE_NAMES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "INT4": "int4",
+    "BOOL": "boolean",
+}
 
 
 def _refused(model: OnnxModel, errors: Sequence[Any]) -> UnsupportedByBackend:

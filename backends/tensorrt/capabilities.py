@@ -16,6 +16,8 @@ DEFAULT_TARGET = "8.6"
 
 _YES = Support(available=True)
 _NO_BF16 = Support(available=False, reason="Edgeport does not write bfloat16 casts for TensorRT")
+_NO_ZERO_POINT = Support(available=False, reason="TensorRT takes zero point 0 only, so int4 in blocks, but no uint4")
+_NO_INT16 = Support(available=False, reason="TensorRT has no 16-bit integers in Q/DQ")
 _NO_DYNAMIC = Support(available=False, reason="TensorRT needs the ranges of int8 activations before it runs")
 
 
@@ -47,6 +49,12 @@ def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:
         Precision.BF16: _NO_BF16,
         Precision.INT8: support,
         Precision.INT8_DYNAMIC: _NO_DYNAMIC,
+        Precision.INT16: _NO_INT16,
+        **{
+            one: support if form.symmetric else _NO_ZERO_POINT
+            for one in Precision
+            if (form := one.weight_form) is not None
+        },
     }
     return Capabilities(
         backend="tensorrt",

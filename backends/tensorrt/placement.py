@@ -26,6 +26,7 @@ _MOVING_KERNELS = frozenset(
 )
 _TYPES = (
     (re.compile(r"\bint8\b", re.IGNORECASE), "int8"),
+    (re.compile(r"\bint4\b", re.IGNORECASE), "int4"),
     (re.compile(r"\bfp8\b|\be4m3", re.IGNORECASE), "fp8"),
     (re.compile(r"\bbf16\b|\bbfloat16\b", re.IGNORECASE), "bf16"),
     (re.compile(r"\bfp16\b|\bhalf\b", re.IGNORECASE), "fp16"),
@@ -74,6 +75,7 @@ def _kernel(layer: Mapping[str, Any]) -> NodePlacement:
         precision=precision,
         origin=_origin(name, str(layer.get("Metadata", ""))),
         reason=reason,
+        weights=_stored(layer) if precision not in ("", "int8") and _stored(layer).startswith("int") else "",
     )
 
 
@@ -87,11 +89,16 @@ def _arithmetic(layer: Mapping[str, Any]) -> tuple[str, str]:
     if not inputs:
         return "", "TensorRT does not tell what this layer takes"
     precision = inputs[0]
-    weights = layer.get("Weights")
-    stored = _type(str(weights.get("Type", ""))) if isinstance(weights, Mapping) else ""
+    stored = _stored(layer)
     if precision == "int8" and stored not in ("", "int8"):
         return stored, f"it reads int8, but its weights are {stored}"
     return precision, ""
+
+
+def _stored(layer: Mapping[str, Any]) -> str:
+    """Type of the kernel's weights; "" where it has none."""
+    weights = layer.get("Weights")
+    return _type(str(weights.get("Type", ""))) if isinstance(weights, Mapping) else ""
 
 
 def _types(tensors: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -15,13 +15,30 @@ from edgeport.errors import UsageError
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
 
-__all__ = ["FILE", "FOLDER", "PLACE", "argument", "model_source", "raw_samples", "samples_place", "store_option"]
+__all__ = [
+    "FILE",
+    "FOLDER",
+    "PLACE",
+    "PRECISIONS",
+    "argument",
+    "model_source",
+    "raw_samples",
+    "samples_place",
+    "store_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PLACE = click.Path(path_type=Path)
+PRECISIONS = (
+    *("fp32", "bf16", "fp16", "int8", "int8-dynamic", "int8-weights"),
+    *("int4-weights-32", "int4-weights-64", "int4-weights-128"),
+    *("uint4-weights-32", "uint4-weights-64", "uint4-weights-128"),
+    "int16",
+)
+"""Those of `edgeport.contracts.Precision`, which is not loaded for a help text."""
 
 
 def store_option(command: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,19 +96,28 @@ def draw_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
 def _backend(backend: Capabilities) -> tuple[Text, ...]:
     able = Text("yes", style="green") if backend.can_run else Text("no", style="yellow")
     usable = [str(precision) for precision, support in backend.precisions.items() if support.available]
+    lacking: dict[str, list[str]] = {}
+    for precision, support in backend.precisions.items():
+        if not support.available and support.reason not in ("", backend.reason):
+            lacking.setdefault(support.reason, []).append(str(precision))
     reasons = [backend.reason] if backend.reason else []
-    reasons += [
-        f"{precision}: {support.reason}"
-        for precision, support in backend.precisions.items()
-        if not support.available and support.reason
-    ]
+    reasons += [f"{', '.join(_shortened(names))}: {reason}" for reason, names in lacking.items()]
     return (
         Text(clean(backend.backend)),
         Text(clean(backend.version or "missing")),
         able,
-        Text(", ".join(usable) or "-"),
+        Text(", ".join(_shortened(usable)) or "-"),
         Text(clean("; ".join(reasons))),
     )
+
+
+def _shortened(names: Sequence[str]) -> list[str]:
+    """Names that differ in the block size alone as one: "int4-weights-32/64/128"."""
+    sizes: dict[str, list[str]] = {}
+    for name in names:
+        stem, _, size = name.rpartition("-")
+        sizes.setdefault(stem if size.isdigit() else name, []).append(size if size.isdigit() else "")
+    return [f"{stem}-{'/'.join(found)}" if any(found) else stem for stem, found in sizes.items()]
 
 
 def draw_export(console: Console, report: Any) -> None:

@@ -10,16 +10,16 @@ from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, Tim
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
+from edgeport.contracts.mixing import Mix, NodeChoice
 from edgeport.contracts.model import ModelSource, OnnxModel
 from edgeport.contracts.plan import (
     ActivationQuantization,
     OperatorRule,
-    Precision,
     QuantizationPlan,
     QuantizationRules,
-    QuantizedDtype,
     WeightQuantization,
 )
+from edgeport.contracts.precision import Precision, QuantizedDtype, WeightForm
 from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
 from edgeport.contracts.recipe import (
     DataSpec,
@@ -90,8 +90,10 @@ __all__ = [
     "Manifest",
     "Measured",
     "Measurement",
+    "Mix",
     "ModelSource",
     "NearCandidate",
+    "NodeChoice",
     "NodePlacement",
     "OnProgress",
     "OnnxModel",
@@ -137,6 +139,7 @@ __all__ = [
     "TimeJob",
     "TimerFacts",
     "Verification",
+    "WeightForm",
     "WeightQuantization",
     "Work",
     "digest_bytes",

@@ -124,6 +124,8 @@ class NodePlacement:
             (reshapes, constants).
         origin: Names of the ONNX nodes or PyTorch modules that went into it, where the runtime tells.
         reason: Why it is not in the precision that was planned, where it isn't.
+        weights: What the runtime keeps its weights in ("int8", "int4"), where these alone were planned as integers
+            and still are; else "".
 
     """
 
@@ -133,6 +135,14 @@ class NodePlacement:
     precision: str
     origin: tuple[str, ...] = ()
     reason: str = ""
+    weights: str = ""
+
+    @property
+    def ran_as(self) -> str:
+        """For tables: "int8", or "fp32 with int4 weights"; "" where it computes nothing on what it has."""
+        if not self.weights:
+            return self.precision
+        return f"{self.precision} with {self.weights} weights" if self.precision else f"{self.weights} weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +167,7 @@ class Placement:
 
     def summary(self) -> str:
         """One line for tables: "int8 12/14, fp32 2/14"."""
-        counts = Counter(node.precision for node in self.nodes if node.precision)
+        counts = Counter(node.ran_as for node in self.nodes if node.precision)
         total = counts.total()
         return ", ".join(f"{name} {count}/{total}" for name, count in counts.most_common()) or "nothing computed"
 

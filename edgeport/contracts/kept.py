@@ -1,11 +1,12 @@
-"""How much of a plan's integer nodes a runtime really ran as integers."""
+"""How much of what a plan asks for a runtime really ran so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeport.contracts.backend import Placement
+from edgeport.contracts.backend import NodePlacement, Placement
 from edgeport.contracts.plan import QuantizationPlan
+from edgeport.contracts.precision import Precision
 
 __all__ = ["Kept", "kept_nodes", "kept_share"]
 
@@ -14,18 +15,21 @@ _INTEGER = "int8"
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What became of the nodes that a plan runs as integers; their ONNX names, in the plan's order.
+    """What became of the nodes that a plan names; their ONNX names, in the plan's order.
 
     Attributes:
-        kept: Part of a kernel that ran in int8.
-        lost: Part of kernels that ran in float alone.
-        unseen: Part of no kernel that computes: they only move numbers, or the runtime does not tell.
+        kept: Planned as integers, and part of a kernel that ran in int8; where only their weights are planned as
+            integers, of one that has these in the planned width.
+        lost: Planned so, and part of other kernels alone.
+        unseen: Planned so, and part of no kernel that computes: they only move numbers, or the runtime does not tell.
+        strayed: Planned in a float precision by name, and seen in other precisions alone.
 
     """
 
     kept: tuple[str, ...]
     lost: tuple[str, ...]
     unseen: tuple[str, ...]
+    strayed: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -40,21 +44,29 @@ class Kept:
 
 
 def kept_nodes(plan: QuantizationPlan, placement: Placement) -> Kept:
-    """Finds each integer node of the plan among the origins of what ran.
+    """Finds each node that the plan names among the origins of what ran.
 
-    A node whose work several kernels share (a product, then its bias) is kept where one of them is integer.
+    A node whose work several kernels share (a product, then its bias) is kept where one of them is as planned.
     """
-    ran: dict[str, set[str]] = {}
+    ran: dict[str, list[NodePlacement]] = {}
     for kernel in placement.nodes:
-        if kernel.precision:
+        if kernel.precision or kernel.weights:
             for name in kernel.origin:
-                ran.setdefault(name, set()).add(kernel.precision)
+                ran.setdefault(name, []).append(kernel)
     planned = [name for name, precision in plan.nodes.items() if not precision.is_float]
+    kept = {name for name in planned if any(_is_as_planned(plan.nodes[name], kernel) for kernel in ran.get(name, ()))}
+    floats = [name for name, precision in plan.nodes.items() if precision.is_float and name in ran]
     return Kept(
-        kept=tuple(name for name in planned if _INTEGER in ran.get(name, ())),
-        lost=tuple(name for name in planned if name in ran and _INTEGER not in ran[name]),
+        kept=tuple(name for name in planned if name in kept),
+        lost=tuple(name for name in planned if name in ran and name not in kept),
         unseen=tuple(name for name in planned if name not in ran),
+        strayed=tuple(name for name in floats if all(kernel.precision != plan.nodes[name] for kernel in ran[name])),
     )
+
+
+def _is_as_planned(precision: Precision, kernel: NodePlacement) -> bool:
+    form = precision.weight_form
+    return kernel.precision == _INTEGER if form is None else kernel.weights == form.stored
 
 
 def kept_share(plan: QuantizationPlan, placement: Placement) -> float:

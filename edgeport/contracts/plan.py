@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Literal
 
+from edgeport.contracts.precision import Precision, QuantizedDtype, integer_limits
 from edgeport.errors import ContractError, PlanError
 
 __all__ = [
@@ -21,33 +20,15 @@ __all__ = [
     "integer_limits",
 ]
 
-QuantizedDtype = Literal["uint8", "int8", "uint16", "int16", "int4", "uint4"]
-
-_LIMITS: dict[str, tuple[int, int]] = {
-    "uint8": (0, 255),
-    "int8": (-128, 127),
-    "uint16": (0, 65535),
-    "int16": (-32768, 32767),
-    "int4": (-8, 7),
-    "uint4": (0, 15),
-}
-
-
-class Precision(StrEnum):
-    """In what arithmetic a node runs."""
-
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
-    INT8 = "int8"
-    """Static: activation ranges are in the plan."""
-    INT8_DYNAMIC = "int8-dynamic"
-    """Activation ranges are found while it runs."""
-
-    @property
-    def is_float(self) -> bool:
-        """A node in this precision needs no ranges and no integer weights."""
-        return self in (Precision.FP32, Precision.BF16, Precision.FP16)
+_BY_RANK = (
+    Precision.INT16,
+    Precision.INT8,
+    Precision.INT8_DYNAMIC,
+    # Before int8 weights, which stand in where blocks don't fit.
+    *(one for one in Precision if one.weight_form is not None and one is not Precision.INT8_WEIGHTS),
+    Precision.INT8_WEIGHTS,
+)
+"""Integer precisions, the most integer first; a plan that mixes them is named after the first that it has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +62,9 @@ class WeightQuantization:
 
     Attributes:
         dtype: Integer type that it is stored in.
-        axis: Axis with one scale per index, or None for one scale in all.
+        axis: Axis with one scale per index, or None for one scale in all; with `block_size`, the axis that the blocks
+            lie along.
+        block_size: So many neighbours along `axis` share a scale; the last block may be shorter. None for none.
         symmetric: Zero point 0.
         reduce_range: One bit less, where the hardware's 16-bit sums of u8*s8 pairs would saturate.
         power_of_two: Scales are rounded up to powers of two.
@@ -93,6 +76,15 @@ class WeightQuantization:
     symmetric: bool = True
     reduce_range: bool = False
     power_of_two: bool = False
+    block_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.block_size is not None and (self.block_size < 1 or self.axis is None):
+            raise ContractError(
+                asked=f"store a weight in blocks of {self.block_size}",
+                found="no axis that they lie along" if self.axis is None else "fewer than one value in a block",
+                fix="name the axis, and blocks of one value or more",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +126,9 @@ class QuantizationPlan:
 
     @property
     def precision(self) -> Precision:
-        """The plan's own name in tables: its lowest integer precision, else its default."""
+        """The plan's own name in tables: the first integer precision in it by `_BY_RANK`, else its default."""
         used = set(self.nodes.values())
-        for precision in (Precision.INT8, Precision.INT8_DYNAMIC):
-            if precision in used:
-                return precision
-        return self.default
+        return next((precision for precision in _BY_RANK if precision in used), self.default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +172,9 @@ class QuantizationRules:
         fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between. "Swish"
             stands for `x * sigmoid(x)`, which ONNX writes as two nodes.
         dynamic_operators: Operator types that can run with ranges found while running.
+        weight_operators: Operator types whose weights alone can be integers, with the index of that input.
+        block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.
+        whole_blocks: A weight whose summed axis is no multiple of the block gets 8 bits, one scale per channel.
         quantize_bias: Biases are written as int32 behind a DequantizeLinear; else they stay float.
 
     """
@@ -196,9 +188,7 @@ class QuantizationRules:
     operators: Mapping[str, OperatorRule] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dynamic_operators: tuple[str, ...] = ()
+    weight_operators: Mapping[str, int] = field(default_factory=dict)
+    block_operators: tuple[str, ...] = ()
+    whole_blocks: bool = False
     quantize_bias: bool = False
-
-
-def integer_limits(dtype: QuantizedDtype) -> tuple[int, int]:
-    """Smallest and largest integer of a quantized type."""
-    return _LIMITS[dtype]

@@ -372,6 +372,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
     """
     from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
     from edgeport.calibration.ranges import method_named
+    from edgeport.calibration.weight_plan import weight_plan
 
     precision = Precision(payload["precision"])
     capabilities = backend.capabilities()
@@ -392,9 +393,13 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
         )
     if precision is Precision.INT8_DYNAMIC:
         return dynamic_plan(model, capabilities.rules)
+    if precision.weight_form is not None:
+        return weight_plan(model, capabilities.rules, precision)
     if payload["calibration"] is None:
         raise PlanError(
-            asked="plan static int8", found="no calibration", fix="calibrate first, or ask for int8-dynamic"
+            asked="plan static int8",
+            found="no calibration",
+            fix="calibrate first, or ask for int8-dynamic or int8-weights, which need none",
         )
     calibration = Calibration.load(Path(payload["calibration"]))
     return make_plan(model, calibration, capabilities.rules, method_named(payload["method"]))

@@ -43,6 +43,8 @@ _OWN = ("onnxruntime", "openvino")
 """Backends of ours that compute on the processor; the first one stands in for those of others."""
 
 _BITS = {Precision.FP32: 32, Precision.BF16: 16, Precision.FP16: 16, Precision.INT8: 8, Precision.INT8_DYNAMIC: 8}
+_NIBBLE = 4
+"""Bits of a weight that alone is an integer of 4 bits; there is no arithmetic of so few here."""
 _SLOWER_THAN_FP32 = frozenset({"fp64", "int32", "int64"})
 
 _IMPOSSIBLE = "too-fast"
@@ -64,7 +66,7 @@ def works_of(place: Place, model: OnnxModel, feeds: Path, batch: int) -> WorkOf:
     with np.load(feeds, allow_pickle=False) as file:
         shapes = {spec.name: [batch, *file[spec.name].shape[1:]] for spec in model.fed if spec.name in file.files}
         shapes |= {name: list(file[name].shape) for name in model.state.values() if name in file.files}
-    key = {"model": model.digest, "shapes": shapes, "batch": batch, "bits": sorted(set(_BITS.values()))}
+    key = {"model": model.digest, "shapes": shapes, "batch": batch, "bits": sorted({*_BITS.values(), _NIBBLE})}
     payload = {**key, "model": str(model.path)}
     found = place.store.get_or_build_json(
         "work",
@@ -251,7 +253,8 @@ def _asked(place: Place, candidate: Candidate, works: WorkOf) -> _Asked | str | 
         return "what it ran in is not known, or has no yardstick"
     if not _on_processor(candidate):
         return "peaks are measured of processors only"
-    work = works.get(_BITS[precision])
+    form = candidate.precision.weight_form
+    work = works.get(_NIBBLE if form is not None and form.stored == "int4" else _BITS[precision])
     if work is None:
         return "its work is not known"
     if max(work.operations, work.bytes) / _SLOWEST_PER_S < _OVERHEAD * median.estimate / 1e9:
@@ -268,7 +271,7 @@ def _asked(place: Place, candidate: Candidate, works: WorkOf) -> _Asked | str | 
 
 def _narrowest(candidate: Candidate) -> Precision | None:
     """The fastest precision that any of it was planned for or ran in; None where that has no yardstick."""
-    planned = Precision.INT8 if candidate.precision is Precision.INT8_DYNAMIC else candidate.precision
+    planned = _arithmetic(candidate.precision)
     nodes = candidate.placement.nodes if candidate.placement is not None else ()
     names = {node.precision for node in nodes if node.precision} - _SLOWER_THAN_FP32
     if names - {str(one) for one in _BITS}:
@@ -288,9 +291,14 @@ def _product(backend: str, precision: Precision, execution: ExecutionConfig) -> 
     same = ExecutionConfig(threads=execution.threads, affinity=execution.affinity, spinning=execution.spinning)
     return Product(
         backend=backend,
-        precision=Precision.INT8 if precision is Precision.INT8_DYNAMIC else precision,
+        precision=_arithmetic(precision),
         execution=same,
     )
+
+
+def _arithmetic(precision: Precision) -> Precision:
+    """Static int8 for all that is integer: activations may become so beside weights that alone were planned so."""
+    return precision if precision.is_float else Precision.INT8
 
 
 def _reading(size_bytes: float, execution: ExecutionConfig, place: Place) -> Reading:

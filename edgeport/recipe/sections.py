@@ -164,6 +164,23 @@ class BudgetSection(_Section):
     first_inference: str | None = Field(default=None, description='at most: "200 ms"')
 
 
+PrecisionName = Literal[
+    "fp32",
+    "bf16",
+    "fp16",
+    "int8",
+    "int8-dynamic",
+    "int8-weights",
+    "int4-weights-32",
+    "int4-weights-64",
+    "int4-weights-128",
+    "uint4-weights-32",
+    "uint4-weights-64",
+    "uint4-weights-128",
+    "int16",
+]
+
+
 class TargetSection(_Section):
     """One runtime on one device."""
 
@@ -171,7 +188,7 @@ class TargetSection(_Section):
         default=None, description="targets of one name compete for one bundle in a folder of that name; all or none"
     )
     backend: str = Field(description="onnxruntime, openvino, tensorrt, or module:factory")
-    precisions: list[Literal["fp32", "bf16", "fp16", "int8", "int8-dynamic"]] = Field(
+    precisions: list[PrecisionName] = Field(
         default=["fp32", "bf16", "int8", "int8-dynamic"], min_length=1, description="what is built and measured"
     )
     threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")

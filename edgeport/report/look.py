@@ -17,6 +17,7 @@ _MARKERS = {
     Precision.BF16: "diamond",
     Precision.FP16: "inverted_triangle",
     Precision.INT8: "square",
+    Precision.INT16: "square_cross",
     Precision.INT8_DYNAMIC: "triangle",
 }
 _GLYPHS = {
@@ -24,13 +25,17 @@ _GLYPHS = {
     Precision.BF16: "◆",
     Precision.FP16: "▼",
     Precision.INT8: "■",
+    Precision.INT16: "▣",
     Precision.INT8_DYNAMIC: "▲",
 }
+_OF_WEIGHTS = {"int8": ("hex", "⬢", "dashdot"), "int4": ("star", "★", "dotdash"), "uint4": ("plus", "✚", "dotted")}
+"""Marker, glyph and dash where weights alone are integers."""
 _DASHES = {
     Precision.FP32: "dashed",
     Precision.BF16: "dotted",
     Precision.FP16: "dotdash",
     Precision.INT8: "solid",
+    Precision.INT16: "solid",
     Precision.INT8_DYNAMIC: "dashdot",
 }
 
@@ -60,9 +65,16 @@ def looks(candidates: Sequence[Candidate]) -> dict[str, Look]:
     return {
         c.name: Look(
             colour=colours[c.backend],
-            marker=_MARKERS[c.precision],
-            glyph=_GLYPHS[c.precision],
-            dash=_DASHES[c.precision],
+            marker=_mark(c.precision)[0],
+            glyph=_mark(c.precision)[1],
+            dash=_mark(c.precision)[2],
         )
         for c in candidates
     }
+
+
+def _mark(precision: Precision) -> tuple[str, str, str]:
+    form = precision.weight_form
+    if form is not None:
+        return _OF_WEIGHTS[form.dtype]
+    return _MARKERS[precision], _GLYPHS[precision], _DASHES[precision]

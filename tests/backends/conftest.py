@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -179,3 +182,15 @@ def foreign_model(tmp_path_factory) -> OnnxModel:
     path = tmp_path_factory.mktemp("foreign") / "foreign.onnx"
     path.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
     return open_onnx(path)
+
+
+@pytest.fixture(scope="session")
+def stored_weights() -> ModuleType:
+    """The module stored_weights beside this file, with `make_stored(folder, ...)` and `sqnr_db(reference, other)`."""
+    spec = importlib.util.spec_from_file_location("stored_weights", Path(__file__).with_name("stored_weights.py"))
+    if spec is None or spec.loader is None:
+        raise ImportError("stored_weights")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

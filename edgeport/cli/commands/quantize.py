@@ -6,20 +6,18 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, raw_samples, samples_place
+from edgeport.cli.options import FILE, PLACE, PRECISIONS, raw_samples, samples_place
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
 
 __all__ = ["command"]
-
-_PRECISIONS = ("fp32", "bf16", "fp16", "int8", "int8-dynamic")
 
 
 @click.command(name="quantize")
 @click.argument("model", type=FILE)
 @click.option("--calibration", type=FILE, help="From edgeport calibrate; needed for int8.")
 @click.option("--backend", default="onnxruntime", show_default=True)
-@click.option("--precision", type=click.Choice(_PRECISIONS), default="int8", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
 @click.option(
     "--method",
     default="minmax",
@@ -66,7 +64,7 @@ def command(  # noqa: PLR0913 (one per option)
         raise UsageError(
             asked="quantize to static int8",
             found="no --calibration",
-            fix="make one with edgeport calibrate, or take --precision int8-dynamic",
+            fix="make one with edgeport calibrate, or take --precision int8-dynamic or int8-weights, which need none",
         )
     artifact = api.quantize(
         model,
