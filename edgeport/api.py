@@ -386,6 +386,8 @@ def quantize(
     target: str = "",
     preprocess: Path | None = None,
     output: Path,
+    nodes: Mapping[str, str] | None = None,
+    rest: str = "fp32",
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:
@@ -406,16 +408,22 @@ def quantize(
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`
             where the runtime can say what ran where.
+        nodes: Precisions of single nodes, beside an integer one of all others: the name of a node, a pattern, a PyTorch
+            module or an operator type to a precision; of several that fit a node the last one counts.
+        rest: Float precision of what is not integer, beside an integer one.
         execution: Threads and batch; the batch of a model with a fixed one is taken from the model.
         limits: Of the child.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision, or no such operator.
         AlreadyQuantizedError: The model is not float.
-        PlanError: Static int8 without a calibration, or a calibration of another model.
+        PlanError: Static int8 without a calibration, or a calibration of another model; or `nodes` names what the
+            model has not, or what can't run so.
+        UsageError: A precision that there is not.
         CalibrationError: No such recovery method, or one that finds nothing to do in this model.
 
     """
+    from edgeport.pipeline.mixing import mix_named
     from edgeport.pipeline.steps import quantize_onnx
 
     return quantize_onnx(
@@ -430,6 +438,7 @@ def quantize(
         preprocess=preprocess,
         output=output,
         execution=execution,
+        mix=mix_named(nodes or {}, rest),
         limits=limits,
     )
 

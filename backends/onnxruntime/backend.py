@@ -73,15 +73,14 @@ class OnnxRuntimeBackend:
         """
         _import_runtime()
         precision = plan.precision
-        support = _precisions().get(
-            precision, Support(available=False, reason="ONNX Runtime's CPU provider has no such")
-        )
-        if not support.available:
-            raise UnsupportedByBackend(
-                asked=f"compile {model.path.name} in {precision} for ONNX Runtime",
-                found=support.reason,
-                fix="choose another precision, or a backend that has this one",
-            )
+        known = _precisions()
+        for one in dict.fromkeys((precision, plan.default, *plan.nodes.values())):
+            if not known[one].available:
+                raise UnsupportedByBackend(
+                    asked=f"compile {model.path.name} in {one} for ONNX Runtime",
+                    found=known[one].reason,
+                    fix="choose another precision, or a backend that has this one",
+                )
         check_fits(model, plan)
         if isinstance(execution.layout, DataParallel):
             raise UnsupportedByBackend(
@@ -96,7 +95,7 @@ class OnnxRuntimeBackend:
             folder=folder,
             entry=ENTRY,
             session=SESSION,
-            settings=_settings(precision, execution, skip),
+            settings=_settings(plan.default, execution, skip),
             precision=precision,
             execution=execution,
         )
@@ -159,7 +158,7 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
     return skip
 
 
-def _settings(precision: Precision, execution: ExecutionConfig, skip: tuple[str, ...]) -> Mapping[str, object]:
+def _settings(floats: Precision, execution: ExecutionConfig, skip: tuple[str, ...]) -> Mapping[str, object]:
     """What `session.open_session` is told."""
     settings: dict[str, object] = {"optimization": "all"}
     if skip:
@@ -170,7 +169,7 @@ def _settings(precision: Precision, execution: ExecutionConfig, skip: tuple[str,
         settings["affinity"] = list(execution.affinity)
     if execution.spinning is not None:
         settings["spinning"] = execution.spinning
-    if precision is Precision.BF16:
+    if floats is Precision.BF16:
         settings["config"] = {FAST_BF16: "1"}
     return settings
 

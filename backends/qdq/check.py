@@ -49,8 +49,8 @@ def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: Quant
         elif precision is not plan.default:
             raise PlanError(
                 asked=f"run node {name!r} in {precision}, the others in {plan.default}",
-                found="that Q/DQ can't mix float precisions",
-                fix="plan one float precision for all nodes that are not integer",
+                found=f"that {rules.dialect} runs all that is not integer in one float precision",
+                fix=f"keep it in {plan.default}, or run all that is not integer in {precision}",
             )
     _check_activations(edit, plan)
     _check_weights(edit, plan)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeport.backends.qdq.arithmetic import quantize, weight_parameters
-from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit
 from edgeport.backends.qdq.weights import constant_array
 from edgeport.contracts import Array, Precision, QuantizationPlan
 from edgeport.errors import PlanError
@@ -70,6 +70,7 @@ def _rewrite(
         ),
         edit.node("Mul", [cast.outputs[0], scales.outputs[0]], f"{name}_Rescale", like=node),
     ]
+    product.metadata_props[PRECISION_KEY] = str(Precision.INT8_DYNAMIC)
     bias = _bias(edit, node)
     if bias is not None:
         new.append(edit.node("Add", [new[-1].outputs[0], bias], f"{name}_Bias", like=node))
@@ -121,4 +122,6 @@ def _replace(edit: GraphEdit, node: ir.Node, weight: ir.Value, new: list[ir.Node
     old.replace_all_uses_with(output, replace_graph_outputs=True)
     edit.graph.remove(node, safe=True)
     old.name, output.name = fresh, name
+    # The product keeps the node's name, by which a placement finds it.
+    new[0].name, node.name = node.name, new[0].name
     edit.drop_if_unused(weight)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from edgeport.contracts.backend import Artifact, Placement
 from edgeport.contracts.execution import ExecutionConfig
-from edgeport.contracts.plan import Precision
+from edgeport.contracts.mixing import Mix
+from edgeport.contracts.precision import Precision
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 
@@ -79,6 +80,8 @@ class Candidate:
         throughput: Of several calls at once; None where no budget asks for it, or it could not ship anyway.
         against_float: Latency against the best float candidate, from paired processes.
         baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
+        mix: What it mixes; nothing in a float.
+        strayed: Names of nodes that were to stay in a float precision by name, and ran in others.
         outcome: PASS where it may ship.
         refusal: Why it is not shipped; None for what may.
 
@@ -101,6 +104,13 @@ class Candidate:
     outcome: Outcome = Outcome.INCONCLUSIVE
     refusal: Refusal | None = None
     baseline: bool = False
+    mix: Mix = field(default_factory=Mix)
+    strayed: tuple[str, ...] = ()
+
+    @property
+    def needs_ranges(self) -> bool:
+        """It rests on calibration samples."""
+        return self.precision.needs_ranges or self.mix.needs_ranges
 
     @property
     def is_float(self) -> bool:

@@ -10,8 +10,9 @@ from typing import Literal
 
 from edgeport.contracts.candidate import Budget
 from edgeport.contracts.execution import ExecutionConfig, Limits
+from edgeport.contracts.mixing import Mix
 from edgeport.contracts.model import ModelSource
-from edgeport.contracts.plan import Precision
+from edgeport.contracts.precision import Precision
 from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.errors import ContractError
 
@@ -206,6 +207,7 @@ class Target:
         precisions: To build; one that the backend has not here becomes a refused row.
         execution: Threads and so on.
         device: "local".
+        mix: What its integer candidates mix; floats stay as they are, for the others must beat them.
 
     """
 
@@ -214,6 +216,13 @@ class Target:
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT8_DYNAMIC)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     device: str = "local"
+    mix: Mix = field(default_factory=Mix)
+
+    @property
+    def needs_ranges(self) -> bool:
+        """One of its candidates needs calibration samples."""
+        integers = [precision for precision in self.precisions if not precision.is_float]
+        return any(precision.needs_ranges for precision in integers) or (bool(integers) and self.mix.needs_ranges)
 
     def __post_init__(self) -> None:
         if not self.precisions or len(set(self.precisions)) != len(self.precisions):
@@ -363,8 +372,7 @@ class Recipe:
         if not self.targets:
             raise ContractError(asked=f"run the recipe {self.name!r}", found="no target", fix="name at least one")
         self._check_names()
-        wants_ranges = any(Precision.INT8 in target.precisions for target in self.targets)
-        if wants_ranges and self.data.calibration is None:
+        if any(target.needs_ranges for target in self.targets) and self.data.calibration is None:
             raise ContractError(
                 asked="build static int8",
                 found="no calibration samples",

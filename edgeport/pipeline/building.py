@@ -13,6 +13,7 @@ from edgeport.contracts import (
     Artifact,
     Candidate,
     Capabilities,
+    Mix,
     OnnxModel,
     Outcome,
     Placement,
@@ -58,11 +59,14 @@ def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capa
     listed: list[Candidate] = []
     names: Counter[str] = Counter()
     for target, precision, baseline in wanted:
-        name = f"{target.backend} {precision}"
+        mix = Mix() if precision.is_float else target.mix
+        name = f"{target.backend} {precision}{mix.label}"
         names[name] += 1
         if names[name] > 1:
             name = f"{name} #{names[name]}"
-        candidate = Candidate(name=name, backend=target.backend, precision=precision, execution=target.execution)
+        candidate = Candidate(
+            name=name, backend=target.backend, precision=precision, execution=target.execution, mix=mix
+        )
         listed.append(replace(candidate, baseline=baseline))
     return listed
 
@@ -173,7 +177,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
     missing = _missing(job)
     if missing is not None:
         return replace(candidate, outcome=Outcome.UNMEASURED, refusal=missing)
-    static = candidate.precision is Precision.INT8
+    static = candidate.needs_ranges
     key = {
         "model": job.model.digest,
         "backend": candidate.backend,
@@ -183,6 +187,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "calibration": job.calibration_digest if static else "",
         "method": context.recipe.search.calibration_method if static else "",
         "recovery": refining_key(job.refining) if static else None,
+        "mix": to_jsonable(candidate.mix),
     }
 
     payload = {
@@ -193,6 +198,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "calibration": str(job.calibration) if job.calibration and static else None,
         "method": context.recipe.search.calibration_method,
         "recovery": job.refining if static else None,
+        "mix": to_jsonable(candidate.mix),
     }
     function, asked = "edgeport.pipeline.children:build", f"compile {candidate.name}"
 
@@ -216,13 +222,16 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
 
 def _missing(job: _Job) -> Refusal | None:
     """Why this candidate can't be built at all, from what the backend told of itself."""
-    capabilities, precision = job.capabilities, job.candidate.precision
+    capabilities, candidate = job.capabilities, job.candidate
     if not capabilities.installed:
         return Refusal(code="DEPENDENCY_MISSING", reason=capabilities.reason or f"{capabilities.backend} is missing")
-    support = capabilities.precisions.get(precision)
-    if support is None or not support.available:
-        reason = support.reason if support is not None and support.reason else f"{precision} is not offered"
-        return Refusal(code="BACKEND_UNSUPPORTED", reason=reason)
+    chosen = (choice.precision for choice in candidate.mix.nodes)
+    rest = () if candidate.is_float else (candidate.mix.rest,)
+    for precision in dict.fromkeys((candidate.precision, *rest, *chosen)):
+        support = capabilities.precisions.get(precision)
+        if support is None or not support.available:
+            reason = support.reason if support is not None and support.reason else f"{precision} is not offered"
+            return Refusal(code="BACKEND_UNSUPPORTED", reason=reason)
     return None
 
 
@@ -235,6 +244,7 @@ def _built(candidate: Candidate, folder: Path, capabilities: Capabilities) -> Ca
     candidate = replace(candidate, artifact=artifact, placement=placement, recovered_by=recovered_by)
     if found["kept"] is not None:
         candidate = replace(candidate, kept=found["kept"]["kept"], lost=tuple(found["kept"]["lost"]))
+    candidate = replace(candidate, strayed=tuple(found["strayed"]))
     if not capabilities.can_run:
         reason = f"built, not run: {capabilities.reason or 'nothing here can run it'}"
         return replace(candidate, outcome=Outcome.UNMEASURED, refusal=Refusal(code="UNMEASURED", reason=reason))

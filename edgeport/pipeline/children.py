@@ -20,6 +20,7 @@ from edgeport.contracts import (
     Arrays,
     Calibration,
     ExecutionConfig,
+    Mix,
     OnnxModel,
     OnProgress,
     Precision,
@@ -325,7 +326,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `artifact`, `recovered_by` and, where the runtime can say, `placement`; else `placement_reason`. `kept` says
         what became of the nodes that were planned as integers: the number `kept`, the names `lost`; None where no
-        kernel tells.
+        kernel tells. `strayed` names nodes that were to stay in a float precision by name, and ran in others.
 
     """
     from edgeport.backends.registry import backend as backend_named
@@ -352,13 +353,14 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     try:
         placement = backend.placement(artifact)
     except EdgeportError as error:
-        return {**built, "placement": None, "placement_reason": error.found, "kept": None}
+        return {**built, "placement": None, "placement_reason": error.found, "kept": None, "strayed": []}
     kept = kept_nodes(plan, placement)
     return {
         **built,
         "placement": plain(placement),
         "placement_reason": "",
         "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,
+        "strayed": list(kept.strayed),
     }
 
 
@@ -370,6 +372,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
         PlanError: A static integer plan was asked without a calibration.
 
     """
+    from edgeport.calibration.mixed_plan import mixed_plan
     from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
     from edgeport.calibration.ranges import method_named
     from edgeport.calibration.weight_plan import weight_plan
@@ -383,7 +386,14 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
             found=support.reason if support is not None and support.reason else f"no {precision} in this backend",
             fix="leave this precision out for this target",
         )
+    mix = load_json(Mix, json.dumps(payload["mix"])) if payload.get("mix") else Mix()
     if precision.is_float:
+        if not mix.is_plain:
+            raise PlanError(
+                asked=f"run single nodes otherwise in a model that runs in {precision}",
+                found="a float precision for the whole model",
+                fix="take an integer precision, such as int8-weights; nodes that are not integer run in `rest`",
+            )
         return float_plan(model, precision)
     if capabilities.rules is None:
         raise UnsupportedByBackend(
@@ -391,15 +401,18 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
             found="a backend without quantization rules",
             fix="ask it for float precisions only",
         )
+    calibration = Calibration.load(Path(payload["calibration"])) if payload["calibration"] else None
+    if not mix.is_plain:
+        method = method_named(payload["method"])
+        return mixed_plan(model, capabilities.rules, precision, mix, calibration, method)
     if precision is Precision.INT8_DYNAMIC:
         return dynamic_plan(model, capabilities.rules)
     if precision.weight_form is not None:
         return weight_plan(model, capabilities.rules, precision)
-    if payload["calibration"] is None:
+    if calibration is None:
         raise PlanError(
             asked="plan static int8",
             found="no calibration",
             fix="calibrate first, or ask for int8-dynamic or int8-weights, which need none",
         )
-    calibration = Calibration.load(Path(payload["calibration"]))
     return make_plan(model, calibration, capabilities.rules, method_named(payload["method"]))

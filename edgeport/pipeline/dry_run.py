@@ -13,7 +13,6 @@ from edgeport.contracts import (
     Job,
     Limits,
     OnProgress,
-    Precision,
     ProcessTrace,
     silent,
 )
@@ -208,7 +207,7 @@ def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
     }
     if _is_onnx(recipe):
         del what["verify"]
-    if not any(Precision.INT8 in target.precisions for target in recipe.targets):
+    if not any(target.needs_ranges for target in recipe.targets):
         del what["calibrate"]
     if all(group.budget.throughput_per_s is None for group in recipe.groups):
         del what["throughput"]

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import OnnxModel, Precision, PreprocessingFunction, RunResult, Target
+from edgeport.contracts import OnnxModel, PreprocessingFunction, RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.module_files import module_file
 from edgeport.pipeline.context import RunContext
@@ -198,7 +198,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         axes=context.recipe.axes,
         labels=context.recipe.data.labels,
         provenance=provenance_of(context, samples),
-        data_free=candidate.precision is Precision.INT8 and bool(getattr(context.recipe.data.calibration, "made", "")),
+        data_free=candidate.needs_ranges and bool(getattr(context.recipe.data.calibration, "made", "")),
         report=result.report,
         modules=_shipped(context, result.model),
     )

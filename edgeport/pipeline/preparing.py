@@ -14,7 +14,6 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     Outcome,
-    Precision,
     Verification,
     digest_file,
     load_json,
@@ -341,12 +340,15 @@ def calibrate_model(
 
     """
     recipe = context.recipe
-    wanted = {target.backend for target in recipe.targets if Precision.INT8 in target.precisions}
+    targets = [target for target in recipe.targets if target.needs_ranges]
+    wanted = {target.backend for target in targets}
     if not wanted or recipe.data.calibration is None:
         return None, "", ()
     context.clock.step("calibrate")
     known = [capabilities[name].rules for name in sorted(wanted) if name in capabilities]
-    rules = [to_jsonable(one) for one in known if one is not None]
+    # What is folded depends on which nodes are chosen, so then every activation is watched.
+    chosen = any(target.mix.nodes for target in targets)
+    rules = [] if chosen else [to_jsonable(one) for one in known if one is not None]
     observers = observers_of(method_named(recipe.search.calibration_method))
     key = {
         "model": model.digest,

@@ -274,6 +274,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: _Shared, folder: P
             *shared.notes,
             *_recovery_notes(concluded),
             *_baseline_notes(concluded),
+            *_strayed_notes(concluded),
             *([faster] if faster else []),
             *_doubts(timed, confirmation.measurements),
             *unplaced,
@@ -412,6 +413,16 @@ def _recovery_notes(candidates: Sequence[Candidate]) -> list[str]:
         if candidate.recovered_by:
             done.setdefault(", ".join(candidate.recovered_by), []).append(candidate.name)
     return [f"To recover accuracy in {', '.join(names)}: {what}." for what, names in done.items()]
+
+
+def _strayed_notes(candidates: Sequence[Candidate]) -> list[str]:
+    """Where a runtime did not keep to a float that was chosen for a node."""
+    return [
+        f"{one.name}: {', '.join(one.strayed[:3])}{' and others' if len(one.strayed) > 3 else ''} ran in another "
+        "precision than was chosen; the placement says in which."
+        for one in candidates
+        if one.strayed
+    ]
 
 
 def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:

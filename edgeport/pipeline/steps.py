@@ -19,6 +19,7 @@ from edgeport.contracts import (
     Calibration,
     ExecutionConfig,
     Limits,
+    Mix,
     ModelSource,
     OnnxModel,
     OnProgress,
@@ -275,6 +276,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     preprocess: Path | None,
     output: Path,
     execution: ExecutionConfig,
+    mix: Mix,
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
@@ -302,6 +304,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             }
             if methods and samples is not None
             else None,
+            "mix": to_jsonable(mix),
             "folder": str(folder),
             "float_only": True,
         }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.calibration.ranges import method_named
 from edgeport.calibration.recovery import recoveries_named
-from edgeport.contracts import ExecutionConfig, ModelSource, Precision, Preprocessing, TensorSpec
+from edgeport.contracts import ExecutionConfig, Mix, ModelSource, NodeChoice, Precision, Preprocessing, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -35,7 +35,7 @@ from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.statement import read_statement
 
 if TYPE_CHECKING:
-    from edgeport.recipe.sections import DataSection, RecipeFile
+    from edgeport.recipe.sections import DataSection, RecipeFile, TargetSection
 
 __all__ = ["BACKENDS", "build", "default_metric", "default_name"]
 
@@ -314,13 +314,19 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
                 precisions=tuple(Precision(name) for name in section.precisions),
                 execution=ExecutionConfig(threads=section.threads),
                 device=section.device,
+                mix=_mix(section),
             ),
         )
-        this = (target.name, target.backend, target.execution)
-        if any(this == (other.name, other.backend, other.execution) for other in targets):
+        this = (target.name, target.backend, target.execution, target.mix)
+        if any(this == (other.name, other.backend, other.execution, other.mix) for other in targets):
             raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
         targets.append(target)
     return tuple(targets)
+
+
+def _mix(section: TargetSection) -> Mix:
+    choices = tuple(NodeChoice(what=what, precision=Precision(name)) for what, name in section.nodes.items())
+    return Mix(rest=Precision(section.rest), nodes=choices)
 
 
 def _check_name(recipe: RecipeText, before: list[Target], index: int, name: str | None) -> None:
@@ -344,7 +350,7 @@ def _check_name(recipe: RecipeText, before: list[Target], index: int, name: str 
 
 def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> None:
     for index, target in enumerate(targets):
-        if Precision.INT8 in target.precisions:
+        if target.needs_ranges:
             given = "target" in recipe.values
             raise recipe.error(
                 ("data", "calibration"),

@@ -210,6 +210,9 @@ def _target(target: Target) -> str:
         ("backend", target.backend, False),
         ("precisions", [str(precision) for precision in target.precisions], target.precisions == default.precisions),
     ]
+    rows.append(("rest", str(target.mix.rest), target.mix.rest is default.mix.rest))
+    if target.mix.nodes:
+        rows.append(("nodes", {choice.what: str(choice.precision) for choice in target.mix.nodes}, False))
     if target.execution.threads is not None:
         rows.append(("threads", target.execution.threads, False))
     rows.append(("device", target.device, target.device == default.device))

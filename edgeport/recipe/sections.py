@@ -191,6 +191,14 @@ class TargetSection(_Section):
     precisions: list[PrecisionName] = Field(
         default=["fp32", "bf16", "int8", "int8-dynamic"], min_length=1, description="what is built and measured"
     )
+    rest: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32", description="what is not integer in its integer candidates runs in this"
+    )
+    nodes: dict[str, PrecisionName] = Field(
+        default={},
+        description="[target.nodes]: a node, a pattern (*), a PyTorch module or an operator type to a precision of its "
+        "own in integer candidates; of several that fit a node the last one counts",
+    )
     threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
     device: str = Field(default="local", description="where it runs")
     budget: BudgetSection | None = Field(

@@ -55,6 +55,27 @@ def test_the_ends(plan, kernels, share):
     assert kept_share(plan, placement_of(*kernels)) == share
 
 
+def test_weights_alone_are_kept_in_the_width_that_was_planned():
+    def kernel(name: str, precision: str, weights: str) -> NodePlacement:
+        return NodePlacement(
+            name=name, operator="K", device="CPU", precision=precision, origin=(name,), weights=weights
+        )
+
+    ran = (kernel("a", "int8", "int4"), kernel("b", "fp32", "int8"), kernel("c", "int8", ""), kernel("d", "", "int4"))
+    found = kept_nodes(plan_of(*"abcde", precision=Precision.UINT4_WEIGHTS_64), Placement(nodes=ran, source="test"))
+    assert (found.kept, found.lost, found.unseen) == (("a", "d"), ("b", "c"), ("e",))
+    assert Placement(nodes=ran, source="test").summary() == (
+        "int8 with int4 weights 1/3, fp32 with int8 weights 1/3, int8 1/3"
+    )
+
+
+def test_a_float_that_was_chosen_by_name_and_ran_otherwise_has_strayed():
+    plan = plan_of("a", "b", "c", precision=Precision.FP32)
+    found = kept_nodes(plan, placement_of(("a", "int8"), ("b", "int8"), ("b", "fp32"), ("c", "")))
+    assert found.strayed == ("a",)
+    assert (found.kept, found.lost, found.share) == ((), (), 1.0)
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("name", ["cnn", "perceptron", "attention"])
 def test_names_lead_back_from_fused_kernels(name, runtime, request, tmp_path):

@@ -92,3 +92,19 @@ def test_the_command_prints_json_and_fails_only_where_nothing_runs(
     ran = edgeport("doctor", "-q")
     assert ran.code == 1
     assert "bf16: no such CPU" in ran.out
+
+
+def test_forms_that_differ_in_their_block_alone_are_told_once(
+    edgeport: Any, diagnosis: doctor.Diagnosis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    yes, no = Support(available=True), Support(available=False, reason="no zero points")
+    stored = [one for one in Precision if one.weight_form is not None]
+    precisions = {one: no if str(one).startswith("u") else yes for one in stored}
+    told = Capabilities(backend="b", installed=True, can_run=True, precisions=precisions)
+    monkeypatch.setattr(doctor, "diagnose", lambda **_: replace(diagnosis, backends=(told,)))
+    out = " ".join(edgeport("doctor", "-q").out.split())
+    assert "int8-weights, int4-weights-32/64/128" in out
+    assert out.count("no zero points") == 1
+    assert "uint4-weights-32/64/128: no zero points" in out

@@ -111,3 +111,53 @@ def test_what_samples_can_not_prove_is_said_of_each_name(write: Callable[[str], 
     notes = [line for line in text.splitlines() if line.startswith("# note: ")]
     assert len(notes) == 1  # "board" builds float32 alone, which needs no proof
     assert notes[0].startswith("# note: server: 2 evaluation samples can't prove")
+
+
+MIXED = (
+    BASE
+    + """
+[[target]]
+backend = "onnxruntime"
+precisions = ["fp32", "int4-weights-32"]
+
+[[target]]
+backend = "onnxruntime"
+precisions = ["int8-weights"]
+rest = "fp32"
+
+[target.nodes]
+"encoder.layer.0" = "int4-weights-64"
+"*attention*" = "fp32"
+"""
+)
+
+
+def test_a_target_may_give_nodes_a_precision_of_their_own(write: Callable[[str], Path]) -> None:
+    plain, mixed = load_recipe(write(MIXED)).targets
+    assert plain.mix.is_plain
+    # In the order of the file: the last one that fits counts.
+    assert [(choice.what, str(choice.precision)) for choice in mixed.mix.nodes] == [
+        ("encoder.layer.0", "int4-weights-64"),
+        ("*attention*", "fp32"),
+    ]
+    assert load_recipe(write(explain(load_recipe(write(MIXED))))).targets == (plain, mixed)
+
+
+@pytest.mark.parametrize(
+    ("line", "found", "fix"),
+    [
+        pytest.param('"*attention*" = "fp23"', "none of fp32", "fp32", id="precision"),
+        pytest.param('"*attention*" = "int8"', "is to be built in int8", "calibration", id="needs samples"),
+    ],
+)
+def test_mistakes_in_a_mix(line: str, found: str, fix: str, write: Callable[[str], Path]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(MIXED.replace('"*attention*" = "fp32"', line)))
+    assert found in caught.value.found
+    assert fix in caught.value.fix
+
+
+def test_an_unknown_precision_names_the_nearest(write: Callable[[str], Path]) -> None:
+    with pytest.raises(RecipeError, match="int4-weights-32") as caught:
+        load_recipe(write(MIXED.replace('"fp32", "int4-weights-32"', '"fp32", "int4-weigths-32"')))
+    assert "did you mean" in caught.value.fix

@@ -30,6 +30,14 @@ __all__ = ["command"]
 @click.option("--samples", help="For --recover: .npz or pkg.mod:fn, such as those of the calibration.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @raw_samples
+@click.option(
+    "--node",
+    "nodes",
+    multiple=True,
+    metavar="NAME=PRECISION",
+    help="Another precision for a node, a pattern (*), a PyTorch module or an operator type; may be repeated.",
+)
+@click.option("--rest", default="fp32", show_default=True, help="Float precision of what is not integer.")
 @click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
@@ -44,6 +52,8 @@ def command(  # noqa: PLR0913 (one per option)
     samples: str | None,
     target: str,
     preprocess: Path | None,
+    nodes: tuple[str, ...],
+    rest: str,
     threads: int | None,
     folder: Path,
     output: Output,
@@ -77,7 +87,21 @@ def command(  # noqa: PLR0913 (one per option)
         target=target,
         preprocess=preprocess,
         output=folder,
+        nodes=_chosen(nodes),
+        rest=rest,
         execution=ExecutionConfig(threads=threads),
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
+
+
+def _chosen(nodes: tuple[str, ...]) -> dict[str, str]:
+    """Name to precision; the last `=` parts them, for a node's name may hold one."""
+    chosen: dict[str, str] = {}
+    for text in nodes:
+        name, equals, precision = text.rpartition("=")
+        if not equals or not name:
+            raise UsageError(asked=f"--node {text}", found="no NAME=PRECISION", fix="write --node encoder.layer.0=fp32")
+        chosen.pop(name, None)
+        chosen[name] = precision
+    return chosen
