@@ -142,7 +142,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
         _Job(
             candidate=_with_batch_of(model, candidate),
             capabilities=capabilities[candidate.backend],
-            model=transformed if transformed is not None and candidate.precision is Precision.INT8 else model,
+            model=transformed if transformed is not None and candidate.needs_ranges else model,
             calibration=calibration,
             calibration_digest=calibration_digest,
             refining=refining,
