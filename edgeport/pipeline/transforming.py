@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import Limits, OnnxModel, Precision, load_json, to_jsonable
+from edgeport.contracts import Limits, OnnxModel, load_json, to_jsonable
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.context import RunContext, tool_versions
@@ -81,7 +81,7 @@ def transformed_model(context: RunContext, model: OnnxModel, samples: PreparedSa
     from edgeport.calibration.recovery import before_calibration, describe, recoveries_named
 
     recipe = context.recipe
-    wanted = any(Precision.INT8 in target.precisions for target in recipe.targets)
+    wanted = any(target.needs_ranges for target in recipe.targets)
     methods = [describe(method) for method in before_calibration(recoveries_named(recipe.search.recovery))]
     if not methods or not wanted or recipe.data.calibration is None:
         return Transformed(model=model)
