@@ -119,16 +119,22 @@ class TensorRtBackend:
     def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
         """Raises where the plan or the execution is not for this backend on this machine."""
         check_request(model, plan, execution, self.capabilities(), name="TensorRT")
-        if not plan.precision.is_float and plan.default is not Precision.FP32:
+        if plan.default is not Precision.FP32 and not (plan.precision.is_float or _are_weights(plan)):
             raise UnsupportedByBackend(
                 asked=f"run integer nodes beside {plan.default} ones",
                 found="that Edgeport writes int8 for TensorRT beside fp32 only",
-                fix="leave the plan's default at fp32",
+                fix="leave what is not integer in fp32, or store weights alone as integers, which go with fp16",
             )
 
 
+def _are_weights(plan: QuantizationPlan) -> bool:
+    """All that is integer in it are weights."""
+    return all(one.is_float or one.weight_form is not None for one in plan.nodes.values())
+
+
 def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
-    """The model as TensorRT's parser gets it: as it is, with Q/DQ, or with its floats halved.
+    """The model as TensorRT's parser gets it: as it is, with Q/DQ, with its floats halved, or weights alone as integers
+    beside halved floats.
 
     Raises:
         AlreadyQuantizedError, PlanError: See `write_plan`.
@@ -140,9 +146,9 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
         from edgeport.backends.qdq.write import write_plan
         from edgeport.onnx_files import read_ir
 
-        return write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules()), rules(), path)
+        model = write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules()), rules(), path)
     if plan.default is Precision.FP16:
         from edgeport.backends.tensorrt.half import write_half
 
-        return write_half(model, path)
+        return write_half(model, path if plan.precision.is_float else path.with_name(f"half-{path.name}"))
     return model

@@ -1,6 +1,7 @@
 """A float32 graph as float16: TensorRT is strongly typed, so the precision has to stand in the graph.
 
-Inputs and outputs stay float32; a Cast stands behind each input and before each output.
+Inputs and outputs stay float32; a Cast stands behind each input and before each output. Weights that alone are integers
+stay so, with float16 scales.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import onnx_ir as ir
 
 from edgeport.contracts import OnnxModel
 from edgeport.errors import UnsupportedByBackend
-from edgeport.onnx_files import quantization_evidence, read_ir, write_ir
+from edgeport.onnx_files import read_ir, write_ir
 
 __all__ = ["write_half"]
 
 _STAYS_FLOAT: Mapping[str, tuple[int, ...]] = {"Resize": (1, 2)}
 """Inputs that the ONNX specification wants in float32 whatever the data is: region of interest and scales."""
+
+_RESTORES = "DequantizeLinear"
+_LOWEST_OPSET = 19
+"""DequantizeLinear gives float16 from here on."""
 
 _CONSTANTS = ("value", "value_float", "value_floats")
 
@@ -27,7 +32,7 @@ def write_half(model: OnnxModel, path: Path) -> OnnxModel:
     """The model with float16 weights and arithmetic, to the file `path`.
 
     Raises:
-        UnsupportedByBackend: Q/DQ, branches or loops in the graph, or a number beyond float16.
+        UnsupportedByBackend: Activations in integers, branches or loops in the graph, or a number beyond float16.
 
     """
     ir_model = read_ir(model)
@@ -46,8 +51,17 @@ def write_half(model: OnnxModel, path: Path) -> OnnxModel:
 
 def _check(model: OnnxModel, ir_model: ir.Model) -> None:
     found = ""
-    if quantization_evidence(ir_model):
+    integers = [
+        node for node in ir_model.graph.all_nodes() if "uantizeLinear" in node.op_type or "Integer" in node.op_type
+    ]
+    if any(
+        node.op_type != _RESTORES or node.inputs[0] is None or not node.inputs[0].is_initializer() for node in integers
+    ):
         found = "a model that is quantized already"
+    elif integers and ir_model.opset_imports.get("", 0) < _LOWEST_OPSET:
+        found = (
+            f"integer weights in a model of opset {ir_model.opset_imports.get('', 0)}, which must be {_LOWEST_OPSET}"
+        )
     elif ir_model.functions:
         found = "functions in it"
     for node in ir_model.graph:
@@ -70,7 +84,10 @@ def _halve_initializer(graph: ir.Graph, value: ir.Value) -> None:
     if not uses:
         return
     name = f"{value.name}_half"
-    half = ir.Value(name=name, const_value=_half_tensor(value.const_value, name), shape=value.shape)
+    tensor = _half_tensor(value.const_value, name)
+    if any(use.node.op_type == _RESTORES for use in uses):
+        _check_scale(value, tensor)
+    half = ir.Value(name=name, const_value=tensor, shape=value.shape)
     half.dtype = ir.DataType.FLOAT16
     graph.register_initializer(half)
     for use in uses:
@@ -127,6 +144,17 @@ def _half_tensor(tensor: ir.TensorProtocol, name: str) -> ir.TensorProtocol:
             fix="compile it in fp32",
         )
     return ir.tensor(numbers.astype(np.float16), name=name)
+
+
+def _check_scale(value: ir.Value, half: ir.TensorProtocol) -> None:
+    """A scale below the normal numbers of float16 has few digits left, or is zero."""
+    smallest = float(np.min(np.abs(half.numpy()), initial=1.0))
+    if smallest < float(np.finfo(np.float16).tiny):
+        raise UnsupportedByBackend(
+            asked=f"store {value.name!r} as float16",
+            found=f"the scale {smallest:g} in it; float16 has few digits below {float(np.finfo(np.float16).tiny):.2g}",
+            fix="leave what is not integer in fp32",
+        )
 
 
 def _cast_input(graph: ir.Graph, value: ir.Value) -> None:

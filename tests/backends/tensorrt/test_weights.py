@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from edgeport.backends.tensorrt import create_backend
+from edgeport.backends.tensorrt.backend import write_tensorrt
 from edgeport.backends.tensorrt.rules import rules
-from edgeport.calibration.plan import float_plan
+from edgeport.calibration.plan import float_plan, make_plan
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import ExecutionConfig, Precision
 from edgeport.errors import UnsupportedByBackend
+from edgeport.onnx_files import open_onnx
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
@@ -35,6 +42,48 @@ def test_the_engine_keeps_the_weights_narrow(precision, share, stored_weights, t
     if not KNOWN.can_run:
         assert set(layers) == {"hidden", "head"}
         assert all(f"and weights of {bits}, dequantized" in reason for reason in layers.values())
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS_128], ids=str)
+def test_what_is_not_integer_can_be_float16(precision, stored_weights, tmp_path):
+    """No engine runs here, so the numbers of the very file that is built are checked on ONNX Runtime."""
+    import onnxruntime as ort
+
+    stored = stored_weights.make_stored(tmp_path, summed=128, hidden=128)
+    plan = dataclasses.replace(weight_plan(stored.model, rules(), precision), default=Precision.FP16)
+    artifact = BACKEND.compile(stored.model, plan, ExecutionConfig(), tmp_path / "artifact")
+    layers = {node.name: node.reason for node in BACKEND.placement(artifact).nodes if "MATRIX" in node.operator}
+    bits = precision.weight_form.stored
+    if not KNOWN.can_run:
+        said = f"float16 numbers, and weights of {bits}, dequantized"
+        assert [said in layers[name] for name in ("hidden", "head")] == [True, True]
+    written = write_tensorrt(stored.model, plan, tmp_path / "written.onnx")
+    session = ort.InferenceSession(str(written.path), providers=["CPUExecutionProvider"])
+    found = session.run(None, dict(stored.feeds))[0]
+    assert found.dtype == np.float32
+    assert stored_weights.sqnr_db(stored.outputs(plan), found) > 55
+
+
+def test_a_scale_that_float16_can_not_hold_is_named(stored_weights, tmp_path):
+    stored = stored_weights.make_stored(tmp_path, summed=64, hidden=64)
+    proto = onnx.load(stored.model.path)
+    for tensor in proto.graph.initializer:
+        if tensor.name == "w":
+            tensor.CopyFrom(numpy_helper.from_array(stored.weights["w"] * np.float32(1e-3), "w"))
+    path = tmp_path / "small.onnx"
+    path.write_bytes(proto.SerializeToString())
+    model = open_onnx(path)
+    plan = dataclasses.replace(weight_plan(model, rules(), Precision.INT8_WEIGHTS), default=Precision.FP16)
+    with pytest.raises(UnsupportedByBackend, match=r"store 'w_scale' as float16; found the scale .*fp32"):
+        BACKEND.compile(model, plan, ExecutionConfig(), tmp_path / "artifact")
+
+
+def test_activations_in_integers_stand_beside_float32_only(perceptron, tmp_path):
+    plan = make_plan(perceptron.model, perceptron.calibration, rules())
+    with pytest.raises(UnsupportedByBackend, match="int8 for TensorRT beside fp32 only"):
+        BACKEND.compile(
+            perceptron.model, dataclasses.replace(plan, default=Precision.FP16), ExecutionConfig(), tmp_path / "a"
+        )
 
 
 def test_zero_points_and_int16_are_refused_with_the_reason(stored_weights, tmp_path):
