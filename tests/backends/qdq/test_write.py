@@ -215,7 +215,7 @@ REFUSED = [
     pytest.param({"nodes": {"n_t": DYNAMIC}}, "MatMul, Gemm", id="operator that is never dynamic"),
     pytest.param({"activations": {"x": None}}, "no range for its input 'x'", id="range missing"),
     pytest.param({"activations": {"t": (-1, 1)}}, "no int8 node", id="pair that nobody needs"),
-    pytest.param({"nodes": {"n_t": Precision.FP16}}, "mix float", id="two float precisions"),
+    pytest.param({"nodes": {"n_t": Precision.FP16}}, "all that is not integer in one float", id="two float precisions"),
     pytest.param({"dialect": "tensorrt"}, "tensorrt", id="another dialect"),
 ]
 
