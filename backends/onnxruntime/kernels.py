@@ -46,11 +46,19 @@ def missing_kernel(dtype: str) -> str:
 
 @functools.cache
 def missing_weights(bits: int) -> str:
-    """Why products with weights of 8 or 4 bits alone don't run here; "" where they do."""
+    """Why products and tables with weights of 8 or 4 bits alone don't run here; "" where they do."""
     import onnxruntime as ort
 
-    if _run_product(bits, level=0) is None:
-        return f"ONNX Runtime {ort.__version__} has no MatMulNBits of {bits} bits on this CPU"
+    missing = [
+        operator
+        for operator, ran in (
+            ("MatMulNBits", _run_product(bits, level=0)),
+            ("GatherBlockQuantized", _run_table(bits)),
+        )
+        if ran is None
+    ]
+    if missing:
+        return f"ONNX Runtime {ort.__version__} has no {' and no '.join(missing)} of {bits} bits on this CPU"
     return ""
 
 
@@ -117,8 +125,6 @@ def _between_pairs(operator: str, dtype: ir.DataType) -> ir.Graph | None:
 
 def _run_product(bits: int, *, level: int) -> Array | None:
     """What a MatMulNBits gives for numbers drawn once; None where the runtime refuses it."""
-    import onnxruntime as ort
-
     random = np.random.default_rng(0)
     packed = random.integers(0, 256, (_SIZE, 1, _SIZE * bits // 8), dtype=np.uint8)
     values = {
@@ -128,11 +134,28 @@ def _run_product(bits: int, *, level: int) -> Array | None:
     x = ir.val("x", dtype=ir.DataType.FLOAT, shape=(4, _SIZE))
     attributes = {"K": _SIZE, "N": _SIZE, "bits": bits, "block_size": _SIZE, "accuracy_level": level}
     node = ir.node("MatMulNBits", [x, *values.values()], attributes, domain=_OWN, name="probe")
+    return _run(node, x, values, random.standard_normal((4, _SIZE)).astype(np.float32))
+
+
+def _run_table(bits: int) -> Array | None:
+    """What a GatherBlockQuantized gives for one row; None where the runtime refuses it."""
+    values = {
+        "weight": _constant("weight", np.zeros((2, _SIZE * bits // 8), dtype=np.uint8)),
+        "scale": _constant("scale", np.ones((2, 1), dtype=np.float32)),
+    }
+    rows = ir.val("x", dtype=ir.DataType.INT64, shape=(1,))
+    attributes = {"bits": bits, "block_size": _SIZE, "gather_axis": 0, "quantize_axis": 1}
+    node = ir.node("GatherBlockQuantized", [values["weight"], rows, values["scale"]], attributes, domain=_OWN)
+    return _run(node, rows, values, np.array([1]))
+
+
+def _run(node: ir.Node, x: ir.Value, constants: Mapping[str, ir.Value], fed: Array) -> Array | None:
+    import onnxruntime as ort
+
+    proto = _proto([node], [x], constants, ir.DataType.FLOAT)
     try:
-        session = ort.InferenceSession(
-            _proto([node], [x], values, ir.DataType.FLOAT), _quiet(), providers=["CPUExecutionProvider"]
-        )
-        found = session.run(None, {"x": random.standard_normal((4, _SIZE)).astype(np.float32)})[0]
+        session = ort.InferenceSession(proto, _quiet(), providers=["CPUExecutionProvider"])
+        found = session.run(None, {"x": fed})[0]
     except Exception:  # noqa: BLE001 (the runtime's own classes; that it refuses is the answer)
         return None
     return np.asarray(found)

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.kernels import missing_int16, rounds_activations, takes_integers
+from edgeport.backends.onnxruntime.kernels import missing_int16, missing_weights, rounds_activations, takes_integers
 from edgeport.backends.onnxruntime.nbits import write_nbits
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.qdq.write import quantize_ir
@@ -220,3 +220,8 @@ def test_int16_is_refused_with_what_the_runtime_made_of_it(stored_weights, tmp_p
     plan = dataclasses.replace(float_plan(stored.model, dialect="onnxruntime-x86"), nodes={"hidden": Precision.INT16})
     with pytest.raises(UnsupportedByBackend, match="computes no MatMul, Conv or Add in int16"):
         BACKEND.compile(stored.model, plan, ONE_THREAD, tmp_path / "int16")
+
+
+def test_a_width_that_the_runtime_has_not_is_told():
+    assert [missing_weights(bits) for bits in (8, 4)] == ["", ""]
+    assert "has no MatMulNBits and no GatherBlockQuantized of 3 bits" in missing_weights(3)
