@@ -126,6 +126,7 @@ class BackendSuite:
         location: Name of the backend, or `pkg.mod:factory`.
         runtime: Modules of the runtime; hidden, the backend must say that it is not installed.
         least_sqnr_db: Of static int8 against float32.
+        least_narrow_sqnr_db: Of weights of 4 bits.
         float_tolerance: Largest difference in fp32, relative to the largest score.
 
     """
@@ -133,6 +134,7 @@ class BackendSuite:
     location: ClassVar[str]
     runtime: ClassVar[tuple[str, ...]]
     least_sqnr_db: ClassVar[float] = 25.0
+    least_narrow_sqnr_db: ClassVar[float] = 15.0
     float_tolerance: ClassVar[float] = 1e-4
 
     @pytest.fixture(scope="class")
@@ -161,6 +163,7 @@ class BackendSuite:
     def plan(self, precision: Precision, case: Case, known: Capabilities) -> QuantizationPlan:
         """A plan in that precision, or a skip where the backend has it not."""
         from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
+        from edgeport.calibration.weight_plan import weight_plan
 
         support = known.precisions[precision]
         if not support.available:
@@ -168,6 +171,11 @@ class BackendSuite:
         if precision.is_float:
             return float_plan(case.model, precision)
         assert known.rules is not None, "integers are offered, so there must be rules"
+        if precision.weight_form is not None:
+            try:
+                return weight_plan(case.model, known.rules, precision)
+            except PlanError as error:  # blocks that this small network has not
+                pytest.skip(f"{known.backend} {precision}: {error.found}")
         if precision is Precision.INT8:
             return make_plan(case.model, case.calibration, known.rules)
         return dynamic_plan(case.model, known.rules)
@@ -264,7 +272,9 @@ class BackendSuite:
                 scores, case.scores, rtol=0, atol=self.float_tolerance * np.abs(case.scores).max()
             )
         else:
-            assert sqnr_db(case.scores, scores) > self.least_sqnr_db
+            form = artifact.precision.weight_form
+            narrow = form is not None and form.stored == "int4"
+            assert sqnr_db(case.scores, scores) > (self.least_narrow_sqnr_db if narrow else self.least_sqnr_db)
 
     @pytest.mark.usefixtures("runs")
     def test_any_batch_and_any_number_of_calls(self, artifact, made, case):
@@ -345,6 +355,8 @@ class BackendSuite:
         elif artifact.precision is Precision.INT8_DYNAMIC:
             # A runtime may keep a small product in float; then it says so.
             assert placement.share("int8") > 0 or any(node.reason for node in placement.nodes)
+        elif (form := artifact.precision.weight_form) is not None:
+            assert form.stored in {node.weights for node in placement.nodes}
         else:
             expected = str(artifact.precision)
             assert placement.share(expected) > (0.99 if expected == "fp32" else 0.5)
