@@ -39,7 +39,7 @@ class RoundedLayer:
         weight: In steps, float32 [G, M, K]: w / s.
         step: float32 [G, M].
         bias: float32 [G, M].
-        inputs: As the quantized model gives them, float32 [G, K, N].
+        inputs: As the quantized model gives them, float32 [G, K, N], in random order.
         outputs: Of the float model, on its own inputs, float32 [G, M, N].
         limit: Largest integer; the smallest is minus that.
         relu: Outputs are compared behind a Relu.
@@ -66,7 +66,7 @@ def reconstruction_error(layer: RoundedLayer, integers: Floats) -> float:
     return float(np.square(difference, dtype=np.float64).mean())
 
 
-def learn_rounding(layer: RoundedLayer, *, steps: int, seed: int = 0) -> Floats:
+def learn_rounding(layer: RoundedLayer, *, steps: int) -> Floats:
     """Integers [G, M, K], each the one below or above its weight; equal arguments give equal ones.
 
     What lies at the largest integer stays there: it is what the step was made from.
@@ -74,7 +74,6 @@ def learn_rounding(layer: RoundedLayer, *, steps: int, seed: int = 0) -> Floats:
     Args:
         layer: What is rounded.
         steps: Of Adam; some 50 are what it takes to get from one integer to the other.
-        seed: Of the order of the columns.
 
     """
     below = np.floor(layer.weight)
@@ -82,10 +81,11 @@ def learn_rounding(layer: RoundedLayer, *, steps: int, seed: int = 0) -> Floats:
     unit = max(reconstruction_error(layer, nearest(layer)), float(np.finfo(np.float32).tiny))
     learned = _inverse(layer.weight - below)
     first, second = np.zeros_like(learned), np.zeros_like(learned)
-    random, count = np.random.default_rng(seed), layer.inputs.shape[-1]
+    count = layer.inputs.shape[-1]
     warm = int(_WARM_UP * steps)
     for step in range(1, steps + 1):
-        columns = random.integers(0, count, min(_BATCH, count))
+        start = step * _BATCH % max(count - _BATCH + 1, 1)
+        columns = slice(start, start + _BATCH)
         up, slope = _rectified(learned)
         gradient = _gradient(layer, below + up, columns) * (slope / np.float32(unit))
         if step > warm:
@@ -100,7 +100,7 @@ def learn_rounding(layer: RoundedLayer, *, steps: int, seed: int = 0) -> Floats:
     return np.clip(integers, -layer.limit, layer.limit).astype(np.float32)
 
 
-def _gradient(layer: RoundedLayer, weight: Floats, columns: NDArray[np.int64]) -> Floats:
+def _gradient(layer: RoundedLayer, weight: Floats, columns: slice) -> Floats:
     """Of the mean squared difference on these columns, by the weight in steps, [G, M, K]."""
     inputs = layer.inputs[..., columns]
     sums = _sums(layer, weight, inputs)

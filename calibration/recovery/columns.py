@@ -45,7 +45,7 @@ def has_columns(layer: Layer) -> bool:
 
 
 def columns_of(layer: Layer, inputs: Sequence[Array], outputs: Sequence[Array], count: int, seed: int) -> Columns:
-    """Up to `count` columns, drawn at random.
+    """Up to `count` columns, drawn at random and in random order.
 
     Args:
         layer: One that `has_columns`.
@@ -60,7 +60,8 @@ def columns_of(layer: Layer, inputs: Sequence[Array], outputs: Sequence[Array], 
     take = _patches if layer.node.op_type == "Conv" else _rows
     parts = [take(layer, given, gives, share, random) for given, gives in zip(inputs, outputs, strict=True)]
     group = layer.node.attributes.get_int("group", 1) if layer.node.op_type == "Conv" else 1
-    columns, results = (np.concatenate(arrays).astype(np.float32) for arrays in zip(*parts, strict=True))
+    order = random.permutation(sum(len(given) for given, _ in parts))
+    columns, results = (np.concatenate(arrays).astype(np.float32)[order] for arrays in zip(*parts, strict=True))
     return Columns(
         inputs=np.ascontiguousarray(columns.reshape(len(columns), group, -1).transpose(1, 2, 0)),
         outputs=np.ascontiguousarray(results.reshape(len(results), group, -1).transpose(1, 2, 0)),

@@ -114,7 +114,7 @@ def _learned(
     seen, unseen = part(slice(held, None)), part(slice(None, held))
     if seen.inputs.shape[-1] == 0:
         return None
-    integers = learn_rounding(seen, steps=steps, seed=seed)
+    integers = learn_rounding(seen, steps=steps)
     if reconstruction_error(unseen, integers) >= reconstruction_error(unseen, nearest(unseen)):
         return None
     return ungrouped(layer, integers, weight)

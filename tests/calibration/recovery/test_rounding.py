@@ -146,8 +146,10 @@ def test_a_layer_is_rounded_behind_the_rounding_of_those_before(graph, random, d
         return columns_of(layer, inputs, outputs, count, seed)
 
     monkeypatch.setattr("edgeport.calibration.recovery.rounding.columns_of", spy)
-    model = graph("c = Conv3(x, w) z = Conv3(c, v)", {"w": random(4, 4, 3, 3, seed=3)})
-    x, rules = random(16, 4, 6, 6) + 1, dialect()
+    first = random(4, 4, 3, 3, seed=3)
+    first[0, 0, 0, 0] = 25.0
+    model = graph("c = Conv3(x, w) z = Conv3(c, v)", {"w": first})
+    x, rules = random(32, 4, 6, 6) + 1, dialect(per_channel=False)
     plan, bench = lab.plan(model, x, rules), lab.bench(model, x, rules)
     made, fitted = refine(model, plan, [Rounding(200)], bench, lab.folder)
     with bench.side_by_side(made, fitted) as (_, quantized):
