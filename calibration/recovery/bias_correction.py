@@ -4,19 +4,25 @@ Rounded weights and clipped activations shift the mean output of a layer. The sh
 bias can take it up. It is measured on samples rather than computed from BatchNorm's parameters: between the float model
 and the quantized one, layer after layer, each behind the corrections of those before it. Nagel et al., "Data-Free
 Quantization Through Weight Equalization and Bias Correction" (2019), section 4.2 and appendix D.
+
+Where a Relu or Clip follows, behind the sum with a residual too, only what it lets through counts. Errors often grow
+with the values; their mean over all is then mostly that of the many negative ones, which nobody sees, and to correct it
+shifts the few that are seen. So the bias is the one of least squared error behind the activation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeport.calibration.graph import constant_of
+from edgeport.calibration.graph import constant_of, infer_types, is_default_domain
 from edgeport.calibration.recovery.bench import Workbench
-from edgeport.calibration.recovery.layers import Layer, find_layers
+from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
 from edgeport.calibration.recovery.recovered import Recovered, set_constant
 from edgeport.calibration.recovery.stepping import Stepper
 from edgeport.contracts import Array, OnnxModel, Precision, QuantizationPlan
@@ -24,6 +30,9 @@ from edgeport.errors import CalibrationError
 from edgeport.onnx_files import read_ir, write_ir
 
 __all__ = ["correct_biases"]
+
+_ROUNDS = 3
+"""Of Gauss and Newton: what a Relu lets through depends on the bias."""
 
 
 def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: Workbench, output: Path) -> Recovered:
@@ -43,10 +52,10 @@ def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: Workbench, o
 
     """
     ir_model = read_ir(model)
+    infer_types(ir_model)
     integer = [name for name, precision in plan.nodes.items() if precision is Precision.INT8]
     layers = find_layers(ir_model.graph, integer)
-    places = {node: index for index, node in enumerate(ir_model.graph)}
-    able = sorted((layer for layer in layers if _is_able(layer)), key=lambda layer: places[layer.adding])
+    able = _seen(ir_model.graph, [layer for layer in layers if _is_able(layer)])
     if not able:
         raise CalibrationError(
             asked=f"correct the biases of {model.path.name}",
@@ -54,8 +63,8 @@ def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: Workbench, o
             fix="leave bias-correction out for this model",
         )
     with bench.side_by_side(model, plan) as (true, quantized):
-        for layer in able:
-            shift = _shift(layer, true, quantized)
+        for seen in able:
+            layer, shift = seen.layer, _shift(seen, true, quantized)
             old = constant_of(layer.bias)
             array = shift if old is None else old.astype(np.float64) + shift
             index = layer.bias_index if layer.bias_index is not None else 2
@@ -73,12 +82,79 @@ def _is_able(layer: Layer) -> bool:
     return layer.adding is layer.node or layer.bias is None or len(layer.bias.uses()) == 1
 
 
-def _shift(layer: Layer, true: Stepper, quantized: Stepper) -> NDArray[np.float64]:
-    """What the layer's mean output lacks [channels]; the quantized model goes on as if it had it."""
-    name, axis = str(layer.adding.name), layer.channel_axis
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """A layer, and where its error is looked at.
+
+    Attributes:
+        layer: Whose bias is corrected.
+        at: The node behind whose output only `low`..`high` is let through: the one that adds the bias, or the sum with
+            a residual.
+        low, high: Without limit where no activation follows.
+
+    """
+
+    layer: Layer
+    at: ir.Node
+    low: float = -np.inf
+    high: float = np.inf
+
+
+def _seen(graph: ir.Graph, layers: Sequence[Layer]) -> list[_Seen]:
+    """In the order in which they are looked at."""
+    places = {node: index for index, node in enumerate(graph)}
+    taken: set[ir.Node] = set()
+    found: list[_Seen] = []
+    for layer in sorted(layers, key=lambda layer: places[layer.adding], reverse=True):
+        after = only_reader(layer.adding.outputs[0])
+        limits = _limits(after)
+        if limits is None and after is not None and _is_sum(after) and after not in taken:
+            limits = _limits(only_reader(after.outputs[0]))
+            if limits is not None:
+                taken.add(after)
+                found.append(_Seen(layer=layer, at=after, low=limits[0], high=limits[1]))
+                continue
+        low, high = limits or (-np.inf, np.inf)
+        found.append(_Seen(layer=layer, at=layer.adding, low=low, high=high))
+    return sorted(found, key=lambda seen: places[seen.at])
+
+
+def _is_sum(node: ir.Node) -> bool:
+    """Of two activations of one shape."""
+    shapes = [value.shape if value is not None else None for value in node.inputs]
+    return node.op_type == "Add" and is_default_domain(node) and shapes[0] is not None and shapes[0] == shapes[1]
+
+
+def _limits(node: ir.Node | None) -> tuple[float, float] | None:
+    """What a Relu or Clip by constants lets through; None for all else."""
+    if node is None or not is_default_domain(node) or node.op_type not in ("Relu", "Clip"):
+        return None
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    ends = [-np.inf, np.inf]
+    for index, value in enumerate(node.inputs[1:3]):
+        array = constant_of(value)
+        if value is not None and (array is None or array.size != 1):
+            return None
+        if array is not None:
+            ends[index] = float(array.reshape(()))
+    return ends[0], ends[1]
+
+
+def _shift(seen: _Seen, true: Stepper, quantized: Stepper) -> NDArray[np.float64]:
+    """What the layer's output lacks [channels]; the quantized model goes on as if it had it."""
+    name, axis = str(seen.at.name), seen.layer.channel_axis
     true.until(name)
     quantized.until(name)
-    shift = _mean(true.outputs_of(name), axis) - _mean(quantized.outputs_of(name), axis)
+    shift = np.zeros(seen.layer.channels)
+    for _ in range(_ROUNDS if np.isfinite(seen.low) or np.isfinite(seen.high) else 1):
+        lacks, counted = np.zeros_like(shift), np.zeros_like(shift)
+        for wanted, given in zip(true.outputs_of(name), quantized.outputs_of(name), strict=True):
+            rows, others = _rows(given, axis) + shift.astype(np.float32), _rows(wanted, axis)
+            difference = np.clip(others, seen.low, seen.high) - np.clip(rows, seen.low, seen.high)
+            lacks += difference.sum(axis=0, dtype=np.float64)
+            counted += ((rows > seen.low) & (rows < seen.high)).sum(axis=0)
+        shift += np.divide(lacks, counted, out=np.zeros_like(shift), where=counted > 0)
 
     def corrected(array: Array) -> Array:
         shape = [1] * array.ndim
@@ -90,10 +166,6 @@ def _shift(layer: Layer, true: Stepper, quantized: Stepper) -> NDArray[np.float6
     return shift
 
 
-def _mean(arrays: Sequence[Array], axis: int) -> NDArray[np.float64]:
-    """Over all samples and places, per channel [channels]."""
-    flat = [np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis]) for array in arrays]
-    total = np.zeros(flat[0].shape[1])
-    for array in flat:
-        total += array.sum(axis=0, dtype=np.float64)
-    return total / sum(len(array) for array in flat)
+def _rows(array: Array, axis: int) -> Array:
+    """Every place of every sample [N, channels]."""
+    return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
