@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.recovery import Equalization
 from edgeport.calibration.recovery.equalization import equalize
+from edgeport.calibration.recovery.transform import transform
 from edgeport.errors import AlreadyQuantizedError, CalibrationError
 from edgeport.onnx_files import read_ir
 
@@ -120,6 +123,20 @@ def test_a_relu6_is_kept_unless_it_is_given_up(graph, random, weights, lab):
     assert [node.op_type for node in read_ir(done.model).graph] == ["Conv", "Relu", "Conv"]
     small = random(2, 4, 6, 6) * np.float32(0.01)  # below the limit
     np.testing.assert_allclose(lab.run(done.model, small), lab.run(model, small), atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(0.01, True), (3.0, False)], ids=["below the limit", "above it"])
+def test_a_limit_is_given_up_only_where_outputs_hardly_change(size, kept, graph, weights, lab):
+    model = graph(RELU6, weights | {"six": np.array(6, np.float32)})
+    x = np.random.default_rng(0).standard_normal((8, 4, 6, 6), np.float32) * np.float32(size)
+    samples = ArraySamples({"x": x})
+    if kept:
+        made, said = transform(model, [Equalization("relu6")], samples, lab.open_model, lab.folder)
+        assert said == ("equalization (1 pairs, 1 Clip taken for Relu)",)
+        assert made.digest != model.digest
+        return
+    with pytest.raises(CalibrationError, match="values lie above the limits"):
+        transform(model, [Equalization("relu6")], samples, lab.open_model, lab.folder)
 
 
 REFUSED = {
