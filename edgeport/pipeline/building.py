@@ -226,7 +226,7 @@ def _missing(job: _Job) -> Refusal | None:
     if not capabilities.installed:
         return Refusal(code="DEPENDENCY_MISSING", reason=capabilities.reason or f"{capabilities.backend} is missing")
     chosen = (choice.precision for choice in candidate.mix.nodes)
-    rest = () if candidate.is_float else (candidate.mix.rest,)
+    rest = () if candidate.mix.is_plain else (candidate.mix.rest,)  # a backend may have no floats at all
     for precision in dict.fromkeys((candidate.precision, *rest, *chosen)):
         support = capabilities.precisions.get(precision)
         if support is None or not support.available:
