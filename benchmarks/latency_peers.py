@@ -2,10 +2,10 @@
 
 `python -m benchmarks.latency_peers --out FOLDER [--short]`
 
-Each model in float32 on one thread: OpenVINO's benchmark_app (`-api sync -hint latency`) against our agent on OpenVINO,
-a plain loop over `InferenceSession.run` against our agent on ONNX Runtime; every process fresh, in random order, round
-by round. (One thread, since the host of a virtual machine moves its processors apart for seconds at a time, which slows
-calls on several by more than any difference between tools.)
+Each model in float32 on one processor: OpenVINO's benchmark_app (`-api sync -hint latency`) against our agent on
+OpenVINO, a plain loop over `InferenceSession.run` against our agent on ONNX Runtime; every process fresh, in random
+order, round by round. (One, since the host of a virtual machine moves its processors apart for seconds at a time, which
+slows calls on several by more than any difference between tools.)
 Two differences are expected, and measured in the same rounds by loops that time both sides in one process.
 benchmark_app reports the time that the runtime itself counts within a call; we time the call that a program waits for.
 A plain `InferenceSession.run` makes its inputs and outputs anew in each call; our agent binds them before, and times
@@ -72,6 +72,8 @@ print(json.dumps(sorted(times)[len(times) // 2]))
 
 # Calls that are timed together are long against the clock, as in our agent.
 _READING_NS = 20_000
+# Both sides in turn, each long enough to run as it does alone.
+_BLOCK_S = 0.05
 
 # Of a call of ONNX Runtime: what it takes more by `run`, timed alone, than bound before and timed several at once.
 _UNBOUND = f"""{_SESSION}
@@ -81,23 +83,28 @@ for name, value in values.items():
     binding.bind_ortvalue_input(name, value)
 for output in session.get_outputs():
     binding.bind_output(output.name, "cpu")
+def call():
+    session.run_with_iobinding(binding)
 until = time.perf_counter() + 0.1
 while time.perf_counter() < until:
     before = time.perf_counter_ns()
-    session.run_with_iobinding(binding)
+    call()
     one = time.perf_counter_ns() - before
     session.run(None, arrays)
 calls = math.ceil({_READING_NS} / one)
-plain, bound, until = [], [], time.perf_counter() + 2 * duration
-while time.perf_counter() < until:
-    for _ in range(calls):
+plain, bound, end = [], [], time.perf_counter() + 2 * duration
+while time.perf_counter() < end:
+    until = time.perf_counter() + {_BLOCK_S}
+    while time.perf_counter() < until:
         before = time.perf_counter_ns()
         session.run(None, arrays)
         plain.append(time.perf_counter_ns() - before)
-    before = time.perf_counter_ns()
-    for _ in range(calls):
-        session.run_with_iobinding(binding)
-    bound.append((time.perf_counter_ns() - before) / calls)
+    until = time.perf_counter() + {_BLOCK_S}
+    while time.perf_counter() < until:
+        before = time.perf_counter_ns()
+        for _ in range(calls):
+            call()
+        bound.append((time.perf_counter_ns() - before) / calls)
 print(json.dumps(sorted(plain)[len(plain) // 2] - sorted(bound)[len(bound) // 2]))
 """
 
@@ -109,27 +116,33 @@ path, feeds, duration = sys.argv[1], sys.argv[2], float(sys.argv[3])
 with np.load(feeds, allow_pickle=False) as file:
     arrays = {{name: file[name][:1] for name in file.files}}
 settings = {{"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": sys.argv[4]}}
-request = ov.Core().compile_model(path, "CPU", settings).create_infer_request()
+core = ov.Core()
+model = core.read_model(path)
+model.reshape({{name: array.shape for name, array in arrays.items()}})  # as our session and benchmark_app's -b 1
+request = core.compile_model(model, "CPU", settings).create_infer_request()
 for name, array in arrays.items():
     request.set_tensor(name, ov.Tensor(array))
+def call():
+    request.infer(share_outputs=True)
 until = time.perf_counter() + 0.1
 while time.perf_counter() < until:
     before = time.perf_counter_ns()
-    request.infer(share_outputs=True)
+    call()
     one = time.perf_counter_ns() - before
 calls = math.ceil({_READING_NS} / one)
-between, until = [], time.perf_counter() + 2 * duration
-while time.perf_counter() < until:
-    before = time.perf_counter_ns()
-    for _ in range(calls):
-        request.infer(share_outputs=True)
-    waited = (time.perf_counter_ns() - before) / calls
-    counted = [request.latency]
-    for _ in range(calls - 1):
-        request.infer(share_outputs=True)
-        counted.append(request.latency)
-    between.append(waited - 1e6 * sorted(counted)[len(counted) // 2])
-print(json.dumps(sorted(between)[len(between) // 2]))
+waited, counted, end = [], [], time.perf_counter() + 2 * duration
+while time.perf_counter() < end:
+    until = time.perf_counter() + {_BLOCK_S}
+    while time.perf_counter() < until:
+        before = time.perf_counter_ns()
+        for _ in range(calls):
+            call()
+        waited.append((time.perf_counter_ns() - before) / calls)
+    until = time.perf_counter() + {_BLOCK_S}
+    while time.perf_counter() < until:
+        request.infer()  # without sharing, as benchmark_app does
+        counted.append(1e6 * request.latency)
+print(json.dumps(sorted(waited)[len(waited) // 2] - sorted(counted)[len(counted) // 2]))
 """
 
 
@@ -225,7 +238,6 @@ def benchmark_app(prepared: Prepared) -> float:
     artifact = prepared.artifacts["openvino"]
     arguments = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(artifact.folder / artifact.entry)]
     arguments += ["-d", "CPU", "-api", "sync", "-hint", "latency", "-infer_precision", "f32", "-b", "1"]
-    arguments += ["-nthreads", str(THREADS), "-nstreams", "1"]
     arguments += ["-t", str(math.ceil(DURATION_S))]  # whole seconds only
     printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
     return median_printed(printed)
@@ -260,11 +272,12 @@ def compare(prepared: Prepared, arguments: Arguments, rounds: int) -> tuple[dict
     order = random.Random(SEED)  # noqa: S311 (no secret)
     raw: dict[str, list[float]] = {name: [] for name in arms}
     disturbed = 0
-    for _ in range(rounds):
-        for name in order.sample(sorted(arms), len(arms)):
-            value, again = undisturbed(arms[name])
-            raw[name].append(value)
-            disturbed += again
+    with one_processor():
+        for _ in range(rounds):
+            for name in order.sample(sorted(arms), len(arms)):
+                value, again = undisturbed(arms[name])
+                raw[name].append(value)
+                disturbed += again
     found = {name: np.array(values) for name, values in raw.items()}
     # The median of all rounds: a loop that was disturbed says little of the others.
     overhead = float(np.median(found["call less the runtime's own count"]))
@@ -391,6 +404,20 @@ def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], li
         at_most(f"{prepared.name}: seconds until then", taken_s, WITHIN_S),
         at_least(f"{prepared.name}: the interval agrees with a longer measurement's", float(agree), 1.0),
     ]
+
+
+@contextmanager
+def one_processor() -> Iterator[None]:
+    """What is started within has the last processor alone; benchmark_app has no other way beside `-hint latency`."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
