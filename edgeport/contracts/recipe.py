@@ -225,6 +225,8 @@ class Target:
         return any(precision.needs_ranges for precision in integers) or (bool(integers) and self.mix.needs_ranges)
 
     def __post_init__(self) -> None:
+        # Python code may name them as recipes do.
+        object.__setattr__(self, "precisions", tuple(map(Precision, self.precisions)))
         if not self.precisions or len(set(self.precisions)) != len(self.precisions):
             raise ContractError(
                 asked=f"build for {self.backend}",

@@ -104,6 +104,7 @@ def test_forms_that_differ_in_their_block_alone_are_told_once(
     precisions = {one: no if str(one).startswith("u") else yes for one in stored}
     told = Capabilities(backend="b", installed=True, can_run=True, precisions=precisions)
     monkeypatch.setattr(doctor, "diagnose", lambda **_: replace(diagnosis, backends=(told,)))
+    monkeypatch.setenv("COLUMNS", "300")  # no cell of the table is broken
     out = " ".join(edgeport("doctor", "-q").out.split())
     assert "int8-weights, int4-weights-32/64/128" in out
     assert out.count("no zero points") == 1

@@ -356,7 +356,10 @@ class BackendSuite:
             # A runtime may keep a small product in float; then it says so.
             assert placement.share("int8") > 0 or any(node.reason for node in placement.nodes)
         elif (form := artifact.precision.weight_form) is not None:
-            assert form.stored in {node.weights for node in placement.nodes}
+            # A runtime may unpack a small weight when it compiles; then it says so.
+            assert form.stored in {node.weights for node in placement.nodes} or any(
+                node.reason for node in placement.nodes
+            )
         else:
             expected = str(artifact.precision)
             assert placement.share(expected) > (0.99 if expected == "fp32" else 0.5)

@@ -66,7 +66,7 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
             8,
             "target.0.precisions.0",
             '"int4" is none of',
-            '"int8"',
+            '"int4-weights-32"',
             id="unknown-precision",
         ),
         pytest.param(
