@@ -63,7 +63,7 @@ def recipe_for(folder, *backends, budget=None, rounds=8, precisions=None):
         ),
         targets=tuple(targets),
         budget=budget or Budget(accuracy_drop=0.02),
-        search=Search(rounds=rounds, screening_rounds=6, duration_s=0.1, warmup_s=0.02),
+        search=Search(rounds=rounds, screening_rounds=6, duration_s=0.05, warmup_s=0.01),
     )
 
 

@@ -47,7 +47,7 @@ def write_recipe(folder):
             Target(backend="planted:faster", precisions=(Precision.INT8,)),
         ),
         budget=Budget(accuracy_drop=0.02),
-        search=Search(rounds=7, screening_rounds=6, duration_s=0.1, warmup_s=0.02),
+        search=Search(rounds=7, screening_rounds=6, duration_s=0.05, warmup_s=0.01),
     )
     (folder / "recipe.json").write_bytes(dump_json(recipe))
     return recipe
@@ -82,9 +82,10 @@ def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch):
     result = run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store")
     assert result.chosen == "planted:faster int8"
     assert entries(tmp_path) == before, "something was done again"
-    assert (
-        result.reused == 5 + 3 * CANDIDATES + 6 + 7 + 1
-    )  # samples to calibrate; compile, evaluate and judge; experiments, work
+    rounds = sum(name.split("/")[1] == "round" for name in before)
+    assert rounds >= 6 + 7, "more where the machine was disturbed"
+    # samples to calibrate; compile, evaluate and judge; experiments; work
+    assert result.reused == 5 + 3 * CANDIDATES + rounds + 1
     clean = run_recipe(recipe, output=tmp_path / "clean", store=tmp_path / "clean-store")
     assert clean.reused == 0
     assert result.model.digest == clean.model.digest
