@@ -83,10 +83,10 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
 
 
 def _with_reason(node: NodePlacement, lost: Collection[str]) -> NodePlacement:
-    """Says so where the kernel is float and holds nodes that were planned in int8 and ran so nowhere."""
+    """Says so where the kernel is float and holds nodes that were planned in integers and ran so nowhere."""
     if node.reason or node.precision in ("", "int8") or not any(name in lost for name in node.origin):
         return node
-    reason = f"planned in int8; OpenVINO lists the kernel it is in ({node.operator}) as {node.precision}"
+    reason = f"planned in integers; OpenVINO lists the kernel it is in ({node.operator}) as {node.precision}"
     return replace(node, reason=reason)
 
 

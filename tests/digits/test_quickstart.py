@@ -40,7 +40,9 @@ def test_int8_wins_and_really_ran_as_int8(quickstart):
     assert winner.outcome is Outcome.PASS
     assert winner.placement.share("int8") > 0.7, winner.placement.summary()
     assert winner.against_float.speedup.low > 1.0
-    assert winner.against_float.pairs >= 6, "10, less the rounds in which the machine was disturbed"
+    dropped = any(flag.startswith("dropped-rounds") for flag in winner.latency.flags)
+    assert winner.against_float.pairs >= 6
+    assert winner.against_float.pairs >= 10 or dropped, "fewer only where the machine was disturbed"
     assert winner.accuracy.drop.high <= result.budget.accuracy_drop
 
 

@@ -129,7 +129,7 @@ def test_what_was_planned_and_did_not_happen_has_a_reason(cnn, tmp_path):
     for node in placement.nodes:
         if node.origin and node.origin[0] == "head":
             assert node.reason
-            assert (node.precision == "int8") != ("planned in int8" in node.reason)
+            assert (node.precision == "int8") != ("planned in integers" in node.reason)
 
 
 MASKS = {
