@@ -15,7 +15,7 @@ import numpy as np
 
 from edgeport.contracts import Array
 
-__all__ = ["GrowingArray", "save_npy", "save_npz"]
+__all__ = ["GrowingArray", "load_npz", "save_npy", "save_npz"]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that zip knows
 
@@ -113,6 +113,17 @@ def save_npz(path: Path, arrays: Mapping[str, Array | GrowingArray]) -> None:
         for name, array in arrays.items():
             with _entry(archive, f"{name}.npy") as file:
                 save_npy(file, array)
+
+
+def load_npz(path: Path | str) -> dict[str, Array]:
+    """All arrays of an `.npz`, by name; none of Python objects.
+
+    Raises:
+        OSError, ValueError, EOFError: No such file, or something else in it.
+
+    """
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 def save_npy(file: IO[bytes], array: Array | GrowingArray) -> None:

@@ -28,7 +28,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import SamplesError
 from edgeport.exporter.options import ExportOptions
-from edgeport.npz import save_npz
+from edgeport.npz import load_npz, save_npz
 
 if TYPE_CHECKING:
     import torch
@@ -245,8 +245,7 @@ def _save(path: Path, arrays: Arrays) -> None:
 
 def _arrays(path: str) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return load_npz(path)
     except (OSError, ValueError, EOFError) as error:
         raise SamplesError(
             asked=f"read the samples {Path(path).name}",

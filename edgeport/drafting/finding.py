@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgeport.contracts import Array, ModelSource
 from edgeport.drafting.assign import feeds_for, kind_of
 from edgeport.drafting.candidates import candidates, required_parameters
@@ -24,6 +22,7 @@ from edgeport.drafting.pixels import Pixels, image_layout, known_pixels, pixels_
 from edgeport.drafting.states import is_state_name, state_candidates
 from edgeport.drafting.trying import Runs, RunsWith
 from edgeport.errors import SamplesError, SourceError
+from edgeport.npz import load_npz
 
 if TYPE_CHECKING:
     import torch
@@ -126,8 +125,7 @@ def _without_states(source: ModelSource, module: torch.nn.Module, payload: Mappi
 
 def read_first(path: str, required: Sequence[str]) -> dict[str, Array]:
     """The first samples; an array without a name gets that of the only input."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_npz(path)
     if list(arrays) == ["samples"] and len(required) == 1:
         return {required[0]: arrays["samples"]}
     return arrays

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
 from edgeport.errors import SamplesError
-from edgeport.npz import save_npz
+from edgeport.npz import load_npz, save_npz
 
 __all__ = ["calls_note", "first_batch", "require_a_batch", "run_in_batches", "write_first_batch"]
 
@@ -60,6 +60,5 @@ def calls_note(model: OnnxModel, count: int) -> str:
 
 def write_first_batch(feeds: Path, batch: int, path: Path) -> Path:
     """Writes the first `batch` samples of one `.npz` to another."""
-    with np.load(feeds, allow_pickle=False) as file:
-        save_npz(path, first_batch({name: file[name] for name in file.files}, batch))
+    save_npz(path, first_batch(load_npz(feeds), batch))
     return path

@@ -22,7 +22,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import SamplesError, UsageError
 from edgeport.isolation import run_isolated
-from edgeport.npz import save_npz
+from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.artifacts import load_artifact, load_inputs, load_state
 from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
@@ -234,16 +234,13 @@ def _samples_for(opened: Opened, settings: BenchSettings, scratch: Path) -> Path
 
 def _feeds(opened: Opened, samples: Path | None, path: Path) -> Path:
     """The first batch of the samples; without any, values drawn from each input's range, or ones."""
-    import numpy as np
-
     source = samples or opened.sample
     if source is None:
         arrays = {spec.name: _random(spec, opened.batch) for spec in opened.fed}
     else:
         arrays = first_batch(_inputs_in(source, opened), opened.batch)
     if opened.begins is not None:
-        with np.load(opened.begins, allow_pickle=False) as file:
-            arrays |= {name: file[name] for name in file.files}
+        arrays |= load_npz(opened.begins)
     save_npz(path, arrays)
     return path
 

@@ -35,7 +35,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend
-from edgeport.npz import save_npz
+from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
 from edgeport.rows import SHAPE, Rows, run_rows
 
@@ -238,10 +238,8 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
     from edgeport.exporter.verify import verify as compare
 
     model = _model(payload)
-    with np.load(payload["reference"], allow_pickle=False) as file:
-        reference = {name: file[name] for name in file.files}
     found = compare(
-        reference,
+        load_npz(payload["reference"]),
         feeds_of(model, payload["feeds"]),
         model.path,
         open_reference,
@@ -262,13 +260,13 @@ def _sizes(path: str | None) -> list[AtSize]:
     if path is None:
         return []
     folder = Path(path).parent / "sizes"
-
-    def read(name: str) -> dict[str, Array]:
-        with np.load(folder / name, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-
     return [
-        AtSize(axis=one["axis"], size=one["size"], feeds=read(one["feeds"]), outputs=read(one["outputs"]))
+        AtSize(
+            axis=one["axis"],
+            size=one["size"],
+            feeds=load_npz(folder / one["feeds"]),
+            outputs=load_npz(folder / one["outputs"]),
+        )
         for one in json.loads(Path(path).read_text(encoding="utf-8"))
     ]
 
@@ -342,8 +340,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     (folder / "artifact").mkdir()
     with tempfile.TemporaryDirectory(prefix="edgeport-fitted-") as scratch:
-        rules = backend.capabilities().rules
-        if payload.get("recovery") and rules is not None:
+        if payload.get("recovery") and (rules := backend.capabilities().rules) is not None:
             model, plan = refined(model, plan, rules, payload["recovery"], Path(scratch))
         (folder / "plan.json").write_bytes(dump_json(plan))
         before = time.perf_counter_ns()

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeport.contracts import Array, Precision
+from edgeport.contracts import Array
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import ModelError
+from edgeport.npz import load_npz
 from edgeport.rows import Rows, run_rows
 
 __all__ = ["LEAST_OPSET", "raise_opset", "wants_integers"]
@@ -24,7 +25,7 @@ _RELATIVE = 1e-4
 
 def wants_integers(recipe: Recipe) -> bool:
     """Some candidate is to be quantized."""
-    return any(not Precision(one).is_float for target in recipe.targets for one in target.precisions)
+    return any(not one.is_float for target in recipe.targets for one in target.precisions)
 
 
 def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
             outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=state, starts=starts)
         else:
             outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
-    worst = _worst(outputs, _arrays(folder / "reference.npz"))
+    worst = _worst(outputs, load_npz(folder / "reference.npz"))
     for path in [path for path in scratch.iterdir() if path.name != "converted.onnx"]:
         path.replace(folder / path.name)
     for path in scratch.iterdir():
@@ -90,11 +91,6 @@ def _worst(found: dict[str, Array], wanted: dict[str, Array]) -> float:
             raise _refused(f"that {name!r} is off by up to {np.nanmax(apart, initial=0.0):.3g}")
         worst = max(worst, float(np.nanmax(apart, initial=0.0)))
     return worst
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
 
 
 def _refused(found: str) -> ModelError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from edgeport.contracts import OnnxModel, PreprocessingFunction, RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.module_files import module_file
+from edgeport.npz import load_npz
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
@@ -213,8 +214,8 @@ def _recorded(
     It is the first call; of samples of several shapes the timed one, and of sequences the first steps.
     """
     states = tuple(model.state.values())
-    fed = Rows.of(_arrays(samples.single if samples.is_ragged or states else samples.feeds), states)
-    answered = Rows.of(_arrays(outputs))
+    fed = Rows.of(load_npz(samples.single if samples.is_ragged or states else samples.feeds), states)
+    answered = Rows.of(load_npz(outputs))
     if states:
         alike = next(fed.runs(len(fed)))[1]
         return fed.cut(0, alike), answered.cut(0, alike), dict(fed.state)
@@ -239,10 +240,3 @@ def _shipped(context: RunContext, model: OnnxModel) -> dict[str, Path]:
                 )
             found[name] = file
     return found
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}

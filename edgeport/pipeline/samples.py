@@ -25,7 +25,7 @@ from edgeport.contracts.recipe import (
 )
 from edgeport.errors import RecipeError, SamplesError
 from edgeport.isolation import run_isolated
-from edgeport.npz import GrowingArray, save_npy, save_npz
+from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 from edgeport.pipeline.batches import first_batch
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.layout import Layout, Timed
@@ -248,8 +248,7 @@ def require_fit(model: OnnxModel, samples: PreparedSamples) -> None:
     """
     from edgeport.calibration.data import ArraySamples
 
-    with np.load(samples.single, allow_pickle=False) as file:
-        rows = Rows.of({name: file[name] for name in file.files}, tuple(model.state.values()))
+    rows = Rows.of(load_npz(samples.single), tuple(model.state.values()))
     feeds = rows.cut(0, 1) if rows.shapes else rows.values
     _check("evaluation", ArraySamples(feeds), model.fed, "the model's inputs are")
 
