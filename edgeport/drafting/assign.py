@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from edgeport.contracts import Array, Arrays
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
 
-__all__ = ["LABELS", "LENGTHS", "feeds_for", "kind_of", "labels_among", "without_lengths"]
+__all__ = ["LABELS", "LENGTHS", "feeds_for", "kind_of", "labels_among", "require_target", "without_lengths"]
 
 LENGTHS = "lengths"
 """Name of an array that says how much of each sample is no padding."""
@@ -64,6 +65,28 @@ def feeds_for(
         )
     inputs = tuple(_guess(name, rest[name]) for name in chosen)
     return inputs, [name for name in arrays if name not in chosen]
+
+
+def require_target(target: str, names: Collection[str], where: str) -> None:
+    """Refuses a key of the labels, as the user named it, that is none of the names.
+
+    Args:
+        target: Empty where none was named.
+        names: Of what there is.
+        where: What has these names, for the error: "a table with the columns".
+
+    Raises:
+        SamplesError: It is none of them.
+
+    """
+    if not target or target in names:
+        return
+    near = difflib.get_close_matches(target, names, n=1)
+    raise SamplesError(
+        asked=f"read the labels {target!r} (--target)",
+        found=f"{where} {', '.join(map(repr, names))}",
+        fix=f"did you mean {near[0]!r}?" if near else "name one of them",
+    )
 
 
 def without_lengths(others: Sequence[str], inputs: Sequence[Guess], target: str = "") -> tuple[list[str], bool]:

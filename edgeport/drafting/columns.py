@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeport.drafting.assign import LABELS, LENGTHS
+from edgeport.drafting.assign import LABELS, LENGTHS, require_target
 from edgeport.errors import SamplesError
 
 __all__ = ["Columns", "ways_of_columns"]
@@ -51,13 +50,7 @@ def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str 
         SamplesError: No such column; or no way.
 
     """
-    if target and target not in kinds:
-        near = difflib.get_close_matches(target, kinds, n=1)
-        raise SamplesError(
-            asked=f"read the labels {target!r} (--target)",
-            found=f"a table with the columns {', '.join(map(repr, kinds))}",
-            fix=f"did you mean {near[0]!r}?" if near else "name one of them",
-        )
+    require_target(target, kinds, "a table with the columns")
     found = False
     for labels in [target] if target else _label_columns(kinds, names):
         for columns in _fed(kinds, names, labels):

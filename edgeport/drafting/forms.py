@@ -16,6 +16,7 @@ import numpy as np
 
 from edgeport.contracts import Array, PreprocessingFunction, Sample, TensorSpec
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesLocation, SamplesTable
+from edgeport.drafting.assign import require_target
 from edgeport.errors import SamplesError
 from edgeport.npz import save_npz
 
@@ -99,6 +100,8 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
         raise SamplesError(
             asked=f"look at the samples of {location.location}", found="none", fix="give at least one sample"
         )
+    if isinstance(location, SamplesFile):
+        require_target(payload["target"], batch.feeds, "a file with the arrays")
     feeds = {name: array[:_FIRST] for name, array in batch.feeds.items()}
     if len(batch) < _FIRST:  # a batch of one: its sample twice does for shapes
         feeds = {name: np.concatenate([array, array]) for name, array in feeds.items()}

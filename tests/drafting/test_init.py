@@ -18,7 +18,7 @@ from edgeport.drafting import Asked, draft_recipe
 from edgeport.drafting import init as module
 from edgeport.drafting.assign import feeds_for, without_lengths
 from edgeport.drafting.guess import Guess
-from edgeport.errors import OutputError, RecipeError, UsageError
+from edgeport.errors import OutputError, RecipeError, SamplesError, UsageError
 from edgeport.recipe import load_recipe
 
 
@@ -103,6 +103,15 @@ class TestOnnx:
         counts = {name: sum(len(feeds["tokens"]) for feeds, _ in batches) for name, batches in sets.items()}
         assert counts == {"calibration": 25, "evaluation": 75}
         assert sorted(np.concatenate([kinds for batches in sets.values() for _, kinds in batches])) == sorted(labels)
+
+    @pytest.mark.usefixtures("gemm")
+    def test_labels_under_a_name_that_is_not_there_are_refused(self, folder: Path) -> None:
+        np.savez(folder / "data.npz", tokens=np.arange(400).reshape(100, 4) % 20, kind=np.arange(100) % 3)
+
+        asked = Asked(model="net.onnx", samples="data.npz", target="kinds", backends=("onnxruntime",))
+        with pytest.raises(SamplesError, match="did you mean 'kind'"):
+            draft_recipe(asked)
+        assert not (folder / "edgeport.toml").exists()
 
     def test_lengths_are_those_of_the_free_axis_and_no_labels(self, gemm: Path, folder: Path) -> None:
         lengths = np.arange(40) % 4 + 1
