@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.models import MODELS, BenchmarkModel, available
 from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
-from edgeport.contracts import Artifact, Outcome, TimeJob
+from edgeport.contracts import Artifact, Measurement, Outcome, TimeJob
 
 if TYPE_CHECKING:
     import numpy as np
@@ -398,12 +398,38 @@ def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], li
         "seconds": taken_s,
         "rounds": len(rounds),
         "flags": list(summary.flags),
+        **by_distance(to_measurements(longer, device="")["a"]),
     }
     return figures, [
         at_most(f"{prepared.name}: half width of the median's interval", width, WIDTH),
         at_most(f"{prepared.name}: seconds until then", taken_s, WITHIN_S),
         at_least(f"{prepared.name}: the interval agrees with a longer measurement's", float(agree), 1.0),
     ]
+
+
+def by_distance(measurement: Measurement) -> dict[str, float]:
+    """Medians over the processes that ran with processors near each other, and over those with them apart.
+
+    Returns:
+        Of each kind that there was: the number of processes, and the medians of their exchanges and of their calls,
+        nanoseconds.
+
+    """
+    import numpy as np
+
+    from edgeport.devices.latency.neighbours import far_apart
+    from edgeport.devices.latency.telemetry import exchange_ns
+    from edgeport.devices.latency.timer import call_latency_ns
+
+    apart = far_apart(measurement.traces)
+    kinds = {"near": [trace for trace in measurement.traces if trace not in apart], "apart": apart}
+    found: dict[str, float] = {}
+    for kind, traces in kinds.items():
+        if traces:
+            found[f"processes {kind}"] = len(traces)
+            found[f"exchange_ns {kind}"] = float(np.median([time for one in traces for time in exchange_ns(one)]))
+            found[f"latency_ns {kind}"] = float(np.median([np.median(call_latency_ns(one)) for one in traces]))
+    return found
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from edgeport.contracts import Measurement, ProcessTrace
 from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, growth, timed_samples
 
-__all__ = ["disturbed_rounds", "neighbour_flags", "rival_share", "steal_share", "without_disturbed"]
+__all__ = ["disturbed_rounds", "far_apart", "neighbour_flags", "rival_share", "steal_share", "without_disturbed"]
 
 _LARGEST_RIVAL = 0.15
 _LARGEST_STEAL = 0.02
@@ -30,7 +30,7 @@ def neighbour_flags(measurement: Measurement) -> list[str]:
         shares = [value for value in map(share, measurement.traces) if value is not None]
         if shares and float(np.mean(shares)) > most:
             flags.append(name)
-    if _far_apart(measurement.traces):
+    if far_apart(measurement.traces):
         flags.append("processors-moved")
     return flags
 
@@ -72,10 +72,10 @@ def disturbed_rounds(measurements: Mapping[str, Measurement]) -> tuple[int, ...]
         return ()
     usual = float(np.median(list(medians.values())))
     slow = {index for index, time in medians.items() if time > _CANARY_RATIO * usual}
-    return tuple(sorted(slow | {trace.round for trace in _far_apart(traces)}))
+    return tuple(sorted(slow | {trace.round for trace in far_apart(traces)}))
 
 
-def _far_apart(traces: Iterable[ProcessTrace]) -> list[ProcessTrace]:
+def far_apart(traces: Iterable[ProcessTrace]) -> list[ProcessTrace]:
     """Those beside which an exchange took over twice the shortest one.
 
     Readings before the calls are compared with each other, and so are those after: a session may have changed which

@@ -2,7 +2,8 @@
 
 import pytest
 
-from benchmarks.latency_peers import difference, median_printed
+from benchmarks.latency_peers import by_distance, difference, median_printed
+from edgeport.devices.latency.simulate import SyntheticSession, simulate
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,11 @@ def test_a_difference_is_the_end_of_its_interval_that_is_further_from_nothing():
     assert 0.01 < found.estimate < 0.02
     assert found.worst == max(abs(found.low), abs(found.high)) == found.high
     assert found.high > 0.02
+
+
+def test_processes_are_told_apart_by_the_distance_of_their_processors():
+    found = by_distance(simulate(SyntheticSession(), processes=9, apart=(2, 3, 7)))
+    assert (found["processes near"], found["processes apart"]) == (6, 3)
+    assert found["exchange_ns apart"] == pytest.approx(2.5 * found["exchange_ns near"])
+    assert found["latency_ns apart"] == pytest.approx(1.6 * found["latency_ns near"], rel=0.05)
+    assert "latency_ns apart" not in by_distance(simulate(SyntheticSession()))
