@@ -53,7 +53,7 @@ _VISION = {**_TEXT, "image_size": 32, "patch_size": 8}
 _CONFIGURATIONS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "bert": ("BertConfig", "BertForSequenceClassification", {**_TEXT, "vocab_size": 1000}),
     "bert-tokens": ("BertConfig", "BertForTokenClassification", {**_TEXT, "vocab_size": 1000}),
-    "bert-questions": ("BertConfig", "BertForQuestionAnswering", {**_TEXT, "vocab_size": 1000}),
+    "bert-questions": ("BertConfig", "BertForQuestionAnswering", {**_TEXT, "vocab_size": 1000, "num_labels": 2}),
     "roberta": ("RobertaConfig", "RobertaForSequenceClassification", {**_TEXT, "vocab_size": 1000}),
     "distilbert": (
         "DistilBertConfig",
@@ -132,7 +132,7 @@ def write_configurations(folder: Path) -> list[Architecture]:
     for name, (configuration, task, settings) in _CONFIGURATIONS.items():
         place = folder / name
         if not (place / "config.json").exists():
-            made = getattr(transformers, configuration)(**settings, num_labels=8)
+            made = getattr(transformers, configuration)(**{"num_labels": 8, **settings})
             made.architectures = [task]
             made.save_pretrained(place)
         found.append(Architecture(source=f"hf:{place}"))

@@ -144,7 +144,7 @@ def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, f
             given = ", ".join(f"{one.name}: {one.dtype} {list(one.declared)}" for one in guesses)
             raise SourceError(
                 asked=f"run {type(module).__name__} on {given}",
-                found=problem[:300],
+                found=problem[:500],
                 fix="give the right shapes (--input NAME=batch,3,224,224), or --samples",
             ) from error
     start = time.perf_counter()

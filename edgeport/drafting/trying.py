@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeport.drafting.guess import Guess, draw
+from edgeport.exporter.explain import user_line
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,8 @@ def problem_of(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) ->
     try:
         forward(module, guesses, batch)
     except Exception as error:  # noqa: BLE001 (the user's forward raises anything)
-        return f"{type(error).__name__}: {str(error).strip()}"
+        line = user_line(error)
+        return f"{type(error).__name__}{f' at {line}' if line else ''}: {str(error).strip()}"
     return ""
 
 
