@@ -28,6 +28,7 @@ class BundleContents:
         begins: What each state begins with, by input; a stateful model's sample is one sequence.
         axes: Range of a free axis, by its name, where it was declared.
         labels: Class names by index, where there are any.
+        class_output: Name of the output that holds scores of classes; empty where none is known to.
         target: Name of the targets that it is for; empty where they have none.
         provenance: Where the model comes from.
         data_free: Calibration used synthesised samples.
@@ -47,6 +48,7 @@ class BundleContents:
     begins: Arrays = field(default_factory=dict)
     axes: Mapping[str, AxisRange] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    class_output: str = ""
     target: str = ""
     provenance: Provenance = field(default_factory=Provenance)
     data_free: bool = False

@@ -27,6 +27,7 @@ import numpy as np  # noqa: E402 (after the line above)
 
 HERE = Path(__file__).resolve().parent
 SHOWN_SAMPLES = 10
+SHOWN_VALUES = 6
 # Largest difference to the recorded outputs, relative to the largest of them. Another processor sums in another
 # order, and an integer or a bf16 number that is rounded the other way is a whole step off.
 TOLERANCE = {"fp32": 1e-4}
@@ -295,18 +296,30 @@ def load_module(name: str) -> Any:
 
 
 def show(manifest: dict[str, Any], outputs: dict[str, Any]) -> None:
-    """Prints shapes, and the best class of each sample where the output is scores."""
-    labels = manifest["labels"]
+    """Prints shapes, and of each sample the best class where the output is known to hold scores, else first values."""
+    labels, scores = manifest["labels"], manifest.get("class_output")
     for name, array in outputs.items():
         say(f"  {name}: {array.dtype} {list(array.shape)}")
-        if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind != "f":
-            continue
-        for index, scores in enumerate(array[:SHOWN_SAMPLES]):
-            best = int(np.argmax(scores))
-            label = labels[best] if len(labels) == len(scores) else f"class {best}"
-            say(f"    sample {index}: {label} (score {float(scores[best]):.4g})")
+        classes = name == scores and array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind == "f"
+        for index, row in enumerate(array[:SHOWN_SAMPLES]):
+            say(f"    sample {index}: {best_class(row, labels) if classes else first_values(row)}")
         if len(array) > SHOWN_SAMPLES:
             say(f"    ... and {len(array) - SHOWN_SAMPLES} more")
+
+
+def best_class(scores: Any, labels: list[str]) -> str:
+    """The class of the largest score."""
+    best = int(np.argmax(scores))
+    label = labels[best] if len(labels) == len(scores) else f"class {best}"
+    return f"{label} (score {float(scores[best]):.4g})"
+
+
+def first_values(row: Any) -> str:
+    """The first values of an output for one sample, in the order of its axes."""
+    values = np.asarray(row).reshape(-1)
+    shown = [f"{value:.4g}" if values.dtype.kind == "f" else str(value) for value in values[:SHOWN_VALUES].tolist()]
+    more = len(values) - len(shown)
+    return " ".join(shown) + (f" ... and {more} more values" if more else "")
 
 
 def compare(manifest: dict[str, Any], outputs: dict[str, Any]) -> int:

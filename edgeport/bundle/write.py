@@ -137,6 +137,7 @@ def _manifest(contents: BundleContents, files: dict[str, str]) -> Manifest:
         state=dict(contents.model.state),
         axes=dict(contents.axes),
         labels=contents.labels,
+        class_output=contents.class_output,
         budget=contents.budget,
         device=contents.device,
         versions=dict(contents.versions),

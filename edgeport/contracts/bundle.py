@@ -61,6 +61,7 @@ class Manifest:
         state: Output to the input that it feeds on the next call, for stateful models.
         axes: Range of a free axis, by its name, where it was declared.
         labels: Class names by index, where there are any.
+        class_output: Name of the output that holds scores of classes; empty where the recipe does not say so.
         budget: As asked.
         device: On which the outputs were recorded.
         versions: Of Edgeport, Python and the runtimes.
@@ -80,6 +81,7 @@ class Manifest:
     state: Mapping[str, str] = field(default_factory=dict)
     axes: Mapping[str, AxisRange] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    class_output: str = ""
     budget: Budget
     device: DeviceFacts
     versions: Mapping[str, str]

@@ -14,6 +14,7 @@ from edgeport.contracts import OnnxModel, PreprocessingFunction, RunResult, Targ
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import load_npz
+from edgeport.pipeline.class_output import class_output
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
@@ -198,6 +199,7 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         begins=begins,
         axes=context.recipe.axes,
         labels=context.recipe.data.labels,
+        class_output=class_output(context.recipe.data, result.model),
         provenance=provenance_of(context, samples),
         data_free=candidate.needs_ranges and bool(getattr(context.recipe.data.calibration, "made", "")),
         report=result.report,

@@ -91,6 +91,7 @@ def contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BundleContents:
         sample={"x": FEEDS},
         expected={"scores": FEEDS * 2},
         labels=("cat", "dog", "bird"),
+        class_output="scores",
         provenance=Provenance(licence="MIT", author="A. Author"),
     )
 

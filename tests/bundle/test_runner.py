@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -72,6 +73,23 @@ def test_labels_beside_the_inputs_are_left_out(folder: Path, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert "left out, for they are no inputs: labels" in done.stdout
     assert "sample 0: cat (score 18)" in done.stdout
+
+
+def test_what_is_not_known_to_be_classes_is_shown_as_values(contents: BundleContents, tmp_path: Path) -> None:
+    folder = write_bundle(replace(contents, class_output="", labels=()), tmp_path / "bundle").folder
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    assert "scores: float32 [3, 3]" in done.stdout
+    assert "sample 0: 0 2 4\n" in done.stdout
+    assert "class" not in done.stdout
+
+
+def test_of_a_long_output_the_first_values_are_shown() -> None:
+    runner = runpy.run_path(str(RUNNER))
+    sequence = np.arange(12, dtype=np.float32).reshape(4, 3) / 3
+    assert runner["first_values"](sequence) == "0 0.3333 0.6667 1 1.333 1.667 ... and 6 more values"
+    assert runner["first_values"](np.int64(7)) == "7"
+    assert runner["first_values"](np.array([True, False])) == "True False"
 
 
 def test_an_output_called_file_is_written(contents: BundleContents, tmp_path: Path) -> None:
