@@ -12,7 +12,16 @@ from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcom
 from edgeport.devices.latency.integrity import measurement_flags, outcome_of
 from edgeport.devices.latency.processes import steady_latencies
 
-__all__ = ["DELTA_FLOOR", "classify", "compare", "device_delta", "holm", "paired_differences", "paired_interval"]
+__all__ = [
+    "DELTA_FLOOR",
+    "classify",
+    "compare",
+    "device_delta",
+    "holm",
+    "paired_differences",
+    "paired_interval",
+    "typical_ns",
+]
 
 Floats = NDArray[np.float64]
 
@@ -100,6 +109,12 @@ def device_delta(differences: Sequence[float]) -> float:
     if not len(differences):
         return DELTA_FLOOR
     return max(DELTA_FLOOR, math.expm1(_NORMAL_95 / _NORMAL_50 * float(np.median(np.abs(differences)))))
+
+
+def typical_ns(measurement: Measurement) -> float:
+    """The median over processes of their median latencies, in nanoseconds; NaN where no process gave any."""
+    medians = list(_medians(measurement).values())
+    return float(np.median(medians)) if medians else math.nan
 
 
 def _own_differences(measurement: Measurement) -> list[float]:

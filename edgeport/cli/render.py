@@ -16,6 +16,7 @@ from edgeport.cli.output import lines
 from edgeport.cli.render_summary import draw_summary
 from edgeport.cli.text import clean
 from edgeport.contracts import Candidate, Interval, Outcome, Placement, RunResult
+from edgeport.report.confirmation import AGAIN, again_mark, measured_again
 
 __all__ = ["draw_run"]
 
@@ -67,6 +68,9 @@ def _draw_one(console: Console, result: RunResult) -> None:
     hidden = [column.header.partition("\n")[0] for column in columns if column not in shown]
     if hidden:
         console.print(Text(f"({', '.join(hidden)}: in a wider window, in the report and in --json)", style="dim"))
+    again = measured_again(result, _time)
+    if again:
+        console.print(Text(clean(f"{AGAIN} {again}"), style="dim"))
     _draw_refusals(console, result)
     _draw_nearest(console, result)
     _draw_answer(console, result)
@@ -182,7 +186,12 @@ def _gain(candidate: Candidate, result: RunResult) -> tuple[str, str]:
     if candidate.against_float is None:
         return "-", ""
     speedup = candidate.against_float.speedup
-    return f"{significant(speedup.estimate)}x", gain_span(speedup)
+    return f"{significant(speedup.estimate)}x{again_mark(candidate)}", gain_span(speedup)
+
+
+def _time(ns: float) -> str:
+    unit = TimeUnit.fitting(ns)
+    return f"{significant(ns / unit.nanoseconds)} {unit.name}"
 
 
 def _size(candidate: Candidate) -> tuple[str, str]:

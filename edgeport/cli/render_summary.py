@@ -10,6 +10,7 @@ from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Outcome, RunResult
+from edgeport.report.confirmation import AGAIN, again_mark
 
 __all__ = ["draw_summary"]
 
@@ -28,6 +29,9 @@ def draw_summary(console: Console, result: RunResult) -> None:
         word, style = _VERDICTS.get(one.outcome, (str(one.outcome), "bold yellow"))
         table.add_row(Text(clean(one.target)), Text(word, style=style), *_numbers(one))
     console.print(table)
+    if any(again_mark(one.candidate(one.chosen)) for one in result.targets if one.chosen):
+        again = f"{AGAIN} Measured again, side by side with the float; p50 is of the screening."
+        console.print(Text(again, style="dim"))
     if result.report is not None:
         lines(console, Text(f"  {'report':<8}").append(clean(result.report)))
 
@@ -44,7 +48,7 @@ def _numbers(one: RunResult) -> tuple[str | Text, ...]:
     gain = "1x" if chosen.name == one.best_float else "-"
     if chosen.against_float is not None and chosen.name != one.best_float:
         speedup = chosen.against_float.speedup
-        gain = f"{significant(speedup.estimate)}x ({gain_span(speedup)})"
+        gain = f"{significant(speedup.estimate)}x{again_mark(chosen)} ({gain_span(speedup)})"
     drop = significant(chosen.accuracy.drop.estimate) if chosen.accuracy is not None else "-"
     size = bytes_of(chosen.artifact.size_bytes) if chosen.artifact is not None else "-"
     return (Text(clean(chosen.name)), latency, gain, drop, size)

@@ -235,6 +235,8 @@ class Comparison:
         pairs: Number of process pairs.
         delta: The difference that A against A shows on this device, as a fraction.
         against: Name of A, where it has one.
+        again_ns: Where both were measured again for this comparison alone, apart from all other candidates: what a call
+            took then, of A and of B by name (the median over processes of their medians); else empty.
 
     """
 
@@ -243,6 +245,7 @@ class Comparison:
     pairs: int
     delta: float
     against: str = ""
+    again_ns: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

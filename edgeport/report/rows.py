@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from edgeport.contracts import Candidate, NodePlacement, Outcome, Quantile, RunResult
+from edgeport.report.confirmation import again_mark
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, gain_interval_text, speedup_text
 from edgeport.report.flags import FlagNote, flag_notes, thin_evidence
 from edgeport.report.look import Look
@@ -141,7 +142,7 @@ def _gain(candidate: Candidate, result: RunResult) -> Cell:
     if candidate.against_float is None:
         return Cell()
     speedup = candidate.against_float.speedup
-    return Cell(value=speedup_text(speedup), detail=gain_interval_text(speedup))
+    return Cell(value=speedup_text(speedup) + again_mark(candidate), detail=gain_interval_text(speedup))
 
 
 def _verdict(candidate: Candidate, result: RunResult) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from edgeport.contracts import Outcome, RunResult
 from edgeport.report.budget import limits
+from edgeport.report.confirmation import AGAIN, again_mark, measured_again
 from edgeport.report.figures import bytes_text, gain_interval_text, speedup_text
 from edgeport.report.rows import Cell, quantile_cell
 from edgeport.report.units import units
@@ -70,6 +71,7 @@ def _nearest(one: RunResult) -> tuple[str, ...]:
 
 def _row(one: RunResult) -> SummaryRow:
     latency, accuracy = units(one)
+    again = measured_again(one, latency.text)
     chosen = one.candidate(one.chosen) if one.chosen else None
     timed, judged = (chosen.latency, chosen.accuracy) if chosen is not None else (None, None)
     gain = Cell()
@@ -77,7 +79,7 @@ def _row(one: RunResult) -> SummaryRow:
         gain = Cell(value="1", detail="the best float")
     elif chosen is not None and chosen.against_float is not None:
         speedup = chosen.against_float.speedup
-        gain = Cell(value=speedup_text(speedup), detail=gain_interval_text(speedup))
+        gain = Cell(value=speedup_text(speedup) + again_mark(chosen), detail=gain_interval_text(speedup))
     return SummaryRow(
         name=one.target,
         outcome=one.outcome,
@@ -91,7 +93,10 @@ def _row(one: RunResult) -> SummaryRow:
         if judged is not None
         else Cell(),
         size=bytes_text(chosen.artifact.size_bytes) if chosen is not None and chosen.artifact is not None else "",
-        sentences=headline(one, latency, accuracy).sentences if one.chosen else _nearest(one),
+        sentences=(
+            *(headline(one, latency, accuracy).sentences if one.chosen else _nearest(one)),
+            *([f"{AGAIN} {again}"] if again else []),
+        ),
         limits=limits(one.budget, accuracy),
         page=f"{quote(one.target)}/report.html" if one.report is not None else "",
         bundle=f"{quote(one.target)}/bundle/" if one.bundle is not None else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgeport.contracts import Candidate, Outcome, RunResult
-from edgeport.report.confirmation import hardest_float
+from edgeport.report.confirmation import again_mark, hardest_float
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, gain_interval_text, speedup_text
 from edgeport.report.flags import flag_notes, thin_evidence
 
@@ -128,7 +128,8 @@ def _tiles(
         median = chosen.latency.quantile(0.5).interval_ns
         if median is not None:
             value = latency.text(median.estimate)
-            tiles.append(Tile(value=value, label="median latency (p50)", detail=latency.span(median)))
+            screened = ", when screened" if again_mark(chosen) else ""
+            tiles.append(Tile(value=value, label=f"median latency (p50){screened}", detail=latency.span(median)))
     if chosen.accuracy is not None:
         value = accuracy.text(chosen.accuracy.value.estimate)
         tiles.append(Tile(value=value, label=chosen.accuracy.metric, detail=accuracy.span(chosen.accuracy.value)))

@@ -12,7 +12,7 @@ from edgeport.contracts import RunResult
 from edgeport.errors import DependencyError, OutputError
 from edgeport.report.budget import limits
 from edgeport.report.canvas import Scene
-from edgeport.report.confirmation import hardest_float
+from edgeport.report.confirmation import AGAIN, hardest_float, measured_again
 from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
 from edgeport.report.look import looks
@@ -109,6 +109,8 @@ def render(result: RunResult, *, summary: str = "") -> str:
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),
         hardest=hardest_float(result),
+        again=measured_again(result, latency.text),
+        again_mark=AGAIN,
         times=times(result, seen, latency),
         quantile_names=quantile_names(result),
         rooflines=rooflines(result, seen, latency),

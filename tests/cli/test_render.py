@@ -42,6 +42,22 @@ def test_every_number_of_the_winner_is_there(drawn: Draw, finished: RunResult) -
     ]  # fmt: skip
 
 
+def test_a_gain_says_what_it_divides_where_that_is_not_the_p50_beside_it(drawn: Draw, finished: RunResult) -> None:
+    winner, *others = finished.candidates
+    assert winner.against_float is not None
+    again = replace(winner.against_float, against="openvino bf16", again_ns={winner.name: 4e5, "openvino bf16": 9.24e5})
+    confirmed = replace(finished, candidates=(replace(winner, against_float=again), *others))
+
+    lines = lines_of(drawn, confirmed, 200)
+
+    assert "2.31x*" in next(line for line in lines if line.startswith("onnxruntime  ")).split()
+    assert (
+        "* Measured again, side by side in fresh processes: onnxruntime int8 took 0.400 ms, openvino bf16 0.924 ms. "
+        "p50 and p90 are of the screening, in which all candidates ran."
+    ) in lines
+    assert not any("Measured again" in line for line in lines_of(drawn, finished, 200))
+
+
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_no_line_is_broken_or_cut(drawn: Draw, finished: RunResult, width: int) -> None:
     lines = lines_of(drawn, finished, width)

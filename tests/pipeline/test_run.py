@@ -46,6 +46,11 @@ def test_a_real_gain_ships(gain):
     winner = result.candidates[0]
     assert winner.against_float.speedup.low > 1.2
     assert winner.against_float.pairs == 8
+    again = winner.against_float.again_ns
+    assert set(again) == {winner.name, result.best_float}
+    assert again[result.best_float] / again[winner.name] == pytest.approx(winner.against_float.speedup.estimate, 0.2)
+    others = [one.against_float for one in result.candidates if one.against_float is not None][1:]
+    assert all(not one.again_ns for one in others)  # theirs are the gains of the screening
     assert (result.folder / "bundle" / "manifest.json").is_file()
     assert load_json(RunResult, (result.folder / "result.json").read_bytes()).chosen == result.chosen
 

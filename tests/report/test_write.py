@@ -202,6 +202,24 @@ def test_the_gain_is_told_against_the_float_that_it_was_taken_from(result: RunRe
     assert f"beside a fresh one of {near} , the float that was hardest to beat" in text.replace(f"{near},", f"{near} ,")
 
 
+MARKED = "\N{MULTIPLICATION SIGN}*"
+
+
+def test_a_gain_says_what_it_divides_where_that_is_not_the_p50_beside_it(result: RunResult) -> None:
+    winner, *others = result.candidates
+    assert winner.against_float is not None
+    before = _Page(render(result)).text
+    again = replace(
+        winner.against_float, against=result.best_float, again_ns={winner.name: 90e3, result.best_float: 225e3}
+    )
+    confirmed = replace(result, candidates=(replace(winner, against_float=again), *others))
+    words = _Page(render(confirmed)).text
+    assert f"{winner.name} took 90.0 µs, {result.best_float} 225 µs. p50 and p90 are of the screening" in words
+    assert MARKED in words
+    assert "median latency (p50), when screened" in words
+    assert not any(each in before for each in ("Measured again", MARKED, "when screened"))
+
+
 def test_equal_results_give_equal_words(result: RunResult, page: _Page) -> None:
     assert _Page(render(result)).text == page.text
 
