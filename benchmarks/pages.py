@@ -44,6 +44,9 @@ def page(results: Mapping[str, Any], title: str) -> str:
         + ", ".join(f"{package} {version}" for package, version in versions.items())
         + (f"; seed {results['seed']}." if results["seed"] is not None else "."),
     ]
+    for table in results.get("tables", ()):
+        lines += ["", f"## {table['title']}", "", _line(table["columns"]), "|" + "---|" * len(table["columns"])]
+        lines += [_line(row) for row in table["rows"]]
     figures = list(_scalars(results["figures"]))
     if figures:
         lines += ["", "## Figures", "", "| figure | value |", "|---|---|"]
@@ -51,6 +54,10 @@ def page(results: Mapping[str, Any], title: str) -> str:
     if len(figures) > _MOST_FIGURES:
         lines += ["", f"and {len(figures) - _MOST_FIGURES} more in `results.json`."]
     return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
 def _scalars(figures: Any, where: str = "") -> Iterator[tuple[str, Any]]:

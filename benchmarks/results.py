@@ -17,7 +17,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Arguments", "Check", "at_least", "at_most", "median_interval", "parse_arguments", "report"]
+__all__ = [
+    "Arguments",
+    "Check",
+    "Table",
+    "argument_parser",
+    "at_least",
+    "at_most",
+    "median_interval",
+    "parse_arguments",
+    "parsed",
+    "report",
+]
 
 _SCHEMA_VERSION = 1
 _PACKAGES = (
@@ -75,14 +86,39 @@ class Arguments:
     short: bool
 
 
-def parse_arguments(description: str) -> Arguments:
-    """Reads `--out FOLDER [--short]`, and makes the folder."""
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """For a page: what single numbers can't show.
+
+    Attributes:
+        title: Of its section.
+        columns: Their names.
+        rows: One text per column each.
+
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    """With `--out FOLDER [--short]`; a benchmark that has more to choose adds it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where results.json goes")
     parser.add_argument("--short", action="store_true", help="fewer repetitions; for a look, not as evidence")
-    given = parser.parse_args()
+    return parser
+
+
+def parsed(given: argparse.Namespace) -> Arguments:
+    """What every benchmark is told, of what such a parser read; makes the folder."""
     given.out.mkdir(parents=True, exist_ok=True)
     return Arguments(out=given.out, short=given.short)
+
+
+def parse_arguments(description: str) -> Arguments:
+    """Reads `--out FOLDER [--short]`, and makes the folder."""
+    return parsed(argument_parser(description).parse_args())
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -134,7 +170,14 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def report(name: str, arguments: Arguments, figures: Any, checks: Sequence[Check], seed: int | None = None) -> int:
+def report(
+    name: str,
+    arguments: Arguments,
+    figures: Any,
+    checks: Sequence[Check],
+    seed: int | None = None,
+    tables: Sequence[Table] = (),
+) -> int:
     """Writes `results.json` and prints the checks.
 
     Args:
@@ -143,6 +186,7 @@ def report(name: str, arguments: Arguments, figures: Any, checks: Sequence[Check
         figures: Every raw figure; JSON values with units in their names.
         checks: One per claim.
         seed: Of whatever was random.
+        tables: Of the page, beside the figures.
 
     Returns:
         The exit status.
@@ -157,6 +201,7 @@ def report(name: str, arguments: Arguments, figures: Any, checks: Sequence[Check
         "machine": _machine(),
         "versions": _versions(),
         "figures": figures,
+        "tables": [asdict(table) for table in tables],
         "checks": [asdict(check) for check in checks],
     }
     path = arguments.out / "results.json"

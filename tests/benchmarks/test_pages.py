@@ -38,3 +38,11 @@ def test_what_a_page_holds(line):
 
 def test_a_short_run_is_no_evidence():
     assert "no evidence" in page({**RESULTS, "short": True}, "How long it takes.")
+
+
+def test_tables_follow_the_checks():
+    tables = [{"title": "Times", "columns": ["model", "s"], "rows": [["a | b", "3"]]}]
+    lines = page({**RESULTS, "tables": tables}, "How long it takes.").splitlines()
+    start = lines.index("## Times")
+    assert lines[start + 2 : start + 5] == ["| model | s |", "|---|---|", "| a / b | 3 |"]
+    assert start < lines.index("## Figures")
