@@ -182,7 +182,8 @@ def init(
 ) -> Draft:
     """Looks at a model, tries to export it, and writes a short recipe that `run` takes.
 
-    Where no samples are given, a module `edgeport_samples.py` with random ones is written beside the recipe.
+    Where no samples are given, a module with random ones is written beside the recipe and named after it
+    (`edgeport_samples.py` for `edgeport.toml`).
 
     Args:
         model: As a recipe's [model] source; "net.py:create" and a folder of transformers are understood too.

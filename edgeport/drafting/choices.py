@@ -16,7 +16,6 @@ from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess, guess_from_json
 from edgeport.drafting.pixels import Pixels
 from edgeport.drafting.samples import FoundSamples
-from edgeport.drafting.samples_text import MODULE
 from edgeport.drafting.split_text import split_counts
 from edgeport.drafting.states import SEQUENCES
 
@@ -74,8 +73,10 @@ def choose(
         dynamic_batch=found["dynamic_batch"],
         legacy=found["legacy"],
         ranges={name: (low, high) for name, (low, high) in found["ranges"].items()},
-        calibration=_calibration(given),
-        evaluation=given.evaluation.text if whole and given.evaluation is not None else f"{MODULE}:evaluation",
+        calibration=_calibration(asked, given),
+        evaluation=given.evaluation.text
+        if whole and given.evaluation is not None
+        else f"{asked.samples_module}:evaluation",
         stand_in=given.evaluation is None,
         count=count,
         target=target if whole and given.evaluation is not None and not given.evaluation.has_target else "",
@@ -100,9 +101,9 @@ def choose(
     )
 
 
-def _calibration(given: Given) -> str:
+def _calibration(asked: Asked, given: Given) -> str:
     if given.evaluation is None or given.split:
-        return f"{MODULE}:calibration"
+        return f"{asked.samples_module}:calibration"
     return given.calibration.text if given.calibration is not None else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,15 @@ class Asked:
     latency: str = ""
     quick: bool = False
     force: bool = False
+
+    @property
+    def samples_module(self) -> str:
+        """Name of the module that may be written beside the recipe: of its own, so that several recipes share a folder.
+
+        `edgeport.toml` gets `edgeport_samples`, `small-net.toml` gets `small_net_samples`.
+        """
+        name = re.sub(r"\W", "_", f"{self.recipe.stem}_samples")
+        return name if name.isidentifier() else f"edgeport_{name}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ from edgeport.drafting.guess import Guess
 from edgeport.drafting.places import checked_source, written_location
 from edgeport.drafting.recipe_text import recipe_text, shape_of
 from edgeport.drafting.samples import FoundSamples, find_samples
-from edgeport.drafting.samples_text import MODULE, random_samples
+from edgeport.drafting.samples_text import random_samples
 from edgeport.drafting.split_text import Split, cut_sounds, split_samples
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
@@ -83,13 +83,13 @@ def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limi
 def _require_free(asked: Asked) -> None:
     wanted = [asked.recipe]
     if not asked.evaluation:
-        wanted.append(asked.recipe.absolute().parent / f"{MODULE}.py")
+        wanted.append(asked.recipe.absolute().with_name(f"{asked.samples_module}.py"))
     taken = [path for path in wanted if path.exists()]
     if taken and not asked.force:
         raise OutputError(
             asked=f"write {', '.join(path.name for path in wanted)}",
             found=f"{taken[0]}, which is there already",
-            fix="name another file with -o in a folder of its own, or say --force to replace it",
+            fix="name another recipe with -o, such as -o second.toml, or say --force to replace it",
         )
     if asked.recipe.suffix != ".toml" or not asked.recipe.absolute().parent.is_dir():
         raise OutputError(
@@ -206,7 +206,7 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
     files = {recipe: recipe_text(plan)}
     module = _samples_module(plan, given, found)
     if module:
-        files[recipe.parent / f"{MODULE}.py"] = module
+        files[recipe.with_name(f"{plan.asked.samples_module}.py")] = module
     if module and plan.asked.evaluation:  # who gives both sets seldom needs one
         _require_free(replace(plan.asked, evaluation=""))
     for path, text in files.items():
@@ -288,8 +288,8 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
     ]
     if plan.stand_in:
         doubts.append(
-            f"The samples are random ({MODULE}.py): accuracy means nothing on them; what is judged is agreement with "
-            "the float model on random data. Give --samples FILE, or write your own functions there."
+            f"The samples are random ({plan.asked.samples_module}.py): accuracy means nothing on them; what is judged "
+            "is agreement with the float model on random data. Give --samples FILE, or write your own functions there."
         )
     elif given.calibration is None and not given.split:
         doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgeport.contracts import ModelSource
 from edgeport.drafting.draft import Asked
-from edgeport.drafting.samples_text import MODULE
 from edgeport.errors import UsageError
 from edgeport.recipe.locations import SCHEMES
 
@@ -87,7 +86,7 @@ def checked_source(asked: Asked, written: str) -> ModelSource:
         model["allow_pickle_sha256"] = asked.allow_pickle_sha256
     values = {
         "model": model,
-        "data": {"evaluation": f"{MODULE}:evaluation"},
+        "data": {"evaluation": f"{asked.samples_module}:evaluation"},
         "target": [{"backend": "onnxruntime", "precisions": ["fp32"]}],
     }
     path = asked.recipe.absolute()

@@ -10,7 +10,6 @@ from pathlib import Path
 from edgeport.contracts import Capabilities, Precision
 from edgeport.drafting.draft import Plan
 from edgeport.drafting.guess import Guess
-from edgeport.drafting.samples_text import MODULE
 from edgeport.recipe.explain import toml_value
 from edgeport.recipe.locations import FILES, FUNCTION, SCHEMES
 
@@ -102,7 +101,7 @@ def _input(plan: Plan, guess: Guess) -> str:
             rows.append("# mean = [0.485, 0.456, 0.406]  # subtracted then, and std divided by, if the training did so")
     if plan.cut:
         why = ["check: shorter sounds get zeros at their end, longer ones lose it"]
-        rows += ["", f"[inputs.{name}.preprocess]", _line("function", f"{MODULE}:cut", why[0])]
+        rows += ["", f"[inputs.{name}.preprocess]", _line("function", f"{plan.asked.samples_module}:cut", why[0])]
     return "\n".join(rows)
 
 
@@ -133,7 +132,7 @@ def _data(plan: Plan) -> str:
     else:
         rows.append('# calibration = "calibration.npz"  # samples that int8 ranges come from; then add "int8" below')
     rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
-    if plan.columns is not None and plan.evaluation != f"{MODULE}:evaluation":
+    if plan.columns is not None and plan.evaluation != f"{plan.asked.samples_module}:evaluation":
         columns = {name: of if isinstance(of, str) else list(of) for name, of in plan.columns.inputs.items()}
         rows.append(_line("columns", columns | {name: name for name in plan.lengths.values()}, "what feeds what"))
     if plan.sample_rate is not None:

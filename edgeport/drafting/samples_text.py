@@ -7,9 +7,7 @@ from collections.abc import Sequence
 
 from edgeport.drafting.guess import Guess, Kind
 
-__all__ = ["MODULE", "random_samples"]
-
-MODULE = "edgeport_samples"
+__all__ = ["random_samples"]
 
 _RANDOM = '''\
 """Stand-in samples: random numbers of the right names, dtypes and shapes, so that the recipe runs at once.

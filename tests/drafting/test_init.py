@@ -205,6 +205,26 @@ def test_what_is_there_is_not_replaced_unasked(folder: Path, name: str) -> None:
     assert (folder / name).read_text() == "mine"
 
 
+def test_a_second_model_in_a_folder_leaves_the_first_its_samples(gemm: Path, folder: Path) -> None:
+    first = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+    before = {path: path.read_bytes() for path in first.files}
+
+    second = draft_recipe(Asked(model="net.onnx", recipe=Path("small-net.v2.toml"), backends=("onnxruntime",)))
+
+    assert [path.name for path in second.files] == ["small-net.v2.toml", "small_net_v2_samples.py"]
+    assert load_recipe(second.recipe).data.evaluation.function == "small_net_v2_samples:evaluation"
+    assert {path: path.read_bytes() for path in first.files} == before
+    assert any("small_net_v2_samples.py" in sentence for sentence in second.guessed)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "module"),
+    [("edgeport.toml", "edgeport_samples"), ("3d.toml", "edgeport_3d_samples"), ("a/b c.toml", "b_c_samples")],
+)
+def test_a_samples_module_is_called_after_its_recipe(recipe: str, module: str) -> None:
+    assert Asked(model="net.onnx", recipe=Path(recipe)).samples_module == module
+
+
 @pytest.mark.parametrize(
     ("model", "error", "says"),
     [
