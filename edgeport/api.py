@@ -418,9 +418,9 @@ def quantize(
     Raises:
         UnsupportedByBackend: The backend has no such precision, or no such operator.
         AlreadyQuantizedError: The model is not float.
-        PlanError: Static int8 without a calibration, or a calibration of another model; or `nodes` names what the
-            model has not, or what can't run so.
-        UsageError: A precision that there is not.
+        SourceError, ModelFormatError: No ONNX file there.
+        PlanError: A calibration of another model; or `nodes` names what the model has not, or what can't run so.
+        UsageError: A precision that there is not, or static int8 without a calibration.
         CalibrationError: No such recovery method, or one that finds nothing to do in this model.
 
     """

@@ -109,8 +109,10 @@ def _parse(path: Path) -> onnx.ModelProto:
             fix="use external data: torch.onnx.export(external_data=True), or onnx_ir.save(external_data=...)",
         )
     try:
-        proto: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+        data = path.read_bytes()
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
+        _require_no_other(data, asked)
         if "depth" in str(error).lower() or "recursion" in str(error).lower():
             raise ModelLimitError(
                 asked=asked, found=f"messages nested too deep to parse ({error})", fix="flatten its subgraphs"
@@ -123,7 +125,24 @@ def _parse(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise SourceError(asked=asked, found=f"it can't be read ({error})", fix="check its permissions") from error
     if proto.ir_version <= 0 or not proto.HasField("graph"):
+        _require_no_other(data, asked)
         raise ModelFormatError(
             asked=asked, found="no graph or no IR version in it", fix="give an ONNX model, not another protobuf file"
         )
     return proto
+
+
+def _require_no_other(data: bytes, asked: str) -> None:
+    """Tells what else people take for an ONNX file: safetensors begin with the size of their JSON header."""
+    if data[:4] == b"PK\x03\x04":
+        raise ModelFormatError(
+            asked=asked,
+            found="a zip file, such as an .npz of samples or what torch.save writes",
+            fix="export the model first: edgeport export pkg.mod:factory -o model.onnx",
+        )
+    if data[8:9] == b"{" and 8 + int.from_bytes(data[:8], "little") <= len(data):
+        raise ModelFormatError(
+            asked=asked,
+            found="weights alone (safetensors), without a graph",
+            fix="export the model with them first: edgeport export pkg.mod:factory --weights FILE -o model.onnx",
+        )

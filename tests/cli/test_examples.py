@@ -232,7 +232,6 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["bench", "net.onnx", "--rate", "fast"], id="no-rate"),
         pytest.param(["compare", "net.onnx", "net.onnx", "--delta", "200%"], id="no-delta"),
         pytest.param(["bench", "absent.onnx"], id="absent-file"),
-        pytest.param(["quantize", "net.onnx"], id="int8-without-calibration"),
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
         pytest.param(["run"], id="no-recipe"),
         pytest.param(["run", "--explian"], id="unknown-option"),

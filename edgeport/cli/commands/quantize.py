@@ -70,12 +70,6 @@ def command(  # noqa: PLR0913 (one per option)
     from edgeport.cli.render_steps import draw_artifact
     from edgeport.contracts import ExecutionConfig, to_jsonable
 
-    if precision == "int8" and calibration is None:
-        raise UsageError(
-            asked="quantize to static int8",
-            found="no --calibration",
-            fix="make one with edgeport calibrate, or take --precision int8-dynamic or int8-weights, which need none",
-        )
     artifact = api.quantize(
         model,
         calibration,
