@@ -168,7 +168,7 @@ def _sizes_of_files(form: Form, facts: Mapping[str, Any], specs: tuple[TensorSpe
 
 def _pixels(inputs: tuple[Guess, ...], facts: Mapping[str, Any]) -> Pixels:
     high, wide = facts["size"]
-    return pixels_for(inputs[0], None, (high, wide))
+    return pixels_for(inputs[0], None, (high, wide), fixed=True)
 
 
 @dataclass(frozen=True, kw_only=True)

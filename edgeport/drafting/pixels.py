@@ -51,13 +51,14 @@ def image_layout(guess: Guess) -> str:
     return "NCHW" if guess.shape[0] in _CHANNELS else "NHWC" if guess.shape[2] in _CHANNELS else ""
 
 
-def pixels_for(guess: Guess, known: Pixels | None, size: tuple[int, int]) -> Pixels:
+def pixels_for(guess: Guess, known: Pixels | None, size: tuple[int, int], *, fixed: bool = False) -> Pixels:
     """The whole section for one input.
 
     Args:
         guess: The input.
         known: What the collection says; None for a model of the user's.
         size: Height and width of the user's images.
+        fixed: The model's file says what it takes, so that nobody can say another shape.
 
     Raises:
         SamplesError: The input is no image.
@@ -68,8 +69,8 @@ def pixels_for(guess: Guess, known: Pixels | None, size: tuple[int, int]) -> Pix
         raise SamplesError(
             asked=f"feed {guess.name} with images",
             found=f"that it takes {list(guess.declared)}, which is no batch of images of 1 or 3 channels",
-            fix="say its shape (--input NAME=batch,3,224,224), or give samples as the model takes them, by a function "
-            "or in a .npz",
+            fix=("" if fixed else f"say its shape (--input {guess.name}=batch,3,224,224), or ")
+            + "give samples as the model takes them, by a function (pkg.mod:function) or in a .npz",
         )
     sides = guess.shape[1:] if layout == "NCHW" else guess.shape[:2]
     settings: dict[str, Any] = {"layout": layout} if layout != "NCHW" else {}

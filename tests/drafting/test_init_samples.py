@@ -206,8 +206,10 @@ class TestImages:
         save_mean(folder, ["batch", 9])
         write_images(folder / "photos", ["a.png"])
 
-        with pytest.raises(SamplesError, match="no batch of images"):
+        with pytest.raises(SamplesError, match="no batch of images") as caught:
             drafted(samples="photos")
+        assert "--input" not in caught.value.fix  # which is refused for a file that says what it takes
+        assert "in a .npz" in caught.value.fix
 
     def test_torchvision_says_how_pixels_become_its_input(self) -> None:
         import torch
