@@ -112,7 +112,8 @@ def _sequence(asked: Asked, given: Given, found: Mapping[str, Any]) -> tuple[lis
     labels: list[str] = list(found["labels"])
     if not found["state"]:
         return labels, ""
-    key = next((name for name in labels if name.lower() in SEQUENCES and name != asked.target), "")
+    named = (name for name in labels if name.lower() in SEQUENCES and name != asked.target)
+    key = next(named, "") if found["columns"] is None else found["columns"]["sequence"]
     if given.evaluation is None:
         return labels, _STEPS
     return [name for name in labels if name != key], key or given.evaluation.count
@@ -126,7 +127,13 @@ def _columns(found: Mapping[str, Any] | None) -> Columns | None:
     if found is None:
         return None
     inputs = {name: of if isinstance(of, str) else tuple(of) for name, of in found["inputs"].items()}
-    return Columns(inputs=inputs, target=found["target"], lengths=found["lengths"], left=tuple(found["left"]))
+    return Columns(
+        inputs=inputs,
+        target=found["target"],
+        lengths=found["lengths"],
+        left=tuple(found["left"]),
+        sequence=found["sequence"],
+    )
 
 
 def _lengths(inputs: Sequence[Guess]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeport.drafting.assign import LABELS, LENGTHS, require_target
+from edgeport.drafting.states import SEQUENCES
 from edgeport.errors import SamplesError
 
 __all__ = ["Columns", "ways_of_columns"]
@@ -26,6 +27,7 @@ class Columns:
         target: Column of the labels; empty for none.
         lengths: There is a column that says how long each sample is.
         left: Columns that feed nothing.
+        sequence: Column that says which sequence a row is a step of; empty where none does, or rows are no steps.
 
     """
 
@@ -33,18 +35,23 @@ class Columns:
     target: str
     lengths: bool
     left: tuple[str, ...]
+    sequence: str = ""
 
 
-def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str = "") -> Iterator[Columns]:
+def ways_of_columns(
+    kinds: Mapping[str, str], names: Sequence[str], target: str = "", *, steps: bool = False
+) -> Iterator[Columns]:
     """Ways to feed a model from a table, the likeliest first.
 
     An input is fed by the column of its name, or by all that are called so with something behind (`facts_0`,
-    `facts_1`); a lone input by all numbers that are no labels.
+    `facts_1`); a lone input by all numbers that are no labels. Where rows are steps, the only column that is called as
+    sequences are (`clip`, `session`, `sequence`) is neither: it says where they begin.
 
     Args:
         kinds: "whole", "number" or "text", by column.
         names: Of the inputs.
         target: Column of the labels, where the user named it.
+        steps: The model has a state, so that rows are the steps of sequences.
 
     Raises:
         SamplesError: No such column; or no way.
@@ -52,13 +59,15 @@ def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str 
     """
     require_target(target, kinds, "a table with the columns")
     found = False
-    for labels in [target] if target else _label_columns(kinds, names):
-        for columns in _fed(kinds, names, labels):
+    sequence = _sequence_column(kinds, (*names, target)) if steps else ""
+    others = {name: kind for name, kind in kinds.items() if name != sequence or not sequence}
+    for labels in [target] if target else _label_columns(others, names):
+        for columns in _fed(others, names, labels):
             taken = {one for each in columns.values() for one in ((each,) if isinstance(each, str) else each)}
             lengths = LENGTHS in kinds and LENGTHS not in (*taken, labels)
-            left = tuple(one for one in kinds if one not in (*taken, labels, *([LENGTHS] if lengths else [])))
+            left = tuple(one for one in others if one not in (*taken, labels, *([LENGTHS] if lengths else [])))
             found = True
-            yield Columns(inputs=columns, target=labels, lengths=lengths, left=left)
+            yield Columns(inputs=columns, target=labels, lengths=lengths, left=left, sequence=sequence)
     if not found:
         raise SamplesError(
             asked=f"feed {', '.join(names)} from a table",
@@ -68,6 +77,11 @@ def ways_of_columns(kinds: Mapping[str, str], names: Sequence[str], target: str 
             else "call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or "
             "write a recipe with [data] columns, where a preprocessing function may take text",
         )
+
+
+def _sequence_column(kinds: Mapping[str, str], taken: Sequence[str]) -> str:
+    named = [name for name in kinds if name.strip().lower() in SEQUENCES and name not in taken]
+    return named[0] if len(named) == 1 else ""
 
 
 def _label_columns(kinds: Mapping[str, str], names: Sequence[str]) -> list[str]:

@@ -112,7 +112,7 @@ def _without_states(source: ModelSource, module: torch.nn.Module, payload: Mappi
         inputs, others = feeds_for(arrays, wanted.parameters, required, payload.get("target", ""))
         return Found(inputs=inputs, others=others)
     if form is Form.TABLE:
-        return _of_table(facts, required, payload.get("target", ""), runs)
+        return _of_table(facts, wanted, payload.get("target", ""))
     given = tuple(_within_table(module, guess_from_json(one)) for one in payload.get("given") or ())
     stated = given or known_inputs(source, module) or _of_program(module) or _of_attributes(module)
     if form is Form.IMAGES:
@@ -131,10 +131,10 @@ def read_first(path: str, required: Sequence[str]) -> dict[str, Array]:
     return arrays
 
 
-def _of_table(facts: Mapping[str, Any], names: Sequence[str], target: str, runs: Runs) -> Found:
+def _of_table(facts: Mapping[str, Any], wanted: _Wanted, target: str) -> Found:
     """The first way in which the model runs on columns."""
-    failed = ""
-    for columns in ways_of_columns(facts["columns"], names, target):
+    failed, names, runs = "", wanted.required, wanted.runs
+    for columns in ways_of_columns(facts["columns"], names, target, steps=bool(wanted.left_out)):
         for inputs in _table_guesses(columns, facts):
             problem = runs(inputs)
             if not problem:

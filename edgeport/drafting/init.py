@@ -239,13 +239,13 @@ def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
             path=given.evaluation.text,
             form=plan.form,
             inputs=plan.fed,
-            beside=(*plan.lengths.values(), *([key] if key else [])),
+            beside=tuple(plan.lengths.values()),
             target=target,
             count=given.evaluation.count,
             columns=plan.columns,
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
             cut=plan.cut,
-            sequence=(key if plan.form is Form.NAMED else "") if plan.state else None,
+            sequence=(key if plan.form in (Form.NAMED, Form.TABLE) else "") if plan.state else None,
         )
         return split_samples(split)
     return cut_sounds(plan.inputs[0]) if plan.cut else ""

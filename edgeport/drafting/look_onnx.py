@@ -76,7 +76,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     model = replace(model, state=links)
     constants = {spec.name: _RATE for spec in model.fed if not spec.shape and spec.name.lower() in _RATES}
     fed = tuple(spec for spec in model.fed if spec.name not in constants)
-    given, columns = _given(payload, form, fed)
+    given, columns = _given(payload, form, fed, steps=bool(links))
     on_progress(ProgressEvent(stage="look", message="run it", done=1, total=2))
     rows = next((spec.shape[0] for spec in fed if spec.shape and isinstance(spec.shape[0], int)), 2)
     with open_reference(model.path) as run:
@@ -113,12 +113,12 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
 
 
 def _given(
-    payload: Mapping[str, Any], form: Form, specs: tuple[TensorSpec, ...]
+    payload: Mapping[str, Any], form: Form, specs: tuple[TensorSpec, ...], *, steps: bool
 ) -> tuple[dict[str, Array], Columns | None]:
     """The first samples by name, and how a table feeds the inputs."""
     names = [spec.name for spec in specs]
     if form is Form.TABLE:
-        columns = _columns_that_fit(specs, payload["facts"], payload.get("target", ""))
+        columns = _columns_that_fit(specs, payload["facts"], payload.get("target", ""), steps=steps)
         first: Mapping[str, Sequence[str]] = payload["facts"]["first"]
         cells = {
             name: [list(map(float, first[one])) for one in ([of] if isinstance(of, str) else of)]
@@ -137,12 +137,12 @@ def _given(
     return (read_first(payload["samples"], names) if payload.get("samples") else {}), None
 
 
-def _columns_that_fit(specs: tuple[TensorSpec, ...], facts: Mapping[str, Any], target: str) -> Columns:
+def _columns_that_fit(specs: tuple[TensorSpec, ...], facts: Mapping[str, Any], target: str, *, steps: bool) -> Columns:
     def fits(spec: TensorSpec, of: str | tuple[str, ...]) -> bool:
         axes = spec.shape[1:]
         return not axes if isinstance(of, str) else len(axes) == 1 and (isinstance(axes[0], str) or axes[0] == len(of))
 
-    ways = list(ways_of_columns(facts["columns"], [spec.name for spec in specs], target))
+    ways = list(ways_of_columns(facts["columns"], [spec.name for spec in specs], target, steps=steps))
     for columns in ways:
         if all(fits(spec, columns.inputs[spec.name]) for spec in specs):
             return columns

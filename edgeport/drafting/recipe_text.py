@@ -134,7 +134,8 @@ def _data(plan: Plan) -> str:
     rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
     if plan.columns is not None and plan.evaluation != f"{plan.asked.samples_module}:evaluation":
         columns = {name: of if isinstance(of, str) else list(of) for name, of in plan.columns.inputs.items()}
-        rows.append(_line("columns", columns | {name: name for name in plan.lengths.values()}, "what feeds what"))
+        beside = [*plan.lengths.values(), *([plan.columns.sequence] if plan.columns.sequence else [])]
+        rows.append(_line("columns", columns | {name: name for name in beside}, "what feeds what"))
     if plan.sample_rate is not None:
         rows.append(_line("sample_rate", plan.sample_rate, "Hz, of the sounds given"))
     if plan.target:
@@ -142,7 +143,11 @@ def _data(plan: Plan) -> str:
     if plan.lengths:
         rows.append(_line("lengths", dict(plan.lengths), "how much of each sample is no padding"))
     if plan.state:
-        why_sequence = "steps in each" if isinstance(plan.sequence, int) else "where it changes, the state begins anew"
+        why_sequence = (
+            "steps in each"
+            if isinstance(plan.sequence, int)
+            else "by its name: where it changes, the state begins anew"
+        )
         rows.append(_line("sequence", plan.sequence, why_sequence))
     rows.append(_line("metric", plan.metric, plan.why_metric))
     if plan.output:

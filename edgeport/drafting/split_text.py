@@ -32,8 +32,8 @@ class Split:
         columns: Of a table.
         facts: As `look_at_samples` found them.
         cut: Sounds are brought to one length by the module's `cut`.
-        sequence: Array that says of which sequence each sample is a step; empty where nothing does, None where samples
-            are no steps.
+        sequence: Array or column that says of which sequence each sample is a step; empty where nothing does, None
+            where samples are no steps.
 
     """
 
@@ -159,9 +159,18 @@ def chosen(count, for_calibration):
     return np.arange(count)[:cut] if for_calibration else np.arange(count)[cut:]
 '''
 
-_BY_NAME = """\
+_NAMES = {
+    Form.NAMED: """\
     with np.load(FILE) as file:
         names = file[{name}]
+""",
+    Form.TABLE: """\
+    with FILE.open(encoding="utf-8-sig", newline="") as file:
+        names = np.array([row[{name}] for row in csv.DictReader(file, delimiter=DELIMITER)])
+""",
+}
+
+_BY_NAME = """\
     starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
     cut = starts[max(1, len(starts) // 4)] if len(starts) > 1 else count // 4"""
 
@@ -196,7 +205,9 @@ def split_samples(split: Split) -> str:
         batches=batches,
     )
     if split.sequence is not None:
-        by_name = _BY_NAME.format(name=_text(split.sequence)) if split.sequence else "    cut = count // 4"
+        by_name = "    cut = count // 4"
+        if split.sequence:
+            by_name = _NAMES[split.form].format(name=_text(split.sequence)) + _BY_NAME
         drawn = text.index("def chosen(")
         text = text[:drawn] + _SEQUENCES.format(cut=by_name)
         drawn_at_random = f"{split_counts(split.count)[0]} samples, drawn at random, are"
@@ -221,7 +232,7 @@ _Parts = tuple[tuple[Sequence[str], Sequence[str]], Sequence[str], str]
 
 
 def _of_npz(split: Split) -> _Parts:
-    names = [*(one.name for one in split.inputs), *split.beside]
+    names = [*(one.name for one in split.inputs), *split.beside, *([split.sequence] if split.sequence else [])]
     constants = [
         _place("FILE", split.path),
         f"INPUTS = {_texts(names)}",
@@ -253,7 +264,11 @@ def _of_table(split: Split) -> _Parts:
         f"TARGET = {_text(split.target) if split.target else 'None'}",
         f"CLASSES = {_texts(classes)}",
     ]
-    return (("import csv",), ()), constants, _TABLE
+    if not split.sequence:
+        return (("import csv",), ()), constants, _TABLE
+    named = f"        feeds[{_text(split.sequence)}] = np.array([row[{_text(split.sequence)}] for row in some])\n"
+    drawn = _TABLE.index("        yield (feeds")
+    return (("import csv",), ()), constants, _TABLE[:drawn] + named + _TABLE[drawn:]
 
 
 def _of_images(split: Split) -> _Parts:

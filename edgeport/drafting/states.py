@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["SEQUENCES", "alike_in_shape", "is_state_name", "likely_links", "state_candidates"]
 
 SEQUENCES = (
-    *("sequence", "sequences", "sequence_id", "clip", "clip_id", "session", "episode", "utterance", "recording"),
+    *("sequence", "sequences", "sequence_id", "seq", "seq_id", "clip", "clip_id", "session", "session_id"),
+    *("episode", "episode_id", "utterance", "utterance_id", "recording", "recording_id", "group", "group_id"),
     *("sound", "stream", "track", "video"),
 )
 """Names of arrays that usually say which sequence a sample is a step of."""

@@ -365,6 +365,35 @@ class TestState:
         assert np.unique(sets["calibration"]).tolist() == [0, 1]
         assert sets["evaluation"].tolist() == np.repeat(np.arange(2, 8), 5).tolist()
 
+    @pytest.mark.parametrize("names", [[f"clip{i // 5}" for i in range(40)], [i // 5 for i in range(40)]])
+    @pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])
+    def test_a_column_says_where_sequences_begin(self, folder: Path, names: list[object], whole: bool) -> None:
+        cells = np.random.default_rng(0).standard_normal((40, 4))
+        with (folder / "data.csv").open("w", newline="") as file:
+            rows = ([*row, name] for row, name in zip(cells, names, strict=True))
+            csv.writer(file).writerows([["a", "b", "c", "d", "Clip"], *rows])
+
+        draft = drafted(**{"evaluation" if whole else "samples": "data.csv"})
+        sys.modules.pop("edgeport_samples", None)
+
+        data = load_recipe(draft.recipe).data
+        assert (data.sequence, data.target) == ("Clip", "")
+        assert "# by its name: where it changes" in draft.recipe.read_text()
+        location = open_samples(
+            data.evaluation,
+            "",
+            inputs=load_recipe(draft.recipe).inputs,
+            arrangement={"sequence": "Clip"},
+        )
+        feeds = [batch.feeds for batch in location]
+        assert np.concatenate([each["x"] for each in feeds]).shape == ((40, 4) if whole else (30, 4))
+
+    def test_of_two_columns_none_is_taken_for_the_sequence(self) -> None:
+        kinds = {"clip": "whole", "session": "whole", "x": "number"}
+        assert {one.sequence for one in ways_of_columns(kinds, ["x"], steps=True)} == {""}
+        assert {one.sequence for one in ways_of_columns({"seq": "text", "x": "number"}, ["x"], steps=True)} == {"seq"}
+        assert {one.sequence for one in ways_of_columns({"seq": "text", "x": "number"}, ["x"])} == {""}
+
     def test_where_nothing_says_where_sequences_begin_that_is_said(self, folder: Path) -> None:
         np.savez(folder / "data.npz", x=np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32))
 
