@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.isolation.light_imports import defer_sympy
 from edgeport.isolation.protocol import FAULTS, PROGRESS, REQUEST, RESULT, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main() -> None:
     _record_faults(folder)
     _limit_resources(request["address_space_bytes"])
     _restore_environment(request)
+    defer_sympy()
     result = _answer(request, folder)
     partial = folder / f"{RESULT}.partial"
     partial.write_text(result, encoding="utf-8")

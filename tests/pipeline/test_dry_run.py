@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeport.contracts import Precision
 from edgeport.errors import RecipeError
 from edgeport.pipeline import run_recipe
 from edgeport.pipeline.dry_run import DryRun, rehearse
@@ -19,7 +20,8 @@ def states(found: DryRun) -> dict[str, bool]:
 
 @pytest.fixture(scope="module")
 def recipe(make_recipe):
-    return make_recipe("base", "faster", rounds=6)
+    recipe = make_recipe("base", "faster", rounds=6, precisions=(Precision.FP32,))
+    return replace(recipe, search=replace(recipe.search, screening_rounds=3))
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,19 @@ from edgeport.pipeline import run_recipe
 SHORT = Limits(time_s=20.0, memory_bytes=2 << 30)
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """What one run here has built or measured, another has too, as with a user's runs."""
+    return tmp_path_factory.mktemp("shared") / "store"
+
+
 @pytest.fixture
-def run(make_recipe, tmp_path):
+def run(make_recipe, store, tmp_path):
     """Runs planted backends; the output is in `tmp_path / "out"`."""
 
     def run(*backends, limits=SHORT, **options):
         recipe = make_recipe(*backends, **options)
-        return run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store", limits=limits)
+        return run_recipe(recipe, output=tmp_path / "out", store=store, limits=limits)
 
     return run
 
@@ -27,13 +33,13 @@ def row(result, name):
 
 
 @pytest.fixture(scope="module")
-def gain(make_recipe, tmp_path_factory):
+def gain(make_recipe, store, tmp_path_factory):
     """A run whose second candidate is truly faster, and how to run it again."""
     folder = tmp_path_factory.mktemp("gain")
 
     def again():
         recipe = make_recipe("base", "faster", precisions=(Precision.FP32,))
-        return run_recipe(recipe, output=folder / "out", store=folder / "store", limits=SHORT)
+        return run_recipe(recipe, output=folder / "out", store=store, limits=SHORT)
 
     return again(), again
 
@@ -80,7 +86,9 @@ def test_slower_and_equal_candidates_do_not_ship(run):
 
 def test_what_fails_is_a_row_and_the_run_goes_on(run):
     faults = ("crashing", "crashing_while_compiling", "hanging", "nan", "unloadable")
-    result = run("base", "faster", *faults, limits=Limits(time_s=6.0, memory_bytes=2 << 30))
+    result = run(
+        "base", "faster", *faults, precisions=(Precision.FP32,), limits=Limits(time_s=6.0, memory_bytes=2 << 30)
+    )
     assert result.chosen == "planted:faster int8-dynamic"
     codes = {name: row(result, f"{name} int8-dynamic").refusal.code for name in faults}
     assert codes == {
@@ -96,7 +104,8 @@ def test_what_fails_is_a_row_and_the_run_goes_on(run):
 
 
 def test_a_budget_that_nothing_keeps_ships_nothing(run):
-    result = run("base", "faster", budget=Budget(accuracy_drop=0.02, latency_ns=1000))
+    budget = Budget(accuracy_drop=0.02, latency_ns=1000)
+    result = run("base", "faster", precisions=(Precision.FP32,), budget=budget)
     assert result.chosen == ""
     assert result.outcome is Outcome.FAIL
     assert result.bundle is None
