@@ -19,10 +19,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.architecture_names import ARCHITECTURES, Architecture, write_configurations
-from benchmarks.results import Arguments, at_least, at_most, parse_arguments, report
+from benchmarks.results import Arguments, Table, at_least, at_most, parse_arguments, report
 
 LEAST_SUCCEED = 0.95
 LEAST_COUNT = 100, 20
@@ -167,8 +168,22 @@ def _report(arguments: Arguments, rows: Sequence[Row], networks: int, transforme
             at_least("architectures of torchvision and timm", float(networks), float(LEAST_COUNT[0])),
             at_least("architectures of transformers", float(transformers), float(LEAST_COUNT[1])),
         ]
-    figures = {"ships": dict(ships), "broken": broken, "rows": {row.name: told(row) for row in rows}}
-    return report("architectures", arguments, figures, checks, seed=0)
+    figures = {
+        "architectures": len(rows),
+        "seconds for both commands, median": median(row.seconds for row in rows),
+        "ships": dict(ships),
+        "rows": [asdict(row) for row in rows],
+    }
+    return report("architectures", arguments, figures, checks, seed=0, tables=[table(rows)])
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One row per architecture."""
+    return Table(
+        title="Architectures",
+        columns=("architecture", "ends with", "other candidates"),
+        rows=tuple((row.name, told(row), ", ".join(map(" ".join, row.others.items()))) for row in rows),
+    )
 
 
 if __name__ == "__main__":

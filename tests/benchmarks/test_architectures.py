@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.architecture_names import _CONFIGURATIONS, ARCHITECTURES
-from benchmarks.architectures import LEAST_COUNT, Row, told
+from benchmarks.architectures import LEAST_COUNT, Row, table, told
 
 RAN = {"name": "timm:x", "step": "run", "others": {}, "seconds": 1.0}
 
@@ -33,3 +33,8 @@ def test_a_walk_ends_with_a_bundle_a_refusal_or_a_fault(row, succeeded, refused,
 def test_there_are_as_many_as_is_claimed():
     assert len({architecture.name for architecture in ARCHITECTURES}) == len(ARCHITECTURES) >= LEAST_COUNT[0]
     assert len(_CONFIGURATIONS) >= LEAST_COUNT[1]
+
+
+def test_the_table_says_why_the_others_do_not_ship():
+    row = Row(**RAN | {"others": {"onnxruntime fp32": "BASELINE"}}, exit_code=0, ships="onnxruntime int8")
+    assert table([row]).rows == (("timm:x", "onnxruntime int8 ships", "onnxruntime fp32 BASELINE"),)
