@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -70,9 +69,10 @@ def watched(
         process = subprocess.Popen(
             list(command), cwd=folder or ROOT, env=both, stdout=out, stderr=error, start_new_session=True
         )
-        memory, why = TreeMemory(process.pid), ""
+        memory, why, single = TreeMemory(process.pid), "", 0
         try:
-            while (status := _ended(process)) is None:
+            while process.poll() is None:
+                single = max(single, _peak_of(process.pid))
                 if memory.read() > memory_bytes:
                     why = "over memory"
                     break
@@ -87,9 +87,8 @@ def watched(
                     with contextlib.suppress(Exception):
                         member.kill()
                 process.wait()
-        if not why and status is not None:
-            why = "" if status[0] == 0 else f"exit status {status[0]}"
-        single = status[1] if status is not None else 0
+        if not why:
+            why = "" if process.returncode == 0 else f"exit status {process.returncode}"
         return Ended(
             why=why,
             seconds=seconds,
@@ -99,17 +98,16 @@ def watched(
         )
 
 
-def _ended(process: subprocess.Popen[bytes]) -> tuple[int, int] | None:
-    """Status and the peak of the largest single process in bytes, once it has ended."""
-    if sys.platform == "win32":
-        status = process.poll()
-        return None if status is None else (status, 0)
-    pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-    if pid == 0:
-        return None
-    process.returncode = os.waitstatus_to_exitcode(status)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return process.returncode, usage.ru_maxrss * unit
+def _peak_of(pid: int) -> int:
+    """Largest resident size of one process in bytes, as Linux keeps it (proc_pid_status(5)); 0 elsewhere.
+
+    What `wait4` tells would not do: that maximum outlives exec, so that a large parent would be counted.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _text(file: IO[bytes]) -> str:

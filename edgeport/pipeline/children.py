@@ -34,7 +34,7 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend
+from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend, UsageError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
 from edgeport.rows import SHAPE, Rows, run_rows
@@ -366,7 +366,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
 
     Raises:
         UnsupportedByBackend: The backend has no such precision here.
-        PlanError: A static integer plan was asked without a calibration.
+        UsageError: A static integer plan was asked without a calibration.
 
     """
     from edgeport.calibration.mixed_plan import mixed_plan
@@ -407,9 +407,9 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
     if precision.weight_form is not None:
         return weight_plan(model, capabilities.rules, precision)
     if calibration is None:
-        raise PlanError(
-            asked="plan static int8",
-            found="no calibration",
-            fix="calibrate first, or ask for int8-dynamic or int8-weights, which need none",
+        raise UsageError(
+            asked=f"quantize {model.path.name} to static {precision}",
+            found="no calibration (--calibration)",
+            fix="make one with edgeport calibrate, or take precision int8-dynamic or int8-weights, which need none",
         )
     return make_plan(model, calibration, capabilities.rules, method_named(payload["method"]))

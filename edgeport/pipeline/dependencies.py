@@ -235,11 +235,14 @@ class _Recorder:
         self._quietly(note)
 
     def _keep(self, kind: str, path: str) -> None:
-        whole = os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links, which may be turned elsewhere)
-        if any(f"{form}{os.sep}".startswith(self._skipped) for form in (whole, os.path.realpath(whole))):
-            return
         name = f"{kind} {self._name(path)}"
         if name in self._seen or name in self._written:
+            return
+        whole = os.path.abspath(path)  # noqa: PTH100 (resolve() would follow links, which may be turned elsewhere)
+        # Most paths are below a library: only of the others the links are followed, which takes longer than all else.
+        if f"{whole}{os.sep}".startswith(self._skipped):
+            return
+        if f"{os.path.realpath(whole)}{os.sep}".startswith(self._skipped):
             return
         state = _state(name)
         if state:

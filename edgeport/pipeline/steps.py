@@ -286,12 +286,6 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     method_named(method)
     methods = named_after_plan(recover, precision, given=samples is not None)
     opened = open_onnx(model)
-    if calibration is None and Precision(precision).needs_ranges:
-        raise UsageError(
-            asked=f"quantize {model.name} to static {precision}",
-            found="no calibration (--calibration)",
-            fix="make one with edgeport calibrate, or take precision int8-dynamic or int8-weights, which need none",
-        )
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
     with artifact_draft(output) as folder:

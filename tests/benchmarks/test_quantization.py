@@ -265,6 +265,7 @@ def test_variations_are_of_the_seed_and_differ():
     assert not np.array_equal(first[0], first[1])
 
 
+@pytest.mark.slow
 def test_a_small_model_from_end_to_end(tmp_path, capsys):
     wanted = ["float ONNX Runtime", "Edgeport ONNX Runtime", "ORT defaults"]
     asked = ["--out", str(tmp_path), "--short", "--model", "tiny", "--part", "accuracy"]

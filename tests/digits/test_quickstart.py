@@ -15,8 +15,6 @@ pytest.importorskip("torch", reason="the quickstart trains with PyTorch")
 pytest.importorskip("sklearn", reason="the quickstart's digits come with scikit-learn")
 pytest.importorskip("openvino", reason="the quickstart compares with OpenVINO")
 
-pytestmark = pytest.mark.alone
-
 TIME_LIMIT_S = 180.0
 
 
