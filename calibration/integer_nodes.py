@@ -18,9 +18,10 @@ import onnx_ir as ir
 from edgeport.calibration.graph import constant_of, is_constant_float, is_default_domain
 from edgeport.contracts import OperatorRule, QuantizationRules
 
-__all__ = ["IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
+__all__ = ["MULTIPLYING", "IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
 
-_MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Worth quantizing wherever the rules allow it; all other nodes follow their inputs."""
 _MIXING = frozenset({"Add", "Sub", "Concat"})
 _MUCH_SMALLER = 4
 """So many times fewer numbers per sample."""
@@ -82,7 +83,7 @@ def find_integer_nodes(
             continue
         if constants and (rule.same_scale or any(value in weights for value in constants)):
             continue
-        if node.op_type not in _MULTIPLYING and not _come_as_integers(moving, carried):
+        if node.op_type not in MULTIPLYING and not _come_as_integers(moving, carried):
             continue
         if node.op_type in _MIXING and any(drowns(value, output) for value in moving for output in outputs):
             continue

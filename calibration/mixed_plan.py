@@ -28,7 +28,7 @@ from edgeport.contracts import (
 from edgeport.errors import PlanError
 from edgeport.onnx_files import node_module
 
-__all__ = ["chosen_precisions", "mixed_plan"]
+__all__ = ["chosen_precisions", "mixed_plan", "nodes_meant"]
 
 _SWISH = ("Sigmoid", "Mul")
 """What "Swish" stands for among what is folded."""
@@ -102,7 +102,7 @@ def chosen_precisions(graph: ir.Graph, choices: Iterable[NodeChoice]) -> dict[ir
     """
     chosen: dict[ir.Node, Precision] = {}
     for choice in choices:
-        nodes = [node for node in graph if _fits(node, choice.what)]
+        nodes = nodes_meant(graph, choice.what)
         if not nodes:
             known = sorted({name for node in graph for name in _names(node)})
             near = difflib.get_close_matches(choice.what, known, n=3)
@@ -114,6 +114,11 @@ def chosen_precisions(graph: ir.Graph, choices: Iterable[NodeChoice]) -> dict[ir
             )
         chosen.update(dict.fromkeys(nodes, choice.precision))
     return chosen
+
+
+def nodes_meant(graph: ir.Graph, what: str) -> list[ir.Node]:
+    """The nodes that a choice of this name, pattern, module or operator type is for."""
+    return [node for node in graph if _fits(node, what)]
 
 
 def _folded_behind(
