@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeport.api import bench, calibrate, compare, export, quantize, quickstart, run, verify, verify_bundle
+    from edgeport.api import bench, calibrate, compare, export, quantize, quickstart, run, tune, verify, verify_bundle
     from edgeport.errors import EdgeportError
 
 __version__ = "0.1.0"
@@ -23,6 +23,7 @@ __all__ = [
     "quantize",
     "quickstart",
     "run",
+    "tune",
     "verify",
     "verify_bundle",
 ]

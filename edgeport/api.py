@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
     from edgeport.pipeline.dry_run import DryRun
+    from edgeport.pipeline.tuning_alone import TuneResult
     from edgeport.recipe.bounds import Bound
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "quantize",
     "quickstart",
     "run",
+    "tune",
     "verify",
     "verify_bundle",
 ]
@@ -441,6 +443,56 @@ def quantize(
         execution=execution,
         mix=mix_named(nodes or {}, rest),
         limits=limits,
+    )
+
+
+def tune(
+    recipe: Path,
+    *,
+    output: Path | None = None,
+    backend: str = "",
+    time_s: float | None = None,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
+    fresh: bool = False,
+) -> TuneResult:
+    """Searches the nodes that int8 had better leave in float, for one target of a recipe.
+
+    The plan is judged by the recipe's accuracy budget and timed on this machine. `nodes.toml` in the output folder is
+    its [[target]], `best/` its artifact; both are replaced whenever a better plan is known. In the end the plan is
+    measured beside every float that its runtime has here; where it is not surely faster, the float is what is saved.
+
+    Args:
+        recipe: A TOML file; its `tune`, `nodes` and `rest` of the target count.
+        output: Folder for what is found; `edgeport-tuned` beside the recipe by default.
+        backend: Of the target; the first with int8 in its precisions by default.
+        time_s: Of the search and the comparison with the floats, without what is done before (the export, the
+            calibration); what earlier runs of the same search spent counts too. By default the target's `tune`, or 300.
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`.
+        fresh: As in `run`.
+
+    Raises:
+        UsageError: No target with int8, or a model with a state.
+        AlreadyQuantizedError: The model is quantized.
+        OutputError: Something else is in the output's place.
+        EdgeportError: The model or the data can't be used.
+
+    """
+    from edgeport.pipeline.tuning_alone import tune_recipe
+    from edgeport.recipe import load_recipe
+
+    return tune_recipe(
+        load_recipe(recipe),
+        output=output if output is not None else recipe.parent / "edgeport-tuned",
+        backend=backend,
+        time_s=time_s,
+        store=store,
+        on_progress=on_progress,
+        limits=limits,
+        fresh=fresh,
     )
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": "PyTorch against the exported model, on samples.",
     "calibrate": "Statistics of every activation over samples.",
     "quantize": "An ONNX model to the artifact of one runtime in one precision.",
+    "tune": "Which nodes int8 had better leave in float, within a time.",
     "bench": "The latency of an artifact, with intervals and a verdict.",
     "compare": "Is the new artifact faster or slower than the old one?",
     "bundle": "Checks a bundle.",

@@ -10,7 +10,7 @@ import click
 from edgeport.cli.options import FILE, raw_samples
 from edgeport.errors import UsageError
 
-__all__ = ["measuring_options", "rate_of", "seconds_of", "share_of"]
+__all__ = ["duration_of", "measuring_options", "rate_of", "seconds_of", "share_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +76,13 @@ def seconds_of(text: str | None, option: str) -> float | None:
         return seconds
 
     return _parsed(text, option, parse)
+
+
+def duration_of(text: str | None, option: str) -> float | None:
+    """Seconds, of "5m", "90s" or "1h"; above 0."""
+    from edgeport.recipe.quantities import parse_duration
+
+    return _parsed(text, option, parse_duration)
 
 
 def _parsed(text: str | None, option: str, parse: Callable[[str], float]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -208,6 +209,7 @@ class Target:
         execution: Threads and so on.
         device: "local".
         mix: What its integer candidates mix; floats stay as they are, for the others must beat them.
+        tune_s: Seconds for a search of the groups of nodes that int8 had better leave in float; None for no search.
 
     """
 
@@ -217,6 +219,7 @@ class Target:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     device: str = "local"
     mix: Mix = field(default_factory=Mix)
+    tune_s: float | None = None
 
     @property
     def needs_ranges(self) -> bool:
@@ -232,6 +235,10 @@ class Target:
                 asked=f"build for {self.backend}",
                 found=f"precisions {list(self.precisions)}",
                 fix="name at least one, each once",
+            )
+        if self.tune_s is not None and not 0 < self.tune_s < math.inf:
+            raise ContractError(
+                asked=f"search a plan for {self.backend}", found=f"{self.tune_s} seconds", fix="give some time"
             )
         if self.name and (wrong := _wrong_name(self.name)):
             raise ContractError(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
 from edgeport.pipeline.refining import refining_key
 
-__all__ = ["build_candidates", "list_candidates", "probe", "refused"]
+__all__ = ["build_candidates", "list_candidates", "named_apart", "probe", "refused"]
 
 _FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 
@@ -69,6 +70,18 @@ def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capa
         )
         listed.append(replace(candidate, baseline=baseline))
     return listed
+
+
+def named_apart(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates, with a number behind the name of each whose name another has already."""
+    taken = {other.name for other in others}
+    named = []
+    for candidate in candidates:
+        numbered = (f"{candidate.name} #{number}" for number in itertools.count(2))
+        name = next(name for name in itertools.chain([candidate.name], numbered) if name not in taken)
+        taken.add(name)
+        named.append(replace(candidate, name=name))
+    return named
 
 
 def _baselines(
@@ -124,6 +137,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
     *,
     transformed: OnnxModel | None = None,
     refining: dict[str, Any] | None = None,
+    listed: Sequence[Candidate] | None = None,
 ) -> list[Candidate]:
     """Compiles every candidate of the recipe, and the baselines; what can't be compiled carries its refusal.
 
@@ -135,9 +149,11 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
         calibration_digest: Of that file; empty where there is none.
         transformed: What static int8 is made from instead of the exported model, where that is another file.
         refining: How static int8 is fitted to its plan (`refining_payload`); None where it isn't.
+        listed: What is compiled instead of the recipe's candidates (`list_candidates`); of these backends.
 
     """
-    listed = list_candidates(context.recipe.targets, capabilities)
+    if listed is None:
+        listed = list_candidates(context.recipe.targets, capabilities)
     jobs = [
         _Job(
             candidate=_with_batch_of(model, candidate),

@@ -37,6 +37,11 @@ class Clock:
         """Sets or corrects what stages will take; names use `_` for a space."""
         self.expected_s.update({name.replace("_", " "): value for name, value in seconds.items()})
 
+    def expect_left(self, stage: str, seconds: float) -> None:
+        """Corrects what a stage will take from now on."""
+        spent = time.monotonic() - self._stage_started if stage == self._stage else 0.0
+        self.expected_s[stage] = spent + seconds
+
     def step(self, stage: str, message: str = "", *, done: int = 0, total: int = 0) -> None:
         """Tells that `done` of `total` steps of `stage` are done; entering a stage ends the one before."""
         now = time.monotonic()

@@ -196,6 +196,7 @@ def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
         "export": "open and run the ONNX file" if _is_onnx(recipe) else "export in PyTorch, and run it on the samples",
         "verify": "PyTorch against ONNX Runtime on every sample",
         "calibrate": "statistics of every activation",
+        "tune": "a search of the nodes that int8 had better leave in float; at most so long",
         "compile": f"{count} candidates, and the floats that they must beat",
         "validate": "every candidate on the evaluation samples",
         "screen": f"{search.screening_rounds} fresh processes for each candidate",
@@ -209,6 +210,8 @@ def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
         del what["verify"]
     if not any(target.needs_ranges for target in recipe.targets):
         del what["calibrate"]
+    if all(target.tune_s is None for target in recipe.targets):
+        del what["tune"]
     if all(group.budget.throughput_per_s is None for group in recipe.groups):
         del what["throughput"]
     if not stages.seconds.get("later targets"):

@@ -16,7 +16,7 @@ from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_l
 from edgeport.pipeline.validating import Validated
 from edgeport.recipe.evidence import least_p_value
 
-__all__ = ["Confirmation", "confirm", "load_fully", "screen"]
+__all__ = ["Confirmation", "arm_of", "confirm", "load_fully", "screen"]
 
 _CONFIRMATIONS = (0.04, 0.008, 0.002)
 """Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
@@ -24,7 +24,8 @@ probabilities of a wrong interval add up to 5 %, and the first, which is nearly 
 less a confirmation may err, the more rounds it takes to prove anything: see `_least_rounds`."""
 
 
-def _arm(one: Validated, row: int) -> Arm | None:
+def arm_of(one: Validated, row: int) -> Arm | None:
+    """What is timed of it, with its output for the sample at `row`; None where it can't run."""
     candidate, artifact = one.candidate, one.candidate.artifact
     if candidate.refusal is not None or artifact is None or one.outputs is None:
         return None
@@ -41,7 +42,7 @@ def screen(
         The candidates, the traces, and why some have no roofline, a sentence each.
 
     """
-    arms = [arm for one in validated if (arm := _arm(one, samples.timed_row)) is not None]
+    arms = [arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None]
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
@@ -71,7 +72,7 @@ def load_fully(
     arms = [
         replace(arm, scenario="offline", streams=streams)
         for one in validated
-        if one.candidate.name in wanted and (arm := _arm(one, samples.timed_row)) is not None
+        if one.candidate.name in wanted and (arm := arm_of(one, samples.timed_row)) is not None
     ]
     if not arms:
         return candidates
@@ -105,7 +106,7 @@ def confirm(
     found = Confirmation(against={}, measurements={}, unusable={})
     if best is None:
         return candidates, found
-    arms = {one.candidate.name: arm for one in validated if (arm := _arm(one, samples.timed_row)) is not None}
+    arms = {one.candidate.name: arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None}
     judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
     leading = challengers(judged, best)
     # Measured afresh, so that having been the best of many in the screening is no advantage here.

@@ -30,7 +30,7 @@ from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
-from edgeport.recipe.quantities import NotAQuantity, parse_bytes
+from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration
 from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.statement import read_statement
 
@@ -317,11 +317,30 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
                 mix=_mix(section),
             ),
         )
+        target = replace(target, tune_s=_tune(recipe, sections, index))
         this = (target.name, target.backend, target.execution, target.mix)
         if any(this == (other.name, other.backend, other.execution, other.mix) for other in targets):
             raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
         targets.append(target)
     return tuple(targets)
+
+
+def _tune(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
+    section, key = sections.target[index], ("target", index, "tune")
+    if section.tune is None:
+        return None
+    if "int8" not in section.precisions:
+        raise recipe.error(key, "is given, and no int8 is built", 'add "int8" to its precisions, or remove tune')
+    if sections.state:
+        raise recipe.error(
+            key,
+            "does not know models with a state, whose steps follow each other",
+            "remove it; [target.nodes] may help",
+        )
+    try:
+        return parse_duration(section.tune)
+    except NotAQuantity as error:
+        raise recipe.wrong_value(key, "can't be read", f"give {error}") from error
 
 
 def _mix(section: TargetSection) -> Mix:

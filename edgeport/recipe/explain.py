@@ -213,6 +213,8 @@ def _target(target: Target) -> str:
     rows.append(("rest", str(target.mix.rest), target.mix.rest is default.mix.rest))
     if target.mix.nodes:
         rows.append(("nodes", {choice.what: str(choice.precision) for choice in target.mix.nodes}, False))
+    if target.tune_s is not None:
+        rows.append(("tune", f"{target.tune_s:.15g} s", False))
     if target.execution.threads is not None:
         rows.append(("threads", target.execution.threads, False))
     rows.append(("device", target.device, target.device == default.device))

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping
 
-__all__ = ["NotAQuantity", "parse_bytes", "parse_latency", "parse_rate", "parse_share", "parse_time"]
+__all__ = ["NotAQuantity", "parse_bytes", "parse_duration", "parse_latency", "parse_rate", "parse_share", "parse_time"]
 
 _TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}
+_DURATION_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 _NUMBER = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
 _AT_MOST = r"(?:<=|≤|<)?\s*"
@@ -33,6 +34,15 @@ def parse_latency(text: str) -> tuple[float, int]:
 def parse_time(text: str) -> int:
     """Nanoseconds of "200 ms"."""
     return round(_scaled(text, _TIME_NS, 'a number and a unit (ns, us, ms, s), such as "200 ms"'))
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of "5m", "90 s" or "1h"; above 0."""
+    wanted = 'a number above 0 and a unit (s, m, h), such as "5m"'
+    seconds = _scaled(text, _DURATION_S, wanted)
+    if not 0 < seconds < math.inf:
+        raise NotAQuantity(wanted)
+    return seconds
 
 
 def parse_bytes(text: str) -> int:

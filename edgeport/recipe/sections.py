@@ -199,6 +199,11 @@ class TargetSection(_Section):
         description="[target.nodes]: a node, a pattern (*), a PyTorch module or an operator type to a precision of its "
         "own in integer candidates; of several that fit a node the last one counts",
     )
+    tune: str | None = Field(
+        default=None,
+        description='time for a search of the nodes that int8 had better leave in `rest`: "5m"; its plan is one more '
+        "candidate",
+    )
     threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
     device: str = Field(default="local", description="where it runs")
     budget: BudgetSection | None = Field(

@@ -35,6 +35,7 @@ from edgeport.pipeline.bench_judging import Check
 from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
 from edgeport.pipeline.dry_run import DryRun, DryStep
+from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -133,6 +134,26 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
         "bench": BenchResult(
             name="net", summary=summary, device=finished.device, outcome=Outcome.PASS, measurement=raw
         ),
+        "tune": TuneResult(
+            name="net",
+            backend="onnxruntime",
+            rest=Precision.FP32,
+            groups=(
+                TunedGroup(name="head", nodes=("head", "relu"), noise=0.1, precision=Precision.FP32),
+                TunedGroup(name="body", nodes=("body",), noise=None, precision=Precision.INT8),
+                TunedGroup(name="neck", nodes=("neck",), noise=float("inf"), precision=Precision.FP32),
+            ),
+            nodes={"head": Precision.FP32, "relu": Precision.FP32, "neck": Precision.FP32},
+            said="onnxruntime, search of 9 s: 2 of 3 groups of nodes are left in fp32: head, neck.",
+            finished=True,
+            spent_s=9.0,
+            judged=3,
+            timed=2,
+            candidates=finished.candidates,
+            chosen=finished.chosen,
+            folder=Path("edgeport-tuned"),
+            against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
+        ),
         "compare": CompareResult(
             old=compared,
             new=compared,
@@ -217,6 +238,24 @@ def test_options_arrive_as_the_api_wants_them(
     assert edgeport("compare", "net.onnx", "net-int8", "--delta", "3%", "--fail-on", "regressed").code == 0
     (old, new), options = stub["compare"]
     assert (old, new, options["delta"], options["fail_on"]) == (Path("net.onnx"), Path("net-int8"), 0.03, "regressed")
+    assert edgeport("tune", "recipe.toml", "--time", "10m", "--fresh", "-o", "out").code == 0
+    (path,), options = stub["tune"]
+    assert (path, options["time_s"], options["fresh"], options["output"]) == (
+        Path("recipe.toml"),
+        600.0,
+        True,
+        Path("out"),
+    )
+    nodes = tmp_path / "nodes.toml"
+    nodes.write_text(
+        'target = [{ backend = "b", rest = "bf16", nodes = { head = "bf16", neck = "fp32" } }]', encoding="utf-8"
+    )
+    chosen = ("quantize", "net.onnx", "--precision", "int8-dynamic", "--nodes", nodes, "--node", "head=int8")
+    assert edgeport(*chosen).code == 0
+    assert (list(stub["quantize"][1]["nodes"].items()), stub["quantize"][1]["rest"]) == (
+        [("neck", "fp32"), ("head", "int8")],
+        "bf16",
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,6 +272,8 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["compare", "net.onnx", "net.onnx", "--delta", "200%"], id="no-delta"),
         pytest.param(["bench", "absent.onnx"], id="absent-file"),
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
+        pytest.param(["quantize", "net.onnx", "--precision", "fp32", "--nodes", "samples.npz"], id="no-nodes"),
+        pytest.param(["tune", "recipe.toml", "--time", "5"], id="time-without-unit"),
         pytest.param(["run"], id="no-recipe"),
         pytest.param(["run", "--explian"], id="unknown-option"),
         pytest.param(["runn"], id="unknown-command"),

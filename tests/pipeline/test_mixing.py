@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgeport import api
 from edgeport.cli.options import PRECISIONS
 from edgeport.contracts import Mix, NodeChoice, Precision, Target
 from edgeport.errors import PlanError, UnsupportedByBackend, UsageError
-from edgeport.pipeline.building import list_candidates
+from edgeport.pipeline.building import list_candidates, named_apart
 from edgeport.pipeline.mixing import mix_named
 from edgeport.recipe.sections import PrecisionName
 
@@ -119,3 +120,10 @@ def test_only_ranges_need_samples(precisions, chosen, needs):
     mix = Mix(nodes=tuple(NodeChoice(what=what, precision=Precision(one)) for what, one in chosen.items()))
     target = Target(backend="openvino", precisions=tuple(map(Precision, precisions)), mix=mix)
     assert target.needs_ranges is needs
+
+
+def test_a_name_that_is_taken_gets_a_number():
+    targets = tuple(Target(backend="openvino", precisions=(one,)) for one in (Precision.INT8, Precision.INT8))
+    listed = list_candidates(targets, {})
+    more = named_apart([listed[0], listed[0], replace(listed[0], name="new")], listed)
+    assert [one.name for one in more] == ["openvino int8 #3", "openvino int8 #4", "new"]

@@ -54,7 +54,7 @@ def test_an_earlier_answer_is_gone_before_anything_can_fail(make_recipe, out, tm
     def fail(context):
         raise SamplesError(asked="", found="damaged samples", fix="")
 
-    monkeypatch.setattr("edgeport.pipeline.run.prepare_samples", fail)
+    monkeypatch.setattr("edgeport.pipeline.sharing.prepare_samples", fail)
     with pytest.raises(SamplesError, match="damaged samples"):
         run_recipe(make_recipe("base"), output=out, store=tmp_path / "store")
     assert [path.name for path in out.iterdir()] == ["notes.txt"]

@@ -37,7 +37,8 @@ __all__ = ["command"]
     metavar="NAME=PRECISION",
     help="Another precision for a node, a pattern (*), a PyTorch module or an operator type; may be repeated.",
 )
-@click.option("--rest", default="fp32", show_default=True, help="Float precision of what is not integer.")
+@click.option("--nodes", "nodes_file", type=FILE, help="Those of the first [[target]] in a .toml, as tune writes it.")
+@click.option("--rest", help="Float precision of what is not integer [default: that of --nodes, or fp32].")
 @click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
@@ -53,7 +54,8 @@ def command(  # noqa: PLR0913 (one per option)
     target: str,
     preprocess: Path | None,
     nodes: tuple[str, ...],
-    rest: str,
+    nodes_file: Path | None,
+    rest: str | None,
     threads: int | None,
     folder: Path,
     output: Output,
@@ -70,6 +72,8 @@ def command(  # noqa: PLR0913 (one per option)
     from edgeport.cli.render_steps import draw_artifact
     from edgeport.contracts import ExecutionConfig, to_jsonable
 
+    listed, its_rest = _listed(nodes_file)
+    chosen = _chosen(nodes)
     artifact = api.quantize(
         model,
         calibration,
@@ -81,8 +85,8 @@ def command(  # noqa: PLR0913 (one per option)
         target=target,
         preprocess=preprocess,
         output=folder,
-        nodes=_chosen(nodes),
-        rest=rest,
+        nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
+        rest=rest or its_rest,
         execution=ExecutionConfig(threads=threads),
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
@@ -99,3 +103,24 @@ def _chosen(nodes: tuple[str, ...]) -> dict[str, str]:
         chosen.pop(name, None)
         chosen[name] = precision
     return chosen
+
+
+def _listed(file: Path | None) -> tuple[dict[str, str], str]:
+    """Name to precision, and the float of all others, of the first target in a recipe or in what `tune` wrote."""
+    if file is None:
+        return {}, "fp32"
+    import tomllib
+
+    wrong = UsageError(
+        asked=f"--nodes {file}",
+        found="no [[target]] with [target.nodes] of names and precisions",
+        fix="give the nodes.toml that edgeport tune wrote, or a recipe",
+    )
+    try:
+        target = tomllib.loads(file.read_text(encoding="utf-8"))["target"][0]
+        nodes, rest = target.get("nodes", {}), target.get("rest", "fp32")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        raise wrong from error
+    if not isinstance(nodes, dict) or not all(isinstance(text, str) for text in (rest, *nodes.values())):
+        raise wrong
+    return nodes, rest
