@@ -10,7 +10,7 @@ from typing import Any
 from edgeport.contracts import ModelSource
 from edgeport.drafting.draft import Asked
 from edgeport.errors import UsageError
-from edgeport.recipe.locations import SCHEMES
+from edgeport.recipe.locations import COLLECTIONS, SCHEMES
 
 __all__ = ["checked_source", "written_location"]
 
@@ -19,6 +19,8 @@ def written_location(model: str, folder: Path) -> str:
     """The location as a recipe in `folder` has it."""
     scheme, colon, name = model.partition(":")
     path = Path(name if colon and f"{scheme}:" in SCHEMES else model)
+    if colon and f"{scheme}:" in COLLECTIONS:
+        return model  # a name, whatever folder here is called so
     if colon and f"{scheme}:" in SCHEMES:
         return f"{scheme}:{_beside(path, folder)}" if path.exists() else model
     if scheme.endswith(".py"):

@@ -18,6 +18,7 @@ from edgeport.drafting import Asked, draft_recipe
 from edgeport.drafting import init as module
 from edgeport.drafting.assign import feeds_for, without_lengths
 from edgeport.drafting.guess import Guess
+from edgeport.drafting.places import written_location
 from edgeport.errors import OutputError, RecipeError, SamplesError, UsageError
 from edgeport.recipe import load_recipe
 
@@ -258,6 +259,15 @@ def test_wrong_usage_is_said(folder: Path, asked: dict[str, object], says: str) 
         draft_recipe(Asked(model="nets:Filter", **asked))
 
     assert says in f"{caught.value.found} {caught.value.fix}"
+
+
+def test_a_folder_called_as_an_architecture_is_not_taken_for_it(folder: Path) -> None:
+    (folder / "resnet18").mkdir()
+    (folder / "bert").mkdir()
+
+    assert written_location("timm:resnet18", folder) == "timm:resnet18"
+    assert written_location("torchvision:resnet18", folder) == "torchvision:resnet18"
+    assert written_location("hf:bert", folder) == "hf:./bert"
 
 
 def test_a_class_in_a_file_is_named_as_a_module(folder: Path) -> None:
