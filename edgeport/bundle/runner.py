@@ -335,16 +335,25 @@ def compare(manifest: dict[str, Any], outputs: dict[str, Any]) -> int:
 
 
 def difference(got: Any, wanted: Any) -> float:
-    """Largest difference, relative to the largest number in `wanted`; infinite where they can't be compared."""
+    """Largest difference, relative to the largest number in `wanted`; infinite where they can't be compared.
+
+    NaN and Inf must stand where they were recorded, and nowhere else.
+    """
     if got is None or got.shape != wanted.shape:
         return float("inf")
     if np.array_equal(got, wanted):
         return 0.0
-    if got.dtype.kind not in "fiu" or not np.isfinite(got).all():
+    if got.dtype.kind not in "fiu":
         return float("inf")
-    wide = wanted.astype(np.float64)
-    scale = max(float(np.max(np.abs(wide))), 1e-30)
-    return float(np.max(np.abs(got.astype(np.float64) - wide))) / scale
+    ours, recorded = got.astype(np.float64), wanted.astype(np.float64)
+    finite = np.isfinite(recorded)
+    same = (ours == recorded) | (np.isnan(ours) & np.isnan(recorded))
+    if not np.where(finite, np.isfinite(ours), same).all():
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = max(float(np.max(np.abs(recorded[finite]))), 1e-30)
+    return float(np.max(np.abs(ours[finite] - recorded[finite]))) / scale
 
 
 def say(line: str) -> None:

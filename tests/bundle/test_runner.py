@@ -129,6 +129,26 @@ def test_nan_is_different(contents: BundleContents, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("got", "wanted", "expected"),
+    [
+        pytest.param([1.0, -np.inf], [1.0, -np.inf], 0.0, id="masked-and-equal"),
+        pytest.param([np.nan, 2.0], [np.nan, 2.0], 0.0, id="nan-where-it-was"),
+        pytest.param([1.5, -np.inf], [2.0, -np.inf], 0.25, id="masked-and-near"),
+        pytest.param([1.0, np.inf], [1.0, -np.inf], np.inf, id="another-sign"),
+        pytest.param([1.0, 5.0], [1.0, np.nan], np.inf, id="nan-that-went"),
+        pytest.param([np.nan, 5.0], [1.0, 5.0], np.inf, id="nan-that-came"),
+        pytest.param([np.nan, np.nan], [np.nan, np.nan], 0.0, id="nothing-else"),
+    ],
+)
+def test_what_was_recorded_as_no_number_must_be_none_again(
+    got: list[float], wanted: list[float], expected: float
+) -> None:
+    difference = runpy.run_path(str(RUNNER))["difference"]
+
+    assert difference(np.float32(got), np.float32(wanted)) == expected
+
+
+@pytest.mark.parametrize(
     ("arrays", "message"),
     [
         pytest.param({"y": np.float32([[1, 2, 3]])}, "takes ['x']; the file has ['y']", id="wrong-name"),
