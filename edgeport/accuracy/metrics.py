@@ -245,7 +245,10 @@ def _top(count: int) -> Callable[[Array, Array], Array]:
 def _pairs(output: Array, truth: Array, metric: str) -> tuple[Array, Array]:
     """Both as float64 [N, values]."""
     count = len(output)
-    if output.size != truth.size:
+    axes = [[size for size in array.shape[1:] if size != 1] for array in (output, truth)]
+    # A flat target has the output's order; equal sizes in another order would compare the wrong values.
+    moved = axes[0] != axes[1] and min(map(len, axes)) > 1
+    if output.size != truth.size or moved:
         raise SamplesError(
             asked=f"compute {metric}",
             found=f"an output of shape {list(output.shape)} and a target of shape {list(truth.shape)}",

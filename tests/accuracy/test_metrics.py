@@ -80,6 +80,7 @@ def test_nothing_is_better_than_the_truth_itself(truth: np.ndarray) -> None:
         pytest.param("top1", LOGITS, np.array(["a", "b", "c"]), "<U1", id="text-labels"),
         pytest.param("top1", LOGITS, np.array([0, 1]), "[2]", id="too-few-labels"),
         pytest.param("mae", LOGITS, np.zeros(3), "[3]", id="target-of-other-shape"),
+        pytest.param("mae", np.zeros((2, 3, 4)), np.zeros((2, 4, 3)), "[2, 4, 3]", id="axes-in-another-order"),
         pytest.param("pearson", LOGITS, LOGITS, "3 values each", id="correlation-of-vectors"),
         pytest.param("cosine", LOGITS[:0], LOGITS[:0], "[0, 3]", id="no-samples"),
     ],
