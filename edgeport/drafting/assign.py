@@ -90,7 +90,10 @@ def require_target(target: str, names: Collection[str], where: str) -> None:
 
 
 def without_lengths(others: Sequence[str], inputs: Sequence[Guess], target: str = "") -> tuple[list[str], bool]:
-    """The arrays that may be labels; and whether `lengths` is among the others: where an input is of any length.
+    """The arrays that may be labels, the likeliest first; and whether `lengths` says how long samples are.
+
+    It does where an input is of any length. Arrays that are called as labels are come before others, and `lengths` that
+    says nothing of an input comes last.
 
     Args:
         others: Names of arrays that are no input.
@@ -98,9 +101,10 @@ def without_lengths(others: Sequence[str], inputs: Sequence[Guess], target: str 
         target: Key of the labels, where the user named it.
 
     """
+    likely = sorted(others, key=lambda name: (name == LENGTHS, name.lower() not in LABELS))
     if LENGTHS not in others or target == LENGTHS or not any(one.axes for one in inputs):
-        return list(others), False
-    return [name for name in others if name != LENGTHS], True
+        return likely, False
+    return [name for name in likely if name != LENGTHS], True
 
 
 def labels_among(arrays: Mapping[str, Array], *, count: int) -> list[str]:

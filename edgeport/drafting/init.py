@@ -27,7 +27,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import SamplesFunction
-from edgeport.drafting.assign import kind_of
+from edgeport.drafting.assign import LABELS, kind_of
 from edgeport.drafting.choices import DROPS, Given, choose
 from edgeport.drafting.draft import Asked, Draft, Plan
 from edgeport.drafting.forms import Form
@@ -296,6 +296,7 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
     if plan.metric == "agreement" and not plan.stand_in:
         doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
     doubts += [*_doubts_of_lengths(plan, known=bool(found["lengths"])), *_doubts_of_files(plan)]
+    doubts += _doubts_of_labels(plan, [name for name in found["labels"] if name != plan.sequence])
     if plan.state and isinstance(plan.sequence, int) and not plan.stand_in:
         doubts.append(
             "Nothing says where sequences begin, so each set is taken for one: add an array `sequence` to the samples, "
@@ -339,6 +340,17 @@ def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
     return [
         f"The samples' lengths are taken for those of the axis {axis}, not {', '.join(others)}: see [data] lengths."
     ]
+
+
+def _doubts_of_labels(plan: Plan, arrays: Sequence[str]) -> list[str]:
+    """Which of the samples' arrays is taken for the labels, where another may be meant; of tables it is said anyway."""
+    if plan.asked.target or plan.columns is not None or not arrays:
+        return []
+    label, *others = arrays
+    if not others and label.lower() in LABELS:
+        return []
+    instead = f", and {', '.join(others)} for nothing" if others else ""
+    return [f"The array {label} is taken for the labels{instead}. Say --target if it is another."]
 
 
 def _doubts_of_files(plan: Plan) -> list[str]:

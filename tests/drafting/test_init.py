@@ -106,6 +106,17 @@ class TestOnnx:
         assert sorted(np.concatenate([kinds for batches in sets.values() for _, kinds in batches])) == sorted(labels)
 
     @pytest.mark.usefixtures("gemm")
+    def test_the_array_called_as_labels_are_is_taken_and_the_other_named(self, folder: Path) -> None:
+        tokens, ones = np.arange(400).reshape(100, 4) % 20, np.ones(100, np.int64)
+        np.savez(folder / "data.npz", tokens=tokens, subject=7 * ones, label=ones)
+
+        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+
+        assert {label for feeds, labels in drawn(folder)["evaluation"]() for label in labels} == {1}
+        said = "The array label is taken for the labels, and subject for nothing. Say --target if it is another."
+        assert said in draft.guessed
+
+    @pytest.mark.usefixtures("gemm")
     def test_labels_under_a_name_that_is_not_there_are_refused(self, folder: Path) -> None:
         np.savez(folder / "data.npz", tokens=np.arange(400).reshape(100, 4) % 20, kind=np.arange(100) % 3)
 
@@ -307,12 +318,15 @@ class TestArrays:
         ("axes", "target", "expected"),
         [
             pytest.param({1: "time"}, "", (["kind"], True), id="any-length"),
-            pytest.param({}, "", (["lengths", "kind"], False), id="fixed-length"),
-            pytest.param({1: "time"}, "lengths", (["lengths", "kind"], False), id="named-as-labels"),
+            pytest.param({}, "", (["kind", "lengths"], False), id="fixed-length"),
+            pytest.param({1: "time"}, "lengths", (["kind", "lengths"], False), id="named-as-labels"),
         ],
     )
     def test_lengths_are_no_labels_where_an_input_is_of_any_length(self, axes, target, expected) -> None:
         assert without_lengths(["lengths", "kind"], [Guess(name="x", shape=(3,), axes=axes)], target) == expected
+
+    def test_arrays_called_as_labels_are_come_first(self) -> None:
+        assert without_lengths(["subject", "fold", "Label"], [Guess(name="x")]) == (["Label", "subject", "fold"], False)
 
 
 def test_inputs_can_be_declared(folder: Path) -> None:
