@@ -68,6 +68,7 @@ LABELS = [
     pytest.param(np.array([1] * 99 + [0]), (), "eer", "1 of 100 samples is negative", id="one negative"),
     pytest.param(np.arange(60) % 6, (), "eer", "", id="speakers"),
     pytest.param(np.linspace(0, 1, 50), (), "top1", "", id="values"),
+    pytest.param(np.array([1, 2, 2**40]), (), "top1", "", id="identifiers"),
 ]
 
 
