@@ -28,12 +28,12 @@ def parse_latency(text: str) -> tuple[float, int]:
     quantile = float(f"{match[1]}e-2") if match[1] else 0.5
     if not 0 < quantile < 1:
         raise NotAQuantity("a quantile above p0 and below p100")
-    return quantile, round(float(match[2]) * _TIME_NS[match[3]])
+    return quantile, _whole(float(match[2]) * _TIME_NS[match[3]])
 
 
 def parse_time(text: str) -> int:
     """Nanoseconds of "200 ms"."""
-    return round(_scaled(text, _TIME_NS, 'a number and a unit (ns, us, ms, s), such as "200 ms"'))
+    return _whole(_scaled(text, _TIME_NS, 'a number and a unit (ns, us, ms, s), such as "200 ms"'))
 
 
 def parse_duration(text: str) -> float:
@@ -47,7 +47,7 @@ def parse_duration(text: str) -> float:
 
 def parse_bytes(text: str) -> int:
     """Bytes of "10 MB" (1000 * 1000) or "10 MiB" (1024 * 1024)."""
-    return round(_scaled(text, _BYTES, 'a number and a unit (KB, MB, GB, MiB, GiB), such as "10 MB"'))
+    return _whole(_scaled(text, _BYTES, 'a number and a unit (KB, MB, GB, MiB, GiB), such as "10 MB"'))
 
 
 def parse_rate(text: str) -> float:
@@ -65,6 +65,12 @@ def parse_share(text: str) -> float:
     if not 0 < share < 1:
         raise NotAQuantity('a percentage above 0 and below 100, such as "1%"')
     return share
+
+
+def _whole(value: float) -> int:
+    if not math.isfinite(value):
+        raise NotAQuantity("a smaller number")
+    return round(value)
 
 
 def _scaled(text: str, units: Mapping[str, float], wanted: str) -> float:

@@ -18,7 +18,7 @@ def test_latencies(text: str, expected: tuple[float, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "5", "p50", "p100 <= 5 ms", "p0 <= 5 ms", "-5 ms", "p50 >= 5 ms", "5 MB", "5 m s"]
+    "text", ["", "5", "p50", "p100 <= 5 ms", "p0 <= 5 ms", "-5 ms", "p50 >= 5 ms", "5 MB", "5 m s", "p50 <= 1e400 ms"]
 )
 def test_what_is_no_latency(text: str) -> None:
     with pytest.raises(NotAQuantity):
@@ -29,6 +29,11 @@ def test_sizes_and_times() -> None:
     assert parse_bytes("10 MB") == 10_000_000
     assert parse_bytes("<= 1.5 MiB") == 3 << 19
     assert parse_time("200ms") == 200_000_000
-    for parse, text in ((parse_bytes, "10"), (parse_bytes, "10 ms"), (parse_time, "1 MB")):
+    no_quantities = ("10", "10 ms", "1e400 MB")
+    for parse, text in (
+        *((parse_bytes, text) for text in no_quantities),
+        (parse_time, "1 MB"),
+        (parse_time, "1e400 s"),
+    ):
         with pytest.raises(NotAQuantity):
             parse(text)
