@@ -233,7 +233,7 @@ class Target:
         if not self.precisions or len(set(self.precisions)) != len(self.precisions):
             raise ContractError(
                 asked=f"build for {self.backend}",
-                found=f"precisions {list(self.precisions)}",
+                found=f"precisions {list(map(str, self.precisions))}",
                 fix="name at least one, each once",
             )
         if self.tune_s is not None and not 0 < self.tune_s < math.inf:

@@ -42,6 +42,17 @@ __all__ = ["BACKENDS", "build", "default_metric", "default_name"]
 T = TypeVar("T")
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt")
+_OTHER_NAMES = {
+    "acc": "top1",
+    "accuracy": "top1",
+    "l1": "mae",
+    "l2": "mse",
+    "rmse": "mse",
+    "map": "map50",
+    "snr": "sqnr",
+}
+"""What others call a metric, which may look more like another one of ours."""
+
 _LONGEST_NAME = 100
 _LEAST_MEMORY_BYTES = 256 << 20
 
@@ -112,7 +123,9 @@ def _file(recipe: RecipeText, key: KeyPath, name: str) -> Path:
 
 def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
     key, location = ("model", "source"), sections.model.source
-    if location.startswith(SCHEMES) and location not in SCHEMES:
+    if location in SCHEMES:
+        raise recipe.wrong_value(key, "names no model behind the colon", f'write it as "{location}NAME"')
+    if location.startswith(SCHEMES):
         pass  # what is behind the colon is its loader's to judge
     elif location.endswith(FILES):
         _file(recipe, key, location)
@@ -261,7 +274,8 @@ def _metric(recipe: RecipeText, section: DataSection, evaluation: SamplesLocatio
     labelled = are_labelled(evaluation, section.target)
     name = section.metric if section.metric is not None else default_metric(labelled=bool(labelled))
     if name not in METRICS and not FUNCTION.fullmatch(name):
-        near = nearest(name, METRICS)
+        known = _OTHER_NAMES.get(name.lower())
+        near = f'did you mean "{known}"?' if known else nearest(name, METRICS)
         fix = near or "use one of them, or pkg.mod:fn"
         raise recipe.wrong_value(("data", "metric"), f"is none of {', '.join(METRICS)}", fix)
     if name in METRICS and METRICS[name].truth is Truth.LABELS and labelled is False:

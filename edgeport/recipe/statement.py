@@ -73,7 +73,8 @@ def _check_licence(recipe: RecipeText, text: str) -> None:
     plain = text.replace("(", "").replace(")", "")
     balanced = text.count("(") == text.count(")")
     if len(text) > _LONGEST or not balanced or not _EXPRESSION.fullmatch(plain):
-        near = nearest(re.sub(r"[\s_]+", "-", text), by_letters)
+        words = re.sub(r"[\s_]+", "-", text).strip("-").casefold()
+        near = nearest(re.sub(r"^the-|-licen[cs]e\b", "", words), by_letters)
         fix = (
             _spelled_right(near, by_letters) or 'give its SPDX name, such as "Apache-2.0", or "LicenseRef-" and a name'
         )
