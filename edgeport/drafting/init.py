@@ -202,16 +202,22 @@ def _probed(name: str, limits: Limits) -> Capabilities:
 
 
 def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
-    recipe = plan.asked.recipe.absolute()
+    recipe, guessed = plan.asked.recipe.absolute(), _guessed(plan, given, found)  # which may refuse: before any file
     files = {recipe: recipe_text(plan)}
     module = _samples_module(plan, given, found)
     if module:
         files[recipe.with_name(f"{plan.asked.samples_module}.py")] = module
     if module and plan.asked.evaluation:  # who gives both sets seldom needs one
         _require_free(replace(plan.asked, evaluation=""))
+    new = [path for path in files if not path.exists()]
     for path, text in files.items():
         _write_whole(path, text)
-    load_recipe(recipe)  # what was written is read back by the reader that `run` has
+    try:
+        load_recipe(recipe)  # what was written is read back by the reader that `run` has
+    except EdgeportError:
+        for path in new:  # or the next try would find them there
+            path.unlink(missing_ok=True)
+        raise
     specs = tuple(TensorSpec(name=one.name, dtype=one.dtype, shape=shape_of(plan, one)) for one in plan.inputs)
     place = os.path.relpath(recipe)
     return Draft(
@@ -220,7 +226,7 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
         inputs=specs,
         outputs=plan.outputs,
         found=_found(plan),
-        guessed=_guessed(plan, given, found),
+        guessed=guessed,
         notes=plan.notes,
         next=f"edgeport run {place if not place.startswith('..') else recipe}",
     )

@@ -51,7 +51,7 @@ def _of_file(file: Path, name: str, folder: Path) -> str:
     asked = f"look at the model {file}{':' if name else ''}{name}"
     if not file.is_file():
         raise UsageError(asked=asked, found="no such file", fix="give the path of a file that exists")
-    absolute = file.absolute()
+    absolute, folder = (Path(os.path.normpath(path.absolute())) for path in (file, folder))  # "../net.py" is outside
     if not absolute.is_relative_to(folder):
         raise UsageError(
             asked=asked,
@@ -76,7 +76,7 @@ def _of_file(file: Path, name: str, folder: Path) -> str:
 
 
 def checked_source(asked: Asked, written: str) -> ModelSource:
-    """Checked as a recipe's [model] is."""
+    """Checked as a recipe's [model] is; metric and budget too, before anything long is done."""
     from edgeport.recipe.build import build
     from edgeport.recipe.mistakes import RecipeText
     from edgeport.recipe.sections import RecipeFile
@@ -88,8 +88,19 @@ def checked_source(asked: Asked, written: str) -> ModelSource:
         model["allow_pickle_sha256"] = asked.allow_pickle_sha256
     values = {
         "model": model,
-        "data": {"evaluation": f"{asked.samples_module}:evaluation"},
+        "data": {
+            "evaluation": f"{asked.samples_module}:evaluation",
+            **({"metric": asked.metric} if asked.metric else {}),
+        },
         "target": [{"backend": "onnxruntime", "precisions": ["fp32"]}],
+        "budget": _budget(asked),
     }
     path = asked.recipe.absolute()
     return build(RecipeText(path=path, text="", values=values), RecipeFile.model_validate(values)).source
+
+
+def _budget(asked: Asked) -> dict[str, Any]:
+    """What was asked for; whether a drop can be kept depends on the metric, and 0.5 is one that any metric takes."""
+    drop = asked.accuracy_drop if asked.metric else None
+    latency = {"latency": asked.latency} if asked.latency else {}
+    return {"accuracy_drop": 0.5 if drop is None else drop, **latency}

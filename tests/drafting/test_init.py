@@ -281,6 +281,31 @@ def test_a_folder_called_as_an_architecture_is_not_taken_for_it(folder: Path) ->
     assert written_location("hf:bert", folder) == "hf:./bert"
 
 
+def test_a_file_above_the_recipe_is_outside_of_its_folder(folder: Path) -> None:
+    (folder / "recipes").mkdir()
+
+    with pytest.raises(UsageError, match="outside of the recipe's folder"):
+        draft_recipe(Asked(model="recipes/../nets.py:Filter", recipe=Path("recipes/edgeport.toml")))
+    assert written_location("recipes/../nets.py:Filter", folder) == "nets:Filter"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param({"metric": "acc"}, id="metric"),
+        pytest.param({"latency": "5 mss"}, id="latency"),
+        pytest.param({"metric": "cosine", "accuracy_drop": 5.0}, id="drop-with-its-metric"),
+        pytest.param({"accuracy_drop": 5.0}, id="drop"),
+        pytest.param({"metric": "top1"}, id="no-labels"),
+    ],
+)
+@pytest.mark.usefixtures("gemm")
+def test_what_is_refused_leaves_no_file(folder: Path, asked: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",), **asked))
+    assert not list(folder.glob("edgeport*"))
+
+
 def test_a_class_in_a_file_is_named_as_a_module(folder: Path) -> None:
     from edgeport.drafting.places import written_location
 
