@@ -98,6 +98,9 @@ CASES = [
     Case(
         id="misspelt-module", location="own_modells:build", found="no module 'own_modells' in", fix="mean 'own_models'"
     ),
+    Case(
+        id="misspelt-scheme", location="torchvison:resnet18", found="no module 'torchvison'", fix="mean 'torchvision'"
+    ),
     Case(id="misspelt-inside", location="nets.smal:build", found="no module 'nets.smal'", fix="mean 'nets.small'?"),
     Case(id="unknown-module", location="zzz:build", found="none that is installed", fix="beside the recipe"),
     Case(id="import-fails", location="half_models:build", found="half_models.py:1", fix="plain Python first"),
