@@ -10,9 +10,13 @@ from edgeport.drafting.assign import LABELS, LENGTHS, require_target
 from edgeport.drafting.states import SEQUENCES
 from edgeport.errors import SamplesError
 
-__all__ = ["Columns", "ways_of_columns"]
+__all__ = ["GAPS", "Columns", "ways_of_columns"]
 
-_SAID = {"whole": "whole numbers", "number": "numbers", "text": "text or empty cells"}
+GAPS = "gaps"
+"""Kind of a column of numbers in which cells are empty: neither an input nor a class."""
+
+_NUMBERS = ("whole", "number")
+_SAID = {"whole": "whole numbers", "number": "numbers", "text": "text or empty cells", GAPS: "numbers and empty cells"}
 
 _COUNTERS = ("", "id", "idx", "index", "no", "number", "row", "unnamed: 0")
 """Names of columns that number the rows."""
@@ -48,7 +52,7 @@ def ways_of_columns(
     sequences are (`clip`, `session`, `sequence`) is neither: it says where they begin.
 
     Args:
-        kinds: "whole", "number" or "text", by column.
+        kinds: "whole", "number", "text" or "gaps", by column.
         names: Of the inputs.
         target: Column of the labels, where the user named it.
         steps: The model has a state, so that rows are the steps of sequences.
@@ -72,11 +76,22 @@ def ways_of_columns(
         raise SamplesError(
             asked=f"feed {', '.join(names)} from a table",
             found=f"the columns {', '.join(f'{one} ({_SAID.get(kind, kind)})' for one, kind in kinds.items())}",
-            fix="separate cells by commas (.csv) or tabs (.tsv)"
-            if len(kinds) == 1 and ";" in next(iter(kinds))
-            else "call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or "
-            "write a recipe with [data] columns, where a preprocessing function may take text",
+            fix=_fix_of_gaps(kinds) or _fix_of_names(kinds),
         )
+
+
+def _fix_of_names(kinds: Mapping[str, str]) -> str:
+    if len(kinds) == 1 and ";" in next(iter(kinds)):
+        return "separate cells by commas (.csv) or tabs (.tsv)"
+    return (
+        "call columns of numbers as the inputs that they feed (age, or facts_0, facts_1 for a vector); or write a "
+        "recipe with [data] columns, where a preprocessing function may take text"
+    )
+
+
+def _fix_of_gaps(kinds: Mapping[str, str]) -> str:
+    gaps = [name for name, kind in kinds.items() if kind == GAPS]
+    return f"fill the empty cells of {', '.join(gaps)} as in training, or leave their rows out" if gaps else ""
 
 
 def _sequence_column(kinds: Mapping[str, str], taken: Sequence[str]) -> str:
@@ -98,12 +113,13 @@ def _label_columns(kinds: Mapping[str, str], names: Sequence[str]) -> list[str]:
 
 
 def _fed(kinds: Mapping[str, str], names: Sequence[str], labels: str) -> Iterator[dict[str, str | tuple[str, ...]]]:
-    numbers = [name for name, kind in kinds.items() if kind != "text" and name != labels]
+    numbers = [name for name, kind in kinds.items() if kind in _NUMBERS and name != labels]
     by_name = {name: name if name in numbers else _vector(name, numbers) for name in names}
     if all(by_name.values()):
         yield by_name
     numbers = [name for name in numbers if name != LENGTHS or LENGTHS in names]
-    if len(names) == 1 and numbers:
+    gaps = any(kind == GAPS and name != labels for name, kind in kinds.items())  # another would stand in its place
+    if len(names) == 1 and numbers and not gaps:
         rest = tuple(name for name in numbers if name.strip().lower() not in _COUNTERS)
         if rest:
             yield {names[0]: rest}

@@ -17,6 +17,7 @@ import numpy as np
 from edgeport.contracts import Array, PreprocessingFunction, Sample, TensorSpec
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesLocation, SamplesTable
 from edgeport.drafting.assign import require_target
+from edgeport.drafting.columns import GAPS
 from edgeport.errors import SamplesError
 from edgeport.npz import save_npz
 
@@ -29,6 +30,8 @@ _LOOKED_AT = 256
 _NAME = "samples"
 
 _MOST_CLASSES = 10_000
+_NOTHING = ("", "-", "?", "na", "n/a", "none", "null")
+"""What tables have where a value is missing."""
 
 
 class Form(StrEnum):
@@ -72,8 +75,9 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `count`, `has_target` (labels come with each sample), `form` and `facts`: of images `size` ([height, width] of
         the first), `alike` (all that were looked at have it) and `classes` (names of class folders); of sounds
-        `length` (the median), `alike`, `rate` in Hz and `classes`; of a table `columns` (name to "whole", "number" or
-        "text"), `first` (the cells of its first two rows by column) and `texts` (what stands in columns of text).
+        `length` (the median), `alike`, `rate` in Hz and `classes`; of a table `columns` (name to "whole", "number",
+        "text" or "gaps"), `first` (the cells of its first two rows by column) and `texts` (what stands in columns of
+        text).
 
     Raises:
         SamplesError: Not readable, or empty.
@@ -146,8 +150,15 @@ def _table(path: Path) -> dict[str, Any]:
             if len(texts[name]) <= _MOST_CLASSES:
                 texts[name].update(map(str, cells))
             first[name] += [str(cell) for cell in cells[: max(0, _FIRST - len(first[name]))]]
+    kinds |= {name: GAPS for name, kind in kinds.items() if kind == "text" and _has_gaps(texts[name])}
     found = {name: sorted(texts[name]) for name, kind in kinds.items() if kind == "text"}
     return {"count": len(samples), "facts": {"columns": kinds, "first": first, "texts": found}}
+
+
+def _has_gaps(cells: set[str]) -> bool:
+    """All are numbers but for what stands for none."""
+    numbers = {cell for cell in cells if cell.strip().lower() not in _NOTHING}
+    return "text" not in {_kind("whole", np.array([cell])) for cell in numbers} and 0 < len(numbers) < len(cells)
 
 
 def _kind(before: str, cells: Array) -> str:

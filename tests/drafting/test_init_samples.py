@@ -19,6 +19,7 @@ from edgeport.contracts import Preprocessing, PreprocessingFunction
 from edgeport.contracts.recipe import SamplesFolder, SamplesTable
 from edgeport.drafting import Asked, Draft, draft_recipe
 from edgeport.drafting.columns import ways_of_columns
+from edgeport.drafting.forms import look_at_samples
 from edgeport.errors import SamplesError
 from edgeport.pipeline.locations import open_samples
 from edgeport.recipe import load_recipe
@@ -135,6 +136,7 @@ class TestTables:
         [
             pytest.param({"a;b": "text"}, "separate cells by commas", id="semicolons"),
             pytest.param({"a": "text", "b": "text"}, "a (text or empty cells)", id="empty-cells"),
+            pytest.param({"a": "gaps", "b": "number", "y": "number"}, "fill the empty cells of a as", id="gaps"),
         ],
     )
     def test_a_table_without_numbers_is_answered_with_what_to_mend(self, kinds, says) -> None:
@@ -142,6 +144,16 @@ class TestTables:
             next(ways_of_columns(kinds, ["x"]))
 
         assert says in f"{caught.value.found} {caught.value.fix}"
+
+    def test_numbers_with_empty_cells_are_no_labels(self, folder: Path) -> None:
+        (folder / "t.csv").write_text("a,b,kind\n1.5,2,x\n,3,y\nNA,4,y\n")
+        facts = look_at_samples({"location": {"path": str(folder / "t.csv"), "columns": {}, "classes": []}})["facts"]
+
+        assert facts["columns"] == {"a": "gaps", "b": "whole", "kind": "text"}
+        assert list(facts["texts"]) == ["kind"]
+
+    def test_a_column_with_gaps_may_be_left_where_names_say_what_feeds(self) -> None:
+        assert next(ways_of_columns({"x": "number", "note": "gaps"}, ["x"])).left == ("note",)
 
     def test_a_column_that_is_not_there_is_answered_with_the_nearest(self) -> None:
         with pytest.raises(SamplesError, match="did you mean 'kind'"):
