@@ -10,6 +10,7 @@ import numpy as np
 from edgeport.contracts import Array, Arrays
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
+from edgeport.exporter.arguments import argument_paths
 
 __all__ = ["LABELS", "LENGTHS", "feeds_for", "kind_of", "labels_among", "require_target", "without_lengths"]
 
@@ -36,7 +37,8 @@ def feeds_for(
 ) -> tuple[tuple[Guess, ...], list[str]]:
     """The inputs among arrays [N, ...], and the names of the others.
 
-    By name where names are those of `forward`'s parameters; else in their order, labels left out.
+    By name where names are those of `forward`'s parameters, or of what lies in them ("batch.tokens" in a dict or
+    dataclass `batch`); else in their order, labels left out.
 
     Args:
         arrays: The first samples.
@@ -51,9 +53,10 @@ def feeds_for(
     rest = {name: array for name, array in arrays.items() if name != target}
     if LENGTHS not in parameters and len(rest) > len(required):
         rest.pop(LENGTHS, None)
-    named = [name for name in parameters if name in rest]
-    if set(required) <= set(named):
-        chosen = named
+    paths = argument_paths(list(rest), parameters)
+    parts = {name: [name] if name in rest else list(paths.get(name, {}).values()) for name in parameters}
+    if all(parts.get(name) for name in required):
+        chosen = [one for each in parts.values() for one in each]
     else:
         labels = labels_among(rest, count=len(rest) - len(required))
         chosen = [name for name in rest if name not in labels]
@@ -61,7 +64,8 @@ def feeds_for(
         raise SamplesError(
             asked=f"feed the samples' arrays {', '.join(arrays)} to the model",
             found=f"that it takes {', '.join(required)}",
-            fix="name the arrays as the model's inputs, and give one for each; --target names the labels",
+            fix="name the arrays as the model's inputs, and give one for each (batch.tokens for what lies in a dict or "
+            "dataclass `batch`); --target names the labels",
         )
     inputs = tuple(_guess(name, rest[name]) for name in chosen)
     return inputs, [name for name in arrays if name not in chosen]

@@ -295,5 +295,6 @@ def _tried(wanted: _Wanted) -> tuple[Guess, ...]:
         asked=f"find what {type(module).__name__} takes",
         found=f"parameters {names}, and no likely shape that it runs with"
         + (f" (the first said: {failed[:200]})" if failed else ""),
-        fix="say it: --input NAME=batch,3,224,224 (NAME=batch,16:int64 for tokens), once per input; or give --samples",
+        fix="say it: --input NAME=batch,3,224,224 (NAME=batch,16:int64 for tokens), once per input, for what lies in a "
+        "dict or dataclass NAME.KEY=...; or give --samples",
     )

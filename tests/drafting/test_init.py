@@ -350,6 +350,13 @@ class TestArrays:
     def test_lengths_are_no_labels_where_an_input_is_of_any_length(self, axes, target, expected) -> None:
         assert without_lengths(["lengths", "kind"], [Guess(name="x", shape=(3,), axes=axes)], target) == expected
 
+    def test_parts_of_a_dict_are_inputs_by_their_path(self) -> None:
+        arrays = {"batch.item": np.zeros(2, np.int64), "score": np.zeros(2), "batch.price": np.zeros((2, 6))}
+
+        inputs, others = feeds_for(arrays, ["batch", "scale"], ["batch"])
+
+        assert ([one.name for one in inputs], others) == (["batch.item", "batch.price"], ["score"])
+
     def test_arrays_called_as_labels_are_come_first(self) -> None:
         assert without_lengths(["subject", "fold", "Label"], [Guess(name="x")]) == (["Label", "subject", "fold"], False)
 
