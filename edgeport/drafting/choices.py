@@ -71,6 +71,7 @@ def choose(
         inputs=inputs,
         outputs=outputs,
         dynamic_batch=found["dynamic_batch"],
+        fixed_batch=found["fixed_batch"],
         legacy=found["legacy"],
         ranges={name: (low, high) for name, (low, high) in found["ranges"].items()},
         calibration=_calibration(asked, given),

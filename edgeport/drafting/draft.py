@@ -78,6 +78,7 @@ class Plan:
         inputs: In the model's order.
         outputs: Name to shape of one sample.
         dynamic_batch, legacy: How it can be exported.
+        fixed_batch: Samples in each call, where the batch is not free.
         ranges: Smallest and largest size of a free axis, where not all sizes do.
         calibration, evaluation: As the recipe writes them; the first empty where there is none.
         stand_in: The samples are random.
@@ -107,6 +108,7 @@ class Plan:
     inputs: tuple[Guess, ...]
     outputs: Mapping[str, tuple[int, ...]]
     dynamic_batch: bool
+    fixed_batch: int
     legacy: bool
     ranges: Mapping[str, tuple[int, int]]
     calibration: str

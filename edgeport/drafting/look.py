@@ -49,11 +49,12 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     Returns:
         `inputs` (a list of `Guess`, their free axes those that the export kept), `outputs` (name to shape of one
         sample), `spread` (standard deviation of the first output), `seconds` (of one sample in PyTorch),
-        `dynamic_batch`, `legacy` (only the older exporter took it), `ranges` (smallest and largest size of a free axis,
-        where not all do), `notes`, `labels` (names of arrays in the samples that are no input), `lengths` (one of them
-        says how long each sample is), `columns` (of a table, a `Columns`), `pixels` (a `Pixels`, where samples are
-        images), `cut` (sounds are brought to one length), `state` (output to the input that it feeds), `constants`
-        (values of inputs that are not fed), `stateful` (output to input, where that may be a state).
+        `dynamic_batch`, `fixed_batch` (samples in a call where it is not), `legacy` (only the older exporter took it),
+        `ranges` (smallest and largest size of a free axis, where not all do), `notes`, `labels` (names of arrays in the
+        samples that are no input), `lengths` (one of them says how long each sample is), `columns` (of a table, a
+        `Columns`), `pixels` (a `Pixels`, where samples are images), `cut` (sounds are brought to one length), `state`
+        (output to the input that it feeds), `constants` (values of inputs that are not fed), `stateful` (output to
+        input, where that may be a state).
 
     Raises:
         SourceError: No inputs were found that it runs with.
@@ -210,6 +211,7 @@ def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...], state: Map
         return {
             "inputs": inputs,
             "dynamic_batch": batch,
+            "fixed_batch": 1,
             "legacy": legacy,
             "ranges": ranges,
             "notes": [*notes, *found],

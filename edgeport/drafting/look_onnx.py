@@ -103,6 +103,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "state": links,
         "constants": constants,
         "stateful": possible,
+        "fixed_batch": rows,
         "dynamic_batch": not any(spec.shape and isinstance(spec.shape[0], int) for spec in fed),
         "legacy": False,
         "ranges": {},

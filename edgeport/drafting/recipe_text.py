@@ -38,9 +38,8 @@ def recipe_text(plan: Plan) -> str:
 
 
 def shape_of(plan: Plan, guess: Guess) -> tuple[int | str, ...]:
-    """As the recipe declares it: a batch that can't be free is 1."""
-    declared = guess.declared
-    return declared if plan.dynamic_batch else guess.batched(1)
+    """As the recipe declares it, with the batch that the model fixes where it is not free."""
+    return guess.declared if plan.dynamic_batch else guess.batched(plan.fixed_batch)
 
 
 def _head(plan: Plan) -> str:

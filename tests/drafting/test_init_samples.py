@@ -167,6 +167,14 @@ def write_images(path: Path, names: list[str], size: tuple[int, int] = (40, 30))
         Image.fromarray(pixels).save(path / name)
 
 
+def test_a_batch_that_the_file_fixes_is_declared(folder: Path) -> None:
+    save_mean(folder, [4, 3])
+
+    draft = drafted()
+
+    assert load_recipe(draft.recipe).inputs[0].shape == draft.inputs[0].shape == (4, 3)
+
+
 class TestImages:
     def test_a_folder_of_classes_is_split_with_a_plain_preprocessing_to_check(self, folder: Path) -> None:
         save_mean(folder, ["batch", 3, 16, 16])
