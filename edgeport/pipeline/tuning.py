@@ -171,7 +171,7 @@ class Tuned:
         else:
             found = f"{len(self.kept)} of {len(self.groups)} groups of nodes are left in {rest}: {self._named()}"
         work = f"{_counted(self.judged, 'plan')} judged on the evaluation samples, {self.timed} timed"
-        end = "" if self.finished else "; its time was up, and more of it would go on from there"
+        end = "" if self.finished else "; no time was left for another step, and more of it would go on from there"
         return f"{backend}, search of {self.spent_s:.0f} s: {found} ({work}{end})."
 
     def _named(self) -> str:

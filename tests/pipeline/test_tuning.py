@@ -271,7 +271,7 @@ def test_the_time_is_kept_over_all_runs_and_more_of_it_goes_on(ready, folder, pl
     part = within(whole.spent_s / 2)
     assert not part.finished
     assert part.spent_s <= whole.spent_s / 2 + max(took)
-    assert "its time was up, and more of it would go on from there" in part.said
+    assert "no time was left for another step, and more of it would go on from there" in part.said
     assert within(whole.spent_s / 2) == part, "no more is done in a second run"
     assert within(600.0) == whole
     hardly = within(0.001)
