@@ -22,7 +22,7 @@ from edgeport.drafting.finding import find_inputs
 from edgeport.drafting.guess import Guess, Kind, draw
 from edgeport.drafting.states import likely_links
 from edgeport.drafting.trying import forward, problem_of
-from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, SourceError
+from edgeport.errors import DynamicShapeError, EdgeportError, ExportError, GraphBreakError, SourceError
 from edgeport.exporter.options import ExportOptions
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
     Raises:
         SourceError: No inputs were found that it runs with.
+        GraphBreakError: Which code runs depends on values.
         ExportError: It can't be exported in any way; the first reason.
 
     """
@@ -200,11 +201,15 @@ def _try_exports(module: torch.nn.Module, guesses: tuple[Guess, ...], state: Map
     ways += [(fixed, True, True), (fixed, False, True)]
     notes: list[str] = []
     first: EdgeportError | None = None
+    branches = False
     for inputs, batch, legacy in ways:
+        if legacy and branches:
+            continue  # it would keep the branch that the first samples took, whatever others should take
         try:
             found, ranges = _exported(module, inputs, state, dynamic_batch=batch, legacy=legacy)
         except EdgeportError as error:
             first = first or error
+            branches = branches or isinstance(error, GraphBreakError)
             continue
         if first is not None and (inputs != guesses or not batch):  # else the exporter's own note says it
             notes.append(_fallen_back(guesses, inputs, batch=batch, legacy=legacy, error=first))

@@ -91,6 +91,15 @@ class Riddle(nn.Module):
         return x
 
 
+class Branches(nn.Module):
+    example_input_array = torch.zeros(2, 3)
+
+    def forward(self, x):
+        if x.mean() > 0:
+            x = x * 2
+        return x + 1
+
+
 class States(nn.Module):
     """Gives the layers first, where a batch is wanted."""
 

@@ -17,7 +17,7 @@ from edgeport.drafting.guess import Guess, Kind, draw, guess_from_json  # noqa: 
 from edgeport.drafting.known import known_inputs  # noqa: E402
 from edgeport.drafting.look import look_at_module  # noqa: E402
 from edgeport.drafting.states import likely_links  # noqa: E402
-from edgeport.errors import ExportError, SamplesError, SourceError  # noqa: E402
+from edgeport.errors import ExportError, GraphBreakError, SamplesError, SourceError  # noqa: E402
 from edgeport.exporter.quiet import quiet  # noqa: E402
 from edgeport.exporter.sources import load_module  # noqa: E402
 
@@ -91,6 +91,11 @@ def test_a_model_that_runs_with_no_likely_shape_says_how_to_give_it(look) -> Non
 def test_outputs_without_a_batch_are_refused_before_anything_is_written(look) -> None:
     with pytest.raises(ExportError, match="axis 0 of every output"):
         look("States")
+
+
+def test_code_that_depends_on_values_is_not_fixed_as_the_first_samples_took_it(folder: Path) -> None:
+    with pytest.raises(GraphBreakError, match=r"nets\.py:\d+: if x\.mean\(\) > 0"):
+        look_at_module({"source": {"location": "nets:Branches", "search_path": str(folder)}})
 
 
 class TestArrays:
