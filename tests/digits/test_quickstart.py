@@ -15,6 +15,8 @@ pytest.importorskip("torch", reason="the quickstart trains with PyTorch")
 pytest.importorskip("sklearn", reason="the quickstart's digits come with scikit-learn")
 pytest.importorskip("openvino", reason="the quickstart compares with OpenVINO")
 
+pytestmark = pytest.mark.alone
+
 TIME_LIMIT_S = 180.0
 
 
@@ -38,7 +40,7 @@ def test_int8_wins_and_really_ran_as_int8(quickstart):
     assert winner.outcome is Outcome.PASS
     assert winner.placement.share("int8") > 0.7, winner.placement.summary()
     assert winner.against_float.speedup.low > 1.0
-    dropped = any(flag.startswith("dropped-rounds") for flag in winner.latency.flags)
+    dropped = any(flag.startswith("dropped-rounds") for one in result.confirmation.values() for flag in one.flags)
     assert winner.against_float.pairs >= 6
     assert winner.against_float.pairs >= 10 or dropped, "fewer only where the machine was disturbed"
     assert winner.accuracy.drop.high <= result.budget.accuracy_drop

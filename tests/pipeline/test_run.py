@@ -51,7 +51,7 @@ def test_a_real_gain_ships(gain):
     assert result.outcome is Outcome.PASS
     winner = result.candidates[0]
     assert winner.against_float.speedup.low > 1.2
-    assert winner.against_float.pairs == 8
+    assert winner.against_float.pairs >= 8, "more where the machine was disturbed"
     again = winner.against_float.again_ns
     assert set(again) == {winner.name, result.best_float}
     assert again[result.best_float] / again[winner.name] == pytest.approx(winner.against_float.speedup.estimate, 0.2)
