@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ import pytest
 
 if TYPE_CHECKING:
     import onnx
+
+    from edgeport.contracts import Measurement
 
 
 try:
@@ -55,6 +57,21 @@ def _interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="session")
+def disturbed() -> Callable[[Mapping[str, Measurement]], bool]:
+    """Whether rounds of an experiment were left out, or would have been, had enough others remained.
+
+    Then, and only then, an experiment may have another number of rounds than was asked for.
+    """
+    from edgeport.devices.latency.neighbours import disturbed_rounds
+
+    def disturbed(measurements: Mapping[str, Measurement]) -> bool:
+        flags = [flag for one in measurements.values() for flag in one.flags]
+        return bool(disturbed_rounds(measurements)) or any(flag.startswith("dropped-rounds") for flag in flags)
+
+    return disturbed
 
 
 @pytest.fixture

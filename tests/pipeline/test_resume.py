@@ -66,7 +66,7 @@ def entries(folder):
     return {path.relative_to(folder).as_posix() for path in (folder / "store").glob("*/*.json")}
 
 
-def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch):
+def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch, disturbed):
     monkeypatch.setattr("edgeport.store.code_version", lambda: "1")
     recipe = write_recipe(tmp_path)
     before = set()
@@ -83,7 +83,7 @@ def test_a_run_killed_at_every_step_goes_on(tmp_path, monkeypatch):
     assert result.chosen == "planted:faster int8"
     assert entries(tmp_path) == before, "something was done again"
     rounds = sum(name.split("/")[1] == "round" for name in before)
-    assert rounds >= 6 + 7, "more where the machine was disturbed"
+    assert rounds == 6 + 7 or disturbed(result.measurements) or disturbed(result.confirmation)
     # samples to calibrate; compile, evaluate and judge; experiments; work
     assert result.reused == 5 + 3 * CANDIDATES + rounds + 1
     clean = run_recipe(recipe, output=tmp_path / "clean", store=tmp_path / "clean-store")

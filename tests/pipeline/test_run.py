@@ -44,14 +44,15 @@ def gain(make_recipe, store, tmp_path_factory):
     return again(), again
 
 
-def test_a_real_gain_ships(gain):
+def test_a_real_gain_ships(gain, disturbed):
     result, _ = gain
     assert result.chosen == "planted:faster int8-dynamic"
     assert result.best_float == "planted:base fp32"
     assert result.outcome is Outcome.PASS
     winner = result.candidates[0]
     assert winner.against_float.speedup.low > 1.2
-    assert winner.against_float.pairs >= 8, "more where the machine was disturbed"
+    assert winner.against_float.pairs == len(result.confirmation[winner.name].traces)
+    assert winner.against_float.pairs == 8 or disturbed(result.confirmation)
     again = winner.against_float.again_ns
     assert set(again) == {winner.name, result.best_float}
     assert again[result.best_float] / again[winner.name] == pytest.approx(winner.against_float.speedup.estimate, 0.2)
