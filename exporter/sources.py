@@ -30,8 +30,6 @@ _SUPPORTED = "pkg.mod:factory, a .pt2 file, torchvision:NAME, timm:NAME, hf:FOLD
 
 _PLACES = "beside the recipe (for a command: in the current folder), then among installed packages and PYTHONPATH"
 
-_SCHEMES = ("torchvision", "timm", "hf", "ultralytics")
-
 _SEED = 0
 
 
@@ -185,7 +183,7 @@ def _not_found(source: ModelSource, name: str) -> SourceError:
     names = {path.stem for path in there if path.suffix == ".py" or any(path.glob("*.py"))}
     near = difflib.get_close_matches(last, sorted(one for one in names if one.isidentifier()), n=3)
     if not near and not parents:
-        near = difflib.get_close_matches(last.lower(), _SCHEMES, n=1, cutoff=0.7)
+        near = difflib.get_close_matches(last.lower(), (*_ZOOS, "hf", "ultralytics"), n=1, cutoff=0.7)
     close = [".".join((*parents, one)) for one in near]
     return SourceError(
         asked=f"load {source.location}",

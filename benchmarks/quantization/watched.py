@@ -60,7 +60,7 @@ def watched(
         folder: Where it runs; the project's root by default.
 
     """
-    from edgeport.isolation.memory import TreeMemory
+    from edgeport.isolation.memory import TreeMemory, peak_memory_bytes
 
     inherited = os.environ.get("PYTHONPATH", "")
     both = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), inherited))), **(environment or {})}
@@ -72,7 +72,7 @@ def watched(
         memory, why, single = TreeMemory(process.pid), "", 0
         try:
             while process.poll() is None:
-                single = max(single, _peak_of(process.pid))
+                single = max(single, peak_memory_bytes(process.pid))
                 if memory.read() > memory_bytes:
                     why = "over memory"
                     break
@@ -96,18 +96,6 @@ def watched(
             printed=_text(out),
             told=_gist(_text(error)),
         )
-
-
-def _peak_of(pid: int) -> int:
-    """Largest resident size of one process in bytes, as Linux keeps it (proc_pid_status(5)); 0 elsewhere.
-
-    What `wait4` tells would not do: that maximum outlives exec, so that a large parent would be counted.
-    """
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def _text(file: IO[bytes]) -> str:

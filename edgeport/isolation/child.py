@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.isolation.light_imports import defer_sympy
+from edgeport.isolation.memory import peak_memory_bytes
 from edgeport.isolation.protocol import FAULTS, PROGRESS, REQUEST, RESULT, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -165,15 +166,8 @@ def _is_memory_error(error: BaseException) -> bool:
 
 
 def _peak() -> dict[str, int]:
-    """Largest resident size of this process, where the kernel keeps it per program (proc_pid_status(5)).
-
-    getrusage would not do: its maximum outlives exec, so that a large parent would be counted.
-    """
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return {"peak_memory_bytes": int(line.split()[1]) * 1024}
-    return {}
+    peak = peak_memory_bytes()
+    return {"peak_memory_bytes": peak} if peak else {}
 
 
 def _lines(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["TreeMemory", "address_space_limit", "oom_kills"]
+__all__ = ["TreeMemory", "address_space_limit", "oom_kills", "peak_memory_bytes"]
 
 _ADDRESS_SPACE_MARGIN_BYTES = 64 << 30
 """Runtimes reserve far more addresses than they touch: thread stacks, arenas, mapped weights. This is above what any
@@ -37,6 +37,21 @@ def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
             if name == "oom_kill":
                 return int(count)
     except (OSError, ValueError):
+        pass
+    return 0
+
+
+def peak_memory_bytes(pid: int | None = None) -> int:
+    """Largest resident size of a process, this one by default; 0 where the kernel keeps none (proc_pid_status(5)).
+
+    getrusage and wait4 would not do: their maximum outlives exec, so that a large parent would be counted.
+    """
+    try:
+        status = Path(f"/proc/{'self' if pid is None else pid}/status")
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
         pass
     return 0
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import psutil
 
-from edgeport.contracts import Device, DeviceFacts, Limits
-from edgeport.contracts.recipe import Recipe
+from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, silent
+from edgeport.contracts.recipe import Recipe, Search
 from edgeport.pipeline.clock import Clock
+from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
-__all__ = ["RunContext", "side_by_side", "tool_versions"]
+__all__ = ["RunContext", "local_context", "process_s", "side_by_side", "tool_versions"]
 
 _TOOLS = (
     "torch",
@@ -32,6 +33,9 @@ _TOOLS = (
     "onnxscript",
     "onnxruntime",
 )
+
+_START_S = 0.9
+"""Starting a process and loading a runtime."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,6 +63,36 @@ class RunContext:
     clock: Clock
     scratch: Path
     limits: Limits
+
+
+@contextmanager
+def local_context(
+    recipe: Recipe,
+    *,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
+    fresh: bool = False,
+) -> Iterator[RunContext]:
+    """What a run on this machine needs, with a scratch folder that is removed in the end; arguments as in `run`."""
+    from edgeport.devices.local import LocalDevice
+
+    with scratch_folder(Store(store).root) as scratch:
+        device = LocalDevice(scratch / "device")
+        yield RunContext(
+            recipe=recipe,
+            store=Store(store, fresh=fresh),
+            device=device,
+            facts=device.facts(),
+            clock=Clock(on_progress),
+            scratch=scratch,
+            limits=limits or recipe.search.limits,
+        )
+
+
+def process_s(search: Search) -> float:
+    """Seconds that one measured process may take, for a guess of the time that many take."""
+    return _START_S + search.warmup_s + search.duration_s
 
 
 @lru_cache(maxsize=1)

@@ -34,19 +34,16 @@ from edgeport.pipeline.choosing import (
     is_yardstick,
     judge,
 )
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.context import RunContext, local_context
 from edgeport.pipeline.lacking import nearest
 from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, remove_unused, write_output, write_summary
 from edgeport.pipeline.refining import refining_payload
-from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.sharing import Shared, guess_target, share
 from edgeport.pipeline.timing import Timed
 from edgeport.pipeline.tuning import material_of, tune_all
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.evidence import thin_evidence
-from edgeport.store import Store
 
 __all__ = ["require_local", "run_recipe", "walk"]
 
@@ -75,21 +72,10 @@ def run_recipe(
         EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
 
     """
-    from edgeport.devices.local import LocalDevice
-
     require_local(recipe)
     made = prepare_output(output, [group.name for group in recipe.groups if group.name])
-    with _unused_removed(made), scratch_folder(Store(store).root) as scratch:
-        device = LocalDevice(scratch / "device")
-        context = RunContext(
-            recipe=recipe,
-            store=Store(store, fresh=fresh),
-            device=device,
-            facts=device.facts(),
-            clock=Clock(on_progress),
-            scratch=scratch,
-            limits=limits or recipe.search.limits,
-        )
+    opened = local_context(recipe, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
+    with _unused_removed(made), opened as context:
         return walk(context, output)
 
 

@@ -14,7 +14,7 @@ from edgeport.module_files import module_file
 from edgeport.pipeline.as_given import as_given
 from edgeport.pipeline.batches import calls_note, write_first_batch
 from edgeport.pipeline.building import list_candidates, probe
-from edgeport.pipeline.context import RunContext, side_by_side
+from edgeport.pipeline.context import RunContext, process_s, side_by_side
 from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
@@ -24,9 +24,6 @@ from edgeport.recipe.evidence import thin_by_target
 __all__ = ["Shared", "guess_target", "share"]
 
 _LOG = logging.getLogger(__name__)
-
-_PROCESS_S = 0.9
-"""Starting a process and loading a runtime, for the first guess of the time left."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +121,12 @@ def _guess(context: RunContext, count: int) -> None:
 def guess_target(context: RunContext, count: int, *, later: int) -> None:
     """As `_guess`, for the `count` candidates of one name, and `later` ones of those that come after it."""
     search = context.recipe.search
-    process_s = _PROCESS_S + search.warmup_s + search.duration_s
+    each_s = process_s(search)
     context.clock.expect(compile=1.5 * count, validate=1.5 * count, bundle=3, roofline=6)
-    context.clock.expect(screen=search.screening_rounds * count * process_s, confirm=search.rounds * 2.5 * process_s)
+    context.clock.expect(screen=search.screening_rounds * count * each_s, confirm=search.rounds * 2.5 * each_s)
     if context.recipe.budget.throughput_per_s is not None:
-        context.clock.expect(throughput=search.screening_rounds * min(count, 3) * process_s)
-    context.clock.expect(later_targets=later * (3 + search.screening_rounds * process_s))
+        context.clock.expect(throughput=search.screening_rounds * min(count, 3) * each_s)
+    context.clock.expect(later_targets=later * (3 + search.screening_rounds * each_s))
 
 
 def _probe_all(context: RunContext) -> dict[str, Capabilities]:
