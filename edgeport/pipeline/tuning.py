@@ -33,7 +33,7 @@ from edgeport.contracts.recipe import Target
 from edgeport.errors import EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import build_candidates
-from edgeport.pipeline.context import RunContext, tool_versions
+from edgeport.pipeline.context import RunContext, process_s, tool_versions
 from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.refining import refining_payload, samples_payload
 from edgeport.pipeline.samples import PreparedSamples
@@ -56,7 +56,6 @@ _SENSING_SHARE = 0.5
 """Of the time, that goes to sensitivities at most; groups without one are left in float last."""
 _CHUNK_S = 5.0
 """Groups are looked at so many seconds at a time: more would be lost when the run is killed."""
-_PROCESS_S = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +164,12 @@ class Tuned:
         if self.problem:
             return f"{backend}: no plan was searched: {self.problem}."
         if self.kept is None:
-            found = f"no mix of int8 and {rest} is surely within the accuracy budget: float is what remains"
+            which = f"no mix of int8 and {rest}" if self.finished else "no plan that was tried"
+            found = f"{which} is surely within the accuracy budget: float is what remains"
         elif not self.kept:
-            found = f"int8 is within the accuracy budget as it is, and nothing left in {rest} makes it surely faster"
+            timed = f"nothing left in {rest} that was timed makes it surely faster"
+            untimed = f"nothing left in {rest} was timed beside it"
+            found = f"int8 is within the accuracy budget as it is, and {timed if self.timed else untimed}"
         else:
             found = f"{len(self.kept)} of {len(self.groups)} groups of nodes are left in {rest}: {self._named()}"
         work = f"{_counted(self.judged, 'plan')} judged on the evaluation samples, {self.timed} timed"
@@ -393,8 +395,7 @@ class _Bench:
         if standing.step == "judge":
             return self.spending.allows("judge")
         search, arms = self.context.recipe.search, len(standing.plans)
-        process_s = _PROCESS_S + search.warmup_s + search.duration_s
-        return self.spending.allows("time", arms, guess_s=arms * search.screening_rounds * process_s)
+        return self.spending.allows("time", arms, guess_s=arms * search.screening_rounds * process_s(search))
 
     def holds(self, kept: Kept) -> bool:
         """See `Bench`; a plan that can't be built or run does not hold."""

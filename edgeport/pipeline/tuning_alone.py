@@ -32,24 +32,20 @@ from edgeport.errors import AlreadyQuantizedError, OutputError, UsageError
 from edgeport.pipeline.artifacts import ARTIFACT_FILE, write_artifact_record
 from edgeport.pipeline.building import list_candidates, named_apart
 from edgeport.pipeline.choosing import best_float, conclude, judge
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.context import RunContext, local_context, process_s
 from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.run import require_local
-from edgeport.pipeline.scratch import scratch_folder
 from edgeport.pipeline.sharing import Shared, share
 from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
 from edgeport.pipeline.tuning import Material, Tuned, material_of, tune
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.explain import toml_value
-from edgeport.store import Store
 
 __all__ = ["BEST", "DEFAULT_TIME_S", "NODES_FILE", "TuneResult", "TunedGroup", "tune_recipe"]
 
 DEFAULT_TIME_S = 300.0
 NODES_FILE, BEST = "nodes.toml", "best"
 
-_PROCESS_S = 0.9
 _FLOATS = 2
 """That a runtime has here, for the time that comparing with them takes."""
 
@@ -123,8 +119,6 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     fresh: bool = False,
 ) -> TuneResult:
     """See `edgeport.api.tune`."""
-    from edgeport.devices.local import LocalDevice
-
     require_local(recipe)
     target = _target(recipe, backend)
     whole_s = time_s or target.tune_s or DEFAULT_TIME_S
@@ -134,17 +128,7 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     budget = replace(budget, throughput_per_s=None)
     alone = replace(recipe, targets=(target,), budget=budget, target_budgets={})
     _make_room(output)
-    with scratch_folder(Store(store).root) as scratch:
-        device = LocalDevice(scratch / "device")
-        context = RunContext(
-            recipe=alone,
-            store=Store(store, fresh=fresh),
-            device=device,
-            facts=device.facts(),
-            clock=Clock(on_progress),
-            scratch=scratch,
-            limits=limits or recipe.search.limits,
-        )
+    with local_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context:
         return _tuned(context, target, output)
 
 
@@ -171,8 +155,7 @@ def _target(recipe: Recipe, backend: str) -> Target:
 def _for_search(recipe: Recipe, whole_s: float) -> float:
     """Of the whole time, what is left for the search once the floats are measured beside its plan; half at least."""
     search = recipe.search
-    process_s = _PROCESS_S + search.warmup_s + search.duration_s
-    return max(whole_s / 2, whole_s - search.rounds * (_FLOATS + 1) * process_s)
+    return max(whole_s / 2, whole_s - search.rounds * (_FLOATS + 1) * process_s(search))
 
 
 def _tuned(context: RunContext, target: Target, output: Path) -> TuneResult:
@@ -303,7 +286,11 @@ class _Saving:
         elif chosen.is_float:
             self._write(replace(found, mix=None), f"{chosen.name} is what remains", chosen.artifact)
         else:
-            self._write(found, "surely faster than every float here, within the accuracy budget", chosen.artifact)
+            self._write(
+                found,
+                f"surely faster than every float that {self.target.backend} has here, within the accuracy budget",
+                chosen.artifact,
+            )
 
     def _write(self, found: Tuned, verdict: str, artifact: Artifact | None) -> None:
         draft = self.folder / f".{NODES_FILE}"

@@ -25,7 +25,7 @@ from edgeport.pipeline.dry_run import rehearse
 from edgeport.pipeline.preparing import calibrate_model, prepare_model
 from edgeport.pipeline.samples import prepare_samples
 from edgeport.pipeline.timing import Timed
-from edgeport.pipeline.tuning import Material, tune
+from edgeport.pipeline.tuning import Material, Tuned, tune
 from edgeport.pipeline.tuning_alone import BEST, NODES_FILE, tune_recipe
 from edgeport.store import Store
 
@@ -272,6 +272,7 @@ def test_the_time_is_kept_over_all_runs_and_more_of_it_goes_on(ready, folder, pl
     assert not part.finished
     assert part.spent_s <= whole.spent_s / 2 + max(took)
     assert "no time was left for another step, and more of it would go on from there" in part.said
+    assert "no mix of" not in part.said, "others were not tried"
     assert within(whole.spent_s / 2) == part, "no more is done in a second run"
     assert within(600.0) == whole
     hardly = within(0.001)
@@ -395,3 +396,11 @@ def test_tune_does_not_replace_what_is_not_its_own(folder, tmp_path):
     (tmp_path / BEST / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="something else in the place"):
         tune_recipe(recipe_in(folder), output=tmp_path)
+
+
+def test_what_was_not_timed_is_not_said_to_be_no_faster():
+    target = Target(backend="onnxruntime", precisions=(Precision.INT8,), tune_s=1.0)
+    untimed = Tuned(target=target, kept=frozenset(), mix=Mix(), judged=1)
+    assert "nothing left in fp32 was timed beside it (1 plan judged" in untimed.said
+    assert "nothing left in fp32 that was timed makes it surely faster (" in replace(untimed, timed=2).said
+    assert "no plan that was tried is surely within" in Tuned(target=target, judged=1).said

@@ -37,8 +37,8 @@ def command(  # noqa: PLR0913 (one per option)
     """Which nodes of RECIPE's model int8 had better leave in float, within the accuracy budget and by measured latency.
 
     The best plan so far is always saved: OUTPUT/nodes.toml, a [[target]] for the recipe, and OUTPUT/best, its artifact.
-    In the end it is measured beside every float here, and the float is saved where it is not surely faster. A search
-    that was stopped goes on where it was; one whose time is up goes on with a longer --time.
+    In the end it is measured beside every float that this runtime has here, and the float is saved where it is not
+    surely faster. A search that was stopped goes on where it was; one whose time is up goes on with a longer --time.
 
     \b
     Examples:
