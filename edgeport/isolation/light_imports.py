@@ -1,7 +1,7 @@
 """Spares a child what an import loads and nothing uses.
 
 `onnx_ir` imports SymPy, for arithmetic with symbolic sizes that Edgeport does not do. That takes 0.3 s of CPU time on a
-server's core, more than all else in the start of a child that compiles or calibrates, and most steps of a run start one.
+server's core, more than all else in the start of a child that compiles or calibrates; most steps of a run start one.
 Here `onnx_ir` gets a module in its place that imports SymPy when something of it is used. All others get SymPy itself.
 """
 
