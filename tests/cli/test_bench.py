@@ -91,7 +91,7 @@ def test_a_budget_is_told_with_its_evidence(edgeport: Any, artifacts: Path, tmp_
     assert ran.code == 3, ran.out
     rows = {line.split("  ")[0]: line for line in ran.out.splitlines()}
     assert "FAIL" in rows["p50 at most 1 ms"]
-    assert "calls over the limit" in ran.out
+    assert "calls over the limit" in " ".join(ran.out.split())  # wherever the cell is broken
     assert "PASS" in rows["size at most 1 MB"]
     assert ran.out.splitlines()[-1].startswith("FAIL: p50 at most 1 ms: ")
     assert any(line.startswith("p50 is known to ±") for line in ran.out.splitlines())
