@@ -411,15 +411,21 @@ def test_a_session_is_known_by_its_source_and_its_packages(own_backend):
     assert session_state("own_session")["source"] != state["source"]
 
 
+@pytest.fixture(scope="module")
+def prepared_store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("prepared") / "store")
+
+
 @pytest.fixture
-def arms(make_recipe, context_for):
-    """A context, and one planted artifact with the outputs that it should give."""
+def arms(make_recipe, context_for, prepared_store):
+    """A context with a store that is empty, and one planted artifact with the outputs that it should give."""
     recipe = make_recipe("base", precisions=(Precision.FP32,))
     recipe = replace(recipe, search=replace(recipe.search, duration_s=0.02, warmup_s=0.0))
     context = context_for(recipe)
-    samples = prepare_samples(context)
-    prepared = prepare_model(context, samples)
-    (built,) = build_candidates(context, prepared.model, {"planted:base": probe("planted:base", context)}, None, "")
+    before = replace(context, store=prepared_store)
+    samples = prepare_samples(before)
+    prepared = prepare_model(before, samples)
+    (built,) = build_candidates(before, prepared.model, {"planted:base": probe("planted:base", before)}, None, "")
     arm = Arm(name="base", artifact=built.artifact, batch=1, reference=prepared.reference.outputs)
     return context, arm, samples.single
 

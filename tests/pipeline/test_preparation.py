@@ -77,14 +77,20 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One for all tests: what one has folded, exported and judged, the next finds."""
+    return Store(tmp_path_factory.mktemp("shared") / "store")
+
+
 @pytest.fixture
-def context_for(tmp_path):
+def context_for(store, tmp_path):
     def make(recipe):
         scratch = tmp_path / "scratch"
         scratch.mkdir(exist_ok=True)
         return RunContext(
             recipe=recipe,
-            store=Store(tmp_path / "store"),
+            store=store,
             device=None,
             facts=FACTS,
             clock=Clock(lambda _: None),
