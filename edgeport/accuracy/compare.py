@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeport.accuracy.intervals import bootstrap_mean, bootstrap_statistic, paired_proportions, wilson
+from edgeport.accuracy.intervals import bootstrap_mean, bootstrap_statistic, bounded_mean, paired_proportions, wilson
 from edgeport.accuracy.metrics import SQNR_CEILING_DB, Evaluation, Metric, Truth, evaluate, judged_output
 from edgeport.contracts.samples import Array, Arrays
 from edgeport.contracts.verdict import AccuracyResult, Interval, Outcome
@@ -88,13 +88,14 @@ def accuracy_result(  # noqa: PLR0913 (what is compared, and how it is judged)
     )
 
 
-def least_samples(allowed_drop: float, *, confidence: float = 0.95) -> int | None:
+def least_samples(allowed_drop: float, *, sequences: bool = False, confidence: float = 0.95) -> int | None:
     """Samples below which a metric of right and wrong answers can't pass, whatever the candidate answers.
 
     Even without a single discordant pair the interval's upper bound is beyond the budget with fewer.
 
     Args:
         allowed_drop: 0..1.
+        sequences: Count sequences of one length, where samples are their steps.
         confidence: Of the interval.
 
     Returns:
@@ -103,7 +104,10 @@ def least_samples(allowed_drop: float, *, confidence: float = 0.95) -> int | Non
     """
 
     def passes(samples: int) -> bool:
-        return _outcome(paired_proportions(0, 0, samples, confidence=confidence), allowed_drop) is Outcome.PASS
+        high = paired_proportions(0, 0, samples, confidence=confidence).high
+        if sequences:  # as `bounded_mean` has it where all values are 0
+            high = max(high, 1 - ((1 - confidence) / 2) ** (1 / samples))
+        return high <= allowed_drop
 
     few, many = 0, 1
     while not passes(many):
@@ -138,12 +142,12 @@ class _Evidence:
         scores = self.ours.scores
         if scores is None:
             return self._bootstrap(lambda chosen: self._measured(self.ours, self.candidate, chosen))
+        proportion = self.discordant() is not None
+        if self.starts and proportion:
+            return self._of_sequences(scores, least=0.0)
         if self.starts:
-            same = self.discordant() is not None and len(np.unique(scores)) == 1
-            if same:  # no draw differs from another, but there are as few sequences as there are
-                return wilson(float(scores[0]) * len(self.starts), len(self.starts), confidence=self.confidence)
             return self._bootstrap(lambda chosen: float(scores[chosen].mean()))
-        if self.discordant() is not None:
+        if proportion:
             return wilson(float(scores.sum()), len(scores), confidence=self.confidence)
         return bootstrap_mean(scores, confidence=self.confidence, seed=self.seed)
 
@@ -157,8 +161,8 @@ class _Evidence:
                 )
             )
         discordant, lost = self.discordant(), self.theirs.scores - self.ours.scores
-        if self.starts and discordant == (0, 0):
-            return paired_proportions(0, 0, len(self.starts), confidence=self.confidence)
+        if self.starts and discordant is not None:
+            return self._of_sequences(lost, least=-1.0)
         if self.starts:
             return self._bootstrap(lambda chosen: float(lost[chosen].mean()))
         if discordant is not None:
@@ -177,6 +181,10 @@ class _Evidence:
             return None
         difference = self.theirs.scores - self.ours.scores
         return int(np.sum(difference > 0)), int(np.sum(difference < 0))
+
+    def _of_sequences(self, scores: Array, *, least: float) -> Interval:
+        """Of right and wrong answers, and their differences: no more than 1."""
+        return bounded_mean(scores, self.starts, least=least, most=1.0, confidence=self.confidence, seed=self.seed)
 
     def _measured(self, whole: Evaluation, output: Array, chosen: Array) -> float:
         if whole.weighted is not None:

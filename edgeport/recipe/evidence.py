@@ -78,7 +78,7 @@ def thin_evidence(
     if agreement and (recipe.data.decode or (judged is not None and not are_class_scores(judged.dtype, judged.shape))):
         return ""
     drop = recipe.budget.accuracy_drop
-    needed = least_samples(drop)
+    needed = least_samples(drop, sequences=bool(recipe.state))
     if needed is not None and count >= needed:
         return ""
     where = ", where outputs are class scores" if agreement and judged is None else ""

@@ -3,8 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from edgeport.accuracy import METRICS, Metric, Truth, accuracy_result
-from edgeport.contracts import AccuracyResult, Outcome
+from edgeport.accuracy import METRICS, Metric, Truth, accuracy_result, least_samples
+from edgeport.accuracy.intervals import paired_proportions
+from edgeport.contracts import AccuracyResult, Interval, Outcome
 from edgeport.errors import SamplesError, WrongOutput
 
 
@@ -166,9 +167,11 @@ def test_steps_of_a_sequence_count_once() -> None:
     many, few = (of_sequences(2, 20, 100, known=known).drop for known in (False, True))
 
     assert many.estimate == few.estimate == 0.1
-    # The standard error of 2 in 20 is 0.067; that of 200 in 2000 a tenth of it.
+    # The standard error of 200 in 2000 is 0.0067. Clopper and Pearson's interval of 2 in 20 goes from 0.0123 to 0.3170
+    # (their tables of 1934 have 0.01 and 0.32); of a difference, whose lower bound is -1, it goes lower.
     assert many.high - many.low < 0.04
-    assert 0.2 < few.high - few.low < 0.4
+    assert few.high == pytest.approx(0.3170, abs=0.01)
+    assert -0.15 < few.low < 0.0123
 
 
 def test_equal_answers_in_few_sequences_prove_little() -> None:
@@ -176,6 +179,36 @@ def test_equal_answers_in_few_sequences_prove_little() -> None:
     assert of_sequences(0, 20, 100, known=True).outcome is Outcome.INCONCLUSIVE
     assert "20 sequences can't tell" in of_sequences(0, 20, 100, known=True).reason
     assert of_sequences(0, 100, 20, known=True).outcome is Outcome.PASS
+
+
+@pytest.mark.parametrize("sequences", [16, 17, 100, 380, 381])
+def test_as_many_sequences_as_are_said_to_be_needed(sequences: int) -> None:
+    drop = of_sequences(0, sequences, 2, known=True).drop
+
+    needed = least_samples(drop.high * (1 + 1e-9), sequences=True)
+
+    assert needed == sequences
+    assert drop.high >= paired_proportions(0, 0, sequences).high * (1 - 1e-9)
+
+
+def test_one_step_that_differs_proves_no_more_than_none() -> None:
+    """A bootstrap draws what was seen alone, so that one wrong step made it surer than none did."""
+    steps, sequences = 50, 40
+    labels = np.arange(sequences * steps) % 10
+    reference = np.eye(10)[labels]
+
+    def drop(wrong: int) -> Interval:
+        candidate = reference.copy()
+        candidate[:wrong] = 0
+        return accuracy_result(
+            METRICS["top1"], {"o": candidate}, {"o": reference}, labels, allowed_drop=0.05, reference_name="float",
+            starts=range(0, sequences * steps, steps),
+        ).drop  # fmt: skip
+
+    drops = [drop(wrong) for wrong in (0, 1, 2, 10, 50, 51, 500)]
+
+    assert [one.high for one in drops] == sorted({one.high for one in drops})
+    assert [one.low for one in drops] == sorted({one.low for one in drops})
 
 
 def test_one_sequence_tells_nothing_of_others() -> None:

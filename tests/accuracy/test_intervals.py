@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeport.accuracy.intervals import bootstrap_mean, bootstrap_statistic, paired_proportions, wilson
+from edgeport.accuracy.intervals import bootstrap_mean, bootstrap_statistic, bounded_mean, paired_proportions, wilson
 
 counts = st.integers(0, 60)
 
@@ -105,3 +105,46 @@ def test_a_statistic_that_is_no_mean() -> None:
     assert interval.low < interval.estimate == float(np.median(values)) < interval.high
     # The asymptotic standard error of the median is 1.2533 / sqrt(n).
     assert math.isclose(interval.high - interval.low, 2 * 1.96 * 1.2533 / math.sqrt(200), rel_tol=0.4)
+
+
+def test_sequences_that_are_all_right_or_all_wrong_are_as_clopper_and_pearson_have_them() -> None:
+    from scipy.stats import beta
+
+    wrong, sequences, steps = 30, 40, 7
+    values = np.repeat(np.arange(sequences) < wrong, steps).astype(float)
+
+    interval = bounded_mean(values, range(0, len(values), steps), least=0, most=1)
+
+    assert interval.low == pytest.approx(beta.ppf(0.025, wrong, sequences - wrong + 1), abs=0.01)
+    assert interval.high == pytest.approx(beta.ppf(0.975, wrong + 1, sequences - wrong), abs=0.01)
+
+
+@given(
+    values=st.lists(st.floats(-1, 1), min_size=6, max_size=24),
+    more=st.lists(st.floats(0, 2), min_size=24, max_size=24),
+    cuts=st.sets(st.integers(1, 5), max_size=5),
+)
+def test_larger_values_never_have_a_lower_interval(values: list[float], more: list[float], cuts: set[int]) -> None:
+    starts = [0, *sorted(cuts)]
+    raised = [min(1.0, value + step) for value, step in zip(values, more, strict=False)]
+
+    before, after = (bounded_mean(np.array(each), starts, least=-1, most=1) for each in (values, raised))
+
+    assert -1 <= before.low <= before.estimate <= before.high <= 1
+    assert before.low <= after.low + 1e-9
+    assert before.high <= after.high + 1e-9
+
+
+def test_sequences_that_are_lost_as_a_whole_are_covered() -> None:
+    """One in twenty is; a bootstrap of ten sequences covers less than half of the time, for mostly it saw none."""
+    random = np.random.default_rng(1)
+    truth = 0.05 + 0.95 * 0.002
+    covered = 0
+    for trial in range(200):
+        lengths = random.integers(5, 40, 10)
+        lost = np.repeat(random.random(10) < 0.05, lengths) | (random.random(lengths.sum()) < 0.002)
+        starts = np.cumsum([0, *lengths[:-1]]).tolist()
+        interval = bounded_mean(lost.astype(float), starts, least=-1, most=1, seed=trial)
+        covered += interval.low <= truth <= interval.high
+
+    assert covered / 200 >= 0.95
