@@ -17,6 +17,7 @@
     │   ├── DataDependentShapeError   a shape that depends on data
     │   ├── UnsupportedOperatorError  an operator ONNX has no words for
     │   └── DynamicShapeError         a second batch size was refused
+    ├── TrainingError                 it diverged, or can't go on
     ├── VerificationError             the export computes something else
     ├── SamplesError                  calibration or evaluation data
     ├── CalibrationError              statistics or ranges
@@ -73,6 +74,7 @@ __all__ = [
     "SamplesError",
     "SourceError",
     "StoreError",
+    "TrainingError",
     "UnsafeFileError",
     "UnsupportedByBackend",
     "UnsupportedOperatorError",
@@ -195,6 +197,12 @@ class DynamicShapeError(ExportError):
     """An axis that was declared dynamic is fixed by the model."""
 
     code = "EXPORT_DYNAMIC_SHAPE"
+
+
+class TrainingError(EdgeportError):
+    """A training diverged, or its checkpoint is damaged or of another training."""
+
+    code = "TRAINING_FAILED"
 
 
 class VerificationError(EdgeportError):
