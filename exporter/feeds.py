@@ -64,7 +64,11 @@ class Binding:
         import torch
 
         # A copy: arrays that come from a file may be read-only, which torch warns of.
-        values = self._built(lambda name: torch.from_numpy(np.array(feeds[name], order="C")))
+        return self.filled(lambda name: torch.from_numpy(np.array(feeds[name], order="C")))
+
+    def filled(self, value_of: Callable[[str], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """As `tensors`, with what `value_of` gives for each feed."""
+        values = self._built(value_of)
         for value in values:
             register_dataclasses(value)
         fixed = {name: _as_argument(value) for name, value in self.constants.items()}

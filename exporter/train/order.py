@@ -50,26 +50,28 @@ class Order:
 
 
 class ArrayBatches:
-    """Batches of arrays in memory.
+    """Batches of arrays, which may lie in files.
 
     Args:
         arrays: By name, axis 0 counts the samples.
+        chosen: Indices of the samples that are meant; None for all.
 
     """
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
+    def __init__(self, arrays: Mapping[str, Array], chosen: Array | None = None) -> None:
         sizes = {name: len(array) for name, array in arrays.items()}
         if not sizes or len(set(sizes.values())) != 1:
             raise SamplesError(
                 asked="train on arrays", found=f"lengths {sizes}", fix="give as many samples in each of them"
             )
-        self.arrays = arrays
+        self._arrays, self._chosen = arrays, chosen
 
     def __len__(self) -> int:
-        return len(next(iter(self.arrays.values())))
+        return len(next(iter(self._arrays.values()))) if self._chosen is None else len(self._chosen)
 
     def batch(self, rows: list[int]) -> Batch:
         """These rows of each array."""
         import torch
 
-        return {name: torch.from_numpy(np.ascontiguousarray(array[rows])) for name, array in self.arrays.items()}
+        chosen = rows if self._chosen is None else self._chosen[rows]
+        return {name: torch.from_numpy(np.ascontiguousarray(array[chosen])) for name, array in self._arrays.items()}

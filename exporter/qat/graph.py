@@ -1,0 +1,183 @@
+"""A module as the graph that will run: captured as the export captures it, batch norms folded, ready to be trained.
+
+What learns is the very graph whose integers are written later, so there is nothing in between that could differ. Batch
+norms have the statistics that the float training left them, as in inference (Krishnamoorthi, "Quantizing Deep
+Convolutional Networks for Efficient Inference", 2018, section 3.2.2: frozen in the end of the training anyway), and
+dropout is off: a fine-tuning of a few epochs, not a training from scratch.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import fx
+
+from edgeport.contracts import Arrays
+from edgeport.errors import EdgeportError
+from edgeport.exporter.capture import CaptureFailed, capture, free_axes, tensors_only
+from edgeport.exporter.explain import explain_export_failure
+from edgeport.exporter.feeds import Binding, bind_feeds
+from edgeport.exporter.options import ExportOptions
+from edgeport.exporter.quiet import quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["TrainableGraph", "parameter_of", "trainable_graph"]
+
+_ATEN = torch.ops.aten
+_WEIGHTED = (
+    _ATEN.conv1d.default,
+    _ATEN.conv2d.default,
+    _ATEN.conv3d.default,
+    _ATEN.conv1d.padding,
+    _ATEN.conv2d.padding,
+    _ATEN.conv3d.padding,
+    _ATEN.linear.default,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainableGraph:
+    """The graph, and how it is called.
+
+    Attributes:
+        graph: Parameters have the names that they have in the user's module; biases that batch norms left are added.
+        binding: Feeds to arguments.
+        outputs: Names, in the order of what the graph returns.
+
+    """
+
+    graph: fx.GraphModule
+    binding: Binding
+    outputs: tuple[str, ...]
+
+    def run(self, graph: torch.nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Outputs by name of this graph, or of another that is called as it is, for tensors by the feeds' names."""
+        args, kwargs = self.binding.filled(lambda name: batch[name])
+        found = graph(*args, **kwargs)
+        return dict(zip(self.outputs, found, strict=True))
+
+
+def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOptions) -> TrainableGraph:
+    """Captures the module in evaluation mode, and folds its batch norms.
+
+    Args:
+        module: In evaluation mode.
+        example: As in `export_onnx`.
+        options: Of the export, so that the graph is that of the file.
+
+    Raises:
+        ExportError: It can't be captured.
+
+    """
+    from edgeport.exporter.first_run import run_once
+
+    binding = bind_feeds(module, example, options.parameters, options.constants)
+    outputs = run_once(module, binding, example, options).outputs
+    axes = free_axes(example, options, batch=options.dynamic_batch)
+    with quiet(), tensors_only(module):
+        try:
+            program = capture(module, binding, example, axes, options.capture).program
+        except CaptureFailed as failed:
+            raise explain_export_failure(type(module).__name__, failed.failures) from failed.failures[0]
+    graph = program.module()
+    if not isinstance(graph, fx.GraphModule):
+        raise EdgeportError(asked="train a captured graph", found=type(graph).__name__, fix="report this")
+    _drop_guards(graph)
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target is _ATEN.batch_norm.default:
+            _fold(graph, node)
+        elif node.op == "call_function" and node.target is _ATEN.linear.default:
+            _take_apart(graph, node)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return TrainableGraph(graph=graph, binding=binding, outputs=tuple(outputs))
+
+
+def parameter_of(graph: fx.GraphModule, name: str) -> torch.nn.Parameter | None:
+    """The parameter of that name, or None."""
+    path, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(graph.get_submodule(path), attribute, None)
+    except AttributeError:
+        return None
+    return found if isinstance(found, torch.nn.Parameter) else None
+
+
+def _drop_guards(graph: fx.GraphModule) -> None:
+    """Batches of the training have other sizes than the example's, which axes that are free allow."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module" and str(node.target).startswith("_guards"):
+            graph.graph.erase_node(node)
+
+
+def _fold(graph: fx.GraphModule, norm: fx.Node) -> bool:
+    """W' = W s and b' = (b - mean) s + beta with s = gamma / sqrt(variance + epsilon), as the export folds it."""
+    layer, training, epsilon = norm.args[0], norm.args[5], norm.args[7]
+    if not isinstance(layer, fx.Node) or layer.target not in _WEIGHTED or len(layer.users) != 1 or training:
+        return False
+    gamma, beta, mean, variance = (_value(graph, one) for one in norm.args[1:5])
+    weight_node = layer.args[1]
+    weight = _value(graph, weight_node)
+    bias_node = layer.args[2] if len(layer.args) > 2 else None
+    bias = _value(graph, bias_node)
+    if weight is None or mean is None or variance is None or (bias_node is not None and bias is None):
+        return False
+    if not isinstance(weight_node, fx.Node) or len(weight_node.users) != 1 or _is_shared(graph, weight_node):
+        return False
+    scale = (1.0 if gamma is None else gamma.double()) / torch.sqrt(variance.double() + cast("float", epsilon))
+    offset = (0.0 if bias is None else bias.double()) - mean.double()
+    shift = offset * scale + (0.0 if beta is None else beta.double())
+    name = str(weight_node.target)
+    folded = weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1))
+    _set(graph, name, folded.to(weight.dtype))
+    bias_name = f"{name.removesuffix('weight')}bias" if name.endswith("weight") else f"{name}_bias"
+    _set(graph, bias_name, shift.to(weight.dtype))
+    with graph.graph.inserting_before(layer):
+        new = graph.graph.get_attr(bias_name)
+    layer.args = (*layer.args[:2], new, *layer.args[3:])
+    norm.replace_all_uses_with(layer)
+    graph.graph.erase_node(norm)
+    return True
+
+
+def _take_apart(graph: fx.GraphModule, linear: fx.Node) -> None:
+    """A product and a sum, where the export writes a MatMul and an Add: of inputs with other than two axes."""
+    source, weight, *bias = linear.args
+    if not isinstance(source, fx.Node) or source.meta["val"].dim() == 2:
+        return
+    with graph.graph.inserting_before(linear):
+        turned = graph.graph.call_function(_ATEN.t.default, (weight,))
+        found = graph.graph.call_function(_ATEN.matmul.default, (source, turned))
+        found.meta = dict(linear.meta)
+        if bias and bias[0] is not None:
+            found = graph.graph.call_function(_ATEN.add.Tensor, (found, bias[0]))
+            found.meta = dict(linear.meta)
+    linear.replace_all_uses_with(found)
+    graph.graph.erase_node(linear)
+
+
+def _value(graph: fx.GraphModule, node: object) -> Tensor | None:
+    if not isinstance(node, fx.Node) or node.op != "get_attr":
+        return None
+    found = operator.attrgetter(str(node.target))(graph)
+    return found.detach() if isinstance(found, torch.Tensor) else None
+
+
+def _is_shared(graph: fx.GraphModule, node: fx.Node) -> bool:
+    """Another layer reads the same weight: then the fold is not the weight's alone."""
+    mine = operator.attrgetter(str(node.target))(graph)
+    others = (one for one in graph.graph.nodes if one.op == "get_attr" and one is not node)
+    return any(operator.attrgetter(str(one.target))(graph) is mine for one in others)
+
+
+def _set(graph: fx.GraphModule, name: str, value: Tensor) -> None:
+    path, _, attribute = name.rpartition(".")
+    owner = graph.get_submodule(path)
+    if hasattr(owner, attribute):
+        delattr(owner, attribute)
+    owner.register_parameter(attribute, torch.nn.Parameter(value.detach().clone()))

@@ -1,0 +1,168 @@
+"""What is learned from: labels, the float model's own outputs, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from edgeport.contracts import Array
+from edgeport.errors import SamplesError, SourceError
+from edgeport.exporter.qat.options import QatOptions
+from edgeport.user_functions import user_function
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Loss", "loss_for"]
+
+Outputs = Mapping[str, "Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """The loss of a batch.
+
+    Attributes:
+        said: In words.
+        of_labels: Outputs and labels to a loss []; None where there are no labels.
+        classes: Labels are classes, so that the part of right ones can be told.
+        output: That is judged.
+        teacher: Weight of the teacher's part.
+        temperature: Of its class scores.
+
+    """
+
+    said: str
+    of_labels: Callable[[Outputs, Tensor], Tensor] | None
+    classes: bool
+    output: str
+    teacher: float
+    temperature: float
+
+    def __call__(self, outputs: Outputs, taught: Outputs | None, labels: Tensor | None) -> Tensor:
+        """A number []: (1 - teacher) of the labels' loss and `teacher` of the difference from the float model."""
+        parts: list[Tensor] = []
+        if self.of_labels is not None and labels is not None and self.teacher < 1:
+            parts.append((1 - self.teacher) * self.of_labels(outputs, labels))
+        if taught is not None and self.teacher > 0:
+            parts.append(self.teacher * self._difference(outputs, taught))
+        return torch.stack([part.float() for part in parts]).sum()
+
+    def _difference(self, outputs: Outputs, taught: Outputs) -> Tensor:
+        """Of scores of classes, Hinton's; of all else, the mean squared difference over the teacher's mean square."""
+        if self.classes:
+            own, other = outputs[self.output].float(), taught[self.output].float()
+            heat = self.temperature
+            return heat**2 * functional.kl_div(
+                functional.log_softmax(own / heat, dim=1),
+                functional.log_softmax(other / heat, dim=1),
+                reduction="batchmean",
+                log_target=True,
+            )
+        each = [
+            functional.mse_loss(own.float(), taught[name].float())
+            / taught[name].float().square().mean().clamp(min=1e-12)
+            for name, own in outputs.items()
+            if own.is_floating_point()
+        ]
+        return torch.stack(each).mean()
+
+
+def loss_for(options: QatOptions, labels: Array | None, outputs: Mapping[str, Array], search_path: Path | None) -> Loss:
+    """The loss that was asked for, or that the labels suggest.
+
+    Args:
+        options: What is asked.
+        labels: Of all samples; None for none.
+        outputs: Of the float model for some samples.
+        search_path: Folder that a function of the user is imported from.
+
+    Raises:
+        SamplesError: Labels that do not fit, or none where they are needed.
+        SourceError: The user's function can't be imported.
+
+    """
+    name = options.output or next(iter(outputs))
+    if name not in outputs:
+        raise SamplesError(
+            asked=f"train output {name!r}", found=f"outputs {', '.join(outputs)}", fix="name one of them"
+        )
+    scores = outputs[name]
+    kind = options.loss
+    if kind == "auto":
+        kind = _suggested(labels, scores)
+    if kind != "teacher" and labels is None:
+        raise SamplesError(
+            asked=f"train with the loss {kind}",
+            found="samples without labels",
+            fix='name them in [data] target, or take the loss "teacher", which needs none',
+        )
+    teacher = 1.0 if kind == "teacher" else options.teacher
+    common: dict[str, Any] = {"output": name, "teacher": teacher, "temperature": options.temperature}
+    also = f", {teacher:g} of it the float model's outputs" if 0 < teacher < 1 else ""
+    if kind == "teacher":
+        return Loss(said="the float model's outputs", of_labels=None, classes=False, **common)
+    if kind == "cross-entropy":
+        _check_classes(labels, scores)
+        return Loss(
+            said=f"cross-entropy{also}",
+            of_labels=lambda found, wanted: functional.cross_entropy(found[name].float(), wanted.long()),
+            classes=True,
+            **common,
+        )
+    if kind == "mse":
+        return Loss(
+            said=f"mean squared error{also}",
+            of_labels=lambda found, wanted: functional.mse_loss(
+                found[name].float(), wanted.float().reshape(found[name].shape)
+            ),
+            classes=False,
+            **common,
+        )
+    return Loss(said=f"{kind}{also}", of_labels=_users(kind, search_path), classes=False, **common)
+
+
+def _suggested(labels: Array | None, scores: Array) -> str:
+    if labels is None:
+        return "teacher"
+    if labels.dtype.kind in "iu" and labels.ndim == 1 and scores.ndim == 2 and scores.shape[1] > 1:
+        return "cross-entropy"
+    if labels.dtype.kind == "f" and labels[:1].size == scores[:1].size:
+        return "mse"
+    return "teacher"  # labels of a kind that only the metric understands
+
+
+def _check_classes(labels: Array | None, scores: Array) -> None:
+    if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or scores.ndim != 2:
+        raise SamplesError(
+            asked="train with cross-entropy",
+            found=f"labels of {labels.dtype if labels is not None else None} and scores of {list(scores.shape[1:])}",
+            fix="give one whole number per sample, and a score for each class; or another loss",
+        )
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < scores.shape[1]:
+        raise SamplesError(
+            asked="train with cross-entropy",
+            found=f"labels of {labels.min()} to {labels.max()} for {scores.shape[1]} classes",
+            fix=f"count classes from 0 to {scores.shape[1] - 1}",
+        )
+
+
+def _users(spelled: str, search_path: Path | None) -> Callable[[Outputs, Tensor], Tensor]:
+    try:
+        found = user_function(spelled, search_path)
+    except Exception as error:
+        raise SourceError(
+            asked=f"train with the loss {spelled}",
+            found=f"{type(error).__name__}: {error}",
+            fix="give it as pkg.mod:fn; it gets the outputs by name and the labels, and gives a loss []",
+        ) from error
+    if not callable(found):
+        raise SourceError(
+            asked=f"train with the loss {spelled}", found=f"a {type(found).__name__}", fix="name a function"
+        )
+    return found
