@@ -30,6 +30,7 @@ __all__ = [
     "Truth",
     "evaluate",
     "imported",
+    "is_one_hot",
     "judged_output",
     "metric_named",
 ]
@@ -216,7 +217,17 @@ def _classes(output: Array, metric: str) -> Array:
     return output
 
 
+def is_one_hot(labels: Array) -> bool:
+    """One 1 among zeros for each sample: labels [N, classes] of any dtype."""
+    if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
+        return False
+    ones = labels == 1
+    return bool((ones.sum(axis=1) == 1).all() and (ones | (labels == 0)).all())
+
+
 def _labels(target: Array, classes: int, metric: str) -> Array:
+    if target.shape[1:] == (classes,) and is_one_hot(target):
+        return np.asarray(target.argmax(axis=1), np.int64)
     labels = target.reshape(len(target), -1)
     numeric = np.issubdtype(labels.dtype, np.number) and labels.shape[1] == 1
     if not numeric or labels.min() < 0 or labels.max() >= classes or not np.array_equal(labels, np.trunc(labels)):
@@ -224,7 +235,7 @@ def _labels(target: Array, classes: int, metric: str) -> Array:
         raise SamplesError(
             asked=f"compute {metric} over {classes} classes",
             found=f"labels of shape {list(target.shape)} and dtype {target.dtype}{span}",
-            fix=f"give one class index per sample, 0 to {classes - 1}",
+            fix=f"give one class index per sample, 0 to {classes - 1}, or one-hot rows of {classes}",
         )
     return labels[:, 0].astype(np.int64)
 

@@ -30,6 +30,29 @@ def test_top5_needs_the_label_among_five() -> None:
     assert found.scores.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, bool])
+def test_one_hot_rows_are_class_indices(dtype: type) -> None:
+    labels = np.array([1, 0, 2])
+
+    found = evaluate(METRICS["top1"], {"o": LOGITS}, np.eye(3, dtype=dtype)[labels])
+
+    assert found.value == evaluate(METRICS["top1"], {"o": LOGITS}, labels).value == 1
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(np.full((3, 3), 1 / 3), id="soft"),
+        pytest.param(np.ones((3, 3)), id="all-ones"),
+        pytest.param(np.zeros((3, 3)), id="no-one"),
+        pytest.param(np.eye(4)[:3], id="another-number"),
+    ],
+)
+def test_other_rows_are_no_labels(rows: np.ndarray) -> None:
+    with pytest.raises(SamplesError, match="one class index per sample, 0 to 2, or one-hot rows of 3"):
+        evaluate(METRICS["top1"], {"o": LOGITS}, rows)
+
+
 def test_a_constant_output_is_never_right() -> None:
     assert evaluate(METRICS["top1"], {"o": np.zeros((4, 10))}, np.zeros(4, int)).value == 0
 

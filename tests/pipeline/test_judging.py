@@ -180,7 +180,7 @@ MISTAKES = [
     Mistake(id="does not import", code="import nowhere_at_all\n", says="No module named 'nowhere_at_all'"),
     Mistake(id="ends the process", code="raise SystemExit(3)\n", says="SystemExit", error=EdgeportError),
     Mistake(id="labels out of range", metric="top1", target=np.full(N, 4), says="0 to 3", error=SamplesError),
-    Mistake(id="one-hot labels", metric="top1", target=np.eye(4)[np.arange(N) % 4], says="one class index per sample",
+    Mistake(id="soft labels", metric="top1", target=np.full((N, 4), 0.25), says="one class index per sample",
             error=SamplesError),
     Mistake(id="too few labels", metric="top1", target=np.zeros(3, int), says="one target per sample",
             error=SamplesError),
