@@ -17,7 +17,7 @@ from edgeport.drafting.guess import Guess, guess_from_json
 from edgeport.drafting.pixels import Pixels
 from edgeport.drafting.samples import FoundSamples
 from edgeport.drafting.split_text import split_counts
-from edgeport.drafting.states import SEQUENCES
+from edgeport.drafting.states import SEQUENCES, first_quarter
 
 __all__ = ["DROPS", "Given", "choose"]
 
@@ -52,16 +52,12 @@ def choose(
     inputs = tuple(guess_from_json(one) for one in found["inputs"])
     outputs = {name: tuple(shape) for name, shape in found["outputs"].items()}
     labels, sequence = _sequence(asked, given, found)
-    target = asked.target or next(iter(labels), "")
-    labelled = bool(target) or (given.evaluation is not None and given.evaluation.has_target)
     output = "logits" if "logits" in outputs and next(iter(outputs)) != "logits" else ""
+    judged = outputs[output or next(iter(outputs))]
+    taken = _labels(asked, given, labels, judged)
     classes = _classes(given)
-    metric, why = _metric(asked, outputs[output or next(iter(outputs))], labelled=labelled, classes=len(classes))
-    count = _count(asked, given, inputs, float(found["seconds"]))
-    if found["state"] and given.evaluation is None:
-        count = max(count, _FEWEST * _STEPS)
-        count -= count % _STEPS
-    independent = -(-count // sequence) if isinstance(sequence, int) else count
+    metric, why = _metric(asked, judged, labelled=taken.given and taken.fit, classes=len(classes))
+    count, independent = _counts(asked, given, inputs, found, sequence)
     whole = given.evaluation is not None and not given.split
     lengths = _lengths(inputs) if found["lengths"] else {}
     return Plan(
@@ -80,7 +76,9 @@ def choose(
         else f"{asked.samples_module}:evaluation",
         stand_in=given.evaluation is None,
         count=count,
-        target=target if whole and given.evaluation is not None and not given.evaluation.has_target else "",
+        independent=independent,
+        target=taken.key,
+        labels_fit=taken.fit,
         lengths=lengths,
         form=Form.NAMED if given.evaluation is None else given.evaluation.form,
         columns=_columns(found["columns"]),
@@ -91,7 +89,7 @@ def choose(
         classes=classes,
         metric=metric,
         output=output,
-        accuracy_drop=_drop(asked, metric, independent, float(found["spread"])),
+        accuracy_drop=_drop(asked, metric, independent, float(found["spread"]), sequences=bool(found["state"])),
         why_metric=why,
         backends=backends,
         state=found["state"],
@@ -118,6 +116,59 @@ def _sequence(asked: Asked, given: Given, found: Mapping[str, Any]) -> tuple[lis
     if given.evaluation is None:
         return labels, _STEPS
     return [name for name in labels if name != key], key or given.evaluation.count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Labels:
+    """Labels that samples come with.
+
+    Attributes:
+        key: Array or column that holds them; empty where each sample comes with its own, or there are none.
+        given: There are some.
+        fit: The output can be judged by them: an index or a one-hot row per sample for scores of classes, as many
+            values as it has for other outputs.
+
+    """
+
+    key: str
+    given: bool
+    fit: bool
+
+
+def _labels(asked: Asked, given: Given, arrays: Sequence[str], shape: tuple[int, ...]) -> _Labels:
+    """Where the labels are; values that fit no output but scores are for nothing, unless the user says otherwise."""
+    found = given.evaluation
+    of_each = found is not None and found.has_target
+    key = "" if of_each or found is None else asked.target or next(iter(arrays), "")
+    shapes = found.facts.get("arrays", {}) if found is not None else {}
+    if found is None or not (of_each or key) or key not in shapes:
+        return _Labels(key=key, given=of_each or bool(key), fit=True)
+    if _are_scores(shape):
+        return _Labels(key=key, given=True, fit=found.facts["labels"].get(key) in (1, shape[0]))
+    fit = math.prod(shapes[key]) == math.prod(shape)
+    named = bool(asked.target or asked.metric)
+    return _Labels(key=key if fit or named else "", given=fit or named or of_each, fit=fit)
+
+
+def _are_scores(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 1 and shape[0] >= 2
+
+
+def _counts(
+    asked: Asked, given: Given, inputs: Sequence[Guess], found: Mapping[str, Any], sequence: str | int
+) -> tuple[int, int]:
+    """Evaluation samples, and how many of them are independent of each other: the sequences, where they are steps."""
+    count = _count(asked, given, inputs, float(found["seconds"]))
+    if not found["state"]:
+        return count, count
+    if given.evaluation is None:
+        count = max(count, _FEWEST * _STEPS)
+        count -= count % _STEPS
+        return count, count // _STEPS
+    every = given.evaluation.count
+    known = given.evaluation.facts.get("sequences", {})
+    total, behind, rest = known.get(sequence, (1, 1, every - first_quarter([], every)))
+    return (rest, behind) if given.split else (count, total)
 
 
 def _classes(given: Given) -> tuple[str, ...]:
@@ -147,7 +198,7 @@ def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool, classes: in
     """The metric, and why: labels and class scores, class scores, a vector, a number."""
     if asked.metric:
         return asked.metric, "as --metric says"
-    scores = len(shape) == 1 and shape[0] >= 2
+    scores = _are_scores(shape)
     if scores and classes > shape[0]:
         return (
             "agreement",
@@ -157,9 +208,10 @@ def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool, classes: in
         return "top1", "labels, and one score per class"
     if scores:
         return "agreement", "is the largest score the float model's? With labels: top1"
+    truth = "labels" if labelled else "float model's"
     if math.prod(shape) > 1:
-        return "cosine", "of the outputs with the float model's"
-    return "mae", "of the output against the float model's"
+        return "cosine", f"of the outputs with the {truth}"
+    return "mae", f"of the output against the {truth}"
 
 
 def _count(asked: Asked, given: Given, inputs: Sequence[Guess], seconds: float) -> int:
@@ -172,8 +224,8 @@ def _count(asked: Asked, given: Given, inputs: Sequence[Guess], seconds: float) 
     return max(_FEWEST, min(most, int(affordable), _MOST_BYTES // max(size, 1)))
 
 
-def _drop(asked: Asked, metric: str, count: int, spread: float) -> float:
-    """The smallest usual drop that so many samples can prove; of an error, 5 % of how far the outputs spread."""
+def _drop(asked: Asked, metric: str, count: int, spread: float, *, sequences: bool) -> float:
+    """The smallest usual drop that so many samples, or sequences, can prove; of an error, 5 % of outputs' spread."""
     if asked.accuracy_drop is not None:
         return asked.accuracy_drop
     known = METRICS.get(metric)
@@ -183,4 +235,5 @@ def _drop(asked: Asked, metric: str, count: int, spread: float) -> float:
         return 120.0
     if known is None or not known.proportion:
         return 0.01
-    return next((drop for drop in DROPS if (least_samples(drop) or count + 1) <= count), DROPS[-1])
+    needed = {drop: least_samples(drop, sequences=sequences) or count + 1 for drop in DROPS}
+    return next((drop for drop in DROPS if needed[drop] <= count), DROPS[-1])

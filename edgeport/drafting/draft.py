@@ -83,7 +83,9 @@ class Plan:
         calibration, evaluation: As the recipe writes them; the first empty where there is none.
         stand_in: The samples are random.
         count: Of evaluation samples.
-        target: Key of the labels in a file.
+        independent: How many of these are independent of each other: the sequences, where samples are their steps.
+        target: Key of the labels; empty where each sample comes with its own, or there are none.
+        labels_fit: The output can be judged by the labels, or there are none.
         lengths: Free axis to the key of the array with its size in each sample.
         form: How samples come.
         columns: Of a table, which feed which input.
@@ -115,7 +117,9 @@ class Plan:
     evaluation: str
     stand_in: bool
     count: int
+    independent: int
     target: str
+    labels_fit: bool
     lengths: Mapping[str, str]
     form: Form
     columns: Columns | None
@@ -133,6 +137,11 @@ class Plan:
     constants: Mapping[str, Any]
     stateful: Mapping[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def from_module(self) -> bool:
+        """The evaluation samples come from the module that is written beside the recipe."""
+        return self.evaluation == f"{self.asked.samples_module}:evaluation"
 
     @property
     def fed(self) -> tuple[Guess, ...]:

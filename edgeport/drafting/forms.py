@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from edgeport.accuracy.metrics import is_one_hot
 from edgeport.contracts import Array, PreprocessingFunction, Sample, TensorSpec
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesLocation, SamplesTable
 from edgeport.drafting.assign import require_target
 from edgeport.drafting.columns import GAPS
+from edgeport.drafting.states import SEQUENCES, first_quarter
 from edgeport.errors import SamplesError
 from edgeport.npz import save_npz
 
@@ -77,7 +79,10 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
         the first), `alike` (all that were looked at have it) and `classes` (names of class folders); of sounds
         `length` (the median), `alike`, `rate` in Hz and `classes`; of a table `columns` (name to "whole", "number",
         "text" or "gaps"), `first` (the cells of its first two rows by column) and `texts` (what stands in columns of
-        text).
+        text); of arrays `arrays` (name to shape of one sample; labels that come with each have the name "") and
+        `labels` (name to the number of values per sample, of those that may be labels of classes: 1 for an index).
+        Of tables and arrays that are called as sequences are, `sequences`: name to how many there are, and of those
+        behind the first quarter how many and with how many samples.
 
     Raises:
         SamplesError: Not readable, or empty.
@@ -91,7 +96,7 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
         return {"form": form, "has_target": False, **_table(location.path)}
     if isinstance(location, SamplesFolder):
         return {"form": form, "has_target": location.labelled, **_folder(location, form)}
-    return {"form": form, "facts": {}, **_arrays(location, payload)}
+    return {"form": form, **_arrays(location, payload)}
 
 
 def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +115,32 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
     if len(batch) < _FIRST:  # a batch of one: its sample twice does for shapes
         feeds = {name: np.concatenate([array, array]) for name, array in feeds.items()}
     save_npz(Path(payload["first"]), feeds)
-    return {"count": len(samples), "has_target": batch.target is not None}
+    every = {**batch.feeds, **({"": batch.target} if batch.target is not None else {})}
+    facts: dict[str, Any] = {
+        "arrays": {name: list(array.shape[1:]) for name, array in every.items()},
+        "labels": {name: width for name, array in every.items() if (width := _width_of_labels(array))},
+    }
+    parts: dict[str, list[Array]] = {name: [] for name in batch.feeds if name.lower() in SEQUENCES}
+    for one in samples if parts else ():
+        for name in parts.keys() & one.feeds.keys():
+            parts[name].append(one.feeds[name].reshape(len(one), -1)[:, 0])
+    facts["sequences"] = {name: _sequences(np.concatenate(each)) for name, each in parts.items()}
+    return {"count": len(samples), "has_target": batch.target is not None, "facts": facts}
+
+
+def _width_of_labels(array: Array) -> int:
+    """1 for class indices [N] or [N, 1], the number of classes for one-hot rows; 0 for what is neither."""
+    if is_one_hot(array):
+        return int(array.shape[1])
+    is_number = array.dtype.kind in "iuf" and array.shape[1:] in ((), (1,))
+    return int(is_number and bool(np.all((array >= 0) & (array == np.trunc(array)))))
+
+
+def _sequences(names: Array) -> list[int]:
+    """How many sequences; behind the first quarter of them, how many and of how many samples."""
+    starts = np.flatnonzero(np.r_[True, names[1:] != names[:-1]])
+    cut = first_quarter(starts.tolist(), len(names))
+    return [len(starts), max(1, int(np.sum(starts >= cut))), len(names) - cut]
 
 
 def _folder(location: SamplesFolder, form: Form) -> dict[str, Any]:
@@ -144,15 +174,20 @@ def _table(path: Path) -> dict[str, Any]:
     kinds = dict.fromkeys(names, "whole")
     first: dict[str, list[str]] = {name: [] for name in names}
     texts: dict[str, set[str]] = {name: set() for name in names}
+    parts: dict[str, list[Array]] = {name: [] for name in names if name.strip().lower() in SEQUENCES}
     for batch in samples:
         for name, cells in batch.feeds.items():
+            if name in parts:
+                parts[name].append(cells)
             kinds[name] = _kind(kinds[name], cells)
             if len(texts[name]) <= _MOST_CLASSES:
                 texts[name].update(map(str, cells))
             first[name] += [str(cell) for cell in cells[: max(0, _FIRST - len(first[name]))]]
     kinds |= {name: GAPS for name, kind in kinds.items() if kind == "text" and _has_gaps(texts[name])}
     found = {name: sorted(texts[name]) for name, kind in kinds.items() if kind == "text"}
-    return {"count": len(samples), "facts": {"columns": kinds, "first": first, "texts": found}}
+    sequences = {name: _sequences(np.concatenate(each)) for name, each in parts.items()}
+    facts = {"columns": kinds, "first": first, "texts": found, "sequences": sequences}
+    return {"count": len(samples), "facts": facts}
 
 
 def _has_gaps(cells: set[str]) -> bool:

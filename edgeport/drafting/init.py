@@ -32,6 +32,7 @@ from edgeport.drafting.choices import DROPS, Given, choose
 from edgeport.drafting.draft import Asked, Draft, Plan
 from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess
+from edgeport.drafting.leftovers import nothing_takes, require_taken
 from edgeport.drafting.places import checked_source, written_location
 from edgeport.drafting.recipe_text import recipe_text, shape_of
 from edgeport.drafting.samples import FoundSamples, find_samples
@@ -202,9 +203,10 @@ def _probed(name: str, limits: Limits) -> Capabilities:
 
 
 def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
+    require_taken(plan, given)
     recipe, guessed = plan.asked.recipe.absolute(), _guessed(plan, given, found)  # which may refuse: before any file
     files = {recipe: recipe_text(plan)}
-    module = _samples_module(plan, given, found)
+    module = _samples_module(plan, given)
     if module:
         files[recipe.with_name(f"{plan.asked.samples_module}.py")] = module
     if module and plan.asked.evaluation:  # who gives both sets seldom needs one
@@ -232,21 +234,19 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
     )
 
 
-def _samples_module(plan: Plan, given: Given, found: Mapping[str, Any]) -> str:
+def _samples_module(plan: Plan, given: Given) -> str:
     if given.evaluation is None:
         calibration = max(32, min(128, plan.count // 4))
         return random_samples(plan.fed, calibration=calibration, evaluation=plan.count)
     if given.split:
         key = plan.sequence if isinstance(plan.sequence, str) else ""
-        labels = [name for name in found["labels"] if name != key]
-        target = plan.asked.target or next(iter(labels), "")
-        texts = given.evaluation.facts.get("texts", {}).get(target)
+        texts = given.evaluation.facts.get("texts", {}).get(plan.target)
         split = Split(
             path=given.evaluation.text,
             form=plan.form,
             inputs=plan.fed,
             beside=tuple(plan.lengths.values()),
-            target=target,
+            target=plan.target,
             count=given.evaluation.count,
             columns=plan.columns,
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
@@ -299,10 +299,8 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
         )
     elif given.calibration is None and not given.split:
         doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")
-    if plan.metric == "agreement" and not plan.stand_in:
-        doubts.append("No labels were found, so agreement with the float model is judged. Give --target KEY for top1.")
     doubts += [*_doubts_of_lengths(plan, known=bool(found["lengths"])), *_doubts_of_files(plan)]
-    doubts += _doubts_of_labels(plan, [name for name in found["labels"] if name != plan.sequence])
+    doubts += _doubts_of_labels(plan, nothing_takes(plan, given))
     if plan.state and isinstance(plan.sequence, int) and not plan.stand_in:
         doubts.append(
             "Nothing says where sequences begin, so each set is taken for one: add an array `sequence` to the samples, "
@@ -316,8 +314,9 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
         )
     known = METRICS.get(plan.metric)
     if known is not None and known.proportion and plan.asked.accuracy_drop is None and plan.accuracy_drop > DROPS[0]:
+        what = f"sequence{'s' * (plan.independent != 1)}" if plan.state else "evaluation samples"
         doubts.append(
-            f"{plan.count} evaluation samples can prove no smaller drop than {plan.accuracy_drop:g}; with more, lower "
+            f"{plan.independent} {what} can prove no smaller drop than {plan.accuracy_drop:g}; with more, lower "
             "[budget] accuracy_drop."
         )
     if known is None or known.truth is not Truth.LABELS or not plan.stand_in:
@@ -348,15 +347,23 @@ def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
     ]
 
 
-def _doubts_of_labels(plan: Plan, arrays: Sequence[str]) -> list[str]:
+def _doubts_of_labels(plan: Plan, left: Sequence[str]) -> list[str]:
     """Which of the samples' arrays is taken for the labels, where another may be meant; of tables it is said anyway."""
-    if plan.asked.target or plan.columns is not None or not arrays:
-        return []
-    label, *others = arrays
-    if not others and label.lower() in LABELS:
-        return []
-    instead = f", and {', '.join(others)} for nothing" if others else ""
-    return [f"The array {label} is taken for the labels{instead}. Say --target if it is another."]
+    doubts = []
+    if plan.metric == "agreement" and not plan.stand_in:
+        why, fix = "No labels were found", "Give --target KEY for top1"
+        if not plan.labels_fit:
+            whose = f"The array {plan.target} holds" if plan.target else "The labels are"
+            why, fix = f"{whose} no class index and no one-hot row per sample", f"{fix}, if another does"
+        doubts.append(f"{why}, so agreement with the float model is judged. {fix}.")
+    if plan.columns is not None:
+        return doubts
+    instead = f", and {', '.join(left)} for nothing" if left else ""
+    if plan.target and not plan.asked.target and (left or plan.target.lower() not in LABELS):
+        doubts.append(f"The array {plan.target} is taken for the labels{instead}. Say --target if it is another.")
+    elif left:
+        doubts.append(f"Nothing takes {', '.join(left)}: left out of the samples. Say --target if it is the labels.")
+    return doubts
 
 
 def _doubts_of_files(plan: Plan) -> list[str]:

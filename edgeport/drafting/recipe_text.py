@@ -131,13 +131,13 @@ def _data(plan: Plan) -> str:
     else:
         rows.append('# calibration = "calibration.npz"  # samples that int8 ranges come from; then add "int8" below')
     rows.append(_line("evaluation", plan.evaluation, stand_in or f"{plan.count} samples that candidates are judged on"))
-    if plan.columns is not None and plan.evaluation != f"{plan.asked.samples_module}:evaluation":
+    if plan.columns is not None and not plan.from_module:
         columns = {name: of if isinstance(of, str) else list(of) for name, of in plan.columns.inputs.items()}
         beside = [*plan.lengths.values(), *([plan.columns.sequence] if plan.columns.sequence else [])]
         rows.append(_line("columns", columns | {name: name for name in beside}, "what feeds what"))
     if plan.sample_rate is not None:
         rows.append(_line("sample_rate", plan.sample_rate, "Hz, of the sounds given"))
-    if plan.target:
+    if plan.target and not plan.from_module:
         rows.append(_line("target", plan.target, "the labels"))
     if plan.lengths:
         rows.append(_line("lengths", dict(plan.lengths), "how much of each sample is no padding"))

@@ -11,7 +11,7 @@ from edgeport.drafting.guess import Guess, Kind
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SEQUENCES", "alike_in_shape", "is_state_name", "likely_links", "state_candidates"]
+__all__ = ["SEQUENCES", "alike_in_shape", "first_quarter", "is_state_name", "likely_links", "state_candidates"]
 
 SEQUENCES = (
     *("sequence", "sequences", "sequence_id", "seq", "seq_id", "clip", "clip_id", "session", "session_id"),
@@ -56,6 +56,17 @@ def _parts(name: str) -> list[str]:
 def _stem(name: str) -> tuple[str, ...]:
     """Without what tells an output from the input that it feeds: "next_h" and "h_in" are "h"."""
     return tuple(part for part in _parts(name) if part not in _AROUND)
+
+
+def first_quarter(starts: Sequence[int], count: int) -> int:
+    """Index of the sample at which the first quarter of the sequences ends, as the written module has it.
+
+    Args:
+        starts: Where sequences begin.
+        count: Of samples.
+
+    """
+    return starts[max(1, len(starts) // 4)] if len(starts) > 1 else count // 4
 
 
 def likely_links(

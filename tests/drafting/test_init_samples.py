@@ -15,6 +15,7 @@ from scipy.io import wavfile
 
 pytest.importorskip("torch", reason="the exporter needs the torch extra")
 
+from edgeport.accuracy import METRICS, evaluate
 from edgeport.contracts import Preprocessing, PreprocessingFunction
 from edgeport.contracts.recipe import SamplesFolder, SamplesTable
 from edgeport.drafting import Asked, Draft, draft_recipe
@@ -343,6 +344,69 @@ def test_one_array_is_for_the_only_input(folder: Path) -> None:
     assert sets["evaluation"][0].feeds["x"].shape == (7, 4)
 
 
+class TestLabels:
+    """A classifier of three, and what is taken for its labels."""
+
+    @pytest.fixture(autouse=True)
+    def _net(self, folder: Path) -> None:
+        save_mean(folder, ["batch", 4], classes=3)
+
+    def arrays(self, count: int = 80, seed: int = 0) -> dict[str, np.ndarray]:
+        random = np.random.default_rng(seed)
+        return {"x": random.standard_normal((count, 4)).astype(np.float32), "label": np.arange(count) % 3}
+
+    def test_one_hot_rows_are_labels(self, folder: Path) -> None:
+        arrays = self.arrays()
+        np.savez(folder / "data.npz", x=arrays["x"], label=np.eye(3, dtype=np.float32)[arrays["label"]])
+
+        draft = drafted(evaluation="data.npz")
+
+        data = load_recipe(draft.recipe).data
+        assert (data.metric, data.target) == ("top1", "label")
+        (only,) = sets_of_evaluation(draft)[:1]
+        scores = np.eye(3)[arrays["label"][: len(only)]]
+        assert evaluate(METRICS["top1"], {"scores": scores}, only.target).value == 1
+
+    def test_what_is_no_label_of_a_class_is_said(self, folder: Path) -> None:
+        soft = np.random.default_rng(0).random((80, 3))
+        np.savez(folder / "data.npz", x=self.arrays()["x"], label=soft)
+
+        draft = drafted(samples="data.npz")
+
+        assert load_recipe(draft.recipe).data.metric == "agreement"
+        assert any("label holds no class index and no one-hot row per sample" in one for one in draft.guessed)
+
+    def test_an_array_that_nothing_takes_is_refused_or_left_out(self, folder: Path) -> None:
+        weights = np.ones(80, np.float32)
+        np.savez(folder / "data.npz", **self.arrays(), weights=weights)
+        np.savez(folder / "plain.npz", **self.arrays(seed=1))
+
+        with pytest.raises(SamplesError, match=r"data.npz .*nothing takes weights; leave it out of the file"):
+            drafted(evaluation="data.npz")
+        with pytest.raises(SamplesError, match=r"data.npz for the calibration samples.*nothing takes weights"):
+            drafted(evaluation="plain.npz", calibration="data.npz")
+        draft = drafted(samples="data.npz", target="label")
+
+        assert any(one.startswith("Nothing takes weights: left out") for one in draft.guessed)
+        assert set(sets_of_evaluation(draft)[0].feeds) == {"x"}
+
+    def test_arrays_under_other_names_than_the_inputs_are_refused(self, folder: Path) -> None:
+        np.savez(folder / "data.npz", pictures=self.arrays()["x"])
+
+        with pytest.raises(
+            SamplesError, match=r"pictures, and none called x; name the arrays as the model's inputs: x"
+        ):
+            drafted(samples="data.npz")
+        assert not (folder / "edgeport.toml").exists()
+
+
+def sets_of_evaluation(draft: Draft) -> list:
+    """As a run opens it."""
+    sys.modules.pop("edgeport_samples", None)
+    recipe = load_recipe(draft.recipe)
+    return list(open_samples(recipe.data.evaluation, recipe.data.target, inputs=recipe.inputs))
+
+
 class TestState:
     """A running sum: y = x + state, next_state = y; the batch of the state is its axis 1."""
 
@@ -384,6 +448,27 @@ class TestState:
         sets = {name: np.concatenate([one.feeds["clip"] for one in each]) for name, each in sets_of(draft).items()}
         assert np.unique(sets["calibration"]).tolist() == [0, 1]
         assert sets["evaluation"].tolist() == np.repeat(np.arange(2, 8), 5).tolist()
+
+    @pytest.mark.parametrize(
+        ("table", "split", "proven"),
+        [pytest.param(False, True, 0.1, id="arrays-split"), pytest.param(True, False, 0.05, id="table")],
+    )
+    def test_the_drop_is_what_so_many_sequences_can_prove(
+        self, folder: Path, table: bool, split: bool, proven: float
+    ) -> None:
+        """Of 80 sequences of 5 steps; 60 are left where they are split."""
+        x, clips = np.zeros((400, 4), np.float32), np.repeat(np.arange(80), 5)
+        x[:, 0] = np.arange(400)
+        if table:
+            np.savetxt(folder / "data.csv", np.c_[x, clips], "%d", ",", header="a,b,c,d,clip", comments="")
+        else:
+            np.savez(folder / "data.npz", x=x, clip=clips)
+
+        draft = drafted(**{"samples" if split else "evaluation": f"data.{'csv' if table else 'npz'}"})
+
+        assert load_recipe(draft.recipe).budget.accuracy_drop == proven
+        assert f"{300 if split else 400} samples" in draft.recipe.read_text()
+        assert any(f"{60 if split else 80} sequences can prove no smaller drop" in one for one in draft.guessed)
 
     @pytest.mark.parametrize("names", [[f"clip{i // 5}" for i in range(40)], [i // 5 for i in range(40)]])
     @pytest.mark.parametrize("whole", [False, True], ids=["split", "whole"])

@@ -1,0 +1,75 @@
+"""Arrays that a recipe would leave without a use, and inputs that none would feed: said before anything runs."""
+
+from __future__ import annotations
+
+from edgeport.accuracy.metrics import METRICS, Truth
+from edgeport.contracts.recipe import SamplesFunction
+from edgeport.drafting.choices import Given
+from edgeport.drafting.draft import Plan
+from edgeport.drafting.forms import Form
+from edgeport.drafting.samples import FoundSamples
+from edgeport.errors import SamplesError
+
+__all__ = ["nothing_takes", "require_taken"]
+
+
+def nothing_takes(plan: Plan, given: Given) -> list[str]:
+    """Arrays of the evaluation set that are no input and no labels, and say nothing of lengths or sequences."""
+    return _left(plan, given.evaluation) if given.evaluation is not None else []
+
+
+def require_taken(plan: Plan, given: Given) -> None:
+    """Makes sure that all inputs are fed, and that a set which a run reads as it is holds nothing that it can't use.
+
+    A set that is split is read by a module, which takes what is needed.
+
+    Raises:
+        SamplesError: It is not so.
+
+    """
+    of_each = given.evaluation is not None and given.evaluation.has_target
+    metric = METRICS.get(plan.metric)
+    if of_each and not plan.labels_fit and metric is not None and metric.truth is Truth.EITHER:
+        raise SamplesError(
+            asked=f"judge by {plan.metric} with the labels of each sample",
+            found=f"labels of another shape than the output's, {list(next(iter(plan.outputs.values())))}",
+            fix="give samples without labels, to compare with the float model, or a metric of your own "
+            "(--metric pkg.mod:function)",
+        )
+    for found, which in ((given.evaluation, "evaluation"), (given.calibration, "calibration")):
+        if found is None or found.form is not Form.NAMED:
+            continue
+        names = ", ".join(name for name in found.facts["arrays"] if name)
+        lacking = [name for name in _beside(plan) if name not in found.facts["arrays"]]
+        if lacking:
+            raise SamplesError(
+                asked=f"feed the model from {found.text}",
+                found=f"the arrays {names}, and none called {', '.join(lacking)}",
+                fix=f"name the arrays as the model's inputs: {', '.join(one.name for one in plan.fed)}",
+            )
+        left = _left(plan, found)
+        if left and not given.split:
+            raise SamplesError(
+                asked=f"take {found.text} for the {which} samples",
+                found=f"the arrays {names}, of which nothing takes {', '.join(left)}",
+                fix=_fix(plan, found),
+            )
+
+
+def _fix(plan: Plan, found: FoundSamples) -> str:
+    labels = "" if plan.target else ", or name it as the labels (--target)"
+    if isinstance(found.location, SamplesFunction):
+        return f"let the function leave it out{labels}"
+    return f"leave it out of the file{labels}; or give one file as --samples, of which no more is read than is needed"
+
+
+def _beside(plan: Plan) -> list[str]:
+    """What every set must hold."""
+    sequence = [plan.sequence] if isinstance(plan.sequence, str) and plan.sequence else []
+    return [*(one.name for one in plan.fed), *plan.lengths.values(), *sequence]
+
+
+def _left(plan: Plan, found: FoundSamples) -> list[str]:
+    if found.form is not Form.NAMED:
+        return []
+    return [name for name in found.facts["arrays"] if name not in ("", plan.target, *_beside(plan))]
