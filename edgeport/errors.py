@@ -21,6 +21,7 @@
     ├── VerificationError             the export computes something else
     ├── SamplesError                  calibration or evaluation data
     ├── CalibrationError              statistics or ranges
+    ├── PruningError                  what can't be removed from a network
     ├── PlanError                     a plan that does not fit its model
     ├── BackendError                  a runtime refused or failed
     │   ├── UnsupportedByBackend      it has no such operator or precision
@@ -69,6 +70,7 @@ __all__ = [
     "ModelLimitError",
     "OutputError",
     "PlanError",
+    "PruningError",
     "RecipeError",
     "ResourceLimit",
     "SamplesError",
@@ -221,6 +223,12 @@ class CalibrationError(EdgeportError):
     """Statistics that can't be collected, merged or turned into ranges."""
 
     code = "CALIBRATION_FAILED"
+
+
+class PruningError(EdgeportError):
+    """Nothing that can be removed from the network, or a criterion that has no answer for it."""
+
+    code = "PRUNING_FAILED"
 
 
 class PlanError(EdgeportError):

@@ -72,11 +72,18 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Puts a checkpoint's weights into the module; every name and shape must fit.
 
+    A file of `edgeport.exporter.prune` first makes the module as small as the weights are.
+
     Raises:
         UnsafeFileError, SourceError: As `read_state_dict`; also names or shapes that do not fit.
 
     """
+    from edgeport.exporter.prune.keeping import fit, read_record
+
     weights = read_state_dict(path)
+    record = read_record(path) if _is_safetensors(path) else None
+    if record is not None:
+        fit(module, weights, record, path)
     wanted = module.state_dict()
     # The counter takes no part in inference, and files of old releases do not have it.
     missing = sorted(name for name in wanted.keys() - weights.keys() if not name.endswith("num_batches_tracked"))

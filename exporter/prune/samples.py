@@ -1,0 +1,135 @@
+"""Samples that tell what a network can do without: outputs with gradients, and a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgeport.contracts import Array, Arrays
+from edgeport.errors import PruningError, SamplesError
+from edgeport.exporter.feeds import bind_feeds
+from edgeport.exporter.outputs import name_outputs
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Loss", "Samples", "output_energy"]
+
+Loss = Callable[[Mapping[str, "torch.Tensor"], "torch.Tensor | None"], "torch.Tensor"]
+"""Outputs by name and the target, of which axis 0 counts samples, to a single number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What a network is looked at with.
+
+    Attributes:
+        feeds: Arrays by input name; axis 0 counts samples.
+        target: Labels [N] or what the loss takes; None where there are none.
+        batch: Samples in one forward pass.
+        parameters: Feed to parameter of `forward`, as in `ExportOptions`.
+        constants: Parameter to the value that it is always handed, as in `ExportOptions`.
+        loss: Of a batch, for criteria that need gradients. By default cross entropy where the target is integers [N]
+            and the first output is [N, classes], and `output_energy` where there is no target.
+
+    """
+
+    feeds: Arrays
+    target: Array | None = None
+    batch: int = 32
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, object] = field(default_factory=dict)
+    loss: Loss | None = None
+
+    def __post_init__(self) -> None:
+        counts = {name: len(array) for name, array in self.feeds.items()}
+        if self.target is not None:
+            counts["target"] = len(self.target)
+        if not self.feeds or len(set(counts.values())) > 1 or not all(counts.values()):
+            raise SamplesError(
+                asked="look at a network with samples",
+                found=", ".join(f"{name}: {count}" for name, count in counts.items()) or "none",
+                fix="give each input, and the target, equally many samples, one or more",
+            )
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return len(next(iter(self.feeds.values())))
+
+    def first(self, count: int) -> Samples:
+        """The first samples of these."""
+        return replace(
+            self,
+            feeds={name: array[:count] for name, array in self.feeds.items()},
+            target=self.target[:count] if self.target is not None else None,
+        )
+
+    def outputs(self, module: torch.nn.Module, rows: slice = slice(None)) -> dict[str, torch.Tensor]:
+        """Of one forward pass over these rows, by name; gradients are kept where torch keeps them."""
+        feeds = {name: array[rows] for name, array in self.feeds.items()}
+        args, kwargs = bind_feeds(module, feeds, self.parameters, self.constants).tensors(feeds)
+        device = next((one.device for one in module.parameters()), None)
+        if device is not None and device.type != "cpu":
+            args = tuple(one.to(device) if hasattr(one, "to") else one for one in args)
+            kwargs = {name: one.to(device) if hasattr(one, "to") else one for name, one in kwargs.items()}
+        return name_outputs(module(*args, **kwargs))
+
+    def batches(self, size: int | None = None) -> Iterator[slice]:
+        """Rows of each batch; the last one may be smaller."""
+        step = size or self.batch
+        for start in range(0, self.count, step):
+            yield slice(start, min(start + step, self.count))
+
+    def losses(self, module: torch.nn.Module, size: int | None = None) -> Iterator[torch.Tensor]:
+        """The loss of each batch.
+
+        Raises:
+            PruningError: There is a target, and no loss that would suit it.
+
+        """
+        import torch
+
+        for rows in self.batches(size):
+            outputs = self.outputs(module, rows)
+            first = next(iter(outputs.values()))
+            target = torch.from_numpy(np.array(self.target[rows])).to(first.device) if self.target is not None else None
+            yield self._loss_for(outputs, target)(outputs, target)
+
+    def _loss_for(self, outputs: Mapping[str, torch.Tensor], target: torch.Tensor | None) -> Loss:
+        if self.loss is not None:
+            return self.loss
+        if target is None:
+            return output_energy
+        first = next(iter(outputs.values()))
+        if first.ndim == 2 and target.shape == first.shape[:1] and not target.is_floating_point():
+            return _cross_entropy
+        raise PruningError(
+            asked="find the gradient of a loss",
+            found=f"a target {target.dtype} {list(target.shape)} and an output {list(first.shape)}, which no built-in "
+            "loss takes",
+            fix="give the loss yourself (Samples(loss=...)), or leave the target out",
+        )
+
+
+def output_energy(outputs: Mapping[str, torch.Tensor], target: torch.Tensor | None) -> torch.Tensor:
+    """Half the mean squared length of the outputs, which needs no labels.
+
+    Its gradient tells what the outputs are sensitive to: Aljundi et al., "Memory Aware Synapses" (2018), section 4.1.
+    """
+    del target
+    floats = [value for value in outputs.values() if value.is_floating_point()]
+    rows = len(floats[0])
+    total: torch.Tensor = sum((value.float().square().sum() for value in floats[1:]), floats[0].float().square().sum())
+    return total / (2 * rows)
+
+
+def _cross_entropy(outputs: Mapping[str, torch.Tensor], target: torch.Tensor | None) -> torch.Tensor:
+    import torch
+
+    if target is None:
+        raise PruningError(asked="compute cross entropy", found="no target", fix="give one")
+    return torch.nn.functional.cross_entropy(next(iter(outputs.values())).float(), target.long())
