@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["line_of", "lines_of_keys"]
@@ -20,11 +22,11 @@ def line_of(text: str, path: KeyPath) -> int:
     return 1
 
 
-def lines_of_keys(text: str) -> dict[KeyPath, int]:
+@lru_cache(maxsize=4)  # a recipe with many mistakes asks for the line of each
+def lines_of_keys(text: str) -> Mapping[KeyPath, int]:
     """The line (from 1) where each key is first named.
 
-    The text must be valid TOML. It is cut where tomllib itself accepts a piece as complete, so strings and arrays
-    over several lines need no grammar here.
+    The text must be valid TOML. It is cut into statements, which tomllib reads one by one.
     """
     found: dict[KeyPath, int] = {}
     table: KeyPath = ()
@@ -47,21 +49,36 @@ def lines_of_keys(text: str) -> dict[KeyPath, int]:
 
 _HEADER = "\0header"
 
+_TOKEN = re.compile(
+    r"""
+    \"{3} (?: \\. | [^\\] )*? \"{3,5}     # strings over several lines may end in two quotes of their own
+    | '{3} .*? '{3,5}
+    | " (?: \\. | [^"\\\n] )* " | ' [^'\n]* '
+    | \# [^\n]*
+    | [\[\]{}\n]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""All of TOML 1.0 in which a line may end without its statement, or a bracket stand for nothing."""
+
 
 def _statements(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    piece, start = "", 1
-    for number, line in enumerate(text.splitlines(keepends=True), start=1):
-        if not piece:
-            start = number
-        piece += line
+    """Keys and values of each statement, and its line: it ends with the first line that leaves no bracket open."""
+    start, line, depth, begins = 1, 1, 0, 0
+    text += "\n"
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in "[{") - (token[0] in "]}")
+        line += token[0].count("\n")
+        if token[0] != "\n" or depth:
+            continue
+        piece = text[begins : token.end()]
         try:
             values = tomllib.loads(piece)
         except tomllib.TOMLDecodeError:
-            continue
+            continue  # a later TOML, which ends its statements elsewhere: no line is better than no message
         if values:
-            is_header = piece.lstrip().startswith("[")
-            yield start, {_HEADER: values} if is_header else values
-        piece = ""
+            yield start, {_HEADER: values} if piece.lstrip().startswith("[") else values
+        start, begins = line, token.end()
 
 
 def _header(values: Mapping[str, Any]) -> tuple[tuple[str, ...], bool] | None:

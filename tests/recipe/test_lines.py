@@ -1,3 +1,6 @@
+import time
+import tomllib
+
 import pytest
 
 from edgeport.recipe.lines import line_of
@@ -55,3 +58,32 @@ def test_a_key_is_found_in_its_line(path: tuple[str | int, ...], line: int) -> N
 
 def test_strings_that_look_like_tables_are_no_tables() -> None:
     assert line_of(TEXT, ("not", "a", "table")) == 1
+
+
+def test_what_only_looks_like_brackets_and_ends_of_lines() -> None:
+    text = '''a = "[" # ]
+b = """
+[not.a.table]
+quotes: "" \\""" ""\"""
+c = \'\'\'it's [
+\'\'\'\'\'
+d = ['{', "\\"]",
+  # [[
+  {e = ["#"]}]
+[f]   # [
+g = 1'''
+
+    lines = [line_of(text, path) for path in (("a",), ("b",), ("c",), ("d",), ("d", 2, "e"), ("f",), ("f", "g"))]
+
+    assert tomllib.loads(text)["d"][0] == "{"
+    assert lines == [1, 2, 5, 7, 7, 10, 11]
+
+
+def test_a_long_list_costs_no_more_per_line_than_a_short_one() -> None:
+    """Ten thousand lines were read as often as there are lines, which took minutes."""
+    text = "names = [\n" + '  "a class",\n' * 20_000 + "]\n[after]\nkey = 1\n"
+
+    start = time.process_time()
+
+    assert line_of(text, ("after", "key")) == 20_004
+    assert time.process_time() - start < 5
