@@ -42,17 +42,18 @@ class GrowingArray:
         """Appends rows [n, ...].
 
         Raises:
-            ValueError: They are of another dtype or shape than those before, or hold Python objects.
+            TypeError: They are of another dtype than those before, or hold Python objects.
+            ValueError: They are of another shape.
 
         """
         if rows.dtype.hasobject:
-            raise ValueError("Python objects")
+            raise TypeError("Python objects")
         if self._dtype is None:
             self._dtype, self._rest = rows.dtype, rows.shape[1:]
-        if self._dtype != rows.dtype or not self._fits(rows.shape[1:]):
-            raise ValueError(
-                f"{rows.dtype} of shape {list(rows.shape[1:])} after {self._dtype} of shape {list(self._rest)}"
-            )
+        if self._dtype != rows.dtype:
+            raise TypeError(f"dtype {rows.dtype} after {self._dtype}")
+        if not self._fits(rows.shape[1:]):
+            raise ValueError(f"shape {list(rows.shape[1:])} after {list(self._rest)}")
         self._file.write(np.ascontiguousarray(rows).tobytes())
         self._shapes.append((rows.shape[1:], len(rows)))
         self._count += len(rows)

@@ -12,7 +12,16 @@ from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
 from edgeport.exporter.arguments import argument_paths
 
-__all__ = ["LABELS", "LENGTHS", "feeds_for", "kind_of", "labels_among", "require_target", "without_lengths"]
+__all__ = [
+    "FROM_SAMPLES",
+    "LABELS",
+    "LENGTHS",
+    "feeds_for",
+    "kind_of",
+    "labels_among",
+    "require_target",
+    "without_lengths",
+]
 
 LENGTHS = "lengths"
 """Name of an array that says how much of each sample is no padding."""
@@ -20,7 +29,8 @@ LENGTHS = "lengths"
 LABELS = ("label", "labels", "target", "targets", "y", "class", "classes")
 """Names that labels usually have."""
 
-_WHY = "from the samples"
+FROM_SAMPLES = "from the samples"
+"""Why an input is known."""
 
 
 def kind_of(name: str, dtype: str) -> tuple[Kind, float]:
@@ -134,7 +144,7 @@ def _guess(name: str, array: Array) -> Guess:
         low=low if finite else 0.0,
         high=high if finite else 0.0,
         axes=_maybe_free(array),
-        why=_WHY,
+        why=FROM_SAMPLES,
     )
 
 

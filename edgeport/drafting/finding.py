@@ -110,7 +110,7 @@ def _without_states(source: ModelSource, module: torch.nn.Module, payload: Mappi
     if payload.get("samples") and form in (Form.NAMED, Form.ARRAY):
         arrays = read_first(payload["samples"], required)
         inputs, others = feeds_for(arrays, wanted.parameters, required, payload.get("target", ""))
-        return Found(inputs=inputs, others=others)
+        return Found(inputs=_in_dtypes_that_run(inputs, runs), others=others)
     if form is Form.TABLE:
         return _of_table(facts, wanted, payload.get("target", ""))
     given = tuple(_within_table(module, guess_from_json(one)) for one in payload.get("given") or ())
@@ -129,6 +129,33 @@ def read_first(path: str, required: Sequence[str]) -> dict[str, Array]:
     if list(arrays) == ["samples"] and len(required) == 1:
         return {required[0]: arrays["samples"]}
     return arrays
+
+
+def _in_dtypes_that_run(inputs: tuple[Guess, ...], runs: Runs) -> tuple[Guess, ...]:
+    """As the samples have them, or in PyTorch's usual dtypes of the same kind (numpy's own float is float64).
+
+    Raises:
+        SamplesError: It runs with whole numbers in the place of others, or the other way round.
+
+    """
+    if not runs(inputs):
+        return inputs
+    usual = {"float": "float32", "int": "int64", "uint": "int64"}
+    kinds = [one.dtype.rstrip("0123456789") for one in inputs]
+    same = tuple(replace(one, dtype=usual.get(kind, one.dtype)) for one, kind in zip(inputs, kinds, strict=True))
+    if same != inputs and not runs(same):
+        return same
+    for dtype in ("int64", "float32"):
+        other = tuple(replace(one, dtype=dtype) for one in inputs)
+        changed = {one.name: one.dtype for one in inputs if one.dtype != dtype}
+        if not runs(other):
+            raise SamplesError(
+                asked=f"run the model on {', '.join(f'{name} of dtype {was}' for name, was in changed.items())}",
+                found=f"that it runs with {dtype}",
+                fix=f'convert it as in training: array.astype("{dtype}"), and scale it where that did',
+                details={"problem": "dtype", "input": next(iter(changed))},
+            )
+    return inputs
 
 
 def _of_table(facts: Mapping[str, Any], wanted: _Wanted, target: str) -> Found:

@@ -79,8 +79,8 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
         the first), `alike` (all that were looked at have it) and `classes` (names of class folders); of sounds
         `length` (the median), `alike`, `rate` in Hz and `classes`; of a table `columns` (name to "whole", "number",
         "text" or "gaps"), `first` (the cells of its first two rows by column) and `texts` (what stands in columns of
-        text); of arrays `arrays` (name to shape of one sample; labels that come with each have the name "") and
-        `labels` (name to the number of values per sample, of those that may be labels of classes: 1 for an index).
+        text); of arrays `arrays` (name to shape of one sample; labels that come with each have the name ""), `dtypes`
+        and `labels` (name to the number of values per sample, of those that may be labels of classes: 1 for an index).
         Of tables and arrays that are called as sequences are, `sequences`: name to how many there are, and of those
         behind the first quarter how many and with how many samples.
 
@@ -118,6 +118,7 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
     every = {**batch.feeds, **({"": batch.target} if batch.target is not None else {})}
     facts: dict[str, Any] = {
         "arrays": {name: list(array.shape[1:]) for name, array in every.items()},
+        "dtypes": {name: str(array.dtype) for name, array in every.items()},
         "labels": {name: width for name, array in every.items() if (width := _width_of_labels(array))},
     }
     parts: dict[str, list[Array]] = {name: [] for name in batch.feeds if name.lower() in SEQUENCES}

@@ -30,9 +30,9 @@ from edgeport.contracts.recipe import SamplesFunction
 from edgeport.drafting.assign import LABELS, kind_of
 from edgeport.drafting.choices import DROPS, Given, choose
 from edgeport.drafting.draft import Asked, Draft, Plan
+from edgeport.drafting.fitting import converted, nothing_takes, require_fitting
 from edgeport.drafting.forms import Form
 from edgeport.drafting.guess import Guess
-from edgeport.drafting.leftovers import nothing_takes, require_taken
 from edgeport.drafting.places import checked_source, written_location
 from edgeport.drafting.recipe_text import recipe_text, shape_of
 from edgeport.drafting.samples import FoundSamples, find_samples
@@ -203,7 +203,7 @@ def _probed(name: str, limits: Limits) -> Capabilities:
 
 
 def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
-    require_taken(plan, given)
+    require_fitting(plan, given)
     recipe, guessed = plan.asked.recipe.absolute(), _guessed(plan, given, found)  # which may refuse: before any file
     files = {recipe: recipe_text(plan)}
     module = _samples_module(plan, given)
@@ -249,6 +249,7 @@ def _samples_module(plan: Plan, given: Given) -> str:
             target=plan.target,
             count=given.evaluation.count,
             columns=plan.columns,
+            converted=tuple(converted(plan, given)),
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
             cut=plan.cut,
             sequence=(key if plan.form in (Form.NAMED, Form.TABLE) else "") if plan.state else None,
@@ -301,6 +302,8 @@ def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, .
         doubts.append("There are no calibration samples, so int8 is left out. Give --calibration, other samples.")
     doubts += [*_doubts_of_lengths(plan, known=bool(found["lengths"])), *_doubts_of_files(plan)]
     doubts += _doubts_of_labels(plan, nothing_takes(plan, given))
+    for name, (has, takes) in converted(plan, given).items():
+        doubts.append(f"The samples' {name} is {has} and becomes {takes}, which the model takes.")
     if plan.state and isinstance(plan.sequence, int) and not plan.stand_in:
         doubts.append(
             "Nothing says where sequences begin, so each set is taken for one: add an array `sequence` to the samples, "

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeport.contracts import Arrays, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
-from edgeport.drafting.assign import without_lengths
+from edgeport.drafting.assign import FROM_SAMPLES, without_lengths
 from edgeport.drafting.finding import find_inputs
 from edgeport.drafting.guess import Guess, Kind, draw
 from edgeport.drafting.states import likely_links
@@ -147,11 +147,17 @@ def _run(module: torch.nn.Module, guesses: tuple[Guess, ...]) -> tuple[Arrays, f
             raise SourceError(
                 asked=f"run {type(module).__name__} on {given}",
                 found=problem[:500],
-                fix="give the right shapes (--input NAME=batch,3,224,224), or --samples",
+                fix=_fix_of_inputs(guesses),
             ) from error
     start = time.perf_counter()
     outputs = forward(module, guesses, batch)
     return outputs, (time.perf_counter() - start) / batch, batch
+
+
+def _fix_of_inputs(guesses: Sequence[Guess]) -> str:
+    if all(one.why == FROM_SAMPLES for one in guesses):
+        return 'give samples of the dtypes and shapes that forward takes, such as array.astype("float32")'
+    return "give the right shapes and dtypes (--input NAME=batch,3,224,224, --input NAME=batch,16:int64), or --samples"
 
 
 def _states_settled(inputs: tuple[Guess, ...], links: Mapping[str, str]) -> tuple[Guess, ...]:

@@ -30,6 +30,7 @@ class Split:
         target: Array or column of the labels; empty for none.
         count: Of all samples.
         columns: Of a table.
+        converted: Inputs whose arrays in the file have another dtype.
         facts: As `look_at_samples` found them.
         cut: Sounds are brought to one length by the module's `cut`.
         sequence: Array or column that says of which sequence each sample is a step; empty where nothing does, None
@@ -44,6 +45,7 @@ class Split:
     beside: tuple[str, ...] = ()
     target: str = ""
     columns: Columns | None = None
+    converted: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     cut: bool = False
     sequence: str | None = None
@@ -80,7 +82,7 @@ def batches(for_calibration, size=32):
     """Batches of (arrays by input name, labels)."""
     with np.load(FILE) as file:
         arrays = {name: file[name] for name in INPUTS}
-        labels = file[TARGET] if TARGET else None
+{converted}        labels = file[TARGET] if TARGET else None
     rows = chosen(len(arrays[INPUTS[0]]), for_calibration)
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
@@ -94,7 +96,7 @@ def batches(for_calibration, size=32):
     samples = np.load(FILE, mmap_mode="r")
     rows = chosen(len(samples), for_calibration)
     for start in range(0, len(rows), size):
-        yield {INPUT: np.array(samples[rows[start : start + size]])}
+        yield {INPUT: np.array(samples[rows[start : start + size]]{dtype})}
 '''
 
 _TABLE = '''\
@@ -238,11 +240,18 @@ def _of_npz(split: Split) -> _Parts:
         f"INPUTS = {_texts(names)}",
         f"TARGET = {_text(split.target) if split.target else 'None'}",
     ]
-    return ((), ()), constants, _NPZ
+    dtypes = {one.name: one.dtype for one in split.inputs if one.name in split.converted}
+    if dtypes:
+        each = ", ".join(f"{_text(name)}: {_text(dtype)}" for name, dtype in dtypes.items())
+        constants.append(f"DTYPES = {{{each}}}  # as the model takes them")
+    how = "        arrays |= {name: arrays[name].astype(dtype) for name, dtype in DTYPES.items()}\n" if dtypes else ""
+    return ((), ()), constants, _NPZ.replace("{converted}", how)
 
 
 def _of_npy(split: Split) -> _Parts:
-    return ((), ()), [_place("FILE", split.path), f"INPUT = {_text(split.inputs[0].name)}"], _NPY
+    dtype = f", {_text(split.inputs[0].dtype)}" if split.converted else ""
+    constants = [_place("FILE", split.path), f"INPUT = {_text(split.inputs[0].name)}"]
+    return ((), ()), constants, _NPY.replace("{dtype}", dtype)
 
 
 def _of_table(split: Split) -> _Parts:

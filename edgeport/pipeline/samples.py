@@ -537,11 +537,18 @@ def _taken(samples: SampleSet, start: int, stop: int) -> dict[str, Array]:
 def _add(array: GrowingArray, what: str, rows: Array) -> None:
     try:
         array.add(rows)
+    except TypeError as error:
+        raise SamplesError(
+            asked=f"keep {what} of every evaluation sample in one array",
+            found=str(error),
+            fix='give all samples of the evaluation set numbers or text of one dtype, such as array.astype("float32")',
+            details={"problem": "dtype"},
+        ) from error
     except ValueError as error:
         raise SamplesError(
             asked=f"keep {what} of every evaluation sample in one array",
             found=str(error),
-            fix="give all samples of the evaluation set the same dtype and shape: pad, crop or convert them; or, where "
+            fix="give all samples of the evaluation set one shape: pad or crop them; or, where "
             'the model takes any size of an axis, name that axis: [inputs.NAME] shape = ["batch", "length"]',
             details={"problem": "shape"},
         ) from error

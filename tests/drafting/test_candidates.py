@@ -29,9 +29,12 @@ def look(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(module, "_exported", lambda *_, **__: ([], {}))
 
-    def looked(name: str):
-        source = {"location": f"nets:{name}", "search_path": str(folder)}
-        return look_at_module({"source": source})
+    def looked(name: str, **arrays: np.ndarray):
+        payload: dict[str, object] = {"source": {"location": f"nets:{name}", "search_path": str(folder)}}
+        if arrays:
+            np.savez(folder / "first.npz", **arrays)
+            payload["samples"] = str(folder / "first.npz")
+        return look_at_module(payload)
 
     return looked
 
@@ -219,3 +222,14 @@ def test_states_are_found_with_the_outputs_that_they_come_from(look, name, shape
 )
 def test_links_are_clear_by_name_and_shape(inputs, outputs, clear, possible) -> None:
     assert likely_links(inputs, outputs) == (clear, possible)
+
+
+def test_a_wrong_dtype_of_samples_is_no_wrong_shape(look) -> None:
+    """numpy's own float is float64, which few models run with: that is the same number in another width."""
+    found = look("Gestures", frames=np.ones((2, 9, 6)))
+    assert [one["dtype"] for one in found["inputs"]] == ["float32"]
+
+    with pytest.raises(SamplesError, match=r"ids of dtype float32.*it runs with int64; convert it"):
+        look("Positions", input_ids=np.ones((2, 9), np.float32))
+    with pytest.raises(SourceError, match="give samples of the dtypes and shapes that forward takes"):
+        look("Small", image=np.ones((2, 1, 27, 28), np.float32))

@@ -390,6 +390,24 @@ class TestLabels:
         assert any(one.startswith("Nothing takes weights: left out") for one in draft.guessed)
         assert set(sets_of_evaluation(draft)[0].feeds) == {"x"}
 
+    def test_floats_of_another_width_are_converted_where_a_module_reads_them(self, folder: Path) -> None:
+        arrays = self.arrays()
+        np.savez(folder / "data.npz", x=arrays["x"].astype(np.float64), label=arrays["label"])
+
+        with pytest.raises(SamplesError, match=r"float32 from data.npz; found dtype float64; convert it.*--samples"):
+            drafted(evaluation="data.npz")
+        draft = drafted(samples="data.npz")
+
+        assert {one.feeds["x"].dtype.name for batches in sets_of(draft).values() for one in batches} == {"float32"}
+        assert any("x is float64 and becomes float32" in one for one in draft.guessed)
+
+    def test_whole_numbers_for_floats_are_not_converted_unasked(self, folder: Path) -> None:
+        """Pixels may want a scale."""
+        np.savez(folder / "data.npz", x=np.ones((80, 4), np.uint8), label=self.arrays()["label"])
+
+        with pytest.raises(SamplesError, match="found dtype uint8; convert it as in training"):
+            drafted(samples="data.npz")
+
     def test_arrays_under_other_names_than_the_inputs_are_refused(self, folder: Path) -> None:
         np.savez(folder / "data.npz", pictures=self.arrays()["x"])
 

@@ -140,7 +140,7 @@ def function_recipe(recipe, folder, code):
         pytest.param("def give():\n    return []\n", "an empty set", id="empty"),
         pytest.param(
             "def give():\n    for n in (8, 9):\n        yield {'images': np.ones((2, n), np.float32)}\n",
-            "pad, crop or convert",
+            "pad or crop them",
             id="ragged",
         ),
         pytest.param(
@@ -152,6 +152,12 @@ def function_recipe(recipe, folder, code):
             "def give():\n    x = {'images': np.ones((2, 8), np.float32)}\n    yield x, np.ones(2)\n    yield x\n",
             "targets for 2 of 4 samples",
             id="targets for some",
+        ),
+        pytest.param(
+            "def give():\n    x = {'images': np.ones((2, 8), np.float32)}\n    yield x, np.ones(2)\n"
+            "    yield x, np.ones(2, int)\n",
+            "dtype int64 after float64; give all samples of the evaluation set numbers or text of one dtype",
+            id="labels of two dtypes",
         ),
         pytest.param("raise SystemExit(3)\n", "SystemExit", id="ends the process"),
     ],

@@ -1,4 +1,4 @@
-"""Arrays that a recipe would leave without a use, and inputs that none would feed: said before anything runs."""
+"""Whether the user's arrays are what a recipe takes: names, dtypes, labels; said before anything is written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeport.drafting.forms import Form
 from edgeport.drafting.samples import FoundSamples
 from edgeport.errors import SamplesError
 
-__all__ = ["nothing_takes", "require_taken"]
+__all__ = ["converted", "nothing_takes", "require_fitting"]
 
 
 def nothing_takes(plan: Plan, given: Given) -> list[str]:
@@ -18,10 +18,17 @@ def nothing_takes(plan: Plan, given: Given) -> list[str]:
     return _left(plan, given.evaluation) if given.evaluation is not None else []
 
 
-def require_taken(plan: Plan, given: Given) -> None:
+def converted(plan: Plan, given: Given) -> dict[str, tuple[str, str]]:
+    """Inputs whose arrays the written module converts: from which dtype, and to which, of the same kind."""
+    if given.evaluation is None or not given.split:
+        return {}
+    return {name: both for name, both in _other_dtypes(plan, given.evaluation).items() if _alike(*both)}
+
+
+def require_fitting(plan: Plan, given: Given) -> None:
     """Makes sure that all inputs are fed, and that a set which a run reads as it is holds nothing that it can't use.
 
-    A set that is split is read by a module, which takes what is needed.
+    A set that is split is read by a module, which takes what is needed, and converts numbers of the same kind.
 
     Raises:
         SamplesError: It is not so.
@@ -37,7 +44,10 @@ def require_taken(plan: Plan, given: Given) -> None:
             "(--metric pkg.mod:function)",
         )
     for found, which in ((given.evaluation, "evaluation"), (given.calibration, "calibration")):
-        if found is None or found.form is not Form.NAMED:
+        if found is None:
+            continue
+        _require_dtypes(plan, found, split=given.split)
+        if found.form is not Form.NAMED:
             continue
         names = ", ".join(name for name in found.facts["arrays"] if name)
         lacking = [name for name in _beside(plan) if name not in found.facts["arrays"]]
@@ -54,6 +64,33 @@ def require_taken(plan: Plan, given: Given) -> None:
                 found=f"the arrays {names}, of which nothing takes {', '.join(left)}",
                 fix=_fix(plan, found),
             )
+
+
+def _require_dtypes(plan: Plan, found: FoundSamples, *, split: bool) -> None:
+    for name, (has, takes) in _other_dtypes(plan, found).items():
+        if split and _alike(has, takes):
+            continue
+        fix = f'convert it as in training: {name}.astype("{takes}")'
+        if _alike(has, takes) and not isinstance(found.location, SamplesFunction):
+            fix += "; or give one file as --samples, which is converted"
+        raise SamplesError(
+            asked=f"feed input {name!r} of dtype {takes} from {found.text}", found=f"dtype {has}", fix=fix
+        )
+
+
+def _other_dtypes(plan: Plan, found: FoundSamples) -> dict[str, tuple[str, str]]:
+    """Inputs that arrays of another dtype would feed: what they are, and what the model takes."""
+    dtypes = found.facts.get("dtypes", {})
+    if found.form is Form.ARRAY:
+        dtypes = dict(zip([one.name for one in plan.fed], dtypes.values(), strict=False))
+    wanted = {one.name: (dtypes.get(one.name, one.dtype), one.dtype) for one in plan.fed}
+    return {name: (has, takes) for name, (has, takes) in wanted.items() if has != takes}
+
+
+def _alike(one: str, other: str) -> bool:
+    """Both are floats, or both whole numbers with a sign."""
+    kinds = {dtype.rstrip("0123456789") for dtype in (one, other)}
+    return len(kinds) == 1 and kinds < {"float", "int"}
 
 
 def _fix(plan: Plan, found: FoundSamples) -> str:
