@@ -138,11 +138,17 @@ def run_rows(
             held = dict(rows.state)
         outputs = run({**rows.cut(start, stop), **held})
         held = {into: outputs[out] for out, into in state.items()}
-        gathered.add({name: _per_sample(name, a, stop - start) for name, a in outputs.items() if name not in state})
+        gathered.add({name: per_sample(name, a, stop - start) for name, a in outputs.items() if name not in state})
     return gathered.arrays()
 
 
-def _per_sample(name: str, array: Array, count: int) -> Array:
+def per_sample(name: str, array: Array, count: int) -> Array:
+    """The output of a call with `count` samples, with an axis 0 that counts them.
+
+    Raises:
+        SamplesError: It has not one row for each of them.
+
+    """
     if array.ndim == 0 and count == 1:
         one: Array = array.reshape(1)  # a call of one sample gave one number
         return one

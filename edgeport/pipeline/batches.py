@@ -13,8 +13,9 @@ import numpy as np
 from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
 from edgeport.errors import SamplesError
 from edgeport.npz import load_npz, save_npz
+from edgeport.rows import per_sample
 
-__all__ = ["calls_note", "first_batch", "require_a_batch", "run_in_batches", "write_first_batch"]
+__all__ = ["calls_note", "first_batch", "require_a_batch", "require_samples", "run_in_batches", "write_first_batch"]
 
 
 def first_batch(feeds: Arrays, batch: int, start: int = 0) -> dict[str, Array]:
@@ -23,13 +24,44 @@ def first_batch(feeds: Arrays, batch: int, start: int = 0) -> dict[str, Array]:
 
 
 def run_in_batches(run: RunModel, feeds: Arrays, batch: int) -> dict[str, Array]:
-    """The outputs for every sample, from calls of exactly `batch`; axis 0 of each output is the batch."""
-    count = len(next(iter(feeds.values())))
+    """The outputs for every sample, from calls of exactly `batch`; axis 0 of each output is the batch.
+
+    Raises:
+        SamplesError: An output that has not one row for each sample of a call, or an input that has no axis for them.
+
+    """
+    count = require_samples(feeds)
     parts = [
-        {name: array[: count - start] for name, array in run(first_batch(feeds, batch, start)).items()}
+        {
+            name: per_sample(name, array, batch)[: count - start]
+            for name, array in run(first_batch(feeds, batch, start)).items()
+        }
         for start in range(0, count, batch)
     ]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def require_samples(feeds: Arrays) -> int:
+    """How many there are.
+
+    Raises:
+        SamplesError: None; or an input that has no axis for them; or no input.
+
+    """
+    alone = [name for name, array in feeds.items() if np.ndim(array) == 0]
+    count = len(next(iter(feeds.values()))) if feeds and not alone else 0
+    if count:
+        return count
+    if alone:
+        found = f"input {alone[0]!r} without an axis that counts samples"
+    else:
+        found = "no samples" if feeds else "a model without inputs"
+    raise SamplesError(
+        asked="feed the model's inputs",
+        found=found,
+        fix="let axis 0 of every input be the batch, and give one sample or more",
+        details={"problem": "batch"},
+    )
 
 
 def require_a_batch(model: OnnxModel, count: int, asked: str) -> None:

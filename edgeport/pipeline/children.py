@@ -77,7 +77,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         write_constants,
         write_ir,
     )
-    from edgeport.pipeline.batches import require_a_batch, run_in_batches
+    from edgeport.pipeline.batches import require_a_batch, require_samples, run_in_batches
 
     path, folder = Path(payload["model"]), Path(payload["folder"])
     graph = read_ir(path)
@@ -88,6 +88,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         _fold(graph)
     model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
     rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
+    require_samples(rows.values)
     require_a_batch(model, len(rows), "judge outputs")
     with open_reference(model.path) as run:
         if model.state or rows.shapes:
