@@ -116,13 +116,16 @@ def weight_of(node: ir.Node, rule: OperatorRule) -> ir.Value | None:
 
 
 def weight_axis(node: ir.Node, rule: OperatorRule) -> int | None:
-    """The axis of the weight that counts output channels, not negative; None where there is none."""
+    """The axis of the weight that counts output channels, not negative; None where there is none.
+
+    A stack of matrices has none: ONNX Runtime's MatMulIntegerToFloat takes a scale per column of one matrix only.
+    """
     weight = weight_of(node, rule)
     if rule.weight_axis is None or weight is None or weight.shape is None:
         return None
     rank = len(weight.shape)
     if node.op_type == "MatMul":
-        return rank - 1 if rank > 1 else None
+        return 1 if rank == 2 else None
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1
     return rule.weight_axis % rank

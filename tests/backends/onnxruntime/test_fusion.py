@@ -218,6 +218,15 @@ def test_dynamic_products_fuse(build, operators, rules, bench):
     assert made.sqnr_db > 30
 
 
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("rules", DIALECTS)
+def test_a_stack_of_matrices_has_one_scale(rules, bench, dynamic):
+    model = bench.model([bench.node("MatMul", ["x", "w"], ["y"])], {"w": bench.weight(2, 16, 8)}, (2, 4, 16), ["y"])
+    made = bench.quantize(model, rules, dynamic=dynamic)  # which runs it
+    assert made.plan.weights["w"].axis is None
+    assert made.sqnr_db > 30
+
+
 def test_products_of_one_tensor_quantize_it_once(bench):
     nodes = [bench.node("MatMul", ["x", f"w{i}"], [name]) for i, name in enumerate("yz")]
     constants = {"w0": bench.weight(16, 8), "w1": bench.weight(16, 8)}
