@@ -305,18 +305,22 @@ def _takes_any_batch(model: OnnxModel) -> bool:
 
 
 def require_finite(statistics: Mapping[str, TensorStatistics]) -> None:
-    """No tensor was empty or not finite all the time.
+    """No tensor was not finite all the time, and not all were empty.
+
+    One that is empty in every sample, such as a rotation of no dimensions, has no range: its nodes stay in float.
 
     Raises:
         CalibrationError: One was.
 
     """
-    for name, observers in statistics.items():
-        extremes = observers.get("extremes")
-        if extremes is None:
-            continue
-        count, nonfinite = int(extremes["count"]), int(extremes["nonfinite"])
-        if count == nonfinite:
+    counts = {
+        name: (int(observers["extremes"]["count"]), int(observers["extremes"]["nonfinite"]))
+        for name, observers in statistics.items()
+        if "extremes" in observers
+    }
+    all_empty = not any(count for count, _ in counts.values())
+    for name, (count, nonfinite) in counts.items():
+        if count == nonfinite and (count or all_empty):
             found = f"NaN or Inf in all of its {count} values" if count else "no values: it was empty in every sample"
             raise CalibrationError(
                 asked=f"calibrate tensor {name!r}",

@@ -121,7 +121,11 @@ def resolve(method: RangeMethod, statistics: Mapping[str, TensorStatistics]) -> 
     """
     if not isinstance(method, OneRange):
         return method
-    ends = [extremes_of(each) for each in statistics.values() if not int(each["extremes"]["nonfinite"])]
+    ends = [
+        extremes_of(each)
+        for each in statistics.values()
+        if int(each["extremes"]["nonfinite"]) == 0 < int(each["extremes"]["count"])
+    ]
     low, high = min((low for low, _ in ends), default=0.0), max((high for _, high in ends), default=0.0)
     if not min(low, 0.0) < max(high, 0.0):
         raise CalibrationError(

@@ -243,6 +243,16 @@ def test_a_tensor_that_is_always_empty_is_named(model_text, open_model):
         collect(model, ArraySamples({"x": np.zeros((2, 0), np.float32)}), open_model)
 
 
+def test_a_tensor_that_is_empty_beside_others_has_no_range(model_text, open_model):
+    model = model_text(
+        "(float[batch,3] x) => (float[batch,3] y) <int64[1] no = {0}, int64[1] one = {1}> "
+        "{ none = Slice(x, no, no, one) both = Concat<axis = 1>(x, none) y = Relu(both) }"
+    )
+    kept = collect(model, ArraySamples({"x": np.ones((2, 3), np.float32)}), open_model)
+    assert int(kept.statistics["none"]["extremes"]["count"]) == 0
+    assert int(kept.statistics["both"]["extremes"]["count"]) == 6
+
+
 def test_an_empty_sample_set_is_refused(network, open_model, tmp_path):
     (tmp_path / "empty_for_test_collect.py").write_text("def f():\n    return []\n")
     with pytest.raises(CalibrationError, match="an empty sample set"):
