@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 __all__ = ["default_opset", "read_specs"]
 
 
+_DEFAULT = ("", "ai.onnx")
+
+
 def default_opset(model: onnx.ModelProto, path: Path) -> int:
-    """Version of the default operator domain."""
-    versions = {entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")}
+    """Version of the default operator domain; the newest one where the model has no operator of it."""
+    import onnx
+
+    versions = {entry.version for entry in model.opset_import if entry.domain in _DEFAULT}
+    if not versions and model.opset_import and not any(node.domain in _DEFAULT for node in model.graph.node):
+        return int(onnx.defs.onnx_opset_version())
     if len(versions) != 1:
         raise ModelFormatError(
             asked=f"open the ONNX model {path.name}",

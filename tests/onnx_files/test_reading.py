@@ -24,6 +24,15 @@ def test_specs_opset_and_path(small_onnx, save_onnx):
     assert opened.opset == 20
 
 
+def test_a_model_of_other_domains_alone_needs_no_default_one(small_onnx, save_onnx):
+    small_onnx.opset_import[0].domain = "ai.onnx.ml"
+    with pytest.raises(ModelFormatError, match=r"opset versions \[\] of the default domain"):
+        open_onnx(save_onnx(small_onnx))
+    for node in small_onnx.graph.node:
+        node.domain = "ai.onnx.ml"
+    assert open_onnx(save_onnx(small_onnx)).opset == onnx.defs.onnx_opset_version()
+
+
 @pytest.mark.parametrize(
     ("element_type", "dtype"),
     [

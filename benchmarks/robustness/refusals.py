@@ -1,0 +1,62 @@
+"""What Edgeport refuses though the runtime takes the float file: the whole list, with the reason for each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from benchmarks.robustness.outcomes import Row
+
+__all__ = ["REFUSALS", "Refusal", "on_the_list"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """One kind of file that is refused by name.
+
+    Attributes:
+        code: Of the error.
+        found: A pattern that what it found must match.
+        why: For readers of the page.
+
+    """
+
+    code: str
+    found: str
+    why: str
+
+
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal(
+        code="MODEL_FORMAT",
+        found=r"of type (sequence|optional)_type$",
+        why="Edgeport's samples, sessions and bundles hold tensors; no network of PyTorch's takes a sequence in ONNX",
+    ),
+    Refusal(
+        code="MODEL_FORMAT",
+        found=r"^opset versions \[\] of the default domain",
+        why="nothing but operators of ai.onnx.ml (trees, text): there is nothing to quantize in it",
+    ),
+    Refusal(
+        code="SAMPLES_INVALID",
+        found=r"lengths \{'[^']+': None\}|no arrays$|a model without inputs",
+        why="a number alone, or nothing, is fed: nothing in it counts samples. Write such an input into the graph "
+        "([constants] of a recipe)",
+    ),
+    Refusal(
+        code="SAMPLES_INVALID",
+        found=r"^NaN in sample|^Inf in sample",
+        why="ranges of samples that are not finite mean nothing; the tests are about NaN and Inf themselves",
+    ),
+    Refusal(code="SAMPLES_INVALID", found=r"takes tensor\(string\)", why="text is fed as numbers: tokens"),
+    Refusal(
+        code="CALIBRATION_FAILED",
+        found=r"^no values: it was empty in every sample|^NaN or Inf in all of its",
+        why="the test feeds an empty array, so that no range can be had",
+    ),
+)
+
+
+def on_the_list(row: Row) -> bool:
+    """Whether this is one of them."""
+    return any(row.code == each.code and re.search(each.found, row.found) for each in REFUSALS)

@@ -1,0 +1,172 @@
+"""One file through all steps, in a child that may crash: the runtime's own float first, then Edgeport's int8."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.robustness.outcomes import LEAST_DB, Outcome, Row, compared, lossy, sudden
+from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, ProgressEvent, to_jsonable
+from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError
+
+__all__ = ["FLOAT", "walk_many"]
+
+_OBSERVERS = ["extremes"]
+_LOW = re.compile(r"of element type (float[48]|u?int[24]$)")
+FLOAT = "float"
+"""What is told while the runtime has the given file: if the child dies then, that is no fault of Edgeport's."""
+
+
+def walk_many(payload: dict[str, Any], on_progress: OnProgress) -> dict[str, Any]:
+    """Walks `payload["cases"]` (dicts of `Case`) on `payload["runtime"]`; each row is appended to `payload["rows"]`."""
+    for case in payload["cases"]:
+        on_progress(ProgressEvent(stage=case["name"], message=FLOAT))
+        row = _walked(case, payload["runtime"], on_progress)
+        with Path(payload["rows"]).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(row)) + "\n")
+    return {}
+
+
+def _walked(case: Mapping[str, Any], runtime: str, on_progress: OnProgress) -> Row:
+    about = {"name": case["name"], "runtime": runtime}
+    feeds = _feeds(case)
+    if feeds is not None:
+        try:
+            wanted = _FLOAT[runtime](case["model"], feeds)
+        except Exception as error:  # noqa: BLE001 (whatever the runtime raises is its refusal)
+            return Row(**about, outcome=Outcome.RUNTIME, found=_short(error))
+    on_progress(ProgressEvent(stage=case["name"], message="Edgeport"))
+    steps = _Steps(runtime)
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeport-robust-") as folder:
+            model = steps.opened(case)
+            if feeds is None:
+                return Row(**about, outcome=Outcome.FAULT, step="open", found="opened, though it can't be fed")
+            artifact, quantized, nodes = steps.built(model, case, Path(folder))
+            found = steps.run(artifact, feeds)
+    except EdgeportError as error:
+        outcome = Outcome.LOW if steps.now == "open" and _LOW.search(error.found) else Outcome.REFUSED
+        return Row(**about, outcome=outcome, step=steps.now, code=error.code, found=_short(error.found))
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        return Row(**about, outcome=Outcome.FAULT, step=steps.now, found=f"{type(error).__name__}: {_short(error)}")
+    ratios, wrong = compared(found, wanted)
+    least = min(ratios.values(), default=None)
+    outcome = Outcome.INTEGERS if quantized else Outcome.FLOAT
+    if case["part"] == "architectures":
+        least = list(ratios.values())[-1]
+        wrong += ["from one layer to the next"] if sudden(list(ratios.values())) else []
+        outcome = Outcome.LOSSY if lossy(list(ratios.values())) else outcome
+    elif least is not None and least < LEAST_DB:
+        wrong.append("too much noise")
+    said = f"{'; '.join(wrong)} ({', '.join(f'{ratio:.1f}' for ratio in ratios.values())} dB)" if wrong else ""
+    outcome = Outcome.WRONG if wrong else outcome
+    return Row(**about, outcome=outcome, found=said, sqnr_db=least, nodes=nodes)
+
+
+class _Steps:
+    """What a run does with a file, one step after the other."""
+
+    def __init__(self, runtime: str) -> None:
+        self.now = ""
+        self.runtime = runtime
+
+    def opened(self, case: Mapping[str, Any]) -> OnnxModel:
+        """As it was given."""
+        from edgeport.onnx_files import open_onnx
+
+        self.now = "open"
+        return open_onnx(Path(case["model"]))
+
+    def built(self, model: OnnxModel, case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], bool, int]:
+        """The artifact, whether it is int8, and how many nodes are."""
+        from edgeport.pipeline.children import build, calibrate
+
+        self.now = "calibrate"
+        payload = {"model": to_jsonable(model), "samples": {"path": case["feeds"]}, "target": ""}
+        kept = folder / "calibration.safetensors"
+        execution = ExecutionConfig(threads=1, batch=max(1, model.fixed_batch or _rows(case["feeds"])))
+        made = {"backend": self.runtime, "execution": to_jsonable(execution), "method": "minmax", "mix": None}
+        (folder / "int8").mkdir()
+        (folder / "float").mkdir()
+        try:
+            calibrate({**payload, "observers": _OBSERVERS, "output": str(kept)})
+            self.now = "quantize"
+            built = build(
+                {**payload, **made, "precision": "int8", "calibration": str(kept), "folder": str(folder / "int8")}
+            )
+            return built["artifact"], True, int((built["kept"] or {}).get("kept", 0))
+        except (AlreadyQuantizedError, PlanError):  # a run then gives the runtime what it was given
+            self.now = "compile"
+            built = build(
+                {**payload, **made, "precision": "fp32", "calibration": None, "folder": str(folder / "float")}
+            )
+            return built["artifact"], False, 0
+
+    def run(self, artifact: dict[str, Any], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Its outputs."""
+        from edgeport.backends.registry import backend
+        from edgeport.contracts import Artifact, load_json
+
+        self.now = "run"
+        session = backend(self.runtime).open(load_json(Artifact, json.dumps(artifact)))
+        try:
+            call = session.bind(feeds)
+            call.run()
+            return {name: np.array(array) for name, array in call.outputs().items()}
+        finally:
+            session.close()
+
+
+def _feeds(case: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Of the runtime's own float run; bfloat16, for which a `.npz` has no type, is kept in it as float32."""
+    import ml_dtypes
+    import onnx
+
+    if case["feeds"] is None:
+        return None
+    inputs = {value.name: value for value in onnx.load(case["model"], load_external_data=False).graph.input}
+    brain = {name for name, value in inputs.items() if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16}
+    with np.load(case["feeds"], allow_pickle=False) as file:
+        return {name: file[name].astype(ml_dtypes.bfloat16) if name in brain else file[name] for name in file.files}
+
+
+def _rows(feeds: str) -> int:
+    with np.load(feeds, allow_pickle=False) as file:
+        return next((len(file[name]) for name in file.files if file[name].ndim), 1)
+
+
+def _onnxruntime(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    fed = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in feeds.items()}
+    return {name: np.asarray(array) for name, array in zip(names, session.run(names, fed), strict=True)}
+
+
+def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import onnx
+    import openvino
+
+    names = [value.name for value in onnx.load(path, load_external_data=False).graph.output]
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    request = compiled.create_infer_request()
+    found = request.infer(dict(feeds))
+    return {name: np.array(found[port]) for name, port in zip(names, compiled.outputs, strict=True)}
+
+
+_FLOAT = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def _short(text: object) -> str:
+    return " ".join(str(text).split())[:300]

@@ -1,0 +1,67 @@
+"""What counts as wrong in the robustness benchmark, and which refusals are on its list."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.robustness.outcomes import Outcome, Row, compared, sudden
+from benchmarks.robustness.refusals import REFUSALS, on_the_list
+
+WANTED = {"y": np.array([1.0, -2.0, 3.0], np.float32), "n": np.array([1, 2])}
+
+
+def test_equal_outputs_have_no_noise() -> None:
+    assert compared(WANTED, WANTED) == ({"y": 150.0}, [])
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"y": np.array([1.0, np.nan, 3.0], np.float32)}, "not finite"),
+        ({"y": WANTED["y"][:2]}, "instead of float32"),
+        ({"n": np.array([1, 3])}, "n: 1 of 2 values differ"),
+        ({"m": WANTED["n"]}, "outputs ['m', 'n', 'y'] instead of ['n', 'y']"),
+    ],
+)
+def test_what_is_wrong_is_said(changed: dict[str, np.ndarray], says: str) -> None:
+    (said,) = compared({**WANTED, **changed}, WANTED)[1]
+    assert says in said
+
+
+def test_what_is_not_finite_in_the_float_file_may_be_so() -> None:
+    infinite = {"y": np.array([np.inf, 1.0, -np.inf], np.float32)}
+    assert compared(infinite, infinite)[1] == []
+
+
+def test_noise_is_told_in_decibels() -> None:
+    ratios, wrong = compared({**WANTED, "y": WANTED["y"] * 1.01}, WANTED)
+    assert (round(ratios["y"]), wrong) == (40, [])
+
+
+@pytest.mark.parametrize(
+    ("ratios", "wrong"),
+    [
+        ((35, 28, 20, 12, 5, 0, -2), False),
+        ((35, 28, 3, 2), True),
+        ((12, 10), True),
+        ((30, 5, -9), True),
+        ((30, 20, 10, 5, -9), False),
+        ((), True),
+    ],
+)
+def test_a_layer_that_ends_what_came_to_it_is_told_from_noise_that_grows(
+    ratios: tuple[float, ...], wrong: bool
+) -> None:
+    assert sudden(ratios) == wrong
+
+
+def row(code: str, found: str) -> Row:
+    return Row(name="test", runtime="onnxruntime", outcome=Outcome.REFUSED, code=code, found=found)
+
+
+def test_the_list_holds_what_it_names_and_nothing_else() -> None:
+    assert on_the_list(row("MODEL_FORMAT", "input 'x' of type sequence_type"))
+    assert not on_the_list(row("MODEL_FORMAT", "a cycle"))
+    assert not on_the_list(row("INTERNAL", "input 'x' of type sequence_type"))
+    assert all(each.why for each in REFUSALS)
