@@ -96,7 +96,11 @@ def _fed(given: dict[str, Any]) -> str:
 def _fits(array: Any) -> bool:
     if isinstance(array, np.ndarray | np.generic) and np.asarray(array).dtype.name == "bfloat16":
         return True
-    return isinstance(array, np.ndarray | np.generic) and np.asarray(array).dtype.kind in _KINDS
+    return (
+        isinstance(array, np.ndarray | np.generic)
+        and np.asarray(array).dtype.isbuiltin
+        and np.asarray(array).dtype.kind in _KINDS
+    )
 
 
 def _plain(array: Any) -> Array:

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.robustness.outcomes import LEAST_DB, Outcome, Row, compared, lossy, sudden
 from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, ProgressEvent, to_jsonable
 from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError
+from edgeport.npz import save_npz
 
 __all__ = ["FLOAT", "walk_many"]
 
@@ -89,7 +90,8 @@ class _Steps:
         from edgeport.pipeline.children import build, calibrate
 
         self.now = "calibrate"
-        payload = {"model": to_jsonable(model), "samples": {"path": case["feeds"]}, "target": ""}
+        samples = _finite(case["feeds"], folder / "finite.npz")
+        payload = {"model": to_jsonable(model), "samples": {"path": str(samples)}, "target": ""}
         kept = folder / "calibration.safetensors"
         execution = ExecutionConfig(threads=1, batch=max(1, model.fixed_batch or _rows(case["feeds"])))
         made = {"backend": self.runtime, "execution": to_jsonable(execution), "method": "minmax", "mix": None}
@@ -135,6 +137,18 @@ def _feeds(case: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     brain = {name for name, value in inputs.items() if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16}
     with np.load(case["feeds"], allow_pickle=False) as file:
         return {name: file[name].astype(ml_dtypes.bfloat16) if name in brain else file[name] for name in file.files}
+
+
+def _finite(feeds: str, path: Path) -> Path:
+    """The feeds to calibrate with: ranges are of finite samples, though a test may then run on others."""
+    with np.load(feeds, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values()):
+        return Path(feeds)
+    save_npz(
+        path, {name: np.nan_to_num(a, posinf=0, neginf=0) if a.dtype.kind == "f" else a for name, a in arrays.items()}
+    )
+    return path
 
 
 def _rows(feeds: str) -> int:

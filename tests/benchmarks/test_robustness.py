@@ -46,7 +46,7 @@ def test_noise_is_told_in_decibels() -> None:
         ((35, 28, 3, 2), True),
         ((12, 10), True),
         ((30, 5, -9), True),
-        ((30, 20, 10, 5, -9), False),
+        ((30, 20, 12, 5, -4), False),
         ((), True),
     ],
 )
