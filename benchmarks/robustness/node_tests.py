@@ -94,13 +94,11 @@ def _fed(given: dict[str, Any]) -> str:
 
 
 def _fits(array: Any) -> bool:
-    if isinstance(array, np.ndarray | np.generic) and np.asarray(array).dtype.name == "bfloat16":
-        return True
-    return (
-        isinstance(array, np.ndarray | np.generic)
-        and np.asarray(array).dtype.isbuiltin
-        and np.asarray(array).dtype.kind in _KINDS
-    )
+    """Whether a `.npz` can hold it; bfloat16 as float32."""
+    if not isinstance(array, np.ndarray | np.generic):
+        return False
+    dtype = np.asarray(array).dtype
+    return dtype.name == "bfloat16" or (bool(dtype.isbuiltin) and dtype.kind in _KINDS)
 
 
 def _plain(array: Any) -> Array:
