@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeport.contracts import AxisRange, TensorSpec
 from edgeport.errors import ContractError
-from edgeport.recipe.mistakes import RecipeText, nearest
+from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.preprocess import with_preprocessing
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import RecipeFile
 
 __all__ = ["axes_of", "axis_root", "check_samples_keys", "constants_of", "initial_of", "inputs_of", "state_of"]
+
+_MOST_VALUES = 2**36
+"""Of one sample: 256 GiB of float32."""
 
 _AXIS = re.compile(r"([1-9]\d*\*)?[A-Za-z_]\w*")
 
@@ -43,6 +47,7 @@ def inputs_of(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...
             raise recipe.error(
                 (*key, "shape"), "is missing", 'give it, such as shape = ["batch", 3, 224, 224], or give a value'
             )
+        _refuse_odd_sizes(recipe, (*key, "shape"), section.shape, is_state=name in sections.state.values())
         for label in section.shape:
             if isinstance(label, str) and not from_onnx and not _AXIS.fullmatch(label):
                 raise recipe.wrong_value(
@@ -61,6 +66,23 @@ def inputs_of(recipe: RecipeText, sections: RecipeFile) -> tuple[TensorSpec, ...
     return tuple(specs)
 
 
+def _refuse_odd_sizes(recipe: RecipeText, key: KeyPath, shape: list[int | str], *, is_state: bool) -> None:
+    """What no sample can be; a number as axis 0 is the batch, which [export] looks at."""
+    if not shape and not is_state:
+        raise recipe.wrong_value(
+            key, "has no axis 0, which counts samples", 'give shape = ["batch"] for one number per sample'
+        )
+    sizes = [size for size in shape[1:] if isinstance(size, int)]
+    if min(sizes, default=1) < 1:
+        raise recipe.wrong_value(
+            key, f"has an axis of size {min(sizes)}", 'give 1 or more, or name the axis: ["batch", "length"]'
+        )
+    if math.prod(sizes) > _MOST_VALUES:
+        raise recipe.wrong_value(
+            key, f"makes {math.prod(sizes):.2g} values of one sample", f"give at most {_MOST_VALUES} in all"
+        )
+
+
 def constants_of(recipe: RecipeText, sections: RecipeFile) -> dict[str, object]:
     """Values of the inputs that are not fed.
 
@@ -77,8 +99,27 @@ def constants_of(recipe: RecipeText, sections: RecipeFile) -> dict[str, object]:
                 raise recipe.error(
                     ("inputs", name, other), "stands beside a value", "remove it: what has a value is not fed"
                 )
+        _refuse_odd_value(recipe, ("inputs", name, "value"), section.value)
         found[name] = section.value
     return found
+
+
+def _refuse_odd_value(recipe: RecipeText, key: KeyPath, value: object) -> None:
+    """A list must be a tensor of finite numbers."""
+    rows = value if isinstance(value, list) else [value]
+    if not rows:
+        raise recipe.wrong_value(key, "holds no number", "give one or more, or remove this line")
+    if any(isinstance(row, list) for row in rows):
+        lengths = {len(row) if isinstance(row, list) else -1 for row in rows}
+        if len(lengths) > 1:
+            raise recipe.wrong_value(key, "is no tensor: its rows differ in length", "give rows of one length")
+        for row in rows:
+            _refuse_odd_value(recipe, key, row)
+        return
+    if isinstance(value, list) and not all(isinstance(one, int | float) for one in rows):
+        raise recipe.wrong_value(key, "holds what is no number", "give numbers, true or false")
+    if any(isinstance(one, float) and not math.isfinite(one) for one in rows):
+        raise recipe.wrong_value(key, "is no finite number", "give the value that the model was trained with")
 
 
 def axes_of(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec, ...]) -> dict[str, AxisRange]:
@@ -125,6 +166,8 @@ def state_of(recipe: RecipeText, sections: RecipeFile, inputs: tuple[TensorSpec,
     declared = {spec.name: spec for spec in inputs}
     for out, into in links.items():
         key = ("state", out)
+        if not out.strip():
+            raise recipe.error(key, "names no output", 'write output = "input"')
         if list(links.values()).count(into) > 1:
             raise recipe.wrong_value(key, "is fed by another output too", "feed each input from one output")
         if into in sections.inputs and sections.inputs[into].value is not None:
@@ -164,7 +207,9 @@ def initial_of(recipe: RecipeText, sections: RecipeFile) -> dict[str, float]:
 
     """
     found = {name: section.initial for name, section in sections.inputs.items() if section.initial is not None}
-    for name in found:
+    for name, value in found.items():
+        if math.isnan(value):
+            raise recipe.wrong_value(("inputs", name, "initial"), "is no number", "give one, such as 0.0")
         if name not in sections.state.values():
             raise recipe.error(
                 ("inputs", name, "initial"),

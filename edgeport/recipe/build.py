@@ -299,6 +299,8 @@ def _decode(recipe: RecipeText, section: DataSection) -> str:
 
 def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:
     if isinstance(section.labels, list):
+        if not all(label.strip() for label in section.labels):
+            raise recipe.wrong_value(("data", "labels"), "has a class without a name", "name each, or leave labels out")
         return tuple(section.labels)
     try:
         text = _file(recipe, ("data", "labels"), section.labels).read_text(encoding="utf-8")

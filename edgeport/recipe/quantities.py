@@ -12,6 +12,10 @@ _TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}
 _DURATION_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {"B": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KIB": 2.0**10, "MIB": 2.0**20, "GIB": 2.0**30}
 _NUMBER = r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_SHORTEST_S = 1e-3
+_LONGEST_S = 30 * 24 * 3600.0
+_MOST = 2.0**63
+"""What no counter of the system holds: no size, and no time in nanoseconds."""
 _AT_MOST = r"(?:<=|≤|<)?\s*"
 
 
@@ -37,11 +41,13 @@ def parse_time(text: str) -> int:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of "5m", "90 s" or "1h"; above 0."""
+    """Seconds of "5m", "90 s" or "1h"; from a millisecond to 30 days."""
     wanted = 'a number above 0 and a unit (s, m, h), such as "5m"'
     seconds = _scaled(text, _DURATION_S, wanted)
-    if not 0 < seconds < math.inf:
+    if not seconds >= _SHORTEST_S:
         raise NotAQuantity(wanted)
+    if seconds > _LONGEST_S:
+        raise NotAQuantity('30 days (720 h) or less, such as "5m"')
     return seconds
 
 
@@ -68,7 +74,7 @@ def parse_share(text: str) -> float:
 
 
 def _whole(value: float) -> int:
-    if not math.isfinite(value):
+    if not value < _MOST:
         raise NotAQuantity("a smaller number")
     return round(value)
 

@@ -16,6 +16,7 @@ __all__ = ["are_labelled", "samples_location"]
 
 _ARRAYS = (".npz", ".npy")
 _TABLES = (".csv", ".tsv")
+_KINDS = "a folder of images or .wav files, a .npz, .npy or .csv file, or pkg.mod:fn"
 
 
 def samples_location(
@@ -35,6 +36,8 @@ def samples_location(
 
     """
     key = ("data", name)
+    if not location.strip():
+        raise recipe.wrong_value(key, "names no samples", f"give {_KINDS}")
     path = recipe.path.parent / location
     if FUNCTION.fullmatch(location) and not path.exists():
         return SamplesFunction(function=location, search_path=recipe.path.parent)
@@ -49,10 +52,9 @@ def samples_location(
         return SamplesFolder(path=path, classes=classes, sample_rate=section.sample_rate, labelled=_has_folders(path))
     if suffix not in (*_ARRAYS, *_TABLES):
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        known = "a folder of images or .wav files, a .npz, .npy or .csv file, or pkg.mod:fn"
         if path.is_file() or suffix:
-            raise recipe.wrong_value(key, "is nothing that samples are read from", f"give {known}")
-        fix = nearest(path.name, beside) or f"give {known}"
+            raise recipe.wrong_value(key, "is nothing that samples are read from", f"give {_KINDS}")
+        fix = nearest(path.name, beside) or f"give {_KINDS}"
         raise recipe.wrong_value(key, f"is not there; paths start at {recipe.path.parent}", fix)
     if not path.is_file():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []

@@ -18,9 +18,19 @@ __all__ = ["PREPROCESS", "RecipeFile"]
 PREPROCESS = "inputs.NAME.preprocess"
 """Its keys' section, as `fields_by_section` names it."""
 
+_MOST_ROUNDS = 10_000
+"""Each starts two processes or more, so that this is a night at least; what is more is a slip."""
+_MOST_THREADS = 1024
+_LEAST_DURATION_S = 1e-3
+_LONGEST_S = 30 * 24 * 3600.0
+_SEEDS = 2**63
+
 _EXPORT = ExportSettings()
 _IMAGE = Preprocessing()
 _SEARCH = Search()
+
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -84,7 +94,7 @@ class InputSection(_Section):
         description='sizes; a name makes an axis free: ["batch", 3, 224, 224]; a number as axis 0 fixes the batch',
     )
     dtype: str = Field(default="float32", description="numpy's name of it")
-    range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+    range: Annotated[list[_Finite], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="smallest and largest value that occurs"
     )
     value: bool | int | float | str | list[Any] | None = Field(
@@ -97,7 +107,7 @@ class InputSection(_Section):
 class AxisSection(_Section):
     """One free axis, which the shape of an input names."""
 
-    range: Annotated[list[int], Field(min_length=2, max_length=2)] = Field(
+    range: Annotated[list[Annotated[int, Field(le=2**31 - 1)]], Field(min_length=2, max_length=2)] = Field(
         description="smallest and largest size; the export is verified at both"
     )
     timed: int | None = Field(
@@ -204,7 +214,9 @@ class TargetSection(_Section):
         description='time for a search of the nodes that int8 had better leave in `rest`: "5m"; its plan is one more '
         "candidate",
     )
-    threads: int | None = Field(default=None, ge=1, description="inside one call; the runtime's default if missing")
+    threads: int | None = Field(
+        default=None, ge=1, le=_MOST_THREADS, description="inside one call; the runtime's default if missing"
+    )
     device: str = Field(default="local", description="where it runs")
     budget: BudgetSection | None = Field(
         default=None, description="[target.budget]: limits of this name alone, each in place of the one in [budget]"
@@ -217,6 +229,7 @@ class SearchSection(_Section):
     # Its least value is checked in build.py, which can say why.
     rounds: int = Field(
         default=_SEARCH.rounds,
+        le=_MOST_ROUNDS,
         json_schema_extra={"minimum": LEAST_ROUNDS},
         description=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain. "
         "Where the first challenger fails, a second gets at least 8, a third at least 10",
@@ -224,12 +237,15 @@ class SearchSection(_Section):
     screening_rounds: int = Field(
         default=_SEARCH.screening_rounds,
         ge=1,
+        le=_MOST_ROUNDS,
         description="fresh processes per candidate before that: they say who is confirmed, and nothing ships on them "
         f"alone; with fewer than {LEAST_ROUNDS} no candidate is certainly slower, so more floats are confirmed too",
     )
-    duration_s: float = Field(default=_SEARCH.duration_s, gt=0, le=600, description="seconds of timed calls a process")
+    duration_s: float = Field(
+        default=_SEARCH.duration_s, ge=_LEAST_DURATION_S, le=600, description="seconds of timed calls a process"
+    )
     warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
-    seed: int = Field(default=_SEARCH.seed, description="of the random order")
+    seed: int = Field(default=_SEARCH.seed, ge=0, lt=_SEEDS, description="of the random order")
     calibration_method: str = Field(
         default=_SEARCH.calibration_method,
         description="ranges: auto, average, entropy, global, global:-6:6, minmax, mse, percentile:99.99 or pow2",
@@ -241,7 +257,8 @@ class SearchSection(_Section):
     )
     time_limit_s: float = Field(
         default=_SEARCH.time_limit_s,
-        gt=0,
+        ge=0.1,
+        le=_LONGEST_S,
         allow_inf_nan=False,
         description="seconds that one step in a child process may take: an export, the compilation of one candidate",
     )

@@ -42,6 +42,50 @@ def test_what_is_no_limit_is_refused(write: Callable[[str], Path], minimal: str,
         load_recipe(write(f"{minimal}[search]\n{line}\n"))
 
 
+ODD = [
+    ("search", "rounds = 1000000000000", r"\[search\] rounds: 1000000000000 should be less than or equal to 10000"),
+    ("search", "screening_rounds = 1000000000000", "less than or equal to 10000"),
+    ("search", "duration_s = 1e-300", "greater than or equal to 0.001"),
+    ("search", "time_limit_s = 1e300", "less than or equal to 2592000"),
+    ("search", 'memory_limit = "1e30 GB"', "a smaller number"),
+    ("search", "seed = -1", "greater than or equal to 0"),
+    ("search", "seed = 99999999999999999999", "less than"),
+    ("budget", 'size = "1e200 GB"', "a smaller number"),
+    ("inputs.x", 'shape = ["batch", 0]', r"an axis of size 0; give 1 or more, or name the axis"),
+    ("inputs.x", 'shape = ["batch", -3]', r"an axis of size -3; give 1 or more"),
+    ("inputs.x", "shape = []", "no axis 0, which counts samples; give shape"),
+    ("inputs.x", 'shape = ["batch", 1000000, 1000000]', r"1e\+12 values of one sample; give at most"),
+    ("inputs.x", 'shape = ["batch"]\nrange = [-inf, inf]', "finite number"),
+    ("inputs.x", "value = nan", "no finite number; give the value"),
+    ("inputs.x", "value = []", "holds no number"),
+    ("inputs.x", "value = [[1], [2, 3]]", "its rows differ in length; give rows of one length"),
+    ("inputs.x", 'value = [1, "a"]', "holds what is no number; give numbers"),
+    ("axes.length", "range = [1, 1000000000000]", "less than or equal to 2147483647"),
+    ("state", '"" = "x"', "names no output"),
+    ("[target]", 'backend = "onnxruntime"\nthreads = 1000000', "less than or equal to 1024"),
+    ("[target]", 'backend = "onnxruntime"\nprecisions = ["int8"]\ntune = "1e300 h"', "30 days"),
+]
+
+
+@pytest.mark.parametrize(("section", "line", "says"), ODD, ids=lambda text: text)
+def test_a_value_that_no_run_could_mean_is_refused(
+    write: Callable[[str], Path], minimal: str, section: str, line: str, says: str
+) -> None:
+    text = minimal.replace('target = [{ backend = "onnxruntime" }]', "") if section == "[target]" else minimal
+    with pytest.raises(RecipeError, match=says):
+        load_recipe(write(f"{text}[{section}]\n{line}\n"))
+
+
+@pytest.mark.parametrize("key", ["evaluation", "calibration"])
+def test_samples_of_no_name_are_not_the_recipes_own_folder(
+    write: Callable[[str], Path], minimal: str, key: str
+) -> None:
+    text = minimal.replace(f'{key} = "{key}.npz"', f'{key} = ""')
+
+    with pytest.raises(RecipeError, match=rf'{key}: "" names no samples; give a folder of images'):
+        load_recipe(write(text))
+
+
 @pytest.mark.parametrize(
     ("given", "text", "found"),
     [
