@@ -22,7 +22,7 @@ from edgeport.contracts import (
     Verification,
     silent,
 )
-from edgeport.errors import EdgeportError, UsageError
+from edgeport.errors import ContractError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.bundle import Reproduced
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
     from edgeport.pipeline.dry_run import DryRun
+    from edgeport.pipeline.learning import QatReport
     from edgeport.pipeline.tuning_alone import TuneResult
     from edgeport.recipe.bounds import Bound
 
@@ -42,6 +43,7 @@ __all__ = [
     "dry_run",
     "export",
     "init",
+    "qat",
     "quantize",
     "quickstart",
     "run",
@@ -489,6 +491,99 @@ def tune(
         output=output if output is not None else recipe.parent / "edgeport-tuned",
         backend=backend,
         time_s=time_s,
+        store=store,
+        on_progress=on_progress,
+        limits=limits,
+        fresh=fresh,
+    )
+
+
+def qat(
+    recipe: Path,
+    *,
+    output: Path | None = None,
+    backend: str = "",
+    precision: str = "int8",
+    samples: Path | str | None = None,
+    epochs: int = 3,
+    batch_size: int = 64,
+    rate: float = 1e-4,
+    loss: str = "auto",
+    teacher: float = 0.5,
+    mixed: str = "fp32",
+    average: float | None = 0.99,
+    patience: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
+    fresh: bool = False,
+) -> QatReport:
+    """Quantization-aware training: the model learns with the rounding of one target's plan, from its ranges on.
+
+    The output folder gets `model.onnx` (float, with the learned weights), `plan.json` (which quantizes it to what was
+    trained), `best/` (the artifact) and `metrics.jsonl`. The result is judged on the evaluation set and timed beside
+    every float of its runtime; `chosen` says what should ship. A training that was stopped goes on where it was.
+
+    Args:
+        recipe: A TOML file with a PyTorch model.
+        output: A new folder, or one of an earlier training; `edgeport-qat` beside the recipe by default.
+        backend: Of the target; the recipe's first by default.
+        precision: "int8", or one of weights alone ("int4-weights-32", ...).
+        samples: To learn from: `.npz` (the labels are the recipe's `target` in it), a folder, or `pkg.mod:fn`; the
+            recipe's calibration samples by default. Ranges come from them too.
+        epochs: Walks over the samples; a tenth of them is held out and says which weights are best.
+        batch_size: Samples per step.
+        rate: Highest learning rate, of AdamW.
+        loss: "cross-entropy", "mse", `pkg.mod:fn` (outputs by name and labels to a loss []), "teacher" (the float model
+            alone), or "auto": by what the labels are.
+        teacher: Weight of the float model's outputs beside the labels, 0..1.
+        mixed: Precision of the forward pass while training: "fp32", "bf16" or "fp16".
+        average: Decay of the moving average of the weights; None for none.
+        patience: Epochs without better weights after which it stops; None: never.
+        seed: Of the order of the samples.
+        device: "cpu", "cuda" or "auto".
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`; the child that trains may take a week.
+        fresh: As in `run`.
+
+    Raises:
+        UsageError: No such target or precision; or a model that can't be trained (ONNX, with a state).
+        SamplesError: Too few samples, or labels that do not fit the loss.
+        TrainingError: It diverged.
+        PlanError: Nothing of the plan is in the PyTorch graph.
+        OutputError: Something else is in the output's place.
+        EdgeportError: The model or the data can't be used.
+
+    """
+    from edgeport.exporter.qat.options import QatOptions
+    from edgeport.exporter.train.settings import TrainingSettings
+    from edgeport.pipeline.learning import qat_recipe
+    from edgeport.pipeline.mixing import precision_named
+    from edgeport.recipe import load_recipe
+
+    try:
+        training = TrainingSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            precision=mixed,  # type: ignore[arg-type] # checked there
+            average=average,
+            patience=patience,
+            seed=seed,
+        )
+        options = QatOptions(training=training, rate=rate, loss=loss, teacher=teacher)
+    except ContractError as error:
+        raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+    return qat_recipe(
+        load_recipe(recipe),
+        output=output if output is not None else recipe.parent / "edgeport-qat",
+        backend=backend,
+        precision=precision_named(f"train in {precision!r}", precision),
+        samples=samples,
+        options=options,
+        device=device,
         store=store,
         on_progress=on_progress,
         limits=limits,

@@ -31,6 +31,7 @@ COMMANDS = {
     "calibrate": "Statistics of every activation over samples.",
     "quantize": "An ONNX model to the artifact of one runtime in one precision.",
     "tune": "Which nodes int8 had better leave in float, within a time.",
+    "qat": "Training with a plan's rounding, where integers cost accuracy.",
     "bench": "The latency of an artifact, with intervals and a verdict.",
     "compare": "Is the new artifact faster or slower than the old one?",
     "bundle": "Checks a bundle.",

@@ -20,6 +20,7 @@ from edgeport.contracts import (
     Placement,
     Precision,
     Refusal,
+    digest_file,
     load_json,
     to_jsonable,
 )
@@ -30,7 +31,7 @@ from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
 from edgeport.pipeline.refining import refining_key
 
-__all__ = ["build_candidates", "list_candidates", "named_apart", "probe", "refused"]
+__all__ = ["build_candidates", "build_planned", "list_candidates", "named_apart", "probe", "refused"]
 
 _FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 
@@ -234,6 +235,39 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
     else:
         folder = context.store.get_or_build("compile", key, build)
     return _built(candidate, folder, job.capabilities)
+
+
+def build_planned(
+    context: RunContext, candidate: Candidate, model: OnnxModel, plan: Path, capabilities: Capabilities
+) -> Candidate:
+    """Compiles a candidate by a plan that is there already; as `build_candidates` else.
+
+    Args:
+        context: Of the run.
+        candidate: What is compiled.
+        model: That the plan is for.
+        plan: Its file.
+        capabilities: Of the backend.
+
+    """
+    payload = {
+        "model": to_jsonable(model),
+        "backend": candidate.backend,
+        "precision": candidate.precision,
+        "execution": to_jsonable(candidate.execution),
+        "plan": str(plan),
+    }
+    key = {**payload, "model": model.digest, "plan": digest_file(plan), "capabilities": to_jsonable(capabilities)}
+
+    def build(folder: Path) -> None:
+        asked, function = f"compile {candidate.name}", "edgeport.pipeline.children:build"
+        found = run_isolated(function, {**payload, "folder": str(folder)}, limits=context.limits, asked=asked)
+        (folder / "built.json").write_text(json.dumps(found), encoding="utf-8")
+
+    try:
+        return _built(candidate, context.store.get_or_build("compile", key, build), capabilities)
+    except Exception as error:  # noqa: BLE001 (as in build_candidates)
+        return refused(candidate, error)
 
 
 def _missing(job: _Job) -> Refusal | None:

@@ -317,7 +317,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         payload: `model` (OnnxModel), `backend`, `precision`, `execution`, `method` (range method), `calibration`
             (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
             `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
-            the model is fitted to its plan (`methods`, and samples as in `calibrate`).
+            the model is fitted to its plan (`methods`, and samples as in `calibrate`); `plan` (file) where there is
+            one already.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -337,7 +338,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         refuse_quantized(read_ir(model), f"quantize {model.path.name}")
     folder = Path(payload["folder"])
     backend = backend_named(payload["backend"])
-    plan = plan_for(model, backend, payload)
+    planned = payload.get("plan")
+    plan = load_json(QuantizationPlan, Path(planned).read_bytes()) if planned else plan_for(model, backend, payload)
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     (folder / "artifact").mkdir()
     with tempfile.TemporaryDirectory(prefix="edgeport-fitted-") as scratch:

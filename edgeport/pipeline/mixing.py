@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from edgeport.contracts import Mix, NodeChoice, Precision
 from edgeport.errors import ContractError, UsageError
 
-__all__ = ["mix_named"]
+__all__ = ["mix_named", "precision_named"]
 
 
 def mix_named(nodes: Mapping[str, str], rest: str) -> Mix:
@@ -23,16 +23,23 @@ def mix_named(nodes: Mapping[str, str], rest: str) -> Mix:
 
     """
     choices = tuple(
-        NodeChoice(what=what, precision=_named(f"run {what!r} in {name!r}", name)) for what, name in nodes.items()
+        NodeChoice(what=what, precision=precision_named(f"run {what!r} in {name!r}", name))
+        for what, name in nodes.items()
     )
-    named = _named(f"run in {rest!r} what is not integer", rest)
+    named = precision_named(f"run in {rest!r} what is not integer", rest)
     try:
         return Mix(rest=named, nodes=choices)
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
 
 
-def _named(asked: str, name: str) -> Precision:
+def precision_named(asked: str, name: str) -> Precision:
+    """The precision of that name.
+
+    Raises:
+        UsageError: There is none; `asked` says what for.
+
+    """
     known = [str(one) for one in Precision]
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)

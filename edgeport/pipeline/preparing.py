@@ -36,7 +36,7 @@ from edgeport.pipeline.samples import PreparedSamples, require_fit, require_outp
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
 
-__all__ = ["PreparedModel", "calibrate_model", "prepare_model"]
+__all__ = ["PreparedModel", "calibrate_model", "export_options", "prepare_model", "source_files"]
 
 TOLERANCE = 1e-3
 """Of the largest output; float32 sums in another order differ by less."""
@@ -81,8 +81,8 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
     context.clock.step("export")
     recipe = context.recipe
     key = {
-        "source": to_jsonable(recipe.source) | {"weights": "", **_source_files(recipe.source)},
-        "options": _export_options(context),
+        "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
+        "options": export_options(context),
         "initial": dict(recipe.initial),
         "samples": samples.fingerprint,
         "example": digest_file(samples.example),
@@ -94,7 +94,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "source": to_jsonable(recipe.source),
             "example": str(samples.example),
             "output": str(folder / "model.onnx"),
-            "options": _export_options(context),
+            "options": export_options(context),
             "feeds": str(samples.unfolded),
             "reference": str(folder / "reference.npz"),
             "strict": not recipe.fed,
@@ -121,7 +121,8 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
     return PreparedModel(model=model, reference=reference, verification=verification, notes=notes)
 
 
-def _export_options(context: RunContext) -> object:
+def export_options(context: RunContext) -> object:
+    """An `ExportOptions` as JSON values."""
     from edgeport.exporter.options import ExportOptions
 
     # Axis 0 of what samples feed is the batch; the other named axes of the declared inputs are left free too.
@@ -143,7 +144,7 @@ def _export_options(context: RunContext) -> object:
     )
 
 
-def _source_files(source: ModelSource) -> dict[str, str]:
+def source_files(source: ModelSource) -> dict[str, str]:
     """Digests of the files that the recipe names, and where the factory lies; the rest is noted while it runs."""
     digests: dict[str, str] = {}
     if source.weights is not None:

@@ -16,7 +16,7 @@ from edgeport.contracts.precision import integer_limits
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FakeActivation", "FakeWeight"]
+__all__ = ["FakeActivation", "FakeBias", "FakeWeight"]
 
 _REDUCED_LIMIT = 64
 """Largest weight of a reduced range: 255 * 64 * 2 fits 16 bits."""
@@ -60,18 +60,22 @@ class FakeActivation(torch.nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         """The value on the grid, of any shape; float32."""
-        step = self.step * torch.exp(self.width)
+        step = self.step_now()
         factor = 1.0 / (max(value.numel(), 1) * (self._high - self._low)) ** 0.5
         rounded: Tensor = torch._fake_quantize_learnable_per_tensor_affine(  # noqa: SLF001 (PyTorch's own kernel)
             value.float(), step, self.zero, self._low, self._high, factor
         )
         return rounded
 
+    def step_now(self) -> Tensor:
+        """The step [1] as it is now."""
+        return self.step * torch.exp(self.width)
+
     def spec(self) -> ActivationQuantization:
         """The range as it is now, for a plan."""
         if not self.width.requires_grad:
             return self._spec
-        step = float((self.step * torch.exp(self.width.detach())).item())
+        step = float(self.step_now().item())
         zero = int(self.zero.item())
         high = (self._high - zero) * step
         low = -high if self._spec.symmetric else (self._low - zero) * step
@@ -137,9 +141,17 @@ class FakeWeight(torch.nn.Module):
         rows = self._groups.split(weight.float())
         return self._groups.join(self._rounded(rows, self.clip.clamp(max=0.0).exp()))
 
+    def steps(self, weight: Tensor) -> Tensor:
+        """The step of each group [groups], of a symmetric scheme, as it is now."""
+        rows = self._groups.split(weight.detach().float())
+        return (self._symmetric_step(rows) * self.clip.detach().clamp(max=0.0).exp())[:, 0]
+
+    def _symmetric_step(self, rows: Tensor) -> Tensor:
+        return self._step(rows.detach().abs().amax(dim=1, keepdim=True) / self._high)
+
     def _rounded(self, rows: Tensor, clip: Tensor) -> Tensor:
         if self._spec.symmetric:
-            step = self._step(rows.detach().abs().amax(dim=1, keepdim=True) / self._high) * clip
+            step = self._symmetric_step(rows) * clip
             return self._nearest(rows / step) * step
         fixed = rows.detach()
         least = fixed.amin(dim=1, keepdim=True).clamp(max=0.0)
@@ -165,3 +177,24 @@ class FakeWeight(torch.nn.Module):
             better = error < least
             best, least = torch.where(better, part, best), torch.where(better, error, least)
         return best
+
+
+class FakeBias(torch.nn.Module):
+    """A bias in the steps of the sums that it is added to: those of the input times those of the weight.
+
+    Args:
+        source: Of the layer's input.
+        weight: Of its weight.
+
+    """
+
+    def __init__(self, source: FakeActivation, weight: FakeWeight) -> None:
+        super().__init__()
+        self._of = (source, weight)  # a tuple, so that they are not its own parts, and saved once
+
+    def forward(self, bias: Tensor, weight: Tensor) -> Tensor:
+        """The bias [C] on its grid; its gradient is the bias'."""
+        source, rounded = self._of
+        step = source.step_now().detach() * rounded.steps(weight)
+        steps = bias.float() / step
+        return bias.float() + ((steps.round() - steps) * step).detach()

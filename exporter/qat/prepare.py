@@ -13,7 +13,7 @@ from torch import fx
 
 from edgeport.contracts import Array, Precision, QuantizationPlan, QuantizationRules, WeightQuantization
 from edgeport.errors import PlanError
-from edgeport.exporter.qat.fake import FakeActivation, FakeWeight
+from edgeport.exporter.qat.fake import FakeActivation, FakeBias, FakeWeight
 from edgeport.exporter.qat.graph import TrainableGraph, parameter_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ __all__ = ["QatGraph", "prepare", "wanted_tensors"]
 
 _TRANSPOSED = ".T"
 """Behind the name of a weight that the export transposed."""
+
+_BIAS = 2
+"""Place of the bias among the arguments of PyTorch's convolutions and linear."""
 
 _CLOSE = 1e-4
 """Of the largest number of a weight: it was folded in float64 there, and here too."""
@@ -104,6 +107,8 @@ def prepare(
     plan = _restricted(graph, plan, kept)
     weights = _insert_weights(trainable.graph, plan, trained)
     activations = _insert_activations(trainable.graph, graph, plan, rules, places, learn=learn_ranges)
+    if rules.quantize_bias:
+        _insert_biases(trainable.graph, graph, rules, places, activations, weights)
     for parameter in trainable.graph.parameters():
         parameter.requires_grad = False
     for parameter, _ in trained.values():
@@ -255,6 +260,34 @@ def _insert_activations(
         _put_behind(graph, place, target, users)
         done[place], found[name] = group, modules[group]
     return found
+
+
+def _insert_biases(
+    graph: fx.GraphModule,
+    onnx: ir.Graph,
+    rules: QuantizationRules,
+    places: Mapping[str, fx.Node],
+    activations: Mapping[str, FakeActivation],
+    weights: Mapping[str, FakeWeight],
+) -> None:
+    """Biases of integer nodes are 32-bit integers in the steps of the sums."""
+    for node in onnx:
+        rule = rules.operators.get(node.op_type)
+        place = places.get(str(node.outputs[0].name)) if node.outputs else None
+        if rule is None or rule.bias is None or rule.weight is None or place is None or len(place.args) < _BIAS + 1:
+            continue
+        source = activations.get(str(node.inputs[0].name)) if node.inputs[0] is not None else None
+        value = node.inputs[rule.weight]
+        weight = weights.get(str(value.name)) if value is not None else None
+        bias, read = place.args[_BIAS], place.args[1]
+        raw = read.args[0] if isinstance(read, fx.Node) and read.op == "call_module" else None
+        if source is None or weight is None or raw is None or not isinstance(bias, fx.Node) or bias.op != "get_attr":
+            continue
+        target = f"rounded_bias_{place.name}"
+        graph.add_submodule(target, FakeBias(source, weight))
+        with graph.graph.inserting_before(place):
+            rounded = graph.graph.call_module(target, (bias, raw))
+        place.args = (*place.args[:_BIAS], rounded, *place.args[_BIAS + 1 :])
 
 
 def _values(onnx: ir.Graph) -> list[ir.Value]:

@@ -26,15 +26,18 @@ from edgeport.contracts import (
     OutputDifference,
     Precision,
     Quantile,
+    QuantizationPlan,
     RunResult,
     Verification,
 )
 from edgeport.drafting import Draft
+from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.bench import BenchResult
 from edgeport.pipeline.bench_judging import Check
 from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
 from edgeport.pipeline.dry_run import DryRun, DryStep
+from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
 
 
@@ -154,6 +157,30 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             folder=Path("edgeport-tuned"),
             against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
         ),
+        "qat": QatReport(
+            name="net",
+            backend="onnxruntime",
+            precision=Precision.INT8,
+            learned=QatResult(
+                model=finished.model,
+                plan=QuantizationPlan(dialect="d", model_digest="m"),
+                loss="cross-entropy",
+                before={"loss": 0.5, "top1": 0.9},
+                after={"loss": 0.4, "top1": 0.95},
+                best_step=9,
+                steps=12,
+                left_float=("head",),
+            ),
+            difference=0.001,
+            untrained=next(one.accuracy for one in finished.candidates if one.accuracy is not None),
+            candidates=finished.candidates,
+            trained=finished.candidates[0].name,
+            chosen=finished.chosen,
+            folder=Path("edgeport-qat"),
+            outcome=Outcome.PASS,
+            against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
+            notes=("Not found in the PyTorch graph, and so in float: head.",),
+        ),
         "compare": CompareResult(
             old=compared,
             new=compared,
@@ -246,6 +273,15 @@ def test_options_arrive_as_the_api_wants_them(
         True,
         Path("out"),
     )
+    asked = ("--samples", "samples.npz", "--epochs", 2, "--loss", "my.code:loss", "--mixed", "bf16", "--fresh")
+    assert edgeport("qat", "recipe.toml", "--precision", "int4-weights-32", *asked).code == 0
+    (path,), options = stub["qat"]
+    assert (path, options["samples"], options["precision"]) == (
+        Path("recipe.toml"),
+        Path("samples.npz"),
+        "int4-weights-32",
+    )
+    assert (options["epochs"], options["loss"], options["mixed"], options["fresh"]) == (2, "my.code:loss", "bf16", True)
     nodes = tmp_path / "nodes.toml"
     nodes.write_text(
         'target = [{ backend = "b", rest = "bf16", nodes = { head = "bf16", neck = "fp32" } }]', encoding="utf-8"
@@ -274,6 +310,8 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
         pytest.param(["quantize", "net.onnx", "--precision", "fp32", "--nodes", "samples.npz"], id="no-nodes"),
         pytest.param(["tune", "recipe.toml", "--time", "5"], id="time-without-unit"),
+        pytest.param(["qat", "recipe.toml", "--teacher", "2"], id="teacher-above-one"),
+        pytest.param(["qat", "recipe.toml", "--precision", "int8-dynamic"], id="nothing-to-learn"),
         pytest.param(["run"], id="no-recipe"),
         pytest.param(["run", "--explian"], id="unknown-option"),
         pytest.param(["runn"], id="unknown-command"),

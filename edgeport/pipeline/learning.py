@@ -1,0 +1,394 @@
+"""`edgeport qat`: quantization-aware training for one target of a recipe, judged and timed beside the floats.
+
+What is written to the output folder, once all of it is known:
+
+    model.onnx       the float model with the learned weights
+    plan.json        what quantizes it to what was trained
+    best/            its artifact, as `edgeport quantize` writes one
+    metrics.jsonl    the course of the training
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.contracts import (
+    AccuracyResult,
+    Candidate,
+    Comparison,
+    Limits,
+    OnnxModel,
+    OnProgress,
+    Outcome,
+    Precision,
+    digest_file,
+    digest_json,
+    load_json,
+    silent,
+    to_jsonable,
+)
+from edgeport.contracts.recipe import Recipe, Target
+from edgeport.errors import AlreadyQuantizedError, SamplesError, UsageError
+from edgeport.exporter.qat.options import QatOptions, QatResult
+from edgeport.module_files import module_file
+from edgeport.npz import load_npz
+from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.artifacts import artifact_draft, write_artifact_record
+from edgeport.pipeline.building import build_candidates, build_planned, list_candidates
+from edgeport.pipeline.choosing import best_float, conclude, judge
+from edgeport.pipeline.context import RunContext, local_context, process_s, tool_versions
+from edgeport.pipeline.dependencies import run_recorded, states_of
+from edgeport.pipeline.locations import location_named
+from edgeport.pipeline.measuring import arm_of
+from edgeport.pipeline.preparation import Preparation
+from edgeport.pipeline.preparing import export_options, source_files
+from edgeport.pipeline.refining import samples_payload
+from edgeport.pipeline.run import require_local
+from edgeport.pipeline.sharing import Shared, share
+from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
+from edgeport.pipeline.validating import Validated, validate_candidates
+
+__all__ = ["BOUND", "QatReport", "qat_recipe"]
+
+BOUND = 0.01
+"""Root mean square of what the runtime's outputs may differ from the trained PyTorch model's by, over that of the
+outputs: sums in another order now and then move a value by a step, and ONNX Runtime's product with 4-bit weights rounds
+what they are multiplied with too."""
+
+_FILES = ("plan.json", "metrics.jsonl")
+
+_PATIENT_S = 7 * 86400.0
+"""Of the child that trains: it tells where it is, and can be stopped at any time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatReport:
+    """What training with a plan's rounding brought.
+
+    Attributes:
+        name: Of the model.
+        backend: Of the target.
+        precision: Of the plan.
+        learned: The training itself.
+        difference: Root mean square of the runtime's outputs less PyTorch's with the same rounding, over that of the
+            outputs, on the evaluation set; None where it was not run.
+        untrained: Accuracy of the plan without training; None where it was not run.
+        candidates: The trained plan and the floats of its runtime, measured side by side; the chosen first.
+        trained: Name of the trained one.
+        chosen: Name of the one that should ship; empty where none may.
+        against: Latency against each float.
+        folder: The output folder.
+        outcome: PASS where something may ship, the float too.
+        notes: What a reader must know, one sentence each.
+
+    """
+
+    name: str
+    backend: str
+    precision: Precision
+    learned: QatResult
+    difference: float | None
+    untrained: AccuracyResult | None
+    candidates: tuple[Candidate, ...]
+    trained: str
+    chosen: str
+    folder: Path
+    outcome: Outcome
+    against: Mapping[str, Comparison] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    schema_version: int = 1
+
+
+def qat_recipe(  # noqa: PLR0913 (those of the API)
+    recipe: Recipe,
+    *,
+    output: Path,
+    backend: str = "",
+    precision: Precision = Precision.INT8,
+    samples: Path | str | None = None,
+    options: QatOptions = QatOptions(),  # noqa: B008 (frozen)
+    device: str = "auto",
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
+    fresh: bool = False,
+) -> QatReport:
+    """See `edgeport.api.qat`."""
+    require_local(recipe)
+    target = _target(recipe, backend, precision)
+    data = recipe.data if samples is None else replace(recipe.data, calibration=location_named(samples))
+    budget = replace(recipe.target_budgets.get(target.name, recipe.budget), throughput_per_s=None)
+    # Constants that recovery changes are not the module's, which is what is trained.
+    search = replace(recipe.search, recovery=())
+    alone = replace(recipe, targets=(target,), data=data, budget=budget, target_budgets={}, search=search)
+    _require_trainable(alone)
+    with (
+        _replacing(output) as draft,
+        local_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context,
+    ):
+        report = _Work(context=context, target=target, options=options, device=device, fresh=fresh).report(draft)
+    return replace(report, folder=output)
+
+
+@contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the place of what an earlier training left there."""
+    ours = output.is_dir() and not output.is_symlink() and all((output / name).is_file() for name in _FILES)
+    with artifact_draft(output.with_name(f".{output.name}.new") if ours else output) as draft:
+        yield draft
+    if ours:
+        shutil.rmtree(output)
+        output.with_name(f".{output.name}.new").rename(output)
+
+
+def _target(recipe: Recipe, backend: str, precision: Precision) -> Target:
+    """The first target of that backend, with this precision alone."""
+    found = [target for target in recipe.targets if backend in ("", target.backend)]
+    asked = f"train for {backend or 'a target'} in {precision}"
+    if not found:
+        known = ", ".join(dict.fromkeys(target.backend for target in recipe.targets))
+        raise UsageError(asked=asked, found=f"targets {known}", fix="name one of them, or add it to the recipe")
+    if not precision.needs_ranges and precision.weight_form is None:
+        raise UsageError(
+            asked=asked,
+            found="a precision without fixed integers",
+            fix="take int8, int8-weights, or int4-weights-32 and its like",
+        )
+    return replace(found[0], name="", precisions=(precision,), tune_s=None)
+
+
+def _require_trainable(recipe: Recipe) -> None:
+    asked = f"train {recipe.name} with a plan's rounding"
+    if recipe.source.location.endswith((".onnx", ".pt2")):
+        raise UsageError(
+            asked=asked,
+            found=f"a {Path(recipe.source.location).suffix} file, whose graph is fixed",
+            fix="give the PyTorch model: [model] source = pkg.mod:factory, with its weights",
+        )
+    if recipe.state:
+        raise UsageError(
+            asked=asked, found="a model with a state, whose steps follow each other", fix="quantize it without training"
+        )
+    if Preparation.of(recipe).folded:
+        raise UsageError(
+            asked=asked,
+            found="preprocessing that is folded into the graph",
+            fix="train without fold = true; fold it in when the result is exported",
+        )
+    if recipe.data.calibration is None:
+        raise UsageError(
+            asked=asked,
+            found="no samples to learn from",
+            fix="name them (--samples train.npz), or give [data] calibration",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    context: RunContext
+    target: Target
+    options: QatOptions
+    device: str
+    fresh: bool
+
+    def report(self, draft: Path) -> QatReport:
+        context, shared = share(self.context)
+        if shared.prepared.quantized:
+            raise AlreadyQuantizedError(
+                asked=f"train {context.recipe.name} with a plan's rounding",
+                found="a model that is quantized already",
+                fix="give the float model that it was made from",
+            )
+        if shared.prepared.model.fixed_batch is not None or shared.samples.is_ragged:
+            raise SamplesError(
+                asked=f"train {context.recipe.name} in batches of {self.options.training.batch_size}",
+                found="a model with a fixed batch"
+                if shared.prepared.model.fixed_batch
+                else "samples of several shapes",
+                fix="export it with a free batch (dynamic_batch = true), and give samples of one shape",
+            )
+        learned_in = self._learned(context, shared)
+        learned = load_json(QatResult, (learned_in / "result.json").read_bytes())
+        model = open_onnx(learned_in / "model.onnx")
+        learned = replace(learned, model=model)
+        candidates, chosen, against, extra = self._beside_floats(context, shared, model, learned_in)
+        trained = self._candidate.name
+        artifact = next((one.artifact for one in candidates if one.name == trained), None)
+        for name in _FILES:
+            shutil.copyfile(learned_in / name, draft / name)
+        for file in learned_in.glob("model.onnx*"):
+            shutil.copyfile(file, draft / file.name)
+        if artifact is not None:
+            shutil.copytree(artifact.folder, draft / "best" / "artifact")
+            write_artifact_record(draft / "best", to_jsonable(artifact), to_jsonable(model))
+        return QatReport(
+            name=context.recipe.name,
+            backend=self.target.backend,
+            precision=self.target.precisions[0],
+            learned=learned,
+            difference=extra.difference,
+            untrained=extra.untrained,
+            candidates=candidates,
+            trained=trained,
+            chosen=chosen,
+            folder=draft,
+            outcome=_outcome(candidates, chosen),
+            against=against,
+            notes=(*shared.notes, *_notes(learned, extra.difference)),
+        )
+
+    @property
+    def _candidate(self) -> Candidate:
+        precision = self.target.precisions[0]
+        return Candidate(
+            name=f"{self.target.backend} {precision} trained",
+            backend=self.target.backend,
+            precision=precision,
+            execution=self.target.execution,
+            mix=self.target.mix,
+        )
+
+    def _learned(self, context: RunContext, shared: Shared) -> Path:
+        """The folder that the training left in the store; a killed one goes on where it was."""
+        recipe, prepared = context.recipe, shared.prepared
+        loss = self.options.loss
+        asked: dict[str, Any] = {
+            "backend": self.target.backend,
+            "precision": self.target.precisions[0],
+            "mix": to_jsonable(self.target.mix),
+            "method": recipe.search.calibration_method,
+            "options": to_jsonable(self.options),
+            "export": export_options(context),
+            "device": self.device,
+        }
+        key = {
+            **asked,
+            "model": prepared.model.digest,
+            "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
+            "calibration": shared.calibration_digest,
+            "samples": shared.samples.calibration_fingerprint,
+            "target": recipe.data.target,
+            "evaluation": shared.samples.fingerprint,
+            "rules": to_jsonable(shared.capabilities[self.target.backend]),
+            "loss": _digest_of_function(loss, recipe.search_path),
+            "versions": tool_versions(),
+        }
+        context.clock.step("train", "loading the model and its samples")
+
+        def build(folder: Path) -> dict[str, str]:
+            from edgeport.code_version import code_version
+
+            work = context.store.root / "training" / digest_json([key, code_version()])
+            if self.fresh:
+                shutil.rmtree(work, ignore_errors=True)
+            payload = {
+                **asked,
+                **samples_payload(recipe, shared.samples),
+                "source": to_jsonable(recipe.source),
+                "model": to_jsonable(prepared.model),
+                "calibration": str(shared.calibration) if shared.calibration is not None else None,
+                "search_path": str(recipe.search_path) if recipe.search_path else None,
+                "feeds": str(shared.samples.feeds),
+                "work": str(work),
+                "folder": str(folder),
+            }
+            patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, _PATIENT_S)))
+            function, doing = "edgeport.pipeline.learning_child:learn_in_child", f"train {recipe.name}"
+            _, rests_on = run_recorded(
+                patient, function, payload, asked=doing, on_progress=context.clock.inside("train")
+            )
+            shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
+            shutil.rmtree(work, ignore_errors=True)
+            return rests_on
+
+        return context.store.get_or_build_watched("qat", key, build, states_of)
+
+    def _beside_floats(
+        self, context: RunContext, shared: Shared, model: OnnxModel, learned_in: Path
+    ) -> tuple[tuple[Candidate, ...], str, Mapping[str, Comparison], _Extra]:
+        """The trained plan and every float that its runtime has here, in one experiment; the untrained plan judged."""
+        recipe, samples = context.recipe, shared.samples
+        listed = list_candidates(recipe.targets, shared.capabilities)
+        built = build_candidates(
+            context,
+            shared.prepared.model,
+            shared.capabilities,
+            shared.calibration,
+            shared.calibration_digest,
+            listed=listed,
+        )
+        capabilities = shared.capabilities[self.target.backend]
+        trained = build_planned(context, self._candidate, model, learned_in / "plan.json", capabilities)
+        validated = validate_candidates(context, [trained, *built], samples, shared.prepared.reference)
+        untrained = next((one.candidate.accuracy for one in validated[1:] if not one.candidate.is_float), None)
+        extra = _Extra(difference=_difference(validated[0], learned_in / "outputs.npz"), untrained=untrained)
+        shown = [one for one in validated if one.candidate.is_float or one is validated[0]]
+        arms = [arm for one in shown if (arm := arm_of(one, samples.timed_row)) is not None]
+        if not arms:
+            return tuple(one.candidate for one in shown), "", {}, extra
+        context.clock.expect(confirm=recipe.search.rounds * len(arms) * process_s(recipe.search))
+        rounds = recipe.search.rounds
+        timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True)
+        rows = [with_latency(one.candidate, timed, recipe.budget.latency_quantile) for one in shown]
+        name = self._candidate.name
+        floats = [row.name for row in rows if row.is_float and row.refusal is None]
+        against = {rival: one for rival in floats for one in compare_arms(timed, rival, [name]).values()}
+        best = best_float(rows)
+        confirmed = {name: against} if against else {}
+        concluded, chosen = conclude([judge(row, recipe.budget) for row in rows], best, confirmed)
+        return concluded, chosen, against, extra
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Extra:
+    """What is told of the trained plan beside its row."""
+
+    difference: float | None
+    untrained: AccuracyResult | None
+
+
+def _difference(trained: Validated, expected: Path) -> float | None:
+    if trained.outputs is None:
+        return None
+    found, wanted = load_npz(trained.outputs), load_npz(expected)
+    names = [name for name in wanted if name in found and np.issubdtype(wanted[name].dtype, np.floating)]
+    error = sum(float(np.square(found[name].astype(np.float64) - wanted[name]).sum()) for name in names)
+    whole = sum(float(np.square(wanted[name].astype(np.float64)).sum()) for name in names)
+    return float(np.sqrt(error / whole)) if whole else 0.0
+
+
+def _digest_of_function(spelled: str, folder: Path | None) -> str:
+    file = module_file(spelled.partition(":")[0], folder) if ":" in spelled else None
+    return digest_file(file) if file is not None and file.is_file() else ""
+
+
+def _outcome(candidates: tuple[Candidate, ...], chosen: str) -> Outcome:
+    if chosen:
+        return Outcome.PASS
+    outcomes = {one.outcome for one in candidates}
+    return next(
+        (one for one in (Outcome.INCONCLUSIVE, Outcome.INVALID, Outcome.FAIL) if one in outcomes), Outcome.UNMEASURED
+    )
+
+
+def _notes(learned: QatResult, difference: float | None) -> tuple[str, ...]:
+    notes = []
+    if learned.best_step == 0:
+        notes.append("No step made the held-out samples better: the weights are those from before the training.")
+    if learned.left_float:
+        names = ", ".join(learned.left_float[:3])
+        more = f" and {len(learned.left_float) - 3} more" if len(learned.left_float) > 3 else ""
+        notes.append(f"Not found in the PyTorch graph, and so in float: {names}{more}.")
+    if difference is not None and difference > BOUND:
+        notes.append(
+            f"The runtime's outputs differ from what was trained by {difference:.2%} (root mean square), more than the "
+            f"{BOUND:.0%} that rounding explains: it computes otherwise than its plan says."
+        )
+    return tuple(notes)
