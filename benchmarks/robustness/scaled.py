@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from benchmarks.robustness.networks import smooth_images
+from edgeport.contracts import ModelSource
+from edgeport.exporter.sources import load_module
 
 __all__ = ["create", "vary"]
 
@@ -24,17 +26,8 @@ def create(source: str, arguments: Mapping[str, Any], shape: list[int]) -> nn.Mo
         shape: Of a batch of images [N, 3, H, W] to scale it by.
 
     """
-    torch.manual_seed(0)
-    package, _, name = source.partition(":")
-    if package == "timm":
-        import timm
-
-        network: nn.Module = timm.create_model(name, pretrained=False, **arguments)
-    else:
-        import torchvision
-
-        network = torchvision.models.get_model(name, weights=None, **arguments)
-    vary(network.eval(), torch.from_numpy(smooth_images(*shape)))
+    network = load_module(ModelSource(location=source, arguments=arguments))
+    vary(network, torch.from_numpy(smooth_images(*shape)))
     return network
 
 
