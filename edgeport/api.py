@@ -37,15 +37,18 @@ if TYPE_CHECKING:
 __all__ = [
     "BundleCheck",
     "ExportReport",
+    "add_device",
     "bench",
     "calibrate",
     "compare",
     "dry_run",
     "export",
     "init",
+    "list_devices",
     "qat",
     "quantize",
     "quickstart",
+    "remove_device",
     "run",
     "tune",
     "verify",
@@ -758,3 +761,46 @@ def verify_bundle(
     if run and not problems:
         reproduced = run_bundle(folder, limits=Limits(time_s=time_limit_s), trust_code=trust_code)
     return BundleCheck(problems=problems, identity=identity, reproduced=reproduced)
+
+
+def add_device(name: str, address: str) -> dict[str, str]:
+    """Keeps a device in the user's inventory; nothing is connected.
+
+    Args:
+        name: Letters, digits, `.`, `_` and `-`; the first is a letter or digit.
+        address: `ssh://[user@]host[:port]`, `adb://SERIAL` or `local`.
+
+    Returns:
+        As `list_devices`.
+
+    Raises:
+        UsageError: No name, no address, or another device has the name.
+
+    """
+    from edgeport.devices.inventory import load_inventory, parse_address
+
+    load_inventory().added(name, parse_address(address)).save()
+    return list_devices()
+
+
+def list_devices() -> dict[str, str]:
+    """Name to address of every device; "local", this machine, is always there."""
+    from edgeport.devices.inventory import LOCAL, load_inventory
+
+    return {LOCAL: LOCAL} | {name: str(at) for name, at in load_inventory().devices.items()}
+
+
+def remove_device(name: str) -> dict[str, str]:
+    """Forgets a device of the user's inventory; what lies on it stays there.
+
+    Returns:
+        As `list_devices`.
+
+    Raises:
+        UsageError: There is no such device.
+
+    """
+    from edgeport.devices.inventory import load_inventory
+
+    load_inventory().without(name).save()
+    return list_devices()

@@ -35,6 +35,7 @@ COMMANDS = {
     "bench": "The latency of an artifact, with intervals and a verdict.",
     "compare": "Is the new artifact faster or slower than the old one?",
     "bundle": "Checks a bundle.",
+    "devices": "The devices that artifacts are validated and timed on.",
 }
 """Name to help in a line; the module of a command has its name, and an attribute `command`."""
 

@@ -55,6 +55,7 @@ def examples_in(command: click.Command) -> list[str]:
     return re.findall(r"^\s+(edgeport .+)$", command.help or "", flags=re.MULTILINE)
 
 
+_DEVICES = {"add": "add_device", "list": "list_devices", "remove": "remove_device"}
 ALL = list(_commands(app))
 EXAMPLES = sorted({example for _, command in ALL for example in examples_in(command)})
 
@@ -181,6 +182,9 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
             notes=("Not found in the PyTorch graph, and so in float: head.",),
         ),
+        "add_device": {"local": "local", "pi5": "ssh://pi@raspberrypi.local"},
+        "list_devices": {"local": "local"},
+        "remove_device": {"local": "local"},
         "compare": CompareResult(
             old=compared,
             new=compared,
@@ -222,7 +226,9 @@ def test_the_example_runs(
         return
     assert ran.code == 0, ran.err
     assert ran.out
-    if arguments[0] != "doctor" and "--explain" not in arguments:
+    if arguments[0] == "devices":
+        assert _DEVICES[arguments[1]] in stub
+    elif arguments[0] != "doctor" and "--explain" not in arguments:
         assert ("dry_run" if "--dry-run" in arguments else arguments[0]) in stub
 
 
