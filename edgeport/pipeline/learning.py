@@ -5,7 +5,7 @@ What is written to the output folder, once all of it is known:
     model.onnx       the float model with the learned weights
     plan.json        what quantizes it to what was trained
     best/            its artifact, as `edgeport quantize` writes one
-    metrics.jsonl    the course of the training
+    metrics.jsonl    the course of the training; tensorboard/ too, where that is installed
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ outputs: sums in another order now and then move a value by a step, and ONNX Run
 what they are multiplied with too."""
 
 _FILES = ("plan.json", "metrics.jsonl")
+_CURVES = "tensorboard"
 
 _PATIENT_S = 7 * 86400.0
 """Of the child that trains: it tells where it is, and can be stopped at any time."""
@@ -223,6 +224,8 @@ class _Work:
         artifact = next((one.artifact for one in candidates if one.name == trained), None)
         for name in _FILES:
             shutil.copyfile(learned_in / name, draft / name)
+        if (learned_in / _CURVES).is_dir():
+            shutil.copytree(learned_in / _CURVES, draft / _CURVES)
         for file in learned_in.glob("model.onnx*"):
             shutil.copyfile(file, draft / file.name)
         if artifact is not None:
@@ -305,6 +308,8 @@ class _Work:
                 patient, function, payload, asked=doing, on_progress=context.clock.inside("train")
             )
             shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
+            if (work / "training" / _CURVES).is_dir():
+                shutil.copytree(work / "training" / _CURVES, folder / _CURVES)
             shutil.rmtree(work, ignore_errors=True)
             return rests_on
 

@@ -301,15 +301,12 @@ def _shared(onnx: ir.Graph, plan: QuantizationPlan, rules: QuantizationRules) ->
         rule = rules.operators.get(node.op_type)
         if rule is None or not rule.same_scale or node.name not in plan.nodes:
             continue
-        ends = [str(value.name) for value in (*node.inputs, *node.outputs) if value is not None]
-        near = (
-            [name for name in ends if name in first and plan.activations[name] == plan.activations[ends[0]]]
-            if (ends[0] in first)
-            else []
-        )
-        for name in near[1:]:
-            old, new = first[name], first[near[0]]
-            first = {key: new if value == old else value for key, value in first.items()}
+        names = [str(value.name) for value in (*node.inputs, *node.outputs) if value is not None]
+        ends = [name for name in names if name in first]
+        for name in ends[1:]:
+            if plan.activations[name] == plan.activations[ends[0]]:
+                old, new = first[name], first[ends[0]]
+                first = {key: new if value == old else value for key, value in first.items()}
     return first
 
 

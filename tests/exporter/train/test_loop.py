@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from collections.abc import Mapping
@@ -86,6 +87,8 @@ def test_learns_and_notes_it(tmp_path: Path) -> None:
     assert {line["of"] for line in lines} == {"step", "evaluation"}
     assert told[-1].total == 100
     assert told[-1].time_left_s == 0
+    if importlib.util.find_spec("tensorboard") is not None:
+        assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
 @pytest.mark.parametrize("kill_at", [1, 5, 9, 14])
