@@ -16,10 +16,10 @@ import torch
 from torch import fx
 
 from edgeport.contracts import Arrays
-from edgeport.errors import EdgeportError
+from edgeport.errors import EdgeportError, ExportError
 from edgeport.exporter.capture import CaptureFailed, capture, free_axes, tensors_only
 from edgeport.exporter.explain import explain_export_failure
-from edgeport.exporter.feeds import Binding, bind_feeds
+from edgeport.exporter.feeds import Binding, bind_feeds, run_eagerly
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.quiet import quiet
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["TrainableGraph", "parameter_of", "trainable_graph"]
 
 _ATEN = torch.ops.aten
+_TOLERANCE = 1e-3
+"""Of the largest output: batch norms are folded, and sums run in another order."""
 _WEIGHTED = (
     _ATEN.conv1d.default,
     _ATEN.conv2d.default,
@@ -88,6 +90,7 @@ def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOpt
     if not isinstance(graph, fx.GraphModule):
         raise EdgeportError(asked="train a captured graph", found=type(graph).__name__, fix="report this")
     _drop_guards(graph)
+    _overwrite_nothing(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is _ATEN.batch_norm.default:
             _fold(graph, node)
@@ -95,7 +98,24 @@ def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOpt
             _take_apart(graph, node)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return TrainableGraph(graph=graph, binding=binding, outputs=tuple(outputs))
+    trainable = TrainableGraph(graph=graph, binding=binding, outputs=tuple(outputs))
+    _require_same(trainable, module, example)
+    return trainable
+
+
+def _require_same(trainable: TrainableGraph, module: torch.nn.Module, example: Arrays) -> None:
+    feeds = {name: torch.from_numpy(array.copy()) for name, array in example.items()}
+    with torch.no_grad():
+        found = trainable.run(trainable.graph, feeds)
+    for name, wanted in zip(trainable.outputs, run_eagerly(module, trainable.binding, example).values(), strict=True):
+        own = found[name].numpy()
+        allowed = _TOLERANCE * max(float(abs(wanted).max(initial=0.0)), 1e-6)
+        if own.shape != wanted.shape or not float(abs(own - wanted).max(initial=0.0)) <= allowed:
+            raise ExportError(
+                asked=f"train {type(module).__name__} as a graph",
+                found=f"other numbers for output {name!r} than the module's own",
+                fix="take out of forward what changes tensors in place",
+            )
 
 
 def parameter_of(graph: fx.GraphModule, name: str) -> torch.nn.Parameter | None:
@@ -113,6 +133,35 @@ def _drop_guards(graph: fx.GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.op == "call_module" and str(node.target).startswith("_guards"):
             graph.graph.erase_node(node)
+
+
+def _overwrite_nothing(graph: fx.GraphModule) -> None:
+    """Operators that change their first argument (`relu_`, `+=`) become those that give a new tensor."""
+    order = {node: index for index, node in enumerate(graph.graph.nodes)}
+    for node, place in order.items():
+        plain, changed = _giving_new(node), node.args[0] if node.args else None
+        if plain is None or not isinstance(changed, fx.Node) or any(map(_is_view, (changed, *changed.users))):
+            continue
+        node.target = plain
+        for user in [user for user in changed.users if order[user] > place]:
+            user.replace_input_with(changed, node)
+
+
+def _giving_new(node: fx.Node) -> Any:
+    """The operator that does the same and changes nothing; None where this one changes nothing, or there is none."""
+    target: Any = node.target
+    if node.op != "call_function" or getattr(target, "namespace", "") != "aten":
+        return None
+    name, overload = target.name().removeprefix("aten::").partition(".")[::2]
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    return getattr(getattr(_ATEN, name.removesuffix("_"), None), overload or "default", None)
+
+
+def _is_view(node: fx.Node) -> bool:
+    """It shares memory with what it is given, so that a change of the one is one of the other."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(one.alias_info and not one.alias_info.is_write for one in schema.returns)
 
 
 def _fold(graph: fx.GraphModule, norm: fx.Node) -> bool:

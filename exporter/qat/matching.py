@@ -96,7 +96,7 @@ class _Watching(fx.Interpreter):
         """As the interpreter does, and keeps the result."""
         found = super().run_node(n)
         if n.op == "call_function" and isinstance(found, torch.Tensor) and found.is_floating_point():
-            self.values[n] = found.detach().float().flatten().numpy()
+            self.values[n] = found.detach().float().flatten().numpy().copy()  # what follows may overwrite it
         return found
 
 

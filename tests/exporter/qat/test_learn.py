@@ -38,13 +38,15 @@ class Residual(torch.nn.Module):
         self.norm = torch.nn.BatchNorm2d(8)
         self.second = torch.nn.Conv2d(8, 8, 3, padding=1)
         self.third = torch.nn.Conv2d(16, 8, 1)
-        self.relu = torch.nn.ReLU()
+        self.relu = torch.nn.ReLU(inplace=True)
         self.mix = torch.nn.Linear(8, 8)
         self.head = torch.nn.Linear(8, 4)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         one = self.relu(self.norm(self.first(image)))
-        two = self.relu(self.second(one) + one)
+        two = self.second(one)
+        two += one
+        two = self.relu(two)
         three = self.third(torch.cat([one, two], dim=1))
         tokens = torch.relu(self.mix(three.flatten(2).transpose(1, 2)))
         return self.head(tokens.mean(dim=1))
