@@ -30,7 +30,7 @@ from edgeport.exporter.qat.losses import Loss, loss_for
 from edgeport.exporter.qat.matching import match_tensors
 from edgeport.exporter.qat.options import QatOptions, QatResult
 from edgeport.exporter.qat.prepare import QatGraph, prepare, wanted_tensors
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import Player, Trained, Turn
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.order import ArrayBatches
@@ -139,12 +139,15 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     task = _Task(trainable, teacher, rounded, loss, options, held_out)
     settings = replace(options.training, monitor="loss", larger_is_better=False)
     trained = fit(task, kept, settings, folder / "training", hardware=hardware, on_progress=on_progress)
-    written = _write(graph, rounded.values(), folder / "model.onnx")
-    done = f"trained for {trained.best_step} steps with {loss.said}"
-    new_plan = replace(rounded.learned_plan(), model_digest=written.digest, found_by=f"{plan.found_by}; {done}")
-    result = QatResult(
-        model=written,
-        plan=new_plan,
+    model = _write(graph, rounded.values(), folder / "model.onnx")
+    return Learned(trainable, _result(model, plan, rounded, loss, trained), hardware.device)
+
+
+def _result(model: OnnxModel, plan: QuantizationPlan, rounded: QatGraph, loss: Loss, trained: Trained) -> QatResult:
+    found_by = f"{plan.found_by}; trained for {trained.best_step} steps with {loss.said}"
+    return QatResult(
+        model=model,
+        plan=replace(rounded.learned_plan(), model_digest=model.digest, found_by=found_by),
         loss=loss.said,
         before=trained.first,
         after=trained.metrics,
@@ -154,7 +157,6 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
         left_float=rounded.left_float,
         fixed=rounded.fixed,
     )
-    return Learned(trainable, result, hardware.device)
 
 
 def _frozen_copy(graph: torch.nn.Module) -> torch.nn.Module:

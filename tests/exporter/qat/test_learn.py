@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,6 +178,36 @@ def test_losses_and_the_teacher(made: Made, tmp_path: Path, loss: str) -> None:
     assert result.loss == LOSSES[loss]
     assert ("top1" in result.after) == ("cross-entropy" in result.loss)
     assert result.after["loss"] <= result.before["loss"]
+
+
+CALLS: list[int] = []
+STOP_AT = 14
+
+
+def stopping_loss(outputs: dict[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
+    CALLS.append(1)
+    if len(CALLS) == STOP_AT:
+        raise KeyboardInterrupt
+    return their_loss(outputs, labels)
+
+
+def test_stopped_and_called_again_it_learns_the_same(made: Made, tmp_path: Path) -> None:
+    rules = x86_rules(vnni=True)
+    plan = make_plan(made.model, made.calibration, rules)
+    training = replace(OPTIONS.training, epochs=2, checkpoint_every=3)
+    options = replace(OPTIONS, loss="test_learn:stopping_loss", training=training)
+    CALLS.extend([1] * STOP_AT)  # not this time
+    module = sys.modules["test_learn"] = sys.modules[__name__]
+    whole = learned(made, plan, rules, tmp_path / "whole", options=options, labels=made.labels).result
+    module.CALLS.clear()
+    with pytest.raises(KeyboardInterrupt):
+        learned(made, plan, rules, tmp_path / "cut", options=options, labels=made.labels)
+
+    resumed = learned(made, plan, rules, tmp_path / "cut", options=options, labels=made.labels).result
+
+    assert resumed.model.path.read_bytes() == whole.model.path.read_bytes()
+    assert resumed.plan == whole.plan
+    assert (resumed.before, resumed.after) == (whole.before, whole.after)
 
 
 def test_numbers_as_labels_are_regressed(made: Made, tmp_path: Path) -> None:
