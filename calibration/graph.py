@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import onnx_ir as ir
 
 from edgeport.contracts import Array, OnnxModel
-from edgeport.onnx_files import read_ir, refuse_quantized
+from edgeport.onnx_files import read_ir, refuse_quantized, values_read
 
 __all__ = [
     "activations",
@@ -17,7 +15,6 @@ __all__ = [
     "infer_types",
     "is_constant_float",
     "is_default_domain",
-    "values_read",
 ]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
@@ -88,20 +85,3 @@ def infer_types(model: ir.Model) -> None:
     from onnx_ir.passes.common import ShapeInferencePass
 
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
-
-
-def values_read(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node reads, in its own inputs and from inside its subgraphs."""
-    yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield from _captured(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            for graph in attribute.as_graphs():
-                yield from _captured(graph)
-
-
-def _captured(graph: ir.Graph) -> Iterator[ir.Value]:
-    for node in graph:
-        yield from values_read(node)
-    yield from graph.outputs

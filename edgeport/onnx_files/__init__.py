@@ -5,6 +5,7 @@ from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
 from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir
+from edgeport.onnx_files.reads import values_read
 from edgeport.onnx_files.writing import write_ir
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "read_ir",
     "refuse_custom_operators",
     "refuse_quantized",
+    "values_read",
     "write_constants",
     "write_ir",
 ]
