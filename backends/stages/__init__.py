@@ -1,0 +1,6 @@
+"""Cuts an ONNX graph into stages that run beside each other; knows no runtime."""
+
+from edgeport.backends.stages.cutting import Costs, Cut, Stage, cut_graph
+from edgeport.backends.stages.write import write_stages
+
+__all__ = ["Costs", "Cut", "Stage", "cut_graph", "write_stages"]

@@ -1,0 +1,177 @@
+"""Cuts a graph into stages: balanced by the time of its nodes, few bytes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from edgeport.backends.stages.chains import best_chain
+from edgeport.backends.stages.parts import Parts, find_parts
+from edgeport.errors import ModelError
+from edgeport.onnx_files import values_read
+
+if TYPE_CHECKING:
+    from edgeport.backends.stages.chains import Chain
+
+__all__ = ["Costs", "Cut", "Stage", "cut_graph"]
+
+_NS_PER_BYTE = 0.1
+"""A copy at 10 GB/s, as between two cores that share a cache."""
+_SLACK = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What was measured of a graph.
+
+    Attributes:
+        times_ns: By node name; others take no time.
+        together: Names of nodes that the runtime computes as one; they stay in one stage.
+        size_bytes: By value name, in one call; others by their types, where free axes count as 1.
+
+    """
+
+    times_ns: Mapping[str, int]
+    together: tuple[tuple[str, ...], ...] = ()
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One part of the way.
+
+    Attributes:
+        nodes: Names, in the graph's order; a node that is copied is in several stages.
+        inputs: Names of the values that it takes, of any earlier stage or of the whole's inputs.
+        outputs: Names of the values that it gives, to any later stage or as the whole's outputs.
+        time_ns: Of its nodes, and of handing its values over.
+
+    """
+
+    nodes: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    time_ns: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """A graph in stages.
+
+    Attributes:
+        stages: In the order in which they run.
+        crossing: Between each two stages, the names of what is carried over: also what was made, or given, before and
+            is wanted later.
+        crossing_bytes: Their sizes together.
+        exhaustive: No other way to cut was left out; else the best along three topological orders.
+
+    """
+
+    stages: tuple[Stage, ...]
+    crossing: tuple[tuple[str, ...], ...]
+    crossing_bytes: tuple[int, ...]
+    exhaustive: bool
+
+    @property
+    def slowest_ns(self) -> float:
+        """What a pipeline of these stages needs for each call, once it is full."""
+        return max(stage.time_ns for stage in self.stages)
+
+
+def cut_graph(
+    model: ir.Model, costs: Costs, stages: int, *, ns_per_byte: float = _NS_PER_BYTE, slack: float = _SLACK
+) -> Cut:
+    """The stages whose slowest one is the fastest possible, within `slack`, and between which the fewest bytes cross.
+
+    See `chains` for the method and its source, `parts` for what is never cut. Types are inferred in place, by ONNX's
+    own shape inference; for a file from outside, call it in a child process.
+
+    Args:
+        model: As `read_ir` reads it: every node has a name of its own. Its nodes are sorted in place.
+        costs: Measured on this graph.
+        stages: 1 or more.
+        ns_per_byte: What handing over a byte costs each of the two stages.
+        slack: Share by which the slowest stage may be slower than the fastest possible, for fewer bytes.
+
+    Raises:
+        ModelError: It has no cut into so many stages, or the times are of other nodes.
+
+    """
+    _check(model, costs, stages)
+    _infer_types(model)
+    parts = find_parts(model, costs.times_ns, costs.together, costs.size_bytes)
+    count = len(parts.nodes)
+    chain = best_chain(parts.dag, stages, ns_per_byte=ns_per_byte, slack=slack) if stages <= count else None
+    if chain is None:
+        raise ModelError(
+            asked=f"cut a graph into {stages} stages",
+            found=f"{count} parts that can be told apart"
+            + ("" if stages > count else ", and no values between them that a stage can hand on"),
+            fix="ask for fewer stages",
+        )
+    return Cut(
+        stages=_stages(model.graph, parts, chain),
+        crossing=chain.crossing,
+        crossing_bytes=chain.crossing_bytes,
+        exhaustive=chain.exhaustive,
+    )
+
+
+def _stages(graph: ir.Graph, parts: Parts, chain: Chain) -> tuple[Stage, ...]:
+    place = {node: index for index, node in enumerate(graph)}
+    taken: list[tuple[list[ir.Node], list[ir.Value]]] = []
+    for stage in chain.stages:
+        own = [node for part in stage for node in parts.nodes[part]]
+        wanted = [value for node in own for value in values_read(node)]
+        if stage is chain.stages[-1]:
+            # Outputs that a copied node makes, for what they are made of is carried to the end.
+            wanted += [value for value in graph.outputs if value not in parts.sources]
+        inputs, copies = parts.needed(wanted)
+        made = {value for node in own for value in node.outputs}
+        nodes = sorted({*own, *copies}, key=place.__getitem__)
+        taken.append((nodes, [value for value in inputs if value not in made]))
+    leaving = [value for value in graph.outputs if value in parts.sources]
+    found = []
+    for index, (nodes, inputs) in enumerate(taken):
+        later = {*leaving, *(value for _, values in taken[index + 1 :] for value in values)}
+        outputs = [value for node in nodes for value in node.outputs if value in later and value in parts.sources]
+        if index == len(taken) - 1:
+            outputs += [value for value in dict.fromkeys(graph.outputs) if value not in parts.sources]
+        found.append(
+            Stage(
+                nodes=tuple(str(node.name) for node in nodes),
+                inputs=tuple(str(value.name) for value in inputs),
+                outputs=tuple(str(value.name) for value in outputs),
+                time_ns=chain.times_ns[index],
+            )
+        )
+    return tuple(found)
+
+
+def _check(model: ir.Model, costs: Costs, stages: int) -> None:
+    asked = f"cut a graph into {stages} stages"
+    if stages < 1:
+        raise ModelError(asked=asked, found="fewer than one", fix="ask for 1 or more")
+    known = {node.name for node in model.graph}
+    unknown = sorted(set(costs.times_ns) - known)
+    if unknown:
+        raise ModelError(
+            asked=asked,
+            found=f"times of {len(unknown)} nodes that it has not, such as {unknown[0]!r}",
+            fix="measure the nodes of this very graph",
+        )
+    negative = sorted(name for name, time_ns in costs.times_ns.items() if time_ns < 0)
+    if negative:
+        raise ModelError(
+            asked=asked, found=f"a negative time of node {negative[0]!r}", fix="give nanoseconds, 0 or more"
+        )
+
+
+def _infer_types(model: ir.Model) -> None:
+    if any(value.shape is None or value.dtype is None for node in model.graph for value in node.outputs if value.name):
+        from onnx_ir.passes.common import ShapeInferencePass
+
+        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
