@@ -15,6 +15,7 @@ from edgeport.contracts import (
     Capabilities,
     DataParallel,
     ExecutionConfig,
+    ModelParallel,
     OnnxModel,
     Placement,
     Precision,
@@ -66,6 +67,7 @@ class OnnxRuntimeBackend:
 
         Raises:
             UnsupportedByBackend: A precision, dialect, layout or operator that this runtime has not.
+            ModelError: It can't be cut into so many stages.
             PlanError, AlreadyQuantizedError: The plan does not fit the model.
             DependencyError: ONNX Runtime is not installed.
             OutputError: `folder` is not empty.
@@ -82,20 +84,26 @@ class OnnxRuntimeBackend:
                     fix="choose another precision, or a backend that has this one",
                 )
         check_fits(model, plan)
-        if isinstance(execution.layout, DataParallel):
+        layout = execution.layout
+        if isinstance(layout, DataParallel):
             raise UnsupportedByBackend(
-                asked=f"run {execution.layout.streams} streams on ONNX Runtime",
+                asked=f"run {layout.streams} streams on ONNX Runtime",
                 found="that one session runs one call at a time here",
                 fix="use the single-stream layout, or OpenVINO, which has streams of its own",
             )
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
+            settings = _settings(plan.default, execution, skip)
+            if isinstance(layout, ModelParallel):
+                from edgeport.backends.onnxruntime.staging import write_pipeline
+
+                settings = write_pipeline(draft / ENTRY, model, execution, settings)
         return make_artifact(
             backend=NAME,
             folder=folder,
-            entry=ENTRY,
+            entry=entry_of(settings, ENTRY),
             session=SESSION,
-            settings=_settings(plan.default, execution, skip),
+            settings=settings,
             precision=precision,
             execution=execution,
         )
@@ -126,6 +134,12 @@ class OnnxRuntimeBackend:
 def default_rules() -> QuantizationRules:
     """The dialect for this machine's processor."""
     return arm_rules() if is_arm64() else x86_rules(vnni=has_vnni())
+
+
+def entry_of(settings: Mapping[str, object], whole: str) -> str:
+    """The file that is opened: the first of the stages, or the whole."""
+    stages = settings.get("stages")
+    return str(stages[0]["entry"]) if isinstance(stages, list) else whole
 
 
 def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, ...]:

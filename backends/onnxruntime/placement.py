@@ -51,15 +51,28 @@ _Known = Callable[[ir.Value | None], ir.DataType | None]
 
 
 def read_placement(artifact: Artifact) -> Placement:
-    """Opens the artifact as its session does, and reads the optimised graph and who runs what.
+    """Opens the artifact as its session does, and reads the optimised graph and who runs what; of stages, one by one.
 
     Raises:
         BackendError: The folder is not what was compiled, or the runtime refused it.
 
     """
     path = check_artifact(artifact)
+    stages = artifact.settings.get("stages")
+    if not isinstance(stages, list):
+        return _read(path, artifact.settings)
+    parts = [_read(path.with_name(str(one["entry"])), _settings_of(one)) for one in stages]
+    return Placement(nodes=tuple(node for part in parts for node in part.nodes), source=parts[0].source)
+
+
+def _settings_of(stage: Mapping[str, object]) -> dict[str, object]:
+    """As a session of its own would have them, in this process, which keeps its processors."""
+    return {name: value for name, value in stage.items() if name not in ("entry", "affinity")}
+
+
+def _read(path: Path, settings: Mapping[str, object]) -> Placement:
     with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
-        options = session_options(dict(artifact.settings))
+        options = session_options(dict(settings))
         optimised = Path(folder) / "optimised.onnx"
         options.optimized_model_filepath = str(optimised)
         # Weights go beside the graph, which then is small however large the model is.
@@ -67,7 +80,7 @@ def read_placement(artifact: Artifact) -> Placement:
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         try:
-            session = inference_session(path, options, artifact.settings)
+            session = inference_session(path, options, settings)
         except Exception as error:
             raise BackendError(
                 asked=f"read back what ONNX Runtime makes of {path.name}",
@@ -77,7 +90,7 @@ def read_placement(artifact: Artifact) -> Placement:
         providers = _providers(session)
         graph = ir.load(optimised).graph
         shipped = ir.load(path).graph
-        nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(artifact))
+        nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(settings))
     return Placement(nodes=nodes, source="optimised graph of ONNX Runtime")
 
 
@@ -189,6 +202,6 @@ def _providers(session: Any) -> dict[str, str]:
     return {node.name: part.ep_name for part in tell() for node in part.get_nodes() if node.name}
 
 
-def _is_fast(artifact: Artifact) -> bool:
-    config = artifact.settings.get("config")
+def _is_fast(settings: Mapping[str, object]) -> bool:
+    config = settings.get("config")
     return isinstance(config, Mapping) and config.get(FAST_BF16) == "1"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from edgeport.backends.stages.chains import best_chain
-from edgeport.backends.stages.parts import Parts, find_parts
+from edgeport.backends.stages.parts import Costs, Parts, find_parts
 from edgeport.errors import ModelError
 from edgeport.onnx_files import values_read
 
@@ -21,22 +20,6 @@ __all__ = ["Costs", "Cut", "Stage", "cut_graph"]
 _NS_PER_BYTE = 0.1
 """A copy at 10 GB/s, as between two cores that share a cache."""
 _SLACK = 0.02
-
-
-@dataclass(frozen=True, kw_only=True)
-class Costs:
-    """What was measured of a graph.
-
-    Attributes:
-        times_ns: By node name; others take no time.
-        together: Names of nodes that the runtime computes as one; they stay in one stage.
-        size_bytes: By value name, in one call; others by their types, where free axes count as 1.
-
-    """
-
-    times_ns: Mapping[str, int]
-    together: tuple[tuple[str, ...], ...] = ()
-    size_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +85,7 @@ def cut_graph(
     """
     _check(model, costs, stages)
     _infer_types(model)
-    parts = find_parts(model, costs.times_ns, costs.together, costs.size_bytes)
+    parts = find_parts(model, costs)
     count = len(parts.nodes)
     chain = best_chain(parts.dag, stages, ns_per_byte=ns_per_byte, slack=slack) if stages <= count else None
     if chain is None:

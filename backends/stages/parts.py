@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -11,7 +11,7 @@ from edgeport.backends.stages.chains import GIVEN, Carried, Dag
 from edgeport.contracts import DTYPES
 from edgeport.onnx_files import values_read
 
-__all__ = ["Parts", "find_parts"]
+__all__ = ["Costs", "Parts", "find_parts"]
 
 _STANDARD = ("", "ai.onnx")
 _RANDOM = frozenset(
@@ -19,6 +19,24 @@ _RANDOM = frozenset(
 )
 _NOT_IN_NUMPY = frozenset({"bfloat16", "string"})
 _NAMES = {"float": "float32", "double": "float64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What was measured of a graph.
+
+    Attributes:
+        times_ns: By node name; others take no time.
+        together: Names of nodes that the runtime computes as one; they stay in one stage.
+        size_bytes: By value name, in one call; others by their types.
+        axes: Sizes of free axes by name, in such a call; others count as 1.
+
+    """
+
+    times_ns: Mapping[str, int]
+    together: tuple[tuple[str, ...], ...] = ()
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
+    axes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +72,7 @@ class Parts:
         return list(found), list(copies)
 
 
-def find_parts(
-    model: ir.Model,
-    times_ns: Mapping[str, int],
-    together: Iterable[Iterable[str]] = (),
-    size_bytes: Mapping[str, int] | None = None,
-) -> Parts:
+def find_parts(model: ir.Model, costs: Costs) -> Parts:
     """The parts of a model's graph, which is sorted on the way; nodes that no output waits for are left out.
 
     - A DequantizeLinear, a Constant, and what depends on constants alone belong to no part: each stage that reads their
@@ -71,9 +84,7 @@ def find_parts(
 
     Args:
         model: Every node has a name of its own; types are inferred.
-        times_ns: By node name; others take no time.
-        together: Names of nodes that must be in one stage.
-        size_bytes: By value name, where it is known better than the types say (free axes count as 1).
+        costs: Measured on its graph.
 
     """
     graph = model.graph
@@ -85,7 +96,7 @@ def find_parts(
     names = {node.name: index for index, node in enumerate(own)}
     index_of = {node: index for index, node in enumerate(own)}
     groups = _Groups(len(own))
-    for line in together:
+    for line in costs.together:
         known = [names[name] for name in line if name in names]
         for one in known[1:]:
             groups.join(known[0], one)
@@ -114,7 +125,7 @@ def find_parts(
             name=str(value.name),
             source=part,
             readers=frozenset(readers.get(value, ())),
-            size_bytes=(size_bytes or {}).get(str(value.name), _size_bytes(value)),
+            size_bytes=costs.size_bytes.get(str(value.name), _size_bytes(value, costs.axes)),
             leaves=value in leaving,
             can_cross=_can_cross(value),
         )
@@ -122,7 +133,7 @@ def find_parts(
         if value in leaving or readers.get(value, set()) - {part}
     )
     dag = Dag(
-        times_ns=tuple(float(sum(times_ns.get(node.name or "", 0) for node in part)) for part in members),
+        times_ns=tuple(float(sum(costs.times_ns.get(node.name or "", 0) for node in part)) for part in members),
         waits_for=tuple(frozenset(wanted - {GIVEN, part}) for part, wanted in enumerate(waits)),
         values=carried,
     )
@@ -198,11 +209,11 @@ def _reached(value: ir.Value, sources: Mapping[ir.Value, int], copied: set[ir.No
             pending += new
 
 
-def _size_bytes(value: ir.Value) -> int:
-    """Free and unknown axes count as 1."""
+def _size_bytes(value: ir.Value, axes: Mapping[str, int]) -> int:
+    """By its type; axes of unknown size count as 1."""
     count = 1
     for size in value.shape or ():
-        count *= size if isinstance(size, int) else 1
+        count *= size if isinstance(size, int) else axes.get(str(size.value), 1)
     return -(-count * (value.dtype.bitwidth if value.dtype is not None else 8) // 8)
 
 

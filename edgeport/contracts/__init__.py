@@ -7,7 +7,7 @@ from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, No
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
 from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
-from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, SingleStream
+from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
 from edgeport.contracts.mixing import Mix, NodeChoice
@@ -91,6 +91,7 @@ __all__ = [
     "Measured",
     "Measurement",
     "Mix",
+    "ModelParallel",
     "ModelSource",
     "NearCandidate",
     "NodeChoice",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from edgeport.errors import ContractError
 
-__all__ = ["DataParallel", "ExecutionConfig", "Limits", "SingleStream"]
+__all__ = ["DataParallel", "ExecutionConfig", "Limits", "ModelParallel", "SingleStream"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,32 @@ class DataParallel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelParallel:
+    """The model in stages, each at work on another call: a pipeline.
+
+    Attributes:
+        stages: How many.
+        cores: Logical processors of each stage; empty for equal parts of those that there are on the device.
+
+    """
+
+    stages: int
+    cores: tuple[tuple[int, ...], ...] = ()
+    kind: str = "model-parallel"
+
+    def __post_init__(self) -> None:
+        asked = f"run a model in {self.stages} stages"
+        if self.stages < 2:
+            raise ContractError(asked=asked, found="fewer than two", fix="ask for 2 or more, or a single stream")
+        if self.cores and (len(self.cores) != self.stages or not all(self.cores)):
+            raise ContractError(
+                asked=asked,
+                found=f"processors {[list(one) for one in self.cores]}",
+                fix="name the processors of each stage, or of none",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecutionConfig:
     """Settings of a run.
 
@@ -45,7 +71,7 @@ class ExecutionConfig:
     affinity: tuple[int, ...] = ()
     spinning: bool | None = None
     batch: int = 1
-    layout: SingleStream | DataParallel = field(default_factory=SingleStream)
+    layout: SingleStream | DataParallel | ModelParallel = field(default_factory=SingleStream)
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts import (
     Artifact,
+    DataParallel,
     EvaluateJob,
     ExecutionConfig,
     Limits,
+    ModelParallel,
     Placement,
     Precision,
+    SingleStream,
     TensorSpec,
     TimeJob,
     load_json,
@@ -79,11 +82,14 @@ class BenchSettings:
         if self.rounds < 1 or not self.duration_s > 0:
             raise _unusable(f"{self.rounds} rounds of {self.duration_s:g} s", "give 1 or more, and a positive duration")
 
-    def streams_on(self, cores: int) -> int:
-        """As asked; else one in single-stream, and as many as the machine has cores in the other scenarios."""
+    def streams_on(self, cores: int, layout: SingleStream | DataParallel | ModelParallel | None = None) -> int:
+        """As asked; else one in single-stream, and as many as the machine has cores in the other scenarios.
+
+        A pipeline has one more than stages, if that is more: each stage is at work on one, and one waits.
+        """
         if self.scenario == "single-stream":
             return 1
-        return self.streams or max(1, cores)
+        return self.streams or max(1, cores, layout.stages + 1 if isinstance(layout, ModelParallel) else 0)
 
     @property
     def process_s(self) -> float:
@@ -217,7 +223,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
         state=evaluate.state,
         duration_s=settings.process_s,
         scenario=settings.scenario,
-        streams=settings.streams_on(device.facts().cores),
+        streams=settings.streams_on(device.facts().cores, artifact.execution.layout),
         rate_per_s=settings.rate_per_s or 0.0,
         idle_s=_IDLE_S if settings.energy else 0.0,
         limits=settings.limits,

@@ -50,6 +50,7 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
     "Limits": {"time_s": st.floats(0.1, 9), "memory_bytes": st.integers(1)},
     "Measurement": {"artifact_digest": st.just("artifact")},
     "ModelSource": {"location": st.just("pkg.mod:factory")},
+    "ModelParallel": {"stages": st.integers(2, 9), "cores": st.just(())},
     "OnnxModel": {"state": st.just({})},
     "Preprocessing": {
         "resize": st.sampled_from([None, 256, (224, 240)]),

@@ -16,6 +16,7 @@ from edgeport.contracts import (
     ExecutionConfig,
     Interval,
     Measurement,
+    ModelParallel,
     OnnxModel,
     OutputDifference,
     ProcessTrace,
@@ -103,7 +104,9 @@ def test_values_that_a_contract_does_not_allow_are_refused():
         load_json(Interval, json.dumps({"low": 2, "estimate": 1, "high": 3}))
 
 
-@pytest.mark.parametrize("layout", [SingleStream(), DataParallel(streams=3)])
+@pytest.mark.parametrize(
+    "layout", [SingleStream(), DataParallel(streams=3), ModelParallel(stages=2, cores=((0,), (1, 2)))]
+)
 def test_the_kind_of_a_union_comes_back(layout):
     config = ExecutionConfig(layout=layout)
     assert load_json(ExecutionConfig, dump_json(config)) == config

@@ -40,6 +40,11 @@ __all__ = ["command"]
 @click.option("--nodes", "nodes_file", type=FILE, help="Those of the first [[target]] in a .toml, as tune writes it.")
 @click.option("--rest", help="Float precision of what is not integer [default: that of --nodes, or fp32].")
 @click.option("--threads", type=click.IntRange(min=1), help="Inside one call [default: the runtime's own].")
+@click.option(
+    "--stages",
+    type=click.IntRange(min=2),
+    help="Cut it into stages that work on several calls at once, each on its own cores (ONNX Runtime).",
+)
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -57,6 +62,7 @@ def command(  # noqa: PLR0913 (one per option)
     nodes_file: Path | None,
     rest: str | None,
     threads: int | None,
+    stages: int | None,
     folder: Path,
     output: Output,
 ) -> int:
@@ -70,7 +76,7 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_steps import draw_artifact
-    from edgeport.contracts import ExecutionConfig, to_jsonable
+    from edgeport.contracts import ExecutionConfig, ModelParallel, SingleStream, to_jsonable
 
     listed, its_rest = _listed(nodes_file)
     chosen = _chosen(nodes)
@@ -87,7 +93,7 @@ def command(  # noqa: PLR0913 (one per option)
         output=folder,
         nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
         rest=rest or its_rest,
-        execution=ExecutionConfig(threads=threads),
+        execution=ExecutionConfig(threads=threads, layout=ModelParallel(stages=stages) if stages else SingleStream()),
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0

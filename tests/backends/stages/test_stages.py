@@ -93,7 +93,7 @@ def test_any_graph_gives_the_same_in_stages(seed, stages, graphs, tmp_path_facto
     folder = tmp_path_factory.mktemp("graph")
     path = g.save(folder / "whole.onnx", outputs)
     times = {node.name: source.randint(0, 100) for node in read_ir(path).graph}
-    if len(find_parts(read_ir(path), times).nodes) < stages:
+    if len(find_parts(read_ir(path), Costs(times_ns=times)).nodes) < stages:
         with pytest.raises(ModelError, match="parts that can be told apart"):
             cut(path, stages, folder, times=times)
         return
