@@ -140,6 +140,8 @@ def _labels(asked: Asked, given: Given, arrays: Sequence[str], shape: tuple[int,
     found = given.evaluation
     of_each = found is not None and found.has_target
     key = "" if of_each or found is None else asked.target or next(iter(arrays), "")
+    if found is not None and not found.facts.get("by_key", True):
+        key = ""
     shapes = found.facts.get("arrays", {}) if found is not None else {}
     if found is None or not (of_each or key) or key not in shapes:
         return _Labels(key=key, given=of_each or bool(key), fit=True)

@@ -6,7 +6,7 @@ from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.contracts.recipe import SamplesFunction
 from edgeport.drafting.choices import Given
 from edgeport.drafting.draft import Plan
-from edgeport.drafting.forms import Form
+from edgeport.drafting.forms import UNNAMED, Form
 from edgeport.drafting.samples import FoundSamples
 from edgeport.errors import SamplesError
 
@@ -49,19 +49,19 @@ def require_fitting(plan: Plan, given: Given) -> None:
         _require_dtypes(plan, found, split=given.split)
         if found.form is not Form.NAMED:
             continue
-        names = ", ".join(name for name in found.facts["arrays"] if name)
-        lacking = [name for name in _beside(plan) if name not in found.facts["arrays"]]
+        names = _arrays(plan, found)
+        lacking = [name for name in _beside(plan) if name not in names]
         if lacking:
             raise SamplesError(
                 asked=f"feed the model from {found.text}",
-                found=f"the arrays {names}, and none called {', '.join(lacking)}",
+                found=f"the arrays {', '.join(names)}, and none called {', '.join(lacking)}",
                 fix=f"name the arrays as the model's inputs: {', '.join(one.name for one in plan.fed)}",
             )
         left = _left(plan, found)
         if left and not given.split:
             raise SamplesError(
                 asked=f"take {found.text} for the {which} samples",
-                found=f"the arrays {names}, of which nothing takes {', '.join(left)}",
+                found=f"the arrays {', '.join(names)}, of which nothing takes {', '.join(left)}",
                 fix=_fix(plan, found),
             )
 
@@ -78,11 +78,17 @@ def _require_dtypes(plan: Plan, found: FoundSamples, *, split: bool) -> None:
         )
 
 
+def _arrays(plan: Plan, found: FoundSamples) -> dict[str, str]:
+    """Name to dtype of the arrays that are no labels of each sample; one without a name is the only input's."""
+    dtypes = {name: dtype for name, dtype in found.facts.get("dtypes", {}).items() if name}
+    if list(dtypes) == [UNNAMED] and len(plan.fed) == 1:
+        return {plan.fed[0].name: dtypes[UNNAMED]}
+    return dtypes
+
+
 def _other_dtypes(plan: Plan, found: FoundSamples) -> dict[str, tuple[str, str]]:
     """Inputs that arrays of another dtype would feed: what they are, and what the model takes."""
-    dtypes = found.facts.get("dtypes", {})
-    if found.form is Form.ARRAY:
-        dtypes = dict(zip([one.name for one in plan.fed], dtypes.values(), strict=False))
+    dtypes = _arrays(plan, found)
     wanted = {one.name: (dtypes.get(one.name, one.dtype), one.dtype) for one in plan.fed}
     return {name: (has, takes) for name, (has, takes) in wanted.items() if has != takes}
 
@@ -96,7 +102,9 @@ def _alike(one: str, other: str) -> bool:
 def _fix(plan: Plan, found: FoundSamples) -> str:
     labels = "" if plan.target else ", or name it as the labels (--target)"
     if isinstance(found.location, SamplesFunction):
-        return f"let the function leave it out{labels}"
+        return "let the function leave it out" + (
+            ", or yield (inputs, labels) where it is the labels" if labels else ""
+        )
     return f"leave it out of the file{labels}; or give one file as --samples, of which no more is read than is needed"
 
 
@@ -109,4 +117,4 @@ def _beside(plan: Plan) -> list[str]:
 def _left(plan: Plan, found: FoundSamples) -> list[str]:
     if found.form is not Form.NAMED:
         return []
-    return [name for name in found.facts["arrays"] if name not in ("", plan.target, *_beside(plan))]
+    return [name for name in _arrays(plan, found) if name not in (plan.target, *_beside(plan))]

@@ -16,20 +16,21 @@ import numpy as np
 
 from edgeport.accuracy.metrics import is_one_hot
 from edgeport.contracts import Array, PreprocessingFunction, Sample, TensorSpec
-from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesLocation, SamplesTable
+from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesLocation, SamplesTable
 from edgeport.drafting.assign import require_target
 from edgeport.drafting.columns import GAPS
 from edgeport.drafting.states import SEQUENCES, first_quarter
 from edgeport.errors import SamplesError
 from edgeport.npz import save_npz
 
-__all__ = ["Form", "form_of", "look_at_samples"]
+__all__ = ["UNNAMED", "Form", "form_of", "look_at_samples"]
 
 _FIRST = 2
 _LOOKED_AT = 256
 """Files of a folder that are read; what is odd in the others, a run says."""
 
-_NAME = "samples"
+UNNAMED = "samples"
+"""Name of an array that came without one."""
 
 _MOST_CLASSES = 10_000
 _NOTHING = ("", "-", "?", "na", "n/a", "none", "null")
@@ -80,7 +81,8 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
         `length` (the median), `alike`, `rate` in Hz and `classes`; of a table `columns` (name to "whole", "number",
         "text" or "gaps"), `first` (the cells of its first two rows by column) and `texts` (what stands in columns of
         text); of arrays `arrays` (name to shape of one sample; labels that come with each have the name ""), `dtypes`
-        and `labels` (name to the number of values per sample, of those that may be labels of classes: 1 for an index).
+        and `labels` (name to the number of values per sample, of those that may be labels of classes: 1 for an index);
+        `by_key` says that a key tells the labels, which a function that gives no Dataset does not heed.
         Of tables and arrays that are called as sequences are, `sequences`: name to how many there are, and of those
         behind the first quarter how many and with how many samples.
 
@@ -103,7 +105,7 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
     from edgeport.pipeline.locations import open_samples
 
     target = "" if isinstance(location, SamplesFile) else payload["target"]
-    samples = open_samples(location, target, inputs=(TensorSpec(name=_NAME, dtype="float32", shape=("batch",)),))
+    samples = open_samples(location, target, inputs=(TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",)),))
     batch = next(iter(samples), None)
     if batch is None:
         raise SamplesError(
@@ -118,15 +120,28 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
     every = {**batch.feeds, **({"": batch.target} if batch.target is not None else {})}
     facts: dict[str, Any] = {
         "arrays": {name: list(array.shape[1:]) for name, array in every.items()},
-        "dtypes": {name: str(array.dtype) for name, array in every.items()},
+        "dtypes": {name: "string" if array.dtype.kind in "UTO" else str(array.dtype) for name, array in every.items()},
         "labels": {name: width for name, array in every.items() if (width := _width_of_labels(array))},
     }
+    facts["by_key"] = not isinstance(location, SamplesFunction) or _heeds_a_key(location, batch)
     parts: dict[str, list[Array]] = {name: [] for name in batch.feeds if name.lower() in SEQUENCES}
     for one in samples if parts else ():
         for name in parts.keys() & one.feeds.keys():
             parts[name].append(one.feeds[name].reshape(len(one), -1)[:, 0])
     facts["sequences"] = {name: _sequences(np.concatenate(each)) for name, each in parts.items()}
     return {"count": len(samples), "has_target": batch.target is not None, "facts": facts}
+
+
+def _heeds_a_key(location: SamplesFunction, batch: Sample) -> bool:
+    from edgeport.pipeline.locations import open_samples
+
+    if len(batch.feeds) < 2:
+        return False  # there is but an input
+    key = next(iter(batch.feeds))
+    batch = next(
+        iter(open_samples(location, key, inputs=(TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",)),)))
+    )
+    return key not in batch.feeds
 
 
 def _width_of_labels(array: Array) -> int:
@@ -149,8 +164,8 @@ def _folder(location: SamplesFolder, form: Form) -> dict[str, Any]:
 
     # As a function would get them: each in its own size.
     raw = PreprocessingFunction(function="any:function")
-    spec = TensorSpec(name=_NAME, dtype="float32", shape=("batch",), preprocessing=raw)
-    samples = FolderSamples(location.path, Wanted(name=_NAME, spec=spec, preprocessing=raw), batch_size=1)
+    spec = TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",), preprocessing=raw)
+    samples = FolderSamples(location.path, Wanted(name=UNNAMED, spec=spec, preprocessing=raw), batch_size=1)
     shapes = [array.shape[1:] for array in islice(_only(samples), _LOOKED_AT)]
     facts: dict[str, Any] = {"classes": list(samples.class_folders), "alike": len(set(shapes)) == 1}
     if form is Form.SOUNDS:
@@ -161,7 +176,7 @@ def _folder(location: SamplesFolder, form: Form) -> dict[str, Any]:
 
 
 def _only(samples: Iterator[Sample] | Any) -> Iterator[Array]:
-    return (batch.feeds[_NAME] for batch in samples)
+    return (batch.feeds[UNNAMED] for batch in samples)
 
 
 def _table(path: Path) -> dict[str, Any]:

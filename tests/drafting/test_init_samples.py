@@ -344,6 +344,24 @@ def test_one_array_is_for_the_only_input(folder: Path) -> None:
     assert sets["evaluation"][0].feeds["x"].shape == (7, 4)
 
 
+ITEMS = """\
+import torch
+
+
+class Items(torch.utils.data.Dataset):
+    def __len__(self):
+        return 80
+
+    def __getitem__(self, row):
+        return {"x": torch.full((4,), float(row)), "label": row % 3}
+
+
+class Pairs(Items):
+    def __getitem__(self, row):
+        return torch.full((4,), float(row)), row % 3
+"""
+
+
 class TestLabels:
     """A classifier of three, and what is taken for its labels."""
 
@@ -389,6 +407,32 @@ class TestLabels:
 
         assert any(one.startswith("Nothing takes weights: left out") for one in draft.guessed)
         assert set(sets_of_evaluation(draft)[0].feeds) == {"x"}
+
+    def test_labels_of_a_function_are_no_array_by_name(self, folder: Path) -> None:
+        code = "def batches():\n    yield {'x': np.ones((40, 4), np.float32), 'label': np.zeros(40, int)}\n"
+        (folder / "give.py").write_text(f"import numpy as np\n{code}")
+
+        with pytest.raises(
+            SamplesError, match=r"nothing takes label; let the function leave it out, or yield \(inputs"
+        ):
+            drafted(evaluation="give:batches")
+
+    def test_labels_of_a_dataset_are_found_by_their_key(self, folder: Path) -> None:
+        (folder / "items.py").write_text(ITEMS)
+        location = {"function": "items:Items", "search_path": str(folder)}
+
+        found = look_at_samples({"location": location, "first": str(folder / "first.npz"), "target": ""})
+
+        sys.modules.pop("items")
+        assert found["facts"]["by_key"]
+        assert (found["facts"]["arrays"], found["facts"]["labels"]) == ({"x": [4], "label": []}, {"label": 1})
+
+    def test_items_without_names_are_the_only_inputs(self, folder: Path) -> None:
+        (folder / "items.py").write_text(ITEMS)
+
+        data = load_recipe(drafted(evaluation="items:Pairs").recipe).data
+
+        assert (data.target, data.metric) == ("", "top1")
 
     def test_floats_of_another_width_are_converted_where_a_module_reads_them(self, folder: Path) -> None:
         arrays = self.arrays()
