@@ -20,9 +20,14 @@ _PACKAGE = "edgeport/devices/agent"
 _MAIN = """import os
 import sys
 
-from edgeport.devices.agent.program import main
+if sys.argv[1:2] == ["serve"]:  # which needs no numpy: a device that is not prepared yet may have none
+    from edgeport.devices.agent.serving import main
 
-status = main(sys.argv[1:])
+    status = main(sys.argv[2:])
+else:
+    from edgeport.devices.agent.program import main
+
+    status = main(sys.argv[1:])
 sys.stderr.flush()
 # The result is on disk: a runtime that crashes while it is unloaded must not undo that.
 os._exit(status)
@@ -39,7 +44,8 @@ def build_agent(sessions: Iterable[str], folder: Path) -> Path:
         folder: Where the archive goes, named after the digest of its content.
 
     Returns:
-        Path of `agent-DIGEST.pyz`; run as `python agent-DIGEST.pyz JOB.json RESULT.json`.
+        Path of `agent-DIGEST.pyz`; run as `python agent-DIGEST.pyz JOB.json RESULT.json`, or with
+            `serve FOLDER` and a host at stdin and stdout.
 
     Raises:
         DeviceError: There is no such module, or it has no source file.

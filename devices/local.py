@@ -6,18 +6,16 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import NoReturn
 
 from edgeport.contracts import DeviceFacts, Job, ProcessTrace, dump_json, load_json
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
-from edgeport.errors import BackendCrash, ChildCrash, ChildTimeout, DeviceError, ResourceLimit
+from edgeport.devices.deaths import no_result, raise_dead
+from edgeport.errors import ChildCrash, ChildTimeout, DeviceError, ResourceLimit
 from edgeport.isolation import run_isolated
 
 __all__ = ["LocalDevice"]
-
-_STACK_STARTS = ("Fatal Python error", "Timeout (")
 
 
 class LocalDevice:
@@ -51,6 +49,22 @@ class LocalDevice:
             )
         return str(path.resolve())
 
+    def reserve(self, name: str) -> str:
+        """A place for a file that a job writes, below the working folder.
+
+        Raises:
+            DeviceError: It is no plain name.
+
+        """
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise DeviceError(asked="reserve a place", found=f"no name: {name!r}", fix="give a plain name")
+        outputs = self._workdir / "outputs"
+        outputs.mkdir(parents=True, exist_ok=True)
+        return str(Path(tempfile.mkdtemp(dir=outputs), name))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def run(self, job: Job) -> ProcessTrace:
         """Runs one job in a fresh process.
 
@@ -78,14 +92,9 @@ class LocalDevice:
             try:
                 ended = run_isolated("edgeport.devices.guard:run_agent", payload, limits=job.limits)
             except (ChildCrash, ChildTimeout, ResourceLimit) as error:
-                _raise_dead(job, error)
+                raise_dead(job, error)
             if not result.exists():
-                raise BackendCrash(
-                    asked=f"{job.kind} {job.entry} with {job.session}",
-                    found=f"the runtime ended the process with status {ended['exit_status']}",
-                    fix="other candidates are not touched; try another version of the runtime",
-                    details=ended,
-                )
+                raise no_result(job, int(ended["exit_status"]))
             return read_trace(result, job)
 
     def pull(self, path: str, into: Path) -> None:
@@ -107,33 +116,3 @@ class LocalDevice:
         partial = target.with_name(f"{target.name}.part")
         shutil.copyfile(source, partial)
         partial.replace(target)
-
-
-def _raise_dead(job: Job, error: ChildCrash | ChildTimeout | ResourceLimit) -> NoReturn:
-    """The same error in the job's words; a dead agent means that the runtime crashed it."""
-    asked = f"{job.kind} {job.entry} with {job.session}"
-    stack = _stack(str(error.details.get("stderr", "")))
-    details = error.details | {"stack": stack}
-    where = next((f" in {line.strip()}" for line in stack.splitlines() if line.lstrip().startswith("File ")), "")
-    if isinstance(error, ChildTimeout):
-        raise ChildTimeout(
-            asked=f"{asked} within {job.limits.time_s:g} s",
-            found=f"it was still at work, and was killed{where}",
-            fix=error.fix,
-            details=details,
-        ) from error
-    if isinstance(error, ResourceLimit):
-        raise ResourceLimit(asked=asked, found=error.found, fix=error.fix, details=details) from error
-    raise BackendCrash(
-        asked=asked,
-        found=f"the runtime's process died by {error.details.get('signal', 'an unknown cause')}{where}",
-        fix="other candidates are not touched; report the stack (in this error's details) to the runtime's makers",
-        details=details,
-    ) from error
-
-
-def _stack(stderr: str) -> str:
-    """What `faulthandler` wrote last, without what the runtime wrote before."""
-    lines = stderr.splitlines()
-    starts = [index for index, line in enumerate(lines) if line.startswith(_STACK_STARTS)]
-    return "\n".join(lines[starts[-1] :]) if starts else ""

@@ -55,6 +55,22 @@ def _own_store(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="class")
+def ssh_board(tmp_path_factory):
+    """A host that `ssh board` reaches, on the loopback; skipped where nothing can serve SSH here."""
+    pytest.importorskip("asyncssh", reason="asyncssh, which serves SSH in tests, is not installed")
+    if not Path("/usr/bin/ssh").exists():
+        pytest.skip("OpenSSH's client is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(_HERE / "loopback"))
+        from ssh_server import SshServer
+
+        server = SshServer(tmp_path_factory.mktemp("ssh"))
+        patch.setenv("PATH", str(server.bin), prepend=os.pathsep)
+        yield server
+        server.close()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():
     """Shells start what they put in the background with Ctrl-C ignored, and children would inherit that."""

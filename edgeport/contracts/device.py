@@ -157,6 +157,10 @@ class Device(Protocol):
         """
         ...
 
+    def reserve(self, name: str) -> str:
+        """A place there for a file that a job writes; no other job has the same."""
+        ...
+
     def run(self, job: Job) -> ProcessTrace:
         """Runs one job in a fresh process there.
 
@@ -170,4 +174,8 @@ class Device(Protocol):
 
     def pull(self, path: str, into: Path) -> None:
         """Brings a file from there."""
+        ...
+
+    def close(self) -> None:
+        """Ends the link, if there is one; reserved places may be gone then."""
         ...

@@ -117,9 +117,17 @@ class _Idle:
         """See `Device`."""
         return self.device.push(path)
 
+    def reserve(self, name: str) -> str:
+        """See `Device`."""
+        return self.device.reserve(name)
+
     def pull(self, path: str, into: Path) -> None:
         """See `Device`."""
         self.device.pull(path, into)
+
+    def close(self) -> None:
+        """See `Device`."""
+        self.device.close()
 
     def run(self, job: Job) -> ProcessTrace:
         """See `Device`."""

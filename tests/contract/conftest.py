@@ -9,4 +9,5 @@ import pytest
 
 # Tests are imported without their folder on the path; a suite is a module that several of them share.
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("backend_suite")
+sys.path.insert(0, str(Path(__file__).parent.parent / "devices" / "sessions"))
+pytest.register_assert_rewrite("backend_suite", "device_suite")

@@ -1,0 +1,314 @@
+"""A link to the agent on a device: a process of `ssh` or `adb`, requests in, answers out.
+
+Nothing from the other side is trusted to be short, quick or well-formed: lines and answers have limits, silence ends
+the link, and what is no answer is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from edgeport.devices.agent.serving import HELLO, PROTOCOL
+from edgeport.devices.bootstrap import first_line
+from edgeport.errors import DeviceError, DeviceLost, EdgeportError, error_from_dict
+
+__all__ = ["Link", "Transport"]
+
+CONNECT_S = 60.0
+SILENCE_S = 45.0
+_ALIVE_S = 5.0
+_LONGEST_LINE = 64 << 20
+_LARGEST_PAYLOAD = 128 << 20
+_MOST_NOISE_BYTES = 256 << 10
+_STDERR_BYTES = 64 << 10
+_END_S = 2.0
+
+Value = dict[str, Any]
+
+_WORDS = {
+    "clean": "remove what Edgeport keeps on",
+    "facts": "ask for the facts of",
+    "place": "bring files to",
+    "put": "bring a file to",
+    "read": "bring a file from",
+    "reserve": "reserve a place on",
+    "run": "run a job on",
+}
+"""What is asked for, to how errors say it."""
+
+
+class Transport(Protocol):
+    """How the device is reached."""
+
+    def command(self) -> list[str]:
+        """The arguments of a process that runs `bootstrap.COMMAND` there, with its stdin and stdout."""
+        ...
+
+    def explain(self, status: int | None, stderr: str) -> DeviceError:
+        """Why there was no connection, or no agent; `status` is None where the process had to be ended."""
+        ...
+
+
+class Link:
+    """A connection to the agent; opened when made.
+
+    Args:
+        transport: How.
+        name: Of the device.
+        agent: The packed agent.
+
+    Raises:
+        DeviceError: There is no connection, no Python there, or no folder that can be written.
+
+    """
+
+    def __init__(self, transport: Transport, name: str, agent: Path) -> None:
+        self._name = name
+        self._transport = transport
+        self._stderr = bytearray()
+        self._buffer = bytearray()
+        self._writing = threading.Lock()
+        self._lost: str | None = None
+        self._ended = threading.Event()
+        try:
+            self._process = subprocess.Popen(
+                transport.command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is ours first: the device is left in order
+            )
+        except OSError as error:
+            raise transport.explain(None, str(error)) from error
+        self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
+        self._reader.start()
+        try:
+            self.hello = self._become_agent(agent.read_bytes())
+        except BaseException:
+            self.close()
+            raise
+        threading.Thread(target=self._stay_alive, daemon=True).start()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be made."""
+        return self._lost is None and self._process.poll() is None
+
+    def request(
+        self, ask: Value, payload: bytes = b"", *, on_tick: Callable[[Value], None] = lambda _: None
+    ) -> tuple[Value, bytes]:
+        """Asks, and waits for the answer.
+
+        Args:
+            ask: What is asked for.
+            payload: Bytes that go with it.
+            on_tick: Told of each sign that work goes on.
+
+        Returns:
+            The answer and its bytes.
+
+        Raises:
+            DeviceLost: The link broke before there was an answer, or what came is none.
+            EdgeportError: The error that the agent answered with.
+
+        """
+        asked = f"{_WORDS[ask['ask']]} {self._name}"
+        try:
+            self._send({**ask, "bytes": len(payload)} if payload else ask, payload)
+            while True:
+                frame = self._frame(time.monotonic() + SILENCE_S)
+                size = frame.get("bytes", 0)
+                if not isinstance(size, int) or not 0 <= size <= _LARGEST_PAYLOAD:
+                    raise _NoAnswerError(f"an answer of {size!r} bytes")
+                answer = self._exactly(size) if size else b""
+                if "tick" in frame:
+                    on_tick(frame)
+                elif isinstance(frame.get("error"), dict):
+                    raise error_from_dict(frame["error"])
+                elif isinstance(frame.get("value"), dict):
+                    return frame["value"], answer
+                else:
+                    raise _NoAnswerError("a line that is no answer")
+        except (_NoAnswerError, OSError) as error:
+            raise self._lose(asked, str(error)) from error
+        except EdgeportError:
+            raise
+        except BaseException:
+            # An answer that nobody waited for would be taken for that of the next request.
+            self._lost = "the last request was given up"
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Ends the link; the agent sees it, ends what runs there, and leaves."""
+        self._lost = self._lost or "it was closed"
+        self._ended.set()
+        process = self._process
+        with self._writing, contextlib.suppress(OSError):
+            if process.stdin is not None:
+                process.stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self._reader.join(timeout=1.0)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def _become_agent(self, content: bytes) -> Value:
+        """Has the first program there take the agent, and waits for its first word."""
+        until = time.monotonic() + CONNECT_S
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            self._write(first_line(digest, len(content)))
+            if not self._first_word(until)["have"]:
+                self._write(content)
+            hello = self._first_word(time.monotonic() + CONNECT_S)
+        except (_NoAnswerError, OSError) as error:
+            raise self._no_connection(str(error)) from error
+        if hello.get("hello") != PROTOCOL:
+            raise self._no_connection(f"another agent than ours: {str(hello)[:200]}")
+        return hello
+
+    def _first_word(self, until: float) -> Value:
+        """The next line that is marked as ours; what a login shell prints comes before."""
+        noise = 0
+        while True:
+            line = self._line(until)
+            _, marked, text = line.partition(HELLO.encode())
+            if not marked:
+                noise += len(line)
+                if noise > _MOST_NOISE_BYTES:
+                    raise _NoAnswerError("an endless greeting")
+                continue
+            frame = _as_frame(text)
+            if "old" in frame:
+                raise DeviceError(
+                    asked=f"start the agent on {self._name}",
+                    found=f"Python {str(frame['old'])[:20]} there",
+                    fix="install Python 3.8 or newer there, as python3",
+                )
+            if "failed" in frame:
+                raise DeviceError(
+                    asked=f"start the agent on {self._name}",
+                    found=str(frame["failed"])[:500],
+                    fix="make room and let this user write there, or set XDG_CACHE_HOME on the device",
+                )
+            return frame
+
+    def _no_connection(self, found: str) -> DeviceError:
+        try:
+            status: int | None = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            status = None
+        self._reader.join(timeout=1.0)
+        error = self._transport.explain(status, self._tail())
+        error.details.setdefault("stderr", self._tail())
+        error.details.setdefault("link", found)
+        return error
+
+    def _lose(self, asked: str, found: str) -> DeviceLost:
+        self._lost = found
+        self.close()
+        said = self._tail().strip().splitlines()
+        return DeviceLost(
+            asked=asked,
+            found=f"{found}; {said[-1][:300]}" if said else found,
+            fix="look at its power and network, and run the same command again: it goes on from what is there",
+            details={"stderr": self._tail(), "exit_status": self._process.returncode},
+        )
+
+    def _stay_alive(self) -> None:
+        while not self._ended.wait(_ALIVE_S):
+            try:
+                self._send({"alive": 1}, b"")
+            except (OSError, ValueError):
+                return
+
+    def _send(self, frame: Value, payload: bytes) -> None:
+        self._write(json.dumps(frame, allow_nan=False).encode("ascii") + b"\n" + payload)
+
+    def _write(self, data: bytes) -> None:
+        stream = self._process.stdin
+        with self._writing:
+            if stream is None or stream.closed:
+                raise BrokenPipeError(self._lost or "the link is closed")
+            left = memoryview(data)
+            while left:
+                left = left[os.write(stream.fileno(), left) :]
+
+    def _frame(self, until: float) -> Value:
+        return _as_frame(self._line(until))
+
+    def _line(self, until: float) -> bytes:
+        start = 0
+        while (end := self._buffer.find(b"\n", start)) < 0:
+            start = len(self._buffer)
+            if start > _LONGEST_LINE:
+                raise _NoAnswerError(f"a line of more than {_LONGEST_LINE} bytes")
+            self._more(until)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._buffer) < size:
+            self._more(time.monotonic() + SILENCE_S)
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return data
+
+    def _more(self, until: float) -> None:
+        stream = self._process.stdout
+        if stream is None or stream.closed:
+            raise _NoAnswerError(self._lost or "the link is closed")
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([stream], [], [], left)[0]:
+            raise _NoAnswerError("no word from the device")
+        data = os.read(stream.fileno(), 1 << 20)
+        if not data:
+            raise _NoAnswerError("the link broke")
+        self._buffer += data
+
+    def _keep_stderr(self) -> None:
+        stream: IO[bytes] | None = self._process.stderr
+        with contextlib.suppress(OSError, ValueError):
+            while stream is not None and (data := os.read(stream.fileno(), 1 << 16)):
+                self._stderr += data
+                del self._stderr[:-_STDERR_BYTES]
+
+    def _tail(self) -> str:
+        return self._stderr.decode(errors="replace")
+
+
+class _NoAnswerError(Exception):
+    """What came is no answer, or nothing came."""
+
+
+def _as_frame(line: bytes) -> Value:
+    try:
+        frame = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _NoAnswerError("a line that is no JSON") from error
+    if not isinstance(frame, dict):
+        raise _NoAnswerError("a line that is no JSON object")
+    return frame
