@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +71,48 @@ def ssh_board(tmp_path_factory):
         patch.setenv("PATH", str(server.bin), prepend=os.pathsep)
         yield server
         server.close()
+
+
+class FakeAdb:
+    """An `adb` in PATH that plays devices.
+
+    Attributes:
+        home: Where those that work keep their files, each in a folder of its serial.
+
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "phones"
+        self.bin = folder / "bin"
+        self._programs = folder / "device-bin"
+        for made in (self.bin, self._programs):
+            made.mkdir(parents=True)
+        text = (_HERE / "loopback" / "fake_adb.py").read_text()
+        for path, script in (
+            (self.bin / "adb", f"#!{sys.executable}\n{text}"),
+            (self._programs / "python3", f'#!/bin/sh\nexec {sys.executable} "$@"\n'),
+        ):
+            path.write_text(script)
+            path.chmod(0o755)
+
+    def play(self, **devices: str) -> None:
+        """Serial to state; see `loopback/fake_adb.py`."""
+        values = {"home": str(self.home), "path": f"{self._programs}:/usr/bin:/bin", "devices": devices}
+        (self.bin / "devices.json").write_text(json.dumps(values))
+
+    def calls(self) -> list[list[str]]:
+        """Arguments of every call."""
+        return [json.loads(line) for line in (self.bin / "calls.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="class")
+def fake_adb(tmp_path_factory):
+    """No real device is asked for."""
+    adb = FakeAdb(tmp_path_factory.mktemp("adb"))
+    adb.play(phone="device")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(adb.bin), prepend=os.pathsep)
+        yield adb
 
 
 @pytest.fixture(autouse=True, scope="session")

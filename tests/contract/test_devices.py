@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from device_suite import DeviceSuite
 
-from edgeport.devices.inventory import SshAddress
+from edgeport.devices.adb import AdbTransport
+from edgeport.devices.inventory import AdbAddress, SshAddress
 from edgeport.devices.local import LocalDevice
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
@@ -32,3 +33,19 @@ class TestSsh(DeviceSuite):
 
     def jobs_left(self, device):
         return list(device.home.glob(".cache/edgeport-device/sessions/*/jobs/*"))
+
+
+@pytest.mark.slow
+class TestAdb(DeviceSuite):
+    """The same agent and link as over SSH, so not with every run; the faults of `adb` are in ../devices/test_adb.py."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def device(cls, fake_adb, tmp_path_factory):
+        transport = AdbTransport(AdbAddress(serial="phone"))
+        with RemoteDevice("phone", transport, tmp_path_factory.mktemp("device")) as device:
+            device.home = fake_adb.home
+            yield device
+
+    def jobs_left(self, device):
+        return list(device.home.glob("*/edgeport-device/sessions/*/jobs/*"))

@@ -1,0 +1,73 @@
+"""An `adb` that plays what a file beside it says: serial to state.
+
+States: "device" (a shell of this machine, with the file's `home`), "unauthorized", "offline", "endless" (it greets for
+ever), "noise" (lines that are no answers), "reboot" (it goes away in a job), "full" (a disk of 1 MB).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SAYS = {
+    "unauthorized": "error: device unauthorized.\nThis adb server's $ADB_VENDOR_KEYS is not set",
+    "offline": "error: device offline",
+}
+
+
+def main(arguments):
+    played = json.loads(Path(__file__).with_name("devices.json").read_text())
+    with Path(__file__).with_name("calls.jsonl").open("a") as calls:
+        calls.write(json.dumps(arguments) + "\n")
+    if arguments == ["devices"]:
+        sys.stdout.write("List of devices attached\n")
+        for serial, state in played["devices"].items():
+            sys.stdout.write(f"{serial}\t{state}\n")
+        return 0
+    if arguments[0] != "-s":
+        return _fail("error: more than one device/emulator")
+    state = played["devices"].get(arguments[1])
+    if state is None:
+        return _fail(f"error: device '{arguments[1]}' not found")
+    if state in SAYS:
+        return _fail(SAYS[state])
+    assert arguments[2:4] == ["shell", "-T"]
+    if state == "endless":
+        while True:
+            os.write(1, b"y\n" * 4096)
+    if state == "noise":
+        os.write(1, b'\x1eedgeport {"have": true}\n\x1eedgeport {"hello": 1, "pid": 0}\n')
+        os.write(1, b'{"value": {"cpu": "\\u001b[31m<script>"}}\n[' + b"1," * 100 + b"\n" + b"[" * 100_000 + b"\n")
+        time.sleep(5)
+        return 0
+    return _shell(state, arguments[4], played)
+
+
+def _fail(text):
+    sys.stderr.write(f"{text}\n")
+    return 1
+
+
+def _shell(state, line, played):
+    home = Path(played["home"], sys.argv[2].replace(":", "_"))
+    home.mkdir(parents=True, exist_ok=True)
+    environment = {"HOME": "/", "TMPDIR": str(home), "PATH": played["path"]}
+    command = ["/bin/sh", "-c", line]
+    if state == "full":
+        mount = 'mount -t tmpfs -o size=1m tmpfs "$TMPDIR" && exec /bin/sh -c "$0"'
+        command = ["unshare", "-rm", "/bin/sh", "-c", mount, line]
+        environment["PATH"] += ":/usr/sbin:/sbin"
+    child = subprocess.Popen(command, env=environment, cwd=home)
+    if state == "reboot":
+        while child.poll() is None and not list(home.glob("edgeport-device/sessions/*/jobs/*/job.json")):
+            time.sleep(0.02)
+        child.kill()
+        child.wait()
+        return 255
+    return child.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
