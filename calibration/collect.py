@@ -1,14 +1,15 @@
 """Runs the samples through the model once and watches every activation on the way.
 
-The model gets its activations as outputs, in a temporary copy; the runtime is handed over by the caller. What is kept
-is one observer state per tensor, so memory does not grow with the number of samples.
+A temporary copy of the model gives its small activations as outputs and sums up the large ones; the runtime is handed
+over by the caller. What is kept is one observer state per tensor, so memory does not grow with the number of samples.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from edgeport.calibration.batch_axis import batch_axis, by_sample
 from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, infer_types
-from edgeport.calibration.observed import open_observed
-from edgeport.calibration.observers import OBSERVERS, Observer
+from edgeport.calibration.observed import open_shapes
+from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
+from edgeport.calibration.observers.histogram import MOST_VALUES, every
+from edgeport.calibration.summarised import Look, Seen, Summarising, can_sum_up
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -29,7 +32,6 @@ from edgeport.contracts import (
     OnProgress,
     OpenModel,
     ProgressEvent,
-    RunModel,
     Sample,
     SampleSet,
     TensorStatistics,
@@ -41,12 +43,22 @@ from edgeport.onnx_files import read_ir, refuse_quantized
 __all__ = ["collect", "require_finite", "watchable"]
 
 SLICE_BYTES = 16 << 20
-"""Activations that one call returns: a larger batch is cut. With four times as many, two residual networks held 140 and
-200 MB more at their peak (the runtime's arena keeps what it had), and took 0 to 5 % less CPU; a small transformer took
-13 % less."""
+"""Activations of one call that are held at once: a larger batch is cut. With four times as many, two residual networks
+held 140 and 200 MB more at their peak (the runtime's arena keeps what it had), and took 0 to 5 % less CPU; a small
+transformer took 13 % less."""
 
 FETCH_BYTES = 1 << 30
-"""Activations of the smallest batch. Where there are more, they are fetched in groups, each in a walk of its own."""
+"""Activations that the smallest batch returns. Where there are more, they are fetched in groups, each in a walk of its
+own."""
+
+WHOLE_VALUES = 4096
+"""A tensor with no more in a sample is returned: summing it up takes longer than copying it."""
+
+COUNTED_VALUES = 4 * MOST_VALUES
+"""The same where some of its values are counted: a runtime picks every k-th one slowly."""
+
+_LIVE = 4
+"""Tensors as large as the largest that a runtime holds at once, of those that are not returned: a guess."""
 
 _Watched = dict[str, dict[str, Observer]]
 
@@ -85,7 +97,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
             of the samples that is nothing wrong; `merge_calibrations` looks again).
 
     """
-    names = _names(model, tensors)
+    names = _wanted(model, tensors)
     count = len(samples)
     if count < 1:
         raise CalibrationError(
@@ -97,23 +109,16 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
-        with open_observed(model, names, open_model, Path(folder)) as run:
-            feeds = fed.smallest(next(iter(batches)))
-            sizes, axes = _probe(fed, feeds, run, names)
-            rows, groups = _cut(sizes)
-            if None in axes.values():
-                rows = 1  # a call is then one sample, whatever the batches and however short the sample
-            else:
-                fed.probed_values = sum(array.size for array in feeds.values())
-            walk = _Walk(fed=fed, batches=batches, watched=watched, axes=axes, rows=rows)
-            if len(groups) == 1:
-                for done in walk.over(names, run):
-                    _tell(on_progress, names, min(done, count), count)
-        if len(groups) > 1:
-            for index, group in enumerate(groups):
-                with open_observed(model, group, open_model, Path(folder)) as run:
-                    for done in walk.over(group, run):
-                        _tell(on_progress, names, index * count + min(done, count), count * len(groups))
+        once, axes = _probe(fed, batches, open_model, names, Path(folder))
+        looks = _looks(model, names, once, axes, observers)
+        rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs})
+        if None in axes.values():
+            rows = 1  # a call is then one sample, whatever the batches and however short the sample
+        walk = _Walk(fed=fed, batches=batches, watched=watched, axes=axes, rows=rows)
+        for index, group in enumerate(groups):
+            with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
+                for done in walk.over(group, summarising):
+                    _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     statistics = {name: {key: observer.state() for key, observer in watched[name].items()} for name in names}
     if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
         require_finite(statistics)
@@ -141,43 +146,56 @@ class _Walk:
     axes: Mapping[str, int | None]
     rows: int
 
-    def over(self, names: Sequence[str], run: RunModel) -> Iterator[int]:
+    def over(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
         """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
         done = 0
         for sample in self.batches:
-            for arrays, count in self.fed.arrays(run, sample, self.rows):
+            for seen, count in self.fed.calls(summarising, sample, self.rows):
                 for name in names:
-                    array = by_sample(arrays[name], self.axes[name], count)
-                    for observer in self.watched[name].values():
-                        observer.update(array)
+                    self._show(name, seen, count)
             done += len(sample)
+            del sample, seen  # before the next batch is read
             yield done
 
+    def _show(self, name: str, seen: Seen, count: int) -> None:
+        summary = seen.summaries.get(name)
+        if summary is None:
+            array = by_sample(seen.arrays[name], self.axes[name], count)
+            for observer in self.watched[name].values():
+                observer.update(array)
+            return
+        for observer in self.watched[name].values():
+            if isinstance(observer, Summarised):  # all of them are, where there is a summary
+                observer.update_by(summary)
 
-def _tell(on_progress: OnProgress, names: Sequence[str], done: int, total: int) -> None:
+
+def _tell(on_progress: OnProgress, names: Collection[str], done: int, total: int) -> None:
     on_progress(ProgressEvent(stage="calibrate", message=f"{len(names)} tensors", done=done, total=total))
 
 
 def watchable(model: OnnxModel) -> list[str]:
     """Names of the tensors that `collect` watches when none are named: every float activation."""
-    return _watchable(read_ir(model))
+    return list(_value_bytes(read_ir(model)))
 
 
-def _watchable(ir_model: ir.Model) -> list[str]:
+def _value_bytes(ir_model: ir.Model) -> dict[str, int]:
+    """What one value takes, of each tensor that can be watched."""
     infer_types(ir_model)
-    return [value.name for value in activations(ir_model.graph) if value.name]
+    return {
+        value.name: int(value.dtype.itemsize) for value in activations(ir_model.graph) if value.name and value.dtype
+    }
 
 
-def _names(model: OnnxModel, tensors: Sequence[str] | None) -> list[str]:
-    """The tensors to watch, each once, in the order in which they are computed."""
+def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> dict[str, int]:
+    """The tensors to watch, each once, in the order in which they are computed, and the bytes of one of its values."""
     ir_model = read_ir(model)
     refuse_quantized(ir_model, f"calibrate {model.path.name}")
-    every = _watchable(ir_model)
+    known = _value_bytes(ir_model)
     if tensors is None:
-        return every
-    unknown = sorted(set(tensors) - set(every))
+        return known
+    unknown = sorted(set(tensors) - set(known))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], every, n=1)
+        near = difflib.get_close_matches(unknown[0], known, n=1)
         raise CalibrationError(
             asked=f"watch tensor {unknown[0]!r}",
             found="no float activation of this name",
@@ -185,7 +203,7 @@ def _names(model: OnnxModel, tensors: Sequence[str] | None) -> list[str]:
             details={"unknown": unknown},
         )
     wanted = set(tensors)
-    return [name for name in every if name in wanted]
+    return {name: size for name, size in known.items() if name in wanted}
 
 
 class _Fed:
@@ -203,19 +221,18 @@ class _Fed:
         self.probed_values = 0
         self._held: dict[str, Array] = dict(initial)
 
-    def arrays(self, run: RunModel, sample: Sample, rows: int) -> Iterator[tuple[Arrays, int]]:
-        """Feeds and outputs of each call over a batch, and its samples; a call takes at most `rows` of them."""
+    def calls(self, summarising: Summarising, sample: Sample, rows: int) -> Iterator[tuple[Seen, int]]:
+        """What each call over a batch told, and its samples; a call takes at most `rows` of them."""
         if not self.model.state:
             for part in self._slices(sample, rows):
-                yield {**part.feeds, **run(part.feeds)}, len(part)
+                yield summarising.see(part.feeds, len(part)), len(part)
             return
         for step in rows_of(sample):
             if step.first is not None and step.first[0]:
                 self._held = dict(self.initial)
-            feeds = {**step.feeds, **self._held}
-            outputs = run(feeds)
-            self._held = {into: outputs[out] for out, into in self.model.state.items()}
-            yield {**feeds, **outputs}, 1
+            seen = summarising.see({**step.feeds, **self._held}, 1)
+            self._held = {into: seen.arrays[out] for out, into in self.model.state.items()}
+            yield seen, 1
 
     def smallest(self, sample: Sample) -> dict[str, Array]:
         """Feeds of the smallest call: one sample, or the fixed batch."""
@@ -234,70 +251,91 @@ class _Fed:
 
 
 def _probe(
-    fed: _Fed, feeds: dict[str, Array], run: RunModel, names: Sequence[str]
-) -> tuple[dict[str, int], dict[str, int | None]]:
-    """Bytes that fetching each tensor takes for the smallest batch of the model, and its axis that counts samples.
+    fed: _Fed, batches: SampleSet, open_model: OpenModel, names: Collection[str], folder: Path
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
+    """Shape of each tensor for the smallest batch of the model, and its axis that counts samples (see `batch_axis`).
 
     Args:
-        fed: Says whether a batch can be chosen.
-        feeds: Of the smallest batch: one sample, or the model's fixed batch.
-        run: The model.
+        fed: Says whether a batch can be chosen; learns how large the sample was by which it is.
+        batches: Of all samples.
+        open_model: Opens an ONNX file with some runtime.
         names: Of the tensors.
+        folder: For temporary files.
 
     """
-    arrays = {**feeds, **run(feeds)}
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise CalibrationError(
-            asked=f"watch tensor {missing[0]!r}",
-            found="a runtime that returned no such output",
-            fix="hand over a runtime that returns every output of the model, by name",
-            details={"missing": missing},
-        )
-    sizes = {name: 0 if name in feeds else arrays[name].nbytes for name in names}
-    return sizes, _axes(fed, feeds, run, {name: arrays[name].shape for name in names}, sum(sizes.values()))
+    feeds = fed.smallest(next(iter(batches)))
+    with open_shapes(fed.model, names, open_model, folder) as shapes_of:
+        shapes = shapes_of(feeds)
+        missing = [name for name in names if name not in shapes]
+        if missing:
+            raise CalibrationError(
+                asked=f"watch tensor {missing[0]!r}",
+                found="a runtime that returned no such output",
+                fix="hand over a runtime that returns every output of the model, by name",
+                details={"missing": missing},
+            )
+        once = {name: shapes[name] for name in names}
+        if fed.model.state or not _takes_any_batch(fed.model):
+            return once, dict.fromkeys(once)
+        try:
+            twice = shapes_of({name: np.concatenate([array, array]) for name, array in feeds.items()})
+        except EdgeportError:  # a batch that is free by name alone: such a model is called with one sample
+            return once, dict.fromkeys(once)
+    axes = {name: batch_axis(shape, twice[name]) for name, shape in once.items()}
+    if None not in axes.values():
+        fed.probed_values = sum(array.size for array in feeds.values())
+    return once, axes
 
 
-def _axes(
-    fed: _Fed, feeds: dict[str, Array], run: RunModel, once: Mapping[str, tuple[int, ...]], size_bytes: int
-) -> dict[str, int | None]:
-    """The axis of each tensor that counts samples, where there is one and batches can be chosen (see `batch_axis`).
+def _looks(
+    model: OnnxModel,
+    names: Mapping[str, int],
+    once: Mapping[str, tuple[int, ...]],
+    axes: Mapping[str, int | None],
+    observers: Mapping[str, type[Observer]],
+) -> dict[str, Look]:
+    """How the large tensors are summed up where the model runs, if that is enough for all observers."""
+    asked = [observer() for observer in observers.values()]
+    if not can_sum_up(model) or not all(isinstance(one, Summarised) for one in asked):
+        return {}
+    counted = any(one.needs_counted for one in asked if isinstance(one, Summarised))
+    fed = {spec.name for spec in model.inputs}
+    looks = {}
+    for name, shape in once.items():
+        values = math.prod(shape)
+        large = values > (COUNTED_VALUES if counted else WHOLE_VALUES)
+        float32 = names[name] == np.float32().itemsize
+        if large and float32 and name not in fed and axes[name] in (0, None):
+            looks[name] = Look(by_sample=axes[name] == 0, step=every(values) if counted else 0)
+    return looks
 
-    Args:
-        fed: Says whether a batch can be chosen.
-        feeds: Of one sample.
-        run: The model.
-        once: Shapes of the tensors for this one sample.
-        size_bytes: All of them together.
 
-    """
-    if fed.model.state or not _takes_any_batch(fed.model) or size_bytes > FETCH_BYTES:
-        return dict.fromkeys(once)
-    pair = {name: np.concatenate([array, array]) for name, array in feeds.items()}
-    try:
-        twice = {**pair, **run(pair)}
-    except EdgeportError:
-        return dict.fromkeys(once)  # a batch that is free by name alone: such a model is called with one sample
-    return {name: batch_axis(shape, twice[name].shape) for name, shape in once.items()}
-
-
-def _cut(sizes: Mapping[str, int]) -> tuple[int, list[list[str]]]:
+def _cut(
+    names: Mapping[str, int], once: Mapping[str, tuple[int, ...]], looks: Mapping[str, Look], *, fed: Collection[str]
+) -> tuple[int, list[list[str]]]:
     """Smallest batches per call that keep to SLICE_BYTES, and groups of tensors that keep to FETCH_BYTES.
 
     Args:
-        sizes: Bytes of each tensor for the smallest batch.
+        names: Bytes of a value, by tensor.
+        once: Shapes for the smallest batch.
+        looks: Of those that are not returned.
+        fed: Tensors that nobody need return.
 
     """
     groups: list[list[str]] = [[]]
-    held = largest = 0
-    for name, size in sizes.items():
+    held = largest = inside = 0
+    for name, value_bytes in names.items():
+        size = 0 if name in fed else math.prod(once[name]) * value_bytes
+        if name in looks:
+            inside = max(inside, _LIVE * size)
+            size = size // looks[name].step if looks[name].step else 0
         if groups[-1] and held + size > FETCH_BYTES:
             groups.append([])
             held = 0
         groups[-1].append(name)
         held += size
         largest = max(largest, held)
-    return max(1, SLICE_BYTES // max(largest, 1)), groups
+    return max(1, SLICE_BYTES // max(largest + inside, 1)), groups
 
 
 def _takes_any_batch(model: OnnxModel) -> bool:

@@ -38,6 +38,10 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     from edgeport.onnx_files import read_ir, refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
+    # Memory: the default order leaves nodes that nobody reads to the end, and keeps what they read until then; that of
+    # the file does not. A pattern is a second block beside the arena that the first call filled.
+    options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    options.enable_mem_pattern = False
     try:
         session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:

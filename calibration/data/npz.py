@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,12 +78,15 @@ class NpzSamples(Walked):
                 read_header(streams[member.file])
             for start in range(0, self._count, self._batch_size):
                 rows = min(self._batch_size, self._count - start)
-                feeds = {name: self._read(streams[member.file], member, rows) for name, member in self._feeds.items()}
-                target = None if self._target is None else self._read(streams[self._target.file], self._target, rows)
-                yield Sample(feeds=feeds, target=target)
+                yield self._batch(streams, rows)  # not kept here: the next one is read when this one may be gone
 
     def __len__(self) -> int:
         return self._count
+
+    def _batch(self, streams: Mapping[str, IO[bytes]], rows: int) -> Sample:
+        feeds = {name: self._read(streams[member.file], member, rows) for name, member in self._feeds.items()}
+        target = None if self._target is None else self._read(streams[self._target.file], self._target, rows)
+        return Sample(feeds=feeds, target=target)
 
     def _read(self, stream: IO[bytes], member: _Member, rows: int) -> Array:
         size = rows * member.row_bytes

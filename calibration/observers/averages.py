@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
 __all__ = ["Averages", "mean_extremes"]
@@ -27,6 +28,8 @@ class Averages:
     State: `minimum_sum`, `maximum_sum` uint8 [48] (whole multiples of 2**-149, little-endian, two's complement),
     `samples` int64 [] (those with a finite value).
     """
+
+    needs_counted = False
 
     def __init__(self) -> None:
         self._minimum = 0
@@ -45,6 +48,10 @@ class Averages:
             lowest = np.where(finite, rows, np.float32(np.inf)).min(axis=1)[finite.any(axis=1)]
             highest = np.where(finite, rows, np.float32(-np.inf)).max(axis=1)[finite.any(axis=1)]
         self.add(lowest, highest)
+
+    def update_by(self, summary: Summary) -> None:
+        """Takes in one tensor."""
+        self.add(summary.lowest, summary.highest)
 
     def add(self, lowest: NDArray[np.float32], highest: NDArray[np.float32]) -> None:
         """Takes in the finite extremes of samples, float32 [n] each."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
 __all__ = ["Extremes"]
@@ -16,6 +17,8 @@ class Extremes:
 
     State: `minimum`, `maximum` float32 [] (inf and -inf where nothing was finite), `count`, `nonfinite` int64 [].
     """
+
+    needs_counted = False
 
     def __init__(self) -> None:
         self._minimum = np.float32(np.inf)
@@ -40,6 +43,12 @@ class Extremes:
             lowest, highest = finite.min(), finite.max()
         self._minimum = min(self._minimum, lowest)
         self._maximum = max(self._maximum, highest)
+
+    def update_by(self, summary: Summary) -> None:
+        """Takes in one tensor."""
+        self._count += summary.values
+        self._minimum = min(self._minimum, summary.lowest.min())
+        self._maximum = max(self._maximum, summary.highest.max())
 
     def state(self) -> dict[str, Array]:
         """Arrays by field name."""

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
-__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "left_edges"]
+__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges"]
 
 BINS = 4096
 """Half of them for negative values: the largest magnitude lies 1024 to 2048 bins away from zero."""
@@ -40,6 +41,8 @@ class Histogram:
     State: `counts` int64 [BINS], `exponent` int32 [].
     """
 
+    needs_counted = True
+
     def __init__(self) -> None:
         self._counts = np.zeros(BINS, dtype=np.int64)
         self._exponent = _SMALLEST_EXPONENT
@@ -50,7 +53,14 @@ class Histogram:
             return
         rows = array.reshape(len(array) if array.ndim else 1, -1)
         with np.errstate(over="ignore"):
-            flat = rows[:, :: _every(rows.shape[1])].reshape(-1).astype(np.float32, copy=False)
+            self._count_all(rows[:, :: every(rows.shape[1])].reshape(-1).astype(np.float32, copy=False))
+
+    def update_by(self, summary: Summary) -> None:
+        """Takes in one tensor."""
+        if summary.counted is not None:
+            self._count_all(summary.counted.reshape(-1))
+
+    def _count_all(self, flat: NDArray[np.float32]) -> None:
         scaled = np.empty(min(_CHUNK, flat.size), dtype=np.float32)
         narrow = np.empty(scaled.size, dtype=np.int16)
         for start in range(0, flat.size, _CHUNK):
@@ -113,8 +123,8 @@ def left_edges(state: Mapping[str, Array]) -> NDArray[np.float64]:
     return np.arange(-_HALF, _HALF, dtype=np.float64) * bin_width(state)
 
 
-def _every(size: int) -> int:
-    """From one counted value of a sample to the next."""
+def every(size: int) -> int:
+    """From one counted value of a sample to the next, where a sample has `size` of them."""
     step = -(-size // MOST_VALUES)
     while math.gcd(step, size) > 1:
         step += 1

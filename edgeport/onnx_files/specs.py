@@ -65,7 +65,7 @@ def _unknown_names(taken: Iterable[str]) -> Iterable[str]:
 
 
 def _spec(value: onnx.ValueInfoProto, kind: str, unknown: Iterable[str], path: Path) -> TensorSpec:
-    import onnx_ir
+    import onnx
 
     asked = f"open the ONNX model {path.name}"
     which = value.type.WhichOneof("value")
@@ -77,7 +77,7 @@ def _spec(value: onnx.ValueInfoProto, kind: str, unknown: Iterable[str], path: P
         )
     tensor = value.type.tensor_type
     try:
-        dtype = str(onnx_ir.DataType(tensor.elem_type).name).lower()
+        dtype = str(onnx.TensorProto.DataType.Name(tensor.elem_type)).lower()
     except ValueError:
         dtype = str(tensor.elem_type)
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)

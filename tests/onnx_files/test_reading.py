@@ -183,3 +183,19 @@ def test_importing_the_package_loads_no_onnx():
     code = "import sys, edgeport.onnx_files; print([n for n in ('onnx', 'onnx_ir', 'pydantic') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sizes_of_elements_are_those_of_onnx_ir():
+    import onnx_ir
+
+    from edgeport.onnx_files.tensors import size_bytes
+
+    for dtype in onnx_ir.DataType:
+        tensor = TensorProto(data_type=dtype.value, dims=[8])
+        try:
+            bits = dtype.bitwidth
+        except TypeError:
+            with pytest.raises(ModelFormatError, match="which has no raw form"):
+                size_bytes(tensor, Path("net.onnx"))
+        else:
+            assert size_bytes(tensor, Path("net.onnx")) == bits

@@ -1,0 +1,205 @@
+"""A model that sums up its large inner tensors by itself, in a temporary copy.
+
+Extremes, and the values that are counted, are found by nodes beside the model's own. So a large tensor is neither
+copied out of the runtime nor kept until all the others are computed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeport.calibration.observed import add_node, add_output, inner, open_edited
+from edgeport.calibration.observers.histogram import every
+from edgeport.calibration.observers.summary import Summary
+from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel, RunModel
+from edgeport.errors import EdgeportError
+
+__all__ = ["Look", "Seen", "Summarising", "can_sum_up"]
+
+_FIRST_OPSET = 13
+"""Since then the axes of ReduceSum are an input."""
+_AXES_OPSET = 18
+"""Since then those of ReduceMin and ReduceMax are."""
+_ROWS = "edgeport.rows"
+_LOWEST, _HIGHEST, _SUM, _SHAPE, _COUNTED = (
+    f"#edgeport.{what}" for what in ("lowest", "highest", "sum", "shape", "counted")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a tensor is summed up.
+
+    Attributes:
+        by_sample: Axis 0 counts samples, or a multiple of them; else the whole tensor counts as one sample.
+        step: From one value that is given away to the next, within a sample; 0 for none.
+
+    """
+
+    by_sample: bool
+    step: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one call told: tensors as they are, feeds among them, and summaries of the others; by name."""
+
+    arrays: Arrays
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+
+
+def can_sum_up(model: OnnxModel) -> bool:
+    """Whether the operators that this takes are in the model's opset."""
+    return model.opset >= _FIRST_OPSET
+
+
+class Summarising:
+    """A model that is opened so that some tensors are returned and others summed up.
+
+    Where a tensor can't be summed up after all (a value that is not finite, samples of other sizes, no values at all),
+    the model is opened anew, and from then on returns that tensor.
+
+    Args:
+        model: Its file is only read.
+        names: Tensors to tell of; those of inputs are known anyway.
+        looks: How those of them are summed up that are not to be returned.
+        open_model: Opens an ONNX file with some runtime.
+        folder: For temporary files.
+
+    """
+
+    def __init__(
+        self, model: OnnxModel, names: Sequence[str], looks: Mapping[str, Look], open_model: OpenModel, folder: Path
+    ) -> None:
+        self._model = model
+        self._names = names
+        self._looks = {name: looks[name] for name in names if name in looks}
+        self._open_model = open_model
+        self._folder = folder
+        self._stack = contextlib.ExitStack()
+        self._run = self._opened()
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes the model."""
+        self._close()
+
+    def see(self, feeds: Arrays, samples: int) -> Seen:
+        """One call.
+
+        Args:
+            feeds: Of the model.
+            samples: In the feeds.
+
+        Raises:
+            EdgeportError: What the runtime raises.
+
+        """
+        while True:
+            unfit: Sequence[str]
+            rows = {_ROWS: np.array([samples, -1], np.int64)} if self._by_sample() else {}
+            try:
+                outputs = self._run({**feeds, **rows})
+            except EdgeportError:
+                if not self._looks:
+                    raise
+                unfit = list(self._looks)  # it may be a tensor without values, which has no extremes
+            else:
+                seen = {name: _summary(outputs, name, look, samples) for name, look in self._looks.items()}
+                unfit = [name for name, summary in seen.items() if summary is None]
+                if not unfit:
+                    arrays = {name: array for name, array in outputs.items() if "#edgeport." not in name}
+                    summaries = {name: summary for name, summary in seen.items() if summary is not None}
+                    return Seen(arrays={**feeds, **arrays}, summaries=summaries)
+            for name in unfit:
+                del self._looks[name]
+            self._close()
+            self._run = self._opened()
+
+    def _close(self) -> None:
+        del self._run  # the runtime's memory lives as long as this
+        self._stack.close()
+
+    def _by_sample(self) -> bool:
+        return any(look.by_sample for look in self._looks.values())
+
+    def _opened(self) -> RunModel:
+        fed = {spec.name for spec in self._model.inputs}
+        if not self._model.state and fed.issuperset(self._names):
+            return lambda _: {}  # nothing is asked of the model
+        return self._stack.enter_context(open_edited(self._model, self._edit, self._open_model, self._folder))
+
+    def _edit(self, graph: ir.Graph) -> None:
+        kept = set(self._model.state) | (set(self._names) - set(self._looks))
+        values = inner(graph, self._names)
+        outputs = [value for value in graph.outputs if value.name in kept]
+        outputs += [value for value in values if value.name in kept and value not in outputs]
+        graph.outputs[:] = outputs
+        if not self._looks:
+            return
+        rows = ir.Value(name=_ROWS, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([2]))
+        if self._by_sample():
+            graph.inputs.append(rows)
+        one_row = _constant(graph, "edgeport.one_row", [1, -1])
+        for value in values:
+            look = self._looks.get(value.name or "")
+            if look is not None:
+                _sum_up(graph, value, rows if look.by_sample else one_row, look.step, self._model.opset)
+
+
+def _sum_up(graph: ir.Graph, value: ir.Value, rows: ir.Value, step: int, opset: int) -> None:
+    axes = _constant(graph, "edgeport.axes", [1])
+    flat = ir.node("Reshape", [value, rows], name=f"{value.name}#edgeport.rows")
+    flat.outputs[0].name = flat.name
+    add_node(graph, value.producer(), flat)
+    told = [
+        (ir.node("Shape", [value]), _SHAPE, ir.DataType.INT64),
+        (_extreme("ReduceMin", flat.outputs[0], axes, opset), _LOWEST, ir.DataType.FLOAT),
+        (_extreme("ReduceMax", flat.outputs[0], axes, opset), _HIGHEST, ir.DataType.FLOAT),
+        # For NaN: an extreme need not show one (the ONNX specification leaves that open), but a sum does.
+        (ir.node("ReduceSum", [flat.outputs[0], axes], attributes={"keepdims": 0}), _SUM, ir.DataType.FLOAT),
+    ]
+    if step:
+        begin, end = _constant(graph, "edgeport.begin", [0]), _constant(graph, "edgeport.end", [np.iinfo(np.int64).max])
+        steps = _constant(graph, f"edgeport.step_{step}", [step])
+        told.append((ir.node("Slice", [flat.outputs[0], begin, end, axes, steps]), _COUNTED, ir.DataType.FLOAT))
+    for node, suffix, dtype in told:
+        add_output(graph, flat, node, f"{value.name}{suffix}", dtype)
+
+
+def _extreme(operator: str, rows: ir.Value, axes: ir.Value, opset: int) -> ir.Node:
+    if opset < _AXES_OPSET:
+        return ir.node(operator, [rows], attributes={"keepdims": 0, "axes": [1]})
+    return ir.node(operator, [rows, axes], attributes={"keepdims": 0})
+
+
+def _constant(graph: ir.Graph, name: str, values: Sequence[int]) -> ir.Value:
+    if name not in graph.initializers:
+        tensor = ir.tensor(np.array(values, np.int64), name=name)
+        graph.register_initializer(ir.Value(name=name, const_value=tensor))
+    return graph.initializers[name]
+
+
+def _summary(outputs: Arrays, name: str, look: Look, samples: int) -> Summary | None:
+    """None where it does not say what the tensor itself would have."""
+    shape: Array = outputs[f"{name}{_SHAPE}"]
+    lowest, highest, total = (outputs[f"{name}{suffix}"] for suffix in (_LOWEST, _HIGHEST, _SUM))
+    rows, values = (samples if look.by_sample else 1), int(np.prod(shape))
+    # A sum of large values is infinite, of a mask for example, and hides nothing.
+    if np.isnan(total).any() or not (np.isfinite(lowest).all() and np.isfinite(highest).all()):
+        return None
+    if look.by_sample and (not shape.size or shape[0] % samples):
+        return None
+    if look.step and every(values // rows) != look.step:
+        return None
+    return Summary(lowest=lowest, highest=highest, values=values, counted=outputs.get(f"{name}{_COUNTED}"))
