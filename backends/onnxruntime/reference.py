@@ -20,7 +20,8 @@ OWN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "
 def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunModel]:
     """Opens a model for verification and calibration: all optimisations, all cores, threads that do not spin.
 
-    An `OpenModel`. The file must have been checked (`edgeport.onnx_files.open_onnx`).
+    What a plan leaves in float stays float, though integers stand around it. An `OpenModel`.
+    The file must have been checked (`edgeport.onnx_files.open_onnx`).
 
     Args:
         path: The file.
@@ -34,7 +35,8 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     """
     import onnxruntime as ort
 
-    from edgeport.backends.onnxruntime.session import check_feeds, session_options
+    from edgeport.backends.onnxruntime.backend import WEIGHT_QUANTIZER
+    from edgeport.backends.onnxruntime.session import check_feeds, inference_session, session_options
     from edgeport.onnx_files import read_ir, refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
@@ -43,7 +45,7 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
     try:
-        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = inference_session(path, options, {"skip": [WEIGHT_QUANTIZER]})
     except Exception as error:
         try:
             graph = read_ir(path)

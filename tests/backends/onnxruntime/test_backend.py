@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
+from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.rules import x86_rules
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.plan import dynamic_plan, float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
 from edgeport.errors import PlanError, UnsupportedByBackend
@@ -16,8 +20,6 @@ backend = create_backend()
 @pytest.fixture
 def network(bench):
     """conv, relu, linear resize (which has no integer kernel), conv; ends with a float exponential."""
-    import numpy as np
-
     scales = {"s": np.array([1, 1, 2, 2], dtype=np.float32)}
     weights = {"w1": bench.weight(8, 8, 3, 3), "w2": bench.weight(8, 8, 3, 3)}
     same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
@@ -80,6 +82,22 @@ def test_a_convolution_that_is_kept_in_float_is_float(three_convolutions, bench)
     precisions = {node.origin: node.precision for node in backend.placement(artifact).nodes if node.precision}
     assert precisions == {("n_c0",): "int8", ("n_c1",): "fp32", ("n_c2",): "int8"}
     assert artifact.settings["skip"] == ["WeightBiasQuantization"]
+
+
+def test_the_reference_runs_in_float_what_a_plan_leaves_in_float(bench):
+    """Left alone, the runtime rounds these weights to integers, which the smaller ones do not survive."""
+    weights = {f"w{i}": bench.weight(16, 16) for i in range(3)}
+    weights["w1"] *= np.geomspace(1e-4, 1.0, 16, dtype=np.float32)[:, None]
+    nodes = [bench.node("Gemm", [source, f"w{i}"], [f"g{i}"]) for i, source in enumerate(("x", "g0", "g1"))]
+    model = bench.model(nodes, weights, (4, 16), ["g2"])
+    rules = x86_rules(vnni=True)
+    plan = bench.quantize(model, rules, exclude={"n_g1": "it hurts"}).plan
+    written = write_plan(model, plan, rules, bench.folder / "mixed.onnx")
+    feeds = bench.batch(model)
+    plain = open_session(written.path, {"optimization": "none"}).bind(feeds)
+    plain.run()
+    with open_reference(written.path) as run:
+        np.testing.assert_allclose(run(feeds)["g2"], plain.outputs()["g2"], atol=1e-6)
 
 
 def test_weights_of_a_transposed_convolution_are_not_dequantized_in_every_call(bench):
