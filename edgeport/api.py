@@ -333,7 +333,7 @@ def calibrate(
     samples: Path | str,
     *,
     output: Path,
-    observers: tuple[str, ...] = ("extremes", "histogram"),
+    observers: tuple[str, ...] = ("extremes", "histogram", "averages"),
     batch_size: int = 32,
     target: str = "",
     preprocess: Path | None = None,

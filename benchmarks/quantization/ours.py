@@ -15,7 +15,7 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "percentile": ("percentile:99.99", "extremes,histogram"),
     "entropy": ("entropy", "extremes,histogram"),
     "mse": ("mse", "extremes,histogram"),
-    "auto": ("auto", "extremes,histogram"),
+    "auto": ("auto", "extremes,histogram,averages"),
 }
 """By name: what `edgeport quantize --method` and `edgeport calibrate --observers` are told."""
 

@@ -7,14 +7,19 @@ rest vanishes. So the squared error alone clips too much in front of such reader
 expected on the histogram (`error.py`); the ratio of the two sums is a property of the reader. The split into bias and
 noise of a quantization error is that of Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
 Correction" (2019), section 3.2.
+
+A histogram does not say where in a tensor its values stand, and the large values of a transformer stand in the same few
+channels of every sample (Dettmers et al., "LLM.int8()", 2022): cut off, they are one error for all that reads them,
+which no other value averages out. What every sample reaches is therefore no outlier, and no candidate clips within the
+means of the samples' extremes.
 """
 
 from __future__ import annotations
 
-from edgeport.calibration.ranges.ends import NOTHING_FINITE, min_max, percentile
+from edgeport.calibration.ranges.ends import NOTHING_FINITE, average, min_max, percentile
 from edgeport.calibration.ranges.entropy import entropy
 from edgeport.calibration.ranges.error import density_of, mean_error, mean_squared_error
-from edgeport.calibration.ranges.methods import Auto, Entropy, LeastSquares, MinMax, Percentile, RangeMethod
+from edgeport.calibration.ranges.methods import Auto, Average, Entropy, LeastSquares, MinMax, Percentile, RangeMethod
 from edgeport.calibration.ranges.scheme import Scheme, grid_of
 from edgeport.calibration.ranges.seen import state_of
 from edgeport.calibration.ranges.squares import least_squares
@@ -35,7 +40,7 @@ def choose(
     """The method with the least expected error at the readers' outputs, and its range; of equal ones the first.
 
     Args:
-        statistics: Of one tensor, with extremes and histogram.
+        statistics: Of one tensor, with extremes, histogram and averages.
         scheme: Integers.
         bias_weight: How much the mean of the error counts against its variance: (sum w)**2 / sum w**2 of the readers.
 
@@ -47,6 +52,8 @@ def choose(
     ranges += [(cut, percentile(cut, statistics, scheme)) for cut in (Percentile(99.999), Percentile(99.99))]
     ranges.append((LeastSquares(), least_squares(LeastSquares(), statistics, scheme)))
     ranges.append((Entropy(), entropy(Entropy(), statistics, scheme)))
+    usual = average(Average(), statistics, scheme)
+    ranges = [(method, (min(low, usual[0]), max(high, usual[1]))) for method, (low, high) in ranges]
 
     def cost(ends: tuple[float, float]) -> float:
         grid = grid_of(scheme, *ends)

@@ -118,7 +118,10 @@ class OneRange:
 
 @dataclass(frozen=True)
 class Auto:
-    """Per tensor the method whose range does its readers least harm; see `automatic.py`."""
+    """Per tensor the method whose range does its readers least harm, and clips nothing that every sample reaches.
+
+    See `automatic.py`.
+    """
 
 
 RangeMethod = MinMax | Average | Percentile | Entropy | LeastSquares | PowerOfTwo | FixedRange | OneRange | Auto

@@ -76,7 +76,7 @@ METHODS: Mapping[type, Row] = {
     PowerOfTwo: Row(name="pow2", form="pow2", observers=_BOTH, compute=power_of_two),
     OneRange: Row(name="global", form="global", observers=_EXTREMES, compute=_unresolved),
     FixedRange: Row(name="global", arguments=(2,), form="global:-6:6", observers=_EXTREMES, compute=fixed),
-    Auto: Row(name="auto", form="auto", observers=_BOTH, compute=automatic),
+    Auto: Row(name="auto", form="auto", observers=(*_BOTH, "averages"), compute=automatic),
 }
 """Range method to its row. Every method reads the extremes: they tell what was never finite."""
 

@@ -17,7 +17,9 @@ __all__ = ["command"]
 @click.argument("model", type=FILE)
 @click.argument("samples")
 @click.option("-o", "--output", "file", type=PLACE, default=Path("calibration.safetensors"), show_default=True)
-@click.option("--observers", default="extremes,histogram", show_default=True, help="What is watched, with commas.")
+@click.option(
+    "--observers", default="extremes,histogram,averages", show_default=True, help="What is watched, with commas."
+)
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")

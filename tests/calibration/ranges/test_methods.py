@@ -227,6 +227,19 @@ def test_what_is_averaged_is_clipped_less(statistics):
     assert range_of(Auto(), seen, scheme=scheme) == alone
 
 
+def test_auto_clips_what_one_sample_reaches_and_not_what_every_one_does(statistics):
+    samples = np.random.default_rng(0).standard_normal((64, 4000)).astype(np.float32)
+    in_one, in_all = samples.copy(), samples.copy()
+    in_one[7, 5], in_all[:, 5] = 60.0, 60.0
+    scheme = Scheme(dtype="uint4")  # so few steps that clipping pays
+    (_, once), (_, always) = (range_of(Auto(), statistics(array), scheme=scheme) for array in (in_one, in_all))
+    assert once < 8.0
+    assert always == 60.0
+    assert range_of(LeastSquares(), statistics(in_all), scheme=scheme)[1] < 30.0, (
+        "its squared error alone would clip it"
+    )
+
+
 ARRAYS = hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e4, 1e4, width=32))
 
 
