@@ -510,7 +510,7 @@ def qat(
     samples: Path | str | None = None,
     epochs: int = 3,
     batch_size: int = 64,
-    rate: float = 1e-4,
+    rate: float | None = None,
     loss: str = "auto",
     teacher: float = 0.5,
     mixed: str = "fp32",
@@ -538,7 +538,7 @@ def qat(
             recipe's calibration samples by default. Ranges come from them too.
         epochs: Walks over the samples; a tenth of them is held out and says which weights are best.
         batch_size: Samples per step.
-        rate: Highest learning rate, of AdamW.
+        rate: Highest learning rate, of AdamW; 2e-5 by default, and 3e-4 for weights of 4 bits.
         loss: "cross-entropy", "mse", `pkg.mod:fn` (outputs by name and labels to a loss []), "teacher" (the float model
             alone), or "auto": by what the labels are.
         teacher: Weight of the float model's outputs beside the labels, 0..1.
@@ -561,12 +561,13 @@ def qat(
         EdgeportError: The model or the data can't be used.
 
     """
-    from edgeport.exporter.qat.options import QatOptions
+    from edgeport.exporter.qat.options import QatOptions, default_rate
     from edgeport.exporter.train.settings import TrainingSettings
     from edgeport.pipeline.learning import qat_recipe
     from edgeport.pipeline.mixing import precision_named
     from edgeport.recipe import load_recipe
 
+    chosen = precision_named(f"train in {precision!r}", precision)
     try:
         training = TrainingSettings(
             epochs=epochs,
@@ -576,14 +577,14 @@ def qat(
             patience=patience,
             seed=seed,
         )
-        options = QatOptions(training=training, rate=rate, loss=loss, teacher=teacher)
+        options = QatOptions(training=training, rate=rate or default_rate(chosen), loss=loss, teacher=teacher)
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
     return qat_recipe(
         load_recipe(recipe),
         output=output if output is not None else recipe.parent / "edgeport-qat",
         backend=backend,
-        precision=precision_named(f"train in {precision!r}", precision),
+        precision=chosen,
         samples=samples,
         options=options,
         device=device,

@@ -26,7 +26,7 @@ from edgeport.contracts import Array, OnnxModel, QuantizationPlan, QuantizationR
 __all__ = ["Row", "qat_checks", "qat_part"]
 
 SAMPLES, SAMPLES_SHORT = 8_000, 2_000
-RATE = {4: 3e-4, 8: 1e-4}
+RATE = {4: 3e-4, 8: 1e-5}
 EPOCHS = {4: 2, 8: 1}
 SEEDS, SEEDS_SHORT = (0, 1, 2), (0,)
 CALIBRATED = 512

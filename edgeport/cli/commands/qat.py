@@ -21,7 +21,11 @@ _LEARNED = tuple(name for name in PRECISIONS if name == "int8" or "weights" in n
 @click.option("--samples", help="To learn from: .npz, a folder or pkg.mod:fn [default: the calibration samples].")
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1e-4, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Highest learning rate [default: 2e-5; 3e-4 for 4 bits].",
+)
 @click.option(
     "--loss", default="auto", show_default=True, help="cross-entropy, mse, pkg.mod:fn, teacher (no labels), auto."
 )
@@ -50,7 +54,7 @@ def command(  # noqa: PLR0913 (one per option)
     samples: str | None,
     epochs: int,
     batch_size: int,
-    rate: float,
+    rate: float | None,
     loss: str,
     teacher: float,
     mixed: str,
