@@ -33,13 +33,17 @@ _LARGEST_PAYLOAD = 128 << 20
 _MOST_NOISE_BYTES = 256 << 10
 _STDERR_BYTES = 64 << 10
 _END_S = 2.0
+_LOST_S = 0.2
 
 Value = dict[str, Any]
 
 _WORDS = {
     "clean": "remove what Edgeport keeps on",
+    "discard": "remove a file from",
     "facts": "ask for the facts of",
     "place": "bring files to",
+    "prepare": "prepare",
+    "probe": "probe",
     "put": "bring a file to",
     "read": "bring a file from",
     "reserve": "reserve a place on",
@@ -151,7 +155,7 @@ class Link:
             self.close()
             raise
 
-    def close(self) -> None:
+    def close(self, *, within_s: float = _END_S) -> None:
         """Ends the link; the agent sees it, ends what runs there, and leaves."""
         self._lost = self._lost or "it was closed"
         self._ended.set()
@@ -160,7 +164,7 @@ class Link:
             if process.stdin is not None:
                 process.stdin.close()
         try:
-            process.wait(_END_S)
+            process.wait(within_s)
         except subprocess.TimeoutExpired:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -228,7 +232,7 @@ class Link:
 
     def _lose(self, asked: str, found: str) -> DeviceLost:
         self._lost = found
-        self.close()
+        self.close(within_s=_LOST_S)
         said = self._tail().strip().splitlines()
         return DeviceLost(
             asked=asked,

@@ -62,6 +62,12 @@ class LocalDevice:
         outputs.mkdir(parents=True, exist_ok=True)
         return str(Path(tempfile.mkdtemp(dir=outputs), name))
 
+    def discard(self, path: str) -> None:
+        """Removes what a job wrote in a reserved place, and the place."""
+        folder = Path(path).parent
+        if folder.parent == self._workdir / "outputs":
+            shutil.rmtree(folder, ignore_errors=True)
+
     def close(self) -> None:
         """Nothing is held open."""
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeport.contracts import Device
-from edgeport.devices.inventory import AdbAddress, LocalAddress, SshAddress, load_inventory
+from edgeport.contracts import Device, DeviceProbe, load_json
+from edgeport.devices.inventory import LOCAL, AdbAddress, LocalAddress, SshAddress, load_inventory
 from edgeport.devices.local import LocalDevice
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import UsageError
 
-__all__ = ["open_device", "remote_device"]
+__all__ = ["local_probe", "open_device", "remote_device"]
 
 
 @contextmanager
@@ -52,3 +53,11 @@ def remote_device(name: str, workdir: Path) -> RemoteDevice:
 
         return RemoteDevice(name, AdbTransport(address), workdir)
     raise UsageError(asked=f"reach the device {name!r}", found="this machine itself", fix="name another device")
+
+
+def local_probe() -> DeviceProbe:
+    """Everything that this machine tells of itself."""
+    from edgeport.devices.agent.probing import probe_device
+
+    found = probe_device()
+    return load_json(DeviceProbe, json.dumps({**found, "facts": {**found["facts"], "name": LOCAL}}))

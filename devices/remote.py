@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import tempfile
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edgeport.contracts import DeviceFacts, Job, ProcessTrace, digest_file, dump_json, load_json
+from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, digest_file, dump_json, load_json
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
 from edgeport.devices.deaths import no_result, raise_if_dead
 from edgeport.devices.link import Link, Transport
-from edgeport.errors import DeviceError
+from edgeport.errors import DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]
 
 _PIECE_BYTES = 4 << 20
 _TRIES = 3
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?")
 
 
 class RemoteDevice:
@@ -157,6 +160,55 @@ class RemoteDevice:
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+    def discard(self, path: str) -> None:
+        """Removes what a job wrote in a reserved place.
+
+        Raises:
+            DeviceLost: The link broke.
+
+        """
+        self._request({"ask": "discard", "path": path})
+
+    def probe(self) -> DeviceProbe:
+        """Everything that the device tells of itself.
+
+        Raises:
+            DeviceError: It can't be reached, or its answer makes no sense.
+
+        """
+        value, _ = self._request({"ask": "probe"})
+        return load_json(DeviceProbe, json.dumps({**value, "facts": {**value["facts"], "name": self._name}}))
+
+    def prepare(self, packages: Sequence[str], wheels: Path | None = None) -> DeviceFacts:
+        """Makes an isolated environment of Python there, and runs the agent in it from then on.
+
+        Args:
+            packages: Distributions, each with or without `==VERSION`.
+            wheels: A folder of wheels that is brought there; nothing is fetched from elsewhere then.
+
+        Returns:
+            The facts of the device with it.
+
+        Raises:
+            UsageError: What is no name of a package.
+            DeviceError: It has no venv or no network, or a package is not there for it.
+            DeviceLost: The link broke.
+
+        """
+        for package in packages:
+            if not _PACKAGE.fullmatch(package):
+                raise UsageError(
+                    asked=f"install {package!r} on {self._name}",
+                    found="no name of a package",
+                    fix="write a name, or name==version",
+                )
+        with self._lock:
+            there = self.push(wheels) if wheels is not None else None
+            self._request({"ask": "prepare", "packages": list(packages), "wheels": there})
+            self.close()  # the next link's agent runs in it
+            self._facts = None
+            return self.facts()
 
     def clean(self) -> dict[str, Any]:
         """Removes everything that Edgeport keeps there.

@@ -5,7 +5,9 @@ Heavy packages load inside the functions; models from outside are parsed and run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from edgeport.contracts import (
     Artifact,
     Calibration,
+    DeviceFacts,
+    DeviceProbe,
     ExecutionConfig,
     Limits,
     ModelSource,
@@ -26,6 +30,7 @@ from edgeport.errors import ContractError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.bundle import Reproduced
+    from edgeport.devices.remote import RemoteDevice
     from edgeport.drafting import Draft
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
@@ -40,11 +45,14 @@ __all__ = [
     "add_device",
     "bench",
     "calibrate",
+    "clean_device",
     "compare",
     "dry_run",
     "export",
     "init",
     "list_devices",
+    "prepare_device",
+    "probe_device",
     "qat",
     "quantize",
     "quickstart",
@@ -96,6 +104,7 @@ def run(
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
+    device: str = "local",
 ) -> RunResult:
     """Walks the whole way of a recipe: export, verify, calibrate, compile, validate, time, choose, bundle, report.
 
@@ -107,10 +116,13 @@ def run(
         on_progress: Told of every step, with the time left.
         limits: Of each child process; what the recipe's [search] says, if None.
         fresh: Do everything anew; what earlier runs finished is replaced in the store.
+        device: Of `list_devices`; where artifacts are validated and timed. Its processor must be of this machine's
+            architecture, for which plans are made.
 
     Raises:
         RecipeError: The recipe is not one.
         EdgeportError: The model or the data can't be used.
+        DeviceLost: The device stopped answering; the same call goes on from what was finished.
 
     """
     from edgeport.pipeline import run_recipe
@@ -119,7 +131,9 @@ def run(
     target = output if output is not None else recipe.parent / "edgeport-out"
     asked = load_recipe(recipe)
     within = limits if limits is not None else asked.search.limits
-    return run_recipe(asked, output=target, store=store, on_progress=on_progress, limits=within, fresh=fresh)
+    return run_recipe(
+        asked, output=target, store=store, on_progress=on_progress, limits=within, fresh=fresh, device=device
+    )
 
 
 def dry_run(
@@ -614,6 +628,7 @@ def bench(
     energy: bool = False,
     baseline: Path | None = None,
     save_baseline: Path | None = None,
+    device: str = "local",
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> BenchResult:
@@ -645,6 +660,7 @@ def bench(
         energy: Measure joules per sample, where this machine has a meter; takes 10 s more, and a second per process.
         baseline: What `save_baseline` wrote earlier; being surely slower than that is a failure.
         save_baseline: A file that gets the raw traces.
+        device: Of `list_devices`; where it is timed.
         on_progress: Told before each process.
         limits: Of each child.
 
@@ -668,6 +684,7 @@ def bench(
         until=until,
         time_s=time_s,
         energy=energy,
+        device=device,
         limits=limits,
     )
     asked = Asked(bounds=parse_bounds(budgets), against=against, baseline=baseline, save_baseline=save_baseline)
@@ -688,6 +705,7 @@ def compare(
     fail_on: str = "slower",
     until: float | None = None,
     time_s: float | None = None,
+    device: str = "local",
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CompareResult:
@@ -708,6 +726,7 @@ def compare(
         until: Measure until the change is known, and half the width of the speedup's interval over its estimate is
             this (0.01 for 1 %).
         time_s: Measure until the change is known, but begin no round after so many seconds (60 if `until` is given).
+        device: Of `list_devices`; where both are timed.
         on_progress: Told before each process.
         limits: Of each child.
 
@@ -733,6 +752,7 @@ def compare(
         threads=threads,
         until=until,
         time_s=time_s,
+        device=device,
         limits=limits,
     )
     return compare_artifacts(old, new, settings, delta=delta, fail_on=Change(fail_on), on_progress=on_progress)
@@ -805,3 +825,71 @@ def remove_device(name: str) -> dict[str, str]:
 
     load_inventory().without(name).save()
     return list_devices()
+
+
+def probe_device(name: str) -> DeviceProbe:
+    """Everything that a device tells of itself, and which sources it lacks.
+
+    Args:
+        name: Of the inventory; "local" is this machine.
+
+    Raises:
+        UsageError: There is no such device.
+        DeviceError: It can't be reached.
+
+    """
+    from edgeport.devices.inventory import LocalAddress, load_inventory
+    from edgeport.devices.opening import local_probe
+
+    if isinstance(load_inventory().address(name), LocalAddress):
+        return local_probe()
+    with _remote(name) as device:
+        return device.probe()
+
+
+def prepare_device(
+    name: str, *, packages: Sequence[str] = ("numpy", "onnxruntime"), wheels: Path | None = None
+) -> DeviceFacts:
+    """Makes an isolated environment of Python on a device, with the runtimes that artifacts need.
+
+    Args:
+        name: Of the inventory; not this machine.
+        packages: Distributions, each with or without `==VERSION`.
+        wheels: A folder of wheels that is brought there; nothing is fetched from elsewhere then.
+
+    Returns:
+        The facts of the device with it.
+
+    Raises:
+        UsageError: There is no such device, or no such name of a package.
+        DeviceError: It can't be reached, or they could not be installed.
+
+    """
+    with _remote(name) as device:
+        return device.prepare(packages, wheels)
+
+
+def clean_device(name: str) -> dict[str, Any]:
+    """Removes everything that Edgeport keeps on a device: files, agents, the prepared environment.
+
+    Args:
+        name: Of the inventory; not this machine.
+
+    Returns:
+        `freed_bytes`, and `folder`, there.
+
+    Raises:
+        UsageError: There is no such device.
+        DeviceError: It can't be reached, or another run is using it.
+
+    """
+    with _remote(name) as device:
+        return device.clean()
+
+
+@contextmanager
+def _remote(name: str) -> Iterator[RemoteDevice]:
+    from edgeport.devices.opening import remote_device
+
+    with tempfile.TemporaryDirectory(prefix="edgeport-device-") as folder, remote_device(name, Path(folder)) as device:
+        yield device

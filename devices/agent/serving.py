@@ -21,6 +21,8 @@ from edgeport.devices.agent.channel import Channel, Frame, LinkLostError
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.kept_files import KeptFiles
+from edgeport.devices.agent.preparing import prepare
+from edgeport.devices.agent.probing import probe_device
 from edgeport.devices.agent.watched import run_watched
 
 try:
@@ -137,8 +139,11 @@ class Server:
         # One visible table: what is asked to the function that answers.
         self._answers: dict[str, Callable[[Frame], Answer]] = {
             "clean": self._clean,
+            "discard": self._discard,
             "facts": self._facts,
             "place": self._place_files,
+            "prepare": self._prepare,
+            "probe": self._probe,
             "put": self._put,
             "read": self._read,
             "reserve": self._reserve,
@@ -175,6 +180,12 @@ class Server:
     def _facts(self, _request: Frame) -> Answer:
         return device_facts(), b""
 
+    def _probe(self, _request: Frame) -> Answer:
+        return {**probe_device(), "prepared": (self._place.root / "environments" / "current").exists()}, b""
+
+    def _prepare(self, request: Frame) -> Answer:
+        return prepare(self._place.root, request["packages"], request["wheels"], self._channel), b""
+
     def _put(self, request: Frame) -> Answer:
         count = request["bytes"]
         whole = self._files.put(
@@ -195,6 +206,12 @@ class Server:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise JobError("DEVICE_FAILED", "reserve a place", f"no name: {name!r}", "give a plain name")
         return {"path": str(folder / name)}, b""
+
+    def _discard(self, request: Frame) -> Answer:
+        folder = Path(request["path"]).parent
+        if folder.parent == self._place.session / "outputs":
+            shutil.rmtree(str(folder), ignore_errors=True)
+        return {}, b""
 
     def _read(self, request: Frame) -> Answer:
         """A piece of a file of ours; its size goes with each, so that the host sees one that changes."""

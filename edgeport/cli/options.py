@@ -21,6 +21,7 @@ __all__ = [
     "PLACE",
     "PRECISIONS",
     "argument",
+    "device_option",
     "model_source",
     "raw_samples",
     "samples_place",
@@ -45,6 +46,17 @@ def store_option(command: F) -> F:
     """Adds `--store`."""
     return click.option(
         "--store", type=PLACE, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
+    )(command)
+
+
+def device_option(command: F) -> F:
+    """Adds `--device`."""
+    return click.option(
+        "--device",
+        default="local",
+        show_default=True,
+        metavar="NAME",
+        help="Where artifacts run, of edgeport devices list.",
     )(command)
 
 

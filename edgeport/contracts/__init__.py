@@ -6,7 +6,7 @@ Frozen and keyword-only; validated when made; stored as JSON with a schema versi
 from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
-from edgeport.contracts.device import Device, DeviceFacts, EvaluateJob, Job, TimeJob
+from edgeport.contracts.device import CoreKind, Device, DeviceFacts, DeviceProbe, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
@@ -73,10 +73,12 @@ __all__ = [
     "Capabilities",
     "Change",
     "Comparison",
+    "CoreKind",
     "DataParallel",
     "DataSpec",
     "Device",
     "DeviceFacts",
+    "DeviceProbe",
     "Energy",
     "EvaluateJob",
     "ExecutionConfig",

@@ -11,7 +11,7 @@ from edgeport.contracts.execution import Limits
 from edgeport.contracts.measurement import ProcessTrace
 from edgeport.contracts.serialise import digest_json
 
-__all__ = ["Device", "DeviceFacts", "EvaluateJob", "Job", "TimeJob"]
+__all__ = ["CoreKind", "Device", "DeviceFacts", "DeviceProbe", "EvaluateJob", "Job", "TimeJob"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,51 @@ class DeviceFacts:
     def digest(self) -> str:
         """Names the device in measurements and store keys."""
         return digest_json(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreKind:
+    """Processors of one kind.
+
+    Attributes:
+        name: "Cortex-A76", or the model name of an x86 processor.
+        count: Logical processors.
+        max_mhz: Highest frequency; 0 where the system does not tell.
+
+    """
+
+    name: str
+    count: int
+    max_mhz: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProbe:
+    """Everything that a device tells of itself.
+
+    Attributes:
+        facts: What every job's device is known by.
+        board: Of a single-board computer ("Raspberry Pi 5 Model B Rev 1.0"); empty elsewhere.
+        cores: By kind, the fastest first.
+        governors: Of the frequency, to the number of processors.
+        thermal_zones: To degrees Celsius.
+        accelerators: By name of the driver or kind.
+        asked: What the board's own programs say: "get_throttled" (vcgencmd), "power_mode" (nvpmodel),
+            "thermal_status" (Android).
+        missing: Sources that are not there, each with what is not known without it.
+        prepared: The agent runs in an environment of its own.
+
+    """
+
+    facts: DeviceFacts
+    board: str = ""
+    cores: tuple[CoreKind, ...] = ()
+    governors: Mapping[str, int] = field(default_factory=dict)
+    thermal_zones: Mapping[str, float] = field(default_factory=dict)
+    accelerators: tuple[str, ...] = ()
+    asked: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    prepared: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +219,10 @@ class Device(Protocol):
 
     def pull(self, path: str, into: Path) -> None:
         """Brings a file from there."""
+        ...
+
+    def discard(self, path: str) -> None:
+        """Removes what a job wrote in a reserved place."""
         ...
 
     def close(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeport.contracts import (
     Comparison,
+    Device,
     DeviceFacts,
     LatencySummary,
     Measurement,
@@ -38,9 +39,6 @@ from edgeport.pipeline.yardsticks import Place
 from edgeport.recipe.bounds import Bound, BoundKind
 from edgeport.report.ci import CheckRow
 from edgeport.store import Store
-
-if TYPE_CHECKING:
-    from edgeport.devices.local import LocalDevice
 
 __all__ = ["Asked", "BenchResult", "BenchSettings", "bench_artifact", "open_all", "parse_bounds"]
 
@@ -130,14 +128,14 @@ def bench_artifact(
     path: Path, settings: BenchSettings, asked: Asked, *, on_progress: OnProgress = silent
 ) -> BenchResult:
     """See `edgeport.api.bench`."""
-    from edgeport.devices.local import LocalDevice
+    from edgeport.devices.opening import open_device
 
     kept = load_baseline(asked.baseline) if asked.baseline is not None else None
     if asked.save_baseline is not None:
         require_writable(asked.save_baseline)
-    with tempfile.TemporaryDirectory(prefix="edgeport-bench-") as name:
-        scratch = Path(name)
-        device = LocalDevice(scratch / "device")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-bench-")))
+        device = stack.enter_context(open_device(settings.device, scratch / "device"))
         paths = {"artifact": path} | ({"against": asked.against} if asked.against is not None else {})
         opened, jobs = open_all(paths, settings, scratch, device, on_progress)
         taken = measure(
@@ -168,7 +166,7 @@ def bench_artifact(
 
 
 def open_all(
-    paths: Mapping[str, Path], settings: BenchSettings, scratch: Path, device: LocalDevice, on_progress: OnProgress
+    paths: Mapping[str, Path], settings: BenchSettings, scratch: Path, device: Device, on_progress: OnProgress
 ) -> tuple[dict[str, Opened], dict[str, TimeJob]]:
     """Each arm opened, and its job."""
     opened, jobs = {}, {}

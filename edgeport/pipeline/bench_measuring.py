@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import Measurement, OnProgress, ProgressEvent, TimeJob
+from edgeport.contracts import Device, Measurement, OnProgress, ProgressEvent, TimeJob
 from edgeport.errors import MeasurementError, error_from_dict
 from edgeport.pipeline.bench_judging import BoundAim
 from edgeport.recipe.bounds import Bound, BoundKind
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
-    from edgeport.devices.local import LocalDevice
     from edgeport.devices.stopping import Aim, Together
     from edgeport.pipeline.bench_opening import BenchSettings, Opened
 
@@ -92,7 +91,7 @@ def aims_of(bounds: Sequence[Bound], settings: BenchSettings, *, beside: bool) -
 
 
 def measure(
-    device: LocalDevice,
+    device: Device,
     jobs: Mapping[str, TimeJob],
     opened: Mapping[str, Opened],
     aims: Sequence[Aim],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgeport.contracts import (
     Artifact,
     DataParallel,
+    Device,
     EvaluateJob,
     ExecutionConfig,
     Limits,
@@ -33,7 +34,6 @@ from edgeport.pipeline.steps import execution_for, read_samples
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
-    from edgeport.devices.local import LocalDevice
 
 __all__ = ["SCENARIOS", "BenchSettings", "Opened", "open_artifact", "time_job"]
 
@@ -60,6 +60,7 @@ class BenchSettings:
     until: float | None = None
     time_s: float | None = None
     energy: bool = False
+    device: str = "local"
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -195,7 +196,7 @@ def _compiled(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
     )
 
 
-def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: LocalDevice) -> TimeJob:
+def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Device) -> TimeJob:
     """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
     scratch.mkdir(parents=True)
     artifact = opened.artifact
@@ -206,7 +207,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Loc
         session=artifact.session,
         settings=artifact.settings,
         feeds=device.push(feeds),
-        outputs=str(scratch / "outputs.npz"),
+        outputs=device.reserve("outputs.npz"),
         batch=opened.batch,
         state=opened.state,
         limits=settings.limits,

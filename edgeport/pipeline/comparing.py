@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,12 +92,12 @@ def compare_artifacts(
     from edgeport.devices.latency.comparison import compare
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.latency.verdict import alpha_at
-    from edgeport.devices.local import LocalDevice
+    from edgeport.devices.opening import open_device
     from edgeport.devices.stopping import EnoughPairs, half_width
 
-    with tempfile.TemporaryDirectory(prefix="edgeport-compare-") as name:
-        scratch = Path(name)
-        device = LocalDevice(scratch / "device")
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-compare-")))
+        device = stack.enter_context(open_device(settings.device, scratch / "device"))
         opened, jobs = open_all({"old": old, "new": new}, settings, scratch, device, on_progress)
         looks = settings.until is not None or settings.time_s is not None
         aims = [EnoughPairs("old", "new", delta=delta, until=settings.until)] if looks else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -15,11 +16,12 @@ import psutil
 
 from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, silent
 from edgeport.contracts.recipe import Recipe, Search
+from edgeport.errors import UsageError
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
-__all__ = ["RunContext", "local_context", "process_s", "side_by_side", "tool_versions"]
+__all__ = ["RunContext", "process_s", "run_context", "side_by_side", "tool_versions"]
 
 _TOOLS = (
     "torch",
@@ -66,27 +68,44 @@ class RunContext:
 
 
 @contextmanager
-def local_context(
+def run_context(
     recipe: Recipe,
     *,
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
+    device: str = "local",
 ) -> Iterator[RunContext]:
-    """What a run on this machine needs, with a scratch folder that is removed in the end; arguments as in `run`."""
-    from edgeport.devices.local import LocalDevice
+    """What a run needs, with a scratch folder that is removed in the end; arguments as in `run`.
 
-    with scratch_folder(Store(store).root) as scratch:
-        device = LocalDevice(scratch / "device")
+    Raises:
+        UsageError: There is no such device, or its processor is not of this machine's architecture.
+        DeviceError: It can't be reached.
+
+    """
+    from edgeport.devices.opening import open_device
+
+    with scratch_folder(Store(store).root) as scratch, open_device(device, scratch / "device") as opened:
+        _require_alike(opened.facts())
         yield RunContext(
             recipe=recipe,
             store=Store(store, fresh=fresh),
-            device=device,
-            facts=device.facts(),
+            device=opened,
+            facts=opened.facts(),
             clock=Clock(on_progress),
             scratch=scratch,
             limits=limits or recipe.search.limits,
+        )
+
+
+def _require_alike(facts: DeviceFacts) -> None:
+    """Plans are made by the rules of this machine's processor; those of another one would be slow or wrong there."""
+    if facts.machine != platform.machine():
+        raise UsageError(
+            asked=f"find the best artifact for {facts.name}",
+            found=f"that it is {facts.machine}, and that plans are made for this machine, {platform.machine()}",
+            fix=f"run it on a machine of that kind; edgeport bench --device {facts.name} times what it is given",
         )
 
 

@@ -125,6 +125,10 @@ class _Idle:
         """See `Device`."""
         self.device.pull(path, into)
 
+    def discard(self, path: str) -> None:
+        """See `Device`."""
+        self.device.discard(path)
+
     def close(self) -> None:
         """See `Device`."""
         self.device.close()

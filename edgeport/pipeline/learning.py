@@ -43,7 +43,7 @@ from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, write_artifact_record
 from edgeport.pipeline.building import build_candidates, build_planned, list_candidates
 from edgeport.pipeline.choosing import best_float, conclude, judge
-from edgeport.pipeline.context import RunContext, local_context, process_s, tool_versions
+from edgeport.pipeline.context import RunContext, process_s, run_context, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.measuring import arm_of
@@ -132,7 +132,7 @@ def qat_recipe(  # noqa: PLR0913 (those of the API)
     _require_trainable(alone)
     with (
         _replacing(output) as draft,
-        local_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context,
+        run_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context,
     ):
         report = _Work(context=context, target=target, options=options, device=device, fresh=fresh).report(draft)
     return replace(report, folder=output)

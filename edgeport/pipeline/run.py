@@ -34,7 +34,7 @@ from edgeport.pipeline.choosing import (
     is_yardstick,
     judge,
 )
-from edgeport.pipeline.context import RunContext, local_context
+from edgeport.pipeline.context import RunContext, run_context
 from edgeport.pipeline.lacking import nearest
 from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, remove_unused, write_output, write_summary
@@ -48,7 +48,7 @@ from edgeport.recipe.evidence import thin_evidence
 __all__ = ["require_local", "run_recipe", "walk"]
 
 
-def run_recipe(
+def run_recipe(  # noqa: PLR0913 (a run has these choices, each with a default)
     recipe: Recipe,
     *,
     output: Path,
@@ -56,6 +56,7 @@ def run_recipe(
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
+    device: str = "local",
 ) -> RunResult:
     """Walks the whole way; what an earlier run of the same recipe finished is taken from the store.
 
@@ -67,6 +68,7 @@ def run_recipe(
         on_progress: Told of every step, with the time left.
         limits: Of each child process; those of the recipe by default.
         fresh: Do everything anew, whatever earlier runs finished.
+        device: Of the user's inventory; where artifacts are run, validated and timed.
 
     Raises:
         EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
@@ -74,7 +76,7 @@ def run_recipe(
     """
     require_local(recipe)
     made = prepare_output(output, [group.name for group in recipe.groups if group.name])
-    opened = local_context(recipe, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
+    opened = run_context(recipe, store=store, on_progress=on_progress, limits=limits, fresh=fresh, device=device)
     with _unused_removed(made), opened as context:
         return walk(context, output)
 

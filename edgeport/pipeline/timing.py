@@ -214,6 +214,10 @@ class _SameArtifacts:
         """See `Device`."""
         self.device.pull(path, into)
 
+    def discard(self, path: str) -> None:
+        """See `Device`."""
+        self.device.discard(path)
+
     def close(self) -> None:
         """See `Device`."""
         self.device.close()

@@ -32,7 +32,7 @@ from edgeport.errors import AlreadyQuantizedError, OutputError, UsageError
 from edgeport.pipeline.artifacts import ARTIFACT_FILE, write_artifact_record
 from edgeport.pipeline.building import list_candidates, named_apart
 from edgeport.pipeline.choosing import best_float, conclude, judge
-from edgeport.pipeline.context import RunContext, local_context, process_s
+from edgeport.pipeline.context import RunContext, process_s, run_context
 from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
@@ -128,7 +128,7 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     budget = replace(budget, throughput_per_s=None)
     alone = replace(recipe, targets=(target,), budget=budget, target_budgets={})
     _make_room(output)
-    with local_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context:
+    with run_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context:
         return _tuned(context, target, output)
 
 

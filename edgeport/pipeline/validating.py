@@ -18,7 +18,7 @@ from edgeport.contracts import (
     digest_file,
     load_json,
 )
-from edgeport.errors import DeviceError
+from edgeport.errors import DeviceError, DeviceLost
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import refused
 from edgeport.pipeline.context import RunContext, side_by_side, tool_versions
@@ -132,6 +132,8 @@ def _validated(context: RunContext, candidate: Candidate, samples: PreparedSampl
     try:
         outputs = _outputs(context, candidate, candidate.artifact, samples)
         judged = _with_accuracy(candidate, _judged(context, outputs, candidate.artifact.digest, basis))
+    except DeviceLost:  # no candidate's fault, and none can be judged without it
+        raise
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
         return Validated(candidate=refused(candidate, error), outputs=outputs)
     return Validated(candidate=judged, outputs=outputs)
@@ -154,15 +156,13 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
     }
 
     def build(folder: Path) -> None:
-        context.scratch.mkdir(parents=True, exist_ok=True)
-        there = context.scratch / f"outputs-{artifact.digest}.npz"
         job = EvaluateJob(
             artifact=context.device.push(artifact.folder),
             entry=artifact.entry,
             session=artifact.session,
             settings=artifact.settings,
             feeds=context.device.push(samples.feeds),
-            outputs=str(there),
+            outputs=context.device.reserve("outputs.npz"),
             batch=candidate.execution.batch,
             state=context.recipe.state,
             starts=samples.starts,
@@ -176,7 +176,7 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
                 fix="run again; where it stays so, see what writes to the store or to the device's folder",
             )
         context.device.pull(job.outputs, folder / "outputs.npz")
-        there.unlink(missing_ok=True)
+        context.device.discard(job.outputs)
 
     return context.store.get_or_build("evaluate", key, build) / "outputs.npz"
 

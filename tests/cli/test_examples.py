@@ -19,6 +19,7 @@ from edgeport.contracts import (
     Capabilities,
     Change,
     Comparison,
+    DeviceProbe,
     Interval,
     LatencySummary,
     Measurement,
@@ -55,7 +56,10 @@ def examples_in(command: click.Command) -> list[str]:
     return re.findall(r"^\s+(edgeport .+)$", command.help or "", flags=re.MULTILINE)
 
 
-_DEVICES = {"add": "add_device", "list": "list_devices", "remove": "remove_device"}
+_DEVICES = {
+    **{name: f"{name}_device" for name in ("add", "remove", "probe", "prepare", "clean")},
+    "list": "list_devices",
+}
 ALL = list(_commands(app))
 EXAMPLES = sorted({example for _, command in ALL for example in examples_in(command)})
 
@@ -185,6 +189,9 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
         "add_device": {"local": "local", "pi5": "ssh://pi@raspberrypi.local"},
         "list_devices": {"local": "local"},
         "remove_device": {"local": "local"},
+        "probe_device": DeviceProbe(facts=finished.device, missing=("cpufreq: clock frequencies are not known",)),
+        "prepare_device": finished.device,
+        "clean_device": {"freed_bytes": 1, "folder": "/home/pi/.cache/edgeport-device"},
         "compare": CompareResult(
             old=compared,
             new=compared,

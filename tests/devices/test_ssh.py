@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edgeport.devices.agent.arrays import save_arrays
 from edgeport.devices.inventory import SshAddress
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
-from edgeport.errors import DependencyError, DeviceError, DeviceLost
+from edgeport.errors import DependencyError, DeviceError, DeviceLost, UsageError
 
 BOARD = SshAddress(host="board")
 
@@ -270,3 +271,42 @@ def test_clean_removes_everything_but_not_under_another_sessions_feet(board, rea
     kept = board.home / ".cache" / "edgeport-device"
     assert _until(lambda: not board.processes())
     assert not [path for path in kept.rglob("*") if path.is_file()]
+
+
+def _wheel(folder, name, version="1.0"):
+    """A package of one empty module."""
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", "")
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def test_packages_are_names(board, reach):
+    with reach() as device:
+        for name in ("-r/etc/passwd", "a b", "$(id)", "https://x/y.whl", "", "a==", "a>=1"):
+            with pytest.raises(UsageError, match="no name of a package"):
+                device.prepare(["numpy", name])
+    assert not board.commands
+
+
+@pytest.mark.slow
+def test_a_device_is_prepared_without_a_network(board, reach, tmp_path):
+    (tmp_path / "wheels").mkdir()
+    _wheel(tmp_path / "wheels", "openvino", "9.9")
+    with reach() as device:
+        before = device.facts().runtimes
+        facts = device.prepare(["openvino==9.9"], tmp_path / "wheels")
+        assert facts.runtimes == {"openvino": "9.9"} != before
+        assert device.probe().prepared
+        with pytest.raises(DeviceError, match="no-such-package"):
+            device.prepare(["no-such-package"], tmp_path / "wheels")
+    with reach() as device:
+        assert device.facts().runtimes == {"openvino": "9.9"}
+        device.prepare(["openvino"], tmp_path / "wheels")
+        environments = board.home / ".cache" / "edgeport-device" / "environments"
+        assert len([path for path in environments.iterdir() if path.is_dir()]) == 1
+        device.clean()
+    with reach() as device:
+        assert device.facts().runtimes == before

@@ -9,7 +9,7 @@ import click
 from edgeport.cli.ci_files import CiFiles, ci_options
 from edgeport.cli.grouped import grouped
 from edgeport.cli.measuring_options import measuring_options, rate_of, seconds_of, share_of
-from edgeport.cli.options import FILE, PLACE
+from edgeport.cli.options import FILE, PLACE, device_option
 from edgeport.cli.output import Output, exit_code, output_options
 
 __all__ = ["command"]
@@ -19,7 +19,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 _SECTIONS = {
     "What is asked": ("budgets", "against", "baseline"),
     "How long": ("rounds", "until", "time_", "duration"),
-    "How it is run": ("scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
+    "How it is run": ("device", "scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
 }
 
@@ -46,6 +46,7 @@ _SECTIONS = {
 @click.option("--streams", type=click.IntRange(min=1), help="Calls at the same time [default: one per core].")
 @click.option("--rate", metavar="100/s", help="Of the calls that come to a server.")
 @click.option("--energy", is_flag=True, help="Measure joules per sample, where there is a meter; some 20 s more.")
+@device_option
 @measuring_options
 @ci_options
 @output_options
@@ -60,6 +61,7 @@ def command(  # noqa: PLR0913 (one per option)
     streams: int | None,
     rate: str | None,
     energy: bool,
+    device: str,
     backend: str,
     samples: Path | None,
     preprocess: Path | None,
@@ -83,6 +85,7 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport bench net-int8
       edgeport bench net-int8 --budget p99=20ms --budget memory=300MB
       edgeport bench net-int8 --until 1% --time 30s
+      edgeport bench net-int8 --device pi5
       edgeport bench net-int8 --scenario server --rate 100/s --budget p99=50ms
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
@@ -107,6 +110,7 @@ def command(  # noqa: PLR0913 (one per option)
             streams=streams,
             rate_per_s=rate_of(rate, "--rate"),
             energy=energy,
+            device=device,
             baseline=baseline,
             save_baseline=save_baseline,
             on_progress=on_progress,

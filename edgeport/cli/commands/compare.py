@@ -9,6 +9,7 @@ import click
 from edgeport.cli.ci_files import CiFiles, ci_options
 from edgeport.cli.grouped import grouped
 from edgeport.cli.measuring_options import measuring_options, seconds_of, share_of
+from edgeport.cli.options import device_option
 from edgeport.cli.output import Output, exit_code, output_options
 
 __all__ = ["command"]
@@ -18,7 +19,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 _SECTIONS = {
     "What is asked": ("delta", "fail_on"),
     "How long": ("rounds", "until", "time_", "duration"),
-    "How they are run": ("backend", "threads", "samples", "preprocess"),
+    "How they are run": ("device", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "quiet"),
 }
 
@@ -36,6 +37,7 @@ _SECTIONS = {
     show_default=True,
     help="Any certain slowdown, or only one that is surely above delta.",
 )
+@device_option
 @measuring_options
 @ci_options
 @output_options
@@ -45,6 +47,7 @@ def command(  # noqa: PLR0913 (one per option)
     new: Path,
     delta: str | None,
     fail_on: str,
+    device: str,
     backend: str,
     samples: Path | None,
     preprocess: Path | None,
@@ -78,6 +81,7 @@ def command(  # noqa: PLR0913 (one per option)
         found = api.compare(
             old,
             new,
+            device=device,
             backend=backend,
             samples=samples,
             preprocess=preprocess,

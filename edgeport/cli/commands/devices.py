@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from edgeport.cli.options import FOLDER
 from edgeport.cli.output import Output, lines, output_options
 
 __all__ = ["command"]
@@ -68,6 +71,73 @@ def remove(*, name: str, output: Output) -> int:
     from edgeport import api
 
     _show(api.remove_device(name), output)
+    return 0
+
+
+@command.command(name="probe")
+@click.argument("name")
+@output_options
+def probe(*, name: str, output: Output) -> int:
+    """What the device NAME is and has, and which sources of evidence it lacks.
+
+    \b
+    Example:
+      edgeport devices probe local
+    """  # noqa: D301 (click's own mark against wrapping)
+    from edgeport import api
+    from edgeport.cli.render_devices import draw_probe
+    from edgeport.contracts import to_jsonable
+
+    found = api.probe_device(name)
+    output.show(lambda: to_jsonable(found), lambda console: draw_probe(console, found))
+    return 0
+
+
+@command.command(name="prepare")
+@click.argument("name")
+@click.option("--package", "packages", multiple=True, metavar="NAME[==VERSION]", help="[default: numpy, onnxruntime]")
+@click.option("--wheels", type=FOLDER, help="Brought there and installed from; the device needs no network.")
+@output_options
+def prepare(*, name: str, packages: tuple[str, ...], wheels: Path | None, output: Output) -> int:
+    """Makes an isolated environment of Python on the device NAME, with the runtimes that artifacts need.
+
+    \b
+    Examples:
+      edgeport devices prepare pi5
+      edgeport devices prepare pi5 --package numpy --package onnxruntime==1.22.0
+    """  # noqa: D301 (click's own mark against wrapping)
+    from rich.text import Text
+
+    from edgeport import api
+    from edgeport.cli.text import clean
+    from edgeport.contracts import to_jsonable
+
+    facts = api.prepare_device(name, packages=packages or ("numpy", "onnxruntime"), wheels=wheels)
+    has = ", ".join(f"{one} {version}" for one, version in facts.runtimes.items())
+    said = clean(f"{name}: Python {facts.python} with {has}")
+    output.show(lambda: to_jsonable(facts), lambda console: lines(console, Text(said)))
+    return 0
+
+
+@command.command(name="clean")
+@click.argument("name")
+@output_options
+def clean_(*, name: str, output: Output) -> int:
+    """Removes everything that Edgeport keeps on the device NAME.
+
+    \b
+    Example:
+      edgeport devices clean pi5
+    """  # noqa: D301 (click's own mark against wrapping)
+    from rich.text import Text
+
+    from edgeport import api
+    from edgeport.cli.numbers import bytes_of
+    from edgeport.cli.text import clean
+
+    found = api.clean_device(name)
+    said = clean(f"{name}: {bytes_of(found['freed_bytes'])} removed from {found['folder']}")
+    output.show(lambda: found, lambda console: lines(console, Text(said)))
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import PLACE, store_option
+from edgeport.cli.options import PLACE, device_option, store_option
 from edgeport.cli.output import Output, output_options
 from edgeport.cli.result import show_run
 from edgeport.errors import UsageError
@@ -24,6 +24,7 @@ __all__ = ["command"]
 @click.option(
     "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
 )
+@device_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of recipes, for editors.")
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -34,6 +35,7 @@ def command(  # noqa: PLR0913 (one per option)
     explain: bool,
     dry_run: bool,
     resume: bool,
+    device: str,
     schema: bool,
     output: Output,
 ) -> int:
@@ -46,6 +48,7 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport run recipe.toml
       edgeport run recipe.toml --explain
       edgeport run recipe.toml --dry-run
+      edgeport run recipe.toml --device pi5
     """  # noqa: D301 (click's own mark against wrapping)
     if schema:
         from edgeport.recipe import schema as recipe_schema
@@ -61,7 +64,7 @@ def command(  # noqa: PLR0913 (one per option)
     if dry_run:
         return _rehearse(recipe, store, resume=resume, output=output)
     with output.progress() as on_progress:
-        result = api.run(recipe, output=folder, store=store, on_progress=on_progress, fresh=not resume)
+        result = api.run(recipe, output=folder, store=store, on_progress=on_progress, fresh=not resume, device=device)
     return show_run(output, result)
 
 

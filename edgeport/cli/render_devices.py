@@ -1,0 +1,37 @@
+"""What devices tell of themselves, drawn."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from edgeport.cli.numbers import bytes_of
+from edgeport.cli.output import lines
+from edgeport.cli.text import clean
+from edgeport.contracts import DeviceProbe
+
+__all__ = ["draw_probe"]
+
+
+def draw_probe(console: Console, found: DeviceProbe) -> None:
+    """One row for each thing that is known; what is missing comes last."""
+    facts = found.facts
+    cores = [
+        f"{core.count} x {core.name}{f' at up to {core.max_mhz} MHz' * bool(core.max_mhz)}" for core in found.cores
+    ]
+    rows = [
+        ("device", f"{facts.name}{f', {found.board}' * bool(found.board)}"),
+        ("system", f"{facts.system} ({facts.machine})"),
+        ("cores", "; ".join(cores) or f"{facts.cores} x {facts.cpu}"),
+        ("usable", f"{facts.cores} cores, {bytes_of(facts.memory_bytes)}"),
+        ("features", ", ".join(facts.isa) or "none that matter to inference"),
+        ("accelerators", ", ".join(found.accelerators) or "none found"),
+        ("governors", ", ".join(f"{name} ({count})" for name, count in found.governors.items()) or "not told"),
+        ("heat", ", ".join(f"{zone} {degrees:.0f} °C" for zone, degrees in found.thermal_zones.items()) or "not told"),
+        *((name.replace("_", " "), said) for name, said in found.asked.items()),
+        ("Python", f"{facts.python}{', prepared by Edgeport' * found.prepared}"),
+        ("runtimes", ", ".join(f"{name} {version}" for name, version in facts.runtimes.items()) or "none"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines(console, *(Text(clean(f"{name:<{width}}  {value}")) for name, value in rows))
+    lines(console, *(Text(clean(f"{'missing':<{width}}  {one}"), style="yellow") for one in found.missing))

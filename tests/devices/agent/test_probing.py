@@ -1,0 +1,61 @@
+"""What boards tell of themselves, from files as they have them."""
+
+from __future__ import annotations
+
+import json
+
+from edgeport.contracts import CoreKind, DeviceProbe, load_json
+from edgeport.devices.agent.probing import probe_device
+
+RK3588 = "processor\t: {}\nCPU implementer\t: 0x41\nCPU part\t: {}\nFeatures\t: fp asimd asimdhp asimddp\n"
+
+
+def _write(root, **files):
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def _probed(root):
+    found = probe_device(root)
+    return load_json(DeviceProbe, json.dumps({**found, "facts": {**found["facts"], "name": "board"}}))
+
+
+def test_a_board_with_two_kinds_of_cores(tmp_path):
+    parts = ["0xd05"] * 4 + ["0xd0b"] * 4
+    cpu = "sys/devices/system/cpu/cpu{}/cpufreq/{}"
+    _write(
+        tmp_path,
+        **{
+            "proc/cpuinfo": "\n".join(RK3588.format(index, part) for index, part in enumerate(parts)),
+            "proc/device-tree/model": "Radxa ROCK 5B\0",
+            **{cpu.format(i, "cpuinfo_max_freq"): f"{1800000 if i < 4 else 2400000}\n" for i in range(8)},
+            **{cpu.format(i, "scaling_governor"): "schedutil\n" for i in range(8)},
+            "sys/class/thermal/thermal_zone0/type": "soc-thermal\n",
+            "sys/class/thermal/thermal_zone0/temp": "43500\n",
+            "sys/class/thermal/thermal_zone1/type": "asleep\n",
+            "dev/rknpu": "",
+            "sys/class/drm/renderD128/device/uevent": "DRIVER=panthor\n",
+        },
+    )
+    found = _probed(tmp_path)
+    assert found.board == "Radxa ROCK 5B"
+    assert found.cores == (
+        CoreKind(name="Cortex-A76", count=4, max_mhz=2400),
+        CoreKind(name="Cortex-A55", count=4, max_mhz=1800),
+    )
+    assert found.governors == {"schedutil": 8}
+    assert found.thermal_zones == {"thermal_zone0 soc-thermal": 43.5}
+    assert found.accelerators == ("Rockchip NPU", "GPU with the driver panthor")
+    assert set(found.facts.isa) == {"asimd", "asimdhp", "asimddp"}
+    assert not any(line.startswith("thermal zones") for line in found.missing)
+    assert any(line.startswith("energy counters") for line in found.missing)
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    _write(tmp_path, **{"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0"})
+    found = _probed(tmp_path)
+    assert found.cores == ()
+    named = [line.partition(":")[0] for line in found.missing]
+    assert {"cpufreq", "thermal zones", "throttle counters", "pressure (PSI)", "vcgencmd"} <= set(named)
