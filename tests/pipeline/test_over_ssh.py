@@ -1,0 +1,114 @@
+"""A recipe over real SSH, from its first step to the bundle; the link is cut on the way."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from edgeport import api
+from edgeport.contracts import Change, Limits, Precision
+from edgeport.devices.remote import RemoteDevice
+from edgeport.errors import DeviceLost, UsageError
+from edgeport.pipeline import run_recipe
+from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact
+
+LIMITS = Limits(time_s=60)
+
+
+@pytest.fixture
+def board(ssh_board, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGEPORT_CONFIG", str(tmp_path / "config"))
+    api.add_device("board", "ssh://board")
+    return ssh_board
+
+
+def _nothing_runs(board):
+    return not [line for line in board.processes() if "agent-" in line]
+
+
+def _cut_in_a_job(board):
+    while not any("job.json" in line for line in board.processes()):
+        time.sleep(0.005)
+    board.cut()
+
+
+FLOAT = (Precision.FP32,)
+BOTH = (Precision.FP32, Precision.INT8_DYNAMIC)
+
+
+@pytest.mark.parametrize("precisions", [FLOAT, pytest.param(BOTH, marks=pytest.mark.slow)], ids=["float", "both"])
+def test_a_recipe_that_is_cut_goes_on_and_ends_in_a_bundle(board, make_recipe, tmp_path, monkeypatch, precisions):
+    recipe, store = make_recipe("base", rounds=6, precisions=precisions), tmp_path / "store"
+    runs, run = [], RemoteDevice.run
+
+    def cut_in_the_screening(device, job):
+        runs.append(job.kind)
+        if runs.count("time") == 4:
+            threading.Thread(target=_cut_in_a_job, args=(board,)).start()
+        return run(device, job)
+
+    monkeypatch.setattr(RemoteDevice, "run", cut_in_the_screening)
+    with pytest.raises(DeviceLost):
+        run_recipe(recipe, output=tmp_path / "out", store=store, limits=LIMITS, device="board")
+    assert "evaluate" in runs
+    assert runs[-1] == "time"
+    assert _nothing_runs(board)
+    assert not (tmp_path / "out" / "result.json").exists()
+
+    monkeypatch.setattr(RemoteDevice, "run", run)
+    sent = board.sent_bytes
+    result = run_recipe(recipe, output=tmp_path / "out", store=store, limits=LIMITS, device="board")
+    assert result.device.name == "board"
+    assert result.reused > 0
+    assert result.bundle is not None
+    assert (result.bundle / "manifest.json").is_file()
+    assert all(one.latency is not None for one in result.candidates if one.refusal is None)
+    assert board.sent_bytes - sent < 400_000  # what is there already is not sent again
+    assert len(board.commands) == 2
+    assert _nothing_runs(board)
+
+
+def test_bench_times_on_the_device_and_says_where(board, problem):
+    settings = BenchSettings(rounds=3, duration_s=0.02, device="board", limits=LIMITS)
+    found = bench_artifact(problem / "model.onnx", settings, Asked())
+    assert found.device.name == "board"
+    assert found.summary.processes == 3
+    assert "wrong-output" not in found.summary.flags
+    assert _nothing_runs(board)
+
+
+def test_a_device_that_nobody_added_is_said(make_recipe, tmp_path):
+    with pytest.raises(UsageError, match="edgeport devices add nowhere"):
+        run_recipe(make_recipe("base"), output=tmp_path / "out", store=tmp_path / "store", device="nowhere")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_is_not_planned_for_another_processor(board, make_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeport.pipeline.context.platform.machine", lambda: "riscv64")
+    with pytest.raises(UsageError, match=r"plans are made for this machine, riscv64; .*edgeport bench --device board"):
+        run_recipe(make_recipe("base"), output=tmp_path / "out", store=tmp_path / "store", device="board")
+
+
+@pytest.mark.slow
+def test_over_ssh_and_here_a_model_is_equally_fast(board, problem, tmp_path):
+    """Rounds of both in turn: the link and its watcher cost a call nothing."""
+    from edgeport.devices.experiment import Round, order_of_round, to_measurements
+    from edgeport.devices.latency.comparison import compare
+    from edgeport.devices.opening import open_device
+    from edgeport.pipeline.bench import open_all
+
+    settings = BenchSettings(duration_s=0.3, threads=1, limits=LIMITS)
+    rounds = []
+    with open_device("local", tmp_path / "a") as here, open_device("board", tmp_path / "b") as there:
+        devices, jobs = {"here": here, "there": there}, {}
+        for name, device in devices.items():
+            path = {"model": problem / "model.onnx"}
+            jobs[name] = open_all(path, settings, tmp_path / name, device, lambda _: None)[1]["model"]
+        for index in range(20):
+            traces = {name: devices[name].run(jobs[name]) for name in order_of_round(jobs, seed=0, index=index)}
+            rounds.append(Round(index=index, seed=0, traces=traces))
+    measured = to_measurements(rounds, device="both")
+    found = compare(measured["here"], measured["there"], delta=0.05)
+    assert found.change is Change.EQUIVALENT, found
