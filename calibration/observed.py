@@ -67,6 +67,7 @@ def open_edited(
     model: OnnxModel, edit: Callable[[ir.Graph], None], open_model: OpenModel, folder: Path
 ) -> Iterator[RunModel]:
     """A temporary copy of the model after `edit`, which gets the graph with its types, opened by the handed runtime."""
+    give_back()
     ir_model = read_ir(model)
     infer_types(ir_model)
     edit(ir_model.graph)
@@ -77,7 +78,6 @@ def open_edited(
         del ir_model
         give_back()
         with open_model(path) as run:
-            give_back()
             yield run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,10 +59,11 @@ def peak_memory_bytes(pid: int | None = None) -> int:
 
 
 def give_back() -> None:
-    """Returns what was freed to the system, where the C library keeps it (glibc, malloc_trim(3)).
+    """Frees what only cycles of objects hold, and returns it to the system where glibc keeps it (malloc_trim(3)).
 
-    Worth its milliseconds where much was held for a moment: a model's weights while it was read.
+    Worth its milliseconds where much was held for a moment: a graph with a model's weights, which is full of cycles.
     """
+    gc.collect()
     if sys.platform == "linux":
         import ctypes
 
