@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from importlib import import_module
 
-__all__ = ["LocalDevice", "Round", "build_agent", "order_of_round", "run_rounds", "to_measurements"]
+__all__ = [
+    "LocalDevice",
+    "RemoteDevice",
+    "Round",
+    "build_agent",
+    "open_device",
+    "order_of_round",
+    "run_rounds",
+    "to_measurements",
+]
 
 _HOMES = {
     "LocalDevice": "local",
+    "RemoteDevice": "remote",
     "Round": "experiment",
     "build_agent": "agent_archive",
+    "open_device": "opening",
     "order_of_round": "experiment",
     "run_rounds": "experiment",
     "to_measurements": "experiment",

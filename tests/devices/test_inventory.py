@@ -70,7 +70,8 @@ def test_what_is_no_address_is_refused(text):
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, ".", "-", "_", "a/b", "x" * 65, "\u0661"], ids=repr)
-def test_what_is_no_name_is_refused_wherever_it_comes_from(name, tmp_path):
+def test_what_is_no_name_is_refused_wherever_it_comes_from(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEPORT_CONFIG", str(tmp_path / "config"))
     with pytest.raises(UsageError):
         api.add_device(name, "local")
     with pytest.raises(UsageError):
@@ -95,8 +96,8 @@ def test_devices_are_kept(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "config").iterdir()] == ["devices.toml"]
 
 
-def test_this_machine_is_always_there_under_its_own_name():
-    inventory = load_inventory()
+def test_this_machine_is_always_there_under_its_own_name(tmp_path):
+    inventory = load_inventory(tmp_path / "none.toml")
     assert inventory.address("local") == LocalAddress()
     with pytest.raises(UsageError, match="this machine itself"):
         inventory.without("local")
