@@ -22,6 +22,7 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
+    PruneStep,
     RunResult,
     Verification,
     silent,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.comparing import CompareResult
     from edgeport.pipeline.dry_run import DryRun
     from edgeport.pipeline.learning import QatReport
+    from edgeport.pipeline.pruning import PruneReport
     from edgeport.pipeline.tuning_alone import TuneResult
     from edgeport.recipe.bounds import Bound
 
@@ -53,6 +55,7 @@ __all__ = [
     "list_devices",
     "prepare_device",
     "probe_device",
+    "prune",
     "qat",
     "quantize",
     "quickstart",
@@ -297,6 +300,100 @@ def export(
         source, given, output, options or {}, target=target, on_progress=on_progress, limits=limits
     )
     return ExportReport(model=model, notes=notes)
+
+
+def prune(
+    source: ModelSource,
+    samples: Path,
+    *,
+    output: Path,
+    what: str = "units",
+    by: str = "l2",
+    amount: float | None = None,
+    latency: str = "",
+    speedup: float | None = None,
+    schedule: str = "one-shot",
+    scope: str = "global",
+    round_to: int = 8,
+    least: float = 0.1,
+    count: int = 256,
+    fine_tune: str = "",
+    target: str = "",
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    rounds: int = 6,
+    duration_s: float = 0.3,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> PruneReport:
+    """Takes out of a PyTorch model what it can do without, in child processes, and keeps what is left.
+
+    Where a latency or a speedup is asked, the exported float model is timed on this machine, again and again with other
+    channels gone, until the goal is met; what comes out is compared with the unpruned model in fresh pairs, and not
+    kept where it is not surely faster.
+
+    Args:
+        source: The model; one that is built from code.
+        samples: `.npz` with two samples or more of every input.
+        output: `.safetensors`, which is loaded as the weights of the same source, or `.pt2`, which needs no code.
+        what: "units" (channels, neurons and heads), one kind of them, "weights", "2:4", "4:8" or "blocks".
+        by: What goes first by: "l2", "l1", "near-zero:0.1", "batchnorm-scale", "zero-activations", "entropy:lowest",
+            "taylor", "fisher", "hessian:8", "random:0".
+        amount: Of units, the share of the multiplications that goes; of weights, the share that becomes zero; of
+            blocks, how many.
+        latency: Instead: "p50 <= 5 ms".
+        speedup: Instead: such as 2.0.
+        schedule: "one-shot", "iterative:5" or "gradual:10".
+        scope: Whether the units of all layers compete ("global"), or those of each ("layer").
+        round_to: Channels that are left are a multiple of this.
+        least: Share of each layer that stays.
+        count: Samples that are looked at.
+        fine_tune: `pkg.mod:fn` beside the model, called with the module and the number of the step after each.
+        target: Key of the labels in the samples, for criteria that need a loss.
+        backend: That times the model.
+        threads: Of the backend; None leaves its default.
+        rounds: Pairs of fresh processes per measurement; fewer than 6 prove nothing.
+        duration_s: Seconds of timed calls per process.
+        on_progress: Told of every step.
+        limits: Of each child.
+
+    Raises:
+        PruningError: Nothing can be removed, or not so much, or the criterion has no answer.
+        SourceError, SamplesError: The model or the samples can't be used.
+        UsageError: No goal, or two of them.
+
+    """
+    from edgeport.pipeline.bench_opening import BenchSettings
+    from edgeport.pipeline.pruning import prune_source
+    from edgeport.recipe.compress import median_ns
+
+    try:
+        step = PruneStep(
+            what=what,
+            by=by,
+            amount=amount,
+            latency_ns=median_ns(latency) if latency else None,
+            speedup=speedup,
+            schedule=schedule,
+            scope=scope,
+            round_to=round_to,
+            least=least,
+            samples=count,
+            fine_tune=fine_tune,
+        )
+    except ContractError as error:
+        raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+    settings = BenchSettings(backend=backend, threads=threads, rounds=rounds, duration_s=duration_s, limits=limits)
+    return prune_source(
+        source,
+        samples,
+        step,
+        output=output,
+        target=target,
+        settings=settings,
+        on_progress=on_progress,
+        limits=limits,
+    )
 
 
 def verify(

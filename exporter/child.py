@@ -33,7 +33,7 @@ from edgeport.npz import load_npz, save_npz
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["export_in_child", "reference_in_child", "synthesize_in_child"]
+__all__ = ["export_in_child", "loaded_arrays", "loaded_module", "reference_in_child", "synthesize_in_child"]
 
 _THREADS_KEY = "threads"
 
@@ -66,9 +66,9 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
     steps = 3 if payload.get("feeds") else 2
     _tell(on_progress, "load the model", 0, steps)
     options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
-    module = _module(payload)
+    module = loaded_module(payload)
     _tell(on_progress, "export", 1, steps)
-    example = _arrays(payload["example"])
+    example = loaded_arrays(payload["example"])
     if payload.get("feeds"):
         _require_fit(module, example, options, strict=bool(payload.get("strict")))
     result = export_onnx(module, example, output=Path(payload["output"]), options=options)
@@ -110,7 +110,7 @@ def reference_in_child(payload: Mapping[str, Any], on_progress: OnProgress = sil
     """
     _tell(on_progress, "load the model", 0, 2)
     options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
-    module = _module(payload)
+    module = loaded_module(payload)
     _tell(on_progress, "run PyTorch on the samples", 1, 2)
     written = _write_reference(module, payload, options)
     with np.load(written, allow_pickle=False) as file:
@@ -150,14 +150,15 @@ def synthesize_in_child(payload: Mapping[str, Any], on_progress: OnProgress = si
     """
     from edgeport.exporter.synthesize import synthesize
 
-    module = _module(payload)
+    module = loaded_module(payload)
     inputs = [_contract(TensorSpec, spec) for spec in payload["inputs"]]
     made = synthesize(module, inputs, int(payload["count"]), int(payload["seed"]), on_progress=on_progress)
     save_npz(Path(payload["output"]), made)
     return {}
 
 
-def _module(payload: Mapping[str, Any]) -> torch.nn.Module:
+def loaded_module(payload: Mapping[str, Any]) -> torch.nn.Module:
+    """The module of `source`, with `threads` for torch where they are given."""
     # Read when PyTorch is loaded. Threads that spin while they wait make PyTorch many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -221,7 +222,7 @@ def _write_reference(
     batch = fixed or int(payload.get("batch", 32))
     outputs = reference_outputs(
         module,
-        _arrays(payload["feeds"]),
+        loaded_arrays(payload["feeds"]),
         batch,
         options.parameters,
         constants=options.constants,
@@ -243,7 +244,13 @@ def _save(path: Path, arrays: Arrays) -> None:
     part.replace(path)
 
 
-def _arrays(path: str) -> dict[str, Array]:
+def loaded_arrays(path: str) -> dict[str, Array]:
+    """What is in a `.npz`.
+
+    Raises:
+        SamplesError: It is none, or holds objects of Python.
+
+    """
     try:
         return load_npz(path)
     except (OSError, ValueError, EOFError) as error:

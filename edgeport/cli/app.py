@@ -26,6 +26,7 @@ COMMANDS = {
     "run": "The whole way of a recipe: the best verified artifact, and the proof.",
     "init": "A recipe for your own model, which runs at once.",
     "doctor": "What is installed and usable here, what is missing, how to get it.",
+    "prune": "A PyTorch model without what it can do without.",
     "export": "A PyTorch model to ONNX.",
     "verify": "PyTorch against the exported model, on samples.",
     "calibrate": "Statistics of every activation over samples.",

@@ -6,6 +6,7 @@ Frozen and keyword-only; validated when made; stored as JSON with a schema versi
 from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
+from edgeport.contracts.compress import PRUNED, PruneStep
 from edgeport.contracts.device import CoreKind, Device, DeviceFacts, DeviceProbe, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
@@ -58,6 +59,7 @@ from edgeport.contracts.verdict import (
 __all__ = [
     "AS_GIVEN",
     "DTYPES",
+    "PRUNED",
     "AccuracyResult",
     "ActivationQuantization",
     "Array",
@@ -111,6 +113,7 @@ __all__ = [
     "ProcessTrace",
     "ProgressEvent",
     "Provenance",
+    "PruneStep",
     "Quantile",
     "QuantizationPlan",
     "QuantizationRules",

@@ -39,7 +39,7 @@ class _Queue:
         return size if left - size >= self.least else 0
 
 
-def choose_counts(
+def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
     outlines: Sequence[Outline],
     reached: Callable[[Counts], bool],
     *,
@@ -47,6 +47,7 @@ def choose_counts(
     round_to: int = 1,
     least: float = 0.1,
     saving: Callable[[Counts, Counts], float] | None = None,
+    far: bool = False,
 ) -> dict[str, int]:
     """How many units each group loses, those of the lowest scores first, step by step until the goal is reached.
 
@@ -58,6 +59,7 @@ def choose_counts(
             stay whole.
         least: Share of a group's units that must stay.
         saving: What going from the first counts to the second saves; then scores are weighed against it.
+        far: Where the goal can't be reached, go as far as may be gone.
 
     Raises:
         PruningError: The goal can't be reached.
@@ -80,6 +82,8 @@ def choose_counts(
                 price = price * size / saved if saved > 0 else math.inf
             if price < best_price or best is None:
                 best, best_price = queue, price
+        if best is None and far:
+            break
         if best is None:
             raise PruningError(
                 asked="remove units until the goal is reached",

@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.errors import SourceError
+from edgeport.errors import PruningError, SourceError
+from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.prune.blocks import pass_through, passed_through
 from edgeport.exporter.prune.heads import find_heads
 from edgeport.exporter.prune.layers import refresh
+from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Record", "fit", "is_pruned", "read_record", "save_pruned"]
+__all__ = ["Record", "fit", "is_pruned", "read_record", "save_program", "save_pruned"]
 
 KEY = "edgeport.pruning"
 """In the header of the file."""
@@ -46,12 +49,7 @@ class Record:
 
 
 def save_pruned(module: torch.nn.Module, path: Path) -> None:
-    """Writes the weights with the record, as safetensors.
-
-    Raises:
-        PruningError: A mask is still in front of a weight.
-
-    """
+    """Writes the weights with the record, as safetensors."""
     from safetensors.torch import save_file
 
     sizes: dict[str, int] = {}
@@ -64,6 +62,40 @@ def save_pruned(module: torch.nn.Module, path: Path) -> None:
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
     part = path.with_name(f"{path.name}.part")
     save_file(tensors, part, metadata={KEY: json.dumps(record, sort_keys=True)})
+    part.replace(path)
+
+
+def save_program(module: torch.nn.Module, samples: Samples, path: Path, options: ExportOptions) -> None:
+    """Writes the module as a `.pt2` file, which needs no code of the user's any more.
+
+    Args:
+        module: In evaluation mode.
+        samples: Two or more; the example that is traced.
+        path: The file.
+        options: Which axes stay free, and how the module is walked.
+
+    Raises:
+        PruningError: torch.export can't take it.
+
+    """
+    import torch
+
+    from edgeport.exporter.capture import CaptureFailed, capture, free_axes
+    from edgeport.exporter.feeds import bind_feeds
+
+    binding = bind_feeds(module, samples.feeds, samples.parameters, samples.constants)
+    axes = free_axes(samples.feeds, options, batch=options.dynamic_batch)
+    try:
+        with quiet():
+            program = capture(module, binding, samples.feeds, axes, options.capture).program
+    except CaptureFailed as error:
+        raise PruningError(
+            asked=f"write {path.name}",
+            found=f"that torch.export fails: {str(error.failures[-1]).strip()[:200]}",
+            fix="write a .safetensors file, which the model's own code loads",
+        ) from error
+    part = path.with_name(f"{path.stem}.part.pt2")
+    torch.export.save(program, part)
     part.replace(path)
 
 

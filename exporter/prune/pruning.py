@@ -29,7 +29,7 @@ from edgeport.exporter.prune.units import Group, Kind
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FineTune", "Look", "Pruning", "look", "prune", "take"]
+__all__ = ["FineTune", "Look", "Pruning", "look", "prune", "take", "take_counts"]
 
 FineTune = Callable[["torch.nn.Module", int], None]
 """Trains the module in place after a step (counted from 0); zeros that masks hold stay zero."""
@@ -123,6 +123,44 @@ def take(module: torch.nn.Module, seen: Look, counts: Counts) -> None:
     """Removes so many units of each group, those of the lowest scores, in place."""
     removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in seen.outlines}
     remove(module, seen.groups, removed)
+
+
+def take_counts(
+    module: torch.nn.Module, samples: Samples, outlines: Sequence[Outline], counts: Counts, *, by: str = ""
+) -> Pruning:
+    """Removes so many units of each group, in place, by scores that are known already.
+
+    Args:
+        module: As it was scored.
+        samples: Two or more.
+        outlines: Of this module's groups.
+        counts: Group to how many units go.
+        by: The criterion, for the result.
+
+    Raises:
+        PruningError: A group of these outlines is not found any more.
+
+    """
+    found = find_groups(module, samples)
+    known = {group.name: group.units for group in found.groups}
+    for one in outlines:
+        if counts.get(one.name) and known.get(one.name) != one.units:
+            raise PruningError(
+                asked=f"remove {counts[one.name]} of {one.units} {one.kind} of {one.name}",
+                found=f"{known.get(one.name, 'none')} there",
+                fix="score this very model anew",
+            )
+    before, macs = _parameters(module), count_costs(module, samples).macs({})
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines}
+    remove(module, found.groups, removed)
+    return Pruning(
+        by=by,
+        removed={one.name: (counts[one.name], one.units) for one in outlines if counts.get(one.name)},
+        left=found.left,
+        weights=(before, _parameters(module)),
+        macs=(macs, count_costs(module, samples).macs({})),
+        zeros=share_of_zeros(module),
+    )
 
 
 def prune(

@@ -1,0 +1,107 @@
+"""`edgeport prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeport.cli.options import FILE, PLACE, model_source
+from edgeport.cli.output import Output, exit_code, output_options
+
+if TYPE_CHECKING:
+    from edgeport.contracts import ModelSource
+
+__all__ = ["command"]
+
+_WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks")
+"""Those of `edgeport.contracts.PRUNED`, which is not loaded for a help text."""
+
+
+@click.command(name="prune")
+@model_source
+@click.option("--samples", type=FILE, required=True, help=".npz with two samples or more, one array per input.")
+@click.option("--target", default="", help="Key of the labels in the .npz.")
+@click.option("--what", type=click.Choice(_WHAT), default="units", show_default=True)
+@click.option(
+    "--by",
+    default="l2",
+    show_default=True,
+    metavar="CRITERION",
+    help="l1, l2, near-zero, batchnorm-scale, zero-activations, entropy, taylor, fisher, hessian, random.",
+)
+@click.option("--amount", type=float, help="Share of multiplications or weights that goes, or how many blocks.")
+@click.option("--latency", default="", metavar="5ms", help="Instead: the median to reach on this machine.")
+@click.option("--speedup", type=float, help="Instead: how many times as fast.")
+@click.option("--schedule", default="one-shot", show_default=True, help="one-shot, iterative:5, gradual:10.")
+@click.option("--scope", type=click.Choice(("global", "layer")), default="global", show_default=True)
+@click.option("--round-to", type=click.IntRange(min=1), default=8, show_default=True, help="Channels that are left.")
+@click.option("--least", type=float, default=0.1, show_default=True, help="Share of each layer that stays.")
+@click.option("--count", type=click.IntRange(min=2), default=256, show_default=True, help="Samples to look at.")
+@click.option("--fine-tune", default="", metavar="pkg.mod:fn", help="Called with the module and the step after each.")
+@click.option("--backend", default="onnxruntime", show_default=True, help="That is timed.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
+@click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Pairs per measurement.")
+@click.option("-o", "--output", "file", type=PLACE, default=Path("pruned.safetensors"), show_default=True)
+@output_options
+def command(  # noqa: PLR0913 (one per option)
+    *,
+    source: ModelSource,
+    samples: Path,
+    target: str,
+    what: str,
+    by: str,
+    amount: float | None,
+    latency: str,
+    speedup: float | None,
+    schedule: str,
+    scope: str,
+    round_to: int,
+    least: float,
+    count: int,
+    fine_tune: str,
+    backend: str,
+    threads: int | None,
+    rounds: int,
+    file: Path,
+    output: Output,
+) -> int:
+    """A PyTorch model without the channels, heads, weights or blocks that it can do without.
+
+    Writes the weights that are left; export, verify and recipes take them as the weights of the same SOURCE. A .pt2
+    file needs no code any more. With --latency or --speedup, what goes is decided by measuring on this machine.
+
+    \b
+    Examples:
+      edgeport prune net:create --weights net.safetensors --samples samples.npz --amount 0.5 -o small.safetensors
+      edgeport prune torchvision:resnet18 --samples samples.npz --by taylor --target label --speedup 2
+    """  # noqa: D301 (click's own mark against wrapping)
+    from edgeport import api
+    from edgeport.cli.render_prune import draw_prune
+    from edgeport.contracts import to_jsonable
+
+    with output.progress() as on_progress:
+        report = api.prune(
+            source,
+            samples,
+            output=file,
+            what=what,
+            by=by,
+            amount=amount,
+            latency=latency,
+            speedup=speedup,
+            schedule=schedule,
+            scope=scope,
+            round_to=round_to,
+            least=least,
+            count=count,
+            fine_tune=fine_tune,
+            target=target,
+            backend=backend,
+            threads=threads,
+            rounds=rounds,
+            on_progress=on_progress,
+        )
+    output.show(lambda: to_jsonable(report), lambda console: draw_prune(console, report))
+    return exit_code(report.outcome)

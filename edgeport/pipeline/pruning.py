@@ -1,0 +1,294 @@
+"""Prunes a PyTorch model in children; where a latency decides, what it takes on this machine is measured."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeport.contracts import (
+    Change,
+    Interval,
+    Limits,
+    ModelSource,
+    OnProgress,
+    Outcome,
+    ProgressEvent,
+    PruneStep,
+    load_json,
+    to_jsonable,
+)
+from edgeport.errors import UsageError
+from edgeport.exporter.prune.costs import Costs, Counts, Outline
+from edgeport.exporter.prune.latency import Budgeted, prune_to_latency
+from edgeport.exporter.prune.steps import check_step
+from edgeport.isolation import run_isolated
+from edgeport.npz import save_npz
+from edgeport.pipeline.artifacts import require_writable
+from edgeport.pipeline.bench_opening import BenchSettings
+from edgeport.pipeline.steps import read_samples
+
+if TYPE_CHECKING:
+    from edgeport.pipeline.comparing import CompareResult
+
+__all__ = ["MeasuredTrial", "PruneReport", "prune_source"]
+
+_SUFFIXES = (".safetensors", ".pt2")
+
+_MOST_TRIALS = 12
+"""The whole network, six probes, and five choices."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredTrial:
+    """A network that was measured on the way to a latency.
+
+    Attributes:
+        latency_ns: Its median.
+        predicted_ns: What the model of latency said before; 0 where nothing was known yet.
+        left: Share of the multiplications that it has.
+
+    """
+
+    latency_ns: float
+    predicted_ns: float
+    left: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneReport:
+    """What became of a model.
+
+    Attributes:
+        file: The pruned weights (`.safetensors`), or the program (`.pt2`).
+        step: What was asked.
+        weights, macs: Parameters, and multiplications for one sample, before and after.
+        size_bytes: Of the file.
+        zeros: Share of the weights that is zero.
+        removed: Name of a layer to how many units of it are gone, and of how many.
+        blocks: Those that are gone.
+        left: Path of a layer that could not be pruned to the reason.
+        latency_ns: Medians before and after, where they were measured.
+        goal_ns: What was asked of the second one.
+        speedup: Over the unpruned model, from fresh pairs; None where it was not measured.
+        trials: What was measured on the way.
+        outcome: PASS; FAIL where the latency was not reached, or what came out is not faster and was not kept.
+        reason: In a sentence, where it is not PASS.
+
+    """
+
+    file: Path
+    step: PruneStep
+    weights: tuple[int, int]
+    macs: tuple[float, float]
+    size_bytes: int
+    zeros: float
+    removed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    blocks: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+    latency_ns: tuple[float, float] | None = None
+    goal_ns: float | None = None
+    speedup: Interval | None = None
+    trials: tuple[MeasuredTrial, ...] = ()
+    outcome: Outcome = Outcome.PASS
+    reason: str = ""
+    schema_version: int = 1
+
+
+def prune_source(  # noqa: PLR0913 (those of the API)
+    source: ModelSource,
+    samples: Path,
+    step: PruneStep,
+    *,
+    output: Path,
+    target: str = "",
+    settings: BenchSettings,
+    on_progress: OnProgress,
+    limits: Limits,
+) -> PruneReport:
+    """See `edgeport.api.prune`."""
+    check_step(step)
+    if output.suffix not in _SUFFIXES:
+        raise UsageError(
+            asked=f"write {output.name}",
+            found="another kind of file",
+            fix="name it .safetensors, for the model's own code, or .pt2, which needs no code",
+        )
+    if source.location.endswith((".onnx", ".pt2")):
+        raise UsageError(
+            asked=f"prune {source.location}",
+            found="a graph, whose sizes are written into it",
+            fix="give pkg.mod:factory and its weights",
+        )
+    require_writable(output)
+    with tempfile.TemporaryDirectory(prefix="edgeport-prune-") as scratch:
+        folder = Path(scratch)
+        given = read_samples(samples, target, count=step.samples)
+        arrays = dict(given.feeds) | ({target: np.asarray(given.target)} if given.target is not None else {})
+        save_npz(folder / "samples.npz", arrays)
+        payload = {
+            "source": to_jsonable(source),
+            "step": to_jsonable(step),
+            "samples": str(folder / "samples.npz"),
+            "target": target,
+            "output": str(output.resolve()),
+        }
+        work = _Work(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
+        return _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """The children that are asked, and the device.
+
+    Attributes:
+        payload: What each child is told.
+        folder: For scratch.
+        settings: Of measurements.
+        on_progress, limits: See `edgeport.api.prune`.
+
+    """
+
+    payload: Mapping[str, Any]
+    folder: Path
+    settings: BenchSettings
+    on_progress: OnProgress
+    limits: Limits
+
+    def child(self, what: str, **more: object) -> dict[str, Any]:
+        """What `<what>_in_child` answers."""
+        return run_isolated(
+            f"edgeport.exporter.prune.child:{what}_in_child",
+            {**self.payload, **more},
+            limits=self.limits,
+            on_progress=self.on_progress,
+            asked=f"prune {self.payload['source']['location']}",
+        )
+
+
+class _Bench:
+    """Exports and times networks with so many units of each group gone."""
+
+    def __init__(self, work: _Work, outlines: list[Any]) -> None:
+        self.work, self.outlines = work, outlines
+        self.whole: Path | None = None
+        self.whole_ns = 0.0
+        self.count = 0
+
+    def export(self, counts: Counts, **more: object) -> tuple[Path, dict[str, Any]]:
+        """An ONNX file of the network, and what the child said of it."""
+        path = self.work.folder / f"trial-{self.count}.onnx"
+        self.count += 1
+        told = {"output": "", **more}
+        found = self.work.child("take", outlines=self.outlines, counts=dict(counts), onnx=str(path), **told)
+        return path, found
+
+    def measure(self, counts: Counts) -> float:
+        """Median in ns; of a trial, the whole network's over the speedup of pairs, which neighbours disturb less."""
+        from edgeport.devices.latency.summary import summarise
+
+        path, _ = self.export(counts)
+        if self.whole is None:
+            self.whole = path
+            compared = self.compare(path, path)
+            interval = summarise(compared.new.measurement).quantiles[0].interval_ns
+            if interval is None:
+                raise UsageError(
+                    asked="measure the latency of the unpruned model",
+                    found="too few calls",
+                    fix="measure longer: more --rounds, or a longer --duration",
+                )
+            self.whole_ns = interval.estimate
+            return self.whole_ns
+        speedup = self.compare(self.whole, path).comparison.speedup
+        path.unlink()
+        return self.whole_ns / speedup.estimate
+
+    def compare(self, old: Path, new: Path) -> CompareResult:
+        """Of both on this machine, in pairs."""
+        from edgeport.pipeline.comparing import compare_artifacts
+
+        return compare_artifacts(old, new, self.work.settings, on_progress=self.work.on_progress)
+
+
+def _to_latency(work: _Work, step: PruneStep, output: Path) -> PruneReport:
+    seen = work.child("look")
+    outlines = [load_json(Outline, json.dumps(one)) for one in seen["outlines"]]
+    costs = load_json(Costs, json.dumps(seen["costs"]))
+    bench = _Bench(work, seen["outlines"])
+    done = 0
+
+    def measure(counts: Counts) -> float:
+        nonlocal done
+        work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=_MOST_TRIALS))
+        done += 1
+        return bench.measure(counts)
+
+    found = prune_to_latency(
+        outlines,
+        costs,
+        measure,
+        latency_ns=step.latency_ns,
+        speedup=step.speedup,
+        round_to=step.round_to,
+        least=step.least,
+    )
+    path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
+    return _judged(bench, found, costs, path, _report(step, output, result))
+
+
+def _judged(bench: _Bench, found: Budgeted, costs: Costs, path: Path, report: PruneReport) -> PruneReport:
+    """The report with a fresh comparison; what is not surely faster is not kept."""
+    whole = costs.macs({})
+    report = replace(
+        report,
+        latency_ns=(found.before_ns, found.latency_ns),
+        goal_ns=found.goal_ns,
+        trials=tuple(
+            MeasuredTrial(latency_ns=one.latency_ns, predicted_ns=one.predicted_ns, left=costs.macs(one.counts) / whole)
+            for one in found.trials
+        ),
+    )
+    if not any(found.counts.values()):
+        if found.reached:
+            return replace(report, reason="it is as fast already: nothing was removed")
+        return replace(report, outcome=Outcome.FAIL, reason="no network that was measured is faster")
+    compared = bench.compare(bench.whole or path, path)
+    speedup = compared.comparison.speedup
+    report = replace(report, speedup=speedup, latency_ns=(found.before_ns, found.before_ns / speedup.estimate))
+    if compared.comparison.change is not Change.FASTER:
+        _, result = bench.export({}, output=str(report.file.resolve()))
+        kept = _report(report.step, report.file, result)
+        return replace(
+            kept,
+            latency_ns=report.latency_ns,
+            goal_ns=report.goal_ns,
+            speedup=speedup,
+            trials=report.trials,
+            outcome=Outcome.FAIL,
+            reason="what was pruned is not surely faster: the model is written as it was",
+        )
+    if not found.reached:
+        return replace(
+            report, outcome=Outcome.FAIL, reason="the latency was not reached; this is the fastest that was found"
+        )
+    return report
+
+
+def _report(step: PruneStep, output: Path, found: Mapping[str, Any]) -> PruneReport:
+    return PruneReport(
+        file=output,
+        step=step,
+        weights=(int(found["weights"][0]), int(found["weights"][1])),
+        macs=(float(found["macs"][0]), float(found["macs"][1])),
+        size_bytes=output.stat().st_size,
+        zeros=float(found["zeros"]),
+        removed={name: (int(gone), int(units)) for name, (gone, units) in found["removed"].items()},
+        blocks=tuple(found["blocks"]),
+        left=dict(found["left"]),
+    )
