@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.pruning.criteria import criteria_part
 from benchmarks.pruning.parts import Part
 from benchmarks.pruning.qat import qat_part
 from benchmarks.results import Arguments, argument_parser, parsed, report
 
-PARTS: Mapping[str, Callable[[Arguments], Part]] = {"qat": qat_part}
+PARTS: Mapping[str, Callable[[Arguments], Part]] = {"criteria": criteria_part, "qat": qat_part}
 SEED = 0
 
 

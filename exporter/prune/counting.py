@@ -60,22 +60,21 @@ def count_costs(module: torch.nn.Module, samples: Samples, groups: Sequence[Grou
     axes = _axes(module, groups)
     found = []
     for path, count in places.items():
-        weights = [one for name, one in layers[path].named_parameters(recurse=False) if one.ndim > 1]
-        numel = sum(weight.numel() for weight in weights)
-        found.append(LayerCost(name=path, macs=count * numel, weights=numel, axes=axes.get(path, ())))
+        weights = {name: one for name, one in layers[path].named_parameters(recurse=False) if one.ndim > 1}
+        for name, weight in weights.items():
+            numel = weight.numel()
+            label = path if len(weights) == 1 else f"{path}.{name}"
+            found.append(LayerCost(name=label, macs=count * numel, weights=numel, axes=axes.get((path, name), ())))
     return Costs(layers=tuple(found))
 
 
-def _axes(module: torch.nn.Module, groups: Sequence[Group]) -> dict[str, tuple[Mapping[str, float], ...]]:
-    """Of each layer's weight; an LSTM counts by the one that reads its input."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
+def _axes(module: torch.nn.Module, groups: Sequence[Group]) -> dict[tuple[str, str], tuple[Mapping[str, float], ...]]:
+    """Of each weight, for each axis that units lie on: group to the share of the axis that a unit is."""
+    found: dict[tuple[str, str], dict[int, dict[str, float]]] = {}
     for group in groups:
         for one in group.slices:
-            if (
-                one.tensor in ("weight", "weight_ih_l0")
-                and getattr(module.get_submodule(one.module), one.tensor).ndim > 1
-            ):
-                size = getattr(module.get_submodule(one.module), one.tensor).shape[one.axis]
-                axis = found.setdefault(one.module, {}).setdefault(one.axis, {})
-                axis[group.name] = axis.get(group.name, 0.0) + len(one.indices) / group.units / size
-    return {path: tuple(axes.values()) for path, axes in found.items()}
+            shape = getattr(module.get_submodule(one.module), one.tensor).shape
+            if len(shape) > 1:
+                axis = found.setdefault((one.module, one.tensor), {}).setdefault(one.axis, {})
+                axis[group.name] = axis.get(group.name, 0.0) + len(one.indices) / group.units / shape[one.axis]
+    return {name: tuple(axes.values()) for name, axes in found.items()}

@@ -26,6 +26,7 @@ from edgeport.contracts import (
     Outcome,
     OutputDifference,
     Precision,
+    PruneStep,
     Quantile,
     QuantizationPlan,
     RunResult,
@@ -39,6 +40,7 @@ from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
 from edgeport.pipeline.dry_run import DryRun, DryStep
 from edgeport.pipeline.learning import QatReport
+from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
 
 
@@ -122,6 +124,20 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             next="edgeport run edgeport.toml",
         ),
         "export": SimpleNamespace(model=finished.model, notes=("a note",)),
+        "prune": PruneReport(
+            file=Path("small.safetensors"),
+            step=PruneStep(speedup=2.0),
+            weights=(100, 60),
+            macs=(1000.0, 500.0),
+            size_bytes=240,
+            zeros=0.1,
+            removed={"conv1": (8, 16)},
+            blocks=("layer.1",),
+            left={f"layer{index}": "its units are an output of the network" for index in range(7)},
+            latency_ns=(5e6, 2.4e6),
+            goal_ns=2.5e6,
+            speedup=speedup,
+        ),
         "verify": Verification(
             outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
             samples=2,

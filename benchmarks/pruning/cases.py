@@ -1,0 +1,177 @@
+"""What is pruned how, by whom: ours, torch's own, torch-pruning's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from benchmarks.pruning.data import Images
+from benchmarks.quantization.networks import resnet20
+from edgeport.exporter.prune.counting import count_costs
+from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
+from edgeport.exporter.prune.pruning import prune
+from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.prune.structures import Structure, Units, Unstructured
+
+__all__ = ["CASES", "Case", "structures"]
+
+_MACS = 0.5
+_LEAST = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One way to prune.
+
+    Attributes:
+        structure: "weights 50 %", "weights 70 %" or "channels".
+        by: The criterion.
+        maker: "edgeport", "torch" or "torch-pruning".
+        make: Of the samples and a seed, a pruned network.
+        drawn: It differs from seed to seed, by its samples or by chance.
+
+    """
+
+    structure: str
+    by: str
+    maker: str
+    make: Callable[[Images, int], Any]
+    drawn: bool
+
+    @property
+    def name(self) -> str:
+        """Of the row."""
+        return f"{self.structure}, {self.by}, {self.maker}"
+
+
+def structures() -> Mapping[str, Structure]:
+    """What is pruned; channels are not rounded, so that criteria alone are compared."""
+    return {
+        "weights 50 %": Unstructured(amount=0.5),
+        "weights 70 %": Unstructured(amount=0.7),
+        "channels": Units(macs=_MACS, round_to=1, least=_LEAST),
+    }
+
+
+def _ours(structure: Structure, by: str) -> Callable[[Images, int], Any]:
+    def make(images: Images, seed: int) -> Any:
+        network = resnet20().eval()
+        criterion = Random(seed) if by == "random" else criterion_named(by)
+        samples = Samples(feeds={"images": images.images}, target=images.labels, batch=64)
+        prune(network, structure, criterion, samples)
+        return network
+
+    return make
+
+
+def _torch(amount: float, method: str) -> Callable[[Images, int], Any]:
+    def make(images: Images, seed: int) -> Any:
+        from torch.nn.utils import prune as torchs
+
+        del images
+        torch.manual_seed(seed)
+        network = resnet20().eval()
+        layers = [(one, "weight") for one in network.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
+        torchs.global_unstructured(layers, getattr(torchs, method), amount=amount)  # type: ignore[no-untyped-call]
+        return network
+
+    return make
+
+
+def _torch_pruning(importance: str, **options: Any) -> Callable[[Images, int], Any]:
+    def make(images: Images, seed: int) -> Any:
+        import torch_pruning as tp
+
+        torch.manual_seed(seed)
+        network = resnet20().eval()
+        example = torch.from_numpy(images.images[:2])
+        score = getattr(tp.importance, importance)(**options)
+        samples = Samples(feeds={"images": images.images[:2]})
+        whole = count_costs(network, samples).macs({})
+        # What its graph takes for one group through the shortcut that pads channels, it would cut wrongly.
+        inner = {path for path, _ in network.named_modules() if path.startswith("layer") and path.endswith("conv1")}
+        ignored = [
+            layer
+            for path, layer in network.named_modules()
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) and path not in inner
+        ]
+        pruner = tp.pruner.MetaPruner(
+            network,
+            example,
+            importance=score,
+            global_pruning=True,
+            pruning_ratio=1.0 - _LEAST,
+            max_pruning_ratio=1.0 - _LEAST,
+            iterative_steps=200,
+            ignored_layers=ignored,
+        )
+        _accumulate(network, score, images)
+        while count_costs(network, samples).macs({}) > whole * (1.0 - _MACS):
+            pruner.step()
+        return network
+
+    return make
+
+
+def _accumulate(network: Any, score: Any, images: Images) -> None:
+    """Gradients, as its documentation has it: over the batch for Taylor, of each sample for the Hessian."""
+    kind = type(score).__name__
+    if "Taylor" not in kind and "Hessian" not in kind:
+        return
+    x, y = torch.from_numpy(images.images), torch.from_numpy(images.labels)
+    losses = torch.nn.functional.cross_entropy(network(x), y, reduction="none")
+    if "Taylor" in kind:
+        losses.mean().backward()
+        return
+    score.zero_grad()
+    for loss in losses:
+        network.zero_grad()
+        loss.backward(retain_graph=True)
+        score.accumulate_grad(network)
+
+
+def _cases() -> tuple[Case, ...]:
+    found: list[Case] = []
+    for name, structure in structures().items():
+        units = isinstance(structure, Units)
+        for by, row in CRITERIA.items():
+            if (row.of_units if units else row.of_weights) and not (by == "l2" and not units):
+                found.append(
+                    Case(
+                        structure=name,
+                        by=by,
+                        maker="edgeport",
+                        make=_ours(structure, by),
+                        drawn=row.needs_samples or by == "random",
+                    )
+                )
+        if isinstance(structure, Unstructured):
+            for by, method in (("l1", "L1Unstructured"), ("random", "RandomUnstructured")):
+                found.append(
+                    Case(
+                        structure=name,
+                        by=by,
+                        maker="torch",
+                        make=_torch(structure.amount, method),
+                        drawn=by == "random",
+                    )
+                )
+    peers: dict[str, tuple[str, dict[str, Any]]] = {
+        "l1": ("GroupMagnitudeImportance", {"p": 1}),
+        "l2": ("GroupMagnitudeImportance", {"p": 2}),
+        "batchnorm-scale": ("BNScaleImportance", {}),
+        "taylor": ("GroupTaylorImportance", {}),
+        "hessian": ("GroupHessianImportance", {}),
+        "random": ("RandomImportance", {}),
+    }
+    for by, (importance, options) in peers.items():
+        drawn = by in ("taylor", "hessian", "random")
+        make = _torch_pruning(importance, **options)
+        found.append(Case(structure="channels", by=by, maker="torch-pruning", make=make, drawn=drawn))
+    return tuple(found)
+
+
+CASES = _cases()

@@ -1,0 +1,81 @@
+"""What is claimed, from rows alone: nothing here runs or reads anything."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from benchmarks.results import Check, Table, at_least
+
+__all__ = ["Row", "checks", "paired", "table"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A pruned network that was judged.
+
+    Attributes:
+        structure, by, maker: As in `Case`.
+        seed: Of samples and chance; 0 where nothing is drawn.
+        top1: Accuracy, 0..1.
+
+    """
+
+    structure: str
+    by: str
+    maker: str
+    seed: int
+    top1: float
+
+
+def checks(rows: Sequence[Row]) -> list[Check]:
+    """Every criterion beats random, and is no worse than the same criterion of another library."""
+    found: list[Check] = []
+    for structure in dict.fromkeys(row.structure for row in rows if row.maker == "edgeport"):
+        own = {by: _of(rows, structure, by, "edgeport") for by in _criteria(rows, structure)}
+        chance = own.pop("random", [])
+        for by, values in own.items():
+            if chance:
+                low, _ = paired(values, chance)
+                found.append(at_least(f"{structure}: {by} above random, top-1 (95 %)", low, 0.0))
+        for by, maker in dict.fromkeys((row.by, row.maker) for row in rows if row.structure == structure):
+            theirs = _of(rows, structure, by, maker)
+            if maker != "edgeport" and by in own and by != "random":
+                _, high = paired(own[by], theirs)
+                found.append(at_least(f"{structure}: {by} not surely below {maker}'s, top-1 (95 %)", high, 0.0))
+    return found
+
+
+def _criteria(rows: Sequence[Row], structure: str) -> list[str]:
+    return list(dict.fromkeys(row.by for row in rows if (row.structure, row.maker) == (structure, "edgeport")))
+
+
+def _of(rows: Sequence[Row], structure: str, by: str, maker: str) -> list[float]:
+    return [row.top1 for row in rows if (row.structure, row.by, row.maker) == (structure, by, maker)]
+
+
+def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean difference over seeds, by Student's t; what is not drawn is the same for every seed."""
+    from scipy.stats import t
+
+    count = max(len(ours), len(theirs))
+    ours, theirs = [list(one) * count if len(one) == 1 else list(one) for one in (ours, theirs)]
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    if count == 1:
+        return differences[0], differences[0]
+    half = float(t.ppf(0.975, count - 1)) * stdev(differences) / math.sqrt(count)
+    return mean(differences) - half, mean(differences) + half
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Mean and range of each way to prune."""
+    each = dict.fromkeys((row.structure, row.by, row.maker) for row in rows)
+    lines = []
+    for structure, by, maker in each:
+        values = _of(rows, structure, by, maker)
+        lines.append((structure, by, maker, f"{mean(values):.4f}", f"{min(values):.4f} to {max(values):.4f}"))
+    return Table(
+        title="Top-1 before fine-tuning", columns=("pruned", "by", "maker", "mean", "over seeds"), rows=tuple(lines)
+    )

@@ -1,0 +1,121 @@
+"""The search for a latency, over devices that are computed: no clock is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edgeport.errors import PruningError
+from edgeport.exporter.prune.choosing import choose_counts
+from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
+from edgeport.exporter.prune.latency import LatencyModel, Trial, prune_to_latency
+
+UNITS = 64
+
+
+def _network(layers: int = 8) -> tuple[list[Outline], Costs]:
+    """A chain: each layer gives what the next one reads; the last one's outputs stay."""
+    random = np.random.default_rng(0)
+    outlines = [
+        Outline(name=f"g{index}", kind="channels", units=UNITS, scores=tuple(random.uniform(0, 2, UNITS)))
+        for index in range(layers - 1)
+    ]
+    costs = []
+    for index in range(layers):
+        axes = [{f"g{index}": 1 / UNITS}] if index < layers - 1 else []
+        axes += [{f"g{index - 1}": 1 / UNITS}] if index > 0 else []
+        costs.append(LayerCost(name=f"l{index}", macs=1e7 * (1 + index % 3), weights=4096, axes=tuple(axes)))
+    return outlines, Costs(layers=tuple(costs))
+
+
+def _device(costs: Costs, *, noise: float = 0.0, seed: int = 0) -> Callable[[Counts], float]:
+    """Some layers run ten times as fast as others for each multiplication, and some time does not shrink."""
+    random = np.random.default_rng(seed)
+    rates = [0.1 if index % 2 else 1.0 for index in range(len(costs.layers))]
+
+    def measure(counts: Counts) -> float:
+        exact = 5e6 + sum(
+            rate * layer.macs * layer.left(counts) for rate, layer in zip(rates, costs.layers, strict=True)
+        )
+        return exact * float(1 + noise * random.standard_normal())
+
+    return measure
+
+
+@pytest.mark.parametrize("speedup", [1.3, 2.0, 3.0])
+def test_the_goal_is_met_and_not_overshot(speedup: float) -> None:
+    outlines, costs = _network()
+    found = prune_to_latency(outlines, costs, _device(costs, noise=0.01), speedup=speedup)
+    assert found.reached
+    assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
+    assert all((UNITS - count) % 8 == 0 for count in found.counts.values())
+
+
+def test_a_latency_is_a_goal_too() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    goal = 0.6 * measure({})
+    found = prune_to_latency(outlines, costs, measure, latency_ns=goal)
+    assert found.goal_ns == goal
+    assert 0.85 * goal <= found.latency_ns <= goal
+
+
+def test_it_keeps_more_than_a_choice_by_multiplications_at_equal_latency() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    found = prune_to_latency(outlines, costs, measure, speedup=2.0)
+    by_macs = choose_counts(
+        outlines,
+        lambda counts: measure(counts) <= found.latency_ns,
+        round_to=8,
+        saving=lambda one, other: costs.macs(one) - costs.macs(other),
+    )
+
+    def kept(counts: Counts) -> float:
+        return sum(sum(sorted(one.scores)[counts[one.name] :]) for one in outlines)
+
+    assert kept(found.counts) > kept(by_macs)
+
+
+def test_what_is_fast_enough_stays_whole() -> None:
+    outlines, costs = _network()
+    found = prune_to_latency(outlines, costs, _device(costs), latency_ns=1e12)
+    assert found.reached
+    assert not any(found.counts.values())
+    assert len(found.trials) == 1
+
+
+def test_what_can_not_be_reached_gives_the_fastest() -> None:
+    outlines, costs = _network()
+    found = prune_to_latency(outlines, costs, _device(costs), speedup=100.0)
+    assert not found.reached
+    assert found.latency_ns == min(trial.latency_ns for trial in found.trials)
+
+
+def test_nothing_goes_where_every_network_is_slower() -> None:
+    outlines, costs = _network()
+    found = prune_to_latency(outlines, costs, lambda counts: 1e6 + sum(counts.values()), speedup=2.0)
+    assert not found.reached
+    assert not any(found.counts.values())
+
+
+def test_the_model_finds_which_layers_are_slow() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    random = np.random.default_rng(1)
+    trials = []
+    for _ in range(12):
+        counts = {one.name: int(random.integers(0, UNITS)) for one in outlines}
+        trials.append(Trial(counts=counts, latency_ns=measure(counts)))
+    model = LatencyModel.fit(costs, trials)
+    for _ in range(10):
+        counts = {one.name: int(random.integers(0, UNITS)) for one in outlines}
+        assert model.ns(counts) == pytest.approx(measure(counts), rel=0.1)
+
+
+def test_a_goal_must_be_asked() -> None:
+    outlines, costs = _network()
+    with pytest.raises(PruningError, match="no goal"):
+        prune_to_latency(outlines, costs, _device(costs))

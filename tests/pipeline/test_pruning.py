@@ -1,0 +1,115 @@
+"""Pruning from end to end, in children: what is written loads again, exports, and computes the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeport import api
+from edgeport.contracts import ModelSource, Outcome
+from edgeport.errors import EdgeportError, UsageError
+
+NET = """
+import torch
+from torch import nn
+
+
+def create(width=16):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 24, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 4),
+    )
+
+
+def tune(module, step):
+    module[0].weight.data[:] = step + 1.0
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> ModelSource:
+    (tmp_path / "prunednet.py").write_text(NET, encoding="utf-8")
+    random = np.random.default_rng(0)
+    images = random.normal(size=(8, 3, 12, 12)).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", x=images, label=random.integers(0, 4, 8))
+    np.savez(tmp_path / "inputs.npz", x=images)
+    return ModelSource(location="prunednet:create", search_path=tmp_path)
+
+
+def test_a_pruned_model_is_exported_and_verified_as_any_other(source: ModelSource, tmp_path: Path) -> None:
+    report = api.prune(
+        source,
+        tmp_path / "samples.npz",
+        output=tmp_path / "small.safetensors",
+        by="taylor",
+        amount=0.5,
+        target="label",
+        schedule="iterative:2",
+        fine_tune="prunednet:tune",
+    )
+    assert report.outcome is Outcome.PASS
+    assert report.macs[1] <= 0.5 * report.macs[0]
+    assert report.left == {"7": "its units are an output of the network"}
+
+    pruned = ModelSource(location=source.location, search_path=tmp_path, weights=report.file)
+    exported = api.export(pruned, example=tmp_path / "inputs.npz", output=tmp_path / "small.onnx")
+    checked = api.verify(pruned, exported.model.path, tmp_path / "inputs.npz")
+    assert checked.outcome is Outcome.PASS
+    weights = _convolution(exported.model.path)
+    gone = {name: units for name, (units, _) in report.removed.items()}
+    assert len(weights) == 16 - gone.get("0", 0)
+    assert sum(gone.values()) % 8 == 0 < sum(gone.values())
+    # Trained after the second step: all ones times two, with the norm folded into them.
+    assert np.ptp(weights[0]) < 1e-6
+
+
+def _convolution(path: Path) -> np.ndarray:
+    import onnx
+
+    graph = onnx.load(path).graph
+    return onnx.numpy_helper.to_array(next(one for one in graph.initializer if one.name == "0.weight"))
+
+
+def test_a_program_needs_no_code(source: ModelSource, tmp_path: Path) -> None:
+    report = api.prune(source, tmp_path / "inputs.npz", output=tmp_path / "small.pt2", amount=0.3)
+    (tmp_path / "prunednet.py").unlink()
+    exported = api.export(
+        ModelSource(location=str(report.file)), example=tmp_path / "inputs.npz", output=tmp_path / "small.onnx"
+    )
+    assert exported.model.inputs[0].shape[0] == "batch"
+
+
+@pytest.mark.parametrize(
+    ("location", "output", "says"),
+    [("net.onnx", "small.safetensors", "a graph"), ("net:create", "small.onnx", "another kind of file")],
+)
+def test_what_can_not_be_pruned_is_said_at_once(location: str, output: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=says):
+        api.prune(ModelSource(location=location), tmp_path / "no.npz", output=tmp_path / output, amount=0.5)
+
+
+def test_two_goals_are_one_too_many(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="2 goals"):
+        api.prune(
+            ModelSource(location="net:create"),
+            tmp_path / "no.npz",
+            output=tmp_path / "small.safetensors",
+            amount=0.5,
+            latency="5 ms",
+        )
+
+
+def test_a_criterion_that_has_no_answer_names_what_has_one(source: ModelSource, tmp_path: Path) -> None:
+    np.savez(tmp_path / "odd.npz", x=np.zeros((4, 3, 12, 12), np.float32), label=np.zeros((4, 2), np.float32))
+    with pytest.raises(EdgeportError, match="no built-in loss"):
+        api.prune(
+            source,
+            tmp_path / "odd.npz",
+            output=tmp_path / "small.safetensors",
+            by="fisher",
+            amount=0.5,
+            target="label",
+        )
