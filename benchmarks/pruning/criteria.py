@@ -76,7 +76,7 @@ def _top1(network: Any, images: Images) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """This part alone, with a choice of images."""
+    """Runs this part alone, with a choice of images."""
     parser = argument_parser("Pruning criteria before fine-tuning")
     parser.add_argument("--judge", choices=("dev", "train"), default="dev", help="which images [default: dev]")
     parser.add_argument("--case", action="append", default=[], help="only cases with this in their name")
