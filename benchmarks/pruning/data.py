@@ -13,11 +13,7 @@ __all__ = ["Images", "drawn", "judged"]
 
 _TRAINING = 50_000
 _HELD = 5000
-<<<<<<< HEAD
 """So many training images, at random, are for choosing hyperparameters, and are not drawn."""
-=======
-"""So many images of the training data, at random, are for choosing hyperparameters, and are not drawn."""
->>>>>>> fd42aa2 (Show how to prune, and say that it can be done)
 
 _SPLIT = 2024
 """Seed of that: the files are sorted by class."""
@@ -33,29 +29,14 @@ class Images:
 
 def drawn(count: int, seed: int) -> Images:
     """Training images for criteria, without those that are held back."""
-<<<<<<< HEAD
     free = np.random.default_rng(_SPLIT).permutation(_TRAINING)[_HELD:]
     return _of("train", np.random.default_rng(seed).permutation(free)[:count])
-=======
-    packed = _packed("cifar10_train.npz")
-    free = _shuffled(packed)[_HELD:]
-    return _images(packed, np.random.default_rng(seed).permutation(free)[:count])
->>>>>>> fd42aa2 (Show how to prune, and say that it can be done)
 
 
 def judged(part: str, count: int) -> Images:
     """What accuracy is of: images of the dev file, or ("train") those of the training data that are held back."""
-<<<<<<< HEAD
     every = np.random.default_rng(_SPLIT).permutation(_TRAINING if part == "train" else _HELD)
     return _of("train" if part == "train" else "test_dev", every[: min(count, _HELD)])
-=======
-    packed = _packed("cifar10_train.npz" if part == "train" else "cifar10_test_dev.npz")
-    return _images(packed, _shuffled(packed)[: min(count, _HELD)])
-
-
-def _shuffled(packed: dict[str, NDArray[np.generic]]) -> NDArray[np.int64]:
-    return np.random.default_rng(_SPLIT).permutation(len(packed["labels"]))
->>>>>>> fd42aa2 (Show how to prune, and say that it can be done)
 
 
 def _of(name: str, rows: Array) -> Images:
