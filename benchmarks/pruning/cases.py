@@ -75,7 +75,7 @@ def _torch(amount: float, method: str) -> Callable[[Images, int], Any]:
         torch.manual_seed(seed)
         network = resnet20().eval()
         layers = [(one, "weight") for one in network.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
-        torchs.global_unstructured(layers, getattr(torchs, method), amount=amount)  # type: ignore[no-untyped-call]
+        torchs.global_unstructured(layers, getattr(torchs, method), amount=amount)
         return network
 
     return make
@@ -124,7 +124,7 @@ def _accumulate(network: Any, score: Any, images: Images) -> None:
     x, y = torch.from_numpy(images.images), torch.from_numpy(images.labels)
     losses = torch.nn.functional.cross_entropy(network(x), y, reduction="none")
     if "Taylor" in kind:
-        losses.mean().backward()
+        losses.mean().backward()  # type: ignore[no-untyped-call]
         return
     score.zero_grad()
     for loss in losses:

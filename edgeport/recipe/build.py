@@ -148,7 +148,8 @@ def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
     _refuse_dates(recipe, ("model", "arguments"), sections.model.arguments)
     weights = None if sections.model.weights is None else _file(recipe, ("model", "weights"), sections.model.weights)
     location, folder = located(location, recipe.path.parent)
-    if weights is not None and (location.endswith((*FILES, ".pt")) or location.startswith("hf:")):
+    carries = location.endswith((*FILES, ".pt")) or location.startswith("hf:")
+    if weights is not None and carries and (location.endswith(FILES) or not _is_pruned(weights)):
         raise recipe.error(("model", "weights"), "the source carries its weights already", "remove this line")
     return ModelSource(
         location=location,
@@ -157,6 +158,13 @@ def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
         search_path=folder,
         allow_pickle_sha256=_allowed_pickle(recipe, sections),
     )
+
+
+def _is_pruned(weights: Path) -> bool:
+    """What was pruned of such a source takes the place of what it carries."""
+    from edgeport.exporter.prune.keeping import is_pruned
+
+    return is_pruned(weights)
 
 
 def _allowed_pickle(recipe: RecipeText, sections: RecipeFile) -> str | None:

@@ -37,8 +37,8 @@ def load_recipe(path: Path) -> Recipe:
     if "compress" in recipe.values:
         raise recipe.error(
             ("compress",),
-            "pruning, distillation and quantization-aware training are not part of this release",
-            "remove [[compress]]; compress the model in PyTorch first and give the result as [model] source",
+            "pruning, distillation and quantization-aware training are not part of this release as steps of a run",
+            "remove [[compress]]; prune with edgeport prune first, and give its file as [model] weights",
         )
     try:
         sections = RecipeFile.model_validate(recipe.values)

@@ -189,3 +189,27 @@ def test_the_schema_names_every_section() -> None:
     }
     assert described["additionalProperties"] is False
     json.dumps(described)
+
+
+@pytest.mark.parametrize("pruned", [True, False], ids=["pruned", "others"])
+def test_pruned_weights_take_the_place_of_what_a_source_carries(tmp_path: Path, pruned: bool) -> None:
+    import json
+
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    record = {"edgeport.pruning": json.dumps({"schema_version": 1, "sizes": {}, "blocks": {}})}
+    save_file({"x": np.zeros(2, np.float32)}, tmp_path / "small.safetensors", metadata=record if pruned else None)
+    np.savez(tmp_path / "samples.npz", image=np.zeros((2, 3), np.float32))
+    (tmp_path / "bert").mkdir()
+    recipe = tmp_path / "edgeport.toml"
+    recipe.write_text(
+        '[model]\nsource = "hf:./bert"\nweights = "small.safetensors"\n[data]\nevaluation = "samples.npz"\n'
+        '[[target]]\nbackend = "onnxruntime"\nprecisions = ["fp32"]\n',
+        encoding="utf-8",
+    )
+    if pruned:
+        assert load_recipe(recipe).source.weights == tmp_path / "small.safetensors"
+    else:
+        with pytest.raises(RecipeError, match="carries its weights already"):
+            load_recipe(recipe)
