@@ -145,7 +145,9 @@ class Link:
                     return frame["value"], answer
                 else:
                     raise _NoAnswerError("a line that is no answer")
-        except (_NoAnswerError, OSError) as error:
+        except OSError as error:
+            raise self._lose(asked, "the link broke") from error
+        except _NoAnswerError as error:
             raise self._lose(asked, str(error)) from error
         except EdgeportError:
             raise

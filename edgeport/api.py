@@ -572,10 +572,11 @@ def tune(
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
+    device: str = "local",
 ) -> TuneResult:
     """Searches the nodes that int8 had better leave in float, for one target of a recipe.
 
-    The plan is judged by the recipe's accuracy budget and timed on this machine. `nodes.toml` in the output folder is
+    The plan is judged by the recipe's accuracy budget and timed on the device. `nodes.toml` in the output folder is
     its [[target]], `best/` its artifact; both are replaced whenever a better plan is known. In the end the plan is
     measured beside every float that its runtime has here; where it is not surely faster, the float is what is saved.
 
@@ -589,6 +590,7 @@ def tune(
         on_progress: As in `run`.
         limits: As in `run`.
         fresh: As in `run`.
+        device: As in `run`.
 
     Raises:
         UsageError: No target with int8, or a model with a state.
@@ -609,6 +611,7 @@ def tune(
         on_progress=on_progress,
         limits=limits,
         fresh=fresh,
+        device=device,
     )
 
 

@@ -30,7 +30,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import Target
-from edgeport.errors import EdgeportError
+from edgeport.errors import DeviceLost, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import build_candidates
 from edgeport.pipeline.context import RunContext, process_s, tool_versions
@@ -198,6 +198,8 @@ def tune_all(context: RunContext, material: Material) -> list[Tuned]:
             continue
         try:
             found.append(tune(context, target, material))
+        except DeviceLost:
+            raise
         except EdgeportError as error:
             found.append(Tuned(target=target, problem=f"{error.found}; {error.fix}"))
     return found

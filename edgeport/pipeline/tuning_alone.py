@@ -117,6 +117,7 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
+    device: str = "local",
 ) -> TuneResult:
     """See `edgeport.api.tune`."""
     require_local(recipe)
@@ -128,7 +129,7 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     budget = replace(budget, throughput_per_s=None)
     alone = replace(recipe, targets=(target,), budget=budget, target_budgets={})
     _make_room(output)
-    with run_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh) as context:
+    with run_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh, device=device) as context:
         return _tuned(context, target, output)
 
 

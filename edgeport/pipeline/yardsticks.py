@@ -28,7 +28,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.serialise import canonical
-from edgeport.errors import EdgeportError
+from edgeport.errors import DeviceLost, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
 from edgeport.pipeline.context import side_by_side
@@ -174,6 +174,8 @@ class Yardsticks:
                 continue
             try:
                 best_ns = min(_best_ns(self._place.device, ready.job) for _ in range(processes))
+            except DeviceLost:
+                raise
             except EdgeportError as error:
                 self.reasons[yardstick] = error.found
                 continue

@@ -70,6 +70,16 @@ def test_a_recipe_that_is_cut_goes_on_and_ends_in_a_bundle(board, make_recipe, t
     assert _nothing_runs(board)
 
 
+def test_a_device_that_is_lost_while_it_judges_ends_the_run(board, make_recipe, tmp_path, monkeypatch):
+    def lost(device, job):
+        raise DeviceLost(asked="run a job on board", found="the link broke", fix="run it again")
+
+    monkeypatch.setattr(RemoteDevice, "run", lost)
+    recipe = make_recipe("base", precisions=FLOAT)
+    with pytest.raises(DeviceLost):  # not a candidate that is refused
+        run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store", limits=LIMITS, device="board")
+
+
 def test_bench_times_on_the_device_and_says_where(board, problem):
     settings = BenchSettings(rounds=3, duration_s=0.02, device="board", limits=LIMITS)
     found = bench_artifact(problem / "model.onnx", settings, Asked())

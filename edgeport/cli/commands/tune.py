@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, store_option
+from edgeport.cli.options import FILE, PLACE, device_option, store_option
 from edgeport.cli.output import Output, exit_code, output_options
 
 __all__ = ["command"]
@@ -23,6 +23,7 @@ __all__ = ["command"]
 @click.option(
     "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
 )
+@device_option
 @output_options
 def command(  # noqa: PLR0913 (one per option)
     *,
@@ -32,6 +33,7 @@ def command(  # noqa: PLR0913 (one per option)
     folder: Path | None,
     store: Path | None,
     resume: bool,
+    device: str,
     output: Output,
 ) -> int:
     """Which nodes of RECIPE's model int8 had better leave in float, within the accuracy budget and by measured latency.
@@ -43,6 +45,7 @@ def command(  # noqa: PLR0913 (one per option)
     \b
     Examples:
       edgeport tune recipe.toml
+      edgeport tune recipe.toml --device pi5
       edgeport tune recipe.toml --backend openvino --time 10m -o tuned
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
@@ -59,6 +62,7 @@ def command(  # noqa: PLR0913 (one per option)
             store=store,
             on_progress=on_progress,
             fresh=not resume,
+            device=device,
         )
     output.show(lambda: to_jsonable(found), lambda console: draw_tune(console, found))
     return exit_code(found.outcome)
