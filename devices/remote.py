@@ -250,20 +250,20 @@ class RemoteDevice:
 
     def _send_file(self, path: Path, digest: str, size: int, offset: int) -> None:
         with path.open("rb") as file:
-            file.seek(offset)
             while True:
+                file.seek(offset)
                 piece = file.read(min(_PIECE_BYTES, size - offset))
-                ask = {"ask": "put", "digest": digest, "size": size, "offset": offset}
-                value, _ = self._request(ask | {"bytes": len(piece)}, piece)
-                offset += len(piece)
+                ask = {"ask": "put", "digest": digest, "size": size, "offset": offset, "bytes": len(piece)}
+                value, _ = self._request(ask, piece)
                 if value["whole"]:
                     return
-                if not piece:
+                if not piece or not 0 <= value["size"] < size:
                     raise DeviceError(
                         asked=f"bring {path.name} to {self._name}",
                         found="that it became shorter meanwhile",
                         fix="run it again; something else writes to it",
                     )
+                offset = value["size"]  # less than was sent, where another session is bringing the same file
 
     def _request(self, ask: dict[str, Any], payload: bytes = b"") -> tuple[dict[str, Any], bytes]:
         with self._lock:

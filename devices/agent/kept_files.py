@@ -13,10 +13,18 @@ from typing import Any, Callable
 
 from edgeport.devices.agent.failure import JobError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_lock: Any = getattr(fcntl, "flock", None)
+
 _CHUNK_BYTES = 1 << 20
 _DIGEST = re.compile("[0-9a-f]{64}")
 
 Nothing = Callable[[], None]
+Keep = Callable[[bytes], None]
 
 
 class KeptFiles:
@@ -24,57 +32,62 @@ class KeptFiles:
 
     Args:
         root: The folder.
+        own: A folder of this session, which is removed when it ends.
         tick: Called between pieces of long work.
 
     """
 
-    def __init__(self, root: Path, tick: Nothing = lambda: None) -> None:
+    def __init__(self, root: Path, own: Path, tick: Nothing = lambda: None) -> None:
         self._root = root
+        self._own = own
         self._tick = tick
         self._checked: dict[str, tuple[int, int]] = {}
+        self._parts: dict[str, _Part] = {}
         for name in ("files", "parts", "trees"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
-    def put(self, digest: str, size: int, offset: int, write: Callable[[Callable[[bytes], None]], None]) -> bool:
+    def put(self, digest: str, size: int, offset: int, write: Callable[[Keep], None]) -> dict[str, Any]:
         """Adds bytes to a file.
 
         Args:
             digest: SHA-256 of the whole file.
             size: Of the whole file, bytes.
-            offset: Where these bytes begin; as many must have come before.
+            offset: Where these bytes begin; where fewer came before, they are dropped.
             write: Called with a function that takes the bytes, piece by piece. It is called whatever happens, so that
                 what follows on the link is no part of the file.
 
         Returns:
-            The file is whole now.
+            `whole`: the file is; `size`: how much of it is here.
 
         Raises:
             JobError: The disk is full, or the bytes are not those of the digest.
 
         """
-        part = self._root / "parts" / _safe(digest)
-        partial = _Part(part, offset)
+        if digest not in self._parts:
+            self._parts[digest] = _Part(self._root / "parts" / _safe(digest), self._own)
+        part = self._parts[digest]
+        part.begin(offset)
+        write(part.keep)
+        if part.failed is None and part.size < size:
+            return {"whole": False, "size": part.size}
+        del self._parts[digest]
         try:
-            write(partial.keep)
-            if partial.failed is not None:
-                raise _not_written(partial.failed)
-            if not partial.reaches(size):
-                return False
+            part.finish()
+            if part.failed is not None:
+                raise _not_written(part.failed)
+            if part.size != size or self._digest(part.path) != digest:
+                part.path.unlink()
+                raise JobError(
+                    "DEVICE_FAILED",
+                    "keep a file of digest " + digest[:12],
+                    "other bytes: it was changed while it was sent",
+                    "push it again",
+                )
+            part.path.chmod(0o444)
+            part.path.replace(self._root / "files" / digest)
         finally:
-            partial.close()
-            if partial.is_out_of_room:
-                part.unlink()  # for the job that may be running
-        if part.stat().st_size != size or self._digest(part) != digest:
-            part.unlink()
-            raise JobError(
-                "DEVICE_FAILED",
-                "keep a file of digest " + digest[:12],
-                "other bytes: it was changed while it was sent",
-                "push it again",
-            )
-        part.chmod(0o444)
-        part.replace(self._root / "files" / digest)
-        return True
+            part.close()
+        return {"whole": True, "size": size}
 
     def place(self, tree: str, name: str, folder: bool, files: list[list[Any]]) -> dict[str, Any]:
         """A file, or a folder of files, under its own name.
@@ -110,7 +123,8 @@ class KeptFiles:
             shutil.rmtree(str(place), ignore_errors=True)
             building.replace(place)
         except OSError as error:
-            raise _not_written(error) from error
+            if not self._is_placed(path, folder, files):  # another session may have been faster
+                raise _not_written(error) from error
         finally:
             shutil.rmtree(str(building), ignore_errors=True)
         return {"path": str(path)}
@@ -118,7 +132,7 @@ class KeptFiles:
     def _is_placed(self, path: Path, folder: bool, files: list[list[Any]]) -> bool:
         """Every file is there, the very one that is kept, and nothing else."""
         wanted = {(path.joinpath(*_parts(name)) if folder else path): digest for name, digest, _ in files}
-        found = {one for one in path.rglob("*") if not one.is_dir()} if folder else {path} & set(path.parent.iterdir())
+        found = {one for one in path.rglob("*") if not one.is_dir()} if folder else {path} if path.is_file() else set()
         if found != set(wanted):
             return False
         return all(self._has(one, digest) for one, digest in wanted.items())
@@ -166,41 +180,80 @@ class KeptFiles:
 
 
 class _Part:
-    """What came of a file so far; takes bytes whatever happens, and remembers what went wrong first."""
+    """What came of a file so far; takes bytes whatever happens, and remembers what went wrong first.
 
-    def __init__(self, path: Path, offset: int) -> None:
+    Where another session is writing the same file, this one writes a file of its own, from the beginning.
+
+    Attributes:
+        path: Of the file.
+        size: Bytes in it.
+        failed: What went wrong first.
+
+    """
+
+    def __init__(self, path: Path, own: Path) -> None:
+        self.path = path
+        self.size = 0
         self.failed: OSError | None = None
+        self._taken = True
         self._descriptor = -1
         try:
-            self._descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-            os.ftruncate(self._descriptor, offset)
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            self._descriptor = _opened(path)
+            if not _is_mine(self._descriptor, path):
+                os.close(self._descriptor)
+                self.path = own / path.name
+                self._descriptor = _opened(self.path)
+            self.size = os.fstat(self._descriptor).st_size
         except OSError as error:
             self.failed = error
 
-    @property
-    def is_out_of_room(self) -> bool:
-        return self.failed is not None and _is_full(self.failed) and self._descriptor >= 0
+    def begin(self, offset: int) -> None:
+        """The next bytes belong there; they are dropped if that is beyond what came."""
+        self._taken = offset <= self.size
+        if self.failed is None and self._taken:
+            os.ftruncate(self._descriptor, offset)
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            self.size = offset
 
     def keep(self, piece: bytes) -> None:
         """Writes a piece."""
         data = memoryview(piece)
         try:
-            while data and self.failed is None:
-                data = data[os.write(self._descriptor, data) :]
+            while data and self._taken and self.failed is None:
+                written = os.write(self._descriptor, data)
+                self.size += written
+                data = data[written:]
         except OSError as error:
             self.failed = error
 
-    def reaches(self, size: int) -> bool:
-        """As many bytes are there, and on the disk."""
-        if os.fstat(self._descriptor).st_size < size:
-            return False
-        os.fsync(self._descriptor)
-        return True
+    def finish(self) -> None:
+        """Puts it on the disk; or, on a full one, makes room for what may be running."""
+        try:
+            if self.failed is None:
+                os.fsync(self._descriptor)
+            elif _is_full(self.failed) and self._descriptor >= 0:
+                self.path.unlink()
+        except OSError as error:
+            self.failed = self.failed or error
 
     def close(self) -> None:
+        """Lets others write."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def _opened(path: Path) -> int:
+    return os.open(str(path), os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+def _is_mine(descriptor: int, path: Path) -> bool:
+    """Nobody else has it locked, and it was not moved to its place before this lock."""
+    try:
+        if _lock is not None:
+            _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except OSError:
+        return False
 
 
 def _link(source: Path, target: Path) -> None:

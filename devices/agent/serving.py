@@ -135,7 +135,7 @@ class Server:
     def __init__(self, channel: Channel, place: _Place) -> None:
         self._channel = channel
         self._place = place
-        self._files = KeptFiles(place.root, channel.tick)
+        self._files = KeptFiles(place.root, place.session, channel.tick)
         # One visible table: what is asked to the function that answers.
         self._answers: dict[str, Callable[[Frame], Answer]] = {
             "clean": self._clean,
@@ -188,13 +188,13 @@ class Server:
 
     def _put(self, request: Frame) -> Answer:
         count = request["bytes"]
-        whole = self._files.put(
+        found = self._files.put(
             request["digest"],
             request["size"],
             request["offset"],
             lambda keep: self._channel.receive_bytes(count, keep),
         )
-        return {"whole": whole}, b""
+        return found, b""
 
     def _place_files(self, request: Frame) -> Answer:
         return self._files.place(request["tree"], request["name"], request["folder"], request["files"]), b""
@@ -245,7 +245,7 @@ class Server:
             else:
                 path.unlink()
             self._channel.tick()
-        self._files = KeptFiles(self._place.root, self._channel.tick)
+        self._files = KeptFiles(self._place.root, self._place.session, self._channel.tick)
         return {"freed_bytes": freed, "folder": str(self._place.root)}, b""
 
     def _run(self, request: Frame) -> Answer:

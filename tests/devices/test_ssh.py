@@ -258,6 +258,26 @@ def test_two_hosts_do_not_measure_at_the_same_time(board, reach, job_on):
     assert second.started_at_ns - first.started_at_ns >= sum(first.latency_ns)
 
 
+def test_two_hosts_bring_the_same_file_at_the_same_time(board, reach, tmp_path):
+    content = np.random.default_rng(0).bytes(9 << 20)
+    (tmp_path / "weights").write_bytes(content)
+    placed, start = [], threading.Barrier(3)
+
+    def bring():
+        with reach() as device:
+            device.facts()
+            start.wait()
+            placed.append(Path(device.push(tmp_path / "weights")).read_bytes() == content)
+
+    threads = [threading.Thread(target=bring) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert placed == [True] * 3
+    assert not list(board.home.glob(".cache/edgeport-device/parts/*"))
+
+
 def test_clean_removes_everything_but_not_under_another_sessions_feet(board, reach, tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 5000)
     with reach() as device, reach() as other:
