@@ -317,6 +317,7 @@ def prune(
     round_to: int = 8,
     least: float = 0.1,
     count: int = 256,
+    recalibrate: bool = False,
     fine_tune: str = "",
     target: str = "",
     backend: str = "onnxruntime",
@@ -348,6 +349,7 @@ def prune(
         round_to: Channels that are left are a multiple of this.
         least: Share of each layer that stays.
         count: Samples that are looked at.
+        recalibrate: Take BatchNorm's statistics anew over the samples after each step; for samples of real data.
         fine_tune: `pkg.mod:fn` beside the model, called with the module and the number of the step after each.
         target: Key of the labels in the samples, for criteria that need a loss.
         backend: That times the model.
@@ -379,6 +381,7 @@ def prune(
             round_to=round_to,
             least=least,
             samples=count,
+            recalibrate=recalibrate,
             fine_tune=fine_tune,
         )
     except ContractError as error:

@@ -1,5 +1,7 @@
 """Criteria before any fine-tuning: pruned by each, judged, and compared with chance and with other libraries.
 
+Every network, by whomever it was pruned, gets its BatchNorm statistics anew over the samples of its seed.
+
 Hyperparameters are looked at on training images that are held back:
 `python -m benchmarks.pruning.criteria --judge train --out FOLDER`.
 """
@@ -20,6 +22,8 @@ from benchmarks.pruning.data import Images, drawn, judged
 from benchmarks.pruning.parts import Part
 from benchmarks.quantization.networks import resnet20
 from benchmarks.results import Arguments, argument_parser, at_least, parsed, report
+from edgeport.exporter.prune.recalibrating import recalibrate
+from edgeport.exporter.prune.samples import Samples
 
 __all__ = ["criteria_part"]
 
@@ -54,7 +58,9 @@ def _row(case: Case, seed: int, images: Images, folder: Path) -> Row:
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{case.name}-{seed}")
     kept = folder / f"{name}.json"
     if not kept.exists():
-        network = case.make(drawn(SAMPLES, seed), seed)
+        images_drawn = drawn(SAMPLES, seed)
+        network = case.make(images_drawn, seed)
+        recalibrate(network, Samples(feeds={"images": images_drawn.images}, batch=64))
         found = {"top1": _top1(network, images)}
         part = kept.with_suffix(".part")
         part.write_text(json.dumps(found), encoding="utf-8")

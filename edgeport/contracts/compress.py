@@ -30,6 +30,8 @@ class PruneStep:
         round_to: Channels that are left are a multiple of this.
         least: Share of each layer that stays.
         samples: How many are looked at.
+        recalibrate: BatchNorm's statistics are taken anew over the samples, after each step and before any training;
+            for samples of real data.
         fine_tune: `pkg.mod:fn`, called with the module and the number of the step after each; empty for none.
 
     """
@@ -44,6 +46,7 @@ class PruneStep:
     round_to: int = 8
     least: float = 0.1
     samples: int = 256
+    recalibrate: bool = False
     fine_tune: str = ""
 
     def __post_init__(self) -> None:

@@ -55,6 +55,7 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         criterion_of(step),
         samples,
         schedule=schedule_named(step.schedule),
+        recalibrated=step.recalibrate,
         fine_tune=_fine_tune(step, payload),
     )
     _tell(on_progress, "write it", 2)
@@ -106,6 +107,7 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     from edgeport.exporter.onnx_export import export_onnx
     from edgeport.exporter.prune.costs import Outline
     from edgeport.exporter.prune.pruning import take_counts
+    from edgeport.exporter.prune.recalibrating import recalibrate
 
     step = _step(payload)
     _tell(on_progress, "load the model", 0)
@@ -114,6 +116,8 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     outlines = [_contract(Outline, one) for one in payload["outlines"]]
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, outlines, payload["counts"], by=step.by)
+    if step.recalibrate and payload.get("fine_tuned"):
+        recalibrate(module, samples)
     if payload.get("fine_tuned"):
         tune = _fine_tune(step, payload)
         if tune is not None:

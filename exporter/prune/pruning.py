@@ -20,6 +20,7 @@ from edgeport.exporter.prune.masks import (
     share_of_zeros,
     unstructured_masks,
 )
+from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.scoring import scorer_of
@@ -163,13 +164,14 @@ def take_counts(
     )
 
 
-def prune(
+def prune(  # noqa: PLR0913 (what, by what, with what, when)
     module: torch.nn.Module,
     structure: Structure,
     criterion: Criterion,
     samples: Samples,
     *,
     schedule: Schedule = OneShot(),  # noqa: B008 (frozen)
+    recalibrated: bool = False,
     fine_tune: FineTune | None = None,
 ) -> Pruning:
     """Prunes a module in place.
@@ -180,6 +182,7 @@ def prune(
         criterion: What goes first.
         samples: What the network is looked at with; hundreds for criteria that need samples, else two.
         schedule: In how many steps.
+        recalibrated: Take BatchNorm's statistics anew over the samples after each step; for samples of real data.
         fine_tune: Called after each step.
 
     Returns:
@@ -190,6 +193,8 @@ def prune(
 
     """
     module.eval()
+    if recalibrated:
+        fine_tune = _recalibrating(samples, fine_tune)
     before = _parameters(module)
     macs = count_costs(module, samples).macs({})
     if isinstance(structure, Blocks):
@@ -204,6 +209,17 @@ def prune(
         macs=(macs, count_costs(module, samples).macs({})),
         zeros=share_of_zeros(module),
     )
+
+
+def _recalibrating(samples: Samples, fine_tune: FineTune | None) -> FineTune:
+    """Recalibrates before it trains."""
+
+    def tune(module: torch.nn.Module, step: int) -> None:
+        recalibrate(module, samples)
+        if fine_tune is not None:
+            fine_tune(module, step)
+
+    return tune
 
 
 def _parameters(module: torch.nn.Module) -> int:

@@ -39,6 +39,9 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
 @click.option("--round-to", type=click.IntRange(min=1), default=8, show_default=True, help="Channels that are left.")
 @click.option("--least", type=float, default=0.1, show_default=True, help="Share of each layer that stays.")
 @click.option("--count", type=click.IntRange(min=2), default=256, show_default=True, help="Samples to look at.")
+@click.option(
+    "--recalibrate", is_flag=True, help="BatchNorm's statistics anew over the samples, if these are real data."
+)
 @click.option("--fine-tune", default="", metavar="pkg.mod:fn", help="Called with the module and the step after each.")
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
@@ -60,6 +63,7 @@ def command(  # noqa: PLR0913 (one per option)
     round_to: int,
     least: float,
     count: int,
+    recalibrate: bool,
     fine_tune: str,
     backend: str,
     threads: int | None,
@@ -96,6 +100,7 @@ def command(  # noqa: PLR0913 (one per option)
             round_to=round_to,
             least=least,
             count=count,
+            recalibrate=recalibrate,
             fine_tune=fine_tune,
             target=target,
             backend=backend,

@@ -22,6 +22,7 @@ from edgeport.exporter.prune.criteria import Magnitude, Random, Taylor
 from edgeport.exporter.prune.finding import find_groups
 from edgeport.exporter.prune.keeping import is_pruned, save_pruned
 from edgeport.exporter.prune.pruning import prune
+from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
 from edgeport.exporter.prune.units import Kind
@@ -400,3 +401,31 @@ def test_a_module_that_was_looked_at_is_as_it_was(net: Any, images: Samples) -> 
     find_groups(net, images)
     for name, tensor in net.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_statistics_are_those_of_the_samples(net: Any, images: Samples) -> None:
+    import torch
+
+    weights = {name: one.clone() for name, one in net.named_parameters()}
+    assert recalibrate(net, images.first(4)) == 2
+    with torch.no_grad():
+        entering = net[0](torch.from_numpy(images.feeds["x"][:4]))
+    torch.testing.assert_close(net[1].running_mean, entering.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(net[1].running_var, entering.var(dim=(0, 2, 3), unbiased=True))
+    assert not net[1].training
+    assert net[1].momentum == 0.1
+    assert all(torch.equal(weights[name], one) for name, one in net.named_parameters())
+
+
+def test_statistics_are_taken_before_training(net: Any, images: Samples) -> None:
+    before = net[4].running_mean.clone()
+    seen: list[bool] = []
+    prune(
+        net,
+        Unstructured(amount=0.5),
+        Magnitude(),
+        images,
+        recalibrated=True,
+        fine_tune=lambda module, _: seen.append(bool((module[4].running_mean != before).any())),
+    )
+    assert seen == [True]
