@@ -25,7 +25,11 @@ def board(ssh_board, monkeypatch, tmp_path):
 
 
 def _nothing_runs(board):
-    return not [line for line in board.processes() if "agent-" in line]
+    """A moment after the link is gone: the agent sees its end, and ends what it runs."""
+    until = time.monotonic() + 10
+    while board.processes() and time.monotonic() < until:
+        time.sleep(0.02)
+    return not board.processes()
 
 
 def _cut_in_a_job(board):
@@ -87,6 +91,20 @@ def test_bench_times_on_the_device_and_says_where(board, problem):
     assert found.summary.processes == 3
     assert "wrong-output" not in found.summary.flags
     assert _nothing_runs(board)
+
+
+def test_a_device_is_probed_and_cleaned_by_its_name(board):
+    found = api.probe_device("board")
+    here = api.probe_device("local")
+    assert (found.facts.name, here.facts.name) == ("board", "local")
+    assert (found.facts.cpu, found.cores, found.missing) == (here.facts.cpu, here.cores, here.missing)
+    assert sum(core.count for core in found.cores) >= found.facts.cores
+    freed = api.clean_device("board")
+    assert freed["folder"] == str(board.home / ".cache" / "edgeport-device")
+    assert freed["freed_bytes"] > 10_000
+    for refused in (api.clean_device, api.prepare_device):
+        with pytest.raises(UsageError, match="this machine itself"):
+            refused("local")
 
 
 def test_a_device_that_nobody_added_is_said(make_recipe, tmp_path):
