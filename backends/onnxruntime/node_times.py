@@ -94,7 +94,7 @@ def example_feeds(model: OnnxModel, batch: int) -> dict[str, Any]:
 
 
 def _costs(profile: list[dict[str, Any]], origins: Origins, shipped: ir.Graph, optimised: ir.Graph) -> Costs:
-    times, sizes = _profiled(profile)
+    times, sizes, types = _profiled(profile)
     known = {node.name for node in shipped}
     counted: dict[str, int] = {}
     together = []
@@ -110,12 +110,18 @@ def _costs(profile: list[dict[str, Any]], origins: Origins, shipped: ir.Graph, o
             counted[owner] = counted.get(owner, 0) + times[node.name] // twins[node.name]
     values = {value.name for node in shipped for value in node.outputs}
     alone = [node for node in optimised if len([value for value in node.outputs if value.name]) == 1]
-    size_bytes = {
-        str(node.outputs[0].name): sizes[node.name]
+    made = {
+        str(value.name): node.name
         for node in alone
-        if node.outputs[0].name in values and node.name in sizes and twins[node.name] == 1
+        for value in node.outputs
+        if value.name in values and twins[node.name] == 1
     }
-    return Costs(times_ns=counted, together=tuple(together), size_bytes=size_bytes)
+    return Costs(
+        times_ns=counted,
+        together=tuple(together),
+        size_bytes={value: sizes[name] for value, name in made.items() if name in sizes},
+        types={value: types[name] for value, name in made.items() if name in types},
+    )
 
 
 def _neighbour(node: ir.Node, origins: Origins) -> str | None:
@@ -134,8 +140,13 @@ def _neighbour(node: ir.Node, origins: Origins) -> str | None:
     return None
 
 
-def _profiled(profile: list[dict[str, Any]]) -> tuple[dict[str | None, int], dict[str | None, int]]:
-    """By the name of a node of the optimised graph: nanoseconds of a call (of all nodes of one name), output bytes."""
+def _profiled(
+    profile: list[dict[str, Any]],
+) -> tuple[dict[str | None, int], dict[str | None, int], dict[str | None, tuple[str, int]]]:
+    """By the name of a node of the optimised graph: nanoseconds of a call (of all nodes of one name), output bytes, and
+    type and number of axes of an only output.
+    """
+    types: dict[str | None, tuple[str, int]] = {}
     readings: dict[str, dict[str, list[int]]] = {}
     sizes: dict[str | None, int] = {}
     for event in profile:
@@ -146,11 +157,15 @@ def _profiled(profile: list[dict[str, Any]]) -> tuple[dict[str | None, int], dic
         arguments = event.get("args", {})
         readings.setdefault(name, {}).setdefault(str(arguments.get("node_index")), []).append(int(event["dur"]))
         sizes[name] = int(arguments.get("output_size") or 0)
+        given = arguments.get("output_type_shape") or []
+        if len(given) == 1 and len(given[0]) == 1:
+            ((kind, shape),) = given[0].items()
+            types[name] = (kind, len(shape))
     times: dict[str | None, int] = {
         name: sum(int(1000 * _of_faster_half(one[_BEFORE:] or one)) for one in by_node.values())
         for name, by_node in readings.items()
     }
-    return times, sizes
+    return times, sizes, types
 
 
 def _of_faster_half(readings: list[int]) -> float:

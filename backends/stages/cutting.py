@@ -84,7 +84,7 @@ def cut_graph(
 
     """
     _check(model, costs, stages)
-    _infer_types(model)
+    _infer_types(model, costs)
     parts = find_parts(model, costs)
     count = len(parts.nodes)
     chain = best_chain(parts.dag, stages, ns_per_byte=ns_per_byte, slack=slack) if stages <= count else None
@@ -153,8 +153,13 @@ def _check(model: ir.Model, costs: Costs, stages: int) -> None:
         )
 
 
-def _infer_types(model: ir.Model) -> None:
+def _infer_types(model: ir.Model, costs: Costs) -> None:
     if any(value.shape is None or value.dtype is None for node in model.graph for value in node.outputs if value.name):
         from onnx_ir.passes.common import ShapeInferencePass
 
         ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    for value in (value for node in model.graph for value in node.outputs):
+        known = costs.types.get(value.name or "")
+        if known is not None and (value.dtype is None or value.shape is None):
+            value.dtype = ir.DataType[known[0].upper()]
+            value.shape = ir.Shape([None] * known[1])

@@ -29,6 +29,8 @@ class Costs:
         times_ns: By node name; others take no time.
         together: Names of nodes that the runtime computes as one; they stay in one stage.
         size_bytes: By value name, in one call; others by their types.
+        types: Of values that ONNX's own inference does not know, such as those of a runtime's own operators: the name
+            of an ONNX type in small letters ("float"), and the number of axes.
         axes: Sizes of free axes by name, in such a call; others count as 1.
 
     """
@@ -36,6 +38,7 @@ class Costs:
     times_ns: Mapping[str, int]
     together: tuple[tuple[str, ...], ...] = ()
     size_bytes: Mapping[str, int] = field(default_factory=dict)
+    types: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     axes: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -15,7 +15,8 @@ from edgeport.backends.onnxruntime.node_times import example_feeds, measure_cost
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.onnxruntime.session import Pipeline, StageError, open_session
 from edgeport.calibration.plan import float_plan
-from edgeport.contracts import EvaluateJob, ExecutionConfig, ModelParallel, SingleStream, TimeJob
+from edgeport.calibration.weight_plan import weight_plan
+from edgeport.contracts import EvaluateJob, ExecutionConfig, ModelParallel, Precision, SingleStream, TimeJob
 from edgeport.errors import BackendError, ContractError, ModelError, SamplesError, UnsupportedByBackend
 from edgeport.onnx_files import open_onnx
 
@@ -68,6 +69,24 @@ def test_two_stages_give_what_the_whole_gives(network, bench, quantized):
     assert {"n_c0", "n_c1", "n_c2"} <= computing
     if quantized:
         assert {node.precision for node in placed if node.operator.startswith("QLinearConv")} == {"int8"}
+
+
+def test_values_of_the_runtimes_own_operators_cross(bench):
+    """ONNX's shape inference knows no MatMulNBits; the profile tells what it gives."""
+    nodes = [
+        bench.node("MatMul", [f"h{index}" if index else "x", f"w{index}"], [f"h{index + 1}"]) for index in range(4)
+    ]
+    weights = {f"w{index}": bench.weight(64, 64) for index in range(4)}
+    proto = onnx.load(bench.model(nodes, weights, ("batch", 64), ["h4"]).path)
+    proto.graph.ClearField("value_info")
+    onnx.save(proto, bench.folder / "untyped.onnx")
+    model = open_onnx(bench.folder / "untyped.onnx")
+    plan = weight_plan(model, backend.capabilities().rules, Precision("int4-weights-32"))
+    whole, staged = (backend.open(compiled(bench, model, each, plan)) for each in (SingleStream(), TWO.layout))
+    feeds = {"x": bench.weight(3, 64)}  # another batch than was timed
+    expected, found = outputs(whole, feeds)["h4"], outputs(staged, feeds)["h4"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    staged.close()
 
 
 def test_calls_of_many_threads_get_their_own_results_in_order(network, bench):

@@ -15,7 +15,7 @@ from edgeport.backends.openvino.dialect import write_openvino
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.qdq.read_pairs import read_pairs_only
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
-from edgeport.contracts import DataParallel, ExecutionConfig, Precision
+from edgeport.contracts import DataParallel, ExecutionConfig, ModelParallel, Precision
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import read_ir
 
@@ -58,6 +58,7 @@ def test_unknown_operator_names_node_and_module(foreign_model, tmp_path):
     ("execution", "word"),
     [
         pytest.param(ExecutionConfig(layout=DataParallel(streams=2)), "data-parallel", id="streams"),
+        pytest.param(ExecutionConfig(layout=ModelParallel(stages=2)), "model-parallel", id="stages"),
         pytest.param(ExecutionConfig(spinning=False), "spinning", id="spinning"),
     ],
 )
