@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["TrainableGraph", "parameter_of", "trainable_graph"]
 
 _ATEN = torch.ops.aten
+_DROPOUTS = (_ATEN.dropout.default, _ATEN.feature_dropout.default, _ATEN.alpha_dropout.default)
 _TOLERANCE = 1e-3
 """Of the largest output: batch norms are folded, and sums run in another order."""
 _WEIGHTED = (
@@ -91,6 +92,7 @@ def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOpt
         raise EdgeportError(asked="train a captured graph", found=type(graph).__name__, fix="report this")
     _drop_guards(graph)
     _overwrite_nothing(graph)
+    _drop_dropouts(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is _ATEN.batch_norm.default:
             _fold(graph, node)
@@ -132,6 +134,14 @@ def _drop_guards(graph: fx.GraphModule) -> None:
     """Batches of the training have other sizes than the example's, which axes that are free allow."""
     for node in list(graph.graph.nodes):
         if node.op == "call_module" and str(node.target).startswith("_guards"):
+            graph.graph.erase_node(node)
+
+
+def _drop_dropouts(graph: fx.GraphModule) -> None:
+    """In evaluation mode they hand on what they get; the file has none."""
+    for node in list(graph.graph.nodes):
+        if node.op == "call_function" and node.target in _DROPOUTS and not node.args[2]:
+            node.replace_all_uses_with(node.args[0])
             graph.graph.erase_node(node)
 
 

@@ -27,6 +27,9 @@ _TRANSPOSED = ".T"
 _BIAS = 2
 """Place of the bias among the arguments of PyTorch's convolutions and linear."""
 
+_FAR = 4
+"""Operators between a tensor and its reader, such as a transposition that the file has in the weight."""
+
 _CLOSE = 1e-4
 """Of the largest number of a weight: it was folded in float64 there, and here too."""
 
@@ -252,13 +255,31 @@ def _insert_activations(
         target = f"rounded_{list(modules).index(group) + 1}"
         maker = makers.get(name)
         whole = maker is not None and str(maker.name) in plan.nodes
-        users = list(place.users)
-        if not whole:
+        if whole:
+            reads = [(place, user) for user in place.users]
+        else:
             integer = [places.get(str(one.outputs[0].name)) for one in readers[name] if one.name in plan.nodes]
-            direct = [user for user in users if user in integer]
-            users = direct or users
-        _put_behind(graph, place, target, users)
+            reads = [read for reader in integer if reader is not None for read in _reads(reader, place)]
+        by_source: dict[fx.Node, list[fx.Node]] = {}
+        for source, user in reads or [(place, user) for user in place.users]:
+            by_source.setdefault(source, []).append(user)
+        for source, behind in by_source.items():
+            _put_behind(graph, source, target, behind)
         done[place], found[name] = group, modules[group]
+    return found
+
+
+def _reads(reader: fx.Node, place: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    """Where a node reads what another gives, itself or behind a few operators that only move it."""
+    found = []
+    for argument in reader.all_input_nodes:
+        at: fx.Node | None = argument
+        for _ in range(_FAR):
+            if at is None or at is place:
+                break
+            at = at.all_input_nodes[0] if len(at.all_input_nodes) == 1 else None
+        if at is place:
+            found.append((argument, reader))
     return found
 
 

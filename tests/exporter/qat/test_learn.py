@@ -239,6 +239,39 @@ def test_what_can_not_be_learned_from_is_refused(made: Made, tmp_path: Path) -> 
         QatOptions(held_out=0.9)
 
 
+class Encoder(torch.nn.Module):
+    """A norm in float, which a product reads as integers and a sum as floats, behind a dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop = torch.nn.LayerNorm(8), torch.nn.Dropout(0.1)
+        self.product, self.out = torch.nn.Linear(8, 8), torch.nn.Linear(8, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        normed = self.drop(self.norm(tokens))
+        return self.out(torch.tanh(self.product(normed)) + normed)
+
+
+def test_float_readers_of_a_float_tensor_are_left_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module, tokens = Encoder().eval(), np.random.default_rng(0).standard_normal((40, 5, 8)).astype(np.float32)
+    model = export_onnx(module, {"tokens": tokens[:2]}, output=tmp_path / "net.onnx").model
+    observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
+    calibration = collect(model, ArraySamples({"tokens": tokens}), open_reference, observers=observers)
+    rules = x86_rules(vnni=True)
+    plan = make_plan(model, calibration, rules)
+    samples = LearningSamples(feeds={"tokens": tokens})
+    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=1, batch_size=8))
+
+    learnt = learn(module, model, plan, rules, samples, open_reference, folder=tmp_path, options=options)
+
+    assert learnt.result.left_float == ()
+    written = write_plan(learnt.result.model, learnt.result.plan, rules, tmp_path / "quantized.onnx")
+    with open_reference(written.path) as run:
+        found = run({"tokens": tokens})["output"]
+    assert difference(found, learnt.outputs({"tokens": tokens})["output"]) < 1e-3
+
+
 class Attending(torch.nn.Module):
     """Attention, which PyTorch keeps whole and the file does not."""
 
