@@ -29,6 +29,7 @@ _OPTIONS = (
     "ForwardAgent=no",
     "ForwardX11=no",
     "ClearAllForwardings=yes",
+    "LogLevel=INFO",  # a quiet configuration would hide why there is no connection
     "RemoteCommand=none",
     "RequestTTY=no",
 )
