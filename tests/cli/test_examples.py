@@ -20,9 +20,11 @@ from edgeport.contracts import (
     Change,
     Comparison,
     DeviceProbe,
+    ExecutionConfig,
     Interval,
     LatencySummary,
     Measurement,
+    ModelParallel,
     Outcome,
     OutputDifference,
     Precision,
@@ -321,6 +323,9 @@ def test_options_arrive_as_the_api_wants_them(
         [("neck", "fp32"), ("head", "int8")],
         "bf16",
     )
+    assert stub["quantize"][1]["execution"] == ExecutionConfig()
+    assert edgeport("quantize", "net.onnx", "--precision", "fp32", "--threads", 1, "--stages", 3).code == 0
+    assert stub["quantize"][1]["execution"] == ExecutionConfig(threads=1, layout=ModelParallel(stages=3))
 
 
 @pytest.mark.parametrize(

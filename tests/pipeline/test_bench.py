@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from edgeport import api
-from edgeport.contracts import Change, Comparison, Interval, Outcome
+from edgeport.contracts import Change, Comparison, Interval, ModelParallel, Outcome
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import BackendError, UsageError
 from edgeport.pipeline.bench_judging import Check, judge_pairs, overall, worst
+from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.report.ci import junit_xml, markdown_table
 
 QUIET = simulate(SyntheticSession(process_sd=0.003), processes=40, calls=200, seed=1)
@@ -183,6 +184,20 @@ def test_a_baseline_of_another_scenario_is_refused(played, tmp_path):
 
     with pytest.raises(UsageError, match="scenario single-stream there, and offline now"):
         api.bench(net, baseline=tmp_path / "kept.json", scenario="offline", rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "asked", "streams"),
+    [
+        pytest.param("single-stream", None, 1, id="one"),
+        pytest.param("offline", None, 4, id="one more than stages"),
+        pytest.param("offline", 2, 2, id="as asked"),
+    ],
+)
+def test_a_pipeline_is_kept_full(scenario, asked, streams):
+    settings = BenchSettings(backend="onnxruntime", scenario=scenario, streams=asked)
+    assert settings.streams_on(2, ModelParallel(stages=3)) == streams
+    assert replace(settings, streams=None).streams_on(8, ModelParallel(stages=3)) == (8 if scenario == "offline" else 1)
 
 
 def test_offline_is_known_by_its_throughput(played):
