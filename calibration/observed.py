@@ -20,6 +20,8 @@ Shapes = Callable[[Arrays], Mapping[str, tuple[int, ...]]]
 """Feeds to the shapes of tensors, by name."""
 
 _EXTERNAL_ABOVE_BYTES = 1536 << 20
+_HEAVY_BYTES = 1 << 20
+"""Of a file whose graph is worth the walk over all objects that frees it."""
 _SHAPE = "#edgeport.shape"
 
 
@@ -67,7 +69,9 @@ def open_edited(
     model: OnnxModel, edit: Callable[[ir.Graph], None], open_model: OpenModel, folder: Path
 ) -> Iterator[RunModel]:
     """A temporary copy of the model after `edit`, which gets the graph with its types, opened by the handed runtime."""
-    give_back()
+    is_heavy = model.path.stat().st_size > _HEAVY_BYTES
+    if is_heavy:
+        give_back()
     ir_model = read_ir(model)
     infer_types(ir_model)
     edit(ir_model.graph)
@@ -76,7 +80,8 @@ def open_edited(
         # Not by write_ir: that checks what it wrote, and a tensor whose rank nobody knows is no output to be shipped.
         ir.save(ir_model, path, external_data="observed.data" if _is_large(ir_model) else None)
         del ir_model
-        give_back()
+        if is_heavy:
+            give_back()
         with open_model(path) as run:
             yield run
 
