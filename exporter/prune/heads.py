@@ -47,13 +47,13 @@ _LAYOUTS = (
 """timm, BERT and its like of transformers, DistilBERT."""
 
 
-def find_heads(module: torch.nn.Module) -> Iterator[Group]:
-    """The heads of each attention that is written in a known way; whether they can go is still to be tried."""
+def find_heads(module: torch.nn.Module, least: int = 2) -> Iterator[Group]:
+    """The heads of each attention in a known layout that has so many; whether they can go is still to be tried."""
     layers = dict(module.named_modules())
     for path, layer in layers.items():
         for layout in _LAYOUTS:
             group = _heads(path, layer, layout, layers)
-            if group is not None:
+            if group is not None and group.units >= least:
                 yield group
                 break
 
@@ -65,7 +65,7 @@ def _heads(path: str, attention: torch.nn.Module, layout: _Layout, layers: Mappi
     giving = [_joined(path, name) for name in layout.giving]
     reading = _joined(path, layout.reading)
     linears = [layers.get(name) for name in (*giving, reading)]
-    if not isinstance(heads, int) or heads < 2 or not all(isinstance(one, torch.nn.Linear) for one in linears):
+    if not isinstance(heads, int) or heads < 1 or not all(isinstance(one, torch.nn.Linear) for one in linears):
         return None
     width = int(layers[reading].in_features)
     if width % heads or any(layers[name].out_features != layout.parts * width for name in giving):

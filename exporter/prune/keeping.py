@@ -53,7 +53,7 @@ def save_pruned(module: torch.nn.Module, path: Path) -> None:
     from safetensors.torch import save_file
 
     sizes: dict[str, int] = {}
-    for group in find_heads(module):
+    for group in find_heads(module, least=1):
         for holder, attribute in group.sizes:
             sizes[f"{holder}.{attribute}" if holder else attribute] = int(
                 getattr(module.get_submodule(holder), attribute)

@@ -98,7 +98,7 @@ class BatchNormScorer:
     def units(
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
-        """Mean over the group's BatchNorms of |factor|; groups without one have no score.
+        """Mean over the group's BatchNorms of |factor|, in units of the group's mean; groups without one have no score.
 
         Raises:
             PruningError: No group has a BatchNorm with factors.
@@ -115,7 +115,8 @@ class BatchNormScorer:
                 for one in scales
             ]
             if parts:
-                found[group.name] = torch.stack(parts).mean(dim=0) / group.width
+                score = torch.stack(parts).mean(dim=0)
+                found[group.name] = score / score.mean().clamp_min(1e-30)
         if not found:
             raise PruningError(
                 asked="score channels by BatchNorm's factors",

@@ -64,7 +64,7 @@ class Units:
         round_to: What is left of a layer is a multiple of this many channels: 8 or 16 suit vector units and tensor
             cores.
         least: Share of each layer that stays.
-        per_cost: A unit's score is weighed against the multiplications that it saves.
+        per_cost: Where all compete, a unit's score is weighed against the multiplications that it saves.
 
     """
 
@@ -73,7 +73,7 @@ class Units:
     scope: Scope = Scope.GLOBAL
     round_to: int = 8
     least: float = 0.1
-    per_cost: bool = False
+    per_cost: bool = True
 
     def __post_init__(self) -> None:
         _check_share("multiplications", self.macs)

@@ -429,3 +429,19 @@ def test_statistics_are_taken_before_training(net: Any, images: Samples) -> None
         fine_tune=lambda module, _: seen.append(bool((module[4].running_mean != before).any())),
     )
     assert seen == [True]
+
+
+def test_a_last_head_comes_back_from_disk(images: Samples, filled: Callable[[Any], Any], tmp_path: Path) -> None:
+    import torch
+
+    from edgeport.exporter.prune.removing import remove
+
+    net = filled(_attention())
+    groups = [group for group in find_groups(net, images).groups if group.kind is Kind.HEADS]
+    remove(net, groups, {group.name: [0, 1, 3] for group in groups})
+    save_pruned(net, path := tmp_path / "net.safetensors")
+    fresh = _attention().eval()
+    load_weights(fresh, path)
+    assert fresh.layers[0].attn.num_heads == 1
+    with torch.no_grad():
+        torch.testing.assert_close(images.outputs(fresh)["output"], images.outputs(net)["output"])
