@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -135,7 +136,8 @@ def test_over_ssh_and_here_a_model_is_equally_fast(board, problem, tmp_path):
             path = {"model": problem / "model.onnx"}
             jobs[name] = open_all(path, settings, tmp_path / name, device, lambda _: None)[1]["model"]
         for index in range(20):
-            traces = {name: devices[name].run(jobs[name]) for name in order_of_round(jobs, seed=0, index=index)}
+            order = order_of_round(jobs, seed=0, index=index)
+            traces = {name: devices[name].run(replace(jobs[name], round=index)) for name in order}
             rounds.append(Round(index=index, seed=0, traces=traces))
     measured = to_measurements(rounds, device="both")
     found = compare(measured["here"], measured["there"], delta=0.05)
