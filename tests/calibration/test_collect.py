@@ -253,6 +253,14 @@ def test_a_tensor_that_is_empty_beside_others_has_no_range(model_text, open_mode
     assert int(kept.statistics["both"]["extremes"]["count"]) == 6
 
 
+def test_a_model_may_compute_no_floats(model_text, open_model):
+    model = model_text("(float[batch,3] x) => (int64[batch,1] y) { y = ArgMax<axis = 1>(x) }")
+    kept = collect(model, ArraySamples({"x": np.ones((2, 3), np.float32)}), open_model)
+    assert set(kept.statistics) == {"x"}
+    whole_numbers = model_text("(int64[batch,3] x) => (int64[batch,3] y) { y = Neg(x) }")
+    assert collect(whole_numbers, ArraySamples({"x": np.ones((2, 3), np.int64)}), open_model).statistics == {}
+
+
 def test_an_empty_sample_set_is_refused(network, open_model, tmp_path):
     (tmp_path / "empty_for_test_collect.py").write_text("def f():\n    return []\n")
     with pytest.raises(CalibrationError, match="an empty sample set"):
