@@ -54,7 +54,7 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         code="BACKEND_FAILED",
-        found=r"^(NotImplemented|Fail): \[ONNXRuntimeError\]",
+        found=r"^(NotImplemented|Fail): \[ONNXRuntimeError\]|No corresponding Numpy type",
         why="OpenVINO takes the file and ONNX Runtime does not, which is what runs a model to calibrate it",
     ),
 )
