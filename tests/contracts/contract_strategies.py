@@ -65,6 +65,13 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
     },
     "PreprocessingFunction": {"function": st.just("tokens:encode")},
     "ProcessTrace": {"artifact_digest": st.just("artifact")},
+    "PruneStep": {
+        "what": st.sampled_from(["units", "channels", "neurons", "heads"]),
+        "amount": st.none(),
+        "latency_ns": st.none(),
+        "speedup": st.floats(1.5, 9),
+        "samples": st.integers(2, 99),
+    },
     "QuantizationPlan": {"default": st.sampled_from([p for p in contracts.Precision if p.is_float])},
     "Recipe": {"targets": st.just((contracts.Target(backend="openvino", precisions=(contracts.Precision.BF16,)),))},
     "Search": {

@@ -166,7 +166,7 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
             "did you mean 'bias-correction'",
             id="unknown-recovery",
         ),
-        pytest.param("[inputs.image]\nshape = [1, -3]", 6, "inputs.image", "axis -3", "0 or more", id="negative-axis"),
+        pytest.param("[inputs.image]\nshape = [1, -3]", 7, "inputs.image.shape", "-3", "1 or more", id="negative-axis"),
         pytest.param("[[compress]]\nprune = 0.5", 6, "compress", "not part of this release", "remove", id="compress"),
     ],
 )
