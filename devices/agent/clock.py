@@ -10,6 +10,7 @@ now_ns = time.perf_counter_ns
 
 _PROBES = 20_000
 _FEW_STEPS = 4
+_INTERRUPTED = 10
 
 
 def measure_timer(clock: Callable[[], int] = now_ns, probes: int = _PROBES) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def measure_timer(clock: Callable[[], int] = now_ns, probes: int = _PROBES) -> d
     readings = array("q", bytes(8 * probes))
     for index in range(probes):
         readings[index] = clock()
-    resolution_ns = _resolution_ns({after - before for before, after in zip(readings, readings[1:])})
+    resolution_ns = _resolution_ns([after - before for before, after in zip(readings, readings[1:])])
     for index in range(probes):
         before = clock()
         after = clock()
@@ -55,14 +56,16 @@ def wall_offset_ns(clock: Callable[[], int] = now_ns, wall: Callable[[], int] = 
     return min(looks)[1]
 
 
-def _resolution_ns(steps: set[int]) -> int:
+def _resolution_ns(steps: list[int]) -> int:
     """The step of a clock whose neighbouring readings are `steps` apart.
 
     Where two readings were equal, the clock is slower than reading it, and the smallest step is its own. Else the
     smallest step is the cost of reading it, and steps of 50, 51, 60, 61, 70 ... ns show a clock of 10 ns: the larger
-    half of the gaps between them tells, whatever the rounding to whole nanoseconds.
+    half of the gaps between them tells, whatever the rounding to whole nanoseconds. Steps far above the median one are
+    interruptions: each is as long as it happens to be, so that on a busy machine there are more of them than of others.
     """
-    positive = sorted(step for step in steps if step > 0)
+    most = _INTERRUPTED * sorted(steps)[len(steps) // 2]
+    positive = sorted({step for step in steps if step > 0 and (step <= most or not most)})
     if 0 in steps or len(positive) < _FEW_STEPS:
         return positive[0] if positive else _reported_resolution_ns()
     gaps = sorted(after - before for before, after in zip(positive, positive[1:]))

@@ -18,6 +18,13 @@ def test_the_cost_of_a_reading_is_not_taken_for_the_step():
     assert 8 <= measure_timer(clock=lambda: next(now), probes=300)["resolution_ns"] <= 11
 
 
+def test_interruptions_are_not_taken_for_the_step():
+    steps = [70, 81, 90, 99, 80, 110, 71, 80] * 40
+    steps[7::8] = [5_000 + 977 * index * index for index in range(40)]  # each of another length
+    now = accumulate(cycle(steps))
+    assert 8 <= measure_timer(clock=lambda: next(now), probes=300)["resolution_ns"] <= 11
+
+
 def test_a_clock_that_stands_still_has_the_resolution_it_reports():
     assert measure_timer(clock=lambda: 5, probes=10)["resolution_ns"] >= 1
 
