@@ -47,7 +47,7 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     step = _step(payload)
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
-    samples = _samples(payload, step)
+    samples = _samples(payload, step, module)
     _tell(on_progress, f"prune {step.what} by {step.by}", 1)
     done = prune(
         module,
@@ -85,7 +85,7 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
     _tell(on_progress, f"score {step.what} by {step.by}", 1)
-    seen = look(module, criterion_of(step), _samples(payload, step), kinds_of(step))
+    seen = look(module, criterion_of(step), _samples(payload, step, module), kinds_of(step))
     return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
 
 
@@ -112,7 +112,7 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     step = _step(payload)
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
-    samples = _samples(payload, step)
+    samples = _samples(payload, step, module)
     outlines = [_contract(Outline, one) for one in payload["outlines"]]
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, outlines, payload["counts"], by=step.by)
@@ -141,14 +141,16 @@ def _options(payload: Mapping[str, Any]) -> ExportOptions:
     return options
 
 
-def _samples(payload: Mapping[str, Any], step: PruneStep) -> Samples:
+def _samples(payload: Mapping[str, Any], step: PruneStep, module: torch.nn.Module) -> Samples:
     from edgeport.exporter.prune.samples import Samples
 
     arrays = dict(loaded_arrays(payload["samples"]))
     target = arrays.pop(payload["target"], None) if payload.get("target") else None
     options = _options(payload)
     samples = Samples(feeds=arrays, target=target, parameters=options.parameters, constants=options.constants)
-    return samples.first(step.samples)
+    samples = samples.first(step.samples)
+    samples.require_fit(module)
+    return samples
 
 
 def _fine_tune(step: PruneStep, payload: Mapping[str, Any]) -> FineTune | None:

@@ -8,6 +8,7 @@ the network without some of its units computes what it computes with those units
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -46,16 +47,25 @@ def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
 
     """
     few = samples.first(2)
+    asked = f"follow the channels of {type(module).__name__}"
     try:
         traced = copy.deepcopy(module).requires_grad_(requires_grad=True)
+    except Exception as error:
+        raise PruningError(
+            asked=asked,
+            found=f"that it can't be copied: {type(error).__name__}: {str(error).strip()[:200]}",
+            fix="build it without computed weights, or prune single weights (--what weights)",
+        ) from error
+    try:
         graph = _graph(traced, few)
     except EdgeportError:
         raise
     except Exception as error:
         raise PruningError(
-            asked=f"follow the channels of {type(module).__name__}",
-            found=f"that it can't be copied and traced: {type(error).__name__}: {str(error).strip()[:200]}",
-            fix="build it without computed weights and with gradients on, or prune single weights (unstructured)",
+            asked=asked,
+            found=f"that torch-pruning can't trace it ({_where(error)}): {type(error).__name__}: "
+            f"{str(error).strip()[:200]}",
+            fix="prune what needs no channels: single weights, patterns or blocks (--what weights, 2:4 or blocks)",
         ) from error
     tied = _tied(traced)
     left: dict[str, str] = {}
@@ -101,6 +111,12 @@ def _graph(module: torch.nn.Module, samples: Samples) -> Any:
             ],
             verbose=False,
         )
+
+
+def _where(error: Exception) -> str:
+    """The function that raised it: such as one that lays out concatenated parts of a tensor that was split."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].name if frames else "at once"
 
 
 def _is_root(layer: object) -> bool:

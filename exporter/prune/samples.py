@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeport.contracts import Array, Arrays
-from edgeport.errors import PruningError, SamplesError
+from edgeport.errors import EdgeportError, PruningError, SamplesError
 from edgeport.exporter.feeds import bind_feeds
 from edgeport.exporter.outputs import name_outputs
 
@@ -77,6 +77,28 @@ class Samples:
             args = tuple(one.to(device) if hasattr(one, "to") else one for one in args)
             kwargs = {name: one.to(device) if hasattr(one, "to") else one for name, one in kwargs.items()}
         return name_outputs(module(*args, **kwargs))
+
+    def require_fit(self, module: torch.nn.Module) -> None:
+        """Runs the first two samples.
+
+        Raises:
+            SamplesError: The module does not take them.
+
+        """
+        import torch
+
+        try:
+            with torch.no_grad():
+                self.first(2).outputs(module)
+        except EdgeportError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in self.feeds.items())
+            raise SamplesError(
+                asked=f"run {type(module).__name__} on the samples ({shapes})",
+                found=f"{type(error).__name__}: {str(error).strip()[:200]}",
+                fix="give arrays of the shapes and dtypes that the model takes, each with the samples along axis 0",
+            ) from error
 
     def batches(self, size: int | None = None) -> Iterator[slice]:
         """Rows of each batch; the last one may be smaller."""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeport.errors import PruningError, SourceError
+from edgeport.errors import PruningError, SamplesError, SourceError
 from edgeport.exporter.checkpoint import load_weights
 from edgeport.exporter.prune.checking import difference
 from edgeport.exporter.prune.choosing import Scope, choose_counts, lowest
@@ -445,3 +445,29 @@ def test_a_last_head_comes_back_from_disk(images: Samples, filled: Callable[[Any
     assert fresh.layers[0].attn.num_heads == 1
     with torch.no_grad():
         torch.testing.assert_close(images.outputs(fresh)["output"], images.outputs(net)["output"])
+
+
+def test_samples_that_the_module_does_not_take_are_an_error_about_the_samples():
+    import torch
+
+    with pytest.raises(SamplesError, match=r"run Linear on the samples \(input float32 \[4, 7\]\)"):
+        Samples(feeds={"input": np.zeros((4, 7), np.float32)}).require_fit(torch.nn.Linear(8, 2))
+    Samples(feeds={"input": np.zeros((4, 8), np.float32)}).require_fit(torch.nn.Linear(8, 2))
+
+
+def test_what_can_not_be_followed_is_said_with_what_can_be_done():
+    """Parts of one tensor that are concatenated again, which torch-pruning 1.6 can't lay out."""
+    import torch
+
+    class Gated(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = torch.nn.Conv2d(3, 16, 1), torch.nn.Conv2d(16, 4, 1)
+
+        def forward(self, image):
+            gate, value = self.first(image).chunk(2, 1)
+            return self.last(torch.cat([torch.sigmoid(gate) * value, value], 1))
+
+    samples = Samples(feeds={"image": np.ones((2, 3, 4, 4), np.float32)})
+    with pytest.raises(PruningError, match=r"torch-pruning can't trace it .*single weights, patterns or blocks"):
+        prune(Gated().eval(), Units(macs=0.5), Random(), samples)
