@@ -18,6 +18,7 @@ from edgeport.contracts import (
     DeviceFacts,
     DeviceProbe,
     ExecutionConfig,
+    FineTuning,
     Limits,
     ModelSource,
     OnnxModel,
@@ -319,7 +320,10 @@ def prune(
     count: int = 256,
     recalibrate: bool = False,
     fine_tune: str = "",
+    training: FineTuning | None = None,
+    epochs_between: int = 1,
     target: str = "",
+    device: str = "auto",
     backend: str = "onnxruntime",
     threads: int | None = None,
     rounds: int = 6,
@@ -351,7 +355,11 @@ def prune(
         count: Samples that are looked at.
         recalibrate: Take BatchNorm's statistics anew over the samples after each step; for samples of real data.
         fine_tune: `pkg.mod:fn` beside the model, called with the module and the number of the step after each.
-        target: Key of the labels in the samples, for criteria that need a loss.
+        training: Instead: how it is trained on all samples after the last step, with labels where `target` names them;
+            None for no training.
+        epochs_between: Walks over the samples after each of the schedule's other steps.
+        target: Key of the labels in the samples, for criteria that need a loss and for the training.
+        device: That trains: "cpu", "cuda" or "auto".
         backend: That times the model.
         threads: Of the backend; None leaves its default.
         rounds: Pairs of fresh processes per measurement; fewer than 6 prove nothing.
@@ -362,6 +370,7 @@ def prune(
     Raises:
         PruningError: Nothing can be removed, or not so much, or the criterion has no answer.
         SourceError, SamplesError: The model or the samples can't be used.
+        TrainingError: A training diverged.
         UsageError: No goal, or two of them.
 
     """
@@ -383,6 +392,8 @@ def prune(
             samples=count,
             recalibrate=recalibrate,
             fine_tune=fine_tune,
+            training=training,
+            epochs_between=epochs_between,
         )
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
@@ -393,6 +404,7 @@ def prune(
         step,
         output=output,
         target=target,
+        device=device,
         settings=settings,
         on_progress=on_progress,
         limits=limits,
@@ -651,8 +663,9 @@ def qat(
         output: A new folder, or one of an earlier training; `edgeport-qat` beside the recipe by default.
         backend: Of the target; the recipe's first by default.
         precision: "int8", or one of weights alone ("int4-weights-32", ...).
-        samples: To learn from: `.npz` (the labels are the recipe's `target` in it), a folder, or `pkg.mod:fn`; the
-            recipe's calibration samples by default. Ranges come from them too.
+        samples: To learn from: `.npz` (the labels are the recipe's `target` in it), a folder, or `pkg.mod:fn`, from
+            which ranges come too; by default the recipe's training samples, or where it has none its calibration
+            samples.
         epochs: Walks over the samples; a tenth of them is held out and says which weights are best.
         batch_size: Samples per step.
         rate: Highest learning rate, of AdamW; 2e-5 by default, and 3e-4 for weights of 4 bits.

@@ -116,18 +116,26 @@ def check_samples(
     ]
 
 
-def check_disjoint(calibration: SampleSet, evaluation: SampleSet) -> None:
-    """Makes sure that no sample is in both sets: judging by what was calibrated with flatters the result.
+_DOING = {"calibration": "calibrate on", "training": "learn from"}
+
+
+def check_disjoint(used: SampleSet, evaluation: SampleSet, which: str = "calibration") -> None:
+    """Makes sure that no sample is in both sets: judging by what was calibrated with, or learned, flatters the result.
+
+    Args:
+        used: The calibration or training samples.
+        evaluation: The others.
+        which: What the first set is called.
 
     Raises:
         SamplesError: They share samples.
 
     """
-    shared = calibration.digests() & evaluation.digests()
+    shared = used.digests() & evaluation.digests()
     if shared:
         raise SamplesError(
-            asked="calibrate on one set of samples and evaluate on another",
-            found=f"{len(shared)} of {len(evaluation.digests())} evaluation samples in the calibration set too",
+            asked=f"{_DOING[which]} one set of samples and evaluate on another",
+            found=f"{len(shared)} of {len(evaluation.digests())} evaluation samples in the {which} set too",
             fix="take them out of one of the two",
             details={"problem": "overlap", "shared": len(shared)},
         )

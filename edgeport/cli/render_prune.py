@@ -14,9 +14,10 @@ from edgeport.cli.text import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from edgeport.contracts import TrainedStep
     from edgeport.pipeline.pruning import PruneReport
 
-__all__ = ["draw_prune"]
+__all__ = ["draw_prune", "trained_text"]
 
 _MOST_LEFT = 5
 
@@ -43,6 +44,15 @@ def draw_prune(console: Console, report: PruneReport) -> None:
         console.print(f"speedup {one.estimate:.2f} (95 %: {one.low:.2f} to {one.high:.2f})")
     if report.zeros > 0.01:
         console.print(f"{report.zeros:.1%} of the weights are zero")
+    _draw_units(console, report)
+    for trained in report.trained:
+        console.print(Text(trained_text(trained)))
+    if report.reason:
+        console.print(Text(clean(report.reason), style="yellow"))
+    lines(console, Text(clean(f"{report.file} ({bytes_of(report.size_bytes)})")))
+
+
+def _draw_units(console: Console, report: PruneReport) -> None:
     gone = [f"{gone} of {units} of {name}" for name, (gone, units) in report.removed.items()]
     gone += [f"the block {name}" for name in report.blocks]
     if gone:
@@ -51,6 +61,13 @@ def draw_prune(console: Console, report: PruneReport) -> None:
         console.print(Text(clean(f"left: {path}: {reason}"), style="dim"))
     if len(report.left) > _MOST_LEFT:
         console.print(Text(f"left: {len(report.left) - _MOST_LEFT} more (--json lists them)", style="dim"))
-    if report.reason:
-        console.print(Text(clean(report.reason), style="yellow"))
-    lines(console, Text(clean(f"{report.file} ({bytes_of(report.size_bytes)})")))
+
+
+def trained_text(one: TrainedStep) -> str:
+    """What a training gave, in a line."""
+    numbers = "; ".join(
+        f"{name} {significant(one.before[name], 4)} to {significant(value, 4)}"
+        for name, value in one.after.items()
+        if name in one.before
+    )
+    return f"trained for {one.steps} steps, the best after {one.best_step}: held-out {numbers}"

@@ -6,7 +6,7 @@ Frozen and keyword-only; validated when made; stored as JSON with a schema versi
 from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
-from edgeport.contracts.compress import PRUNED, PruneStep
+from edgeport.contracts.compress import LOSSES, PRUNED, FineTuning, PruneStep, TrainedStep
 from edgeport.contracts.device import CoreKind, Device, DeviceFacts, DeviceProbe, EvaluateJob, Job, TimeJob
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
@@ -59,6 +59,7 @@ from edgeport.contracts.verdict import (
 __all__ = [
     "AS_GIVEN",
     "DTYPES",
+    "LOSSES",
     "PRUNED",
     "AccuracyResult",
     "ActivationQuantization",
@@ -85,6 +86,7 @@ __all__ = [
     "EvaluateJob",
     "ExecutionConfig",
     "ExportSettings",
+    "FineTuning",
     "Interval",
     "Job",
     "Kept",
@@ -144,6 +146,7 @@ __all__ = [
     "Throughput",
     "TimeJob",
     "TimerFacts",
+    "TrainedStep",
     "Verification",
     "WeightForm",
     "WeightQuantization",

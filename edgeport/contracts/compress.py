@@ -2,16 +2,98 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from edgeport.errors import ContractError
 
-__all__ = ["PRUNED", "PruneStep"]
+__all__ = ["LOSSES", "PRUNED", "FineTuning", "PruneStep", "TrainedStep"]
 
 PRUNED = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks")
 """What can be pruned; "units" are channels, neurons and heads together."""
 
 _UNITS = PRUNED[:4]
+
+
+LOSSES = ("auto", "cross-entropy", "mse", "teacher")
+"""Losses that have a name; any other one is `pkg.mod:fn`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """How a module is trained on.
+
+    Attributes:
+        epochs: Walks over the samples.
+        batch_size: Samples per step.
+        rate: Learning rate of AdamW (Loshchilov and Hutter, 2019) at its highest; it falls as a cosine.
+        weight_decay: Of AdamW.
+        loss: "cross-entropy" (labels are classes), "mse" (labels are what the output should be), `pkg.mod:fn` (called
+            with outputs by name and labels, gives a loss []), "teacher" (no labels: the original alone says what is
+            right), or "auto": by what the labels are.
+        teacher: Weight of the original model's outputs beside the labels, 0..1 (Hinton et al., "Distilling the
+            Knowledge in a Neural Network", 2015).
+        temperature: That class scores are divided by before they are compared with the teacher's.
+        output: The output that the loss is of; empty for the first one.
+        mixed: Precision of the forward pass: "fp32", "bf16" or "fp16".
+        average: Decay of the moving average of the weights; None for none.
+        clip_norm: Largest norm of the gradient; None for any.
+        patience: Evaluations without better weights after which it stops; None: never.
+        held_out: Part of the samples that is not trained on, and says which weights are best.
+        seed: Of the order of the samples, and of that part.
+
+    """
+
+    epochs: int = 3
+    batch_size: int = 64
+    rate: float = 1e-3
+    weight_decay: float = 1e-4
+    loss: str = "auto"
+    teacher: float = 0.0
+    temperature: float = 2.0
+    output: str = ""
+    mixed: Literal["fp32", "bf16", "fp16"] = "fp32"
+    average: float | None = None
+    clip_norm: float | None = None
+    patience: int | None = None
+    held_out: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        wrong = [f"{name} = {getattr(self, name)}" for name in ("epochs", "batch_size") if getattr(self, name) < 1]
+        wrong += [] if 0 < self.rate < math.inf else [f"a rate of {self.rate}"]
+        wrong += [] if 0 <= self.weight_decay < math.inf else [f"a weight decay of {self.weight_decay}"]
+        wrong += [] if 0 <= self.teacher <= 1 else [f"a teacher of weight {self.teacher}"]
+        wrong += [] if self.temperature > 0 else [f"a temperature of {self.temperature}"]
+        wrong += [] if 0 < self.held_out <= 0.5 else [f"{self.held_out} of the samples held out"]
+        wrong += [] if self.mixed in ("fp32", "bf16", "fp16") else [f"the precision {self.mixed!r}"]
+        if self.loss not in LOSSES and ":" not in self.loss:
+            wrong.append(f"the loss {self.loss!r}")
+        if wrong:
+            raise ContractError(
+                asked="train on",
+                found=", ".join(wrong),
+                fix=f"take a loss of {', '.join(LOSSES)} or pkg.mod:fn, counts of 1 or more, a positive rate and "
+                "temperature, a teacher of 0 to 1, and hold out at most half of the samples",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedStep:
+    """What a training gave, on the samples that were held out of it.
+
+    Attributes:
+        before, after: `loss`, and `top1` where labels are classes.
+        best_step, steps: When the best weights were found, and how many steps were done.
+
+    """
+
+    before: Mapping[str, float] = field(default_factory=dict)
+    after: Mapping[str, float] = field(default_factory=dict)
+    best_step: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +115,8 @@ class PruneStep:
         recalibrate: BatchNorm's statistics are taken anew over the samples, after each step and before any training;
             for samples of real data.
         fine_tune: `pkg.mod:fn`, called with the module and the number of the step after each; empty for none.
+        training: Instead: how it is trained after the last step; None for no training.
+        epochs_between: Of the training after each step before the last one.
 
     """
 
@@ -48,6 +132,8 @@ class PruneStep:
     samples: int = 256
     recalibrate: bool = False
     fine_tune: str = ""
+    training: FineTuning | None = None
+    epochs_between: int = 1
 
     def __post_init__(self) -> None:
         asked = f"prune {self.what}"
@@ -71,6 +157,12 @@ class PruneStep:
             )
         if any(not goal > 0 for goal in goals) or (self.speedup is not None and self.speedup <= 1):
             raise ContractError(asked=asked, found=f"a goal of {goals[0]:g}", fix="give more than 0; a speedup above 1")
+        if self.fine_tune and self.training is not None:
+            raise ContractError(
+                asked=asked, found="a function that trains, and epochs", fix="give one of fine_tune and epochs"
+            )
+        if self.epochs_between < 0:
+            raise ContractError(asked=asked, found=f"{self.epochs_between} epochs between steps", fix="give 0 or more")
         if self.samples < 2:
             raise ContractError(asked=asked, found=f"{self.samples} samples", fix="look at 2 or more")
 

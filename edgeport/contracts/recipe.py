@@ -155,7 +155,8 @@ class DataSpec:
 
     Attributes:
         calibration: None where no candidate needs ranges.
-        evaluation: Shares no sample with `calibration`.
+        evaluation: Shares no sample with `calibration`, nor with `training`.
+        training: What is learned from, with labels where `target` names them; None for the calibration samples.
         preprocessed: The samples are what the model takes; else those of inputs that declare preprocessing are raw.
         target: Key of the labels in the `.npz`, or their column; empty where there are none, or where class folders
             are the labels.
@@ -171,6 +172,7 @@ class DataSpec:
 
     calibration: SamplesLocation | SamplesMade | None
     evaluation: SamplesLocation
+    training: SamplesLocation | None = None
     preprocessed: bool = False
     target: str = ""
     metric: str = "agreement"
@@ -179,6 +181,11 @@ class DataSpec:
     labels: tuple[str, ...] = ()
     sequence: str | int = ""
     lengths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def learned_from(self) -> SamplesLocation | SamplesMade | None:
+        """The training samples, or those that stand in for them; None where there are neither."""
+        return self.training if self.training is not None else self.calibration
 
 
 @dataclass(frozen=True, kw_only=True)

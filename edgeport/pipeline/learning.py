@@ -49,7 +49,8 @@ from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.preparing import export_options, source_files
-from edgeport.pipeline.refining import samples_payload
+from edgeport.pipeline.pruning import PATIENT_S
+from edgeport.pipeline.refining import learning_payload
 from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
 from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
@@ -64,9 +65,6 @@ with its optimizations differs from itself without them by as much."""
 
 _FILES = ("plan.json", "metrics.jsonl")
 _CURVES = "tensorboard"
-
-_PATIENT_S = 7 * 86400.0
-"""Of the child that trains: it tells where it is, and can be stopped at any time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,11 @@ def qat_recipe(  # noqa: PLR0913 (those of the API)
     """See `edgeport.api.qat`."""
     require_local(recipe)
     target = _target(recipe, backend, precision)
-    data = recipe.data if samples is None else replace(recipe.data, calibration=location_named(samples))
+    data = recipe.data
+    if samples is not None:
+        data = replace(data, calibration=location_named(samples), training=None)
+    elif data.calibration is None:
+        data = replace(data, calibration=data.training)
     budget = replace(recipe.target_budgets.get(target.name, recipe.budget), throughput_per_s=None)
     # Constants that recovery changes are not the module's, which is what is trained.
     search = replace(recipe.search, recovery=())
@@ -183,11 +185,11 @@ def _require_trainable(recipe: Recipe) -> None:
             found="preprocessing that is folded into the graph",
             fix="train without fold = true; fold it in when the result is exported",
         )
-    if recipe.data.calibration is None:
+    if recipe.data.learned_from is None:
         raise UsageError(
             asked=asked,
             found="no samples to learn from",
-            fix="name them (--samples train.npz), or give [data] calibration",
+            fix="name them (--samples train.npz), or give [data] training or calibration",
         )
 
 
@@ -276,7 +278,7 @@ class _Work:
             "model": prepared.model.digest,
             "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
             "calibration": shared.calibration_digest,
-            "samples": shared.samples.calibration_fingerprint,
+            "samples": shared.samples.learned_from[0],
             "target": recipe.data.target,
             "evaluation": shared.samples.fingerprint,
             "rules": to_jsonable(shared.capabilities[self.target.backend]),
@@ -293,7 +295,7 @@ class _Work:
                 shutil.rmtree(work, ignore_errors=True)
             payload = {
                 **asked,
-                **samples_payload(recipe, shared.samples),
+                **learning_payload(recipe, shared.samples),
                 "source": to_jsonable(recipe.source),
                 "model": to_jsonable(prepared.model),
                 "calibration": str(shared.calibration) if shared.calibration is not None else None,
@@ -302,7 +304,7 @@ class _Work:
                 "work": str(work),
                 "folder": str(folder),
             }
-            patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, _PATIENT_S)))
+            patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, PATIENT_S)))
             function, doing = "edgeport.pipeline.learning_child:learn_in_child", f"train {recipe.name}"
             _, rests_on = run_recorded(
                 patient, function, payload, asked=doing, on_progress=context.clock.inside("train")

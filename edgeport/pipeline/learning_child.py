@@ -10,8 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgeport.contracts import (
     Array,
     ModelSource,
@@ -29,9 +27,8 @@ from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 
 if TYPE_CHECKING:
     from edgeport.contracts import SampleSet
-    from edgeport.exporter.qat.learn import LearningSamples
 
-__all__ = ["learn_in_child"]
+__all__ = ["keep_samples", "learn_in_child"]
 
 
 def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -60,6 +57,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     from edgeport.exporter.qat.learn import learn
     from edgeport.exporter.sources import load_module
     from edgeport.exporter.train.hardware import this_process
+    from edgeport.exporter.train.samples import open_samples
     from edgeport.pipeline.child_samples import calibration_samples
     from edgeport.pipeline.children import plan_for
 
@@ -73,12 +71,13 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     folder, work = Path(payload["folder"]), Path(payload["work"])
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="edgeport-samples-") as spool:
+        keep_samples(calibration_samples(payload, model), Path(spool))
         learnt = learn(
             load_module(load_json(ModelSource, json.dumps(payload["source"]))),
             model,
             plan,
             rules,
-            _in_files(calibration_samples(payload, model), Path(spool)),
+            open_samples(Path(spool)),
             partial(open_reference, threads=payload.get("threads")),
             folder=work,
             options=load_json(QatOptions, json.dumps(payload["options"])),
@@ -108,44 +107,45 @@ def _as_written(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: Q
     return read_pairs_only(graph, plan, rules) if backend in ("openvino", "tensorrt") else plan
 
 
-def _in_files(samples: SampleSet, folder: Path) -> LearningSamples:
-    """The whole set as arrays that lie on the disk: a step reads the rows that it needs."""
-    from edgeport.exporter.qat.learn import LearningSamples
+def keep_samples(samples: SampleSet, folder: Path) -> None:
+    """Writes the whole set as `open_samples` opens it, no more than a batch of it in memory.
 
-    labels = "labels"
+    Raises:
+        SamplesError: Samples of several shapes or dtypes; or labels for some of them alone.
+
+    """
+    from edgeport.exporter.train.samples import INDEX
+
     with ExitStack() as stack:
-        kept: dict[tuple[str, str], GrowingArray] = {}
+        feeds: dict[str, GrowingArray] = {}
+        labels: dict[str, GrowingArray] = {}
         for batch in samples:
-            parts = {("feed", name): array for name, array in batch.feeds.items()}
-            if batch.target is not None:
-                parts["target", labels] = batch.target
-            for key, array in parts.items():
-                if key not in kept:
-                    kept[key] = stack.enter_context(closing(GrowingArray(folder)))
-                _add(kept[key], key, array)
-        opened: dict[tuple[str, str], Array] = {}
-        for number, (key, grown) in enumerate(kept.items()):
-            path = folder / f"{number}.npy"
-            with path.open("wb") as file:
+            parts = [(feeds, name, array) for name, array in batch.feeds.items()]
+            parts += [(labels, "labels", batch.target)] if batch.target is not None else []
+            for kept, name, array in parts:
+                if name not in kept:
+                    kept[name] = stack.enter_context(closing(GrowingArray(folder)))
+                _add(kept[name], name, array)
+        counts = [len(one) for one in (*feeds.values(), *labels.values())]
+        if labels and counts[-1] != counts[0]:
+            raise SamplesError(
+                asked="learn from the samples' labels",
+                found=f"labels for {counts[-1]} of {counts[0]} samples",
+                fix="give a label with every batch, or with none",
+            )
+        files = {str(number): one for number, one in enumerate(feeds.values())} | labels
+        for stem, grown in files.items():
+            with (folder / f"{stem}.npy").open("wb") as file:
                 save_npy(file, grown)
-            opened[key] = np.load(path, mmap_mode="r", allow_pickle=False)
-    found = opened.pop(("target", labels), None)
-    feeds = {name: array for (_, name), array in opened.items()}
-    if found is not None and len(found) != len(next(iter(feeds.values()))):
-        raise SamplesError(
-            asked="learn from the samples' labels",
-            found=f"labels for {len(found)} of {len(next(iter(feeds.values())))} samples",
-            fix="give a label with every batch, or with none",
-        )
-    return LearningSamples(feeds=feeds, labels=found)
+        (folder / INDEX).write_text(json.dumps(list(feeds)), encoding="utf-8")
 
 
-def _add(array: GrowingArray, key: tuple[str, str], rows: Array) -> None:
+def _add(array: GrowingArray, name: str, rows: Array) -> None:
     try:
         array.add(rows)
     except ValueError as error:
         raise SamplesError(
-            asked=f"learn from samples of {key[1]!r}",
+            asked=f"learn from samples of {name!r}",
             found=str(error),
             fix="give all samples the same dtype and shape: pad, crop or convert them",
         ) from error

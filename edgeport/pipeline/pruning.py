@@ -20,6 +20,7 @@ from edgeport.contracts import (
     Outcome,
     ProgressEvent,
     PruneStep,
+    TrainedStep,
     load_json,
     to_jsonable,
 )
@@ -36,7 +37,10 @@ from edgeport.pipeline.steps import read_samples
 if TYPE_CHECKING:
     from edgeport.pipeline.comparing import CompareResult
 
-__all__ = ["MeasuredTrial", "PruneReport", "prune_source"]
+__all__ = ["PATIENT_S", "MeasuredTrial", "PruneReport", "prune_source"]
+
+PATIENT_S = 7 * 86400.0
+"""Of a child that trains: it tells where it is, and can be stopped at any time."""
 
 _SUFFIXES = (".safetensors", ".pt2")
 
@@ -77,6 +81,7 @@ class PruneReport:
         goal_ns: What was asked of the second one.
         speedup: Over the unpruned model, from fresh pairs; None where it was not measured.
         trials: What was measured on the way.
+        trained: What each training gave.
         outcome: PASS; FAIL where the latency was not reached, or what came out is not faster and was not kept.
         reason: In a sentence, where it is not PASS.
 
@@ -95,6 +100,7 @@ class PruneReport:
     goal_ns: float | None = None
     speedup: Interval | None = None
     trials: tuple[MeasuredTrial, ...] = ()
+    trained: tuple[TrainedStep, ...] = ()
     outcome: Outcome = Outcome.PASS
     reason: str = ""
     schema_version: int = 1
@@ -107,6 +113,7 @@ def prune_source(  # noqa: PLR0913 (those of the API)
     *,
     output: Path,
     target: str = "",
+    device: str = "auto",
     settings: BenchSettings,
     on_progress: OnProgress,
     limits: Limits,
@@ -137,6 +144,9 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             "samples": str(folder / "samples.npz"),
             "target": target,
             "output": str(output.resolve()),
+            "training": str(samples.resolve()),
+            "work": str(folder / "training"),
+            "device": device,
         }
         work = _Work(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
         return _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
@@ -162,10 +172,12 @@ class _Work:
 
     def child(self, what: str, **more: object) -> dict[str, Any]:
         """What `<what>_in_child` answers."""
+        trains = self.payload["step"]["training"] is not None and (what == "prune" or bool(more.get("fine_tuned")))
+        patient = replace(self.limits, time_s=max(self.limits.time_s, PATIENT_S))
         return run_isolated(
             f"edgeport.exporter.prune.child:{what}_in_child",
             {**self.payload, **more},
-            limits=self.limits,
+            limits=patient if trains else self.limits,
             on_progress=self.on_progress,
             asked=f"prune {self.payload['source']['location']}",
         )
@@ -291,4 +303,5 @@ def _report(step: PruneStep, output: Path, found: Mapping[str, Any]) -> PruneRep
         removed={name: (int(gone), int(units)) for name, (gone, units) in found["removed"].items()},
         blocks=tuple(found["blocks"]),
         left=dict(found["left"]),
+        trained=tuple(load_json(TrainedStep, json.dumps(one)) for one in found["trained"]),
     )

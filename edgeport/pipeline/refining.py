@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgeport.contracts.recipe import Recipe
     from edgeport.pipeline.samples import PreparedSamples
 
-__all__ = ["refined", "refining_key", "refining_payload", "samples_payload"]
+__all__ = ["learning_payload", "refined", "refining_key", "refining_payload", "samples_payload"]
 
 
 def refining_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any] | None:
@@ -25,8 +25,16 @@ def refining_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any]
     return {"methods": [describe(method) for method in methods], **samples_payload(recipe, samples)}
 
 
+def learning_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any]:
+    """As `samples_payload`, of what is learned from."""
+    from edgeport.contracts import to_jsonable
+
+    own = {"samples": to_jsonable(recipe.data.learned_from), "fingerprint": samples.learned_from[0]}
+    return {**samples_payload(recipe, samples), **own}
+
+
 def samples_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any]:
-    """What `calibration_samples` is told of a recipe's samples."""
+    """What `calibration_samples` is told of a recipe's calibration samples."""
     from edgeport.pipeline.preparation import Preparation
     from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx
 

@@ -51,6 +51,8 @@ __all__ = [
 
 _BATCH = 32
 _SPOOL = "prepared"
+_LEARNT = ("calibration", "training")
+_FACTS: dict[str, str | int] = {"fingerprint": "", "count": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ class PreparedSamples:
         fingerprint: Of the evaluation set.
         calibration_fingerprint: Of the calibration set; empty where there is none.
         calibration_count: Its number of samples.
+        training_fingerprint, training_count: The same of the training set.
         warnings: What is odd about the sets.
 
     """
@@ -89,6 +92,15 @@ class PreparedSamples:
     timed_row: int = 0
     starts: tuple[int, ...] = ()
     is_ragged: bool = False
+    training_fingerprint: str = ""
+    training_count: int = 0
+
+    @property
+    def learned_from(self) -> tuple[str, int]:
+        """Fingerprint and number of what is learned from: the training set, or else the calibration set."""
+        if self.training_fingerprint:
+            return self.training_fingerprint, self.training_count
+        return self.calibration_fingerprint, self.calibration_count
 
 
 def prepare_samples(context: RunContext) -> PreparedSamples:
@@ -99,7 +111,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
 
     Raises:
         SamplesError: Damaged, empty, of unequal lengths, with NaN or Inf, or not what [inputs] or the ONNX model says;
-            or calibration and evaluation overlap.
+            or calibration or training overlap with evaluation.
         RecipeError: The ONNX model has no such output as the recipe judges; or the labels that the recipe names or its
             metric needs are not there.
 
@@ -125,6 +137,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
             **asked,
             "evaluation": to_jsonable(data.evaluation),
             "calibration": to_jsonable(data.calibration) if data.calibration else None,
+            "training": to_jsonable(data.training) if data.training else None,
             "folder": str(folder),
         }
         run_isolated(
@@ -136,7 +149,7 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
 
     if isinstance(data.calibration, SamplesMade):  # they were made before (`making.py`), and lie in a file
         raise TypeError(data.calibration)
-    locations = (data.evaluation, data.calibration)
+    locations = (data.evaluation, data.calibration, *([data.training] if data.training is not None else []))
     if preparation.runs_functions or any(isinstance(one, SamplesFunction) for one in locations):
         folder = context.scratch / "samples"
         folder.mkdir(parents=True)
@@ -168,6 +181,8 @@ def prepare_samples(context: RunContext) -> PreparedSamples:
         timed_row=facts["timed_row"],
         starts=tuple(facts["starts"]),
         is_ragged=facts["is_ragged"],
+        training_fingerprint=facts["training_fingerprint"],
+        training_count=facts["training_count"],
     )
 
 
@@ -301,7 +316,7 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
 
     evaluation = _as_fed(opened(location, arrangement), preparation, folder)
     warnings = _checked("evaluation", evaluation, known, looks.evaluation)
-    facts: dict[str, Any] = {"calibration_fingerprint": "", "calibration_count": 0}
+    facts: dict[str, Any] = {f"{which}_{what}": empty for which in _LEARNT for what, empty in _FACTS.items()}
     states = _specs(payload.get("states", []))
     layout = Layout(specs=declared or of_model, axes=axes, states=states, initial=payload.get("initial", {}))
     before = replace(layout, specs=unfolded[0] or unfolded[1])
@@ -323,6 +338,14 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
         warnings += looks.differences()
         check_disjoint(calibration, evaluation)
         facts |= {"calibration_fingerprint": calibration.fingerprint, "calibration_count": len(calibration)}
+    if payload.get("training") is not None:
+        where = location_from_json(payload["training"])
+        training = preparation.prepared(opened(where, arrangement))
+        if isinstance(where, SamplesFolder) and isinstance(location, SamplesFolder):
+            require_alike(opened(where, None), opened(location, None))
+        warnings += _checked("training", training, known, Looks.unseen().calibration)
+        check_disjoint(training, evaluation, "training")
+        facts |= {"training_fingerprint": training.fingerprint, "training_count": len(training)}
     facts["warnings"] += label_warnings(folder / "target.npy", payload["classes"], payload["metric"])
     facts |= {"count": walked.count, "fingerprint": walked.fingerprint}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")

@@ -228,17 +228,27 @@ def _data(recipe: RecipeText, section: DataSection) -> DataSpec:
     calibration = None
     if section.calibration is not None:
         calibration = _calibration(recipe, section, labels)
-    _refuse_unused(recipe, section, (evaluation, calibration))
+    training = None
+    if section.training is not None:
+        training = samples_location(recipe, section, "training", section.training, labels)
+    _refuse_unused(recipe, section, (evaluation, calibration, training))
     if calibration == evaluation:
         raise recipe.wrong_value(
             ("data", "evaluation"),
             "is the calibration set too",
             "judge with samples that were not calibrated with: split the file in two",
         )
+    if training == evaluation:
+        raise recipe.wrong_value(
+            ("data", "evaluation"),
+            "is the training set too",
+            "judge with samples that nothing was learned from: split the file in two",
+        )
     metric = _metric(recipe, section, evaluation)
     return DataSpec(
         calibration=calibration,
         evaluation=evaluation,
+        training=training,
         preprocessed=section.preprocessed,
         target=section.target,
         metric=metric,

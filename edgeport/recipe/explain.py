@@ -146,6 +146,7 @@ def _data(data: DataSpec, folder: Path) -> str:
         rows.append(("calibration", _location(data.calibration, folder), False))
     rows += [
         ("evaluation", _location(data.evaluation, folder), False),
+        *([("training", _location(data.training, folder), False)] if data.training is not None else []),
         ("preprocessed", data.preprocessed, not data.preprocessed),
         *_reading(data),
         ("target", data.target, not data.target),
@@ -166,7 +167,7 @@ def _data(data: DataSpec, folder: Path) -> str:
 def _reading(data: DataSpec) -> list[tuple[str, Any, bool]]:
     """How files are read, where these have settings."""
     rows: list[tuple[str, Any, bool]] = []
-    for location in (data.evaluation, data.calibration):
+    for location in (data.evaluation, data.calibration, data.training):
         if isinstance(location, SamplesTable):
             rows.append(("columns", location.columns, False))
         elif isinstance(location, SamplesFolder) and location.sample_rate is not None:

@@ -124,6 +124,11 @@ class DataSection(_Section):
         "without data, 'range' or 'synthetic'; needed for int8",
     )
     evaluation: str = Field(description="the same; shares no sample with the calibration samples")
+    training: str | None = Field(
+        default=None,
+        description="the same, to learn from (qat, [[compress]]); shares no sample with the evaluation samples; the "
+        "calibration samples if missing",
+    )
     preprocessed: bool = Field(
         default=False, description="the samples went through [inputs.NAME.preprocess] already; else they are raw"
     )

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import OnProgress, ProgressEvent, PruneStep, load_json, silent, to_jsonable
+from edgeport.contracts import (
+    FineTuning,
+    ModelSource,
+    OnProgress,
+    ProgressEvent,
+    PruneStep,
+    TrainedStep,
+    load_json,
+    silent,
+    to_jsonable,
+)
 from edgeport.errors import PruningError
 from edgeport.exporter.child import loaded_arrays, loaded_module
 from edgeport.exporter.options import ExportOptions
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 
     from edgeport.exporter.prune.pruning import FineTune
     from edgeport.exporter.prune.samples import Samples
+    from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["look_in_child", "prune_in_child", "take_in_child"]
 
@@ -30,15 +42,18 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
     Args:
         payload: `source` (a `ModelSource`), `step` (a `PruneStep` with an amount), `samples` (path of an `.npz` with
-            the feeds), `output` (a `.safetensors` or `.pt2` file), and where wanted `target` (key of the labels in it),
-            `options` (an `ExportOptions`), `threads`.
+            the feeds, or folder as `open_samples` takes it), `output` (a `.safetensors` or `.pt2` file), and where
+            wanted `target` (key of the labels in the `.npz`), `options` (an `ExportOptions`), `threads`. For a step
+            that trains: `training` (samples to learn from, as `samples`), `work` (a folder that a killed training goes
+            on from), and where wanted `teacher` (a `ModelSource`; the model itself by default) and `device`.
         on_progress: Told of each step.
 
     Returns:
-        A `Pruning`, as JSON values.
+        A `Pruning`, as JSON values, and `trained`: a `TrainedStep` for each training.
 
     Raises:
         PruningError, SourceError, SamplesError: See `edgeport.exporter.prune.pruning.prune`.
+        TrainingError: A training diverged.
 
     """
     from edgeport.exporter.prune.pruning import prune
@@ -48,6 +63,7 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
     samples = _samples(payload, step, module)
+    trained: list[TrainedStep] = []
     _tell(on_progress, f"prune {step.what} by {step.by}", 1)
     done = prune(
         module,
@@ -56,12 +72,11 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         samples,
         schedule=schedule_named(step.schedule),
         recalibrated=step.recalibrate,
-        fine_tune=_fine_tune(step, payload),
+        fine_tune=_fine_tune(step, payload, trained, on_progress),
     )
     _tell(on_progress, "write it", 2)
     _write(module, samples, payload)
-    values: dict[str, Any] = to_jsonable(done)
-    return values
+    return {**to_jsonable(done), "trained": to_jsonable(trained)}
 
 
 def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -94,11 +109,11 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
 
     Args:
         payload: As in `prune_in_child`, and `outlines` as `look_in_child` gave, `counts` (group to units that go),
-            `onnx` (path of the file).
+            `onnx` (path of the file); `fine_tuned` where the step's training is done too.
         on_progress: Told of each step.
 
     Returns:
-        A `Pruning`, as JSON values.
+        As `prune_in_child`.
 
     Raises:
         PruningError, SourceError, SamplesError, ExportError: As the functions that do it.
@@ -116,10 +131,11 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     outlines = [_contract(Outline, one) for one in payload["outlines"]]
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, outlines, payload["counts"], by=step.by)
+    trained: list[TrainedStep] = []
     if step.recalibrate and payload.get("fine_tuned"):
         recalibrate(module, samples)
     if payload.get("fine_tuned"):
-        tune = _fine_tune(step, payload)
+        tune = _fine_tune(step, payload, trained, on_progress)
         if tune is not None:
             tune(module, 0)
             module.eval()
@@ -127,8 +143,7 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         _write(module, samples, payload)
     _tell(on_progress, "export", 2)
     export_onnx(module, samples.first(2).feeds, output=Path(payload["onnx"]), options=_options(payload))
-    values: dict[str, Any] = to_jsonable(done)
-    return values
+    return {**to_jsonable(done), "trained": to_jsonable(trained)}
 
 
 def _step(payload: Mapping[str, Any]) -> PruneStep:
@@ -144,16 +159,31 @@ def _options(payload: Mapping[str, Any]) -> ExportOptions:
 def _samples(payload: Mapping[str, Any], step: PruneStep, module: torch.nn.Module) -> Samples:
     from edgeport.exporter.prune.samples import Samples
 
-    arrays = dict(loaded_arrays(payload["samples"]))
-    target = arrays.pop(payload["target"], None) if payload.get("target") else None
-    options = _options(payload)
-    samples = Samples(feeds=arrays, target=target, parameters=options.parameters, constants=options.constants)
+    given, options = _given(payload["samples"], payload), _options(payload)
+    samples = Samples(
+        feeds=given.feeds, target=given.labels, parameters=options.parameters, constants=options.constants
+    )
     samples = samples.first(step.samples)
     samples.require_fit(module)
     return samples
 
 
-def _fine_tune(step: PruneStep, payload: Mapping[str, Any]) -> FineTune | None:
+def _given(place: str, payload: Mapping[str, Any]) -> LearningSamples:
+    from edgeport.exporter.train.samples import LearningSamples, open_samples
+
+    if Path(place).is_dir():
+        return open_samples(Path(place))
+    arrays = dict(loaded_arrays(place))
+    labels = arrays.pop(payload["target"], None) if payload.get("target") else None
+    return LearningSamples(feeds=arrays, labels=labels)
+
+
+def _fine_tune(
+    step: PruneStep, payload: Mapping[str, Any], trained: list[TrainedStep], on_progress: OnProgress
+) -> FineTune | None:
+    """What trains after each step, if anything does; what it gave is added to `trained`."""
+    if step.training is not None:
+        return _learning(step, step.training, payload, trained, on_progress)
     if not step.fine_tune:
         return None
     folder = payload["source"].get("search_path")
@@ -166,6 +196,48 @@ def _fine_tune(step: PruneStep, payload: Mapping[str, Any]) -> FineTune | None:
             fix="write pkg.mod:function",
         ) from error
     tune: FineTune = found
+    return tune
+
+
+def _learning(
+    step: PruneStep,
+    training: FineTuning,
+    payload: Mapping[str, Any],
+    trained: list[TrainedStep],
+    on_progress: OnProgress,
+) -> FineTune:
+    from edgeport.exporter.prune.steps import trainings_of
+    from edgeport.exporter.sources import load_module
+    from edgeport.exporter.train.fine_tuning import Learner, fine_tune
+    from edgeport.exporter.train.hardware import this_process
+
+    options, source = _options(payload), payload.get("teacher") or payload["source"]
+    taught = training.teacher > 0 or training.loss == "teacher"
+    folder = payload["source"].get("search_path")
+    learner = Learner(
+        parameters=options.parameters,
+        constants=options.constants,
+        teacher=load_module(_contract(ModelSource, source)) if taught else None,
+        search_path=Path(folder) if folder else None,
+    )
+    samples, epochs = _given(payload["training"], payload), trainings_of(step)
+
+    def tune(module: torch.nn.Module, index: int) -> None:
+        if not epochs[index]:
+            return
+        found = fine_tune(
+            module,
+            samples,
+            replace(training, epochs=epochs[index]),
+            Path(payload["work"]) / f"step-{index}",
+            learner=learner,
+            hardware=this_process(payload.get("device", "cpu")),
+            on_progress=on_progress,
+        )
+        trained.append(
+            TrainedStep(before=found.first, after=found.metrics, best_step=found.best_step, steps=found.steps)
+        )
+
     return tune
 
 

@@ -19,7 +19,7 @@ from edgeport.exporter.prune.structures import (
 )
 from edgeport.exporter.prune.units import Kind
 
-__all__ = ["check_step", "criterion_of", "kinds_of", "schedule_named", "scope_named", "structure_of"]
+__all__ = ["check_step", "criterion_of", "kinds_of", "schedule_named", "scope_named", "structure_of", "trainings_of"]
 
 _KINDS = {"channels": (Kind.CHANNELS,), "neurons": (Kind.NEURONS,), "heads": (Kind.HEADS,), "units": tuple(Kind)}
 
@@ -112,3 +112,15 @@ def scope_named(text: str) -> Scope:
         raise PruningError(
             asked=f"let the {text!r} compete", found="no such scope", fix="give global or layer"
         ) from error
+
+
+def trainings_of(step: PruneStep) -> tuple[int, ...]:
+    """Epochs of the training after each of the step's removals."""
+    if step.training is None:
+        return ()
+    count = 1
+    if step.what == "blocks":
+        count = int(step.amount or 1)
+    elif not step.measured and step.what not in ("2:4", "4:8"):
+        count = len(schedule_named(step.schedule).shares())
+    return (step.epochs_between,) * (count - 1) + (step.training.epochs,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +23,17 @@ from edgeport.contracts import (
     QuantizationRules,
     silent,
 )
-from edgeport.errors import SamplesError
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.qat.graph import TrainableGraph, trainable_graph
-from edgeport.exporter.qat.losses import Loss, loss_for
 from edgeport.exporter.qat.matching import match_tensors
 from edgeport.exporter.qat.options import QatOptions, QatResult
 from edgeport.exporter.qat.prepare import QatGraph, prepare, wanted_tensors
 from edgeport.exporter.train import Player, Trained, Turn
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
+from edgeport.exporter.train.losses import Loss, loss_for
 from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.onnx_files import read_ir, write_ir
 
 if TYPE_CHECKING:
@@ -41,27 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Learned", "LearningSamples", "learn"]
 
-_LABELS = "labels/"
-"""Name of the labels among the arrays of a batch; no feed is called so."""
-
 _MATCHED_ON = 8
 _EVALUATED_AT_ONCE = 64
 _RANGES_FASTER = 10.0
 """Rates of ranges and clips, which are few numbers, over those of weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningSamples:
-    """What is learned from.
-
-    Attributes:
-        feeds: Arrays by input name, axis 0 counts samples; they may lie in files.
-        labels: Of the same length; None where there are none.
-
-    """
-
-    feeds: Arrays
-    labels: Array | None = None
 
 
 class Learned:
@@ -135,7 +118,7 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
             for name, value in trainable.run(teacher, _tensors(example, torch.device("cpu"))).items()
         }
     loss = loss_for(options, samples.labels, float_outputs, search_path)
-    kept, held_out = _parted(samples, options)
+    kept, held_out = parted(samples, options.held_out, options.training.batch_size, options.training.seed)
     task = _Task(trainable, teacher, rounded, loss, options, held_out)
     settings = replace(options.training, monitor="loss", larger_is_better=False)
     trained = fit(task, kept, settings, folder / "training", hardware=hardware, on_progress=on_progress)
@@ -166,21 +149,6 @@ def _frozen_copy(graph: torch.nn.Module) -> torch.nn.Module:
     for parameter in copied.parameters():
         parameter.requires_grad = False
     return copied
-
-
-def _parted(samples: LearningSamples, options: QatOptions) -> tuple[ArrayBatches, ArrayBatches]:
-    """Those that are trained on, and those that say which weights are best."""
-    arrays = dict(samples.feeds) | ({} if samples.labels is None else {_LABELS: samples.labels})
-    count = len(next(iter(samples.feeds.values())))
-    held = max(1, round(options.held_out * count))
-    if count - held < options.training.batch_size:
-        raise SamplesError(
-            asked=f"train in batches of {options.training.batch_size}",
-            found=f"{count} samples, {held} of which are held out",
-            fix="give more samples, or a smaller batch",
-        )
-    order = np.random.default_rng(options.training.seed).permutation(count)
-    return ArrayBatches(arrays, order[held:]), ArrayBatches(arrays, np.sort(order[:held]))
 
 
 class _Task:
@@ -233,7 +201,7 @@ class _Task:
                 loss, outputs = self._of(modules["student"], modules["teacher"], batch)
             total += float(loss) * len(rows)
             if self._loss.classes:
-                right += int((outputs[self._loss.output].argmax(dim=1) == batch[_LABELS]).sum())
+                right += int((outputs[self._loss.output].argmax(dim=1) == batch[LABELS]).sum())
         return {"loss": total / count, **({"top1": right / count} if self._loss.classes else {})}
 
     def _of(
@@ -244,7 +212,7 @@ class _Task:
         if self._loss.teacher > 0:
             with torch.no_grad():
                 taught = self._trainable.run(teacher, batch)
-        return self._loss(outputs, taught, batch.get(_LABELS)), outputs
+        return self._loss(outputs, taught, batch.get(LABELS)), outputs
 
 
 def _tensors(feeds: Arrays, device: torch.device) -> dict[str, Tensor]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgeport.contracts import OnnxModel, Precision, QuantizationPlan
+from edgeport.contracts import LOSSES, OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import ContractError
 from edgeport.exporter.train import TrainingSettings
 
 __all__ = ["LOSSES", "QatOptions", "QatResult", "default_rate"]
-
-LOSSES = ("auto", "cross-entropy", "mse", "teacher")
 
 
 @dataclass(frozen=True, kw_only=True)

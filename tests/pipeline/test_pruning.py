@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from edgeport import api
-from edgeport.contracts import ModelSource, Outcome
+from edgeport.contracts import FineTuning, ModelSource, Outcome
 from edgeport.errors import EdgeportError, UsageError
 
 NET = """
@@ -80,6 +81,26 @@ def test_a_program_needs_no_code(source: ModelSource, tmp_path: Path) -> None:
         ModelSource(location=str(report.file)), example=tmp_path / "inputs.npz", output=tmp_path / "small.onnx"
     )
     assert exported.model.inputs[0].shape[0] == "batch"
+
+
+def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_path: Path) -> None:
+    report = api.prune(
+        source,
+        tmp_path / "samples.npz",
+        output=tmp_path / "small.safetensors",
+        amount=0.5,
+        schedule="iterative:2",
+        target="label",
+        training=FineTuning(epochs=4, batch_size=2, rate=0.02, teacher=0.5, held_out=0.25),
+        device="cpu",
+    )
+
+    assert [one.steps for one in report.trained] == [1 * 3, 4 * 3]  # one epoch between, of three batches of two
+    for one in report.trained:
+        assert one.after["loss"] <= one.before["loss"]
+    # BatchNorm's statistics are of the samples now: the network learned in training mode.
+    with safe_open(report.file, framework="numpy") as file:
+        assert file.get_tensor("1.num_batches_tracked") == sum(one.best_step for one in report.trained)
 
 
 @pytest.mark.parametrize(

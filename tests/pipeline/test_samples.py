@@ -356,3 +356,17 @@ def test_memory_is_that_of_a_batch_not_of_the_set(tmp_path, monkeypatch):
     assert peak < 16 << 20, "the set has 72 MiB"
     with np.load(tmp_path / "feeds.npz") as file:
         assert file["x"][:, 0].tolist() == list(range(48))
+
+
+def test_training_samples_are_apart_from_the_evaluation(recipe_with, context_for, tmp_path):
+    recipe = recipe_with(images=images(40))
+    np.savez(tmp_path / "training.npz", images=np.concatenate([images(60)[40:], images(40)[:3]]))
+    recipe = replace(recipe, data=replace(recipe.data, training=SamplesFile(path=tmp_path / "training.npz")))
+    with pytest.raises(SamplesError, match="3 of 40 evaluation samples in the training set too") as raised:
+        prepare_samples(context_for(recipe))
+    assert raised.value.asked.startswith("learn from one set")
+
+    np.savez(tmp_path / "training.npz", images=images(60)[40:])
+    found = prepare_samples(context_for(recipe))
+    assert found.learned_from == (found.training_fingerprint, 20)
+    assert found.calibration_count == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,7 @@ from edgeport.cli.options import FILE, PLACE, model_source
 from edgeport.cli.output import Output, exit_code, output_options
 
 if TYPE_CHECKING:
-    from edgeport.contracts import ModelSource
+    from edgeport.contracts import FineTuning, ModelSource
 
 __all__ = ["command"]
 
@@ -43,6 +43,34 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
     "--recalibrate", is_flag=True, help="BatchNorm's statistics anew over the samples, if these are real data."
 )
 @click.option("--fine-tune", default="", metavar="pkg.mod:fn", help="Called with the module and the step after each.")
+@click.option(
+    "--epochs", type=click.IntRange(min=0), default=0, help="Instead: walks over all samples after the last step."
+)
+@click.option(
+    "--epochs-between", type=click.IntRange(min=0), default=1, show_default=True, help="After the other steps."
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Highest learning rate.",
+)
+@click.option(
+    "--loss", default="auto", show_default=True, help="cross-entropy, mse, pkg.mod:fn, teacher (no labels), auto."
+)
+@click.option(
+    "--teacher",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Weight of the unpruned model's outputs beside the labels.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the training.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="That trains."
+)
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
 @click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Pairs per measurement.")
@@ -65,6 +93,14 @@ def command(  # noqa: PLR0913 (one per option)
     count: int,
     recalibrate: bool,
     fine_tune: str,
+    epochs: int,
+    epochs_between: int,
+    batch_size: int,
+    rate: float,
+    loss: str,
+    teacher: float,
+    seed: int,
+    device: str,
     backend: str,
     threads: int | None,
     rounds: int,
@@ -80,6 +116,7 @@ def command(  # noqa: PLR0913 (one per option)
     Examples:
       edgeport prune net:create --weights net.safetensors --samples samples.npz --amount 0.5 -o small.safetensors
       edgeport prune torchvision:resnet18 --samples samples.npz --by taylor --target label --speedup 2
+      edgeport prune net:create --samples samples.npz --target label --amount 0.5 --schedule iterative:3 --epochs 5
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_prune import draw_prune
@@ -102,7 +139,10 @@ def command(  # noqa: PLR0913 (one per option)
             count=count,
             recalibrate=recalibrate,
             fine_tune=fine_tune,
+            training=_training(epochs, batch_size=batch_size, rate=rate, loss=loss, teacher=teacher, seed=seed),
+            epochs_between=epochs_between,
             target=target,
+            device=device,
             backend=backend,
             threads=threads,
             rounds=rounds,
@@ -110,3 +150,13 @@ def command(  # noqa: PLR0913 (one per option)
         )
     output.show(lambda: to_jsonable(report), lambda console: draw_prune(console, report))
     return exit_code(report.outcome)
+
+
+def _training(epochs: int, **settings: Any) -> FineTuning | None:
+    from edgeport.contracts import FineTuning
+    from edgeport.errors import ContractError, UsageError
+
+    try:
+        return FineTuning(epochs=epochs, **settings) if epochs else None
+    except ContractError as error:
+        raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error

@@ -18,7 +18,7 @@ _LEARNED = tuple(name for name in PRECISIONS if name == "int8" or "weights" in n
 @click.argument("recipe", type=FILE)
 @click.option("--backend", default="", help="Of the target [default: the recipe's first].")
 @click.option("--precision", type=click.Choice(_LEARNED), default="int8", show_default=True)
-@click.option("--samples", help="To learn from: .npz, a folder or pkg.mod:fn [default: the calibration samples].")
+@click.option("--samples", help="To learn from: .npz, a folder or pkg.mod:fn [default: the recipe's training samples].")
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option(

@@ -5,22 +5,45 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
-from edgeport.exporter.qat.options import QatOptions
 from edgeport.user_functions import user_function
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss", "loss_for"]
+__all__ = ["Loss", "LossChoice", "loss_for"]
 
 Outputs = Mapping[str, "Tensor"]
+
+
+class LossChoice(Protocol):
+    """What is asked of a loss; see `FineTuning` and `QatOptions`."""
+
+    @property
+    def loss(self) -> str:
+        """A name, or `pkg.mod:fn`."""
+        ...
+
+    @property
+    def teacher(self) -> float:
+        """Weight of the teacher's outputs, 0..1."""
+        ...
+
+    @property
+    def temperature(self) -> float:
+        """Of its class scores."""
+        ...
+
+    @property
+    def output(self) -> str:
+        """That the loss is of; empty for the first one."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +96,7 @@ class Loss:
         return torch.stack(each).mean()
 
 
-def loss_for(options: QatOptions, labels: Array | None, outputs: Mapping[str, Array], search_path: Path | None) -> Loss:
+def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Array], search_path: Path | None) -> Loss:
     """The loss that was asked for, or that the labels suggest.
 
     Args:
