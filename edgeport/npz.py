@@ -15,8 +15,9 @@ import numpy as np
 
 from edgeport.contracts import Array
 
-__all__ = ["GrowingArray", "load_npz", "save_npy", "save_npz"]
+__all__ = ["GrowingArray", "load_npz", "made_of", "save_npy", "save_npz"]
 
+_MADE = b"edgeport.made="
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that zip knows
 
 
@@ -108,9 +109,18 @@ class GrowingArray:
         self._file.close()
 
 
-def save_npz(path: Path, arrays: Mapping[str, Array | GrowingArray]) -> None:
-    """Writes an `.npz`. Unlike `numpy.savez` it takes every name ("file" too), in the order of the mapping."""
+def save_npz(path: Path, arrays: Mapping[str, Array | GrowingArray], *, made: str = "") -> None:
+    """Writes an `.npz`. Unlike `numpy.savez` it takes every name ("file" too), in the order of the mapping.
+
+    Args:
+        path: Of the file.
+        arrays: By name.
+        made: How samples were made up, if they are no real data ("generator"); the file says so ever after, in the
+            archive's comment, and `made_of` reads it.
+
+    """
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.comment = _MADE + made.encode() if made else b""
         for name, array in arrays.items():
             with _entry(archive, f"{name}.npy") as file:
                 save_npy(file, array)
@@ -125,6 +135,16 @@ def load_npz(path: Path | str) -> dict[str, Array]:
     """
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+def made_of(path: Path) -> str:
+    """How the samples in an `.npz` were made up; empty for data, and for whatever is no readable `.npz`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            comment = archive.comment
+    except (OSError, zipfile.BadZipFile):
+        return ""
+    return comment.removeprefix(_MADE).decode(errors="replace") if comment.startswith(_MADE) else ""
 
 
 def save_npy(file: IO[bytes], array: Array | GrowingArray) -> None:

@@ -46,7 +46,7 @@ class SamplesFile:
 
     Attributes:
         path: Absolute.
-        made: How the samples were made up where they are no real data ("range", "synthetic"); else empty.
+        made: How the samples were made up where they are no real data ("range", "synthetic", "generator"); else empty.
 
     """
 

@@ -12,6 +12,7 @@ import numpy as np
 from edgeport.contracts import SampleSet, TensorSpec, digest_file, load_json, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesLocation, SamplesTable
 from edgeport.errors import SamplesError
+from edgeport.npz import made_of
 
 if TYPE_CHECKING:
     from edgeport.calibration.data import Arrangement, Wanted
@@ -140,7 +141,7 @@ def location_named(samples: Path | str) -> SamplesLocation:
             fix="say in a recipe which columns feed which input ([data] columns), and use `edgeport run`",
             details={"problem": "file"},
         )
-    return SamplesFile(path=path.resolve())
+    return SamplesFile(path=path.resolve(), made=made_of(path))
 
 
 def location_state(location: SamplesLocation | None) -> dict[str, Any] | None:

@@ -36,7 +36,15 @@ from edgeport.pipeline.samples import PreparedSamples, require_fit, require_outp
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
 
-__all__ = ["PreparedModel", "calibrate_model", "export_options", "prepare_model", "source_files"]
+__all__ = ["PreparedModel", "calibrate_model", "export_options", "origin", "prepare_model", "source_files"]
+
+_MADE = {
+    "range": "drawn from the declared range of the inputs",
+    "synthetic": "made from BatchNorm statistics",
+    "generator": "made by a generator that learned from the model",
+    "vae": "drawn from a model of the data (VAE)",
+}
+"""How samples were made up, in a note; by what their file says."""
 
 TOLERANCE = 1e-3
 """Of the largest output; float32 sums in another order differ by less."""
@@ -384,14 +392,15 @@ def calibrate_model(
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     notes = (
         *(f"Calibration: {warning}" for warning in facts["warnings"]),
-        _origin(recipe.data.calibration, facts["sample_count"]),
+        origin(recipe.data.calibration, facts["sample_count"]),
     )
     return folder / "calibration.safetensors", facts["digest"], notes
 
 
-def _origin(location: SamplesLocation | SamplesMade, count: int) -> str:
+def origin(location: SamplesLocation | SamplesMade, count: int) -> str:
+    """Where ranges come from, as a note."""
     made = location.made if isinstance(location, SamplesFile) else ""
     if not made:
         return f"Ranges come from {count} calibration samples."
-    how = "drawn from the declared range of the inputs" if made == "range" else "made from BatchNorm statistics"
+    how = _MADE.get(made, f"made by {made}")
     return f"Ranges come from {count} synthetic samples, {how}, not from data: static int8 is calibrated without any."

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesLocation, SamplesTable
+from edgeport.npz import made_of
 from edgeport.recipe.locations import FUNCTION
 from edgeport.recipe.mistakes import RecipeText, nearest
 
@@ -68,7 +69,7 @@ def samples_location(
             f"names labels, and {location} holds one array",
             "store both in one file: numpy.savez(path, NAME=inputs, label=labels)",
         )
-    return SamplesFile(path=path)
+    return SamplesFile(path=path, made=made_of(path))
 
 
 def are_labelled(location: SamplesLocation, target: str) -> bool | None:

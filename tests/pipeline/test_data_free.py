@@ -7,12 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeport.calibration.data import NpzSamples
 from edgeport.contracts import Limits, ModelSource, Precision, TensorSpec
 from edgeport.contracts.recipe import SamplesFile, SamplesMade, Target
 from edgeport.errors import SamplesError
+from edgeport.npz import load_npz, made_of, save_npz
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.making import with_samples_made
+from edgeport.pipeline.preparing import origin
 from edgeport.pipeline.run import run_recipe
 from edgeport.store import Store
 
@@ -98,6 +102,20 @@ def test_data_in_a_file_are_left_alone(recipe, tmp_path):
     recipe = replace(recipe, data=replace(recipe.data, calibration=SamplesFile(path=tmp_path / "c.npz")))
     context = context_of(recipe, tmp_path)
     assert with_samples_made(context) is context
+
+
+def test_a_file_says_itself_that_its_samples_were_made(recipe, tmp_path):
+    arrays = {"images": np.zeros((4, 8), np.float32)}
+    for made in ("generator", ""):
+        save_npz(tmp_path / "s.npz", arrays, made=made)
+        assert made_of(tmp_path / "s.npz") == made
+        assert location_named(tmp_path / "s.npz") == SamplesFile(path=(tmp_path / "s.npz").resolve(), made=made)
+        assert np.array_equal(load_npz(tmp_path / "s.npz")["images"], arrays["images"])
+        assert next(iter(NpzSamples(tmp_path / "s.npz"))).feeds["images"].shape == (4, 8)
+    np.savez(tmp_path / "s.npz", **arrays)
+    assert made_of(tmp_path / "s.npz") == made_of(tmp_path / "absent.npz") == ""
+    told = origin(SamplesFile(path=tmp_path / "s.npz", made="generator"), 9)
+    assert told.startswith("Ranges come from 9 synthetic samples, made by a generator that learned from the model")
 
 
 @pytest.mark.slow  # a whole run
