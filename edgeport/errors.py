@@ -22,6 +22,7 @@
     ├── SamplesError                  calibration or evaluation data
     ├── CalibrationError              statistics or ranges
     ├── PruningError                  what can't be removed from a network
+    ├── DistillationError             an objective that does not suit student, teacher or samples
     ├── PlanError                     a plan that does not fit its model
     ├── BackendError                  a runtime refused or failed
     │   ├── UnsupportedByBackend      it has no such operator or precision
@@ -59,6 +60,7 @@ __all__ = [
     "DependencyError",
     "DeviceError",
     "DeviceLost",
+    "DistillationError",
     "DynamicShapeError",
     "EdgeportError",
     "ExportError",
@@ -229,6 +231,12 @@ class PruningError(EdgeportError):
     """Nothing that can be removed from the network, or a criterion that has no answer for it."""
 
     code = "PRUNING_FAILED"
+
+
+class DistillationError(EdgeportError):
+    """An objective that does not suit the student, the teacher or the samples."""
+
+    code = "DISTILLATION_FAILED"
 
 
 class PlanError(EdgeportError):

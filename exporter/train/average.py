@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Average"]
+__all__ = ["Average", "ramped"]
+
+
+def ramped(decay: float, steps: int) -> float:
+    """The decay of the step behind `steps` others: (1 + n) / (10 + n) at most, so that the first weights are forgotten
+    soon, as `tf.train.ExponentialMovingAverage` and timm's `ModelEmaV3` do it.
+    """
+    return min(decay, (1 + steps) / (10 + steps))
 
 
 class Average:
     """The exponential moving average of a module's parameters (Polyak and Juditsky, 1992); its buffers as they are.
 
-    The decay begins small and grows to what is asked for, (1 + n) / (10 + n) after n steps at most, so that the first
-    weights are forgotten soon, as `tf.train.ExponentialMovingAverage` and timm's `ModelEmaV3` do it.
+    The decay begins small and grows to what is asked for (`ramped`).
 
     Args:
         module: What is averaged.
@@ -33,7 +39,7 @@ class Average:
         """Takes in the weights as they are now."""
         import torch
 
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        decay = ramped(self.decay, self.steps)
         self.steps += 1
         now = [value.detach() for _, value in self._module.named_parameters()]
         with torch.no_grad():

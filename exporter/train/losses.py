@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
+from edgeport.exporter.distill.response import output_difference, soft_targets
 from edgeport.user_functions import user_function
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss", "LossChoice", "loss_for"]
+__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "suggested_loss", "users_loss"]
 
 Outputs = Mapping[str, "Tensor"]
 
@@ -79,17 +80,9 @@ class Loss:
     def _difference(self, outputs: Outputs, taught: Outputs) -> Tensor:
         """Of scores of classes, Hinton's; of all else, the mean squared difference over the teacher's mean square."""
         if self.classes:
-            own, other = outputs[self.output].float(), taught[self.output].float()
-            heat = self.temperature
-            return heat**2 * functional.kl_div(
-                functional.log_softmax(own / heat, dim=1),
-                functional.log_softmax(other / heat, dim=1),
-                reduction="batchmean",
-                log_target=True,
-            )
+            return soft_targets(outputs[self.output].float(), taught[self.output].float(), self.temperature)
         each = [
-            functional.mse_loss(own.float(), taught[name].float())
-            / taught[name].float().square().mean().clamp(min=1e-12)
+            output_difference(own.float(), taught[name].float(), relative=True)
             for name, own in outputs.items()
             if own.is_floating_point()
         ]
@@ -118,7 +111,7 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
     scores = outputs[name]
     kind = options.loss
     if kind == "auto":
-        kind = _suggested(labels, scores)
+        kind = suggested_loss(labels, scores)
     if kind != "teacher" and labels is None:
         raise SamplesError(
             asked=f"train with the loss {kind}",
@@ -131,7 +124,7 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
     if kind == "teacher":
         return Loss(said="the float model's outputs", of_labels=None, classes=False, **common)
     if kind == "cross-entropy":
-        _check_classes(labels, scores)
+        require_classes(labels, scores)
         return Loss(
             said=f"cross-entropy{also}",
             of_labels=lambda found, wanted: functional.cross_entropy(found[name].float(), wanted.long()),
@@ -147,10 +140,17 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
             classes=False,
             **common,
         )
-    return Loss(said=f"{kind}{also}", of_labels=_users(kind, search_path), classes=False, **common)
+    return Loss(said=f"{kind}{also}", of_labels=users_loss(kind, search_path), classes=False, **common)
 
 
-def _suggested(labels: Array | None, scores: Array) -> str:
+def suggested_loss(labels: Array | None, scores: Array) -> str:
+    """Of classes "cross-entropy", of numbers like the output's "mse", else "teacher": nothing is learned from labels.
+
+    Args:
+        labels: Of all samples; None for none.
+        scores: The output that is judged, for some samples.
+
+    """
     if labels is None:
         return "teacher"
     if labels.dtype.kind in "iu" and labels.ndim == 1 and scores.ndim == 2 and scores.shape[1] > 1:
@@ -160,7 +160,13 @@ def _suggested(labels: Array | None, scores: Array) -> str:
     return "teacher"  # labels of a kind that only the metric understands
 
 
-def _check_classes(labels: Array | None, scores: Array) -> None:
+def require_classes(labels: Array | None, scores: Array) -> None:
+    """Makes sure that labels are classes of these scores.
+
+    Raises:
+        SamplesError: They are not.
+
+    """
     if labels is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or scores.ndim != 2:
         raise SamplesError(
             asked="train with cross-entropy",
@@ -175,14 +181,27 @@ def _check_classes(labels: Array | None, scores: Array) -> None:
         )
 
 
-def _users(spelled: str, search_path: Path | None) -> Callable[[Outputs, Tensor], Tensor]:
+def users_loss(
+    spelled: str, search_path: Path | None, takes: str = "it gets the outputs by name and the labels"
+) -> Callable[..., Tensor]:
+    """A loss of the user's.
+
+    Args:
+        spelled: `pkg.mod:fn`.
+        search_path: Folder that it is imported from.
+        takes: What it is called with, for the message.
+
+    Raises:
+        SourceError: It can't be imported, or is no function.
+
+    """
     try:
         found = user_function(spelled, search_path)
     except Exception as error:
         raise SourceError(
             asked=f"train with the loss {spelled}",
             found=f"{type(error).__name__}: {error}",
-            fix="give it as pkg.mod:fn; it gets the outputs by name and the labels, and gives a loss []",
+            fix=f"give it as pkg.mod:fn; {takes}, and gives a loss []",
         ) from error
     if not callable(found):
         raise SourceError(

@@ -1,0 +1,129 @@
+"""Distillation with data from end to end: a student, a teacher and samples in; a trained student out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeport.contracts import OnProgress, silent
+from edgeport.errors import DistillationError
+from edgeport.exporter.distill.objective import Objective
+from edgeport.exporter.distill.options import DistillOptions, DistillResult
+from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair, answers
+from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
+from edgeport.exporter.distill.task import Augment, Distillation, HeldOut, Score
+from edgeport.exporter.train.hardware import Hardware, this_process
+from edgeport.exporter.train.loop import fit
+from edgeport.exporter.train.losses import require_classes, suggested_loss
+from edgeport.exporter.train.samples import LearningSamples, parted
+
+__all__ = ["default_objective", "distill", "make_optimizer"]
+
+_LOOKED_AT = 4
+"""Samples that features are looked at with before the training."""
+
+_MOMENTUM = 0.9
+
+
+def distill(  # noqa: PLR0913 (who learns what from whom, and how)
+    student: Network,
+    teacher: Network | MovingAverage | None,
+    samples: LearningSamples,
+    objective: Objective | None = None,
+    *,
+    folder: Path,
+    options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
+    augment: Augment | None = None,
+    score: Score | None = None,
+    hardware: Hardware | None = None,
+    on_progress: OnProgress = silent,
+) -> DistillResult:
+    """Trains a student in place; it holds the weights that were best on the samples that are held out.
+
+    A killed training goes on where it was when it is called with the same folder again.
+
+    Args:
+        student: To learn; what it begins with counts as a candidate too.
+        teacher: Who teaches: another network, the student's own average, or nobody.
+        samples: Of the training; none that the student is judged on later.
+        objective: What is learned from; by default, what suits the labels (`default_objective`).
+        folder: Of this training alone; see `edgeport.exporter.train.loop.fit`.
+        options: How to learn.
+        augment: See `Distillation`.
+        score: Says how good outputs are, instead of the part of right classes.
+        hardware: This process on the CPU by default.
+        on_progress: Told every few steps.
+
+    Raises:
+        DistillationError: An objective that does not suit student, teacher or samples.
+        SamplesError: Too few samples, or such as a network does not take.
+        TrainingError: It diverged, or the folder holds another training.
+
+    """
+    kept, held_out = parted(samples, options.held_out, options.training.batch_size, options.training.seed)
+    example = {name: torch.from_numpy(np.array(one[:_LOOKED_AT])) for name, one in samples.feeds.items()}
+    scores = next(iter(answers(student, example).values())).numpy()
+    kind = suggested_loss(samples.labels, scores)
+    if kind == "cross-entropy":
+        require_classes(samples.labels, scores)
+    if objective is None:
+        objective = default_objective(kind, taught=teacher is not None)
+    pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=options.training.seed)
+    judged = HeldOut(batches=held_out, classes=kind == "cross-entropy", score=score)
+    by = options.training.monitor or ("score" if score is not None else "top1" if judged.classes else "loss")
+    settings = replace(options.training, monitor=by, larger_is_better=by != "loss")
+    task = Distillation(pair, judged, augment)
+    trained = fit(task, kept, settings, folder, hardware=hardware or this_process(), on_progress=on_progress)
+    return DistillResult(
+        objective=objective.said(),
+        before=trained.first,
+        after=trained.metrics,
+        teacher=judged.of_teacher(pair) if isinstance(teacher, Network) else {},
+        best_step=trained.best_step,
+        steps=trained.steps,
+        stopped_early=trained.stopped_early,
+    )
+
+
+def default_objective(kind: str, *, taught: bool) -> Objective:
+    """What suits the labels.
+
+    Args:
+        kind: As `edgeport.exporter.train.losses.suggested_loss` tells it.
+        taught: There is a teacher.
+
+    Raises:
+        DistillationError: Neither a teacher nor labels that say anything.
+
+    """
+    if taught:
+        return objective_spelled(DEFAULTS[kind], (), 0.0)
+    if kind == "teacher":
+        raise DistillationError(
+            asked="train a student", found="neither a teacher nor labels to learn from", fix="give one of them"
+        )
+    return objective_spelled((DEFAULTS[kind][0].split()[1],), (), 0.0)
+
+
+def make_optimizer(options: DistillOptions) -> MakeOptimizer:
+    """The optimizer of a student, whose weight decay leaves biases and norms alone."""
+
+    def make(parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        every = list(parameters)
+        matrices = [one for one in every if one.ndim > 1]
+        others = [one for one in every if one.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices, "weight_decay": options.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        groups = [one for one in groups if one["params"]]
+        if options.optimizer == "sgd":
+            return torch.optim.SGD(groups, lr=options.rate, momentum=_MOMENTUM, nesterov=True)
+        return torch.optim.AdamW(groups, lr=options.rate)
+
+    return make

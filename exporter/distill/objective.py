@@ -1,0 +1,248 @@
+"""What a student learns from: min E[L(f_s(x), y)] + lambda E[R(f_s(x))].
+
+L are the task and teacher terms, R the regularisers; both are tuples of terms, and a term is whatever has a weight and
+a loss. What terms see of a batch is `Seen`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from edgeport.errors import DistillationError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = ["FeatureTerm", "Losses", "Objective", "Seen", "Tap", "Term", "key_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tap:
+    """A module of the student, and the module of the teacher that it is compared with.
+
+    Attributes:
+        student: Path as in `named_modules` ("layers.2"); its output is the feature.
+        teacher: Path in the teacher; empty where only the student's feature is looked at.
+
+    """
+
+    student: str
+    teacher: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What the networks made of a batch; axis 0 of everything counts samples.
+
+    Attributes:
+        student: The student's outputs by name.
+        teacher: The teacher's, without gradients; empty where there is no teacher.
+        labels: Of the samples; None where there are none.
+        features: The student's, as the term's adapter changed it, by `key_of`.
+        taught: The teacher's, by path.
+        feeds: What both were fed, by input name.
+
+    """
+
+    student: Mapping[str, Tensor]
+    teacher: Mapping[str, Tensor] = field(default_factory=dict)
+    labels: Tensor | None = None
+    features: Mapping[str, Tensor] = field(default_factory=dict)
+    taught: Mapping[str, Tensor] = field(default_factory=dict)
+    feeds: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def output(self, name: str = "") -> Tensor:
+        """The student's output of this name, or its first; float32 where it is a float.
+
+        Raises:
+            DistillationError: No such output.
+
+        """
+        return _named(self.student, name, "student")
+
+    def pair(self, name: str = "") -> tuple[Tensor, Tensor]:
+        """The student's output and the teacher's, of equal shapes; float32.
+
+        Raises:
+            DistillationError: No such output, no teacher, or another shape.
+
+        """
+        own, other = self.output(name), _named(self.teacher, name, "teacher")
+        if own.shape != other.shape:
+            raise DistillationError(
+                asked=f"compare output {name!r} of student and teacher" if name else "compare student and teacher",
+                found=f"shapes {list(own.shape)} and {list(other.shape)}",
+                fix="let the student answer in the teacher's form, name another output, or compare relations "
+                "(Relational), which need no equal shapes",
+            )
+        return own, other
+
+    def targets(self) -> Tensor:
+        """The labels.
+
+        Raises:
+            DistillationError: There are none.
+
+        """
+        if self.labels is None:
+            raise DistillationError(
+                asked="learn from labels",
+                found="samples without labels",
+                fix="name them (target), or take terms of the teacher alone",
+            )
+        return self.labels
+
+    def first_outputs(self) -> tuple[Tensor, Tensor]:
+        """The first output of the student and of the teacher, whatever their shapes; float32."""
+        return self.output(), _named(self.teacher, "", "teacher")
+
+    def feature(self, term: Term, tap: Tap) -> Tensor:
+        """The student's feature, through the term's adapter; float32."""
+        return self.features[key_of(term, tap)].float()
+
+    def tapped(self, term: Term, tap: Tap) -> tuple[Tensor, Tensor]:
+        """The student's feature, through the term's adapter, and the teacher's; float32."""
+        return self.feature(term, tap), self.taught[tap.teacher].float()
+
+
+def _named(outputs: Mapping[str, Tensor], name: str, whose: str) -> Tensor:
+    if not outputs:
+        raise DistillationError(
+            asked=f"look at what the {whose} says",
+            found=f"no {whose}",
+            fix="give a teacher, or an objective without teacher terms",
+        )
+    if name and name not in outputs:
+        raise DistillationError(
+            asked=f"look at output {name!r} of the {whose}",
+            found=f"outputs {', '.join(outputs)}",
+            fix="name one of them, or none for the first",
+        )
+    found = outputs[name or next(iter(outputs))]
+    return found.float() if found.is_floating_point() else found
+
+
+class Term(Protocol):
+    """A part of the objective: a small frozen dataclass."""
+
+    @property
+    def weight(self) -> float:
+        """Factor of its loss in the sum."""
+        ...
+
+    def loss(self, seen: Seen) -> Tensor:
+        """A number [], before its weight, the mean over the samples of a batch."""
+        ...
+
+
+@runtime_checkable
+class FeatureTerm(Protocol):
+    """A term that also looks inside of the networks."""
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """Where."""
+        ...
+
+    def adapter(self, student: Tensor, teacher: Tensor | None) -> torch.nn.Module | None:
+        """What brings the student's feature into the teacher's form, learned with the student; None for nothing.
+
+        Args:
+            student: The student's feature of two samples or more.
+            teacher: The teacher's; None where the tap has none.
+
+        Raises:
+            DistillationError: The shapes do not suit the term.
+
+        """
+        ...
+
+
+def key_of(term: object, tap: Tap) -> str:
+    """What a term's feature is kept under; terms that are equal share it."""
+    return f"{term!r} {tap.student}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """The objective of a batch.
+
+    Attributes:
+        total: L + lambda R, [].
+        parts: Each term's own loss by name ("L.SoftTargets"), without weights and without gradients; for metrics.
+
+    """
+
+    total: Tensor
+    parts: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """min E[L(f_s(x), y)] + lambda E[R(f_s(x))].
+
+    Attributes:
+        L: Task and teacher terms, summed with their weights.
+        R: Regularisers, the same.
+        lambda_: Factor of R.
+
+    """
+
+    L: tuple[Term, ...]
+    R: tuple[Term, ...] = ()
+    lambda_: float = 1.0
+
+    def __post_init__(self) -> None:
+        wrong = [] if self.L else ["no term in L"]
+        wrong += [] if self.lambda_ >= 0 else [f"lambda = {self.lambda_}"]
+        wrong += [f"{type(one).__name__} with weight {one.weight}" for one in self.terms if not one.weight >= 0]
+        if wrong:
+            raise DistillationError(
+                asked="minimise L + lambda R",
+                found=", ".join(wrong),
+                fix="give one term or more in L, and weights and a lambda of 0 or more",
+            )
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Of L, then of R."""
+        return (*self.L, *self.R)
+
+    @property
+    def feature_terms(self) -> tuple[FeatureTerm, ...]:
+        """Those that look inside."""
+        return tuple(term for term in self.terms if isinstance(term, FeatureTerm))
+
+    def __call__(self, seen: Seen) -> Losses:
+        """Of a batch."""
+        import torch
+
+        parts: dict[str, Tensor] = {}
+        summed: list[Tensor] = []
+        for group, terms, factor in (("L", self.L, 1.0), ("R", self.R, self.lambda_)):
+            for term in terms:
+                loss = term.loss(seen).float()
+                summed.append(factor * term.weight * loss)
+                parts[_free(f"{group}.{type(term).__name__}", parts)] = loss.detach()
+        return Losses(total=torch.stack(summed).sum(), parts=parts)
+
+    def said(self) -> str:
+        """In words: "0.1 CrossEntropy + 0.9 SoftTargets + 0.01 (1 ConfidencePenalty)"."""
+        text = _summed(self.L)
+        return f"{text} + {self.lambda_:g} ({_summed(self.R)})" if self.R and self.lambda_ else text
+
+
+def _summed(terms: Sequence[Term]) -> str:
+    return " + ".join(f"{one.weight:g} {type(one).__name__}" for one in terms)
+
+
+def _free(name: str, taken: Mapping[str, object]) -> str:
+    number = 2
+    found = name
+    while found in taken:
+        found = f"{name}-{number}"
+        number += 1
+    return found

@@ -1,0 +1,146 @@
+"""Distillation with data as a training: what one step is, and how good the student is by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from edgeport.errors import DistillationError
+from edgeport.exporter.distill.pair import Pair
+from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.samples import LABELS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Augment", "Distillation", "HeldOut", "Score"]
+
+Augment = Callable[[Mapping[str, "Tensor"]], Mapping[str, "Tensor"]]
+"""Feeds of a batch by name to feeds that are changed at random; it draws from PyTorch's global generator."""
+
+Score = Callable[[Mapping[str, "Tensor"], "Tensor | None"], float]
+"""Outputs by name and labels, of all samples that are held out, to a number; larger is better."""
+
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What says how good a student is.
+
+    Attributes:
+        batches: Samples that nobody trains on; labels under `LABELS`.
+        classes: Labels are classes, so that the part of right ones can be told.
+        score: A number of the user's; None for none.
+
+    """
+
+    batches: ArrayBatches
+    classes: bool = False
+    score: Score | None = None
+
+    def of_student(self, pair: Pair) -> dict[str, float]:
+        """`score` and `top1`, as far as they can be told, and `loss`: cross-entropy of classes, else the objective."""
+        total, count = 0.0, len(self.batches)
+        outputs: dict[str, list[Tensor]] = {}
+        found: Mapping[str, Tensor]
+        for start in range(0, count, _AT_ONCE):
+            feeds, labels = self._batch(start, pair)
+            size = len(next(iter(feeds.values())))
+            if self._by_labels:
+                found = pair.answers(feeds)
+            else:
+                seen = pair.look(feeds, labels)
+                total += float(pair.objective(seen).total) * size
+                found = seen.student
+            _keep(outputs, found)
+        told = self._told(outputs)
+        return told if self._by_labels else told | {"loss": total / count}
+
+    def of_teacher(self, pair: Pair) -> dict[str, float]:
+        """The same, as far as a teacher can be judged by itself: not by the objective."""
+        if pair.teacher is None or not self._by_labels:
+            return {}
+        outputs: dict[str, list[Tensor]] = {}
+        for start in range(0, len(self.batches), _AT_ONCE):
+            _keep(outputs, pair.taught(self._batch(start, pair)[0])[0])
+        return self._told(outputs)
+
+    @property
+    def _by_labels(self) -> bool:
+        return self.classes or self.score is not None
+
+    def _batch(self, start: int, pair: Pair) -> tuple[dict[str, Tensor], Tensor | None]:
+        rows = list(range(start, min(start + _AT_ONCE, len(self.batches))))
+        device = next(pair.learner.parameters()).device
+        feeds = {name: one.to(device) for name, one in self.batches.batch(rows).items()}
+        return feeds, feeds.pop(LABELS, None)
+
+    def _told(self, parts: Mapping[str, list[Tensor]]) -> dict[str, float]:
+        outputs = {name: torch.cat(each) for name, each in parts.items()}
+        labels = self.batches.batch(list(range(len(self.batches)))).get(LABELS) if self._by_labels else None
+        told: dict[str, float] = {}
+        if self.score is not None:
+            told["score"] = float(self.score(outputs, labels))
+        if self.classes and labels is not None:
+            scores = next(iter(outputs.values())).float()
+            told["top1"] = float((scores.argmax(dim=1) == labels).float().mean())
+            told["loss"] = float(functional.cross_entropy(scores, labels.long()))
+        return told
+
+
+def _keep(kept: dict[str, list[Tensor]], found: Mapping[str, Tensor]) -> None:
+    for name, value in found.items():
+        kept.setdefault(name, []).append(value.cpu())
+
+
+class Distillation:
+    """The student of a pair learns from samples; a `Task`.
+
+    Args:
+        pair: Who learns from whom, by which objective.
+        held_out: What the student is judged by; None for nothing.
+        augment: Changes the feeds of each batch before both networks see them, the same for both: Beyer et al.,
+            "Knowledge distillation: A good teacher is patient and consistent" (2022).
+
+    """
+
+    def __init__(self, pair: Pair, held_out: HeldOut | None = None, augment: Augment | None = None) -> None:
+        self._pair, self._held_out, self._augment = pair, held_out, augment
+
+    def players(self) -> Mapping[str, Player]:
+        """The student, and its teacher where there is one."""
+        return self._pair.players()
+
+    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+        """One batch: the objective, and what each of its terms is."""
+        feeds = dict(batch)
+        labels = feeds.pop(LABELS, None)
+        if self._augment is not None:
+            feeds = _augmented(self._augment, feeds)
+        losses = self._pair.objective(self._pair.see(feeds, labels, turn))
+        turn.update("student", losses.total)
+        self._pair.after_update(turn)
+        return {"loss": losses.total.detach(), **losses.parts}
+
+    def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:
+        """On what was held out."""
+        del modules  # the pair holds them
+        return self._held_out.of_student(self._pair) if self._held_out is not None else {}
+
+
+def _augmented(augment: Augment, feeds: dict[str, Tensor]) -> dict[str, Tensor]:
+    with torch.no_grad():
+        changed = augment(feeds)
+    if not isinstance(changed, Mapping) or set(changed) != set(feeds):
+        raise DistillationError(
+            asked=f"augment {', '.join(feeds)}",
+            found=f"that the function gives {', '.join(changed) if isinstance(changed, Mapping) else type(changed)}",
+            fix="give back a dict with the feeds that it was called with",
+        )
+    return dict(changed)
