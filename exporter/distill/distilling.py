@@ -12,6 +12,7 @@ import torch
 
 from edgeport.contracts import OnProgress, silent
 from edgeport.errors import DistillationError
+from edgeport.exporter.distill.generative.learning_terms import with_learning_terms
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
 from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair, answers
@@ -26,6 +27,9 @@ __all__ = ["default_objective", "distill", "make_optimizer"]
 
 _LOOKED_AT = 4
 """Samples that features are looked at with before the training."""
+
+_SCALED_BY = 256
+"""Samples by which terms that hold a network tell the scale of outputs."""
 
 _MOMENTUM = 0.9
 
@@ -77,7 +81,10 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     judged = HeldOut(batches=held_out, classes=kind == "cross-entropy", score=score)
     by = options.training.monitor or ("score" if score is not None else "top1" if judged.classes else "loss")
     settings = replace(options.training, monitor=by, larger_is_better=by != "loss")
-    task = Distillation(pair, judged, augment)
+    look = slice(0, _SCALED_BY)
+    feeds = {name: torch.from_numpy(np.array(one[look])) for name, one in samples.feeds.items()}
+    labels = None if samples.labels is None else torch.from_numpy(np.array(samples.labels[look]))
+    task = with_learning_terms(Distillation(pair, judged, augment), pair, feeds, labels, options.training.seed)
     trained = fit(task, kept, settings, folder, hardware=hardware or this_process(), on_progress=on_progress)
     return DistillResult(
         objective=objective.said(),

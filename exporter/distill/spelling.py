@@ -9,6 +9,8 @@ from pathlib import Path
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
+from edgeport.exporter.distill.generative.adversarial import Adversarial
+from edgeport.exporter.distill.generative.variational import Variational
 from edgeport.exporter.distill.objective import Objective, Tap, Term
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
@@ -37,6 +39,8 @@ TERMS: Mapping[str, Make] = {
     "hints": lambda text, weight: Hints(weight=weight, taps=_taps(text)),
     "attention": lambda text, weight: Attention(weight=weight, taps=_taps(text)),
     "relational": lambda text, weight: Relational(weight=weight, taps=_taps(text)),
+    "adversarial": lambda text, weight: Adversarial(weight=weight, taps=_taps(text)),
+    "variational": lambda text, weight: Variational(weight=weight, taps=_taps(text)),
 }
 """What L may be made of."""
 

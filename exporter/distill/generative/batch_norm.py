@@ -1,0 +1,96 @@
+"""What a teacher remembers of its data: the statistics in its BatchNorm layers, and how far a batch is from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = ["BatchNormMatch", "layers_with_statistics"]
+
+
+def layers_with_statistics(module: nn.Module) -> list[_BatchNorm]:
+    """Its BatchNorm layers that keep a mean and a variance, in the module's own order."""
+    return [one for one in module.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]
+
+
+class BatchNormMatch(nn.Module):
+    """How far means and variances of what enters each BatchNorm layer are from those that the layer keeps.
+
+    Yin et al., "Dreaming to Distill: Data-free Knowledge Transfer via DeepInversion" (CVPR 2020), equation 4: per
+    layer, the length of the difference of the means and that of the difference of the variances. With `carry`, the
+    batch's statistics are mixed with those of the batches before it, so that all of them together come near, and none
+    needs to (Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation", AAAI 2022).
+
+    Its buffers are what is carried; the teacher is no part of it, and is not changed.
+
+    Args:
+        teacher: In evaluation mode where it is watched.
+        carry: Weight of the batches before, 0..1.
+
+    """
+
+    def __init__(self, teacher: nn.Module, carry: float = 0.0) -> None:
+        super().__init__()
+        # A tuple: what is in a list or an attribute of its own would be registered as a part.
+        self._layers = tuple(layers_with_statistics(teacher))
+        self._carry = carry
+        self._seen: dict[int, tuple[Tensor, Tensor]] = {}
+        self.batches: Tensor
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        for index, layer in enumerate(self._layers):
+            for name in ("mean", "variance"):
+                self.register_buffer(f"{name}_{index}", torch.zeros_like(_kept(layer)[0]))
+
+    @property
+    def layers(self) -> int:
+        """How many there are; with none, the distance is 0."""
+        return len(self._layers)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """One call of the teacher inside of it counts for `distance` and `remember`."""
+        self._seen = {}
+        handles = [layer.register_forward_pre_hook(self._look(index)) for index, layer in enumerate(self._layers)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def distance(self) -> Tensor:
+        """Of the call that was watched, with gradients: the sum over layers, []."""
+        found = [torch.zeros((), device=self.batches.device)]
+        carried = self._carry if int(self.batches) else 0.0
+        for index, (mean, variance) in self._seen.items():
+            kept_mean, kept_variance = _kept(self._layers[index])
+            mixed_mean = torch.lerp(mean, self.get_buffer(f"mean_{index}"), carried)
+            mixed_variance = torch.lerp(variance, self.get_buffer(f"variance_{index}"), carried)
+            found.append((mixed_mean - kept_mean).norm() + (mixed_variance - kept_variance).norm())
+        return torch.stack(found).sum()
+
+    def remember(self) -> None:
+        """Takes the watched call's statistics into what is carried."""
+        carried = self._carry if int(self.batches) else 0.0
+        for index, (mean, variance) in self._seen.items():
+            self.get_buffer(f"mean_{index}").lerp_(mean.detach(), 1.0 - carried)
+            self.get_buffer(f"variance_{index}").lerp_(variance.detach(), 1.0 - carried)
+        self.batches += 1
+
+    def _look(self, index: int) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def look(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            del layer
+            entering = arguments[0].float().transpose(0, 1).flatten(1)  # [channels, values]
+            self._seen[index] = (entering.mean(dim=1), entering.var(dim=1, unbiased=False))
+
+        return look
+
+
+def _kept(layer: _BatchNorm) -> tuple[Tensor, Tensor]:
+    mean, variance = layer.running_mean, layer.running_var
+    if mean is None or variance is None:
+        raise TypeError(layer)
+    return mean, variance

@@ -1,0 +1,119 @@
+"""Distillation without data from end to end: a student and a teacher in; a trained student, and what it saw, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgeport.contracts import Array, OnProgress, TensorSpec, silent
+from edgeport.errors import DistillationError
+from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.generative.making import maker_of
+from edgeport.exporter.distill.generative.methods import Fast, Method
+from edgeport.exporter.distill.generative.networks import sizes_of
+from edgeport.exporter.distill.generative.views import Views
+from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+from edgeport.exporter.distill.objective import Objective
+from edgeport.exporter.distill.options import DistillOptions, DistillResult
+from edgeport.exporter.distill.pair import Network, Pair
+from edgeport.exporter.distill.response import SoftTargets
+from edgeport.exporter.train.hardware import Hardware, this_process
+from edgeport.exporter.train.loop import fit
+
+if TYPE_CHECKING:
+    from edgeport.exporter.distill.task import HeldOut
+
+__all__ = ["DistilledWithoutData", "distill_without_data"]
+
+_KEPT = 1024
+"""Samples that are handed out in the end: more than a calibration looks at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledWithoutData:
+    """What came of it.
+
+    Attributes:
+        result: As of a distillation with data; its numbers are empty where nobody could judge.
+        samples: Of those that the student learned from, float32 [up to 1024, ...].
+        notes: What a reader must know, one sentence each.
+
+    """
+
+    result: DistillResult
+    samples: Array
+    notes: tuple[str, ...] = ()
+
+
+def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
+    student: Network,
+    teacher: Network,
+    inputs: TensorSpec,
+    method: Method = Fast(),  # noqa: B008 (frozen)
+    objective: Objective | None = None,
+    *,
+    steps: int,
+    folder: Path,
+    options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
+    views: Views = Views(),  # noqa: B008 (frozen)
+    judged: HeldOut | None = None,
+    hardware: Hardware | None = None,
+    on_progress: OnProgress = silent,
+) -> DistilledWithoutData:
+    """Trains a student in place without a sample.
+
+    A killed training goes on where it was when it is called with the same folder again.
+
+    Args:
+        student: To learn.
+        teacher: A classifier with one float input, in evaluation mode.
+        inputs: Of both: every axis but the first has a size. Its range, where declared, is kept to.
+        method: Who makes the inputs.
+        objective: Terms that need no labels; by default, soft targets at the temperature of Fast's authors, 20.
+        steps: That are done, those of the generator's warm-up among them.
+        folder: Of this training alone; see `edgeport.exporter.train.loop.fit`.
+        options: How to learn; epochs are how often the student is judged, evenly spread over the steps.
+        views: How images are changed at random.
+        judged: Samples with labels, if there are any, that say which weights are best; else the last ones are kept.
+        hardware: This process on the CPU by default.
+        on_progress: Told every few steps.
+
+    Raises:
+        DistillationError: Fewer steps than epochs; or a teacher that the method can't make inputs for.
+        SamplesError: The input has no size, or is not float.
+        TrainingError: It diverged, or the folder holds another training.
+
+    """
+    training = options.training
+    if steps < training.epochs:
+        raise DistillationError(
+            asked=f"distil in {steps} steps, and look at the student {training.epochs} times",
+            found="fewer steps than looks",
+            fix="give more steps, or fewer epochs",
+        )
+    _, shape = sizes_of([inputs], "make inputs without data")
+    objective = objective or Objective(L=(SoftTargets(temperature=20.0),))
+    example = {inputs.name: torch.zeros((4, *shape))}
+    pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=training.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        maker = maker_of(method, pair, inputs, views)
+    task = WithoutData(pair, inputs.name, maker, judged)
+    batches = NoSamples(steps // training.epochs * training.batch_size)
+    trained = fit(task, batches, training, folder, hardware=hardware or this_process(), on_progress=on_progress)
+    return DistilledWithoutData(
+        result=DistillResult(
+            objective=f"{objective.said()}, of inputs by {type(method).__name__}",
+            before=trained.first,
+            after=trained.metrics,
+            teacher=judged.of_teacher(pair) if judged is not None else {},
+            best_step=trained.best_step,
+            steps=trained.steps,
+            stopped_early=trained.stopped_early,
+        ),
+        samples=maker.kept(_KEPT).cpu().numpy(),
+        notes=maker.notes,
+    )
