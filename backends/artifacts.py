@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from edgeport.contracts import Artifact, ExecutionConfig, Precision, digest_bytes, digest_file
 from edgeport.contracts.serialise import canonical
 from edgeport.errors import BackendError, OutputError
 
-__all__ = ["artifact_digest", "artifact_folder", "check_artifact", "make_artifact"]
+__all__ = ["artifact_digest", "artifact_folder", "check_artifact", "make_artifact", "with_settings"]
 
 
 def make_artifact(  # noqa: PLR0913 (the fields of an artifact)
@@ -48,6 +49,22 @@ def make_artifact(  # noqa: PLR0913 (the fields of an artifact)
         size_bytes=sum(path.stat().st_size for path in _files(folder)),
         digest=artifact_digest(folder, settings),
     )
+
+
+def with_settings(
+    artifact: Artifact, execution: ExecutionConfig, names: Collection[str], settings: Mapping[str, object]
+) -> Artifact:
+    """The same files, run otherwise.
+
+    Args:
+        artifact: As it is.
+        execution: How it is to run.
+        names: The settings that say how; those of the artifact are left out.
+        settings: In their place.
+
+    """
+    whole = {name: value for name, value in artifact.settings.items() if name not in names} | dict(settings)
+    return replace(artifact, settings=whole, execution=execution, digest=artifact_digest(artifact.folder, whole))
 
 
 def artifact_digest(folder: Path, settings: Mapping[str, object]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgeport.backends.qdq.fit import check_fits
-from edgeport.contracts import Capabilities, ExecutionConfig, OnnxModel, QuantizationPlan, SingleStream
+from edgeport.contracts import Capabilities, ExecutionConfig, OnnxModel, QuantizationPlan
 from edgeport.errors import PlanError, UnsupportedByBackend
 
 __all__ = ["check_request"]
@@ -17,7 +17,7 @@ def check_request(
     Args:
         model: What to compile.
         plan: How.
-        execution: How it will be run; more than one stream is refused.
+        execution: How it will be run.
         known: What the backend says of itself, its dialect among it.
         name: Of the backend, in sentences.
 
@@ -42,9 +42,9 @@ def check_request(
                 found=support.reason,
                 fix="ask for a precision that `edgeport doctor` lists for this machine",
             )
-    if not isinstance(execution.layout, SingleStream):
+    if execution.layout.kind not in known.layouts:
         raise UnsupportedByBackend(
             asked=f"compile {model.path.name} for {execution.layout.kind} execution on {name}",
-            found="that this backend runs one call after another",
-            fix="leave the layout at single-stream",
+            found=f"that this backend runs {' and '.join(known.layouts)} alone",
+            fix="take one of these, or another backend; edgeport doctor lists them",
         )

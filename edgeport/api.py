@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
     from edgeport.pipeline.dry_run import DryRun
+    from edgeport.pipeline.execution_tuning import ExecutionTuned
     from edgeport.pipeline.learning import QatReport
     from edgeport.pipeline.pruning import PruneReport
     from edgeport.pipeline.tuning_alone import TuneResult
@@ -63,6 +64,7 @@ __all__ = [
     "remove_device",
     "run",
     "tune",
+    "tune_execution",
     "verify",
     "verify_bundle",
 ]
@@ -109,6 +111,7 @@ def run(
     limits: Limits | None = None,
     fresh: bool = False,
     device: str = "local",
+    require_placement: float | None = None,
 ) -> RunResult:
     """Walks the whole way of a recipe: export, verify, calibrate, compile, validate, time, choose, bundle, report.
 
@@ -122,6 +125,8 @@ def run(
         fresh: Do everything anew; what earlier runs finished is replaced in the store.
         device: Of `list_devices`; where artifacts are validated and timed. Its processor must be of this machine's
             architecture, for which plans are made.
+        require_placement: Part of the planned nodes that must run as planned, 0..1, else a candidate is refused; in
+            place of what the targets say.
 
     Raises:
         RecipeError: The recipe is not one.
@@ -134,6 +139,9 @@ def run(
 
     target = output if output is not None else recipe.parent / "edgeport-out"
     asked = load_recipe(recipe)
+    if require_placement is not None:
+        targets = tuple(replace(one, least_placement=require_placement) for one in asked.targets)
+        asked = replace(asked, targets=targets)
     within = limits if limits is not None else asked.search.limits
     return run_recipe(
         asked, output=target, store=store, on_progress=on_progress, limits=within, fresh=fresh, device=device
@@ -523,6 +531,7 @@ def quantize(
     nodes: Mapping[str, str] | None = None,
     rest: str = "fp32",
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
+    require_placement: float | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:
     """Plans and compiles a model for one backend.
@@ -546,6 +555,7 @@ def quantize(
             module or an operator type to a precision; of several that fit a node the last one counts.
         rest: Float precision of what is not integer, beside an integer one.
         execution: Threads and batch; the batch of a model with a fixed one is taken from the model.
+        require_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
         limits: Of the child.
 
     Raises:
@@ -555,6 +565,7 @@ def quantize(
         PlanError: A calibration of another model; or `nodes` names what the model has not, or what can't run so.
         UsageError: A precision that there is not, or static int8 without a calibration.
         CalibrationError: No such recovery method, or one that finds nothing to do in this model.
+        PlacementMissed: Fewer nodes run as planned than `require_placement`; nothing is written.
 
     """
     from edgeport.pipeline.mixing import mix_named
@@ -573,6 +584,7 @@ def quantize(
         output=output,
         execution=execution,
         mix=mix_named(nodes or {}, rest),
+        least_placement=require_placement,
         limits=limits,
     )
 
@@ -628,6 +640,75 @@ def tune(
         fresh=fresh,
         device=device,
     )
+
+
+def tune_execution(
+    artifacts: Sequence[Path],
+    *,
+    goal: str = "latency",
+    p99_ns: float | None = None,
+    output: Path,
+    time_s: float = 300.0,
+    batches: Sequence[int] = (),
+    backend: str = "onnxruntime",
+    samples: Path | None = None,
+    preprocess: Path | None = None,
+    rounds: int = 10,
+    duration_s: float = 0.3,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
+    device: str = "local",
+) -> ExecutionTuned:
+    """Searches how an artifact is best run on a device: threads, streams, batch, spinning, affinity, hints.
+
+    What the runtime does by itself is among what is tried, and is what is saved unless something else is surely better
+    in fresh pairs of processes. The output folder gets `best/`, the artifact or bundle with the settings that were
+    chosen (which `run.py` and `bench` apply), and `tuned.json`.
+
+    Args:
+        artifacts: Folders that `quantize` wrote, bundles or `.onnx` files; of several, of one model, the best is saved.
+        goal: "latency" (of one call after the other, lowest median) or "throughput" (samples per second, with as many
+            calls at once as there are streams).
+        p99_ns: For throughput: what 99 % of the calls must keep to, in nanoseconds.
+        output: Folder for what is found.
+        time_s: Of measuring, what earlier runs of the same search spent counts too.
+        batches: Samples in a call that are tried, where the model's batch is free; for throughput 1 to 16 by default.
+        backend: As in `bench`.
+        samples: As in `bench`.
+        preprocess: As in `bench`.
+        rounds: Fresh pairs of the last word; 6 at least.
+        duration_s: Seconds of timed calls per process.
+        store: Of finished rounds, from which a search that was killed goes on.
+        on_progress: Told before each process.
+        limits: Of each child.
+        fresh: Measure everything anew.
+        device: Of `list_devices`; where it is timed.
+
+    Raises:
+        UsageError: No such goal, nothing that can be timed, or a backend that has no other way to run it.
+        OutputError: Something else is in the output's place.
+        BackendError, IsolationError: It does not run.
+
+    """
+    from edgeport.pipeline.execution_search import Goal
+    from edgeport.pipeline.execution_tuning import ExecutionAsked
+    from edgeport.pipeline.execution_tuning import tune_execution as tuned
+
+    asked = ExecutionAsked(
+        goal=Goal(of=goal, p99_ns=p99_ns),
+        time_s=time_s,
+        batches=tuple(batches),
+        backend=backend,
+        samples=samples,
+        preprocess=preprocess,
+        rounds=rounds,
+        duration_s=duration_s,
+        device=device,
+        limits=limits,
+    )
+    return tuned(artifacts, asked, output=output, store=store, fresh=fresh, on_progress=on_progress)
 
 
 def qat(
@@ -744,6 +825,7 @@ def bench(
     energy: bool = False,
     baseline: Path | None = None,
     save_baseline: Path | None = None,
+    require_placement: float | None = None,
     device: str = "local",
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
@@ -776,6 +858,8 @@ def bench(
         energy: Measure joules per sample, where this machine has a meter; takes 10 s more, and a second per process.
         baseline: What `save_baseline` wrote earlier; being surely slower than that is a failure.
         save_baseline: A file that gets the raw traces.
+        require_placement: Part of the planned nodes that must have run as planned when it was built, 0..1; one more
+            verdict. A bundle does not hold its plan, so nothing can be said of it.
         device: Of `list_devices`; where it is timed.
         on_progress: Told before each process.
         limits: Of each child.
@@ -803,7 +887,13 @@ def bench(
         device=device,
         limits=limits,
     )
-    asked = Asked(bounds=parse_bounds(budgets), against=against, baseline=baseline, save_baseline=save_baseline)
+    asked = Asked(
+        bounds=parse_bounds(budgets),
+        against=against,
+        baseline=baseline,
+        save_baseline=save_baseline,
+        least_placement=require_placement,
+    )
     return bench_artifact(artifact, settings, asked, on_progress=on_progress)
 
 

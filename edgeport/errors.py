@@ -27,6 +27,7 @@
     ├── BackendError                  a runtime refused or failed
     │   ├── UnsupportedByBackend      it has no such operator or precision
     │   ├── BackendCrash              it died by a signal
+    │   ├── PlacementMissed           too little ran as planned             exit 3
     │   └── WrongOutput               NaN, Inf or different numbers
     ├── IsolationError                the child that did the work
     │   ├── ChildTimeout              took longer than allowed
@@ -71,6 +72,7 @@ __all__ = [
     "ModelFormatError",
     "ModelLimitError",
     "OutputError",
+    "PlacementMissed",
     "PlanError",
     "PruningError",
     "RecipeError",
@@ -261,6 +263,13 @@ class BackendCrash(BackendError):
     """The runtime's process died by a signal."""
 
     code = "BACKEND_CRASH"
+
+
+class PlacementMissed(BackendError):
+    """Fewer nodes ran as planned than was asked for."""
+
+    code = "PLACEMENT"
+    exit_code = 3
 
 
 class WrongOutput(BackendError):

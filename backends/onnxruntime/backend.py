@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeport.backends.artifacts import artifact_folder, make_artifact
+from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
+from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.sessions import open_artifact
 from edgeport.contracts import (
     Artifact,
     Capabilities,
-    DataParallel,
     ExecutionConfig,
+    ExecutionSpace,
     ModelParallel,
     OnnxModel,
     Placement,
@@ -60,6 +61,7 @@ class OnnxRuntimeBackend:
             precisions=precisions,
             rules=default_rules(),
             devices=tuple(ort.get_available_providers()),
+            layouts=("single-stream", "data-parallel", "model-parallel"),
         )
 
     def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
@@ -85,12 +87,6 @@ class OnnxRuntimeBackend:
                 )
         check_fits(model, plan)
         layout = execution.layout
-        if isinstance(layout, DataParallel):
-            raise UnsupportedByBackend(
-                asked=f"run {layout.streams} streams on ONNX Runtime",
-                found="that one session runs one call at a time here",
-                fix="use the single-stream layout, or OpenVINO, which has streams of its own",
-            )
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
             settings = _settings(plan.default, execution, skip)
@@ -129,6 +125,25 @@ class OnnxRuntimeBackend:
         from edgeport.backends.onnxruntime.placement import read_placement
 
         return read_placement(artifact)
+
+    def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
+        """See `Tunable`; of a model in stages nothing, for other stages are other files."""
+        return () if "stages" in artifact.settings else executions(space)
+
+    def with_execution(self, artifact: Artifact, execution: ExecutionConfig) -> Artifact:
+        """See `Tunable`.
+
+        Raises:
+            UnsupportedByBackend: A setting that it has not, or stages.
+
+        """
+        if "stages" in artifact.settings or isinstance(execution.layout, ModelParallel):
+            raise UnsupportedByBackend(
+                asked=f"run {artifact.entry} with {execution}",
+                found="a model in stages, which are files of their own",
+                fix="compile it again",
+            )
+        return with_settings(artifact, execution, SETTINGS, execution_settings(execution))
 
 
 def default_rules() -> QuantizationRules:
@@ -177,12 +192,7 @@ def _settings(floats: Precision, execution: ExecutionConfig, skip: tuple[str, ..
     settings: dict[str, object] = {"optimization": "all"}
     if skip:
         settings["skip"] = list(skip)
-    if execution.threads is not None:
-        settings["threads"] = execution.threads
-    if execution.affinity:
-        settings["affinity"] = list(execution.affinity)
-    if execution.spinning is not None:
-        settings["spinning"] = execution.spinning
+    settings |= execution_settings(execution)
     if floats is Precision.BF16:
         settings["config"] = {FAST_BF16: "1"}
     return settings

@@ -1,4 +1,4 @@
-"""Runs an ONNX file with ONNX Runtime, or several files as the stages of a pipeline.
+"""Runs an ONNX file with ONNX Runtime, in one stream or several, or several files as the stages of a pipeline.
 
 This file ships to the device: standard library, numpy and onnxruntime only, Python 3.8 syntax, nothing of ours.
 Inputs and outputs are bound before, so that `Call.run` is the inference and nothing else.
@@ -6,9 +6,11 @@ Inputs and outputs are bound before, so that `Call.run` is the inference and not
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Iterable, Iterator, Mapping, Sequence  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
 
 import numpy as np
@@ -19,6 +21,7 @@ __all__ = [
     "Pipeline",
     "Session",
     "StageError",
+    "Streams",
     "check_feeds",
     "inference_session",
     "open_session",
@@ -86,13 +89,13 @@ def session_options(settings: Mapping[str, Any]) -> Any:
     return options
 
 
-def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Session | Pipeline:
+def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Session | Streams | Pipeline:
     """Opens the `.onnx` file; see `session_options` for the settings.
 
     Args:
         path: str or path.
-        settings: JSON values by name. providers: of the runtime; the CPU's alone by default. stages: of a pipeline,
-            instead of all else; see `Pipeline`.
+        settings: JSON values by name. providers: of the runtime; the CPU's alone by default. streams: calls at once;
+            see `Streams`. stages: of a pipeline, instead of all else; see `Pipeline`.
 
     Raises:
         ValueError: A setting that there is not.
@@ -100,6 +103,8 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
     """
     if "stages" in settings:
         return Pipeline(os.path.dirname(os.fspath(path)), settings)  # noqa: PTH120 (Path would be its only use)
+    if "streams" in settings:
+        return Streams(path, settings)
     return Session(inference_session(path, session_options(settings), settings))
 
 
@@ -168,6 +173,122 @@ class Call:
             raise RuntimeError("asked for outputs; found that nothing was run; call run() first")
         values = self._binding.get_outputs()
         return {name: np.array(value.numpy()) for name, value in zip(self._names, values)}  # noqa: B905 (newer than 3.8)
+
+
+class _PinnedCall(Call):
+    """A call whose thread stays on the processors of its stream, from its first run on."""
+
+    def __init__(self, session: Any, arrays: dict[str, Any], outputs: Sequence[str], cores: Sequence[int]) -> None:
+        super().__init__(session, arrays, outputs)
+        self._cores = set(cores)
+        self._thread = 0
+
+    def run(self) -> None:
+        """One inference."""
+        thread = threading.get_ident()
+        if thread != self._thread:
+            _pin(self._cores)
+            self._thread = thread
+        super().run()
+
+
+class Streams:
+    """Several calls at once: each bound call belongs to one stream, the next to the next.
+
+    Calls of one thread each share one session, which then holds the weights once: the caller's thread is all that it
+    needs. Where a call has more threads, each stream has a session of its own, whose threads no other one waits for.
+
+    Args:
+        path: The `.onnx` file.
+        settings: As of `session_options`, and: streams, how many; cores, the processors of each, on which the threads
+            of its session stay, and every thread that runs one of its calls. Without "threads" a stream has an equal
+            part of the processors that this process may use; without "spinning" idle threads of several sessions do
+            not spin.
+
+    Raises:
+        ValueError: A setting that there is not.
+
+    """
+
+    def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
+        own = {name: value for name, value in settings.items() if name not in ("streams", "cores")}
+        count, cores = int(settings["streams"]), list(settings.get("cores") or ())
+        if count < 1 or (cores and len(cores) != count):
+            raise ValueError(f"asked to open {count} streams; found the processors of {len(cores)}")
+        if own.get("affinity") and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, set(own.pop("affinity")))
+        threads = own.get("threads") or max(1, (len(cores[0]) if cores else _processors() // count))
+        own["threads"] = threads
+        if threads > 1 and own.get("spinning") is None:
+            own["spinning"] = False
+        self._cores = cores
+        self._count = count
+        shared = threads == 1
+        self._sessions = [self._opened(path, own, index) for index in range(1 if shared else count)]
+        self._inputs = self._sessions[0].get_inputs()
+        self._outputs = [output.name for output in self._sessions[0].get_outputs()]
+        self._turns = itertools.count()
+
+    def bind(self, feeds: Mapping[str, Any]) -> Call:
+        """Checks and binds the inputs (arrays by name) to the next stream.
+
+        Raises:
+            ValueError: Names, dtypes or shapes that the model does not take.
+            RuntimeError: The session is closed.
+
+        """
+        if not self._sessions:
+            raise RuntimeError("asked to bind feeds; found a session that is closed; open it again")
+        arrays = check_feeds(self._inputs, feeds)
+        stream = next(self._turns) % self._count
+        session = self._sessions[stream % len(self._sessions)]
+        if self._cores:
+            return _PinnedCall(session, arrays, self._outputs, self._cores[stream])
+        return Call(session, arrays, self._outputs)
+
+    def stream(self, samples: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Outputs of each of the feeds, in their order; every stream is at work while these are looked at.
+
+        Raises:
+            ValueError: Feeds that do not fit.
+            RuntimeError: The session is closed.
+
+        """
+
+        def run(feeds: Mapping[str, Any]) -> dict[str, Any]:
+            call = self.bind(feeds)
+            call.run()
+            return call.outputs()
+
+        with ThreadPoolExecutor(self._count) as pool:
+            inside: list[Any] = []
+            for feeds in samples:
+                inside.append(pool.submit(run, feeds))
+                if len(inside) > 2 * self._count:
+                    yield inside.pop(0).result()
+            while inside:
+                yield inside.pop(0).result()
+
+    def close(self) -> None:
+        """Frees the runtime's memory."""
+        self._sessions = []
+
+    def _opened(self, path: str | os.PathLike[str], settings: Mapping[str, Any], index: int) -> Any:
+        """A session; opened by a thread on its processors, for the runtime's threads inherit these."""
+        if not self._cores:
+            return inference_session(path, session_options(settings), settings)
+        with ThreadPoolExecutor(1, initializer=_pin, initargs=(set(self._cores[index]),)) as pool:
+            return pool.submit(lambda: inference_session(path, session_options(settings), settings)).result()
+
+
+def _pin(cores: set[int]) -> None:
+    """Keeps this thread on these processors, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class StageError(RuntimeError):

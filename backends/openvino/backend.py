@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-from edgeport.backends.artifacts import artifact_folder, make_artifact
+from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
+from edgeport.backends.openvino.executions import SETTINGS, execution_settings, executions
 from edgeport.backends.openvino.refusals import not_compiled
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
@@ -17,13 +18,14 @@ from edgeport.contracts import (
     Artifact,
     Capabilities,
     ExecutionConfig,
+    ExecutionSpace,
     OnnxModel,
     Placement,
     Precision,
     QuantizationPlan,
     Session,
 )
-from edgeport.errors import BackendError, DependencyError, UnsupportedByBackend
+from edgeport.errors import BackendError, DependencyError
 from edgeport.onnx_files import read_ir
 
 __all__ = ["OpenVinoBackend"]
@@ -94,6 +96,20 @@ class OpenVinoBackend:
 
         return read_placement(artifact)
 
+    def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
+        """See `Tunable`."""
+        del artifact
+        return executions(space)
+
+    def with_execution(self, artifact: Artifact, execution: ExecutionConfig) -> Artifact:
+        """See `Tunable`.
+
+        Raises:
+            UnsupportedByBackend: A setting that it has not.
+
+        """
+        return with_settings(artifact, execution, SETTINGS, execution_settings(execution))
+
     def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
         """Raises where the plan or the execution is not for this backend on this machine."""
         known = self.capabilities()
@@ -102,12 +118,7 @@ class OpenVinoBackend:
                 asked="compile for OpenVINO", found=known.reason, fix="pip install 'edgeport[openvino]'"
             )
         check_request(model, plan, execution, known, name="OpenVINO")
-        if execution.spinning is not None:
-            raise UnsupportedByBackend(
-                asked=f"set spinning to {execution.spinning}",
-                found="that OpenVINO has no such setting",
-                fix="leave spinning unset for this backend",
-            )
+        execution_settings(execution)  # refuses what it has not, before anything is written
 
 
 def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
@@ -121,9 +132,7 @@ def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConf
     return {
         "device": "CPU",
         "precision": _HINTS[plan.default],
-        "threads": execution.threads,
-        "affinity": list(execution.affinity),
-        "batch": execution.batch,
+        **execution_settings(execution),
         "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if _may_round(plan) else 0)},
         "inputs": [spec.name for spec in model.inputs],
         "outputs": [spec.name for spec in model.outputs],

@@ -47,6 +47,7 @@ def capabilities_here() -> Capabilities:
         precisions=supported(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), vnni=is_x86() and has_vnni()),
         rules=rules_for(),
         devices=devices,
+        layouts=("single-stream", "data-parallel"),
     )
 
 

@@ -5,13 +5,26 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Iterable, Iterator  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
 
 import numpy as np
 
 __all__ = ["OpenVinoCall", "OpenVinoSession", "import_openvino", "open_session"]
 
-_SETTINGS = ("device", "precision", "threads", "affinity", "batch", "config", "inputs", "outputs")
+_SETTINGS = (
+    "device",
+    "precision",
+    "threads",
+    "affinity",
+    "streams",
+    "hint",
+    "pinned",
+    "batch",
+    "config",
+    "inputs",
+    "outputs",
+)
 # numpy's name of each element type that numpy has.
 _DTYPES = {"boolean": "bool"}
 for _bits in (8, 16, 32, 64):
@@ -48,9 +61,11 @@ def open_session(path: str, settings: Mapping[str, Any]) -> OpenVinoSession:
     Args:
         path: The `.xml` file; its weights lie beside it.
         settings: All optional. `device` ("CPU"), `precision` ("f32", "bf16", "f16": of what is not integer), `threads`
-            (inside one call), `affinity` (logical processors that this process may use), `batch` (samples per call:
-            shapes are made static for it), `config` (more properties of the device, by name), and `inputs` and
-            `outputs` (names in order, for a tensor may have several).
+            (inside one call), `affinity` (logical processors that this process may use), `streams` (calls at once),
+            `hint` ("latency" or "throughput": the runtime chooses streams and threads), `pinned` (threads stay on the
+            processors that it puts them on), `batch` (samples per call: shapes are made static for it), `config` (more
+            properties of the device, by name), and `inputs` and `outputs` (names in order, for a tensor may have
+            several).
 
     Raises:
         ValueError: An unknown setting.
@@ -76,11 +91,10 @@ class OpenVinoSession:
         self._core = ov.Core()
         self._device = str(settings.get("device", "CPU"))
         self._precision = str(settings.get("precision", "f32"))
+        self._streams = max(1, int(settings.get("streams") or 1))
         self._config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": "1",
+            **_parallel(settings, self._streams),
             "INFERENCE_PRECISION_HINT": self._precision,
-            "INFERENCE_NUM_THREADS": str(settings.get("threads") or 0),
             **{str(key): str(value) for key, value in dict(settings.get("config") or {}).items()},
         }
         self._model = self._core.read_model(path)
@@ -131,6 +145,28 @@ class OpenVinoSession:
             tensor.data[...] = array
             request.set_tensor(port, tensor)
         return OpenVinoCall(request, list(zip(self._outputs, self._compiled.outputs)))  # noqa: B905 (strict is Python 3.10)
+
+    def stream(self, samples: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Outputs of each of the feeds, in their order; every stream is at work while these are looked at.
+
+        Raises:
+            ValueError: Feeds that do not fit.
+
+        """
+
+        def run(call: OpenVinoCall) -> dict[str, Any]:
+            call.run()
+            return call.outputs()
+
+        with ThreadPoolExecutor(self._streams) as pool:
+            inside: list[Any] = []
+            for feeds in samples:
+                # Bound here: another batch size has the model compiled again, which no two threads may do at once.
+                inside.append(pool.submit(run, self.bind(feeds)))
+                if len(inside) > 2 * self._streams:
+                    yield inside.pop(0).result()
+            while inside:
+                yield inside.pop(0).result()
 
     def close(self) -> None:
         """Frees the model."""
@@ -214,6 +250,21 @@ class OpenVinoCall:
         if not self._done:
             raise ValueError("asked for outputs; found that nothing was run; call run() first")
         return {name: self._request.get_tensor(port).data.copy() for name, port in self._outputs}
+
+
+def _parallel(settings: Mapping[str, Any], streams: int) -> dict[str, str]:
+    """Properties of streams and threads: chosen by the runtime where there is a hint, else as they are asked for."""
+    threads, hint, pinned = int(settings.get("threads") or 0), settings.get("hint"), settings.get("pinned")
+    pinning = {} if pinned is None else {"ENABLE_CPU_PINNING": "YES" if pinned else "NO"}
+    if hint:
+        whole = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
+        return {"PERFORMANCE_HINT": str(hint).upper(), **whole, **pinning}
+    return {
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": str(streams * threads),  # of all streams together
+        **pinning,
+    }
 
 
 def _names(ports: list[Any], wanted: Any) -> list[str]:

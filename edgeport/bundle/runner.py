@@ -19,7 +19,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Iterator, NoReturn  # noqa: UP035 (Python 3.8 can't subscript that of collections.abc)
 
 sys.dont_write_bytecode = True  # compiled files would lie beside those that the manifest knows
 
@@ -253,19 +253,36 @@ def infer(manifest: dict[str, Any], feeds: dict[str, Any]) -> dict[str, Any]:
     batch, total = 1 if state else artifact["execution"]["batch"], count(feeds)
     held = load_arrays(HERE / "state.npz") if state else {}
     session = open_session(artifact)
+    # The last sample is repeated to fill the last call: a compiled artifact may take one batch size only.
+    indices = (np.minimum(np.arange(start, start + batch), total - 1) for start in range(0, total, batch))
+    calls = ({name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()} for rows in indices)
     parts = []
     try:
-        for start in range(0, total, batch):
-            # The last sample is repeated to fill the last call: a compiled artifact may take one batch size only.
-            rows = np.minimum(np.arange(start, start + batch), total - 1)
-            call = session.bind({**{name: np.ascontiguousarray(array[rows]) for name, array in feeds.items()}, **held})
-            call.run()
-            outputs = call.outputs()
-            held = {into: outputs.pop(out) for out, into in state.items()}
+        if runs_several(artifact) and not state and hasattr(session, "stream"):
+            results = session.stream(calls)
+        else:
+            results = one_by_one(session, calls, state, held)
+        for start, outputs in zip(range(0, total, batch), results):  # noqa: B905 (strict is Python 3.10)
             parts.append({name: rows_of(array, batch)[: total - start] for name, array in outputs.items()})
     finally:
         session.close()
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def runs_several(artifact: dict[str, Any]) -> bool:
+    """Whether the artifact was made to work on several calls at once."""
+    layout = artifact["execution"].get("layout")
+    return isinstance(layout, dict) and layout.get("kind", "single-stream") != "single-stream"
+
+
+def one_by_one(session: Any, calls: Any, state: dict[str, str], held: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Outputs of each call but its state, which the next call is fed."""
+    for feeds in calls:
+        call = session.bind({**feeds, **held})
+        call.run()
+        outputs = call.outputs()
+        held = {into: outputs.pop(out) for out, into in state.items()}
+        yield outputs
 
 
 def rows_of(array: Any, batch: int) -> Any:

@@ -10,7 +10,7 @@ import click
 from edgeport.cli.options import FILE, raw_samples
 from edgeport.errors import UsageError
 
-__all__ = ["duration_of", "measuring_options", "rate_of", "seconds_of", "share_of"]
+__all__ = ["duration_of", "measuring_options", "part_of", "rate_of", "seconds_of", "share_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +56,13 @@ def share_of(text: str | None, option: str) -> float | None:
     from edgeport.recipe.quantities import parse_share
 
     return _parsed(text, option, parse_share)
+
+
+def part_of(text: str | None, option: str) -> float | None:
+    """A fraction of at most 1, of "95%"."""
+    from edgeport.recipe.quantities import parse_part
+
+    return _parsed(text, option, parse_part)
 
 
 def rate_of(text: str | None, option: str) -> float | None:

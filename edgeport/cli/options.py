@@ -23,6 +23,7 @@ __all__ = [
     "argument",
     "device_option",
     "model_source",
+    "placement_option",
     "raw_samples",
     "samples_place",
     "store_option",
@@ -57,6 +58,15 @@ def device_option(command: F) -> F:
         show_default=True,
         metavar="NAME",
         help="Where artifacts run, of edgeport devices list.",
+    )(command)
+
+
+def placement_option(command: F) -> F:
+    """Adds `--require-placement`."""
+    return click.option(
+        "--require-placement",
+        metavar="95%",
+        help="Fail where less of the planned nodes runs as planned; says which do not, and why.",
     )(command)
 
 

@@ -33,6 +33,7 @@ _SHORT = {
     "LATENCY_INCONCLUSIVE": "latency",
     "LATENCY_INVALID": "latency",
     "NOT_AS_PLANNED": "not as asked",
+    "PLACEMENT": "not as asked",
     "RESOURCE_LIMIT": "memory",
 }
 

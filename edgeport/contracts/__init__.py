@@ -3,7 +3,19 @@
 Frozen and keyword-only; validated when made; stored as JSON with a schema version.
 """
 
-from edgeport.contracts.backend import Artifact, Backend, Call, Capabilities, NodePlacement, Placement, Session, Support
+from edgeport.contracts.backend import (
+    Artifact,
+    Backend,
+    Call,
+    Capabilities,
+    ExecutionSpace,
+    Misplaced,
+    NodePlacement,
+    Placement,
+    Session,
+    Support,
+    Tunable,
+)
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
 from edgeport.contracts.compress import LOSSES, PRUNED, FineTuning, PruneStep, TrainedStep
@@ -13,6 +25,7 @@ from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
 from edgeport.contracts.mixing import Mix, NodeChoice
 from edgeport.contracts.model import ModelSource, OnnxModel
+from edgeport.contracts.placed import NodeOrigin, compared
 from edgeport.contracts.plan import (
     ActivationQuantization,
     OperatorRule,
@@ -85,6 +98,7 @@ __all__ = [
     "Energy",
     "EvaluateJob",
     "ExecutionConfig",
+    "ExecutionSpace",
     "ExportSettings",
     "FineTuning",
     "Interval",
@@ -96,11 +110,13 @@ __all__ = [
     "Manifest",
     "Measured",
     "Measurement",
+    "Misplaced",
     "Mix",
     "ModelParallel",
     "ModelSource",
     "NearCandidate",
     "NodeChoice",
+    "NodeOrigin",
     "NodePlacement",
     "OnProgress",
     "OnnxModel",
@@ -147,10 +163,12 @@ __all__ = [
     "TimeJob",
     "TimerFacts",
     "TrainedStep",
+    "Tunable",
     "Verification",
     "WeightForm",
     "WeightQuantization",
     "Work",
+    "compared",
     "digest_bytes",
     "digest_file",
     "digest_json",

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from edgeport.contracts.execution import ExecutionConfig
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.plan import Precision, QuantizationPlan, QuantizationRules
 from edgeport.contracts.samples import Array, Arrays
 
-__all__ = ["Artifact", "Backend", "Call", "Capabilities", "NodePlacement", "Placement", "Session", "Support"]
+__all__ = [
+    "Artifact",
+    "Backend",
+    "Call",
+    "Capabilities",
+    "ExecutionSpace",
+    "Misplaced",
+    "NodePlacement",
+    "Placement",
+    "Session",
+    "Support",
+    "Tunable",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +55,7 @@ class Capabilities:
         precisions: Per precision, whether it can be compiled here.
         rules: The dialect for this hardware; None where it takes no integer plans.
         devices: What the runtime sees ("CPU", "GPU.0").
+        layouts: Kinds of `ExecutionConfig.layout` that it runs.
 
     """
 
@@ -54,6 +67,7 @@ class Capabilities:
     precisions: Mapping[Precision, Support] = field(default_factory=dict)
     rules: QuantizationRules | None = None
     devices: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ("single-stream",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,17 +160,65 @@ class NodePlacement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Misplaced:
+    """A node that did not run as it was planned.
+
+    Attributes:
+        node: Its ONNX name.
+        operator: ONNX operator type.
+        module: Path of the PyTorch module that it came from; empty where that is not known.
+        planned: Precision; empty where only the device was asked for.
+        ran_as: See `NodePlacement.ran_as`.
+        device: Where it ran.
+        reason: In a sentence.
+
+    """
+
+    node: str
+    operator: str
+    module: str = ""
+    planned: str
+    ran_as: str
+    device: str
+    reason: str
+
+    def __str__(self) -> str:
+        """As a sentence says it: "Conv conv1 (module layer1.conv1) ran as fp32 on CPU: ..."."""
+        module = f" (module {self.module})" if self.module else ""
+        return f"{self.operator} {self.node}{module} ran as {self.ran_as} on {self.device}: {self.reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Placement:
     """What really ran where, node by node, read back from the runtime.
 
     Attributes:
         nodes: In the order the runtime gives.
         source: How it was read ("optimised graph", "runtime model", "engine inspector").
+        planned: Number of ONNX nodes that were seen to run and that the plan has a word for (`compared`); None where
+            nobody has compared the two.
+        misplaced: Those of them that did not run so.
+        unseen: Number of planned nodes that the runtime did not tell of, or that only move numbers.
 
     """
 
     nodes: tuple[NodePlacement, ...]
     source: str
+    planned: int | None = None
+    misplaced: tuple[Misplaced, ...] = ()
+    unseen: int = 0
+
+    @property
+    def as_planned(self) -> float | None:
+        """Part of the planned nodes that ran so, 0..1; None where it is not known.
+
+        1 where nothing was planned, 0 where nothing of what was planned was seen.
+        """
+        if self.planned is None:
+            return None
+        if not self.planned:
+            return 0.0 if self.unseen else 1.0
+        return 1 - len(self.misplaced) / self.planned
 
     def share(self, precision: str) -> float:
         """Part of the computing nodes (those with a precision) that ran in `precision`, 0..1."""
@@ -201,4 +263,45 @@ class Backend(Protocol):
 
     def placement(self, artifact: Artifact) -> Placement:
         """Asks the runtime what ran where."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionSpace:
+    """What executions are looked for.
+
+    Attributes:
+        goal: "latency" (of one call after the other) or "throughput" (of as many at once as there are streams).
+        cores: Logical processors that may be used.
+        batches: Samples in a call; more than one number where the model's batch is free.
+
+    """
+
+    goal: Literal["latency", "throughput"]
+    cores: tuple[int, ...]
+    batches: tuple[int, ...] = (1,)
+
+    def shares(self) -> list[tuple[int, int]]:
+        """Streams and threads of each whose product is the number of processors, or nearly: (1, 4), (2, 2), (4, 1)."""
+        count = max(1, len(self.cores))
+        streams = [number for number in (2**power for power in range(count.bit_length())) if number <= count]
+        streams += [count] if count not in streams else []
+        return [(number, count // number) for number in streams]
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend whose artifacts run otherwise with other settings, and the same files."""
+
+    def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
+        """What to try for a goal: first what the runtime does by itself, with each batch, then what may be better."""
+        ...
+
+    def with_execution(self, artifact: Artifact, execution: ExecutionConfig) -> Artifact:
+        """The artifact with other settings and digest.
+
+        Raises:
+            UnsupportedByBackend: A setting that it has not, or one that needs other files.
+
+        """
         ...

@@ -55,8 +55,8 @@ class Refusal:
     """Why a candidate is not shipped.
 
     Attributes:
-        code: Stable name: an error's code, or "ACCURACY", "SLOWER", "NO_GAIN", "NOT_AS_PLANNED", "BUDGET", "BEATEN",
-            "NOT_FASTEST", "UNCONFIRMED", "CONFIRMATION_INVALID", "BASELINE".
+        code: Stable name: an error's code, or "ACCURACY", "SLOWER", "NO_GAIN", "NOT_AS_PLANNED", "PLACEMENT", "BUDGET",
+            "BEATEN", "NOT_FASTEST", "UNCONFIRMED", "CONFIRMATION_INVALID", "BASELINE".
         reason: In a sentence, with the numbers.
 
     """
@@ -81,6 +81,7 @@ class Candidate:
         against_float: Latency against the best float candidate, from paired processes.
         baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
         mix: What it mixes; nothing in a float.
+        least_placement: Part of its planned nodes that must run as planned, 0..1; None where nobody asked.
         strayed: Names of nodes that were to stay in a float precision by name, and ran in others.
         outcome: PASS where it may ship.
         refusal: Why it is not shipped; None for what may.
@@ -106,6 +107,7 @@ class Candidate:
     baseline: bool = False
     mix: Mix = field(default_factory=Mix)
     strayed: tuple[str, ...] = ()
+    least_placement: float | None = None
 
     @property
     def needs_ranges(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from edgeport.errors import ContractError
 
@@ -18,14 +19,28 @@ class SingleStream:
 
 @dataclass(frozen=True, kw_only=True)
 class DataParallel:
-    """Several calls at once, each on a batch of its own."""
+    """Several calls at once, each on a batch of its own and with `ExecutionConfig.threads` threads.
+
+    Attributes:
+        streams: How many; without threads, each gets an equal part of the processors that there are on the device.
+        cores: Logical processors of each stream; empty where the system places them.
+
+    """
 
     streams: int
+    cores: tuple[tuple[int, ...], ...] = ()
     kind: str = "data-parallel"
 
     def __post_init__(self) -> None:
+        asked = f"run {self.streams} streams"
         if self.streams < 1:
-            raise ContractError(asked=f"run {self.streams} streams", found="fewer than one", fix="ask for 1 or more")
+            raise ContractError(asked=asked, found="fewer than one", fix="ask for 1 or more")
+        if self.cores and (len(self.cores) != self.streams or not all(self.cores)):
+            raise ContractError(
+                asked=asked,
+                found=f"processors {[list(one) for one in self.cores]}",
+                fix="name the processors of each stream, or of none",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +77,8 @@ class ExecutionConfig:
         threads: Threads inside one call; None leaves the runtime's default.
         affinity: Logical processors that the process may use; empty for all.
         spinning: Idle threads spin (lower latency, but they take the core); None leaves the default.
+        hint: "latency" or "throughput", where the runtime itself is to choose streams and threads; else empty.
+        pinned: The runtime's threads stay on the processors that it puts them on; None leaves the default.
         batch: Samples in one call.
         layout: What runs at the same time.
 
@@ -70,8 +87,41 @@ class ExecutionConfig:
     threads: int | None = None
     affinity: tuple[int, ...] = ()
     spinning: bool | None = None
+    hint: Literal["", "latency", "throughput"] = ""
+    pinned: bool | None = None
     batch: int = 1
     layout: SingleStream | DataParallel | ModelParallel = field(default_factory=SingleStream)
+
+    @property
+    def calls_at_once(self) -> int:
+        """That it can work on; a pipeline's stages, and one that waits."""
+        if isinstance(self.layout, DataParallel):
+            return self.layout.streams
+        return self.layout.stages + 1 if isinstance(self.layout, ModelParallel) else 1
+
+    def __str__(self) -> str:
+        """In a few words: "2 streams of 1 thread, batch 4, no spinning"; "the runtime's defaults"."""
+        threads = "" if self.threads is None else f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        words = [threads] if threads else []
+        if isinstance(self.layout, DataParallel):
+            streams = f"{self.layout.streams} stream{'s' if self.layout.streams > 1 else ''}"
+            words = [f"{streams} of {threads}" if threads else streams]
+        elif isinstance(self.layout, ModelParallel):
+            words.insert(0, f"{self.layout.stages} stages")
+        cores = self.layout.cores if isinstance(self.layout, DataParallel) else ()
+        told = {
+            f"hint {self.hint}": bool(self.hint),
+            f"batch {self.batch}": self.batch > 1,
+            f"on processor{'s' if len(self.affinity) > 1 else ''} {', '.join(map(str, self.affinity))}": bool(
+                self.affinity
+            ),
+            "each on processors of its own": bool(cores),
+            "spinning": self.spinning is True,
+            "no spinning": self.spinning is False,
+            "pinned": self.pinned is True,
+            "not pinned": self.pinned is False,
+        }
+        return ", ".join([*words, *(word for word, holds in told.items() if holds)]) or "the runtime's defaults"
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:

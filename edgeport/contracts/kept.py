@@ -8,7 +8,7 @@ from edgeport.contracts.backend import NodePlacement, Placement
 from edgeport.contracts.plan import QuantizationPlan
 from edgeport.contracts.precision import Precision
 
-__all__ = ["Kept", "kept_nodes", "kept_share"]
+__all__ = ["Kept", "is_as_planned", "kept_nodes", "kept_share"]
 
 _INTEGER = "int8"
 
@@ -54,7 +54,7 @@ def kept_nodes(plan: QuantizationPlan, placement: Placement) -> Kept:
             for name in kernel.origin:
                 ran.setdefault(name, []).append(kernel)
     planned = [name for name, precision in plan.nodes.items() if not precision.is_float]
-    kept = {name for name in planned if any(_is_as_planned(plan.nodes[name], kernel) for kernel in ran.get(name, ()))}
+    kept = {name for name in planned if any(is_as_planned(plan.nodes[name], kernel) for kernel in ran.get(name, ()))}
     floats = [name for name, precision in plan.nodes.items() if precision.is_float and name in ran]
     return Kept(
         kept=tuple(name for name in planned if name in kept),
@@ -64,7 +64,10 @@ def kept_nodes(plan: QuantizationPlan, placement: Placement) -> Kept:
     )
 
 
-def _is_as_planned(precision: Precision, kernel: NodePlacement) -> bool:
+def is_as_planned(precision: Precision, kernel: NodePlacement) -> bool:
+    """Whether the kernel computes as a node of this precision is to; of integer weights alone, whether it has these."""
+    if precision.is_float:
+        return kernel.precision == precision
     form = precision.weight_form
     return kernel.precision == _INTEGER if form is None else kernel.weights == form.stored
 

@@ -216,6 +216,7 @@ class Target:
         execution: Threads and so on.
         device: "local".
         mix: What its integer candidates mix; floats stay as they are, for the others must beat them.
+        least_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
         tune_s: Seconds for a search of the groups of nodes that int8 had better leave in float; None for no search.
 
     """
@@ -227,6 +228,7 @@ class Target:
     device: str = "local"
     mix: Mix = field(default_factory=Mix)
     tune_s: float | None = None
+    least_placement: float | None = None
 
     @property
     def needs_ranges(self) -> bool:
@@ -246,6 +248,12 @@ class Target:
         if self.tune_s is not None and not 0 < self.tune_s < math.inf:
             raise ContractError(
                 asked=f"search a plan for {self.backend}", found=f"{self.tune_s} seconds", fix="give some time"
+            )
+        if self.least_placement is not None and not 0 < self.least_placement <= 1:
+            raise ContractError(
+                asked=f"build for {self.backend}",
+                found=f"that {self.least_placement:g} of the nodes are to run as planned",
+                fix="give a share above 0, of 1 at most",
             )
         if self.name and (wrong := _wrong_name(self.name)):
             raise ContractError(

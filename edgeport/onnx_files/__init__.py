@@ -3,7 +3,7 @@
 from edgeport.onnx_files.constants import write_constants
 from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
 from edgeport.onnx_files.names import MODULE_KEY, node_module
-from edgeport.onnx_files.quantized import is_quantized, quantization_evidence, refuse_quantized
+from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir
 from edgeport.onnx_files.reads import values_read
 from edgeport.onnx_files.writing import write_ir
@@ -11,6 +11,7 @@ from edgeport.onnx_files.writing import write_ir
 __all__ = [
     "MODULE_KEY",
     "custom_domains",
+    "integer_nodes",
     "is_quantized",
     "node_module",
     "open_onnx",

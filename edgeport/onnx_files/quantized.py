@@ -10,7 +10,7 @@ from edgeport.errors import AlreadyQuantizedError
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["is_quantized", "quantization_evidence", "refuse_quantized"]
+__all__ = ["integer_nodes", "is_quantized", "quantization_evidence", "refuse_quantized"]
 
 _SHOWN = 3
 
@@ -37,6 +37,8 @@ _AT_START = (
     "ReduceSumInteger",
 )
 
+_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 def quantization_evidence(model: onnx_ir.Model) -> list[str]:
     """Every node that computes in integers or prepares for it, as `QLinearConv 'name'`; subgraphs and functions too."""
@@ -46,6 +48,32 @@ def quantization_evidence(model: onnx_ir.Model) -> list[str]:
 def is_quantized(model: onnx_ir.Model) -> bool:
     """Whether there is any such node; quantizing it again would compound the error."""
     return any(_is_quantizing(node.op_type) for node in _nodes(model))
+
+
+def integer_nodes(model: onnx_ir.Model) -> list[str]:
+    """Names of the nodes that a quantized file has in integers, in its order; of the main graph.
+
+    Those are products whose first two inputs were dequantized, other nodes that stand between a DequantizeLinear and
+    QuantizeLinears alone, and integer operators.
+    """
+    return [node.name for node in model.graph if node.name and _is_integer(node)]
+
+
+def _is_integer(node: onnx_ir.Node) -> bool:
+    if "uantizeLinear" in node.op_type:
+        return False
+    if node.op_type.startswith(("QLinear", "QGemm")) or node.op_type in ("MatMulInteger", "ConvInteger"):
+        return True
+    if node.op_type in _PRODUCTS:
+        return len(node.inputs) > 1 and all(_is_dequantized(value) for value in node.inputs[:2])
+    readers = [use.node.op_type for value in node.outputs for use in value.uses()]
+    to_integers = bool(readers) and all(reader == "QuantizeLinear" for reader in readers)
+    return to_integers and any(_is_dequantized(value) for value in node.inputs)
+
+
+def _is_dequantized(value: onnx_ir.Value | None) -> bool:
+    producer = value.producer() if value is not None else None
+    return producer is not None and producer.op_type == "DequantizeLinear"
 
 
 def refuse_quantized(model: onnx_ir.Model, asked: str) -> None:

@@ -34,6 +34,7 @@ from edgeport.pipeline.bench_judging import (
 )
 from edgeport.pipeline.bench_measuring import Certainty, Taken, aims_of, certainty, measure
 from edgeport.pipeline.bench_opening import BenchSettings, Opened, open_artifact, time_job
+from edgeport.pipeline.placement_gate import judge_placement
 from edgeport.pipeline.roofs import bench_roofline
 from edgeport.pipeline.yardsticks import Place
 from edgeport.recipe.bounds import Bound, BoundKind
@@ -54,6 +55,7 @@ class Asked:
         against: Another artifact, timed in turn with it.
         baseline: A kept measurement.
         save_baseline: Where this one is kept.
+        least_placement: Part of its planned nodes that must run as planned, 0..1.
 
     """
 
@@ -61,6 +63,7 @@ class Asked:
     against: Path | None = None
     baseline: Path | None = None
     save_baseline: Path | None = None
+    least_placement: float | None = None
 
     def __post_init__(self) -> None:
         named = [(bound.kind, bound.q) for bound in self.bounds]
@@ -219,6 +222,8 @@ def _result(  # noqa: PLR0913 (what a result is made of)
     if kept is not None:
         against_kept, check = judge_kept(kept, now)
         checks.append(check)
+    if asked.least_placement is not None:
+        checks.append(_placed(one, asked.least_placement))
     outcome, reason = overall(checks)
     notes = []
     if asked.save_baseline is not None:
@@ -257,6 +262,13 @@ def _checks(
     if not asked.bounds or summary.outcome is Outcome.INVALID:
         checks.insert(0, believed(summary))
     return checks
+
+
+def _placed(opened: Opened, least: float) -> Check:
+    outcome, found = judge_placement(opened.placement, least)
+    share = opened.placement.as_planned if opened.placement is not None else None
+    seen = "unknown" if share is None else f"{share:.1%} of the planned nodes ran as planned"
+    return Check(name=f"placement of {least:.4g} as planned", outcome=outcome, found=seen, reason=found)
 
 
 def _certainty(taken: Taken, summary: LatencySummary, asked: Asked, settings: BenchSettings) -> Certainty:

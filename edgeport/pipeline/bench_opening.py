@@ -35,7 +35,7 @@ from edgeport.pipeline.steps import execution_for, read_samples
 if TYPE_CHECKING:
     from edgeport.contracts import Array
 
-__all__ = ["SCENARIOS", "BenchSettings", "Opened", "open_artifact", "time_job"]
+__all__ = ["SCENARIOS", "BenchSettings", "Opened", "open_artifact", "time_job", "write_feeds"]
 
 SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 
@@ -86,11 +86,21 @@ class BenchSettings:
     def streams_on(self, cores: int, layout: SingleStream | DataParallel | ModelParallel | None = None) -> int:
         """As asked; else one in single-stream, and as many as the machine has cores in the other scenarios.
 
-        A pipeline has one more than stages, if that is more: each stage is at work on one, and one waits.
+        A pipeline has one more than stages, if that is more: each stage is at work on one, and one waits. What was
+        built for so many streams has these.
         """
         if self.scenario == "single-stream":
             return 1
+        if isinstance(layout, DataParallel):
+            return self.streams or layout.streams
         return self.streams or max(1, cores, layout.stages + 1 if isinstance(layout, ModelParallel) else 0)
+
+    @property
+    def execution_of_onnx(self) -> ExecutionConfig:
+        """How a plain `.onnx` is compiled: for as many streams as will call it, where their number is asked for."""
+        streams = 1 if self.scenario == "single-stream" else self.streams or 1
+        layout = DataParallel(streams=streams) if streams > 1 else SingleStream()
+        return ExecutionConfig(threads=self.threads, layout=layout)
 
     @property
     def process_s(self) -> float:
@@ -178,7 +188,8 @@ def _compiled(path: Path, settings: BenchSettings, scratch: Path) -> Opened:
         "model": to_jsonable(model),
         "backend": settings.backend,
         "precision": str(Precision.FP32),
-        "execution": to_jsonable(execution_for(model, ExecutionConfig(threads=settings.threads))),
+        "execution": to_jsonable(execution_for(model, settings.execution_of_onnx)),
+        "layout_optional": True,
         "calibration": None,
         "method": "minmax",
         "folder": str(scratch),
@@ -200,7 +211,7 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Dev
     """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
     scratch.mkdir(parents=True)
     artifact = opened.artifact
-    feeds = _feeds(opened, _samples_for(opened, settings, scratch / "prepared"), scratch / "feeds.npz")
+    feeds = write_feeds(opened, settings, scratch)
     evaluate = EvaluateJob(
         artifact=device.push(artifact.folder),
         entry=artifact.entry,
@@ -229,6 +240,11 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Dev
         idle_s=_IDLE_S if settings.energy else 0.0,
         limits=settings.limits,
     )
+
+
+def write_feeds(opened: Opened, settings: BenchSettings, scratch: Path) -> Path:
+    """What a call of `opened.batch` samples is fed, as a `.npz` in `scratch`: see `BenchSettings.samples`."""
+    return _feeds(opened, _samples_for(opened, settings, scratch / "prepared"), scratch / "feeds.npz")
 
 
 def _samples_for(opened: Opened, settings: BenchSettings, scratch: Path) -> Path | None:

@@ -69,7 +69,8 @@ def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capa
         candidate = Candidate(
             name=name, backend=target.backend, precision=precision, execution=target.execution, mix=mix
         )
-        listed.append(replace(candidate, baseline=baseline))
+        least = None if baseline else target.least_placement
+        listed.append(replace(candidate, baseline=baseline, least_placement=least))
     return listed
 
 

@@ -18,16 +18,21 @@ import numpy as np
 from edgeport.contracts import (
     Array,
     Arrays,
+    Artifact,
     Calibration,
     ExecutionConfig,
     Mix,
+    NodeOrigin,
     OnnxModel,
     OnProgress,
+    Placement,
     Precision,
     ProgressEvent,
     QuantizationPlan,
     QuantizationRules,
+    SingleStream,
     TensorSpec,
+    compared,
     dump_json,
     kept_nodes,
     load_json,
@@ -318,7 +323,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
             (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
             `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
             the model is fitted to its plan (`methods`, and samples as in `calibrate`); `plan` (file) where there is
-            one already.
+            one already; `layout_optional` where a layout that the backend has not becomes a single stream.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -333,7 +338,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     from edgeport.onnx_files import read_ir, refuse_quantized
     from edgeport.pipeline.refining import refined
 
-    model = _model(payload)
+    model = given = _model(payload)
     if payload.get("float_only"):
         refuse_quantized(read_ir(model), f"quantize {model.path.name}")
     folder = Path(payload["folder"])
@@ -341,6 +346,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     planned = payload.get("plan")
     plan = load_json(QuantizationPlan, Path(planned).read_bytes()) if planned else plan_for(model, backend, payload)
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
+    if payload.get("layout_optional") and execution.layout.kind not in backend.capabilities().layouts:
+        execution = replace(execution, layout=SingleStream())
     (folder / "artifact").mkdir()
     with tempfile.TemporaryDirectory(prefix="edgeport-fitted-") as scratch:
         if payload.get("recovery") and (rules := backend.capabilities().rules) is not None:
@@ -354,6 +361,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         placement = backend.placement(artifact)
     except EdgeportError as error:
         return {**built, "placement": None, "placement_reason": error.found, "kept": None, "strayed": []}
+    placement = _compared(placement, plan, given, artifact)
     kept = kept_nodes(plan, placement)
     return {
         **built,
@@ -362,6 +370,20 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,
         "strayed": list(kept.strayed),
     }
+
+
+def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, artifact: Artifact) -> Placement:
+    """The placement beside what was planned; of a file that came quantized, beside the integers that are in it."""
+    from edgeport.onnx_files import integer_nodes, node_module, read_ir
+
+    graph = read_ir(model)
+    if not plan.nodes:
+        plan = replace(plan, nodes=dict.fromkeys(integer_nodes(graph), Precision.INT8))
+    nodes = {
+        node.name: NodeOrigin(operator=node.op_type, module=node_module(node)) for node in graph.graph if node.name
+    }
+    asked = artifact.settings.get("providers")
+    return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
 
 
 def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> QuantizationPlan:

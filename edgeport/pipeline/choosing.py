@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from edgeport.contracts import Budget, Candidate, Change, Comparison, Outcome, Precision, Refusal
 from edgeport.pipeline.lacking import LEAST_GAIN, budget_lacks
+from edgeport.pipeline.placement_gate import judge_placement
 
 __all__ = [
     "LEAST_GAIN",
@@ -123,8 +124,12 @@ def _refuse_accuracy(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
 
 
 def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
-    """Most of what was planned as integers must have run so: else its speed is not that of the plan."""
+    """As much as was asked for must have run as planned; of integers most: else its speed is not that of the plan."""
     placement = candidate.placement
+    if candidate.least_placement is not None:
+        outcome, found = judge_placement(placement, candidate.least_placement)
+        if outcome is not Outcome.PASS:
+            return Refusal(code="PLACEMENT", reason=found), outcome
     if candidate.is_float or placement is None:
         return None, candidate.outcome
     if candidate.kept is None or candidate.lost is None:

@@ -105,6 +105,14 @@ def _others(candidate: Candidate) -> list[Lack]:
                 of="asked for", found=None, limit=1.0, text="it was only a baseline: nobody asked for it", change=change
             )
         ]
+    if refusal.code == "PLACEMENT":
+        known = candidate.placement.as_planned if candidate.placement is not None else None
+        least = candidate.least_placement or 1.0
+        change = "these nodes in float, another runtime, or a lower require_placement"
+        factor = least / max(known, 0.01) if known is not None else 1.0
+        return [
+            Lack(of="placement", found=known, limit=least, factor=max(1.0, factor), text=refusal.reason, change=change)
+        ]
     if refusal.code == "NOT_AS_PLANNED":
         planned = (candidate.kept or 0) + len(candidate.lost or ())
         share = max((candidate.kept or 0) / planned, 0.01) if planned else 0.01

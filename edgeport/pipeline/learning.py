@@ -258,6 +258,7 @@ class _Work:
             precision=precision,
             execution=self.target.execution,
             mix=self.target.mix,
+            least_placement=self.target.least_placement,
         )
 
     def _learned(self, context: RunContext, shared: Shared) -> Path:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgeport.contracts import Candidate, Comparison, Measurement, OnnxModel, Outcome
+from edgeport.contracts import Candidate, Comparison, DataParallel, Measurement, OnnxModel, Outcome
 from edgeport.pipeline.choosing import best_float, challengers, gains, is_yardstick, judge, rivals
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.roofs import run_rooflines
@@ -60,7 +60,8 @@ def load_fully(
 ) -> list[Candidate]:
     """Samples per second with a call per core at once, of the candidates that may ship still; only where it is asked.
 
-    These are the floats that a recipe may ship and the challengers, as far as nothing else refuses them.
+    What has streams of its own gets a call for each. These are the floats that a recipe may ship and the challengers,
+    as far as nothing else refuses them.
     """
     budget, best = context.recipe.budget, best_float(candidates)
     if budget.throughput_per_s is None or best is None:
@@ -68,9 +69,9 @@ def load_fully(
     judged = [judge(candidate, replace(budget, throughput_per_s=None)) for candidate in candidates]
     floats = [one for one in judged if one.is_float and one.refusal is None and not is_yardstick(one)]
     wanted = {one.name for one in (*floats, *challengers(judged, best))}
-    streams = max(1, context.facts.cores)
+    streams = {one.candidate.name: _streams(one.candidate, context.facts.cores) for one in validated}
     arms = [
-        replace(arm, scenario="offline", streams=streams)
+        replace(arm, scenario="offline", streams=streams[arm.name])
         for one in validated
         if one.candidate.name in wanted and (arm := arm_of(one, samples.timed_row)) is not None
     ]
@@ -79,7 +80,12 @@ def load_fully(
     timed = time_arms(
         context, arms, samples.single, stage="throughput", rounds=context.recipe.search.screening_rounds, replaced=True
     )
-    return [with_throughput(one, timed, streams) for one in candidates]
+    return [with_throughput(one, timed, streams.get(one.name, 1)) for one in candidates]
+
+
+def _streams(candidate: Candidate, cores: int) -> int:
+    layout = candidate.execution.layout
+    return layout.streams if isinstance(layout, DataParallel) else max(1, cores)
 
 
 @dataclass(frozen=True, kw_only=True)

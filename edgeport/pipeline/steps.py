@@ -23,6 +23,7 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
+    Placement,
     Precision,
     Sample,
     Verification,
@@ -38,6 +39,7 @@ from edgeport.pipeline.batches import first_batch, require_a_batch
 from edgeport.pipeline.calibrating import calibrate_in_children
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
+from edgeport.pipeline.placement_gate import require_placement
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
 from edgeport.pipeline.transforming import Transformed, transform_in_child
 
@@ -277,6 +279,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     output: Path,
     execution: ExecutionConfig,
     mix: Mix,
+    least_placement: float | None,
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
@@ -314,6 +317,9 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             limits=limits,
             asked=f"compile {model.name} in {precision} for {backend}",
         )
+        if least_placement is not None:
+            placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
+            require_placement(placement, least_placement, f"compile {model.name} in {precision} for {backend}")
         if found["placement"]:
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])

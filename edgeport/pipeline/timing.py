@@ -33,7 +33,7 @@ from edgeport.store import Store
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
 
-__all__ = ["Arm", "Timed", "compare_arms", "time_arms", "with_latency", "with_throughput"]
+__all__ = ["Arm", "StoredRounds", "Timed", "compare_arms", "time_arms", "with_latency", "with_throughput"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -106,7 +106,7 @@ def time_arms(  # noqa: PLR0913 (an experiment has these choices)
 
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
-    stored = _StoredRounds(store=context.store, experiment=_experiment(context, arms, feeds, stage, seed))
+    stored = StoredRounds(store=context.store, experiment=_experiment(context, arms, feeds, stage, seed))
     most = rounds + rounds // 2 if replaced else rounds
 
     def more(finished: Sequence[Round]) -> bool:
@@ -155,7 +155,7 @@ def _experiment(context: RunContext, arms: Sequence[Arm], feeds: Path, stage: st
 
 
 @dataclass(kw_only=True)
-class _StoredRounds:
+class StoredRounds:
     """The rounds of an experiment in the store, each known by its index and the arms that were left."""
 
     store: Store

@@ -155,6 +155,7 @@ class Tuned:
             precision=Precision.INT8,
             execution=self.target.execution,
             mix=self.mix,
+            least_placement=self.target.least_placement,
         )
 
     @property

@@ -28,8 +28,8 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import Recipe, Target
-from edgeport.errors import AlreadyQuantizedError, OutputError, UsageError
-from edgeport.pipeline.artifacts import ARTIFACT_FILE, write_artifact_record
+from edgeport.errors import AlreadyQuantizedError, UsageError
+from edgeport.pipeline.artifacts import write_artifact_record
 from edgeport.pipeline.building import list_candidates, named_apart
 from edgeport.pipeline.choosing import best_float, conclude, judge
 from edgeport.pipeline.context import RunContext, process_s, run_context
@@ -37,6 +37,7 @@ from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
 from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
+from edgeport.pipeline.tuned_folder import BEST, make_room
 from edgeport.pipeline.tuning import Material, Tuned, material_of, tune
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.explain import toml_value
@@ -44,7 +45,7 @@ from edgeport.recipe.explain import toml_value
 __all__ = ["BEST", "DEFAULT_TIME_S", "NODES_FILE", "TuneResult", "TunedGroup", "tune_recipe"]
 
 DEFAULT_TIME_S = 300.0
-NODES_FILE, BEST = "nodes.toml", "best"
+NODES_FILE = "nodes.toml"
 
 _FLOATS = 2
 """That a runtime has here, for the time that comparing with them takes."""
@@ -128,7 +129,7 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     # Throughput takes an experiment of its own; `edgeport run` has it.
     budget = replace(budget, throughput_per_s=None)
     alone = replace(recipe, targets=(target,), budget=budget, target_budgets={})
-    _make_room(output)
+    make_room(output)
     with run_context(alone, store=store, on_progress=on_progress, limits=limits, fresh=fresh, device=device) as context:
         return _tuned(context, target, output)
 
@@ -237,35 +238,6 @@ def _result(
         outcome=Outcome.PASS if chosen else Outcome.UNMEASURED,
         against=against,
     )
-
-
-def _make_room(folder: Path) -> None:
-    """The output folder, before minutes are spent.
-
-    Raises:
-        OutputError: Something else is there, or it can't be written.
-
-    """
-    best = folder / BEST
-    foreign = [path for path in (folder, best) if path.is_symlink() or (path.exists() and not path.is_dir())]
-    if not foreign and best.is_dir() and not (best / ARTIFACT_FILE).is_file():
-        foreign = [best]
-    if foreign:
-        raise OutputError(
-            asked=f"write what is found to {folder}",
-            found=f"something else in the place of {foreign[0]}",
-            fix="name another folder",
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(
-            asked=f"write what is found to {folder}",
-            found=f"that it can't be written to ({error.strerror or error})",
-            fix="name a folder where you may write",
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

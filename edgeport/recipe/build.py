@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.calibration.ranges import method_named
 from edgeport.calibration.recovery import recoveries_named
-from edgeport.contracts import ExecutionConfig, Mix, ModelSource, NodeChoice, Precision, Preprocessing, TensorSpec
+from edgeport.contracts import (
+    DataParallel,
+    ExecutionConfig,
+    Mix,
+    ModelSource,
+    NodeChoice,
+    Precision,
+    Preprocessing,
+    SingleStream,
+    TensorSpec,
+)
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -30,7 +40,7 @@ from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
-from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration
+from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration, parse_part
 from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.statement import read_statement
 
@@ -346,12 +356,14 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
                 name=section.name or "",
                 backend=section.backend,
                 precisions=tuple(Precision(name) for name in section.precisions),
-                execution=ExecutionConfig(threads=section.threads),
+                execution=_execution(section),
                 device=section.device,
                 mix=_mix(section),
             ),
         )
-        target = replace(target, tune_s=_tune(recipe, sections, index))
+        target = replace(
+            target, tune_s=_tune(recipe, sections, index), least_placement=_least_placement(recipe, sections, index)
+        )
         this = (target.name, target.backend, target.execution, target.mix)
         if any(this == (other.name, other.backend, other.execution, other.mix) for other in targets):
             raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
@@ -375,6 +387,22 @@ def _tune(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
         return parse_duration(section.tune)
     except NotAQuantity as error:
         raise recipe.wrong_value(key, "can't be read", f"give {error}") from error
+
+
+def _execution(section: TargetSection) -> ExecutionConfig:
+    several = section.streams is not None and section.streams > 1
+    layout = DataParallel(streams=section.streams or 1) if several else SingleStream()
+    return ExecutionConfig(threads=section.threads, layout=layout)
+
+
+def _least_placement(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
+    text = sections.target[index].require_placement
+    if text is None:
+        return None
+    try:
+        return parse_part(text)
+    except NotAQuantity as error:
+        raise recipe.wrong_value(("target", index, "require_placement"), "can't be read", f"give {error}") from error
 
 
 def _mix(section: TargetSection) -> Mix:

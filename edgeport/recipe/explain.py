@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import AxisRange, Budget, TensorSpec
+from edgeport.contracts import AxisRange, Budget, DataParallel, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -216,8 +216,12 @@ def _target(target: Target) -> str:
         rows.append(("nodes", {choice.what: str(choice.precision) for choice in target.mix.nodes}, False))
     if target.tune_s is not None:
         rows.append(("tune", f"{target.tune_s:.15g} s", False))
+    if target.least_placement is not None:
+        rows.append(("require_placement", f"{100 * target.least_placement:.15g}%", False))
     if target.execution.threads is not None:
         rows.append(("threads", target.execution.threads, False))
+    if isinstance(target.execution.layout, DataParallel):
+        rows.append(("streams", target.execution.layout.streams, False))
     rows.append(("device", target.device, target.device == default.device))
     comments = () if target.execution.threads is not None else ("threads: the runtime's own default",)
     return _block("[[target]]", rows, comments)

@@ -6,7 +6,16 @@ import math
 import re
 from collections.abc import Mapping
 
-__all__ = ["NotAQuantity", "parse_bytes", "parse_duration", "parse_latency", "parse_rate", "parse_share", "parse_time"]
+__all__ = [
+    "NotAQuantity",
+    "parse_bytes",
+    "parse_duration",
+    "parse_latency",
+    "parse_part",
+    "parse_rate",
+    "parse_share",
+    "parse_time",
+]
 
 _TIME_NS = {"ns": 1.0, "us": 1e3, "µs": 1e3, "μs": 1e3, "ms": 1e6, "s": 1e9}
 _DURATION_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -71,6 +80,15 @@ def parse_share(text: str) -> float:
     if not 0 < share < 1:
         raise NotAQuantity('a percentage above 0 and below 100, such as "1%"')
     return share
+
+
+def parse_part(text: str) -> float:
+    """Part of one, of "95%", "100%" or "0.95"."""
+    match = re.fullmatch(rf"\s*(?:>=|≥)?\s*{_NUMBER}\s*(%?)\s*", text)
+    part = float(match[1]) / (100 if match[2] else 1) if match is not None else 0.0
+    if not 0 < part <= 1:
+        raise NotAQuantity('a percentage above 0, of 100 at most, such as "95%"')
+    return part
 
 
 def _whole(value: float) -> int:

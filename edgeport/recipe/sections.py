@@ -222,6 +222,12 @@ class TargetSection(_Section):
     threads: int | None = Field(
         default=None, ge=1, le=_MOST_THREADS, description="inside one call; the runtime's default if missing"
     )
+    streams: int | None = Field(
+        default=None, ge=1, le=_MOST_THREADS, description="calls that run at once, with `threads` threads each; 1"
+    )
+    require_placement: str | None = Field(
+        default=None, description='part of the planned nodes that must run as planned, else it is refused: "95%"'
+    )
     device: str = Field(default="local", description="where it runs")
     budget: BudgetSection | None = Field(
         default=None, description="[target.budget]: limits of this name alone, each in place of the one in [budget]"

@@ -25,6 +25,7 @@ _IN_WORDS = {
     "CONFIRMATION_INVALID": "invalid",
     "DEPENDENCY_MISSING": "not installed",
     "NOT_AS_PLANNED": "not as planned",
+    "PLACEMENT": "not as planned",
     "NOT_FASTEST": "not the fastest",
     "NO_GAIN": "no sure gain",
     "RESOURCE_LIMIT": "out of memory",

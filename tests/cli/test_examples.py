@@ -19,6 +19,7 @@ from edgeport.contracts import (
     Capabilities,
     Change,
     Comparison,
+    DataParallel,
     DeviceProbe,
     ExecutionConfig,
     Interval,
@@ -41,6 +42,7 @@ from edgeport.pipeline.bench_judging import Check
 from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
 from edgeport.pipeline.dry_run import DryRun, DryStep
+from edgeport.pipeline.execution_tuning import ExecutionTuned, TunedArm
 from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
@@ -180,6 +182,37 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             folder=Path("edgeport-tuned"),
             against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
         ),
+        "tune_execution": ExecutionTuned(
+            goal="throughput",
+            p99_ns=2e7,
+            tried=25,
+            arms=(
+                TunedArm(
+                    name="2 streams of 1 thread",
+                    artifact="net",
+                    execution=ExecutionConfig(threads=1, layout=DataParallel(streams=2)),
+                    default=False,
+                    summary=summary,
+                ),
+                TunedArm(
+                    name="the runtime's defaults",
+                    artifact="net",
+                    execution=ExecutionConfig(),
+                    default=True,
+                    summary=summary,
+                ),
+            ),
+            chosen="2 streams of 1 thread",
+            execution=ExecutionConfig(threads=1, layout=DataParallel(streams=2)),
+            default="the runtime's defaults",
+            gain=speedup,
+            finished=False,
+            spent_s=9.0,
+            reason="p99: all of the interval is within the limit",
+            folder=Path("edgeport-tuned"),
+            device=finished.device,
+            outcome=Outcome.PASS,
+        ),
         "qat": QatReport(
             name="net",
             backend="onnxruntime",
@@ -253,6 +286,8 @@ def test_the_example_runs(
     assert ran.out
     if arguments[0] == "devices":
         assert _DEVICES[arguments[1]] in stub
+    elif arguments[0] == "tune" and not arguments[1].endswith(".toml"):
+        assert "tune_execution" in stub
     elif arguments[0] != "doctor" and "--explain" not in arguments:
         assert ("dry_run" if "--dry-run" in arguments else arguments[0]) in stub
 
@@ -262,7 +297,7 @@ def _make_files(folder: Path) -> None:
         (folder / name).write_bytes(b"")
     for name in ("samples", "calibration"):
         np.savez(folder / f"{name}.npz", image=np.zeros((2, 3), np.float32))
-    for name in ("net-int8", "edgeport-quickstart/bundle"):
+    for name in ("net-int8", "net-onnxruntime", "net-openvino", "edgeport-quickstart/bundle"):
         (folder / name).mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         'model.source = "net:create"\ndata.calibration = "calibration.npz"\ndata.evaluation = "samples.npz"\n',
@@ -304,6 +339,11 @@ def test_options_arrive_as_the_api_wants_them(
         True,
         Path("out"),
     )
+    asked = ("--p99", "20ms", "--batch", 1, "--batch", 4, "--time", "1m", "--device", "pi5")
+    assert edgeport("tune", "net-int8", "net.onnx", *asked).code == 0
+    (paths,), options = stub["tune_execution"]
+    assert (paths, options["goal"], options["p99_ns"]) == ((Path("net-int8"), Path("net.onnx")), "throughput", 2e7)
+    assert (options["batches"], options["time_s"], options["device"]) == ((1, 4), 60.0, "pi5")
     asked = ("--samples", "samples.npz", "--epochs", 2, "--loss", "my.code:loss", "--mixed", "bf16", "--fresh")
     assert edgeport("qat", "recipe.toml", "--precision", "int4-weights-32", *asked).code == 0
     (path,), options = stub["qat"]
@@ -326,6 +366,10 @@ def test_options_arrive_as_the_api_wants_them(
     assert stub["quantize"][1]["execution"] == ExecutionConfig()
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", "--threads", 1, "--stages", 3).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(threads=1, layout=ModelParallel(stages=3))
+    checked = ("--streams", 2, "--require-placement", "95%")
+    assert edgeport("quantize", "net.onnx", "--precision", "fp32", *checked).code == 0
+    assert stub["quantize"][1]["execution"] == ExecutionConfig(layout=DataParallel(streams=2))
+    assert stub["quantize"][1]["require_placement"] == 0.95
 
 
 @pytest.mark.parametrize(
@@ -344,6 +388,10 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
         pytest.param(["quantize", "net.onnx", "--precision", "fp32", "--nodes", "samples.npz"], id="no-nodes"),
         pytest.param(["tune", "recipe.toml", "--time", "5"], id="time-without-unit"),
+        pytest.param(["tune", "recipe.toml", "--for", "latency"], id="goal-of-a-recipe"),
+        pytest.param(["tune", "recipe.toml", "net.onnx"], id="recipe-beside-a-model"),
+        pytest.param(["quantize", "net.onnx", "--stages", "2", "--streams", "2"], id="two-layouts"),
+        pytest.param(["bench", "net.onnx", "--require-placement", "120%"], id="more-than-all"),
         pytest.param(["qat", "recipe.toml", "--teacher", "2"], id="teacher-above-one"),
         pytest.param(["qat", "recipe.toml", "--precision", "int8-dynamic"], id="nothing-to-learn"),
         pytest.param(["run"], id="no-recipe"),

@@ -16,6 +16,7 @@ import dataclasses
 import importlib
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +30,9 @@ from edgeport.contracts import (
     Backend,
     Calibration,
     Capabilities,
+    DataParallel,
     ExecutionConfig,
+    ModelParallel,
     OnnxModel,
     Placement,
     Precision,
@@ -275,6 +278,33 @@ class BackendSuite:
             form = artifact.precision.weight_form
             narrow = form is not None and form.stored == "int4"
             assert sqnr_db(case.scores, scores) > (self.least_narrow_sqnr_db if narrow else self.least_sqnr_db)
+
+    @pytest.mark.usefixtures("runs")
+    def test_streams_give_what_one_stream_gives(self, made, known, case, tmp_path):
+        if "data-parallel" not in known.layouts:
+            pytest.skip(f"{known.backend} runs one call after another")
+        streams = ExecutionConfig(threads=1, batch=4, layout=DataParallel(streams=2))
+        artifact = made.compile(case.model, self.plan(Precision.FP32, case, known), streams, tmp_path / "artifact")
+        session = made.open(artifact)
+        calls = [session.bind(case.feeds) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(5):
+                list(pool.map(lambda call: call.run(), calls))
+        found = [call.outputs()["scores"] for call in calls]
+        session.close()
+        for scores in found:
+            np.testing.assert_allclose(
+                scores, case.scores, rtol=0, atol=self.float_tolerance * np.abs(case.scores).max()
+            )
+
+    def test_a_layout_that_it_has_not_is_refused(self, made, known, case, tmp_path):
+        layouts = (DataParallel(streams=2), ModelParallel(stages=2))
+        missing = [layout for layout in layouts if layout.kind not in known.layouts]
+        plan = self.plan(Precision.FP32, case, known)
+        for layout in missing:
+            with pytest.raises(UnsupportedByBackend, match=layout.kind):
+                made.compile(case.model, plan, ExecutionConfig(layout=layout), tmp_path / "artifact")
+        assert_nothing_in(tmp_path)
 
     @pytest.mark.usefixtures("runs")
     def test_any_batch_and_any_number_of_calls(self, artifact, made, case):

@@ -45,7 +45,7 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "size_bytes": st.none() | st.integers(1),
         "first_inference_ns": st.none() | st.integers(1),
     },
-    "DataParallel": {"streams": st.integers(1, 64)},
+    "DataParallel": {"streams": st.integers(1, 64), "cores": st.just(())},
     "ExecutionConfig": {"threads": st.none() | st.integers(1, 64), "batch": st.integers(1, 64)},
     "FineTuning": {
         "epochs": st.integers(1, 9),

@@ -8,8 +8,8 @@ import click
 
 from edgeport.cli.ci_files import CiFiles, ci_options
 from edgeport.cli.grouped import grouped
-from edgeport.cli.measuring_options import measuring_options, rate_of, seconds_of, share_of
-from edgeport.cli.options import FILE, PLACE, device_option
+from edgeport.cli.measuring_options import measuring_options, part_of, rate_of, seconds_of, share_of
+from edgeport.cli.options import FILE, PLACE, device_option, placement_option
 from edgeport.cli.output import Output, exit_code, output_options
 
 __all__ = ["command"]
@@ -17,7 +17,7 @@ __all__ = ["command"]
 _ANY = click.Path(exists=True, path_type=Path)
 
 _SECTIONS = {
-    "What is asked": ("budgets", "against", "baseline"),
+    "What is asked": ("budgets", "against", "baseline", "require_placement"),
     "How long": ("rounds", "until", "time_", "duration"),
     "How it is run": ("device", "scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
@@ -36,6 +36,7 @@ _SECTIONS = {
 @click.option("--against", type=_ANY, help="Another artifact, measured in turn with this one.")
 @click.option("--baseline", type=FILE, help="What --save-baseline wrote, earlier and on this machine.")
 @click.option("--save-baseline", type=PLACE, metavar="FILE.json", help="Keep the raw measurement for --baseline.")
+@placement_option
 @click.option(
     "--scenario",
     type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
@@ -57,6 +58,7 @@ def command(  # noqa: PLR0913 (one per option)
     against: Path | None,
     baseline: Path | None,
     save_baseline: Path | None,
+    require_placement: str | None,
     scenario: str,
     streams: int | None,
     rate: str | None,
@@ -113,6 +115,7 @@ def command(  # noqa: PLR0913 (one per option)
             device=device,
             baseline=baseline,
             save_baseline=save_baseline,
+            require_placement=part_of(require_placement, "--require-placement"),
             on_progress=on_progress,
         )
     files.write(f"edgeport bench {found.name}", found.rows())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, PRECISIONS, raw_samples, samples_place
+from edgeport.cli.measuring_options import part_of
+from edgeport.cli.options import FILE, PLACE, PRECISIONS, placement_option, raw_samples, samples_place
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeport.contracts import DataParallel, ModelParallel, SingleStream
 
 __all__ = ["command"]
 
@@ -45,6 +50,12 @@ __all__ = ["command"]
     type=click.IntRange(min=2),
     help="Cut it into stages that work on several calls at once, each on its own cores (ONNX Runtime).",
 )
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    help="Run so many calls at once, each with --threads threads (ONNX Runtime, OpenVINO).",
+)
+@placement_option
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -63,11 +74,14 @@ def command(  # noqa: PLR0913 (one per option)
     rest: str | None,
     threads: int | None,
     stages: int | None,
+    streams: int | None,
+    require_placement: str | None,
     folder: Path,
     output: Output,
 ) -> int:
     """MODEL (.onnx) to the artifact of one runtime in one precision.
 
+    Ends with 3, and writes nothing, where less than --require-placement of the planned nodes runs as planned.
     Writes OUTPUT/artifact.json and the artifact's files beside it. It is not measured: see edgeport bench and run.
 
     \b
@@ -76,7 +90,7 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_steps import draw_artifact
-    from edgeport.contracts import ExecutionConfig, ModelParallel, SingleStream, to_jsonable
+    from edgeport.contracts import ExecutionConfig, to_jsonable
 
     listed, its_rest = _listed(nodes_file)
     chosen = _chosen(nodes)
@@ -93,10 +107,25 @@ def command(  # noqa: PLR0913 (one per option)
         output=folder,
         nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
         rest=rest or its_rest,
-        execution=ExecutionConfig(threads=threads, layout=ModelParallel(stages=stages) if stages else SingleStream()),
+        execution=ExecutionConfig(threads=threads, layout=_layout(stages, streams)),
+        require_placement=part_of(require_placement, "--require-placement"),
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
+
+
+def _layout(stages: int | None, streams: int | None) -> DataParallel | ModelParallel | SingleStream:
+    from edgeport.contracts import DataParallel, ModelParallel, SingleStream
+
+    if stages and streams:
+        raise UsageError(
+            asked=f"run in {stages} stages and {streams} streams",
+            found="two layouts",
+            fix="take --stages, or --streams: a stage works on one call",
+        )
+    if stages:
+        return ModelParallel(stages=stages)
+    return DataParallel(streams=streams) if streams else SingleStream()
 
 
 def _chosen(nodes: tuple[str, ...]) -> dict[str, str]:

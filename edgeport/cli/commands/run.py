@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import PLACE, device_option, store_option
+from edgeport.cli.measuring_options import part_of
+from edgeport.cli.options import PLACE, device_option, placement_option, store_option
 from edgeport.cli.output import Output, output_options
 from edgeport.cli.result import show_run
 from edgeport.errors import UsageError
@@ -25,6 +26,7 @@ __all__ = ["command"]
     "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
 )
 @device_option
+@placement_option
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of recipes, for editors.")
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -36,6 +38,7 @@ def command(  # noqa: PLR0913 (one per option)
     dry_run: bool,
     resume: bool,
     device: str,
+    require_placement: str | None,
     schema: bool,
     output: Output,
 ) -> int:
@@ -64,7 +67,15 @@ def command(  # noqa: PLR0913 (one per option)
     if dry_run:
         return _rehearse(recipe, store, resume=resume, output=output)
     with output.progress() as on_progress:
-        result = api.run(recipe, output=folder, store=store, on_progress=on_progress, fresh=not resume, device=device)
+        result = api.run(
+            recipe,
+            output=folder,
+            store=store,
+            on_progress=on_progress,
+            fresh=not resume,
+            device=device,
+            require_placement=part_of(require_placement, "--require-placement"),
+        )
     return show_run(output, result)
 
 

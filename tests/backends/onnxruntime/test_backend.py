@@ -12,7 +12,7 @@ from edgeport.backends.onnxruntime.session import open_session
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.plan import dynamic_plan, float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
-from edgeport.errors import PlanError, UnsupportedByBackend
+from edgeport.errors import PlanError
 
 backend = create_backend()
 
@@ -141,10 +141,12 @@ def test_scores_leave_the_last_product_in_float(bench):
     assert operators == ["QuantizeLinear", "QGemm", "QGemm"]
 
 
-def test_streams_are_refused(network, bench):
-    execution = ExecutionConfig(layout=DataParallel(streams=2))
-    with pytest.raises(UnsupportedByBackend, match="2 streams"):
-        backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
+def test_streams_reach_the_session_and_leave_the_placement_as_it_is(network, bench):
+    execution = ExecutionConfig(threads=1, layout=DataParallel(streams=2, cores=((0,), (0,))))
+    artifact = backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
+    assert (artifact.settings["streams"], artifact.settings["cores"]) == (2, [[0], [0]])
+    alone = backend.compile(network, float_plan(network), ExecutionConfig(threads=1), bench.folder / "alone")
+    assert backend.placement(artifact) == backend.placement(alone)
 
 
 @pytest.mark.parametrize(

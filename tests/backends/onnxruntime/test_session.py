@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,6 +47,44 @@ def test_calls_of_one_session_do_not_disturb_each_other(session):
     second.run()
     np.testing.assert_allclose(first.outputs()["y"], expected(2))
     np.testing.assert_allclose(second.outputs()["y"], expected(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sessions"),
+    [
+        pytest.param({"threads": 1}, 1, id="one thread each share the weights"),
+        pytest.param({"threads": 2}, 3, id="several threads each"),
+        pytest.param({"threads": 2, "cores": [[0], [0], [0]]}, 3, id="pinned"),
+    ],
+)
+def test_streams_give_what_one_gives(path, settings, sessions):
+    opened = open_session(path, {**settings, "streams": 3})
+    assert len(opened._sessions) == sessions
+    calls = [opened.bind(feeds(rows)) for rows in (1, 2, 3, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda call: call.run(), calls))
+    for rows, call in enumerate(calls, 1):
+        np.testing.assert_allclose(call.outputs()["y"], expected(rows))
+    found = list(opened.stream(feeds(rows) for rows in range(1, 20)))
+    assert [len(one["y"]) for one in found] == list(range(1, 20))
+    opened.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        opened.bind(feeds())
+
+
+def test_a_pinned_stream_keeps_the_thread_that_runs_it(path):
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("no affinity here")
+    core = max(os.sched_getaffinity(0))
+    opened = open_session(path, {"streams": 1, "cores": [[core]]})
+
+    def run() -> set[int]:
+        opened.bind(feeds()).run()
+        return os.sched_getaffinity(0)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run).result() == {core}
+    opened.close()
 
 
 def test_arrays_of_any_layout_are_taken(session):

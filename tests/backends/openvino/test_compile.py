@@ -57,7 +57,7 @@ def test_unknown_operator_names_node_and_module(foreign_model, tmp_path):
 @pytest.mark.parametrize(
     ("execution", "word"),
     [
-        pytest.param(ExecutionConfig(layout=DataParallel(streams=2)), "data-parallel", id="streams"),
+        pytest.param(ExecutionConfig(layout=DataParallel(streams=1, cores=((0,),))), "processors", id="pinned streams"),
         pytest.param(ExecutionConfig(layout=ModelParallel(stages=2)), "model-parallel", id="stages"),
         pytest.param(ExecutionConfig(spinning=False), "spinning", id="spinning"),
     ],

@@ -1,0 +1,71 @@
+"""How a session of ONNX Runtime is run: its settings, and which of them are worth a try."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace
+from edgeport.errors import UnsupportedByBackend
+
+__all__ = ["SETTINGS", "execution_settings", "executions"]
+
+SETTINGS = ("threads", "affinity", "spinning", "streams", "cores")
+"""What `execution_settings` may say; all else in an artifact's settings is of its files."""
+
+
+def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
+    """What `session.open_session` is told of it; nothing where the runtime's own default is meant.
+
+    Raises:
+        UnsupportedByBackend: A hint, or pinned threads: it has neither.
+
+    """
+    if execution.hint or execution.pinned is not None:
+        raise UnsupportedByBackend(
+            asked=f"run ONNX Runtime with {execution}",
+            found="that it has no hints, and no switch that pins threads",
+            fix="give threads, affinity, spinning or streams",
+        )
+    settings: dict[str, object] = {}
+    if execution.threads is not None:
+        settings["threads"] = execution.threads
+    if execution.affinity:
+        settings["affinity"] = list(execution.affinity)
+    if execution.spinning is not None:
+        settings["spinning"] = execution.spinning
+    if isinstance(execution.layout, DataParallel):
+        settings["streams"] = execution.layout.streams
+        if execution.layout.cores:
+            settings["cores"] = [list(one) for one in execution.layout.cores]
+    return settings
+
+
+def executions(space: ExecutionSpace) -> Sequence[ExecutionConfig]:
+    """The default, with each batch; then numbers of threads, with and without spinning; or streams of threads."""
+    found = [ExecutionConfig(batch=batch) for batch in space.batches]
+    found += _fast(space) if space.goal == "latency" else _many(space)
+    return list(dict.fromkeys(found))
+
+
+def _fast(space: ExecutionSpace) -> Iterator[ExecutionConfig]:
+    counts = sorted({threads for _, threads in space.shares()})
+    for batch in space.batches:
+        yield ExecutionConfig(spinning=False, batch=batch)
+        for threads in counts:
+            # A thread that is alone waits for no other, so it never spins.
+            for spinning in (None,) if threads == 1 else (None, False):
+                yield ExecutionConfig(threads=threads, spinning=spinning, batch=batch)
+        if len(space.cores) > 1:
+            yield ExecutionConfig(threads=1, affinity=space.cores[-1:], batch=batch)
+
+
+def _many(space: ExecutionSpace) -> Iterator[ExecutionConfig]:
+    for batch, (streams, threads) in itertools.product(space.batches, space.shares()):
+        if streams == 1:
+            yield ExecutionConfig(threads=threads, batch=batch)
+            yield ExecutionConfig(threads=threads, spinning=False, batch=batch)
+            continue
+        yield ExecutionConfig(threads=threads, batch=batch, layout=DataParallel(streams=streams))
+        parts = [space.cores[index * threads : (index + 1) * threads] for index in range(streams)]
+        yield ExecutionConfig(threads=threads, batch=batch, layout=DataParallel(streams=streams, cores=tuple(parts)))

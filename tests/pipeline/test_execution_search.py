@@ -1,0 +1,109 @@
+"""The search for an execution, on measurements whose truth is known, and on a small model of ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from edgeport import api
+from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json
+from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.errors import UsageError
+from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, scores
+
+LATENCY, THROUGHPUT = Goal(of="latency"), Goal(of="throughput")
+
+
+def arm(ms, *, streams=1, processes=10, seed=0, flags=()):
+    """A simulated arm whose calls take that long, so many at once."""
+    one = simulate(SyntheticSession(median_ns=ms * 1e6, process_sd=0.003), processes=processes, calls=120, seed=seed)
+    traces = tuple(
+        replace(trace, samples=streams * len(trace.latency_ns), elapsed_ns=sum(trace.latency_ns), flags=flags)
+        for trace in one.traces
+    )
+    return replace(one, traces=traces)
+
+
+def test_a_surely_better_one_takes_the_default_s_place():
+    found = choose({"default": arm(1.0), "fast": arm(0.9, seed=1), "slow": arm(1.2, seed=2)}, ["default"], LATENCY)
+    assert (found.arm, found.default, found.outcome) == ("fast", "default", Outcome.PASS)
+    assert 1.08 < found.gain.low < found.gain.high < 1.15
+
+
+def test_what_can_not_be_told_apart_leaves_the_default():
+    found = choose({"default": arm(1.0), "same": arm(0.999, seed=1)}, ["default"], LATENCY)
+    assert found.arm == "default"
+    assert found.gain.low <= 1.0
+    assert "surely better" in found.reason
+
+
+def test_too_few_rounds_prove_nothing():
+    few = {"default": arm(1.0, processes=3), "fast": arm(0.5, processes=3, seed=1)}
+    assert choose(few, ["default"], LATENCY).arm == "default"
+
+
+def test_throughput_counts_samples_not_calls():
+    found = choose({"default": arm(1.0), "two": arm(1.5, streams=2, seed=1)}, ["default"], THROUGHPUT)
+    assert found.arm == "two"
+    assert found.gain.estimate == pytest.approx(4 / 3, rel=0.02)
+
+
+def test_a_bound_rules_out_what_is_faster():
+    bound = Goal(of="throughput", p99_ns=1.3e6)
+    arms = {"default": arm(1.0), "four": arm(3.0, streams=4, seed=1), "two": arm(1.2, streams=2, seed=2)}
+    left = halve(arms, bound, ["default"])
+    assert left == ("two", "default")
+    found = choose({name: arms[name] for name in left}, ["default"], bound)
+    assert found.tails["default"] is Outcome.PASS
+    assert found.arm in ("two", "default")
+
+
+def test_where_nothing_keeps_to_the_bound_nothing_is_chosen():
+    found = choose({"default": arm(1.0), "two": arm(1.5, streams=2)}, ["default"], Goal(of="throughput", p99_ns=1e5))
+    assert (found.arm, found.outcome) == ("", Outcome.FAIL)
+    assert "over" in found.reason
+
+
+def test_what_computes_something_else_is_out():
+    wrong = arm(0.2, seed=1)
+    wrong = replace(wrong, traces=tuple(replace(one, outputs_match=False) for one in wrong.traces))
+    assert halve({"default": arm(1.0), "wrong": wrong}, LATENCY, ["default"]) == ("default",)
+    assert choose({"default": arm(1.0), "wrong": wrong}, ["default"], LATENCY).arm == "default"
+
+
+def test_a_third_goes_on_and_the_best_default_always():
+    arms = {f"a{index}": arm(0.5 + 0.1 * index, seed=index, processes=2) for index in range(9)}
+    left = halve(arms | {"own": arm(3.0, processes=2), "own2": arm(9.0, processes=2)}, LATENCY, ["own", "own2"])
+    assert left == ("a0", "a1", "a2", "a3", "own")
+    assert not is_last(left, ["own", "own2"])
+    assert is_last(("a0", "a1", "own"), ["own"])
+    assert set(scores(arms["a0"], LATENCY)) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        pytest.param({"goal": "speed"}, "no such goal", id="goal"),
+        pytest.param({"goal": "latency", "p99_ns": 1e6}, "needs none", id="bound of a latency"),
+        pytest.param({"batches": (0,)}, "below 1", id="batch"),
+    ],
+)
+def test_what_can_not_be_asked(asked, says, tmp_path):
+    with pytest.raises(UsageError, match=says):
+        api.tune_execution([tmp_path / "net.onnx"], output=tmp_path / "out", **asked)
+
+
+def test_the_runtime_s_own_stays_where_there_is_no_time_and_the_store_answers_again(small_onnx, save_onnx, tmp_path):
+    path = save_onnx(small_onnx)
+    options = {"output": tmp_path / "tuned", "time_s": 0.5, "duration_s": 0.02, "store": tmp_path / "store"}
+    found = api.tune_execution([path], goal="throughput", **options)
+    again = api.tune_execution([path], goal="throughput", **options)
+
+    assert found.execution == ExecutionConfig()
+    assert not found.finished
+    assert (again.arms, again.spent_s) == (found.arms, found.spent_s)
+    kept = load_json(Artifact, (tmp_path / "tuned" / "best" / "artifact.json").read_bytes())
+    assert kept.execution == ExecutionConfig()
+    assert json.loads((tmp_path / "tuned" / "tuned.json").read_text())["chosen"] == found.chosen
