@@ -1,0 +1,1 @@
+"""Distillation, with data and without."""

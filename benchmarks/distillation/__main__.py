@@ -1,0 +1,40 @@
+"""Runs the parts that were asked for; what lies in `--out` already is not done again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.distillation.generative import generative_part
+from benchmarks.distillation.parts import Part
+from benchmarks.results import Arguments, argument_parser, parsed, report
+
+PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {"generative": generative_part}
+SEED = 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Goes through the parts one by one."""
+    parser = argument_parser("Distillation, with data and without")
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="only this one [default: all]")
+    parser.add_argument(
+        "--on",
+        choices=["dev", "train"],
+        default="dev",
+        help="images that accuracy is of: the dev file, or training images that nobody learns from, to choose by",
+    )
+    given = parser.parse_args(arguments)
+    common = parsed(given)
+    parts = {name: PARTS[name](common, given.on) for name in given.part or PARTS}
+    return report(
+        "distillation",
+        common,
+        {name: part.figures for name, part in parts.items()},
+        [check for part in parts.values() for check in part.checks],
+        seed=SEED,
+        tables=[table for part in parts.values() for table in part.tables],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,397 @@
+"""WideResNet-40-2 teaches a WideResNet-16-1 with weights at random: by every generative method, on both sides.
+
+Input side: the student sees no image, a generator makes them; of the VAE, the generator has seen images. Output side:
+the student sees images, and a generator or a critic of the teacher's outputs stands beside the soft targets, or for
+them. Each row is a training that goes on where it was stopped. Hyperparameters were chosen on training images that
+nobody learns from (`--on train`); the ready-made WideResNet-16-1 is what students are compared with, and where none
+begins.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.distillation.cifar import Cifar, Images, missing
+from benchmarks.distillation.parts import Part
+from benchmarks.results import Arguments, Check, Table, at_least, at_most
+
+if TYPE_CHECKING:
+    from benchmarks.distillation.wide import WideResNet
+    from edgeport.contracts import TensorSpec
+    from edgeport.exporter.distill.objective import Term
+    from edgeport.exporter.train.hardware import Hardware
+
+__all__ = ["ROWS", "Length", "Row", "generative_checks", "generative_part"]
+
+WANTED, MINUTES = 0.84, 15.0
+SEEDS = 3
+_FEED = "images"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long each row learns.
+
+    Attributes:
+        name: "long", "cpu" or "short".
+        steps: Of the student, without data; those of `slow` methods are a quarter of it.
+        epochs: With data.
+        batch: Samples of a step.
+        training: Images that are learned from with data.
+        judged: Images that accuracy is of.
+        seeds: With data.
+
+    """
+
+    name: str
+    steps: int
+    epochs: int
+    batch: int
+    training: int
+    judged: int
+    seeds: int
+
+
+LONG = Length(name="long", steps=60_000, epochs=60, batch=256, training=45_000, judged=5000, seeds=SEEDS)
+CPU = Length(name="cpu", steps=4000, epochs=8, batch=64, training=16_000, judged=2000, seeds=1)
+SHORT = Length(name="short", steps=6, epochs=1, batch=16, training=64, judged=100, seeds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A way to learn.
+
+    Attributes:
+        name: In the table.
+        side: "inputs" or "outputs".
+        by: A name of `METHODS`, "vae" or "images" for the inputs; for outputs, what stands in `terms_of`.
+        slow: Of `Length.steps`, it does a quarter.
+
+    """
+
+    name: str
+    side: str
+    by: str
+    slow: bool = False
+
+
+ROWS = (
+    Row(name="Fast", side="inputs", by="fast"),
+    Row(name="contrastive inversion", side="inputs", by="contrastive", slow=True),
+    Row(name="DAFL", side="inputs", by="dafl"),
+    Row(name="VAE of the images", side="inputs", by="vae"),
+    Row(name="labels alone", side="outputs", by="labels"),
+    Row(name="soft targets", side="outputs", by="soft"),
+    Row(name="soft targets and adversarial", side="outputs", by="adversarial"),
+    Row(name="variational", side="outputs", by="variational"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What came of a row.
+
+    Attributes:
+        name, side: Of it.
+        seed: Of the student's weights and of everything drawn.
+        steps: Of the student.
+        top1: Part of right classes.
+        right: "1" or "0" for each image, in their order.
+        seconds: Of the training, on `device`; of several runs together, where it was stopped.
+        device: As PyTorch calls it.
+
+    """
+
+    name: str
+    side: str
+    seed: int
+    steps: int
+    top1: float
+    right: str
+    seconds: float
+    device: str
+
+
+def generative_part(arguments: Arguments, on: str = "dev") -> Part:
+    """Trains what is not there yet, and says what came of it."""
+    import torch
+
+    absent = missing()
+    if absent:
+        print(f"generative: skipped, for EDGEPORT_ZOO has no {', '.join(absent)}")
+        return Part(figures={"skipped": absent}, checks=())
+    cuda = torch.cuda.is_available()
+    length = SHORT if arguments.short else LONG if cuda else CPU
+    work = _Work(arguments.out / f"generative-{length.name}-{on}", Cifar(arguments.out / "cifar"), length, on)
+    found: list[Learned] = []
+    for row in ROWS:
+        for seed in range(length.seeds if row.side == "outputs" else 1):
+            found.append(work.learned(row, seed))
+            print(f"{row.name}, seed {seed}: top-1 {found[-1].top1:.4f}, {found[-1].seconds:.0f} s", flush=True)
+    yardsticks = work.yardsticks()
+    figures = {
+        "length": asdict(length),
+        "judged on": on,
+        "rows": [asdict(one) for one in found],
+        "yardsticks": yardsticks,
+    }
+    checks = generative_checks(found, length.name)
+    return Part(figures=figures, checks=tuple(checks), tables=(_table(found, yardsticks, length),))
+
+
+class _Work:
+    """Where the trainings are, and what all of them share."""
+
+    def __init__(self, folder: Path, cifar: Cifar, length: Length, on: str) -> None:
+        from edgeport.exporter.train.hardware import this_process
+
+        self._folder, self._cifar, self._length, self._on = folder, cifar, length, on
+        self._hardware: Hardware = this_process("auto")
+
+    def learned(self, row: Row, seed: int) -> Learned:
+        """Of a row; as it is kept, where it was finished."""
+        folder = self._folder / f"{row.by}-{seed}"
+        told = folder / "told.json"
+        if told.exists():
+            return Learned(**json.loads(told.read_text(encoding="utf-8")))
+        folder.mkdir(parents=True, exist_ok=True)
+        before = folder / "seconds.json"
+        spent = json.loads(before.read_text(encoding="utf-8")) if before.exists() else 0.0
+        began = time.perf_counter()
+        try:
+            network, steps = self._train(row, seed, folder)
+        finally:
+            before.write_text(json.dumps(spent + time.perf_counter() - began), encoding="utf-8")
+        right = self._right(network)
+        found = Learned(
+            name=row.name,
+            side=row.side,
+            seed=seed,
+            steps=steps,
+            top1=float(right.mean()),
+            right="".join(str(int(one)) for one in right),
+            seconds=json.loads(before.read_text(encoding="utf-8")),
+            device=self._device_name(),
+        )
+        told.write_text(json.dumps(asdict(found)), encoding="utf-8")
+        return found
+
+    def yardsticks(self) -> dict[str, float]:
+        """Of the ready-made networks, on the same images."""
+        from benchmarks.distillation.wide import teacher, yardstick
+
+        path = self._folder / "yardsticks.json"
+        if not path.exists():
+            made = {"teacher": teacher(), "WideResNet-16-1, trained on the data": yardstick()}
+            path.write_text(json.dumps({name: float(self._right(one).mean()) for name, one in made.items()}))
+        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def _train(self, row: Row, seed: int, folder: Path) -> tuple[WideResNet, int]:
+        import torch
+
+        from benchmarks.distillation.wide import in_lines, student, teacher
+        from edgeport.exporter.distill.distilling import make_optimizer
+        from edgeport.exporter.distill.objective import Objective
+        from edgeport.exporter.distill.options import DistillOptions
+        from edgeport.exporter.distill.pair import Network, Pair
+        from edgeport.exporter.train.loop import fit
+
+        network = in_lines(student(seed))
+        settings = self._settings(seed)
+        options = DistillOptions(training=settings, optimizer="sgd", rate=0.1, weight_decay=1e-4)
+        pair = Pair(
+            Network(module=network),
+            Network(module=in_lines(teacher())),
+            Objective(L=terms_of(row.by)),
+            {_FEED: torch.zeros(4, 3, 32, 32)},
+            make_optimizer(options),
+            seed=seed,
+        )
+        task, batches, settings = self._task(row, seed, folder, pair, settings)
+        trained = fit(task, batches, settings, folder / "training", hardware=self._hardware)
+        return network.eval(), trained.steps
+
+    def _settings(self, seed: int) -> Any:
+        from edgeport.exporter.train import Schedule, TrainingSettings
+
+        return TrainingSettings(
+            epochs=self._length.epochs,
+            batch_size=self._length.batch,
+            schedule=Schedule(warmup=0.02),
+            precision="bf16" if self._hardware.device.type == "cuda" or _has_bf16() else "fp32",
+            average=0.999 if self._length is LONG else None,
+            seed=seed,
+            evaluate_every=self._length.epochs,
+            checkpoint_every=2000 if self._length is LONG else 50,
+        )
+
+    def _task(self, row: Row, seed: int, folder: Path, pair: Any, settings: Any) -> tuple[Any, Any, Any]:
+        """The task, its batches, and its settings: without data, epochs are no walks over it."""
+        import torch
+
+        from edgeport.exporter.distill.generative.learning_terms import WithLearningTerms
+        from edgeport.exporter.distill.generative.views import Views
+        from edgeport.exporter.distill.task import Distillation
+
+        views = Views(shift=0.125, mirror=True)
+        if row.by in ("fast", "contrastive", "dafl"):
+            return self._without_data(row, seed, pair, settings, views)
+        images = self._cifar.training().rows(np.arange(self._length.training))
+        if row.by == "vae":
+            images = self._drawn(images, seed, folder)
+        task: Any = Distillation(pair, None, lambda feeds: {_FEED: views(feeds[_FEED])})
+        if row.side == "outputs":
+            example = torch.from_numpy(images.rows(np.arange(256)[: self._length.training]).floats())
+            task = WithLearningTerms(task, pair, {_FEED: example}, seed=seed)
+        return task, _Batches(images), settings
+
+    def _without_data(self, row: Row, seed: int, pair: Any, settings: Any, views: Any) -> tuple[Any, Any, Any]:
+        import torch
+
+        from edgeport.exporter.distill.generative.making import maker_of
+        from edgeport.exporter.distill.generative.methods import method_named
+        from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+
+        method = method_named(row.by)
+        length = self._length
+        steps = length.steps // 4 if row.slow else length.steps
+        if length is not LONG:
+            cycles = 40 if row.slow else 200
+            few: dict[str, Any] = {
+                "batch": length.batch,
+                "cycle": max(2, steps // cycles),
+                "warm_up": 1 if row.slow else steps // 40,
+            }
+            few |= {"inner": 20 if length is CPU else 2} if row.slow else {}
+            method = replace(method, **few) if row.by != "dafl" else method
+        torch.manual_seed(seed)
+        maker = maker_of(method, pair, image_spec(), views)
+        return (
+            WithoutData(pair, _FEED, maker),
+            NoSamples(steps * length.batch),
+            replace(settings, epochs=1, evaluate_every=1),
+        )
+
+    def _drawn(self, images: Images, seed: int, folder: Path) -> Images:
+        """A transfer set of as many images; the student's side gets nothing else."""
+        from edgeport.exporter.distill.generative.input_vae import VaeOptions, learn_inputs
+
+        path = folder / "drawn.npy"
+        if not path.exists():
+            training = replace(self._settings(seed), average=None, precision="fp32")
+            options = VaeOptions(latent=128, width=64, training=training)
+            vae = learn_inputs(images.floats(), image_spec(), folder / "vae", options, hardware=self._hardware)
+            drawn = vae.draw(len(images.labels), seed)
+            np.save(path, (drawn * 255).round().clip(0, 255).astype(np.uint8))
+        return Images(images=np.load(path), labels=np.zeros(len(images.labels), np.int64))
+
+    def _right(self, network: WideResNet) -> np.ndarray[Any, Any]:
+        import torch
+
+        judged = self._cifar.judged(self._on, self._length.judged)
+        network = network.to(self._hardware.device).eval()
+        found = []
+        with torch.no_grad():
+            for start in range(0, len(judged.labels), 250):
+                part = judged.rows(np.arange(start, min(start + 250, len(judged.labels))))
+                scores = network(torch.from_numpy(part.floats()).to(self._hardware.device))
+                found.append(scores.argmax(dim=1).cpu().numpy() == part.labels)
+        return np.concatenate(found)
+
+    def _device_name(self) -> str:
+        import torch
+
+        kind = self._hardware.device.type
+        return torch.cuda.get_device_name() if kind == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+class _Batches:
+    """Images as bytes, which become floats a batch at a time."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images.labels)
+
+    def batch(self, rows: list[int]) -> Mapping[str, Any]:
+        """These, with their labels."""
+        import torch
+
+        from edgeport.exporter.train.samples import LABELS
+
+        chosen = self._images.rows(np.array(rows))
+        return {_FEED: torch.from_numpy(chosen.floats()), LABELS: torch.from_numpy(chosen.labels)}
+
+
+def _has_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 in one instruction; else autocast would be slower than float32."""
+    from edgeport.hardware import cpu_flags
+
+    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def image_spec() -> TensorSpec:
+    """What the networks take."""
+    from edgeport.contracts import TensorSpec
+
+    return TensorSpec(name=_FEED, dtype="float32", shape=("batch", 3, 32, 32), value_range=(0.0, 1.0))
+
+
+def terms_of(by: str) -> tuple[Term, ...]:
+    """What the student of a row learns from; temperatures as Fast's authors have them for this pair."""
+    from edgeport.exporter.distill.generative.adversarial import Adversarial
+    from edgeport.exporter.distill.generative.variational import Variational
+    from edgeport.exporter.distill.response import SoftTargets
+    from edgeport.exporter.distill.supervised import CrossEntropy
+
+    if by == "labels":
+        return (CrossEntropy(),)
+    if by == "variational":
+        return (CrossEntropy(weight=0.1), Variational(weight=0.9))
+    taught: tuple[Term, ...] = (CrossEntropy(weight=0.1), SoftTargets(weight=0.9, temperature=4.0))
+    if by == "soft":
+        return taught
+    if by == "adversarial":
+        return (*taught, Adversarial(weight=0.1))
+    return (SoftTargets(temperature=20.0),)
+
+
+def generative_checks(rows: Sequence[Learned], length: str) -> list[Check]:
+    """What is claimed, from rows alone."""
+    by_name = {row.name: row for row in rows if row.seed == 0}
+    fast, dafl = by_name["Fast"], by_name["DAFL"]
+    if length == "short":
+        return []
+    checks = [at_least("Fast less DAFL, top-1", fast.top1 - dafl.top1, 0.0)]
+    if length == "long":
+        checks.append(at_least("without one real image: best top-1", _best_without(rows), WANTED))
+        checks.append(at_most("Fast: minutes", fast.seconds / 60, MINUTES))
+    return checks
+
+
+def _best_without(rows: Sequence[Learned]) -> float:
+    return max(row.top1 for row in rows if row.side == "inputs" and row.name != "VAE of the images")
+
+
+def _table(rows: Sequence[Learned], yardsticks: Mapping[str, float], length: Length) -> Table:
+    lines = [(name, "", "", f"{top1:.4f}", "") for name, top1 in yardsticks.items()]
+    for row in ROWS:
+        found = [one for one in rows if one.name == row.name]
+        accuracy = ", ".join(f"{one.top1:.4f}" for one in found)
+        lines.append(
+            (row.name, row.side, str(found[0].steps), accuracy, f"{np.mean([one.seconds for one in found]):.0f}")
+        )
+    return Table(
+        title=f"WideResNet-40-2 to WideResNet-16-1, {length.name}",
+        columns=("method", "side", "steps", "top-1", "seconds"),
+        rows=tuple(lines),
+    )

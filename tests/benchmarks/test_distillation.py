@@ -1,0 +1,60 @@
+"""The benchmark of distillation: its networks, and what is claimed from rows alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.distillation.cifar import Cifar
+from benchmarks.distillation.generative import LONG, ROWS, Learned, generative_checks, terms_of
+from benchmarks.distillation.wide import WideResNet, student
+
+
+def test_networks_are_as_large_as_they_are_called() -> None:
+    sizes = [sum(one.numel() for one in net.parameters()) for net in (WideResNet(16, 1), WideResNet(40, 2))]
+    assert sizes == pytest.approx([0.175e6, 2.24e6], rel=0.01)
+    first, again, other = (student(seed) for seed in (0, 0, 1))
+    images = torch.rand(2, 3, 32, 32)
+    assert first(images).shape == (2, 10)
+    assert torch.equal(first.conv1.weight, again.conv1.weight)
+    assert not torch.equal(first.conv1.weight, other.conv1.weight)
+
+
+def test_nobody_learns_from_what_hyperparameters_are_chosen_on(tmp_path) -> None:
+    numbers = np.arange(50_000)
+    np.savez(tmp_path / "cifar10_train.npz", images=numbers[:, None, None, None], labels=numbers)
+    cifar = Cifar(tmp_path)
+    learned, chosen = cifar.training(), cifar.judged("train", 5000)
+    assert (len(learned.labels), len(chosen.labels)) == (45_000, 5000)
+    assert not set(learned.labels) & set(chosen.labels)
+    assert np.array_equal(learned.images[:, 0, 0, 0], learned.labels)
+
+
+def test_every_method_has_its_row_and_claims_follow_from_rows() -> None:
+    made = {"fast": 0.85, "contrastive": 0.6, "dafl": 0.3, "vae": 0.9}
+    rows = [
+        Learned(
+            name=row.name,
+            side=row.side,
+            seed=0,
+            steps=9,
+            top1=made.get(row.by, 0.88),
+            right="1",
+            seconds=600.0,
+            device="none",
+        )
+        for row in ROWS
+    ]
+    assert {row.by for row in ROWS} == {*made, "labels", "soft", "adversarial", "variational"}
+    assert all(terms_of(row.by) for row in ROWS)
+    checks = generative_checks(rows, "long")
+    assert [(round(one.value, 2), one.holds) for one in checks] == [(0.55, True), (0.85, True), (10.0, True)]
+    # What has seen images is no proof of what can be done without.
+    worse = [replace(row, top1=0.8) if row.name == "Fast" else row for row in rows]
+    assert [one.holds for one in generative_checks(worse, "long")] == [True, False, True]
+    assert len(generative_checks(rows, "cpu")) == 1
+    assert generative_checks(rows, "short") == []
+    assert LONG.steps > 0
