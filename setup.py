@@ -19,6 +19,7 @@ OWN = (
     "edgeport.preprocessing",
     "edgeport.recipe",
     "edgeport.report",
+    "edgeport.testing",
 )
 
 setup(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeport.devices.registry import other_schemes
 from edgeport.errors import DeviceError, UsageError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Address",
     "Inventory",
     "LocalAddress",
+    "OtherAddress",
     "SshAddress",
     "check_name",
     "inventory_path",
@@ -44,6 +46,9 @@ _IPV6 = re.compile(r"\[([0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?)\]")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 # A serial number, the name of an emulator, host:port, or what mDNS found (adb-1234-abcd._adb-tls-connect._tcp).
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+# Of kinds that other packages bring: schemes as in RFC 3986, places of characters that no shell and no TOML reads.
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
+_PLACE = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._:/@%+=,-]{0,254}")
 _FORMS = "ssh://[user@]host[:port], adb://SERIAL or local"
 
 
@@ -100,23 +105,61 @@ class AdbAddress:
         return f"adb://{self.serial}"
 
 
-Address = LocalAddress | SshAddress | AdbAddress
+@dataclass(frozen=True, kw_only=True)
+class OtherAddress:
+    """A device of a kind that another package brings (see `registry`).
+
+    Attributes:
+        scheme: Of the kind.
+        place: What that package finds it by.
+
+    """
+
+    scheme: str
+    place: str
+
+    def __post_init__(self) -> None:
+        if not _SCHEME.fullmatch(self.scheme) or not _PLACE.fullmatch(self.place):
+            raise _no_address(f"{self.scheme}://{self.place}")
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.place}"
+
+
+Address = LocalAddress | SshAddress | AdbAddress | OtherAddress
 
 
 def parse_address(text: str) -> Address:
-    """The address that a text says: `ssh://[user@]host[:port]`, `adb://SERIAL` or `local`.
+    """The address that a text says: `ssh://[user@]host[:port]`, `adb://SERIAL`, `local`, or of an installed kind.
 
     Raises:
-        UsageError: It is none, or holds a character that an address has no use for.
+        UsageError: It is none, holds a character that an address has no use for, or nothing installed knows its kind.
 
     """
+    address = _read_address(text)
+    if isinstance(address, OtherAddress):
+        known = other_schemes()
+        if address.scheme not in known:
+            forms = ", ".join((*(f"{scheme}://PLACE" for scheme in known), _FORMS))
+            raise UsageError(
+                asked=f"use a device at {text!r}",
+                found=f"no installed package that knows {address.scheme}://",
+                fix=f"write {forms}; or install the package that brings {address.scheme}",
+            )
+    return address
+
+
+def _read_address(text: str) -> Address:
+    """Its form alone counts: a file of devices stays whole where a package is gone."""
     if text == LOCAL:
         return LocalAddress()
     scheme, separator, rest = text.partition("://")
-    if separator and scheme == "adb":
-        return AdbAddress(serial=rest)
-    if not separator or scheme != "ssh":
+    if not separator:
         raise _no_address(text)
+    if scheme == "adb":
+        return AdbAddress(serial=rest)
+    if scheme != "ssh":
+        return OtherAddress(scheme=scheme, place=rest)
     user, at, place = rest.rpartition("@")
     if bool(at) != bool(user):
         raise _no_address(text)
@@ -299,7 +342,7 @@ def _address(path: Path, name: str, entry: Any) -> Address:
     if not isinstance(entry, dict) or set(entry) != {"address"} or not isinstance(entry["address"], str):
         raise _damaged(path, f"more or less than an address at the device {name!r}")
     check_name(name)
-    return parse_address(entry["address"])
+    return _read_address(entry["address"])
 
 
 def _damaged(path: Path, found: str) -> UsageError:

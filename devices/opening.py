@@ -7,13 +7,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgeport.contracts import Device, DeviceProbe, load_json
-from edgeport.devices.inventory import LOCAL, AdbAddress, LocalAddress, SshAddress, load_inventory
+from edgeport.contracts import Device, DeviceProbe, MaintainedDevice, load_json
+from edgeport.devices.inventory import (
+    LOCAL,
+    AdbAddress,
+    Address,
+    LocalAddress,
+    OtherAddress,
+    SshAddress,
+    load_inventory,
+)
 from edgeport.devices.local import LocalDevice
+from edgeport.devices.registry import made_by_others
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import UsageError
 
-__all__ = ["local_probe", "open_device", "remote_device"]
+__all__ = ["local_probe", "maintained_device", "open_device"]
 
 
 @contextmanager
@@ -26,33 +35,51 @@ def open_device(name: str, workdir: Path) -> Iterator[Device]:
 
     Raises:
         UsageError: There is no such device.
+        DependencyError: Its kind is of a package that is not installed, or does not import.
 
     """
-    address = load_inventory().address(name)
-    device: Device = LocalDevice(workdir) if isinstance(address, LocalAddress) else remote_device(name, workdir)
+    device = _device(name, load_inventory().address(name), workdir)
     try:
         yield device
     finally:
         device.close()
 
 
-def remote_device(name: str, workdir: Path) -> RemoteDevice:
-    """A device that is not this machine; nothing is connected yet.
+@contextmanager
+def maintained_device(name: str, workdir: Path) -> Iterator[MaintainedDevice]:
+    """A device that is not this machine, which is closed in the end; nothing is connected yet.
 
     Raises:
-        UsageError: There is no such device, or it is this machine.
+        UsageError: There is no such device, it is this machine, or its kind can't be maintained.
+        DependencyError: See `open_device`.
 
     """
-    address = load_inventory().address(name)
-    if isinstance(address, SshAddress):
-        from edgeport.devices.ssh import SshTransport
+    with open_device(name, workdir) as device:
+        if isinstance(device, LocalDevice):
+            raise UsageError(asked=f"reach the device {name!r}", found="this machine itself", fix="name another device")
+        if not isinstance(device, MaintainedDevice):
+            raise UsageError(
+                asked=f"maintain the device {name!r}",
+                found=f"a {type(device).__name__}, which is neither probed, prepared nor cleaned from here",
+                fix="see how its package wants it looked after; jobs can be run on it",
+            )
+        yield device
 
-        return RemoteDevice(name, SshTransport(address), workdir)
-    if isinstance(address, AdbAddress):
-        from edgeport.devices.adb import AdbTransport
 
-        return RemoteDevice(name, AdbTransport(address), workdir)
-    raise UsageError(asked=f"reach the device {name!r}", found="this machine itself", fix="name another device")
+def _device(name: str, address: Address, workdir: Path) -> Device:
+    match address:
+        case LocalAddress():
+            return LocalDevice(workdir)
+        case SshAddress():
+            from edgeport.devices.ssh import SshTransport
+
+            return RemoteDevice(name, SshTransport(address), workdir)
+        case AdbAddress():
+            from edgeport.devices.adb import AdbTransport
+
+            return RemoteDevice(name, AdbTransport(address), workdir)
+        case OtherAddress():
+            return made_by_others(address.scheme, name=name, place=address.place, workdir=workdir)
 
 
 def local_probe() -> DeviceProbe:

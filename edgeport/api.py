@@ -20,6 +20,7 @@ from edgeport.contracts import (
     ExecutionConfig,
     FineTuning,
     Limits,
+    MaintainedDevice,
     ModelSource,
     OnnxModel,
     OnProgress,
@@ -32,7 +33,6 @@ from edgeport.errors import ContractError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.bundle import Reproduced
-    from edgeport.devices.remote import RemoteDevice
     from edgeport.drafting import Draft
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
@@ -995,7 +995,7 @@ def add_device(name: str, address: str) -> dict[str, str]:
 
     Args:
         name: Letters, digits, `.`, `_` and `-`; the first is a letter or digit.
-        address: `ssh://[user@]host[:port]`, `adb://SERIAL` or `local`.
+        address: `ssh://[user@]host[:port]`, `adb://SERIAL`, `local`, or `SCHEME://PLACE` of an installed package.
 
     Returns:
         As `list_devices`.
@@ -1049,7 +1049,7 @@ def probe_device(name: str) -> DeviceProbe:
 
     if isinstance(load_inventory().address(name), LocalAddress):
         return local_probe()
-    with _remote(name) as device:
+    with _maintained(name) as device:
         return device.probe()
 
 
@@ -1071,7 +1071,7 @@ def prepare_device(
         DeviceError: It can't be reached, or they could not be installed.
 
     """
-    with _remote(name) as device:
+    with _maintained(name) as device:
         return device.prepare(packages, wheels)
 
 
@@ -1089,13 +1089,16 @@ def clean_device(name: str) -> dict[str, Any]:
         DeviceError: It can't be reached, or another run is using it.
 
     """
-    with _remote(name) as device:
-        return device.clean()
+    with _maintained(name) as device:
+        return dict(device.clean())
 
 
 @contextmanager
-def _remote(name: str) -> Iterator[RemoteDevice]:
-    from edgeport.devices.opening import remote_device
+def _maintained(name: str) -> Iterator[MaintainedDevice]:
+    from edgeport.devices.opening import maintained_device
 
-    with tempfile.TemporaryDirectory(prefix="edgeport-device-") as folder, remote_device(name, Path(folder)) as device:
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeport-device-") as folder,
+        maintained_device(name, Path(folder)) as device,
+    ):
         yield device

@@ -19,7 +19,16 @@ from edgeport.contracts.backend import (
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
 from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
 from edgeport.contracts.compress import LOSSES, PRUNED, FineTuning, PruneStep, TrainedStep
-from edgeport.contracts.device import CoreKind, Device, DeviceFacts, DeviceProbe, EvaluateJob, Job, TimeJob
+from edgeport.contracts.device import (
+    CoreKind,
+    Device,
+    DeviceFacts,
+    DeviceProbe,
+    EvaluateJob,
+    Job,
+    MaintainedDevice,
+    TimeJob,
+)
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
@@ -107,6 +116,7 @@ __all__ = [
     "Lack",
     "LatencySummary",
     "Limits",
+    "MaintainedDevice",
     "Manifest",
     "Measured",
     "Measurement",

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edgeport.contracts.execution import Limits
 from edgeport.contracts.measurement import ProcessTrace
 from edgeport.contracts.serialise import digest_json
 
-__all__ = ["CoreKind", "Device", "DeviceFacts", "DeviceProbe", "EvaluateJob", "Job", "TimeJob"]
+__all__ = [
+    "CoreKind",
+    "Device",
+    "DeviceFacts",
+    "DeviceProbe",
+    "EvaluateJob",
+    "Job",
+    "MaintainedDevice",
+    "TimeJob",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,4 +236,26 @@ class Device(Protocol):
 
     def close(self) -> None:
         """Ends the link, if there is one; reserved places may be gone then."""
+        ...
+
+
+@runtime_checkable
+class MaintainedDevice(Device, Protocol):
+    """A device that also tells everything of itself, and is prepared and cleaned from here."""
+
+    def probe(self) -> DeviceProbe:
+        """Everything that it tells of itself, and which sources it lacks."""
+        ...
+
+    def prepare(self, packages: Sequence[str], wheels: Path | None = None) -> DeviceFacts:
+        """Makes an isolated environment of Python there, from a folder of wheels where one is given.
+
+        Raises:
+            DeviceError: A package could not be installed.
+
+        """
+        ...
+
+    def clean(self) -> Mapping[str, Any]:
+        """Removes everything that Edgeport keeps there: `freed_bytes`, and in which `folder`."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backend_suite import BackendSuite
+from edgeport.testing import BackendSuite
 
 
 class TestOnnxRuntime(BackendSuite):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from device_suite import DeviceSuite
 
 from edgeport.devices.adb import AdbTransport
 from edgeport.devices.inventory import AdbAddress, SshAddress
 from edgeport.devices.local import LocalDevice
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
+from edgeport.testing import DeviceSuite
 
 
 class TestLocal(DeviceSuite):

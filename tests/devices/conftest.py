@@ -1,23 +1,11 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from edgeport.contracts import Limits, TimeJob
 from edgeport.devices.agent.arrays import save_arrays
 from edgeport.devices.local import LocalDevice
-
-
-@pytest.fixture(scope="session", autouse=True)
-def fake_sessions():
-    """`fake_session` can be imported by that name, as a third party's session module could."""
-    folder = str(Path(__file__).parent / "sessions")
-    sys.path.insert(0, folder)
-    yield
-    sys.path.remove(folder)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +31,7 @@ def time_job(artifact):
         values = {
             "artifact": str(artifact / "model"),
             "entry": "m.txt",
-            "session": "fake_session",
+            "session": "edgeport.testing.fake_session",
             "settings": {"busy_ns": 100_000} if settings is None else settings,
             "feeds": str(artifact / "feeds.npz"),
             "reference": str(artifact / "reference.npz"),

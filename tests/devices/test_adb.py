@@ -86,7 +86,7 @@ def test_a_reboot_in_a_job_is_a_lost_device(phone, fake_adb, tmp_path):
     job = TimeJob(
         artifact=phone.push(tmp_path / "model"),
         entry="m.txt",
-        session="fake_session",
+        session="edgeport.testing.fake_session",
         settings={"fail": "hang"},
         feeds=phone.push(tmp_path / "feeds.npz"),
         limits=Limits(time_s=60),

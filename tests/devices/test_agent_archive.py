@@ -10,12 +10,12 @@ from edgeport.errors import DeviceError
 
 
 def test_eight_that_pack_at_once_get_one_whole_archive(tmp_path):
-    alone = build_agent(["fake_session"], tmp_path / "alone")
+    alone = build_agent(["edgeport.testing.fake_session"], tmp_path / "alone")
     start = threading.Barrier(8)
 
     def pack(_):
         start.wait()
-        path = build_agent(["fake_session"], tmp_path / "together")
+        path = build_agent(["edgeport.testing.fake_session"], tmp_path / "together")
         return path, path.read_bytes()
 
     with ThreadPoolExecutor(8) as pool:

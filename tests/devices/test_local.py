@@ -1,4 +1,4 @@
-"""What is this machine's alone; the contract of all devices is in ../contract/device_suite.py."""
+"""What is this machine's alone; the contract of all devices is `edgeport.testing.DeviceSuite`."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def job_on(tmp_path):
         return TimeJob(
             artifact=device.push(folder / "model"),
             entry="m.txt",
-            session="fake_session",
+            session="edgeport.testing.fake_session",
             settings=settings,
             feeds=device.push(folder / "feeds.npz"),
             warmup_s=0.01,

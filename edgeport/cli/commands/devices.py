@@ -27,7 +27,7 @@ def command() -> None:
 @click.argument("address")
 @output_options
 def add(*, name: str, address: str, output: Output) -> int:
-    """Keeps the device at ADDRESS under NAME: ssh://[user@]host[:port], adb://SERIAL or local.
+    """Keeps the device at ADDRESS under NAME: ssh://[user@]host[:port], adb://SERIAL, local, or of an installed kind.
 
     The host is reached by the system's ssh, with your own configuration, keys, agent and jump hosts; nothing is
     connected yet.

@@ -45,7 +45,7 @@ def test_the_agent_is_python_3_8_and_imports_nothing_else_of_ours(path):
 
 
 def test_a_job_runs_without_edgeport_being_installed(tmp_path, time_job):
-    agent = build_agent(["fake_session"], tmp_path / "agents")
+    agent = build_agent(["edgeport.testing.fake_session"], tmp_path / "agents")
     job = to_jsonable(time_job()) | {"kind": "facts"}
     script = (
         "import runpy, sys; sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f)];"
@@ -58,12 +58,12 @@ def test_a_job_runs_without_edgeport_being_installed(tmp_path, time_job):
 
 
 def test_an_error_is_a_result_with_the_runtimes_traceback(tmp_path, time_job):
-    agent = build_agent(["fake_session"], tmp_path)
+    agent = build_agent(["edgeport.testing.fake_session"], tmp_path)
     ended, result = _run(agent, to_jsonable(time_job({"fail": "raise"})), tmp_path)
     assert ended.returncode == 1
     assert result["error"]["code"] == "BACKEND_FAILED"
     lines = result["error"]["details"]["traceback"]
-    assert any(str(agent) in line and "session_fake_session" in line for line in lines)
+    assert any(str(agent) in line and "fake_session" in line for line in lines)
     assert not any("site-packages/edgeport" in line for line in lines)
 
 
@@ -87,24 +87,24 @@ def test_the_digest_is_the_hosts(tmp_path):
 
 
 def test_equal_agents_are_equal_bytes(tmp_path):
-    first = build_agent(["fake_session", "slow_import_session"], tmp_path / "a")
-    second = build_agent(["slow_import_session", "fake_session"], tmp_path / "b")
+    first = build_agent(["edgeport.testing.fake_session", "edgeport.testing.slow_import_session"], tmp_path / "a")
+    second = build_agent(["edgeport.testing.slow_import_session", "edgeport.testing.fake_session"], tmp_path / "b")
     assert first.name == second.name
     assert first.read_bytes() == second.read_bytes()
-    assert build_agent(["fake_session"], tmp_path / "a").name != first.name
+    assert build_agent(["edgeport.testing.fake_session"], tmp_path / "a").name != first.name
 
 
 def test_a_damaged_agent_is_built_again(tmp_path):
-    agent = build_agent(["fake_session"], tmp_path)
+    agent = build_agent(["edgeport.testing.fake_session"], tmp_path)
     content = agent.read_bytes()
     agent.write_bytes(content[:-10])
-    assert build_agent(["fake_session"], tmp_path).read_bytes() == content
+    assert build_agent(["edgeport.testing.fake_session"], tmp_path).read_bytes() == content
 
 
 def test_packing_does_not_import_the_session(tmp_path):
-    sys.modules.pop("slow_import_session", None)
-    build_agent(["slow_import_session"], tmp_path)
-    assert "slow_import_session" not in sys.modules
+    sys.modules.pop("edgeport.testing.slow_import_session", None)
+    build_agent(["edgeport.testing.slow_import_session"], tmp_path)
+    assert "edgeport.testing.slow_import_session" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["no_such.session", "sys", "edgeport.devices.nothing", ""])
@@ -115,14 +115,14 @@ def test_a_session_that_can_not_be_packed_is_named(tmp_path, name):
 
 
 def test_the_archive_holds_the_agent_the_sessions_and_nothing_else(tmp_path):
-    agent = build_agent(["fake_session"], tmp_path)
+    agent = build_agent(["edgeport.testing.fake_session"], tmp_path)
     names = set(zipfile.ZipFile(agent).namelist())
     own = {f"edgeport/devices/agent/{path.name}" for path in SOURCES}
     assert names == own | {
         "__main__.py",
         "edgeport/__init__.py",
         "edgeport/devices/__init__.py",
-        f"{packed_name('fake_session')}.py",
+        f"{packed_name('edgeport.testing.fake_session')}.py",
     }
 
 

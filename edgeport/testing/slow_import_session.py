@@ -19,7 +19,7 @@ sys.meta_path.append(_SlowRuntime())
 
 
 def open_session(path, settings):
-    import slow_runtime
+    import slow_runtime  # type: ignore[import-not-found]
 
     return Session(slow_runtime.factor)
 

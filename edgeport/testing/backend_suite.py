@@ -2,7 +2,7 @@
 
 ::
 
-    from backend_suite import BackendSuite
+    from edgeport.testing import BackendSuite
 
     class TestMine(BackendSuite):
         location = "my_package.backend:create_backend"
@@ -18,7 +18,7 @@ import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -72,7 +72,7 @@ def write_network(path: Path) -> None:
 
     weights = [weight("w0", CHANNELS, 3, 3, 3), weight("w1", CHANNELS, CHANNELS, 3, 3), weight("w2", CLASSES, CHANNELS)]
     weights += [weight(f"b{i}", size) for i, size in enumerate((CHANNELS, CHANNELS, CLASSES))]
-    same = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
+    same: dict[str, Any] = {"pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
     nodes = [
         helper.make_node("Conv", ["image", "w0", "b0"], ["c0"], name="stem", **same),
         helper.make_node("Relu", ["c0"], ["r0"], name="stem_relu"),
@@ -117,9 +117,9 @@ def make_case(folder: Path) -> Case:
     write_network(folder / "network.onnx")
     model = open_onnx(folder / "network.onnx")
     feeds = images(4, seed=1)
-    scores = ReferenceEvaluator(onnx.load(model.path)).run(None, feeds)[0]
+    scores: Any = ReferenceEvaluator(onnx.load(model.path)).run(["scores"], feeds)
     calibration = collect(model, ArraySamples(images(16, seed=2)), open_reference)
-    return Case(model=model, calibration=calibration, feeds=feeds, scores=scores)
+    return Case(model=model, calibration=calibration, feeds=feeds, scores=scores[0])
 
 
 class BackendSuite:

@@ -2,7 +2,7 @@
 
 ::
 
-    from device_suite import DeviceSuite
+    from edgeport.testing import DeviceSuite
 
     class TestMine(DeviceSuite):
         @pytest.fixture(scope="class")
@@ -10,6 +10,9 @@
         def device(cls, tmp_path_factory):
             with MyDevice(tmp_path_factory.mktemp("device")) as device:
                 yield device
+
+        def jobs_left(self, device):
+            return list(...)
 
 Jobs are of a session without a runtime (`fake_session`), whose settings say how it behaves; it needs numpy there.
 """
@@ -26,7 +29,6 @@ import pytest
 from edgeport.backends.artifacts import artifact_digest
 from edgeport.contracts import EvaluateJob, Limits, TimeJob
 from edgeport.devices.agent.arrays import load_arrays, save_arrays
-from edgeport.devices.agent.telemetry import processors
 from edgeport.errors import (
     BackendCrash,
     BackendError,
@@ -103,7 +105,7 @@ class DeviceSuite:
             values = {
                 "artifact": device.push(artifact / "model"),
                 "entry": "m.txt",
-                "session": "fake_session",
+                "session": "edgeport.testing.fake_session",
                 "settings": {"busy_ns": 100_000} if settings is None else settings,
                 "feeds": device.push(artifact / "feeds.npz"),
                 "reference": device.push(artifact / "reference.npz"),
@@ -137,7 +139,7 @@ class DeviceSuite:
         assert len(capped.latency_ns) == 40
 
     def test_the_import_of_a_runtime_is_not_part_of_the_load(self, device, time_job):
-        trace = device.run(time_job({"import": "slow_runtime"}, session="slow_import_session"))
+        trace = device.run(time_job({"import": "slow_runtime"}, session="edgeport.testing.slow_import_session"))
         assert trace.import_ns > 200e6
         assert trace.load_ns < 100e6
 
@@ -145,7 +147,7 @@ class DeviceSuite:
         trace = device.run(time_job(duration_s=0.7))
         canaries = [sample for sample in trace.telemetry if "canary_ns" in sample.values]
         assert len(canaries) == 2
-        if len(processors()) > 1 and hasattr(os, "sched_setaffinity"):
+        if device.facts().cores > 1 and hasattr(os, "sched_setaffinity"):
             assert [sample.values["exchange_ns"] > 0 for sample in canaries] == [True, True]
         assert len(trace.telemetry) >= 2 + 1 + 2
         assert sorted(sample.at_ns for sample in trace.telemetry) == [sample.at_ns for sample in trace.telemetry]
@@ -165,7 +167,7 @@ class DeviceSuite:
         assert "in _crash" in caught.value.found or "in _hang" in caught.value.found
         stack = caught.value.details["stack"]
         assert "noise of a runtime" not in stack
-        assert "session_fake_session" in stack
+        assert "fake_session" in stack
 
     def test_a_missing_runtime_is_a_dependency_error(self, device, time_job):
         with pytest.raises(DependencyError, match="a_runtime_that_is_not_there"):
