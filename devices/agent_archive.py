@@ -24,6 +24,10 @@ if sys.argv[1:2] == ["serve"]:  # which needs no numpy: a device that is not pre
     from edgeport.devices.agent.serving import main
 
     status = main(sys.argv[2:])
+elif sys.argv[1:] == ["watch"]:
+    from edgeport.devices.agent.watching import main
+
+    status = main()
 else:
     from edgeport.devices.agent.program import main
 

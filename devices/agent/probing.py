@@ -5,16 +5,12 @@ A source that is not there is named, with what nobody can know without it.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Sequence
 
+from edgeport.devices.agent.boards import Programs, ask
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.telemetry import sensor_names
-
-_ASK_S = 5.0
-_LONGEST = 500
 
 # Of ARM's own cores: "CPU part" in /proc/cpuinfo (Linux, arch/arm64/include/asm/cputype.h).
 _ARM_PARTS = {
@@ -60,21 +56,44 @@ _SOURCES = (
     (("cpu", "_freq_khz"), "cpufreq", "clock frequencies are not known"),
     (("zone", "_millicelsius"), "thermal zones", "temperatures are not known"),
     (("core_throttle_count", ""), "throttle counters", "only a change of speed can show throttling"),
+    (("cooling", "_state"), "cooling states", "whether the kernel held something back because of heat is not known"),
     (("energy_", "_uj"), "energy counters", "energy is not measured, unless there is a meter"),
     (("power_", "_uw"), "power meters", "energy is not measured, unless there is a counter"),
     (("psi_cpu", ""), "pressure (PSI)", "rival load shows by the canary alone"),
 )
 
 
+# What a board's maker has a program for.
+_OF_MAKERS = (
+    ("Raspberry Pi", "vcgencmd", "whether the board was throttled, or its voltage too low, is not known"),
+    ("Jetson", "nvpmodel", "the power mode is not known"),
+    ("Jetson", "tegrastats", "the power of the board is not known"),
+    ("Android", "dumpsys thermalservice", "whether Android slowed the phone down is not known"),
+)
+
+# Of the values that programs say, in words; empty where they say none.
+_TOLD: dict[str, Callable[[dict[str, float]], str]] = {
+    "get_throttled": lambda said: _hexadecimal(said.get("vcgencmd_throttled_bits")),
+    "power_mode": lambda said: _number(said.get("nvpmodel_mode")),
+    "thermal_status": lambda said: _number(said.get("android_thermal_status")),
+}
+
+
+def _hexadecimal(value: float | None) -> str:
+    return "" if value is None else f"0x{int(value):x}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
 def probe_device(root: Path = Path("/")) -> dict[str, Any]:
     """The fields of a `DeviceProbe` but its name."""
     sensors = sensor_names(root)
-    asked = {
-        "get_throttled": _asked(["vcgencmd", "get_throttled"]),
-        "power_mode": _asked(["nvpmodel", "-q"]),
-        "thermal_status": _asked(["cmd", "thermalservice", "get-status"]) if shutil.which("getprop") else "",
-    }
-    board = _text(root / "proc/device-tree/model").strip("\0")
+    programs = Programs()
+    said = programs.read()
+    asked = {name: tell(said) for name, tell in _TOLD.items()}
+    board = _text(root / "proc/device-tree/model").strip("\0") or _android(root)
     return {
         "facts": device_facts(root),
         "board": board,
@@ -82,8 +101,8 @@ def probe_device(root: Path = Path("/")) -> dict[str, Any]:
         "governors": _governors(root),
         "thermal_zones": _thermal_zones(root),
         "accelerators": [kind for file, kind in _ACCELERATORS.items() if (root / file).exists()] + _render_nodes(root),
-        "asked": {name: said for name, said in asked.items() if said},
-        "missing": _missing(sensors, board, asked),
+        "asked": {name: told for name, told in asked.items() if told},
+        "missing": missing_sources(sensors, board),
     }
 
 
@@ -150,35 +169,30 @@ def _render_nodes(root: Path) -> list[str]:
     ]
 
 
-def _missing(sensors: list[str], board: str, asked: dict[str, str]) -> list[str]:
+def missing_sources(sensors: Sequence[str], board: str = "") -> list[str]:
+    """Sources that a device has not, each with what is not known without it.
+
+    Args:
+        sensors: As `sensor_names` gives them.
+        board: Of a single-board computer; those of another maker have other programs.
+
+    """
     found = [
         f"{source}: {lost}"
         for (start, end), source, lost in _SOURCES
         if not any(name.startswith(start) and name.endswith(end) for name in sensors)
     ]
-    if "Raspberry Pi" in board and not asked["get_throttled"]:
-        found.append("vcgencmd: whether the board was throttled, or its voltage too low, is not known")
-    if "Jetson" in board and not asked["power_mode"]:
-        found.append("nvpmodel: the power mode is not known")
-    return found
+    return found + [
+        f"{program}: {lost}" for maker, program, lost in _OF_MAKERS if maker in board and program not in sensors
+    ]
 
 
-def _asked(command: list[str]) -> str:
-    """What a program of the board says; empty where it is not there or says nothing."""
-    if shutil.which(command[0]) is None:
+def _android(root: Path) -> str:
+    """Its maker and model; empty where this is no Android."""
+    if not (root / "system/build.prop").exists():
         return ""
-    try:
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_ASK_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return ended.stdout[:_LONGEST].decode("utf-8", "replace").strip() if ended.returncode == 0 else ""
+    told = [ask(["getprop", name]).strip() for name in ("ro.product.manufacturer", "ro.product.model")]
+    return "Android: " + " ".join(word for word in told if word)
 
 
 def _text(path: Path) -> str:

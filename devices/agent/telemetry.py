@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Callable, Dict
 
+from edgeport.devices.agent.boards import Programs
 from edgeport.devices.agent.clock import now_ns, wall_offset_ns
+from edgeport.devices.agent.nvml import read_gpus
 
 INTERVAL_NS = 200_000_000  # 5 Hz
 _STEP_NS = 5_000_000
@@ -49,8 +49,8 @@ class Telemetry:
 
 
 def sensor_names(root: Path = Path("/")) -> list[str]:
-    """Names of the values that can be read on this machine."""
-    names: list[str] = []
+    """Names of the values that can be read on this machine, and of its programs that say more."""
+    names: list[str] = Programs().names
     for read in _sources(root):
         values = _try(read)
         names.extend(values or {})
@@ -73,9 +73,11 @@ def _sources(root: Path) -> list[_Read]:
         _Files(_frequencies(root)),
         _Files(_temperatures(root)),
         _Throttles(root),
+        _Files(_cooling(root)),
+        _Files(_over_currents(root)),
         _Files(_energy_counters(root)),
         _Files(_power_meters(root)),
-        _gpu_energy,
+        read_gpus,
         lambda: _processor_ticks(root),
         lambda: _pressure(root),
         _own_use,
@@ -140,6 +142,33 @@ def _temperatures(root: Path) -> list[tuple[str, Path]]:
     return found
 
 
+def _cooling(root: Path) -> list[tuple[str, Path]]:
+    """How far the kernel holds something back because of heat, 0 for not at all (Linux, thermal sysfs); no fans."""
+    found = []
+    for folder in sorted(root.glob("sys/class/thermal/cooling_device*")):
+        try:
+            kind = _text(folder / "type")
+        except OSError:
+            continue
+        if "fan" not in kind.lower():
+            index = folder.name[len("cooling_device") :]
+            found.append((f"cooling{index}_{kind}_state", folder / "cur_state"))
+    return found
+
+
+def _over_currents(root: Path) -> list[tuple[str, Path]]:
+    """How often a Jetson held its clocks down since its current was too high, since boot ("Over-current Throttling" in
+    NVIDIA's Jetson Linux Developer Guide).
+    """
+    found = sorted(root.glob("sys/class/hwmon/hwmon*/oc[0-9]_event_cnt"))
+    return [("over_current{}_count".format(path.name[len("oc") : -len("_event_cnt")]), path) for path in found]
+
+
+def hottest_millicelsius(root: Path = Path("/")) -> float | None:
+    """Of all thermal zones; None where there is none that answers."""
+    return max(_Files(_temperatures(root))().values(), default=None)
+
+
 def _energy_counters(root: Path) -> list[tuple[str, Path]]:
     """RAPL: microjoules that each processor package took, and where its counter begins again."""
     found = []
@@ -161,31 +190,6 @@ def _power_meters(root: Path) -> list[tuple[str, Path]]:
             chip = "unknown"
         found.append(("power_{}_{}_uw".format(chip, path.name[: -len("_input")]), path))
     return found
-
-
-def _gpu_energy() -> dict[str, float]:
-    """NVML's counter of each NVIDIA GPU, in microjoules (it counts millijoules since the driver was loaded)."""
-    library = _nvml()
-    count = ctypes.c_uint()
-    if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
-        return {}
-    values = {}
-    for index in range(count.value):
-        handle, energy_mj = ctypes.c_void_p(), ctypes.c_ulonglong()
-        if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-            continue
-        if library.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(energy_mj)) == 0:
-            values[f"energy_nvml{index}_uj"] = 1000.0 * energy_mj.value
-    return values
-
-
-@lru_cache(maxsize=1)
-def _nvml() -> Any:
-    try:
-        library = ctypes.CDLL("libnvidia-ml.so.1")
-    except OSError:
-        return None
-    return library if library.nvmlInit_v2() == 0 else None
 
 
 def _processor_ticks(root: Path) -> dict[str, float]:

@@ -16,6 +16,7 @@ from edgeport.devices.agent.arrays import (
     largest_difference,
     load_arrays,
 )
+from edgeport.devices.agent.boards import Programs
 from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.exchange import exchange_ns
@@ -23,6 +24,7 @@ from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
+from edgeport.devices.agent.watching import watching, with_looks
 
 # A reading is long enough for one call from this many steps of the clock (rounding stays under 0.1 %) and this many
 # times the cost of looking at it (which every reading holds: 0.5 %); shorter calls are timed several at once.
@@ -45,8 +47,17 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
     stream are compared with the reference afterwards.
     """
     timer = measure_timer()
-    telemetry = Telemetry()
-    telemetry.sample(**_fixed_work())
+    programs, telemetry = Programs(), Telemetry()
+    telemetry.sample(**_fixed_work(), **programs.read())
+    with watching(programs, job) as looks:
+        trace = _timed(job, timer, telemetry)
+    telemetry.sample(**_fixed_work(), **programs.read())
+    flags = sorted({*trace["flags"], *telemetry.flags()})
+    return {**trace, "telemetry": with_looks(telemetry.samples, looks), "flags": flags}
+
+
+def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> dict[str, Any]:
+    """The fields of the trace, but for what the machine said meanwhile."""
     opened = Opened(job)
     try:
         feeds = opened.batch(0, job["batch"])
@@ -74,7 +85,6 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         peak_bytes = peak_memory_bytes()  # before the reference is read, which is no part of the model
     finally:
         opened.session.close()
-    telemetry.sample(**_fixed_work())
     difference, match, flags = check_outputs(job, outputs, first_outputs)
     return {
         "artifact_digest": opened.digest,
@@ -93,10 +103,9 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
         "elapsed_ns": timed.elapsed_ns,
         "peak_memory_bytes": peak_bytes,
         "timer": timer,
-        "telemetry": telemetry.samples,
         "outputs_match": match,
         "output_difference": difference,
-        "flags": sorted(set(flags + telemetry.flags())),
+        "flags": flags,
     }
 
 

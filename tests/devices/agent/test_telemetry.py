@@ -18,6 +18,11 @@ def machine(tmp_path):
         "sys/class/thermal/thermal_zone0/type": "x86_pkg_temp\n",
         "sys/class/thermal/thermal_zone0/temp": "61000\n",
         "sys/class/thermal/thermal_zone1/type": "asleep\n",
+        "sys/class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+        "sys/class/thermal/cooling_device0/cur_state": "2\n",
+        "sys/class/thermal/cooling_device1/type": "pwm-fan\n",
+        "sys/class/thermal/cooling_device1/cur_state": "4\n",
+        "sys/class/hwmon/hwmon1/oc1_event_cnt": "5\n",
         "sys/class/powercap/intel-rapl:0/energy_uj": "5000000\n",
         "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "262143328850\n",
         "sys/class/powercap/intel-rapl:0:0/energy_uj": "1000000\n",
@@ -40,6 +45,9 @@ def test_every_source_is_named_with_its_unit(machine):
     assert values[f"cpu{processors()[0]}_freq_khz"] == 2_400_000
     assert values["zone0_x86_pkg_temp_millicelsius"] == 61_000
     assert values["core_throttle_count"] == 7
+    assert values["cooling0_cpufreq-cpu0_state"] == 2
+    assert values["over_current1_count"] == 5
+    assert not any("fan" in name for name in values)
     assert {name: value for name, value in values.items() if name.startswith(("energy_rapl", "power_"))} == {
         "energy_rapl0_uj": 5_000_000,
         "energy_rapl0_uj_range": 262_143_328_850,
@@ -67,13 +75,27 @@ class FakeNvml:
         energy._obj.value = 1234
         return 0 if handle.value == 1 else 3
 
+    def nvmlDeviceGetTemperature(self, handle, kind, degrees):  # noqa: N802 (as NVML calls it)
+        degrees._obj.value = 71
+        return kind
 
-def test_gpus_with_a_counter_are_read(monkeypatch, tmp_path):
-    monkeypatch.setattr("edgeport.devices.agent.telemetry._nvml", FakeNvml)
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle, reasons):  # noqa: N802 (as NVML calls it)
+        reasons._obj.value = 0x20 * handle.value
+        return 0
+
+
+def test_gpus_say_what_they_can(monkeypatch, tmp_path):
+    monkeypatch.setattr("edgeport.devices.agent.nvml._library", FakeNvml)
     telemetry = Telemetry(tmp_path)
     telemetry.sample()
     values = telemetry.samples[0]["values"]
-    assert {name: values[name] for name in values if "nvml" in name} == {"energy_nvml0_uj": 1_234_000}
+    assert {name: values[name] for name in values if "nvml" in name} == {
+        "energy_nvml0_uj": 1_234_000,
+        "nvml0_millicelsius": 71_000,
+        "nvml0_throttle_bits": 32,
+        "nvml1_millicelsius": 71_000,
+        "nvml1_throttle_bits": 64,
+    }
 
 
 def test_a_sensor_that_is_not_there_is_absent(tmp_path):

@@ -97,6 +97,23 @@ FAULTS = (
         flag="frequency-drop",
         outcome=Outcome.INVALID,
     ),
+    *(
+        Fault(name=name, measurement=_telemetry(QUIET, values), flag=flag, outcome=Outcome.INVALID)
+        for name, flag, *values in (
+            ("over-current of a Jetson", "throttled", {"over_current1_count": 7.0}, {"over_current1_count": 8.0}),
+            (
+                "the kernel cools a CPU",
+                "throttled",
+                {"cooling0_cpufreq-cpu0_state": 0.0},
+                {"cooling0_cpufreq-cpu0_state": 1.0},
+            ),
+            ("heat of a GPU", "throttled", {"nvml0_throttle_bits": 0.0}, {"nvml0_throttle_bits": 64.0}),
+            ("low voltage now", "throttled", {"vcgencmd_throttled_bits": 0.0}, {"vcgencmd_throttled_bits": 1.0}),
+            ("throttled meanwhile", "throttled", *({"vcgencmd_throttled_bits": bits} for bits in (65536.0, 327680.0))),
+            ("Android holds back", "throttled", {"canary_ns": 1e6, "android_thermal_status": 1.0}),
+            ("another power mode", "power-mode", {"nvpmodel_mode": 0.0}, {"nvpmodel_mode": 2.0}),
+        )
+    ),
     Fault(
         name="rival load",
         measurement=_telemetry(QUIET, _load(others=0.4)),
@@ -140,8 +157,21 @@ def test_a_fault_is_flagged_and_never_passes(fault):
         _telemetry(QUIET, [{"core_throttle_count": 3.0}] * 4),
         _telemetry(QUIET, [{"cpu0_freq_khz": 3e6, "cpu1_freq_khz": 1e6 * (1 + i % 2)} for i in range(9)]),
         _telemetry(QUIET, []),
+        _telemetry(
+            QUIET, [{"vcgencmd_throttled_bits": 327680.0, "nvml0_throttle_bits": 4.0, "nvpmodel_mode": 2.0}] * 3
+        ),
+        _telemetry(QUIET, [{"android_thermal_status": 0.0, "cooling1_backlight_state": 3.0}] * 3),
     ],
-    ids=["little load", "old throttling", "an idle core's frequency", "no sensors"],
+    ids=[
+        *(
+            "little load",
+            "old throttling",
+            "an idle core's frequency",
+            "no sensors",
+            "what was before, and a power cap",
+        ),
+        "a phone at rest",
+    ],
 )
 def test_a_quiet_machine_is_not_flagged(quiet):
     assert measurement_flags(quiet) == ()
