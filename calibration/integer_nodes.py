@@ -4,7 +4,8 @@ A node that multiplies (Conv, Gemm, MatMul) is worth quantizing wherever the rul
 its inputs: it runs as integer where all of them come as integers anyway, and so costs nothing; alone among float nodes
 it would only add a Q and a DQ. So a residual Add between two quantized convolutions is integer, a lone Reshape is not.
 A float operand that is much smaller than the integer one beside it (the gate of squeeze and excitation, one number per
-channel) is quantized too: that costs less than bringing the large one back to float.
+channel) is quantized too: that costs less than bringing the large one back to float. So is the float operand of a sum
+that a product reads: the sum must become integers anyway, and then so must all sums behind it that add to it.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def find_integer_nodes(
             continue
         if constants and (rule.same_scale or any(value in weights for value in constants)):
             continue
-        if node.op_type not in MULTIPLYING and not _come_as_integers(moving, carried):
+        follows = node.op_type in MULTIPLYING or _come_as_integers(moving, carried)
+        if not follows and not (_joins(node, moving, carried) and _is_multiplied(outputs[0], rules, excluded)):
             continue
         if node.op_type in _MIXING and any(drowns(value, output) for value in moving for output in outputs):
             continue
@@ -138,6 +140,19 @@ def _come_as_integers(values: list[ir.Value], carried: Collection[ir.Value]) -> 
     return not late or all(0 < _size(value) * _MUCH_SMALLER <= largest for value in late)
 
 
+def _joins(node: ir.Node, values: list[ir.Value], carried: Collection[ir.Value]) -> bool:
+    """A sum of integers and floats."""
+    return node.op_type == "Add" and any(value in carried for value in values)
+
+
+def _is_multiplied(value: ir.Value, rules: QuantizationRules, excluded: Collection[ir.Node]) -> bool:
+    """A product that is worth quantizing reads it."""
+    return any(
+        use.node.op_type in MULTIPLYING and use.node not in excluded and _rule(use.node, rules) is not None
+        for use in value.uses()
+    )
+
+
 def _size(value: ir.Value) -> int:
     """Numbers per sample, as far as the shape is known; symbolic axes (the batch) count as 1. 0 without a shape."""
     return 0 if value.shape is None else math.prod(size for size in value.shape if isinstance(size, int))
@@ -155,7 +170,15 @@ def _outputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:
 
 
 def _folded(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Node]) -> tuple[ir.Node, ...]:
-    """The activation that the runtime computes together with the node: nothing else reads its result."""
+    """The activation that the runtime computes together with the node, behind a bias where it folds that too."""
+    after = _folded_next(node, rules, excluded)
+    if len(after) == 1 and after[0].op_type == "Add":
+        return after + _folded_next(after[0], rules, excluded)
+    return after
+
+
+def _folded_next(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Node]) -> tuple[ir.Node, ...]:
+    """What is folded right behind the node, whose result nothing else reads."""
     output = node.outputs[0]
     wanted = rules.fused.get(node.op_type, ())
     if len(node.outputs) != 1 or output.is_graph_output():
@@ -165,11 +188,23 @@ def _folded(node: ir.Node, rules: QuantizationRules, excluded: Collection[ir.Nod
         return ()  # an If reads it inside its body
     if "Swish" in wanted and len(readers) == 2:
         return _swish(output)
-    if len(readers) != 1 or readers[0].op_type not in wanted or readers[0].inputs[0] is not output:
-        return ()
-    if any(value and constant_of(value) is None for value in readers[0].inputs[1:]):
-        return ()  # limits that are computed
-    return (readers[0],)
+    fits = len(readers) == 1 and (_is_bias(readers[0], output, wanted) or _is_activation(readers[0], output, wanted))
+    return (readers[0],) if fits else ()
+
+
+def _is_activation(node: ir.Node, value: ir.Value, wanted: Collection[str]) -> bool:
+    """One of those wanted, of the value; its limits are no results of a computation."""
+    if node.op_type not in wanted or node.inputs[0] is not value:
+        return False
+    return not any(other and constant_of(other) is None for other in node.inputs[1:])
+
+
+def _is_bias(node: ir.Node, value: ir.Value, wanted: Collection[str]) -> bool:
+    """An Add of a constant [N]."""
+    if node.op_type != "Add" or "Bias" not in wanted:
+        return False
+    constant = constant_of(next((each for each in node.inputs if each is not value), None))
+    return constant is not None and constant.ndim == 1 and constant.size > 1
 
 
 def _swish(value: ir.Value) -> tuple[ir.Node, ...]:

@@ -130,7 +130,7 @@ def _folded_behind(
         if node.name not in only and node.name not in found:
             continue
         folds = rules.fused.get(node.op_type, ())
-        folds = (*folds, *(_SWISH if "Swish" in folds else ()))
+        folds = (*folds, *(_SWISH if "Swish" in folds else ()), *(("Add",) if "Bias" in folds else ()))
         readers = [use.node for value in node.outputs for use in value.uses()]
         found |= {str(after.name) for after in readers if after not in chosen and after.op_type in folds}
     return found

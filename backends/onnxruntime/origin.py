@@ -9,7 +9,7 @@ import re
 
 import onnx_ir as ir
 
-from edgeport.backends.qdq.graph import PRECISION_KEY
+from edgeport.backends.qdq.graph import PARTS_KEY, PRECISION_KEY
 from edgeport.contracts import Precision
 
 __all__ = ["MOVING", "Origins"]
@@ -55,8 +55,11 @@ class Origins:
                 self._parts.setdefault(owner, []).append(part)
 
     def of(self, node: ir.Node) -> tuple[str, ...]:
-        """Names of the file's nodes, in its order; empty where the runtime made the node up (a layout change)."""
-        return tuple(part.name for part in self._parts.get(node, ()) if part.name)
+        """Names of the file's nodes and of what they were made of, in its order.
+
+        Empty where the runtime made the node up (a layout change).
+        """
+        return tuple(name for part in self._parts.get(node, ()) for name in _names(part))
 
     def planned_int8(self, node: ir.Node) -> bool:
         """One of them was planned to run in integers."""
@@ -75,6 +78,11 @@ class Origins:
         found = next((self._by_output[value.name] for value in node.outputs if value.name in self._by_output), None)
         # A layout change that the runtime put last has the name of the output, and none of the work.
         return None if found is None or (node.op_type in _LAYOUT and found.op_type != node.op_type) else found
+
+
+def _names(part: ir.Node) -> tuple[str, ...]:
+    parts = part.metadata_props.get(PARTS_KEY)
+    return tuple(parts.split("\n")) if parts else (part.name,) if part.name else ()
 
 
 def _owner(part: ir.Node, owners: dict[ir.Node, ir.Node]) -> ir.Node | None:

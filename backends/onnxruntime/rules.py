@@ -1,7 +1,7 @@
 """The dialects of ONNX Runtime's CPU provider.
 
 What stands here was found by asking which operators the runtime fuses (tests/backends/onnxruntime/test_fusion.py
-asks again). Left out on purpose: ReduceMean, Sub, Div, Pad, HardSwish, Gelu and Tanh, which it computes in float
+asks again). Left out on purpose: ReduceMean, Sub, Div, HardSwish, Gelu and Tanh, which it computes in float
 between a DequantizeLinear and a QuantizeLinear (and HardSigmoid, ConvTranspose, a Resize that is not "nearest"); a Relu
 with no integer operator before it; Softmax, whose integer kernel loses what attention needs; Conv from the dynamic
 operators (ConvInteger is slower than float).
@@ -19,11 +19,17 @@ _OPERATORS = operator_rules(
     (
         *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat"),
         *("GlobalAveragePool", "AveragePool", "LeakyRelu", "Sigmoid"),
-        *(*MOVES, "Slice", "Gather", "Expand", "DepthToSpace", "Resize", "Split"),
+        *(*MOVES, "Slice", "Gather", "Expand", "DepthToSpace", "Resize", "Split", "Pad"),
     ),
-    {"Resize": OperatorRule(same_scale=True, only={"mode": ("nearest",)})},
+    {
+        "Resize": OperatorRule(same_scale=True, only={"mode": ("nearest",)}),
+        "Pad": OperatorRule(same_scale=True, only={"mode": ("constant",)}),
+    },
 )
 _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
+
+_FUSED = {**dict.fromkeys(_FOLDING, RELU_LIKE), "MatMul": ("Bias", *RELU_LIKE)}
+"""A MatMul's bias is written into its kernel (`products.py`)."""
 
 _STORED = {"MatMul": 1, "Gemm": 1, "Gather": 0}
 
@@ -42,7 +48,7 @@ def x86_rules(*, vnni: bool) -> QuantizationRules:
         activation_symmetric=False,
         weight_reduce_range=not vnni,
         operators=_OPERATORS,
-        fused=dict.fromkeys(_FOLDING, RELU_LIKE),
+        fused=_FUSED,
         dynamic_operators=("MatMul", "Gemm"),
         weight_operators=_STORED,
         block_operators=tuple(_STORED),
@@ -61,7 +67,7 @@ def arm_rules() -> QuantizationRules:
         activation_dtype="int8",
         activation_symmetric=False,
         operators=_OPERATORS,
-        fused=dict.fromkeys(_FOLDING, RELU_LIKE),
+        fused=_FUSED,
         dynamic_operators=("MatMul", "Gemm"),
         weight_operators=_STORED,
         block_operators=tuple(_STORED),

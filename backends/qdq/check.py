@@ -90,7 +90,8 @@ def _is_folded(node: ir.Node, plan: QuantizationPlan, rules: QuantizationRules) 
         if before is None or not _is_static(before, plan) or before.outputs[0].name in plan.activations:
             continue
         folds = rules.fused.get(before.op_type, ())
-        if (index == 0 and node.op_type in folds) or ("Swish" in folds and _is_swish(node, before)):
+        added = node.op_type == "Add" and "Bias" in folds
+        if added or (index == 0 and node.op_type in folds) or ("Swish" in folds and _is_swish(node, before)):
             return True
     return False
 

@@ -8,10 +8,13 @@ import onnx_ir as ir
 
 from edgeport.contracts import Array
 
-__all__ = ["PRECISION_KEY", "GraphEdit", "new_initializer"]
+__all__ = ["PARTS_KEY", "PRECISION_KEY", "GraphEdit", "new_initializer"]
 
 PRECISION_KEY = "edgeport.precision"
 """Node metadata: the precision that the plan gave it, so that a placement can tell what became of it."""
+
+PARTS_KEY = "edgeport.nodes"
+"""Node metadata: the nodes of the float model that it stands for, a name on each line, where it is several."""
 
 
 class GraphEdit:

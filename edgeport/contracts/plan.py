@@ -170,7 +170,7 @@ class QuantizationRules:
         weight_dtype, weight_per_channel, weight_reduce_range: Scheme of weights.
         operators: Operator type to how it is quantized; what is missing here stays float.
         fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between. "Swish"
-            stands for `x * sigmoid(x)`, which ONNX writes as two nodes.
+            stands for `x * sigmoid(x)`, which ONNX writes as two nodes, "Bias" for an Add of a constant vector.
         dynamic_operators: Operator types that can run with ranges found while running.
         weight_operators: Operator types whose weights alone can be integers, with the index of that input.
         block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.

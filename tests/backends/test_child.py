@@ -33,7 +33,7 @@ def test_an_artifact_comes_back(model, tmp_path):
     )
     artifact = load_json(Artifact, canonical(values))
     assert (tmp_path / "artifact" / artifact.entry).is_file()
-    assert artifact.settings == {"optimization": "all", "threads": 1}
+    assert artifact.settings == {"optimization": "all", "skip": ["SkipLayerNormFusion"], "threads": 1}
 
 
 def test_an_error_comes_back_as_it_was(model, tmp_path):

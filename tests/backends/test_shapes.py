@@ -84,7 +84,7 @@ SHAPES = [
     Shape(id="pooled Gemm head", result="batch,10", weights=CONV | {"k": (10, 16), "kb": (10,)},
           nodes=f"{ENDS[0]} r = Relu(c) g = GlobalAveragePool(r) f = Flatten(g) y = Gemm<transB=1>(f, k, kb)"),
     Shape(id="layer norm, MatMul", shape=SEQUENCE, result="batch,12,32",
-          onnxruntime="LayerNormalization Gelu", openvino="LayerNormalization Gelu",
+          onnxruntime="LayerNormalization Gelu", openvino="LayerNormalization",
           weights={"one": np.ones(32), "zero": np.zeros(32), "k": (32, 64), "kb": (64,), "m": (64, 32), "mb": (32,)},
           nodes="n = LayerNormalization(x, one, zero) a = MatMul(n, k) b = Add(a, kb) h = Gelu(b) "
                 "d = MatMul(h, m) y = Add(d, mb)"),
@@ -93,7 +93,7 @@ SHAPES = [
           weights={"k": (32, 32), "m": (32, 32), "o": (32, 8), "mask": np.triu(np.full((12, 12), -1e4), 1)},
           nodes="q = MatMul(x, k) p = MatMul(x, m) pt = Transpose<perm=[0,2,1]>(p) a = MatMul(q, pt) b = Add(a, mask) "
                 "s = Softmax(b) c = MatMul(s, x) y = MatMul(c, o)"),
-    Shape(id="embedding", shape=(12,), dtype="int64", result="batch,12,8", onnxruntime="Gather", openvino="Gather Relu",
+    Shape(id="embedding", shape=(12,), dtype="int64", result="batch,12,8", onnxruntime="Gather", openvino="Gather",
           weights={"table": (50, 32), "k": (32, 64), "kb": (64,), "m": (64, 8)},
           nodes="e = Gather(table, x) a = MatMul(e, k) b = Add(a, kb) r = Relu(b) y = MatMul(r, m)"),
     Shape(id="where", weights=CONV | {"zero": np.zeros(())}, onnxruntime="Greater Where", openvino="Greater Where",

@@ -83,18 +83,21 @@ class Workbench:
         """
         import onnxruntime as ort
 
+        from edgeport.backends.onnxruntime.dialect import write_onnxruntime
         from edgeport.backends.onnxruntime.reference import open_reference
-        from edgeport.backends.qdq.write import write_plan
         from edgeport.calibration.collect import collect
         from edgeport.calibration.data.arrays import ArraySamples
         from edgeport.calibration.plan import dynamic_plan, make_plan
+        from edgeport.onnx_files import read_ir, write_ir
 
         feeds = self.batch(model)
         if dynamic:
             plan = dynamic_plan(model, rules)
         else:
             plan = make_plan(model, collect(model, ArraySamples(feeds), open_reference), rules, exclude=exclude)
-        written = write_plan(model, plan, rules, self.folder / "int8.onnx")
+        graph = read_ir(model)
+        write_onnxruntime(graph, plan, rules)
+        written = write_ir(graph, self.folder / "int8.onnx")
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.optimized_model_filepath = str(self.folder / "optimised.onnx")

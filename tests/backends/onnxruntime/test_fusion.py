@@ -24,6 +24,7 @@ class Case:
     build: Callable
     fused: tuple[str, ...]
     least_sqnr_db: float = 30.0
+    ends_float: bool = False
 
 
 def conv(b, source, out, channels=8, group=1, **attributes):
@@ -141,6 +142,18 @@ def split(b):
     return nodes, weights, IMAGE
 
 
+def padded(b):
+    first, weights = conv(b, "x", "c")
+    second, more = conv(b, "p", "y")
+    pads = {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "border": np.float32(0.25)}
+    return [first, b.node("Pad", ["c", "pads", "border"], ["p"]), second], weights | more | pads, IMAGE
+
+
+def matmul_bias_relu(b):
+    nodes = [b.node("MatMul", ["x", "w"], ["m"]), b.node("Add", ["m", "b"], ["a"]), b.node("Relu", ["a"], ["y"])]
+    return nodes, {"w": b.weight(16, 8), "b": b.weight(8)}, (2, 4, 16)
+
+
 def moved(b):
     nodes = [b.node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]), b.node("Reshape", ["t", "s"], ["r"])]
     nodes += [b.node("MatMul", ["r", "w"], ["y"])]
@@ -153,7 +166,12 @@ CASES = [
     Case(name="conv, clip", build=with_clip, fused=("QLinearConv",)),
     Case(name="depthwise conv", build=depthwise, fused=("QLinearConv",)),
     Case(name="residual", build=residual, fused=("QLinearConv", "QLinearConv", "QLinearAdd")),
-    Case(name="max pool, flatten, gemm", build=classifier, fused=("QLinearConv", "NhwcMaxPool", "Flatten", "QGemm")),
+    Case(
+        name="max pool, flatten, gemm",
+        build=classifier,
+        fused=("QLinearConv", "NhwcMaxPool", "Flatten", "QGemm"),
+        ends_float=True,
+    ),
     Case(name="global average pool", build=pooled, fused=("QLinearConv", "QLinearGlobalAveragePool")),
     Case(
         name="squeeze and excitation",
@@ -162,17 +180,24 @@ CASES = [
         least_sqnr_db=28.0,
     ),
     Case(name="gemm, relu", build=gemm_relu, fused=("QGemm",)),
-    Case(name="gemm, weight not transposed", build=gemm_not_transposed, fused=("QGemm",)),
-    Case(name="matmul", build=matmul, fused=("QLinearMatMul",)),
-    Case(name="matmul, constant added", build=matmul_bias, fused=("QLinearMatMul", "QLinearAdd")),
-    Case(name="matmul of two activations", build=attention, fused=("QLinearMatMul", "QLinearMatMul")),
+    Case(name="gemm, weight not transposed", build=gemm_not_transposed, fused=("QGemm",), ends_float=True),
+    Case(name="matmul", build=matmul, fused=("MatMulIntegerToFloat",), ends_float=True),
+    Case(name="matmul, constant added", build=matmul_bias, fused=("MatMulIntegerToFloat",), ends_float=True),
+    Case(
+        name="matmul of two activations",
+        build=attention,
+        fused=("QLinearMatMul", "MatMulIntegerToFloat"),
+        ends_float=True,
+    ),
     Case(name="concat", build=concat, fused=("QLinearConv", "QLinearConv", "QLinearConcat")),
     Case(name="sigmoid, mul", build=gated, fused=("QLinearConv", "QLinearSigmoid", "QLinearMul")),
     Case(name="average pool", build=average, fused=("QLinearConv", "QLinearAveragePool")),
     Case(name="leaky relu", build=leaky, fused=("QLinearConv", "QLinearLeakyRelu")),
     Case(name="nearest resize", build=upsampled, fused=("QLinearConv", "Resize")),
     Case(name="split", build=split, fused=("QLinearConv", "Split")),
-    Case(name="transpose, reshape", build=moved, fused=("Reshape", "QLinearMatMul")),
+    Case(name="pad", build=padded, fused=("QLinearConv", "Pad", "QLinearConv")),
+    Case(name="matmul, constant added, relu", build=matmul_bias_relu, fused=("MatMulIntegerToFloat", "QuantizeLinear")),
+    Case(name="transpose, reshape", build=moved, fused=("Reshape", "MatMulIntegerToFloat"), ends_float=True),
 ]
 
 
@@ -183,11 +208,23 @@ def test_fuses_to_integer_operators(case, rules, bench):
     outputs = [name for name in ("y", "z") if any(name in node.output for node in nodes)]
     made = bench.quantize(bench.model(nodes, constants, shape, outputs), rules)
     kept = [name for name in made.operators if name not in LAYOUT]
-    pairs = len(outputs)
-    # One way in, one way out for each output, and integers between.
+    pairs = 0 if case.ends_float else len(outputs)
+    # One way in, one way out for each output, and integers between; a last product gives floats itself.
     assert kept[0] == "QuantizeLinear"
     assert sorted(kept) == sorted(["QuantizeLinear", *case.fused, *["DequantizeLinear"] * pairs])
     assert made.sqnr_db > case.least_sqnr_db
+
+
+@pytest.mark.parametrize("rules", DIALECTS)
+def test_a_float_joins_integers_where_a_product_reads_the_sum(rules, bench):
+    """Else the sum would be float, and with it every sum behind that adds to it."""
+    left, weights = conv(bench, "x", "c")
+    right, more = conv(bench, "a", "d")
+    nodes = [left, bench.node("Sin", ["x"], ["s"]), bench.node("Add", ["c", "s"], ["a"])]
+    nodes += [right, bench.node("Add", ["d", "a"], ["y"])]
+    made = bench.quantize(bench.model(nodes, weights | more, IMAGE, ["y"]), rules)
+    assert made.operators.count("QLinearAdd") == 2
+    assert made.sqnr_db > 30.0
 
 
 @pytest.mark.parametrize("rules", DIALECTS)
