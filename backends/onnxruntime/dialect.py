@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+from edgeport.backends.onnxruntime.images import fill_channels
 from edgeport.backends.onnxruntime.moves import pad_integers
 from edgeport.backends.onnxruntime.nbits import write_nbits
 from edgeport.backends.onnxruntime.products import write_biased_products
@@ -27,3 +28,5 @@ def write_onnxruntime(model: ir.Model, plan: QuantizationPlan, rules: Quantizati
     edit = GraphEdit(model.graph)
     write_biased_products(edit)
     pad_integers(edit)
+    if rules.activation_dtype == "uint8":
+        fill_channels(edit)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeport.backends.onnxruntime.rules import arm_rules, x86_rules
@@ -149,6 +150,11 @@ def padded(b):
     return [first, b.node("Pad", ["c", "pads", "border"], ["p"]), second], weights | more | pads, IMAGE
 
 
+def image(b):
+    weights = {"w": b.weight(8, 3, 3, 3), "b": b.weight(8)}
+    return [b.node("Conv", ["x", *weights], ["y"], **SAME)], weights, (2, 3, 8, 8)
+
+
 def matmul_bias_relu(b):
     nodes = [b.node("MatMul", ["x", "w"], ["m"]), b.node("Add", ["m", "b"], ["a"]), b.node("Relu", ["a"], ["y"])]
     return nodes, {"w": b.weight(16, 8), "b": b.weight(8)}, (2, 4, 16)
@@ -225,6 +231,21 @@ def test_a_float_joins_integers_where_a_product_reads_the_sum(rules, bench):
     made = bench.quantize(bench.model(nodes, weights | more, IMAGE, ["y"]), rules)
     assert made.operators.count("QLinearAdd") == 2
     assert made.sqnr_db > 30.0
+
+
+def test_an_image_gets_a_fourth_channel_on_x86(bench):
+    """The same integers come out as over three."""
+    nodes, weights, shape = image(bench)
+    model = bench.model(nodes, weights, shape, ["y"])
+    made = bench.quantize(model, x86_rules(vnni=True))
+    assert [name for name in made.operators if name not in LAYOUT] == [
+        *("QuantizeLinear", "Pad", "QLinearConv", "DequantizeLinear")
+    ]
+    written = onnx.load(bench.folder / "int8.onnx").graph
+    weight = next(onnx.numpy_helper.to_array(one) for one in written.initializer if one.name.endswith("_filled"))
+    assert weight.shape == (8, 4, 3, 3)
+    assert not weight[:, 3].any()
+    assert made.sqnr_db > 35.0
 
 
 @pytest.mark.parametrize("rules", DIALECTS)

@@ -1,0 +1,80 @@
+"""A convolution over an image's few channels, with empty ones beside them.
+
+On x86 ONNX Runtime's kernel for uint8 activations and symmetric int8 weights takes channels by fours. Another number
+of them is copied together pixel by pixel before it is multiplied, which takes longer than the product. A fourth channel
+of zeros, and zeros among the weights, give the same integers in half the time: 3 x 3 with stride 2 from 3 channels of
+224 x 224 to 32 on one thread took 242 us, and takes 122 and 5 for the channel. Patches of 16 x 16 lose by it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit
+from edgeport.contracts import Array, Precision
+
+__all__ = ["fill_channels"]
+
+_CHANNELS = 4
+_LARGEST_KERNEL = 49
+"""Weights per channel: 7 x 7."""
+
+
+def fill_channels(edit: GraphEdit) -> None:
+    """Gives every integer convolution over 1 to 3 channels the fourth; what it computes stays the same."""
+    for node in list(edit.graph):
+        if node.op_type != "Conv" or node.metadata_props.get(PRECISION_KEY) != str(Precision.INT8):
+            continue
+        source, weight = _before(node, 0), _before(node, 1)
+        if source is None or weight is None or node.attributes.get_int("group", 1) != 1:
+            continue
+        array = _integers(edit, weight)
+        if array is None or array.ndim != 4 or array.dtype != np.int8 or array.shape[1] >= _CHANNELS:
+            continue
+        if np.prod(array.shape[2:]) <= _LARGEST_KERNEL:
+            _fill(edit, node, source, weight, array)
+
+
+def _before(node: ir.Node, index: int) -> ir.Node | None:
+    """The DequantizeLinear that gives input `index`."""
+    value = node.inputs[index]
+    producer = value.producer() if value is not None else None
+    return producer if producer is not None and producer.op_type == "DequantizeLinear" else None
+
+
+def _integers(edit: GraphEdit, pair: ir.Node) -> Array | None:
+    value = pair.inputs[0]
+    if value is None or not edit.is_constant(value) or value.const_value is None:
+        return None
+    return np.asarray(value.const_value.numpy())
+
+
+def _fill(edit: GraphEdit, node: ir.Node, source: ir.Node, weight: ir.Node, array: Array) -> None:
+    """Pads the integers behind `source` with their zero point, and the weight with zeros."""
+    integers, scale, zero_point = source.inputs[:3]
+    missing = _CHANNELS - array.shape[1]
+    pads = edit.constant(f"{node.name}_channels", np.array([0, 0, 0, 0, 0, missing, 0, 0], dtype=np.int64))
+    padded = edit.node("Pad", [integers, pads, zero_point], f"{node.name}_Pad", like=node)
+    restored = edit.node(
+        "DequantizeLinear", [padded.outputs[0], scale, zero_point], f"{node.name}_Pad_DequantizeLinear", like=node
+    )
+    wider = np.pad(array, ((0, 0), (0, missing), (0, 0), (0, 0)))
+    constant = edit.constant(f"{weight.inputs[0].name}_filled" if weight.inputs[0] else "filled", wider)
+    filled = edit.node(
+        "DequantizeLinear",
+        [constant, *weight.inputs[1:]],
+        f"{node.name}_filled_DequantizeLinear",
+        like=node,
+        attributes=list(weight.attributes.values()),
+    )
+    edit.graph.insert_before(node, [padded, restored, filled])
+    node.replace_input_with(0, restored.outputs[0])
+    node.replace_input_with(1, filled.outputs[0])
+    for pair in (source, weight):
+        if not pair.outputs[0].uses() and not pair.outputs[0].is_graph_output():
+            values = list(pair.inputs)
+            edit.graph.remove(pair, safe=True)
+            for value in values:
+                if value is not None:
+                    edit.drop_if_unused(value)
