@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.contracts import Capabilities, Precision, Support
-from edgeport.hardware import has_vnni, is_x86
+from edgeport.hardware import assumed_flags, has_vnni, is_x86
 
 __all__ = ["capabilities_here", "supported"]
 
@@ -44,11 +45,25 @@ def capabilities_here() -> Capabilities:
         version=version,
         installed=True,
         can_run=True,
-        precisions=supported(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"), vnni=is_x86() and has_vnni()),
+        precisions=supported(_features(core), vnni=is_x86() and has_vnni()),
         rules=rules_for(),
         devices=devices,
         layouts=("single-stream", "data-parallel"),
     )
+
+
+def _features(core: Any) -> Collection[str]:
+    """OPTIMIZATION_CAPABILITIES of the processor that is planned for; of another one than this, by its instructions.
+
+    Source: OpenVINO's CPU plugin, `hasHardwareSupport`, and its list of capabilities, which always has FP32 and INT8.
+    """
+    flags = assumed_flags()
+    if flags is None:
+        features: Collection[str] = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return features
+    bf16 = is_x86() and not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
+    fp16 = "avx512_fp16" in flags if is_x86() else "asimdhp" in flags
+    return {"FP32", "INT8", *(["BF16"] if bf16 else []), *(["FP16"] if fp16 else [])}
 
 
 def supported(features: Collection[str], *, vnni: bool) -> Mapping[Precision, Support]:

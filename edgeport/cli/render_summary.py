@@ -23,11 +23,13 @@ def draw_summary(console: Console, result: RunResult) -> None:
     title = f"{clean(result.name)}: {shipping} of {len(result.targets)} targets ship"
     lines(console, Text(), Text(title, style="bold"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for header in ("target", "verdict", "what ships", "p50", "gain", "drop", "size"):
+    several = len({one.device.name for one in result.targets}) > 1
+    for header in ("target", *(["device"] if several else []), "verdict", "what ships", "p50", "gain", "drop", "size"):
         table.add_column(header, overflow="fold")
     for one in result.targets:
         word, style = _VERDICTS.get(one.outcome, (str(one.outcome), "bold yellow"))
-        table.add_row(Text(clean(one.target)), Text(word, style=style), *_numbers(one))
+        where = [Text(clean(f"{one.device.name} ({one.device.cpu})"))] if several else []
+        table.add_row(Text(clean(one.target)), *where, Text(word, style=style), *_numbers(one))
     console.print(table)
     if any(again_mark(one.candidate(one.chosen)) for one in result.targets if one.chosen):
         again = f"{AGAIN} Measured again, side by side with the float; p50 is of the screening."

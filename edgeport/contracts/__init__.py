@@ -27,6 +27,7 @@ from edgeport.contracts.device import (
     EvaluateJob,
     Job,
     MaintainedDevice,
+    Processor,
     TimeJob,
 )
 from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
@@ -139,6 +140,7 @@ __all__ = [
     "Preprocessing",
     "PreprocessingFunction",
     "ProcessTrace",
+    "Processor",
     "ProgressEvent",
     "Provenance",
     "PruneStep",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from edgeport.contracts.device import Processor
 from edgeport.contracts.execution import ExecutionConfig
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.plan import Precision, QuantizationPlan, QuantizationRules
@@ -56,6 +57,7 @@ class Capabilities:
         rules: The dialect for this hardware; None where it takes no integer plans.
         devices: What the runtime sees ("CPU", "GPU.0").
         layouts: Kinds of `ExecutionConfig.layout` that it runs.
+        processor: That all of this is for; None for this machine's own.
 
     """
 
@@ -68,6 +70,7 @@ class Capabilities:
     rules: QuantizationRules | None = None
     devices: tuple[str, ...] = ()
     layouts: tuple[str, ...] = ("single-stream",)
+    processor: Processor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,23 @@ __all__ = [
     "EvaluateJob",
     "Job",
     "MaintainedDevice",
+    "Processor",
     "TimeJob",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """What plans are made for: dialects and precisions depend on it.
+
+    Attributes:
+        machine: "x86_64", "aarch64".
+        isa: As in `DeviceFacts`.
+
+    """
+
+    machine: str
+    isa: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +68,11 @@ class DeviceFacts:
     runtimes: Mapping[str, str] = field(default_factory=dict)
     sensors: tuple[str, ...] = ()
     emulated: bool = False
+
+    @property
+    def processor(self) -> Processor:
+        """What plans for it are made for."""
+        return Processor(machine=self.machine, isa=self.isa)
 
     @property
     def digest(self) -> str:

@@ -18,6 +18,7 @@ from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.errors import ContractError
 
 __all__ = [
+    "LOCAL",
     "DataSpec",
     "ExportSettings",
     "Recipe",
@@ -32,6 +33,9 @@ __all__ = [
     "Target",
     "TargetGroup",
 ]
+
+LOCAL = "local"
+"""Name of the machine that Edgeport runs on, among devices."""
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN_NAMES = frozenset({"bundle", "report.html", "result.json"})
@@ -214,7 +218,7 @@ class Target:
         backend: "onnxruntime", "openvino", "tensorrt", or `module:factory`.
         precisions: To build; one that the backend has not here becomes a refused row.
         execution: Threads and so on.
-        device: "local".
+        device: Name in the user's inventory; LOCAL, this machine, is also what a run may replace (`--device`).
         mix: What its integer candidates mix; floats stay as they are, for the others must beat them.
         least_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
         tune_s: Seconds for a search of the groups of nodes that int8 had better leave in float; None for no search.
@@ -225,7 +229,7 @@ class Target:
     backend: str
     precisions: tuple[Precision, ...] = (Precision.FP32, Precision.BF16, Precision.INT8, Precision.INT8_DYNAMIC)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    device: str = "local"
+    device: str = LOCAL
     mix: Mix = field(default_factory=Mix)
     tune_s: float | None = None
     least_placement: float | None = None
@@ -294,7 +298,7 @@ class TargetGroup:
 
     Attributes:
         name: Empty where the recipe names none.
-        targets: At least one.
+        targets: At least one, all on one device.
         budget: What their bundle must keep to.
 
     """
@@ -302,6 +306,11 @@ class TargetGroup:
     name: str
     targets: tuple[Target, ...]
     budget: Budget
+
+    @property
+    def device(self) -> str:
+        """Where they run."""
+        return self.targets[0].device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -430,6 +439,14 @@ class Recipe:
                     asked=asked,
                     found=f"the targets {other} and {name}, whose folders are one on some systems",
                     fix="give them the same name, or different ones",
+                )
+        for group in self.groups:
+            devices = list(dict.fromkeys(target.device for target in group.targets))
+            if len(devices) > 1:
+                raise ContractError(
+                    asked=asked,
+                    found=f"targets{f' named {group.name}' * bool(group.name)} on {' and '.join(devices)}",
+                    fix="give those of each device a name of their own: only what runs on one device competes",
                 )
         unknown = sorted(set(self.target_budgets) - set(names))
         if unknown:

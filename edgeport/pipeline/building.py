@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from edgeport.contracts import (
     Artifact,
@@ -19,6 +22,7 @@ from edgeport.contracts import (
     Outcome,
     Placement,
     Precision,
+    Processor,
     Refusal,
     digest_file,
     load_json,
@@ -33,19 +37,29 @@ from edgeport.pipeline.refining import refining_key
 
 __all__ = ["build_candidates", "build_planned", "list_candidates", "named_apart", "probe", "refused"]
 
+_COMPILING = threading.BoundedSemaphore(psutil.cpu_count(logical=False) or 1)
+"""Candidates of several devices may be compiled at the same time, but this machine has only so many processors."""
+
 _FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 
 
-def probe(backend: str, context: RunContext) -> Capabilities:
-    """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable."""
-    payload = {"backend": backend}
+def probe(backend: str, context: RunContext, processor: Processor | None = None) -> Capabilities:
+    """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable.
+
+    Args:
+        backend: Its name.
+        context: Of the run.
+        processor: That it is asked for; None for this machine's.
+
+    """
+    payload = {"backend": backend, "processor": to_jsonable(processor)}
     try:
         found = run_isolated(
             "edgeport.pipeline.children:probe", payload, limits=context.limits, asked=f"ask {backend} what it can do"
         )
     except EdgeportError as error:
         return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
-    return load_json(Capabilities, json.dumps(found["capabilities"]))
+    return replace(load_json(Capabilities, json.dumps(found["capabilities"])), processor=processor)
 
 
 def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]) -> list[Candidate]:
@@ -185,7 +199,8 @@ def _with_batch_of(model: OnnxModel, candidate: Candidate) -> Candidate:
 
 def _build_one(context: RunContext, job: _Job) -> Candidate:
     try:
-        return _compiled(context, job)
+        with _COMPILING:
+            return _compiled(context, job)
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
         return refused(job.candidate, error)
 
@@ -217,6 +232,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "method": context.recipe.search.calibration_method,
         "recovery": job.refining if static else None,
         "mix": to_jsonable(candidate.mix),
+        "processor": to_jsonable(job.capabilities.processor),
     }
     function, asked = "edgeport.pipeline.children:build", f"compile {candidate.name}"
 
@@ -257,6 +273,7 @@ def build_planned(
         "precision": candidate.precision,
         "execution": to_jsonable(candidate.execution),
         "plan": str(plan),
+        "processor": to_jsonable(capabilities.processor),
     }
     key = {**payload, "model": model.digest, "plan": digest_file(plan), "capabilities": to_jsonable(capabilities)}
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeport import hardware
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -54,10 +55,17 @@ __all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "prepare", "probe"
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
-    """Asks a backend (`payload["backend"]`) for its `capabilities`."""
+    """Asks a backend (`payload["backend"]`) for its `capabilities`, for a `processor` where one is given."""
     from edgeport.backends.registry import backend as backend_named
 
+    plan_for_processor(payload)
     return {"capabilities": plain(backend_named(payload["backend"]).capabilities())}
+
+
+def plan_for_processor(payload: dict[str, Any]) -> None:
+    """What this process plans and compiles is for `payload["processor"]`, where there is one."""
+    if payload.get("processor") is not None:
+        hardware.assume(payload["processor"]["machine"], payload["processor"]["isa"])
 
 
 def adopt(payload: dict[str, Any]) -> dict[str, Any]:
@@ -323,7 +331,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
             (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
             `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
             the model is fitted to its plan (`methods`, and samples as in `calibrate`); `plan` (file) where there is
-            one already; `layout_optional` where a layout that the backend has not becomes a single stream.
+            one already; `layout_optional` where a layout that the backend has not becomes a single stream; `processor`
+            where it is for another one than this machine's.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -338,6 +347,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     from edgeport.onnx_files import read_ir, refuse_quantized
     from edgeport.pipeline.refining import refined
 
+    plan_for_processor(payload)
     model = given = _model(payload)
     if payload.get("float_only"):
         refuse_quantized(read_ir(model), f"quantize {model.path.name}")
@@ -357,6 +367,9 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         artifact = backend.compile(model, plan, execution, folder / "artifact")
     artifact = replace(artifact, compile_ns=time.perf_counter_ns() - before)
     built = {"artifact": plain(artifact), "recovered_by": list(plan.recovered_by)}
+    if hardware.is_elsewhere():
+        reason = f"it runs on {hardware.machine()}, and what a runtime makes of it there can't be read here"
+        return {**built, "placement": None, "placement_reason": reason, "kept": None, "strayed": []}
     try:
         placement = backend.placement(artifact)
     except EdgeportError as error:

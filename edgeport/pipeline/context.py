@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -14,14 +13,13 @@ from typing import TypeVar
 
 import psutil
 
-from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, silent
-from edgeport.contracts.recipe import Recipe, Search
-from edgeport.errors import UsageError
+from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, Processor, silent
+from edgeport.contracts.recipe import LOCAL, Recipe, Search
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
-__all__ = ["RunContext", "process_s", "run_context", "side_by_side", "tool_versions"]
+__all__ = ["Reached", "RunContext", "process_s", "reach", "run_context", "side_by_side", "tool_versions"]
 
 _TOOLS = (
     "torch",
@@ -44,6 +42,24 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reached:
+    """A device of a run.
+
+    Attributes:
+        device: Where artifacts run.
+        facts: Of it.
+        processor: That plans are made for; None where it is as this machine's.
+        here: It is this machine, on which only one thing may be measured.
+
+    """
+
+    device: Device
+    facts: DeviceFacts
+    processor: Processor | None = None
+    here: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunContext:
     """One run's settings and services.
 
@@ -55,6 +71,8 @@ class RunContext:
         clock: Progress and time left.
         scratch: A folder for files that nobody needs after the run.
         limits: Of each child process.
+        processor: That plans are made for; None where it is as this machine's.
+        devices: Every device of the recipe's targets, by name; `device`, `facts` and `processor` are one's of them.
 
     """
 
@@ -65,6 +83,13 @@ class RunContext:
     clock: Clock
     scratch: Path
     limits: Limits
+    processor: Processor | None = None
+    devices: Mapping[str, Reached] = field(default_factory=dict)
+
+    def on(self, name: str) -> RunContext:
+        """The run as seen from one of its devices."""
+        one = self.devices.get(name)
+        return self if one is None else replace(self, device=one.device, facts=one.facts, processor=one.processor)
 
 
 @contextmanager
@@ -80,33 +105,61 @@ def run_context(
     """What a run needs, with a scratch folder that is removed in the end; arguments as in `run`.
 
     Raises:
-        UsageError: There is no such device, or its processor is not of this machine's architecture.
-        DeviceError: It can't be reached.
+        UsageError: There is no such device.
+        DeviceError: One can't be reached.
 
     """
-    from edgeport.devices.opening import open_device
-
-    with scratch_folder(Store(store).root) as scratch, open_device(device, scratch / "device") as opened:
-        _require_alike(opened.facts())
+    recipe = _placed(recipe, device)
+    with scratch_folder(Store(store).root) as scratch, ExitStack() as stack:
+        reached = {
+            name: reach(stack, name, scratch / "devices" / name)
+            for name in dict.fromkeys(target.device for target in recipe.targets)
+        }
+        first = next(iter(reached.values()))
         yield RunContext(
             recipe=recipe,
             store=Store(store, fresh=fresh),
-            device=opened,
-            facts=opened.facts(),
+            device=first.device,
+            facts=first.facts,
             clock=Clock(on_progress),
             scratch=scratch,
             limits=limits or recipe.search.limits,
+            processor=first.processor,
+            devices=reached,
         )
 
 
-def _require_alike(facts: DeviceFacts) -> None:
-    """Plans are made by the rules of this machine's processor; those of another one would be slow or wrong there."""
-    if facts.machine != platform.machine():
-        raise UsageError(
-            asked=f"find the best artifact for {facts.name}",
-            found=f"that it is {facts.machine}, and that plans are made for this machine, {platform.machine()}",
-            fix=f"run it on a machine of that kind; edgeport bench --device {facts.name} times what it is given",
-        )
+def reach(stack: ExitStack, name: str, workdir: Path) -> Reached:
+    """Opens a device until the stack ends, and asks it what it is.
+
+    Raises:
+        UsageError: There is no such device.
+        DeviceError: It can't be reached.
+
+    """
+    from edgeport.devices.local import LocalDevice
+    from edgeport.devices.opening import open_device
+
+    device = stack.enter_context(open_device(name, workdir))
+    facts = device.facts()
+    alike = facts.processor == _own_processor()
+    processor = None if alike else facts.processor
+    return Reached(device=device, facts=facts, processor=processor, here=isinstance(device, LocalDevice))
+
+
+@lru_cache(maxsize=1)
+def _own_processor() -> Processor:
+    """Of this machine, as its own agent sees it."""
+    from edgeport.devices.agent.facts import device_facts
+
+    facts = device_facts()
+    return Processor(machine=facts["machine"], isa=tuple(facts["isa"]))
+
+
+def _placed(recipe: Recipe, device: str) -> Recipe:
+    """Targets that name no device run on this one."""
+    targets = tuple(replace(one, device=device) if one.device == LOCAL else one for one in recipe.targets)
+    return recipe if device == LOCAL else replace(recipe, targets=targets)
 
 
 def process_s(search: Search) -> float:

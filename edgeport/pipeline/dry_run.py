@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeport.contracts import (
@@ -18,8 +18,8 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.run import require_local, walk
+from edgeport.pipeline.context import RunContext, reach
+from edgeport.pipeline.run import walk
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
@@ -174,24 +174,28 @@ def rehearse(
         limits: Of each child process; those of the recipe by default.
 
     Raises:
-        EdgeportError: What is known before any work can't be used.
+        EdgeportError: What is known before any work can't be used; a device can't be reached.
 
     """
-    from edgeport.devices.local import LocalDevice
-
-    require_local(recipe)
     kept, stages = _ReadOnlyStore(store), _Stages(on_progress)
-    with scratch_folder(kept.root) as scratch:
+    with scratch_folder(kept.root) as scratch, ExitStack() as stack:
         kept.scratch = scratch
-        local = LocalDevice(scratch / "device")
+        reached = {
+            name: replace(one, device=_Idle(device=one.device), here=True)
+            for name in dict.fromkeys(target.device for target in recipe.targets)
+            for one in (reach(stack, name, scratch / "devices" / name),)
+        }
+        first = next(iter(reached.values()))
         context = RunContext(
             recipe=recipe,
             store=kept,
-            device=_Idle(device=local),
-            facts=local.facts(),
+            device=first.device,
+            facts=first.facts,
             clock=stages,
             scratch=scratch,
             limits=limits or recipe.search.limits,
+            processor=first.processor,
+            devices=reached,
         )
         with suppress(_NotStored):
             walk(context, scratch / "never-written")

@@ -330,7 +330,7 @@ def calibrate_model(
     context: RunContext,
     model: OnnxModel,
     samples: PreparedSamples,
-    capabilities: Mapping[str, Capabilities],
+    by_device: Mapping[str, Mapping[str, Capabilities]],
     *,
     transforms: Sequence[str] = (),
 ) -> tuple[Path | None, str, tuple[str, ...]]:
@@ -340,7 +340,7 @@ def calibrate_model(
         context: Of the run.
         model: That static int8 is made from.
         samples: Of the recipe.
-        capabilities: By backend.
+        by_device: Capabilities by device and backend.
         transforms: What was done to the float model to make `model`.
 
     Returns:
@@ -350,14 +350,17 @@ def calibrate_model(
     """
     recipe = context.recipe
     targets = [target for target in recipe.targets if target.needs_ranges]
-    wanted = {target.backend for target in targets}
-    if not wanted or recipe.data.calibration is None:
+    if not targets or recipe.data.calibration is None:
         return None, "", ()
     context.clock.step("calibrate")
-    known = [capabilities[name].rules for name in sorted(wanted) if name in capabilities]
+    wanted = sorted({(target.backend, target.device) for target in targets})
+    known = [by_device[device][backend].rules for backend, device in wanted]
     # What is folded depends on which nodes are chosen, so then every activation is watched.
     chosen = any(target.mix.nodes for target in targets)
-    rules = [] if chosen else [to_jsonable(one) for one in known if one is not None]
+    rules: list[Any] = []
+    for one in known:
+        if one is not None and not chosen and to_jsonable(one) not in rules:
+            rules.append(to_jsonable(one))
     observers = observers_of(method_named(recipe.search.calibration_method))
     key = {
         "model": model.digest,

@@ -130,6 +130,7 @@ def run_rooflines(
         facts=context.facts,
         scratch=context.scratch,
         limits=context.limits,
+        processor=context.processor,
     )
     timed = [one for one in candidates if one.latency is not None]
     try:

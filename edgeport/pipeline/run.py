@@ -7,11 +7,13 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from edgeport.contracts import (
     Candidate,
     Capabilities,
+    DeviceFacts,
     Limits,
     Measurement,
     OnnxModel,
@@ -23,9 +25,10 @@ from edgeport.contracts import (
     silent,
     worst_of,
 )
-from edgeport.contracts.recipe import Recipe, TargetGroup
+from edgeport.contracts.recipe import LOCAL, Recipe, TargetGroup
 from edgeport.errors import UsageError
 from edgeport.pipeline.as_given import named_as_given
+from edgeport.pipeline.beside import on_each
 from edgeport.pipeline.building import build_candidates, list_candidates, named_apart
 from edgeport.pipeline.choosing import (
     best_float,
@@ -68,13 +71,12 @@ def run_recipe(  # noqa: PLR0913 (a run has these choices, each with a default)
         on_progress: Told of every step, with the time left.
         limits: Of each child process; those of the recipe by default.
         fresh: Do everything anew, whatever earlier runs finished.
-        device: Of the user's inventory; where artifacts are run, validated and timed.
+        device: Of the user's inventory; where targets run that name no device of their own.
 
     Raises:
         EdgeportError: The model, the data or the recipe can't be used. A candidate that fails is a row instead.
 
     """
-    require_local(recipe)
     made = prepare_output(output, [group.name for group in recipe.groups if group.name])
     opened = run_context(recipe, store=store, on_progress=on_progress, limits=limits, fresh=fresh, device=device)
     with _unused_removed(made), opened as context:
@@ -92,18 +94,18 @@ def _unused_removed(made: Sequence[Path]) -> Iterator[None]:
 
 
 def require_local(recipe: Recipe) -> None:
-    """Refuses devices that this release can't reach.
+    """Refuses targets on other devices, for what is done on this machine only.
 
     Raises:
         UsageError: There is one.
 
     """
-    foreign = [target.device for target in recipe.targets if target.device != "local"]
+    foreign = [target.device for target in recipe.targets if target.device != LOCAL]
     if foreign:
         raise UsageError(
-            asked=f"run on device {foreign[0]!r}",
-            found="that this release measures on the local machine only",
-            fix='leave device out, or set device = "local"',
+            asked=f"train for the device {foreign[0]!r}",
+            found="that what is trained is judged and timed on this machine",
+            fix="name a target without a device, and time what is made with edgeport bench --device",
         )
 
 
@@ -114,25 +116,60 @@ def walk(context: RunContext, output: Path) -> RunResult:
     and a target that is added to a recipe leaves the finished rounds of the others as they are.
     """
     context, shared = share(context)
-    groups, counts = context.recipe.groups, shared.counts
-    found = []
-    for index, group in enumerate(groups):
-        guess_target(
-            replace(context, recipe=replace(context.recipe, budget=group.budget)),
-            counts[index],
-            later=sum(counts[index + 1 :]),
-        )
-        context.clock.about = group.name
-        found.append(_run_group(context, group, shared, output / group.name if group.name else output))
-    context.clock.about = ""
-    result = found[0] if not groups[0].name else _summed_up(context, tuple(found), shared, output)
+    groups = context.recipe.groups
+    apart = [group for group in groups if group.device in context.devices and not context.devices[group.device].here]
+    found: dict[str, RunResult] = {}
+    if len({group.device for group in apart}) > 1:
+        found |= _on_devices(context, apart, shared, output)
+    # On this machine nothing else may run meanwhile, so its own targets come last.
+    found |= _one_by_one(context, [group for group in groups if group.name not in found], shared, output)
+    ordered = tuple(found[group.name] for group in groups)
+    result = ordered[0] if not groups[0].name else _summed_up(context, ordered, shared, output)
     result = replace(result, elapsed_s=context.clock.elapsed_s, reused=context.store.hits)
     (output / "result.json").write_bytes(dump_json(result))
     return result
 
 
+def _one_by_one(
+    context: RunContext, groups: Sequence[TargetGroup], shared: Shared, output: Path
+) -> dict[str, RunResult]:
+    """By name; one after the other."""
+    counts = dict(zip((group.name for group in context.recipe.groups), shared.counts, strict=True))
+    found = {}
+    for index, group in enumerate(groups):
+        guess_target(
+            replace(context, recipe=replace(context.recipe, budget=group.budget)),
+            counts[group.name],
+            later=sum(counts[one.name] for one in groups[index + 1 :]),
+        )
+        context.clock.about = group.name
+        folder = output / group.name if group.name else output
+        found[group.name] = _run_group(context, group, shared.on(group.device), folder)
+    context.clock.about = ""
+    return found
+
+
+def _on_devices(
+    context: RunContext, groups: Sequence[TargetGroup], shared: Shared, output: Path
+) -> dict[str, RunResult]:
+    """By name; the devices at the same time, and the targets of each one after the other."""
+    by_device: dict[str, list[TargetGroup]] = {}
+    for group in groups:
+        by_device.setdefault(group.device, []).append(group)
+
+    def walk_device(name: str, tell: OnProgress) -> dict[str, RunResult]:
+        clock = replace(context.clock, on_progress=tell, expected_s=dict(context.clock.expected_s))
+        own = replace(context, clock=clock, scratch=context.scratch / name)
+        own.scratch.mkdir(exist_ok=True)
+        return _one_by_one(own, by_device[name], shared, output)
+
+    work = {name: partial(walk_device, name) for name in by_device}
+    return {name: one for found in on_each(work, context.clock.on_progress).values() for name, one in found.items()}
+
+
 def _for_group(whole: RunContext, group: TargetGroup) -> RunContext:
     """The run as if the targets of one name were all of it."""
+    whole = whole.on(group.device)
     return replace(whole, recipe=replace(whole.recipe, targets=group.targets, budget=group.budget, target_budgets={}))
 
 
@@ -193,11 +230,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
             *_recovery_notes(concluded),
             *_baseline_notes(concluded),
             *_strayed_notes(concluded),
+            *_unread_notes(context, concluded),
             *([faster] if faster else []),
             *_doubts(timed, confirmation.measurements),
             *unplaced,
         ),
-        versions=_versions(shared.capabilities),
+        versions=_versions(shared.capabilities, context.facts),
     )
     context.clock.step("bundle", "writing the bundle and the report")
     outputs = {one.candidate.name: one.outputs for one in validated if one.outputs is not None}
@@ -220,7 +258,7 @@ def _summed_up(context: RunContext, found: tuple[RunResult, ...], shared: Shared
         folder=output,
         elapsed_s=context.clock.elapsed_s,
         notes=shared.notes,
-        versions=_versions(shared.capabilities),
+        versions=_versions(shared.capabilities, context.facts),
     )
     return write_summary(result)
 
@@ -265,6 +303,15 @@ def _strayed_notes(candidates: Sequence[Candidate]) -> list[str]:
     ]
 
 
+def _unread_notes(context: RunContext, candidates: Sequence[Candidate]) -> list[str]:
+    """Of a device of another architecture nobody here can say what a runtime made of a plan."""
+    unread = [one.name for one in candidates if one.artifact is not None and one.placement is None and not one.is_float]
+    if context.processor is None or not unread:
+        return []
+    where = f"{context.facts.name} ({context.facts.machine})"
+    return [f"Planned for {where} and run there; which nodes of {', '.join(unread)} ran as integers was not read."]
+
+
 def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:
     """Why there are rows that the recipe does not name."""
     names = sorted(candidate.name for candidate in candidates if candidate.baseline)
@@ -292,8 +339,9 @@ def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:
     ]
 
 
-def _versions(capabilities: Mapping[str, Capabilities]) -> dict[str, str]:
+def _versions(capabilities: Mapping[str, Capabilities], facts: DeviceFacts) -> dict[str, str]:
+    """Of Edgeport here, and of the runtimes as they are on the device."""
     from edgeport import __version__
 
-    runtimes = {name: one.version for name, one in capabilities.items() if one.version}
+    runtimes = {name: facts.runtimes.get(name, one.version) for name, one in capabilities.items() if one.version}
     return {"edgeport": __version__, "python": platform.python_version(), "system": os.uname().sysname, **runtimes}

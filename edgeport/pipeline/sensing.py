@@ -112,8 +112,9 @@ class _Planned:
         from edgeport.calibration.graph import float_graph
         from edgeport.calibration.mixed_plan import chosen_precisions
         from edgeport.calibration.mixing.groups import node_groups
-        from edgeport.pipeline.children import plan_for
+        from edgeport.pipeline.children import plan_for, plan_for_processor
 
+        plan_for_processor(payload)
         model, backend = load_json(OnnxModel, json.dumps(payload["model"])), backend_named(payload["backend"])
         plan, rules = plan_for(model, backend, payload), backend.capabilities().rules
         if rules is None:

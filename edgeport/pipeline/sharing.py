@@ -31,7 +31,8 @@ class Shared:
     """What all targets start from.
 
     Attributes:
-        capabilities: By backend.
+        capabilities: By backend, for one device (`on`).
+        by_device: The same for every device of the recipe's targets.
         samples: Of the recipe.
         prepared: The model.
         transformed: What static int8 is made from; the same model where nothing was done to it.
@@ -51,6 +52,11 @@ class Shared:
     notes: tuple[str, ...]
     thin: Mapping[str, str]
     counts: tuple[int, ...]
+    by_device: Mapping[str, dict[str, Capabilities]]
+
+    def on(self, device: str) -> Shared:
+        """What the targets on this device start from."""
+        return replace(self, capabilities=self.by_device[device])
 
 
 def share(context: RunContext) -> tuple[RunContext, Shared]:
@@ -67,9 +73,9 @@ def share(context: RunContext) -> tuple[RunContext, Shared]:
     context.clock.expect(probe=3)
     _guess(context, sum(len(target.precisions) for target in context.recipe.targets))
     context.clock.step("probe", "asking the backends")
-    capabilities = _probe_all(context)
+    by_device = _probe_all(context)
     groups = context.recipe.groups
-    counts = [len(list_candidates(group.targets, capabilities)) for group in groups]
+    counts = [len(list_candidates(group.targets, by_device[group.device])) for group in groups]
     _guess(context, sum(counts))
     context.clock.step("samples", "reading and checking")
     context = with_samples_made(context)
@@ -89,16 +95,17 @@ def share(context: RunContext) -> tuple[RunContext, Shared]:
     samples = _with_batch_of(prepared.model, samples, context)
     transformed = transformed_model(context, prepared.model, samples)
     calibration, digest, warnings = calibrate_model(
-        context, transformed.model, samples, capabilities, transforms=transformed.said
+        context, transformed.model, samples, by_device, transforms=transformed.said
     )
     shared = Shared(
-        capabilities=capabilities,
+        capabilities=by_device[groups[0].device],
+        by_device=by_device,
         samples=samples,
         prepared=prepared,
         transformed=transformed.model,
         calibration=calibration,
         calibration_digest=digest,
-        notes=_notes(prepared, samples, warnings, capabilities),
+        notes=_notes(prepared, samples, warnings, by_device),
         thin=thin,
         counts=tuple(counts),
     )
@@ -129,20 +136,27 @@ def guess_target(context: RunContext, count: int, *, later: int) -> None:
     context.clock.expect(later_targets=later * (3 + search.screening_rounds * each_s))
 
 
-def _probe_all(context: RunContext) -> dict[str, Capabilities]:
-    names = list(dict.fromkeys(target.backend for target in context.recipe.targets))
+def _probe_all(context: RunContext) -> dict[str, dict[str, Capabilities]]:
+    """By device and backend; devices with the same kind of processor are asked for once."""
+    targets = context.recipe.targets
+    names = list(dict.fromkeys(target.backend for target in targets))
     for name in names:
         _require_module(name)
-    found = side_by_side(lambda name: probe(name, context), names, lambda _: None)
-    capabilities = dict(zip(names, found, strict=True))
-    if not any(one.installed for one in capabilities.values()):
-        reasons = "; ".join(one.reason for one in capabilities.values())
+    wanted = list(dict.fromkeys((target.backend, context.on(target.device).processor) for target in targets))
+    found = side_by_side(lambda one: probe(one[0], context, one[1]), wanted, lambda _: None)
+    known = dict(zip(wanted, found, strict=True))
+    if not any(one.installed for one in found):
+        reasons = "; ".join(dict.fromkeys(one.reason for one in found))
         raise DependencyError(
             asked=f"run on {', '.join(names)}",
             found=f"that none of them is installed ({reasons})",
             fix="install one, or name another target; `edgeport doctor` shows what is there",
         )
-    return capabilities
+    by_device: dict[str, dict[str, Capabilities]] = {}
+    for target in targets:
+        one = known[target.backend, context.on(target.device).processor]
+        by_device.setdefault(target.device, {})[target.backend] = one
+    return by_device
 
 
 def _require_module(backend: str) -> None:
@@ -179,11 +193,11 @@ def _notes(
     prepared: PreparedModel,
     samples: PreparedSamples,
     warnings: tuple[str, ...],
-    capabilities: Mapping[str, Capabilities],
+    by_device: Mapping[str, Mapping[str, Capabilities]],
 ) -> tuple[str, ...]:
     about_calls = calls_note(prepared.model, samples.count)
     notes = [*prepared.notes, *([about_calls] if about_calls else []), *samples.warnings, *warnings]
-    for name, one in capabilities.items():
+    for name, one in (pair for capabilities in by_device.values() for pair in capabilities.items()):
         if one.reason:
             state = "built, not run" if one.installed and not one.can_run else "not used"
             notes.append(f"{name}: {state}, because of: {one.reason}." if one.installed else f"{name}: {one.reason}")

@@ -294,6 +294,7 @@ class _Sensing:
             "calibration": str(self.material.calibration),
             "method": self.context.recipe.search.calibration_method,
             "mix": to_jsonable(self.target.mix),
+            "processor": to_jsonable(self.material.capabilities[self.target.backend].processor),
         }
 
     def _key(self) -> dict[str, Any]:

@@ -34,7 +34,6 @@ from edgeport.pipeline.building import list_candidates, named_apart
 from edgeport.pipeline.choosing import best_float, conclude, judge
 from edgeport.pipeline.context import RunContext, process_s, run_context
 from edgeport.pipeline.measuring import arm_of
-from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
 from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
 from edgeport.pipeline.tuned_folder import BEST, make_room
@@ -121,7 +120,6 @@ def tune_recipe(  # noqa: PLR0913 (those of the API)
     device: str = "local",
 ) -> TuneResult:
     """See `edgeport.api.tune`."""
-    require_local(recipe)
     target = _target(recipe, backend)
     whole_s = time_s or target.tune_s or DEFAULT_TIME_S
     target = replace(target, tune_s=_for_search(recipe, whole_s))

@@ -23,6 +23,7 @@ from edgeport.contracts import (
     Limits,
     Placement,
     Precision,
+    Processor,
     TimeJob,
     load_json,
     to_jsonable,
@@ -67,6 +68,7 @@ class Place:
         device, facts: Where it is measured.
         scratch: A folder for files that nobody needs afterwards.
         limits: Of each child process.
+        processor: See `RunContext`.
 
     """
 
@@ -75,6 +77,7 @@ class Place:
     facts: DeviceFacts
     scratch: Path
     limits: Limits
+    processor: Processor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +232,7 @@ class Yardsticks:
             "execution": to_jsonable(first.execution),
             "size": size,
             "folder": str(folder),
+            "processor": to_jsonable(self._place.processor),
         }
         try:
             found = run_isolated(
@@ -291,7 +295,7 @@ def build_products(payload: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         payload: `backend`, `precisions`, `execution`, `size` (rows, columns and depth), `folder`, which gets
-            `feeds.npz`, `expected.npz` and a folder per precision.
+            `feeds.npz`, `expected.npz` and a folder per precision, and `processor`, where it is for another one.
 
     Returns:
         `built`: by precision `artifact` and `placement`, or the `reason` why there is none.
@@ -327,6 +331,7 @@ def build_products(payload: dict[str, Any]) -> dict[str, Any]:
             "calibration": str(calibration),
             "method": "minmax",
             "folder": str(into),
+            "processor": payload.get("processor"),
         }
         try:
             built[precision] = {**build(asked), "reason": ""}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from edgeport.accuracy.metrics import METRICS
 from edgeport.contracts import Budget
 from edgeport.contracts.recipe import DataSpec
+from edgeport.recipe.devices import names_of_targets
 from edgeport.recipe.mistakes import KeyPath, RecipeText
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_rate, parse_time
 
@@ -89,13 +90,15 @@ def read_target_budgets(recipe: RecipeText, sections: RecipeFile, data: DataSpec
         key = ("target", index, "budget")
         if section.budget is None:
             continue
-        if not section.name:
+        names = names_of_targets(recipe, sections, index)
+        if not names:
             raise recipe.error(key, "is of a target without a name", "write it as [budget], or name the targets")
-        if section.name in found:
-            raise recipe.error(key, f"is a second budget of {section.name}", "give it at one target of that name")
         own, common = section.budget, sections.budget
         merged = {**_given(common), **_given(own)}
-        found[section.name] = read_budget(recipe, type(own)(**merged), data, key)
+        for name in names:
+            if name in found:
+                raise recipe.error(key, f"is a second budget of {name}", "give it at one target of that name")
+            found[name] = read_budget(recipe, type(own)(**merged), data, key)
     return found
 
 

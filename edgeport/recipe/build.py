@@ -37,6 +37,7 @@ from edgeport.contracts.recipe import (
 from edgeport.errors import CalibrationError, ContractError
 from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, initial_of, inputs_of, state_of
 from edgeport.recipe.budgets import read_budget, read_target_budgets
+from edgeport.recipe.devices import read_devices
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
@@ -339,35 +340,44 @@ def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:
 
 def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
     targets: list[Target] = []
+    places = read_devices(recipe, sections)
     for index, section in enumerate(sections.target):
         key = ("target", index)
         if section.backend not in BACKENDS and not FUNCTION.fullmatch(section.backend):
             near = nearest(section.backend, BACKENDS) or "use one of them, or module:factory"
             raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(BACKENDS)}", near)
-        if section.device != "local":
-            raise recipe.wrong_value(
-                (*key, "device"), "can't be reached by this release", 'give device = "local", this machine'
+        if section.name == "":
+            raise recipe.wrong_value((*key, "name"), "is empty", "give a name, or remove this line")
+        for name, device in places[index]:
+            _check_name(recipe, targets, index, name)
+            target = _contract(
+                recipe,
+                (*key, "precisions"),
+                lambda section=section, name=name, device=device: Target(  # type: ignore[misc]
+                    name=name,
+                    backend=section.backend,
+                    precisions=tuple(Precision(name) for name in section.precisions),
+                    execution=_execution(section),
+                    device=device,
+                    mix=_mix(section),
+                ),
             )
-        _check_name(recipe, targets, index, section.name)
-        target = _contract(
-            recipe,
-            (*key, "precisions"),
-            lambda section=section: Target(  # type: ignore[misc]
-                name=section.name or "",
-                backend=section.backend,
-                precisions=tuple(Precision(name) for name in section.precisions),
-                execution=_execution(section),
-                device=section.device,
-                mix=_mix(section),
-            ),
-        )
-        target = replace(
-            target, tune_s=_tune(recipe, sections, index), least_placement=_least_placement(recipe, sections, index)
-        )
-        this = (target.name, target.backend, target.execution, target.mix)
-        if any(this == (other.name, other.backend, other.execution, other.mix) for other in targets):
-            raise recipe.error(key, f"{target.backend} with the same settings stands above", "remove one of the two")
-        targets.append(target)
+            target = replace(
+                target, tune_s=_tune(recipe, sections, index), least_placement=_least_placement(recipe, sections, index)
+            )
+            elsewhere = [other.device for other in targets if other.name == target.name and other.device != device]
+            if elsewhere:
+                raise recipe.error(
+                    key,
+                    f"runs on {device}, and {name} stands above for {elsewhere[0]}",
+                    "name them apart: only what runs on one device competes",
+                )
+            this = (target.name, target.backend, target.execution, target.mix)
+            if any(this == (other.name, other.backend, other.execution, other.mix) for other in targets):
+                raise recipe.error(
+                    key, f"{target.backend} with the same settings stands above", "remove one of the two"
+                )
+            targets.append(target)
     return tuple(targets)
 
 
@@ -410,22 +420,20 @@ def _mix(section: TargetSection) -> Mix:
     return Mix(rest=Precision(section.rest), nodes=choices)
 
 
-def _check_name(recipe: RecipeText, before: list[Target], index: int, name: str | None) -> None:
+def _check_name(recipe: RecipeText, before: list[Target], index: int, name: str) -> None:
     """All targets have a name or none has; a name is a folder's, on every system."""
     key = ("target", index, "name")
-    if name is not None:
-        if not name:
-            raise recipe.wrong_value(key, "is empty", "give a name, or remove this line")
+    if name:
         _contract(recipe, key, lambda: Target(name=name, backend="onnxruntime"))
-    first = before[0].name if before else (name or "")
+    first = before[0].name if before else name
     if bool(first) != bool(name):
         raise recipe.error(
             ("target", index),
             "has no name, and the first one has" if first else "has a name, and the first one has none",
             "name all of them or none: each name ships a bundle of its own",
         )
-    near = next((other.name for other in before if other.name.casefold() == (name or "").casefold()), name or "")
-    if near != (name or ""):
+    near = next((other.name for other in before if other.name.casefold() == name.casefold()), name)
+    if near != name:
         raise recipe.wrong_value(key, f"and {near} are one folder on some systems", f'did you mean "{near}"?')
 
 

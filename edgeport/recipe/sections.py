@@ -228,7 +228,12 @@ class TargetSection(_Section):
     require_placement: str | None = Field(
         default=None, description='part of the planned nodes that must run as planned, else it is refused: "95%"'
     )
-    device: str = Field(default="local", description="where it runs")
+    device: str | None = Field(
+        default=None, description="where it runs, of `edgeport devices list`; this machine, or `--device`, if missing"
+    )
+    devices: list[str] | None = Field(
+        default=None, min_length=1, description="several devices instead; each has candidates and a bundle of its own"
+    )
     budget: BudgetSection | None = Field(
         default=None, description="[target.budget]: limits of this name alone, each in place of the one in [budget]"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from edgeport.contracts import Outcome, RunResult
+from edgeport.contracts import DeviceFacts, Outcome, RunResult
 from edgeport.report.budget import limits
 from edgeport.report.confirmation import AGAIN, again_mark, measured_again
 from edgeport.report.figures import bytes_text, gain_interval_text, speedup_text
@@ -26,6 +26,7 @@ class SummaryRow:
         ships: The candidate; empty where none does.
         latency, gain, accuracy, drop, size: Of that candidate.
         sentences: What its own page says first.
+        device: Where it runs.
         limits: Its budget: what is limited, and to what.
         page, bundle: Links, relative to this page; empty where there is none.
 
@@ -40,6 +41,7 @@ class SummaryRow:
     drop: Cell
     size: str
     sentences: tuple[str, ...]
+    device: DeviceFacts
     limits: list[tuple[str, str]]
     page: str
     bundle: str
@@ -93,6 +95,7 @@ def _row(one: RunResult) -> SummaryRow:
         if judged is not None
         else Cell(),
         size=bytes_text(chosen.artifact.size_bytes) if chosen is not None and chosen.artifact is not None else "",
+        device=one.device,
         sentences=(
             *(headline(one, latency, accuracy).sentences if one.chosen else _nearest(one)),
             *([f"{AGAIN} {again}"] if again else []),

@@ -96,8 +96,13 @@ def render(result: RunResult, *, summary: str = "") -> str:
     style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     common = {"result": result, "style": style, "absent": ABSENT, "infinity": float("inf")}
     if result.targets:
+        devices = list({one.device.name: one.device for one in result.targets}.values())
         return environment.get_template("summary.html").render(
-            **common, headline=summary_headline(result), rows=summary_rows(result)
+            **common,
+            headline=summary_headline(result),
+            rows=summary_rows(result),
+            devices=devices,
+            several=len(devices) > 1,
         )
     latency, accuracy = units(result)
     seen = looks(result.candidates)

@@ -114,12 +114,6 @@ def test_a_device_that_nobody_added_is_said(make_recipe, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_recipe_is_not_planned_for_another_processor(board, make_recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeport.pipeline.context.platform.machine", lambda: "riscv64")
-    with pytest.raises(UsageError, match=r"plans are made for this machine, riscv64; .*edgeport bench --device board"):
-        run_recipe(make_recipe("base"), output=tmp_path / "out", store=tmp_path / "store", device="board")
-
-
 @pytest.mark.slow
 def test_over_ssh_and_here_a_model_is_equally_fast(board, problem, tmp_path):
     """Rounds of both in turn: the link and its watcher cost a call nothing."""

@@ -161,3 +161,74 @@ def test_an_unknown_precision_names_the_nearest(write: Callable[[str], Path]) ->
     with pytest.raises(RecipeError, match="int4-weights-32") as caught:
         load_recipe(write(MIXED.replace('"fp32", "int4-weights-32"', '"fp32", "int4-weigths-32"')))
     assert "did you mean" in caught.value.fix
+
+
+BOARDS = (
+    BASE
+    + """
+[[target]]
+backend = "onnxruntime"
+precisions = ["fp32"]
+devices = ["pi5", "minipc"]
+
+[target.budget]
+size = "2 MB"
+
+[[target]]
+name = "gpu"
+backend = "tensorrt"
+precisions = ["fp16"]
+device = "orin"
+
+[[target]]
+name = "gpu"
+backend = "onnxruntime"
+precisions = ["fp32"]
+device = "orin"
+"""
+)
+
+
+def test_devices_make_targets_of_their_own(write: Callable[[str], Path]) -> None:
+    recipe = load_recipe(write(BOARDS))
+    assert [(one.name, one.device, one.budget.size_bytes) for one in recipe.groups] == [
+        ("pi5", "pi5", 2_000_000),
+        ("minipc", "minipc", 2_000_000),
+        ("gpu", "orin", 10_000_000),
+    ]
+    assert load_recipe(write(explain(recipe))) == recipe
+
+
+def test_a_name_on_several_devices_is_one_on_each(write: Callable[[str], Path]) -> None:
+    text = BOARDS.replace("devices =", 'name = "small"\ndevices =')
+    assert [one.name for one in load_recipe(write(text)).groups] == ["small-pi5", "small-minipc", "gpu"]
+
+
+def test_one_device_needs_no_name(write: Callable[[str], Path]) -> None:
+    text = BASE + '[[target]]\nbackend = "onnxruntime"\nprecisions = ["fp32"]\ndevice = "pi5"\n'
+    (only,) = load_recipe(write(text)).groups
+    assert (only.name, only.device) == ("", "pi5")
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "fix"),
+    [
+        pytest.param(('["pi5", "minipc"]', '["pi5", "pi5"]'), "a device twice", "each once", id="twice"),
+        pytest.param(('["pi5", "minipc"]', "[]"), "devices", "", id="none"),
+        pytest.param(('["pi5", "minipc"]', '["-oProxyCommand=x"]'), "no name of a device", "letters", id="hostile"),
+        pytest.param(("devices =", 'device = "x"\ndevices ='), "both device and devices", "one of", id="both"),
+        pytest.param(
+            ('precisions = ["fp32"]\ndevice = "orin"', 'precisions = ["fp32"]\ndevice = "pi5"'),
+            "runs on pi5, and gpu stands above for orin",
+            "name them apart",
+            id="one name, two devices",
+        ),
+    ],
+)
+def test_mistakes_with_devices_are_said(
+    write: Callable[[str], Path], change: tuple[str, str], found: str, fix: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(BOARDS.replace(*change)))
+    assert found in caught.value.found
+    assert fix in caught.value.fix
