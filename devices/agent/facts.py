@@ -41,6 +41,19 @@ _ISA = [
     "sme",
 ]
 
+# Beginning of an architecture's name to its family.
+_FAMILIES = (
+    *(("x86", "x86"), ("i386", "x86"), ("i686", "x86"), ("amd64", "x86")),
+    *(
+        ("aarch64", "arm"),
+        ("arm", "arm"),
+        ("riscv", "riscv"),
+        ("ppc", "ppc"),
+        ("s390", "s390"),
+        ("loongarch", "loongarch"),
+    ),
+)
+
 # Distribution to the name of the runtime; several may carry the same one.
 _RUNTIMES = {
     "onnxruntime": "onnxruntime",
@@ -68,7 +81,33 @@ def device_facts(root: Path = Path("/")) -> dict[str, Any]:
         "python": platform.python_version(),
         "runtimes": _runtimes(),
         "sensors": sensor_names(root),
+        "emulated": is_emulated(root),
     }
+
+
+def is_emulated(root: Path = Path("/"), machine: str = platform.machine()) -> bool:
+    """Whether the processor is played by a program: its kernel runs on another kind, or it is called so.
+
+    QEMU's user mode shows programs another /proc/cpuinfo and uname, and leaves the kernel's other files as they are.
+    """
+    told = _text(root / "proc/sys/kernel/arch")  # Linux 6.1 and newer
+    if not told:
+        told = _text(root / "sys/devices/system/cpu/modalias").partition("type:")[2].partition(",")[0].partition(":")[0]
+    kernel, own = _family(told), _family(machine)
+    return bool(kernel and own and kernel != own) or "QEMU TCG" in _cpu(root)[0]
+
+
+def _family(machine: str) -> str:
+    """Architectures whose kernels run each other's programs are one."""
+    name = machine.lower()
+    return next((family for begin, family in _FAMILIES if name.startswith(begin)), "")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def run_facts_job(job: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001 (every job function takes its job)

@@ -20,6 +20,7 @@ from edgeport.devices.agent.boards import Programs
 from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.exchange import exchange_ns
+from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
@@ -52,7 +53,7 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
     with watching(programs, job) as looks:
         trace = _timed(job, timer, telemetry)
     telemetry.sample(**_fixed_work(), **programs.read())
-    flags = sorted({*trace["flags"], *telemetry.flags()})
+    flags = sorted({*trace["flags"], *telemetry.flags(), *(["emulated"] if is_emulated() else [])})
     return {**trace, "telemetry": with_looks(telemetry.samples, looks), "flags": flags}
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from edgeport.contracts import CoreKind, DeviceProbe, load_json
+from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.probing import probe_device
 
 RK3588 = "processor\t: {}\nCPU implementer\t: 0x41\nCPU part\t: {}\nFeatures\t: fp asimd asimdhp asimddp\n"
@@ -59,3 +62,29 @@ def test_what_is_not_there_is_named(tmp_path):
     assert found.cores == ()
     named = [line.partition(":")[0] for line in found.missing]
     assert {"cpufreq", "thermal zones", "throttle counters", "pressure (PSI)", "vcgencmd"} <= set(named)
+
+
+MODALIAS = "cpu:type:{}:feature:,0000,0001"
+
+
+@pytest.mark.parametrize(
+    ("files", "machine", "emulated"),
+    [
+        ({"proc/sys/kernel/arch": "x86_64\n"}, "aarch64", True),
+        ({"proc/sys/kernel/arch": "aarch64\n"}, "aarch64", False),
+        ({"proc/sys/kernel/arch": "aarch64\n"}, "armv8l", False),
+        ({"sys/devices/system/cpu/modalias": "cpu:type:x86,ven0000fam0006mod0055:feature:,0000\n"}, "aarch64", True),
+        ({"sys/devices/system/cpu/modalias": MODALIAS.format("aarch64")}, "aarch64", False),
+        ({"proc/cpuinfo": "model name\t: QEMU TCG CPU version 2.5+\n"}, "x86_64", True),
+        ({"proc/cpuinfo": "model name\t: QEMU Virtual CPU version 2.5+\n"}, "x86_64", False),
+        ({}, "x86_64", False),
+    ],
+    ids=["qemu-user", "arm", "32 bits on 64", "an older kernel", "arm, older", "whole system", "with KVM", "not told"],
+)
+def test_an_emulated_processor_is_known(tmp_path, files, machine, emulated):
+    _write(tmp_path, **files)
+    assert is_emulated(tmp_path, machine) is emulated
+
+
+def test_this_one_is_not():
+    assert not is_emulated()
