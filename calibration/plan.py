@@ -18,6 +18,7 @@ from edgeport.calibration.integer_nodes import (
     weight_of,
 )
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
+from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
 from edgeport.calibration.tensor_ranges import TensorRanges
 from edgeport.contracts import (
     ActivationQuantization,
@@ -78,10 +79,14 @@ def make_plan(
     method = method if method is not None else MinMax()
     exclude = dict(exclude or {})
     ranges = TensorRanges(calibration, rules, method)
-    found = find_integer_nodes(graph, rules, ranges.known, excluded_nodes(graph, exclude, only), ranges.drowns)
+    excluded = excluded_nodes(graph, exclude, only)
+    found = find_integer_nodes(graph, rules, ranges.known, excluded, ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:
         raise _nothing(model, graph, rules, tuple(rules.operators))
+    rounded = {value for node in found.nodes for value in node.outputs if value in found.activations}
+    recurrent = recurrent_nodes(graph, rules, excluded, rounded)
+    nodes |= {str(node.name): Precision.INT8_DYNAMIC for node in recurrent}
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
     kind = "synthetic " if calibration.data_free else ""
     return QuantizationPlan(
@@ -89,8 +94,9 @@ def make_plan(
         model_digest=model.digest,
         nodes=nodes,
         activations=_activations(found, ranges),
-        weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo)),
-        found_by=f"{ranges.describe()}, {calibration.sample_count} {kind}samples{reasons}",
+        weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo))
+        | recurrent_weights(recurrent, rules),
+        found_by=f"{ranges.describe()}, {calibration.sample_count} {kind}samples{reasons}{_told(recurrent)}",
         data_free=calibration.data_free,
         recovered_by=calibration.transforms,
     )
@@ -105,7 +111,8 @@ def dynamic_plan(
 ) -> QuantizationPlan:
     """An int8 plan whose activation ranges are found while it runs; it needs no samples.
 
-    Nodes of `rules.dynamic_operators` with a constant weight are in it, those that `only` names if it is given.
+    Nodes of `rules.dynamic_operators` and `rules.recurrent_operators` with constant weights are in it, those that
+    `only` names if it is given.
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
@@ -125,14 +132,15 @@ def dynamic_plan(
             continue  # the integer product has no way to transpose what is quantized on the way
         found.nodes[node] = None
         found.weights.setdefault(weight, []).append(weight_axis(node, rule) if rules.weight_per_channel else None)
-    if not found.nodes:
-        raise _nothing(model, graph, rules, rules.dynamic_operators)
+    recurrent = recurrent_nodes(graph, rules, excluded)
+    if not found.nodes and not recurrent:
+        raise _nothing(model, graph, rules, (*rules.dynamic_operators, *rules.recurrent_operators))
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
     return QuantizationPlan(
         dialect=rules.dialect,
         model_digest=model.digest,
-        nodes={str(node.name): Precision.INT8_DYNAMIC for node in found.nodes},
-        weights=_weights(found, rules),
+        nodes={str(node.name): Precision.INT8_DYNAMIC for node in (*found.nodes, *recurrent)},
+        weights=_weights(found, rules) | recurrent_weights(recurrent, rules),
         found_by=f"dynamic ranges{reasons}",
     )
 
@@ -211,6 +219,11 @@ def _weights(
         for value in found.constants
     }
     return constants | weights
+
+
+def _told(recurrent: Sequence[ir.Node]) -> str:
+    kinds = ", ".join(sorted({node.op_type for node in recurrent}))
+    return f"; {kinds} with int8 weights and activations that become int8 while it runs" if kinds else ""
 
 
 def _nothing(model: OnnxModel, graph: ir.Graph, rules: QuantizationRules, operators: tuple[str, ...]) -> PlanError:

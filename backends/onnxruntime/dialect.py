@@ -9,6 +9,7 @@ from edgeport.backends.onnxruntime.images import fill_channels
 from edgeport.backends.onnxruntime.moves import pad_integers
 from edgeport.backends.onnxruntime.nbits import write_nbits
 from edgeport.backends.onnxruntime.products import write_biased_products
+from edgeport.backends.onnxruntime.recurrent import write_recurrent
 from edgeport.backends.qdq.graph import GraphEdit
 from edgeport.backends.qdq.write import quantize_ir
 from edgeport.contracts import QuantizationPlan, QuantizationRules
@@ -26,6 +27,7 @@ def write_onnxruntime(model: ir.Model, plan: QuantizationPlan, rules: Quantizati
     """
     quantize_ir(model, leave_ends_float(model.graph, plan), rules, own_weights=write_nbits)
     edit = GraphEdit(model.graph)
+    write_recurrent(edit, plan)
     write_biased_products(edit)
     pad_integers(edit)
     if rules.activation_dtype == "uint8":

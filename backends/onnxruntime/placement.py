@@ -30,6 +30,7 @@ _OUTPUT_TYPES = {
     "DequantizeLinear": ir.DataType.FLOAT,
     "MatMulIntegerToFloat": ir.DataType.FLOAT,
     "DynamicQuantizeMatMul": ir.DataType.FLOAT,
+    "DynamicQuantizeLSTM": ir.DataType.FLOAT,
     "MatMulNBits": ir.DataType.FLOAT,
     "GatherBlockQuantized": ir.DataType.FLOAT,
     "ConvInteger": ir.DataType.INT32,

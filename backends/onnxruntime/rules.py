@@ -31,6 +31,9 @@ _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool
 _FUSED = {**dict.fromkeys(_FOLDING, RELU_LIKE), "MatMul": ("Bias", *RELU_LIKE)}
 """A MatMul's bias is written into its kernel (`products.py`)."""
 
+_RECURRENT = {"LSTM": (1, 2)}
+"""W and R: `recurrent.py`."""
+
 _STORED = {"MatMul": 1, "Gemm": 1, "Gather": 0}
 
 
@@ -50,6 +53,7 @@ def x86_rules(*, vnni: bool) -> QuantizationRules:
         operators=_OPERATORS,
         fused=_FUSED,
         dynamic_operators=("MatMul", "Gemm"),
+        recurrent_operators=_RECURRENT,
         weight_operators=_STORED,
         block_operators=tuple(_STORED),
         quantize_bias=True,
@@ -69,6 +73,7 @@ def arm_rules() -> QuantizationRules:
         operators=_OPERATORS,
         fused=_FUSED,
         dynamic_operators=("MatMul", "Gemm"),
+        recurrent_operators=_RECURRENT,
         weight_operators=_STORED,
         block_operators=tuple(_STORED),
         quantize_bias=True,

@@ -107,19 +107,21 @@ def _is_swish(node: ir.Node, before: ir.Node) -> bool:
 
 def _check_dynamic(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:
     node = _node(edit, name)
-    if node.domain != "" or node.op_type not in rules.dynamic_operators:
+    recurrent = rules.recurrent_operators.get(node.op_type) if node.domain == "" else None
+    if recurrent is None and (node.domain != "" or node.op_type not in rules.dynamic_operators):
         raise PlanError(
             asked=f"run node {name!r} ({node.op_type}) in dynamic int8",
             found=f"that {rules.dialect} does this for {', '.join(rules.dynamic_operators) or 'no operator'} only",
             fix="leave the node in float",
         )
-    weight = node.inputs[1]
-    if weight is None or weight.name not in plan.weights:
-        raise PlanError(
-            asked=f"run node {name!r} ({node.op_type}) in dynamic int8",
-            found=f"that its second input {weight.name if weight else ''!r} is not among the plan's weights",
-            fix="dynamic int8 needs a constant weight; leave the node in float",
-        )
+    for index in recurrent or (1,):
+        weight = node.inputs[index]
+        if weight is None or weight.name not in plan.weights:
+            raise PlanError(
+                asked=f"run node {name!r} ({node.op_type}) in dynamic int8",
+                found=f"that its input {index}, {weight.name if weight else ''!r}, is not among the plan's weights",
+                fix="dynamic int8 needs a constant weight; leave the node in float",
+            )
 
 
 def _check_weight_only(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:

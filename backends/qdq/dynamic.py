@@ -20,11 +20,11 @@ __all__ = ["write_dynamic"]
 
 
 def write_dynamic(edit: GraphEdit, plan: QuantizationPlan) -> None:
-    """Rewrites every node that the plan runs in dynamic int8; products of one tensor share its quantization."""
+    """Rewrites every product that the plan runs in dynamic int8; products of one tensor share its quantization."""
     shared: dict[ir.Value, ir.Node] = {}
     weights: dict[tuple[str, bool], tuple[ir.Value, ir.Value]] = {}
     for node in list(edit.graph):
-        if plan.nodes.get(node.name or "") is Precision.INT8_DYNAMIC:
+        if node.op_type in ("MatMul", "Gemm") and plan.nodes.get(node.name or "") is Precision.INT8_DYNAMIC:
             _rewrite(edit, plan, node, shared, weights)
 
 

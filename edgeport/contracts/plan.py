@@ -172,6 +172,8 @@ class QuantizationRules:
         fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between. "Swish"
             stands for `x * sigmoid(x)`, which ONNX writes as two nodes, "Bias" for an Add of a constant vector.
         dynamic_operators: Operator types that can run with ranges found while running.
+        recurrent_operators: Operator types that run with integer weights, at these inputs, and ranges found while
+            running; in static plans too, for what goes round in them has no range of its own.
         weight_operators: Operator types whose weights alone can be integers, with the index of that input.
         block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.
         whole_blocks: A weight whose summed axis is no multiple of the block gets 8 bits, one scale per channel.
@@ -188,6 +190,7 @@ class QuantizationRules:
     operators: Mapping[str, OperatorRule] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dynamic_operators: tuple[str, ...] = ()
+    recurrent_operators: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     weight_operators: Mapping[str, int] = field(default_factory=dict)
     block_operators: tuple[str, ...] = ()
     whole_blocks: bool = False

@@ -27,8 +27,8 @@ class Block:
         text: Its nodes, each called after its output.
         shape: Of x, behind the batch.
         constants: By name: a shape, of weights, or an array.
-        floats: Products that no runtime here has integers for.
-        attention: Products that OpenVINO makes one kernel with their Softmax, in float.
+        floats: Products that OpenVINO keeps in float: attention is one kernel with its Softmax, and LSTM has none in
+            integers.
         fused: Node to the product of whose integer kernel it is a part.
 
     """
@@ -37,7 +37,6 @@ class Block:
     shape: tuple[int, ...]
     constants: Mapping[str, tuple[int, ...] | np.ndarray]
     floats: frozenset[str] = frozenset()
-    attention: frozenset[str] = frozenset()
     fused: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,9 +86,9 @@ BLOCKS = {
         f"x = Transpose<perm=[0,2,1]>(h) {TRANSFORMER}",
         shape=(3, 16, 16),
         constants={**PROJECTIONS, **NORM, "wp": (32, 3, 4, 4), "flat": np.array([0, 32, -1])},
-        attention=ATTENTION,
+        floats=ATTENTION,
     ),
-    "transformer": Block(text=TRANSFORMER, shape=(8, 32), constants={**PROJECTIONS, **NORM}, attention=ATTENTION),
+    "transformer": Block(text=TRANSFORMER, shape=(8, 32), constants={**PROJECTIONS, **NORM}, floats=ATTENTION),
     "lstm": Block(
         text="i = MatMul(x, w) t = Transpose<perm=[1,0,2]>(i) l, h, c = LSTM<hidden_size=16>(t, wi, wr) "
         "s = Squeeze(l, one) y = MatMul(s, u)",
@@ -151,7 +150,7 @@ def test_every_product_runs_as_integers(block, backend, tmp_path):
     import onnx
 
     products = {node.name for node in onnx.load(model.path).graph.node if node.op_type in PRODUCTS}
-    aside = block.floats | (block.attention if known.backend == "openvino" else frozenset())
+    aside = block.floats if known.backend == "openvino" else frozenset()
     ran = {name: kernel.precision for kernel in kernels for name in kernel.origin if name in products}
     assert {name: ran.get(name) for name in products - aside} == dict.fromkeys(products - aside, "int8")
     assert {ran.get(name, "fp32") for name in aside} <= {"fp32"}
