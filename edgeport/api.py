@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.execution_tuning import ExecutionTuned
     from edgeport.pipeline.learning import QatReport
     from edgeport.pipeline.pruning import PruneReport
+    from edgeport.pipeline.scheduling import ScheduleResult
     from edgeport.pipeline.tuning_alone import TuneResult
     from edgeport.recipe.bounds import Bound
 
@@ -63,6 +64,7 @@ __all__ = [
     "quickstart",
     "remove_device",
     "run",
+    "schedule",
     "tune",
     "tune_execution",
     "verify",
@@ -709,6 +711,54 @@ def tune_execution(
         limits=limits,
     )
     return tuned(artifacts, asked, output=output, store=store, fresh=fresh, on_progress=on_progress)
+
+
+def schedule(
+    models: Mapping[str, tuple[Path, str | Bound]],
+    *,
+    output: Path,
+    samples: Mapping[str, Path] | None = None,
+    backend: str = "onnxruntime",
+    rounds: int = 10,
+    duration_s: float = 0.5,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ScheduleResult:
+    """Finds processors and priorities with which several models at work on this machine keep a budget each.
+
+    Each model is timed alone on some of the processors, then all of them at the same time, each in a process of its own
+    that calls without a pause: as they are, and in the ways to share the processors in which none is over its budget
+    even alone. The output folder gets each artifact with its settings, in a folder of its name, and `schedule.json`.
+
+    Args:
+        models: Name to an artifact (as in `bench`) and its budget: "p90=20ms".
+        output: Folder for what is found.
+        samples: By name, as in `bench`.
+        backend: As in `bench`.
+        rounds: Times that a way is measured which may keep every budget.
+        duration_s: Seconds of timed calls per process.
+        on_progress: Told before each round.
+        limits: Of each child.
+
+    Raises:
+        UsageError: Fewer than two models, no bound of a latency, or a backend that has no other way to run it.
+        BackendError, IsolationError: One of them does not run.
+
+    """
+    from edgeport.pipeline.bench import parse_bounds
+    from edgeport.pipeline.scheduling import schedule as scheduled
+
+    held = {name: (path, parse_bounds([bound])[0]) for name, (path, bound) in models.items()}
+    return scheduled(
+        held,
+        output=output,
+        samples=samples,
+        backend=backend,
+        rounds=rounds,
+        duration_s=duration_s,
+        on_progress=on_progress,
+        limits=limits,
+    )
 
 
 def qat(

@@ -10,7 +10,7 @@ from edgeport.errors import UnsupportedByBackend
 
 __all__ = ["SETTINGS", "execution_settings", "executions"]
 
-SETTINGS = ("threads", "affinity", "spinning", "streams", "cores")
+SETTINGS = ("threads", "affinity", "spinning", "priority", "streams", "cores")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
 
 
@@ -34,6 +34,8 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         settings["affinity"] = list(execution.affinity)
     if execution.spinning is not None:
         settings["spinning"] = execution.spinning
+    if execution.priority:
+        settings["priority"] = execution.priority
     if isinstance(execution.layout, DataParallel):
         settings["streams"] = execution.layout.streams
         if execution.layout.cores:

@@ -23,8 +23,8 @@ from edgeport.errors import BackendError
 
 __all__ = ["node_precisions", "read_placement", "stored_weights"]
 
-_OF_STREAMS = ("streams", "cores")
-"""Settings that say which session runs a call; every one of them makes the same graph."""
+_OF_RUNNING = ("streams", "cores", "priority")
+"""Settings that say who runs a call and when; they change nothing in the graph, and this process keeps its priority."""
 CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _OUTPUT_TYPES = {
     "DequantizeLinear": ir.DataType.FLOAT,
@@ -63,7 +63,7 @@ def read_placement(artifact: Artifact) -> Placement:
     path = check_artifact(artifact)
     stages = artifact.settings.get("stages")
     if not isinstance(stages, list):
-        return _read(path, {name: value for name, value in artifact.settings.items() if name not in _OF_STREAMS})
+        return _read(path, {name: value for name, value in artifact.settings.items() if name not in _OF_RUNNING})
     parts = [_read(path.with_name(str(one["entry"])), _settings_of(one)) for one in stages]
     return Placement(nodes=tuple(node for part in parts for node in part.nodes), source=parts[0].source)
 

@@ -48,7 +48,7 @@ _DTYPES = {
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
 }
-_SETTINGS = ("threads", "affinity", "spinning", "optimization", "skip", "providers", "config")
+_SETTINGS = ("threads", "affinity", "spinning", "priority", "optimization", "skip", "providers", "config")
 _ERRORS_ONLY = 3
 _WAITING_PER_STAGE = 2
 
@@ -57,6 +57,7 @@ def session_options(settings: Mapping[str, Any]) -> Any:
     """Options from `settings`, all of them optional.
 
     threads: inside one call. affinity: logical processors that this process may use. spinning: idle threads spin.
+    priority: nice value of this thread and those that it starts, 0..19; never raised again.
     optimization: "none", "basic", "extended" or "all"; skip: names of the runtime's optimizers that are left out (see
     `inference_session`). config: the runtime's own entries, by key.
 
@@ -71,6 +72,8 @@ def session_options(settings: Mapping[str, Any]) -> Any:
             f"asked to open a session with {unknown or repr(level)}; "
             f"found settings {', '.join(_SETTINGS)} and levels {', '.join(_LEVELS)}"
         )
+    if settings.get("priority") and hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, int(settings["priority"]))
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.graph_optimization_level = _LEVELS[level]

@@ -10,7 +10,7 @@ from edgeport.errors import UnsupportedByBackend
 
 __all__ = ["SETTINGS", "execution_settings", "executions"]
 
-SETTINGS = ("threads", "affinity", "streams", "hint", "pinned", "batch")
+SETTINGS = ("threads", "affinity", "priority", "streams", "hint", "pinned", "batch")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
 
 
@@ -43,6 +43,7 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         "affinity": list(execution.affinity),
         "streams": layout.streams if isinstance(layout, DataParallel) else 1,
         "batch": execution.batch,
+        **({"priority": execution.priority} if execution.priority else {}),
         **({"hint": execution.hint} if execution.hint else {}),
         **({"pinned": execution.pinned} if execution.pinned is not None else {}),
     }

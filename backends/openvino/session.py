@@ -17,6 +17,7 @@ _SETTINGS = (
     "precision",
     "threads",
     "affinity",
+    "priority",
     "streams",
     "hint",
     "pinned",
@@ -61,11 +62,11 @@ def open_session(path: str, settings: Mapping[str, Any]) -> OpenVinoSession:
     Args:
         path: The `.xml` file; its weights lie beside it.
         settings: All optional. `device` ("CPU"), `precision` ("f32", "bf16", "f16": of what is not integer), `threads`
-            (inside one call), `affinity` (logical processors that this process may use), `streams` (calls at once),
-            `hint` ("latency" or "throughput": the runtime chooses streams and threads), `pinned` (threads stay on the
-            processors that it puts them on), `batch` (samples per call: shapes are made static for it), `config` (more
-            properties of the device, by name), and `inputs` and `outputs` (names in order, for a tensor may have
-            several).
+            (inside one call), `affinity` (logical processors that this process may use), `priority` (nice value of
+            this thread and those that it starts, 0..19), `streams` (calls at once), `hint` ("latency" or "throughput":
+            the runtime chooses streams and threads), `pinned` (threads stay on the processors that it puts them on),
+            `batch` (samples per call: shapes are made static for it), `config` (more properties of the device, by
+            name), and `inputs` and `outputs` (names in order, for a tensor may have several).
 
     Raises:
         ValueError: An unknown setting.
@@ -86,6 +87,8 @@ class OpenVinoSession:
         if affinity and hasattr(os, "sched_setaffinity"):
             # Before the runtime counts processors and starts its threads.
             os.sched_setaffinity(0, set(affinity))
+        if settings.get("priority") and hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, 0, int(settings["priority"]))
         ov = import_openvino()
         self._ov = ov
         self._core = ov.Core()

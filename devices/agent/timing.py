@@ -21,6 +21,7 @@ from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.exchange import exchange_ns
 from edgeport.devices.agent.facts import is_emulated
+from edgeport.devices.agent.meeting import Meeting
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
@@ -76,12 +77,17 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
             other.run()
         if job["idle_s"]:
             _rest(job["idle_s"], telemetry)
+        meeting = Meeting(job["meet"], job["meet_index"]) if job.get("meet") else None
+        if meeting is not None:
+            meeting.begin(call.run)
         if job["scenario"] == "single-stream":
             # All processes of an experiment are read alike: the first one chooses.
             calls_per_reading = job["calls_per_reading"] or choose_calls_per_reading(call.run, timer, warmup)
             timed = single_stream(call.run, job, calls_per_reading, telemetry)
         else:
             timed = _SCENARIOS[job["scenario"]]([each.run for each in calls], job, telemetry)
+        if meeting is not None:
+            meeting.end(call.run)
         outputs = [each.outputs() for each in calls]
         peak_bytes = peak_memory_bytes()  # before the reference is read, which is no part of the model
     finally:

@@ -10,9 +10,18 @@ import numpy as np
 from edgeport.contracts import Measurement, ProcessTrace
 from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, growth, timed_samples
 
-__all__ = ["disturbed_rounds", "far_apart", "neighbour_flags", "rival_share", "steal_share", "without_disturbed"]
+__all__ = [
+    "LARGEST_RIVAL",
+    "disturbed_rounds",
+    "far_apart",
+    "neighbour_flags",
+    "own_share",
+    "rival_share",
+    "steal_share",
+    "without_disturbed",
+]
 
-_LARGEST_RIVAL = 0.15
+LARGEST_RIVAL = 0.15
 _LARGEST_STEAL = 0.02
 _CANARY_RATIO = 1.25
 _EXCHANGE_RATIO = 2.0
@@ -26,7 +35,7 @@ def neighbour_flags(measurement: Measurement) -> list[str]:
     exchange between processors took over twice as long beside one process as beside another.
     """  # noqa: D210 (the first word is a quoted flag)
     flags = []
-    for name, share, most in (("rival-load", rival_share, _LARGEST_RIVAL), ("steal", steal_share, _LARGEST_STEAL)):
+    for name, share, most in (("rival-load", rival_share, LARGEST_RIVAL), ("steal", steal_share, _LARGEST_STEAL)):
         shares = [value for value in map(share, measurement.traces) if value is not None]
         if shares and float(np.mean(shares)) > most:
             flags.append(name)
@@ -42,6 +51,12 @@ def rival_share(trace: ProcessTrace) -> float | None:
     if busy is None or own is None or not capacity_s:
         return None
     return max(0.0, busy / samples[0].values["clock_tick_hz"] - own / 1e6) / capacity_s
+
+
+def own_share(trace: ProcessTrace) -> float | None:
+    """Part of the processors' time that the process itself had while calls were timed, 0..1; None where unknown."""
+    own, capacity_s = growth(timed_samples(trace), "own_cpu_us"), _capacity_s(trace)
+    return None if own is None or not capacity_s else own / 1e6 / capacity_s
 
 
 def steal_share(trace: ProcessTrace) -> float | None:

@@ -30,7 +30,14 @@ from edgeport.contracts.device import (
     Processor,
     TimeJob,
 )
-from edgeport.contracts.execution import DataParallel, ExecutionConfig, Limits, ModelParallel, SingleStream
+from edgeport.contracts.execution import (
+    DataParallel,
+    ExecutionConfig,
+    Limits,
+    ModelParallel,
+    SingleStream,
+    TaskParallel,
+)
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
 from edgeport.contracts.mixing import Mix, NodeChoice
@@ -168,6 +175,7 @@ __all__ = [
     "Support",
     "Target",
     "TargetGroup",
+    "TaskParallel",
     "TelemetrySample",
     "TensorSpec",
     "TensorStatistics",

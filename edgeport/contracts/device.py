@@ -180,6 +180,9 @@ class TimeJob:
         seed: Of the arrivals.
         cold: Read the artifact from the disk, not from the system's memory of files: what the first load takes.
         idle_s: Seconds of rest before the timed calls, so that their energy can be told from the machine's own.
+        meet: Places, of `Device.reserve`, of all processes that are timed at the same time, the same list in each;
+            empty for a process alone. Each begins its timed calls when all are warm, and works until all are done.
+        meet_index: Which of them is this process's own.
         output_tolerance: Largest difference to the reference that passes, relative to the largest |reference|; kernels
             that are chosen by batch size round differently.
 
@@ -207,6 +210,8 @@ class TimeJob:
     seed: int = 0
     cold: bool = False
     idle_s: float = 0.0
+    meet: tuple[str, ...] = ()
+    meet_index: int = 0
     output_tolerance: float = 0.01
     limits: Limits = field(default_factory=Limits)
     kind: str = "time"

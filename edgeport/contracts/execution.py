@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeport.errors import ContractError
 
-__all__ = ["DataParallel", "ExecutionConfig", "Limits", "ModelParallel", "SingleStream"]
+__all__ = ["DataParallel", "ExecutionConfig", "Limits", "ModelParallel", "SingleStream", "TaskParallel"]
+
+
+_LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,7 @@ class ExecutionConfig:
         spinning: Idle threads spin (lower latency, but they take the core); None leaves the default.
         hint: "latency" or "throughput", where the runtime itself is to choose streams and threads; else empty.
         pinned: The runtime's threads stay on the processors that it puts them on; None leaves the default.
+        priority: Nice value, 0..19, of what runs it: the higher, the more it gives way on shared processors.
         batch: Samples in one call.
         layout: What runs at the same time.
 
@@ -89,6 +94,7 @@ class ExecutionConfig:
     spinning: bool | None = None
     hint: Literal["", "latency", "throughput"] = ""
     pinned: bool | None = None
+    priority: int = 0
     batch: int = 1
     layout: SingleStream | DataParallel | ModelParallel = field(default_factory=SingleStream)
 
@@ -118,6 +124,7 @@ class ExecutionConfig:
             "each on processors of its own": bool(cores),
             "spinning": self.spinning is True,
             "no spinning": self.spinning is False,
+            f"nice {self.priority}": self.priority > 0,
             "pinned": self.pinned is True,
             "not pinned": self.pinned is False,
         }
@@ -128,8 +135,35 @@ class ExecutionConfig:
             raise ContractError(
                 asked=f"run with {self.threads} threads", found="fewer than one", fix="ask for 1 or more"
             )
+        if not 0 <= self.priority <= _LOWEST_PRIORITY:
+            raise ContractError(
+                asked=f"run with the nice value {self.priority}",
+                found="one outside of 0..19",
+                fix="give 0, or up to 19 for what may wait",
+            )
         if self.batch < 1:
             raise ContractError(asked=f"run with batch {self.batch}", found="fewer than one", fix="ask for 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskParallel:
+    """Several models at work on one device at the same time, each in a process of its own.
+
+    Attributes:
+        residents: Name of a model to how it is run: its processors (`affinity`), threads and priority.
+
+    """
+
+    residents: Mapping[str, ExecutionConfig]
+    kind: str = "task-parallel"
+
+    def __post_init__(self) -> None:
+        if not self.residents:
+            raise ContractError(asked="run models beside each other", found="none", fix="name at least one")
+
+    def __str__(self) -> str:
+        """All of them in a line: "a: 1 thread, on processor 0; b: ..."."""
+        return "; ".join(f"{name}: {execution}" for name, execution in self.residents.items())
 
 
 @dataclass(frozen=True, kw_only=True)

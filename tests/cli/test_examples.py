@@ -45,6 +45,7 @@ from edgeport.pipeline.dry_run import DryRun, DryStep
 from edgeport.pipeline.execution_tuning import ExecutionTuned, TunedArm
 from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.pruning import PruneReport
+from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
 
 
@@ -213,6 +214,33 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             device=finished.device,
             outcome=Outcome.PASS,
         ),
+        "schedule": ScheduleResult(
+            budgets={"detector": "p90 at most 30 ms", "speech": "p99 at most 10 ms"},
+            alone_ns={"detector": {1: 2e7, 2: 1e7}, "speech": {1: 8e6, 2: 5e6}},
+            tried=(
+                Tried(
+                    name="as they are",
+                    layout=None,
+                    residents=(
+                        Resident(
+                            name="detector",
+                            quantile_ns=3.1e7,
+                            alone_ns=None,
+                            limit_ns=3e7,
+                            outcome=Outcome.FAIL,
+                            reason="over",
+                        ),
+                    ),
+                    outcome=Outcome.FAIL,
+                ),
+            ),
+            chosen="detector: 1 thread, on processor 0",
+            impossible=2,
+            outcome=Outcome.PASS,
+            reason="every budget is kept",
+            folder=Path("both"),
+            device=finished.device,
+        ),
         "qat": QatReport(
             name="net",
             backend="onnxruntime",
@@ -297,7 +325,7 @@ def _make_files(folder: Path) -> None:
         (folder / name).write_bytes(b"")
     for name in ("samples", "calibration"):
         np.savez(folder / f"{name}.npz", image=np.zeros((2, 3), np.float32))
-    for name in ("net-int8", "net-onnxruntime", "net-openvino", "edgeport-quickstart/bundle"):
+    for name in ("net-int8", "net-onnxruntime", "net-openvino", "detector", "speech", "edgeport-quickstart/bundle"):
         (folder / name).mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         'model.source = "net:create"\ndata.calibration = "calibration.npz"\ndata.evaluation = "samples.npz"\n',
@@ -391,6 +419,10 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["tune", "recipe.toml", "--for", "latency"], id="goal-of-a-recipe"),
         pytest.param(["tune", "recipe.toml", "net.onnx"], id="recipe-beside-a-model"),
         pytest.param(["quantize", "net.onnx", "--stages", "2", "--streams", "2"], id="two-layouts"),
+        pytest.param(
+            ["schedule", "detector", "speech", "net.onnx", "--budget", "p90=1s", "--budget", "p50=1s"],
+            id="two-of-three",
+        ),
         pytest.param(["bench", "net.onnx", "--require-placement", "120%"], id="more-than-all"),
         pytest.param(["qat", "recipe.toml", "--teacher", "2"], id="teacher-above-one"),
         pytest.param(["qat", "recipe.toml", "--precision", "int8-dynamic"], id="nothing-to-learn"),

@@ -46,7 +46,11 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "first_inference_ns": st.none() | st.integers(1),
     },
     "DataParallel": {"streams": st.integers(1, 64), "cores": st.just(())},
-    "ExecutionConfig": {"threads": st.none() | st.integers(1, 64), "batch": st.integers(1, 64)},
+    "ExecutionConfig": {
+        "threads": st.none() | st.integers(1, 64),
+        "batch": st.integers(1, 64),
+        "priority": st.integers(0, 19),
+    },
     "FineTuning": {
         "epochs": st.integers(1, 9),
         "batch_size": st.integers(1, 99),
