@@ -282,7 +282,8 @@ class _Work:
 
     def _drawn(self, images: Images, seed: int, folder: Path) -> Images:
         """A transfer set of as many images; the student's side gets nothing else."""
-        from edgeport.exporter.distill.generative.input_vae import VaeOptions, learn_inputs
+        from edgeport.exporter.distill.generative.input_vae import learn_inputs
+        from edgeport.exporter.distill.generative.methods import VaeOptions
 
         path = folder / "drawn.npy"
         if not path.exists():

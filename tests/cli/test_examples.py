@@ -47,6 +47,7 @@ from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
+from edgeport.pipeline.without_data import ImitateReport
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -143,6 +144,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             goal_ns=2.5e6,
             speedup=speedup,
         ),
+        "imitate": ImitateReport(file=Path("drawn.npz"), count=5000, learned_from=100),
         "verify": Verification(
             outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
             samples=2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.exporter.distill.generative.losses import evidence_bound, gaussian_divergence, gaussian_log_likelihood
+from edgeport.exporter.distill.generative.methods import VaeOptions
 from edgeport.exporter.distill.generative.networks import encoder_of, generator_of, sizes_of
-from edgeport.exporter.train import Player, TrainingSettings, Turn
+from edgeport.exporter.train import Player, Turn
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.order import ArrayBatches
@@ -23,31 +24,11 @@ from edgeport.exporter.train.order import ArrayBatches
 if TYPE_CHECKING:
     from edgeport.exporter.train.task import Batch
 
-__all__ = ["InputVae", "LearnInputs", "VaeOptions", "learn_inputs"]
+__all__ = ["InputVae", "LearnInputs", "learn_inputs"]
 
 _FEW = 512
 _TINY = 1e-8
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -10.0, 4.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class VaeOptions:
-    """How inputs are learned.
-
-    Attributes:
-        latent: Numbers of a code.
-        width: Channels.
-        divergence: Weight of the codes' distance from the prior (beta-VAE); 1 is the bound itself.
-        rate: Learning rate of Adam.
-        training: Epochs, batches and the rest.
-
-    """
-
-    latent: int = 64
-    width: int = 32
-    divergence: float = 1.0
-    rate: float = 1e-3
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=20, batch_size=64))
 
 
 class InputVae(nn.Module):
@@ -165,7 +146,7 @@ def learn_inputs(
     samples: Array,
     inputs: TensorSpec,
     folder: Path,
-    options: VaeOptions = VaeOptions(),
+    options: VaeOptions = VaeOptions(),  # noqa: B008 (frozen)
     *,
     hardware: Hardware | None = None,
     on_progress: OnProgress = silent,

@@ -2,11 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from edgeport.errors import UsageError
+from edgeport.errors import ContractError, UsageError
+from edgeport.exporter.train import TrainingSettings
 
-__all__ = ["METHODS", "Contrastive", "Dafl", "Fast", "Method", "method_named"]
+__all__ = ["METHODS", "Contrastive", "Dafl", "Fast", "Method", "VaeOptions", "method_named"]
+
+_COUNTS = ("inner", "cycle", "batch", "memory", "before", "latent", "width")
+"""Values that are whole numbers of 1 or more; all others are 0 or more."""
+
+
+_BATCHES = {"fast": 200, "contrastive": 40}
+"""So many are made in a training that is too short for the authors' cycle."""
+
+_CYCLE = 400
+
+
+def _require(method: object) -> None:
+    """Refuses what is no method.
+
+    Raises:
+        ContractError: A value is out of its range.
+
+    """
+    wrong = []
+    for one in fields(method):  # type: ignore[arg-type] # a dataclass
+        value = getattr(method, one.name)
+        if one.name == "training" or value is None:
+            continue
+        least = 1 if one.name in _COUNTS else 0
+        whole = one.name not in (*_COUNTS, "warm_up") or isinstance(value, int)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf or not whole:
+            wrong.append(f"{one.name} = {value}")
+    if getattr(method, "carry", 0.0) >= 1:
+        wrong.append(f"carry = {getattr(method, 'carry', 0.0)}")
+    if wrong:
+        raise ContractError(
+            asked=f"make inputs by {type(method).__name__}",
+            found=", ".join(wrong),
+            fix="give counts of 1 or more, weights and rates of 0 or more, and carry below 1",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +75,9 @@ class Dafl:
     rate: float = 1e-3
     latent: int = 512
     width: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +112,15 @@ class Fast:
     inner: int = 2
     rate: float = 5e-3
     latent_rate: float = 0.015
-    cycle: int = 400
+    cycle: int = _CYCLE
     warm_up: int = 20
     batch: int = 256
     memory: int = 51_200
     latent: int = 256
     width: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +149,15 @@ class Contrastive:
     disagreement: float = 0.5
     inner: int = 200
     rate: float = 1e-3
-    cycle: int = 400
+    cycle: int = _CYCLE
     warm_up: int = 1
     batch: int = 256
     memory: int = 51_200
     latent: int = 256
     width: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self)
 
 
 Method = Dafl | Fast | Contrastive
@@ -122,15 +170,54 @@ METHODS: dict[str, type[Dafl | Fast | Contrastive]] = {
 """By the names that commands take."""
 
 
-def method_named(name: str) -> Method:
-    """With its default values.
+@dataclass(frozen=True, kw_only=True)
+class VaeOptions:
+    """How a VAE learns what inputs look like.
+
+    Attributes:
+        latent: Numbers of a code.
+        width: Channels.
+        divergence: Weight of the codes' distance from the prior (beta-VAE); 1 is the bound itself.
+        rate: Learning rate of Adam.
+        training: Epochs, batches and the rest.
+
+    """
+
+    latent: int = 64
+    width: int = 32
+    divergence: float = 1.0
+    rate: float = 1e-3
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=20, batch_size=64))
+
+    def __post_init__(self) -> None:
+        _require(self)
+
+
+def method_named(name: str, values: Mapping[str, Any] | None = None, steps: int | None = None) -> Method:
+    """A method with its default values, or others.
+
+    Args:
+        name: In `METHODS`.
+        values: By the names of its fields.
+        steps: Of the student, where they are known: a shorter training makes its batches more often.
 
     Raises:
         UsageError: No such method.
+        ContractError: No such value, or one that it can't have.
 
     """
     if name not in METHODS:
         raise UsageError(
             asked=f"make inputs by {name!r}", found="no such method", fix=f"take one of {', '.join(METHODS)}"
         )
-    return METHODS[name]()
+    known = [one.name for one in fields(METHODS[name])]
+    other = [one for one in values or {} if one not in known]
+    if other:
+        raise ContractError(
+            asked=f"make inputs by {name} with {other[0]}",
+            found="no such value of it",
+            fix=f"it has {', '.join(known)}",
+        )
+    often = _BATCHES.get(name) if steps is not None else None
+    cycle = {} if often is None or steps is None else {"cycle": min(_CYCLE, max(1, steps // often))}
+    return METHODS[name](**{**cycle, **(values or {})})

@@ -10,7 +10,8 @@ import torch
 
 from edgeport.contracts import TensorSpec
 from edgeport.errors import SamplesError
-from edgeport.exporter.distill.generative.input_vae import InputVae, VaeOptions, learn_inputs
+from edgeport.exporter.distill.generative.input_vae import InputVae, learn_inputs
+from edgeport.exporter.distill.generative.methods import VaeOptions
 from edgeport.exporter.distill.task import Distillation
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.loop import fit

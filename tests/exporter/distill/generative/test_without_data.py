@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeport.contracts import TensorSpec
-from edgeport.errors import DistillationError, SamplesError, UsageError
+from edgeport.errors import ContractError, DistillationError, SamplesError, UsageError
 from edgeport.exporter.distill.generative.distilling import distill_without_data
 from edgeport.exporter.distill.generative.making import maker_of
 from edgeport.exporter.distill.generative.methods import METHODS, Contrastive, Dafl, Fast, method_named
@@ -155,3 +155,15 @@ def test_what_cannot_be_done_is_refused(problem):
     with pytest.raises(UsageError, match="fast, dafl, contrastive"):
         method_named("gan")
     assert {type(method_named(name)) for name in METHODS} == {Fast, Dafl, Contrastive}
+    assert method_named("fast", {"inner": 5}) == Fast(inner=5)
+    assert method_named("fast", steps=2000) == Fast(cycle=10)
+    assert method_named("contrastive", {"cycle": 7}, steps=10**6) == Contrastive(cycle=7)
+    assert method_named("dafl", steps=5) == Dafl()
+    with pytest.raises(ContractError, match="it has statistics, one_hot"):
+        method_named("fast", {"depth": 5})
+
+
+@pytest.mark.parametrize("wrong", [{"inner": 0}, {"rate": -1.0}, {"carry": 1.0}, {"batch": 2.5}, {"width": True}])
+def test_impossible_values_are_refused(wrong):
+    with pytest.raises(ContractError, match=next(iter(wrong))):
+        Fast(**wrong)

@@ -1,0 +1,280 @@
+"""`edgeport distill --without-data` and `edgeport imitate`: trainings in a child, which go on after a stop."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeport.contracts import (
+    Limits,
+    ModelSource,
+    OnProgress,
+    Outcome,
+    TensorSpec,
+    digest_file,
+    digest_json,
+    load_json,
+    to_jsonable,
+)
+from edgeport.errors import SamplesError, UsageError
+from edgeport.exporter.distill.generative.methods import Method
+from edgeport.exporter.distill.options import DistillOptions, DistillResult
+from edgeport.isolation import run_isolated
+from edgeport.npz import load_npz
+from edgeport.pipeline.artifacts import require_writable
+from edgeport.pipeline.context import tool_versions
+from edgeport.pipeline.preparing import source_files
+from edgeport.pipeline.pruning import PATIENT_S
+from edgeport.store import Store
+
+__all__ = ["Asked", "ImitateReport", "WithoutDataReport", "distill_without_data", "imitate"]
+
+
+_UNKNOWN = "How good the student is was not measured: there were no samples to judge by."
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutDataReport:
+    """What a student learned without data.
+
+    Attributes:
+        file: Its weights.
+        teacher: Where the teacher comes from.
+        student: The model that the weights are loaded into.
+        method: That made the inputs.
+        result: Of the training; its numbers are empty where there were no samples to judge by.
+        weights: Parameters of teacher and student.
+        size_bytes: Of the file.
+        made: Samples that were made, as `.npz`; None where they were not asked for.
+        notes: What a reader must know, one sentence each.
+        outcome: PASS; FAIL where there were samples to judge by, and no step made the student better on them.
+        reason: In a sentence, where it is not PASS.
+
+    """
+
+    file: Path
+    teacher: str
+    student: ModelSource
+    method: str
+    result: DistillResult
+    weights: tuple[int, int]
+    size_bytes: int
+    made: Path | None = None
+    notes: tuple[str, ...] = ()
+    outcome: Outcome = Outcome.PASS
+    reason: str = ""
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImitateReport:
+    """Samples that were drawn.
+
+    Attributes:
+        file: A `.npz` with one array, which says itself that they were made.
+        count: How many.
+        learned_from: How many samples of data.
+
+    """
+
+    file: Path
+    count: int
+    learned_from: int
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is to be learned.
+
+    Attributes:
+        teacher: A classifier with one float input.
+        student: Who learns.
+        inputs: What both take.
+        name: Of the method.
+        method: Its values.
+        steps: That are done.
+        options: How the student learns.
+        mirror: Left and right of an image mean the same.
+        judged: `.npz` of samples with labels, or None.
+        target: Key of the labels.
+        device: "cpu", "cuda" or "auto".
+
+    """
+
+    teacher: ModelSource
+    student: ModelSource
+    inputs: TensorSpec
+    name: str
+    method: Method
+    steps: int
+    options: DistillOptions
+    mirror: bool
+    judged: Path | None
+    target: str
+    device: str
+
+
+def distill_without_data(  # noqa: PLR0913 (where, and how)
+    asked: Asked,
+    *,
+    output: Path,
+    made: Path | None,
+    store: Path | None,
+    on_progress: OnProgress,
+    limits: Limits,
+    fresh: bool,
+) -> WithoutDataReport:
+    """See `edgeport.api.distill_without_data`."""
+    for one in (asked.teacher, asked.student):
+        if one.location.endswith((".onnx", ".pt2")):
+            raise UsageError(
+                asked=f"distil {asked.teacher.location}",
+                found=f"{one.location}, whose graph is fixed",
+                fix="give teacher and student as PyTorch models: pkg.mod:factory and weights",
+            )
+    if output.suffix != ".safetensors":
+        raise UsageError(asked=f"write {output.name}", found="another kind of file", fix="name it .safetensors")
+    if asked.judged is not None and not asked.target:
+        raise UsageError(
+            asked=f"judge the student on {asked.judged.name}",
+            found="no name of its labels",
+            fix="give --target, the key of the labels in the .npz",
+        )
+    for file in (output, made):
+        if file is not None:
+            require_writable(file)
+    values = {
+        "inputs": to_jsonable(asked.inputs),
+        "method": asked.name,
+        "values": to_jsonable(asked.method),
+        "options": to_jsonable(asked.options),
+        "steps": asked.steps,
+        "mirror": asked.mirror,
+        "device": asked.device,
+    }
+    key = {
+        **values,
+        "sources": [{**to_jsonable(one), "weights": "", **source_files(one)} for one in (asked.teacher, asked.student)],
+        "judged": [digest_file(asked.judged), asked.target] if asked.judged is not None else None,
+    }
+    work = _work(key, store, fresh=fresh)
+    found = run_isolated(
+        "edgeport.exporter.distill.generative.child:distill_in_child",
+        {
+            **values,
+            "teacher": to_jsonable(asked.teacher),
+            "student": to_jsonable(asked.student),
+            "output": str(output.resolve()),
+            "kept": str(made.resolve()) if made is not None else "",
+            "judged": str(asked.judged) if asked.judged is not None else "",
+            "target": asked.target,
+            "work": str(work),
+        },
+        limits=_patient(limits),
+        on_progress=on_progress,
+        asked=f"distil {asked.teacher.location} without data",
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return _report(asked, output, made, found)
+
+
+def imitate(  # noqa: PLR0913 (what, where and how)
+    samples: Path,
+    inputs: str,
+    *,
+    output: Path,
+    count: int,
+    value_range: tuple[float, float] | None,
+    options: Mapping[str, Any],
+    device: str,
+    store: Path | None,
+    on_progress: OnProgress,
+    limits: Limits,
+    fresh: bool,
+) -> ImitateReport:
+    """See `edgeport.api.imitate`."""
+    if output.suffix != ".npz":
+        raise UsageError(asked=f"write {output.name}", found="another kind of file", fix="name it .npz")
+    require_writable(output)
+    spec = _only_floats(samples, inputs, value_range)
+    values = {"inputs": to_jsonable(spec), "options": dict(options), "device": device}
+    work = _work({**values, "samples": digest_file(samples)}, store, fresh=fresh)
+    found = run_isolated(
+        "edgeport.exporter.distill.generative.child:imitate_in_child",
+        {
+            **values,
+            "samples": str(samples),
+            "count": count,
+            "output": str(output.resolve()),
+            "work": str(work),
+        },
+        limits=_patient(limits),
+        on_progress=on_progress,
+        asked=f"imitate the samples in {samples.name}",
+    )
+    shutil.rmtree(work, ignore_errors=True)
+    return ImitateReport(file=output, count=count, learned_from=int(found["samples"]))
+
+
+def _only_floats(samples: Path, name: str, value_range: tuple[float, float] | None) -> TensorSpec:
+    """The array that is meant: the one of this name, or the only one of float32 with more than one axis."""
+    arrays = load_npz(samples)
+    fitting = [key for key, one in arrays.items() if one.dtype == np.float32 and one.ndim > 1]
+    chosen = [name] if name else fitting
+    if len(chosen) != 1 or chosen[0] not in fitting:
+        told = ", ".join(f"{key}: {one.dtype} {list(one.shape)}" for key, one in arrays.items())
+        raise SamplesError(
+            asked=f"imitate the samples in {samples.name}",
+            found=f"{told}: {len(fitting)} arrays of float32 with a sample in each row",
+            fix="store one, or name the one that is meant (--input)",
+        )
+    array = arrays[chosen[0]]
+    return TensorSpec(
+        name=chosen[0],
+        dtype="float32",
+        shape=("batch", *array.shape[1:]),
+        value_range=value_range or (float(array.min()), float(array.max())),
+    )
+
+
+def _report(asked: Asked, output: Path, made: Path | None, found: Mapping[str, Any]) -> WithoutDataReport:
+    result = load_json(DistillResult, json.dumps(found["result"]))
+    better = asked.judged is None or result.best_step > 0
+    unknown = () if asked.judged is not None else (_UNKNOWN,)
+    teacher, student = found["weights"]
+    return WithoutDataReport(
+        file=output,
+        teacher=asked.teacher.location,
+        student=replace(asked.student, weights=output),
+        method=asked.name,
+        result=result,
+        weights=(int(teacher), int(student)),
+        size_bytes=output.stat().st_size,
+        made=made,
+        notes=(*found["notes"], *unknown),
+        outcome=Outcome.PASS if better else Outcome.FAIL,
+        reason="" if better else "no step made the student better on the samples that judge it: it is as it was",
+    )
+
+
+def _work(key: Mapping[str, Any], store: Path | None, *, fresh: bool) -> Path:
+    """The folder of the training that this key stands for."""
+    from edgeport.code_version import code_version
+
+    digest = digest_json([dict(key), tool_versions(), code_version()])
+    work: Path = Store(store).root / "training" / digest
+    if fresh:
+        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def _patient(limits: Limits) -> Limits:
+    return replace(limits, time_s=max(limits.time_s, PATIENT_S))

@@ -1,0 +1,139 @@
+"""What runs in a child process: the user's networks are built and trained there; the parent never imports torch.
+
+Called by `run_isolated`, by the functions' names; payloads and results are JSON values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeport.contracts import OnProgress, ProgressEvent, TensorSpec, load_json, silent, to_jsonable
+from edgeport.errors import SamplesError
+from edgeport.exporter.child import loaded_arrays, loaded_module
+from edgeport.exporter.distill.generative.methods import METHODS, VaeOptions
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.npz import save_npz
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeport.exporter.distill.task import HeldOut
+
+__all__ = ["distill_in_child", "imitate_in_child"]
+
+
+def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Distils a student without data, or goes on, and writes its weights.
+
+    Args:
+        payload: `teacher` and `student` (`ModelSource`s), `inputs` (a `TensorSpec`), `method` (a name of `METHODS`) and
+            `values` (of it), `options` (`DistillOptions`), `steps`, `mirror`, `device`, `work` (a folder for the
+            training), `output` (`.safetensors`); where wanted `kept` (path of a `.npz` for samples that were made),
+            `judged` (path of a `.npz` with the input) and `target` (key of the labels in it).
+        on_progress: Told of each step.
+
+    Returns:
+        `result` (a `DistillResult`), `notes`, `weights` (parameters of teacher and student).
+
+    Raises:
+        EdgeportError: As `load_module` and `distill_without_data`.
+
+    """
+    from edgeport.exporter.distill.generative.distilling import distill_without_data
+    from edgeport.exporter.distill.generative.views import Views
+    from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.train.hardware import this_process
+
+    on_progress(ProgressEvent(stage="distil", message="load teacher and student", done=0, total=1))
+    teacher, student = (loaded_module({"source": payload[who]}) for who in ("teacher", "student"))
+    spec: TensorSpec = _contract(TensorSpec, payload["inputs"])
+    options: DistillOptions = _contract(DistillOptions, payload["options"])
+    done = distill_without_data(
+        Network(module=student),
+        Network(module=teacher),
+        spec,
+        METHODS[payload["method"]](**payload["values"]),
+        steps=int(payload["steps"]),
+        folder=Path(payload["work"]),
+        options=options,
+        views=Views(mirror=bool(payload["mirror"])),
+        judged=_judged(payload, spec),
+        hardware=this_process(payload["device"]),
+        on_progress=on_progress,
+    )
+    _keep(student.cpu(), payload)
+    if payload.get("kept"):
+        save_npz(Path(payload["kept"]), {spec.name: done.samples}, made="generator")
+    sizes = [sum(one.numel() for one in module.parameters()) for module in (teacher, student)]
+    return {"result": to_jsonable(done.result), "notes": list(done.notes), "weights": sizes}
+
+
+def imitate_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Learns what samples look like, or goes on, and writes others that look so.
+
+    Args:
+        payload: `samples` (path of a `.npz`), `inputs` (a `TensorSpec`: which array), `options` (`VaeOptions`),
+            `count`, `device`, `work` (a folder for the training), `output` (a `.npz`).
+        on_progress: Told of each step.
+
+    Returns:
+        `samples`: how many were learned from.
+
+    Raises:
+        EdgeportError: As `learn_inputs`.
+
+    """
+    from edgeport.exporter.distill.generative.input_vae import learn_inputs
+    from edgeport.exporter.train.hardware import this_process
+
+    spec: TensorSpec = _contract(TensorSpec, payload["inputs"])
+    options: VaeOptions = _contract(VaeOptions, payload["options"])
+    given = loaded_arrays(payload["samples"])[spec.name]
+    vae = learn_inputs(
+        given, spec, Path(payload["work"]), options, hardware=this_process(payload["device"]), on_progress=on_progress
+    )
+    drawn = vae.draw(int(payload["count"]), options.training.seed)
+    save_npz(Path(payload["output"]), {spec.name: drawn}, made="vae")
+    return {"samples": len(given)}
+
+
+def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:
+    """Labelled samples that say how good the student is."""
+    from edgeport.exporter.distill.task import HeldOut
+    from edgeport.exporter.train.order import ArrayBatches
+    from edgeport.exporter.train.samples import LABELS
+
+    if not payload.get("judged"):
+        return None
+    arrays = loaded_arrays(payload["judged"])
+    absent = [name for name in (spec.name, payload["target"]) if name not in arrays]
+    if absent:
+        raise SamplesError(
+            asked=f"judge a student on {Path(payload['judged']).name}",
+            found=f"arrays {', '.join(arrays)}, none of which is {absent[0]!r}",
+            fix="store the input by its name, and the labels as --target calls them",
+        )
+    batches = ArrayBatches({spec.name: arrays[spec.name], LABELS: arrays[payload["target"]]})
+    return HeldOut(batches=batches, classes=True)
+
+
+def _keep(module: torch.nn.Module, payload: Mapping[str, Any]) -> None:
+    """In the form of the student's own weights: what was pruned stays so."""
+    from safetensors.torch import save_file
+
+    from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+
+    output, given = Path(payload["output"]), payload["student"].get("weights")
+    if given and is_pruned(Path(given)):
+        save_pruned(module, output)
+        return
+    part = output.with_name(f"{output.name}.part")
+    save_file({name: one.detach().clone().contiguous() for name, one in module.state_dict().items()}, part)
+    part.replace(output)
+
+
+def _contract(cls: type[Any], values: Any) -> Any:
+    return load_json(cls, json.dumps(values))

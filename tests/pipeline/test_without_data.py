@@ -1,0 +1,137 @@
+"""Distilling without data, and imitating data, from the API to files; the child's work in this process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgeport import api
+from edgeport.contracts import ModelSource, Outcome, TensorSpec
+from edgeport.errors import ContractError, SamplesError, UsageError
+from edgeport.npz import load_npz, made_of
+from edgeport.pipeline import without_data
+
+NETWORKS = """
+import torch
+
+def make(hidden=16, norm=True):
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(6, hidden), *([torch.nn.BatchNorm1d(hidden)] if norm else []), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(hidden, 3)).eval()
+"""
+SPEC = TensorSpec(name="x", dtype="float32", shape=("batch", 6), value_range=(-2.0, 2.0))
+VALUES = {"latent": 4, "width": 4, "batch": 16, "memory": 64, "warm_up": 2}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """One folder for all: this process imports the module once."""
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "networks_without_data.py").write_text(NETWORKS)
+    module = {}
+    exec(NETWORKS, module)
+    save_file(module["make"]().state_dict(), folder / "teacher.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """Children are called, not started: each would load torch again."""
+    import importlib
+
+    def call(function, payload, **others):
+        module, _, name = function.partition(":")
+        return getattr(importlib.import_module(module), name)(payload)
+
+    monkeypatch.setattr(without_data, "run_isolated", call)
+
+
+def source(models, weights=None, **arguments):
+    return ModelSource(location="networks_without_data:make", search_path=models, weights=weights, arguments=arguments)
+
+
+def distilled(models, tmp_path, **options):
+    return api.distill_without_data(
+        source(models, models / "teacher.safetensors"),
+        source(models, hidden=4),
+        SPEC,
+        output=tmp_path / "student.safetensors",
+        store=tmp_path / "store",
+        device="cpu",
+        **{"steps": 12, "batch_size": 8, "values": VALUES, **options},
+    )
+
+
+def test_writes_the_student_and_what_was_made_for_it(models, tmp_path):
+    report = distilled(models, tmp_path, made=tmp_path / "made.npz")
+
+    assert load_file(report.file)["0.weight"].shape == (4, 6)
+    assert report.student.weights == report.file
+    assert report.weights == (6 * 16 + 16 + 32 + 16 * 3 + 3, 6 * 4 + 4 + 8 + 4 * 3 + 3)
+    assert report.result.steps == 12
+    assert report.outcome is Outcome.PASS
+    assert report.notes == ("How good the student is was not measured: there were no samples to judge by.",)
+    assert made_of(tmp_path / "made.npz") == "generator"
+    made = load_npz(tmp_path / "made.npz")["x"]
+    assert made.shape == (64, 6)
+    assert np.abs(made).max() <= 2
+    assert not list((tmp_path / "store" / "training").iterdir())  # of no use any more
+    first = load_file(report.file)
+    again = load_file(distilled(models, tmp_path).file)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+def test_samples_with_labels_say_which_weights_are_best(models, tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "judge.npz", x=rng.normal(size=(30, 6)).astype(np.float32), label=rng.integers(3, size=30))
+    report = distilled(models, tmp_path, judged=tmp_path / "judge.npz", target="label")
+    assert set(report.result.after) == {"top1", "loss"}
+    assert set(report.result.teacher) == {"top1", "loss"}
+    assert (report.outcome, report.reason == "") == (
+        (Outcome.PASS, True) if report.result.best_step else (Outcome.FAIL, False)
+    )
+    with pytest.raises(UsageError, match="--target"):
+        distilled(models, tmp_path, judged=tmp_path / "judge.npz")
+    with pytest.raises(SamplesError, match="none of which is 'class'"):
+        distilled(models, tmp_path, judged=tmp_path / "judge.npz", target="class")
+
+
+def test_what_is_asked_wrongly_is_refused(models, tmp_path):
+    with pytest.raises(UsageError, match="fast, dafl, contrastive"):
+        distilled(models, tmp_path, method="gan")
+    with pytest.raises(ContractError, match="inner = 0"):
+        distilled(models, tmp_path, values={"inner": 0})
+    with pytest.raises(UsageError, match=r"name it \.safetensors"):
+        api.distill_without_data(source(models), source(models), SPEC, output=tmp_path / "student.pt")
+    with pytest.raises(UsageError, match="whose graph is fixed"):
+        api.distill_without_data(
+            ModelSource(location="net.onnx"), source(models), SPEC, output=tmp_path / "s.safetensors"
+        )
+
+
+def test_imitates_what_it_has_seen(tmp_path):
+    x = np.random.default_rng(0).uniform(1, 2, (60, 6)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, label=np.zeros(60, np.int64))
+    report = api.imitate(
+        tmp_path / "data.npz",
+        output=tmp_path / "drawn.npz",
+        count=70,
+        epochs=1,
+        batch_size=16,
+        latent=2,
+        width=2,
+        store=tmp_path / "store",
+        device="cpu",
+    )
+    drawn = load_npz(tmp_path / "drawn.npz")
+    assert (report.count, report.learned_from) == (70, 60)
+    assert list(drawn) == ["x"]
+    assert drawn["x"].shape == (70, 6)
+    assert x.min() <= drawn["x"].min() <= drawn["x"].max() <= x.max()
+    assert made_of(tmp_path / "drawn.npz") == "vae"
+    with pytest.raises(SamplesError, match="name the one that is meant"):
+        api.imitate(tmp_path / "data.npz", inputs="label", output=tmp_path / "drawn.npz")
+    with pytest.raises(UsageError, match=r"name it \.npz"):
+        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.csv")
