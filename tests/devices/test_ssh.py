@@ -189,7 +189,7 @@ def test_a_link_that_is_cut_in_a_job_is_a_lost_device_and_leaves_no_process(boar
             device.run(job)
         cutting.join()
         assert "run a job on board" in caught.value.asked
-        assert _until(lambda: not board.processes()), board.processes()
+        assert board.left() == []
         assert not list(board.home.glob(".cache/edgeport-device/sessions/*"))
         sent = board.sent_bytes
         trace = device.run(job_on(device, busy_ns=100_000))  # the same device object: the link is made anew
@@ -210,7 +210,7 @@ def test_a_host_that_is_killed_leaves_no_process(board, reach, job_on):
         with pytest.raises(DeviceLost):
             device.run(job)
         killing.join()
-        assert _until(lambda: not board.processes()), board.processes()
+        assert board.left() == []
 
 
 def test_a_killed_agent_takes_its_job_with_it(board, reach, job_on):
@@ -226,7 +226,7 @@ def test_a_killed_agent_takes_its_job_with_it(board, reach, job_on):
         with pytest.raises(DeviceLost):
             device.run(job)
         killing.join()
-        assert _until(lambda: not board.processes()), board.processes()
+        assert board.left() == []
 
 
 def test_a_device_that_falls_silent_is_lost(board, reach, monkeypatch):
@@ -289,7 +289,7 @@ def test_clean_removes_everything_but_not_under_another_sessions_feet(board, rea
         assert _until(lambda: len(board.processes()) == 1)
         assert device.clean()["freed_bytes"] > 5000
     kept = board.home / ".cache" / "edgeport-device"
-    assert _until(lambda: not board.processes())
+    assert board.left() == []
     assert not [path for path in kept.rglob("*") if path.is_file()]
 
 

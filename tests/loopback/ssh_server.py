@@ -9,6 +9,7 @@ import asyncio
 import shlex
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -100,6 +101,17 @@ class SshServer:
                     if str(self.home) in line:
                         found.append(f"{entry.name} {line}")
         return found
+
+    def left(self, within_s: float = 60.0) -> list[str]:
+        """What still runs there after that long; the wait ends as soon as nothing does.
+
+        An agent sees the end of its link at once, but must be given a processor to act on it: a busy machine may take
+        many seconds. So the time is only long enough to tell a process that never ends.
+        """
+        until = time.monotonic() + within_s
+        while (running := self.processes()) and time.monotonic() < until:
+            time.sleep(0.1)
+        return running
 
     def _wait(self, work):
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)

@@ -25,14 +25,6 @@ def board(ssh_board, monkeypatch, tmp_path):
     return ssh_board
 
 
-def _nothing_runs(board):
-    """A moment after the link is gone: the agent sees its end, and ends what it runs."""
-    until = time.monotonic() + 10
-    while board.processes() and time.monotonic() < until:
-        time.sleep(0.02)
-    return not board.processes()
-
-
 def _cut_in_a_job(board):
     while not any("job.json" in line for line in board.processes()):
         time.sleep(0.005)
@@ -59,7 +51,7 @@ def test_a_recipe_that_is_cut_goes_on_and_ends_in_a_bundle(board, make_recipe, t
         run_recipe(recipe, output=tmp_path / "out", store=store, limits=LIMITS, device="board")
     assert "evaluate" in runs
     assert runs[-1] == "time"
-    assert _nothing_runs(board)
+    assert board.left() == []
     assert not (tmp_path / "out" / "result.json").exists()
 
     monkeypatch.setattr(RemoteDevice, "run", run)
@@ -72,7 +64,7 @@ def test_a_recipe_that_is_cut_goes_on_and_ends_in_a_bundle(board, make_recipe, t
     assert all(one.latency is not None for one in result.candidates if one.refusal is None)
     assert board.sent_bytes - sent < 400_000  # what is there already is not sent again
     assert len(board.commands) == 2
-    assert _nothing_runs(board)
+    assert board.left() == []
 
 
 def test_a_device_that_is_lost_while_it_judges_ends_the_run(board, make_recipe, tmp_path, monkeypatch):
@@ -91,7 +83,7 @@ def test_bench_times_on_the_device_and_says_where(board, problem):
     assert found.device.name == "board"
     assert found.summary.processes == 3
     assert "wrong-output" not in found.summary.flags
-    assert _nothing_runs(board)
+    assert board.left() == []
 
 
 def test_a_device_is_probed_and_cleaned_by_its_name(board):
