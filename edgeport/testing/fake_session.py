@@ -47,6 +47,8 @@ class Call:
             self.run = self._fail
         elif settings.get("busy_ns"):
             self.run = self._busy
+        elif settings.get("rest_s"):
+            self.run = self._rest
 
     def run(self):
         self._calls += 1
@@ -56,6 +58,11 @@ class Call:
         until = time.perf_counter_ns() + self._settings["busy_ns"]
         while time.perf_counter_ns() < until:
             pass
+
+    def _rest(self):
+        """A call that takes time and no processor."""
+        self._calls += 1
+        time.sleep(self._settings["rest_s"])
 
     def _fail(self):
         FAILURES[self._settings["fail"]]()

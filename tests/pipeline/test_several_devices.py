@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import threading
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -39,7 +42,12 @@ class Board:
         self._home = home
 
     def command(self):
-        return ["env", f"XDG_CACHE_HOME={self._home}", "OPENBLAS_NUM_THREADS=1", "sh", "-c", COMMAND]
+        programs = Path(self._home, "bin")
+        programs.mkdir(parents=True, exist_ok=True)
+        (programs / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        (programs / "python3").chmod(0o755)
+        path = f"PATH={programs}:{os.environ['PATH']}"
+        return ["env", path, f"XDG_CACHE_HOME={self._home}", "OPENBLAS_NUM_THREADS=1", "sh", "-c", COMMAND]
 
     def explain(self, status, stderr):
         return DeviceError(asked="reach a board", found=stderr, fix="look")
