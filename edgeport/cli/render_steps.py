@@ -19,6 +19,7 @@ from edgeport.contracts import (
     Calibration,
     Capabilities,
     Outcome,
+    Precision,
     TensorSpec,
     Verification,
 )
@@ -82,10 +83,11 @@ def draw_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         table.add_row(package.name, version, package.purpose, "" if package.version else package.install)
     console.print(table)
     console.print()
-    table = _rows("runtime", "version", "runs here", "precisions", "why not")
+    console.print(_matrix(diagnosis.backends))
+    console.print()
     for backend in diagnosis.backends:
-        table.add_row(*_backend(backend))
-    console.print(table)
+        for reason in _reasons(backend):
+            console.print(Text(clean(f"{backend.backend}: {reason}"), style="dim"))
     console.print()
     for problem in diagnosis.problems:
         console.print(Text(clean(problem), style="yellow"))
@@ -93,22 +95,50 @@ def draw_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
         console.print(Text("Nothing that is needed is missing.", style="green"))
 
 
-def _backend(backend: Capabilities) -> tuple[Text, ...]:
-    able = Text("yes", style="green") if backend.can_run else Text("no", style="yellow")
-    usable = [str(precision) for precision, support in backend.precisions.items() if support.available]
+def _matrix(backends: Sequence[Capabilities]) -> Table:
+    """A column per runtime; what it is, then what it can do."""
+    table = _rows("", *(clean(backend.backend) for backend in backends))
+    table.add_row("version", *(Text(clean(backend.version or "missing")) for backend in backends))
+    table.add_row("runs here", *(_answer(yes=backend.can_run) for backend in backends))
+    table.add_row("devices", *(Text(clean(", ".join(map(_device, backend.devices)) or "-")) for backend in backends))
+    known = list(dict.fromkeys(precision for backend in backends for precision in backend.precisions))
+    for label in _shortened([str(precision) for precision in known]):
+        stem, _, sizes = label.rpartition("-")
+        names = [f"{stem}-{size}" for size in sizes.split("/")] if "/" in sizes else [label]
+        members = [precision for precision in known if str(precision) in names]
+        table.add_row(label, *(_support(backend, members) for backend in backends))
+    operators = [str(len(backend.rules.operators)) if backend.rules is not None else "-" for backend in backends]
+    table.add_row("operators in int8", *operators)
+    for layout in dict.fromkeys(layout for backend in backends for layout in backend.layouts):
+        table.add_row(
+            clean(layout), *(_answer(yes=backend.installed and layout in backend.layouts) for backend in backends)
+        )
+    return table
+
+
+def _device(name: str) -> str:
+    return name.removesuffix("ExecutionProvider")
+
+
+def _answer(*, yes: bool) -> Text:
+    return Text("yes", style="green") if yes else Text("no", style="yellow")
+
+
+def _support(backend: Capabilities, members: Sequence[Precision]) -> Text:
+    found = [one.available for precision in members if (one := backend.precisions.get(precision)) is not None]
+    if found and any(found) and not all(found):
+        return Text("some", style="yellow")
+    return _answer(yes=bool(found) and all(found))
+
+
+def _reasons(backend: Capabilities) -> list[str]:
+    """Why not, a line for each reason; precisions that share one together."""
     lacking: dict[str, list[str]] = {}
     for precision, support in backend.precisions.items():
         if not support.available and support.reason not in ("", backend.reason):
             lacking.setdefault(support.reason, []).append(str(precision))
     reasons = [backend.reason] if backend.reason else []
-    reasons += [f"{', '.join(_shortened(names))}: {reason}" for reason, names in lacking.items()]
-    return (
-        Text(clean(backend.backend)),
-        Text(clean(backend.version or "missing")),
-        able,
-        Text(", ".join(_shortened(usable)) or "-"),
-        Text(clean("; ".join(reasons))),
-    )
+    return reasons + [f"{', '.join(_shortened(names))}: {reason}" for reason, names in lacking.items()]
 
 
 def _shortened(names: Sequence[str]) -> list[str]:
