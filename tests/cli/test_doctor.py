@@ -106,6 +106,6 @@ def test_forms_that_differ_in_their_block_alone_are_told_once(
     monkeypatch.setattr(doctor, "diagnose", lambda **_: replace(diagnosis, backends=(told,)))
     monkeypatch.setenv("COLUMNS", "300")  # no cell of the table is broken
     out = " ".join(edgeport("doctor", "-q").out.split())
-    assert "int8-weights, int4-weights-32/64/128" in out
+    assert "int8-weights yes int4-weights-32/64/128 yes uint4-weights-32/64/128 no" in out
     assert out.count("no zero points") == 1
     assert "uint4-weights-32/64/128: no zero points" in out
