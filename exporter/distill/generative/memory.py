@@ -26,6 +26,8 @@ class Memory(nn.Module):
     def __init__(self, capacity: int, shape: tuple[int, ...], value_range: tuple[float, float] | None = None) -> None:
         super().__init__()
         self._range = value_range
+        self._written: int | None = 0
+        self.register_load_state_dict_post_hook(_forget)  # type: ignore[no-untyped-call] # torch leaves it untyped
         dtype = torch.float32 if value_range is None else torch.uint8
         self.samples: Tensor
         self.written: Tensor
@@ -33,16 +35,20 @@ class Memory(nn.Module):
         self.register_buffer("written", torch.zeros((), dtype=torch.int64))
 
     def __len__(self) -> int:
-        return min(int(self.written), len(self.samples))
+        if self._written is None:
+            self._written = int(self.written)
+        return min(self._written, len(self.samples))
 
     def add(self, samples: Tensor) -> None:
         """Keeps samples [N, ...]; the oldest make place."""
         capacity = len(self.samples)
         samples = samples.detach()[-capacity:]
-        start = int(self.written) % capacity
+        before = int(self.written)
+        start = before % capacity
         rows = (torch.arange(len(samples), device=self.samples.device) + start) % capacity
         self.samples[rows] = self._stored(samples)
         self.written += len(samples)
+        self._written = before + len(samples)
 
     def draw(self, count: int) -> Tensor:
         """Samples at random, with repetition, float32 [count, ...]; of PyTorch's global generator.
@@ -71,3 +77,10 @@ class Memory(nn.Module):
             return stored
         low, high = self._range
         return stored.float() / _LEVELS * (high - low) + low
+
+
+def _forget(module: nn.Module, keys: object) -> None:
+    """The number on this side was that of other samples; reading it from a GPU in each step would make that wait."""
+    del keys
+    if isinstance(module, Memory):
+        module._written = None  # noqa: SLF001 (its own)
