@@ -427,166 +427,6 @@ def prune(
     )
 
 
-def distill_without_data(
-    teacher: ModelSource,
-    student: ModelSource,
-    inputs: TensorSpec,
-    *,
-    output: Path,
-    method: str = "fast",
-    values: Mapping[str, Any] | None = None,
-    steps: int = 4000,
-    batch_size: int = 128,
-    optimizer: str = "sgd",
-    rate: float = 0.1,
-    weight_decay: float = 1e-4,
-    mirror: bool = False,
-    mixed: str = "fp32",
-    average: float | None = None,
-    seed: int = 0,
-    judged: Path | None = None,
-    target: str = "",
-    made: Path | None = None,
-    device: str = "auto",
-    store: Path | None = None,
-    on_progress: OnProgress = silent,
-    limits: Limits = DEFAULT_LIMITS,
-    fresh: bool = False,
-) -> WithoutDataReport:
-    """A small student learns from a trained classifier without a sample: a generator makes what it is asked.
-
-    A training that was stopped goes on where it was.
-
-    Args:
-        teacher: The trained model: a classifier with one float input, better with BatchNorm layers.
-        student: Who learns: a model as it begins, with random weights or with some.
-        inputs: What both take: a name and a size for every axis but the first, and the range of its values.
-        output: `.safetensors`: the student's weights.
-        method: "fast", "contrastive" or "dafl".
-        values: Of the method, where they are not its own: {"inner": 5}; see `edgeport.exporter.distill.generative`.
-        steps: Of the student, the generator's warm-up among them.
-        batch_size: Samples per step.
-        optimizer: "sgd" with Nesterov's momentum, or "adamw".
-        rate: Learning rate at its highest; it falls as a cosine.
-        weight_decay: Of the optimizer.
-        mirror: Left and right of an image mean the same, so that images may be mirrored.
-        mixed: Precision of the forward pass: "fp32" or "bf16".
-        average: Decay of the moving average of the weights, which are what is kept then; None for none.
-        seed: Of everything drawn.
-        judged: `.npz` of samples with labels that say how good the student is, ten times on the way; the best weights
-            are kept. None where there are none: the last ones are kept.
-        target: Key of the labels in it.
-        made: `.npz` for up to 1024 of the samples that were made; calibration takes it, and says that they were made.
-        device: "cpu", "cuda" or "auto".
-        store: As in `run`.
-        on_progress: As in `run`.
-        limits: As in `run`; the child that trains may take a week.
-        fresh: Not going on with a training that was stopped.
-
-    Raises:
-        UsageError: No such method, or a model whose graph is fixed.
-        ContractError: A value that the method does not have or can't take.
-        DistillationError: A teacher that inputs can't be made for.
-        SamplesError: An input without a size; or samples to judge by that do not fit.
-        SourceError: A model that can't be loaded.
-        TrainingError: It diverged.
-
-    """
-    from edgeport.exporter.distill.generative.methods import method_named
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.train import TrainingSettings
-    from edgeport.pipeline.without_data import Asked
-    from edgeport.pipeline.without_data import distill_without_data as distilled
-
-    training: dict[str, Any] = {"batch_size": batch_size, "precision": mixed, "average": average, "seed": seed}
-    training |= {"epochs": min(_LOOKS, steps)} if judged is not None else {}
-    options: dict[str, Any] = {"optimizer": optimizer, "rate": rate, "weight_decay": weight_decay}
-    asked = Asked(
-        teacher=teacher,
-        student=student,
-        inputs=inputs,
-        name=method,
-        method=method_named(method, values, steps),
-        steps=steps,
-        options=DistillOptions(training=TrainingSettings(**training), **options),
-        mirror=mirror,
-        judged=judged,
-        target=target,
-        device=device,
-    )
-    return distilled(asked, output=output, made=made, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
-
-
-def imitate(
-    samples: Path,
-    *,
-    output: Path,
-    count: int = 5000,
-    inputs: str = "",
-    value_range: tuple[float, float] | None = None,
-    epochs: int = 40,
-    batch_size: int = 64,
-    latent: int = 64,
-    width: int = 32,
-    rate: float = 1e-3,
-    seed: int = 0,
-    device: str = "auto",
-    store: Path | None = None,
-    on_progress: OnProgress = silent,
-    limits: Limits = DEFAULT_LIMITS,
-    fresh: bool = False,
-) -> ImitateReport:
-    """Draws samples that look like those given, by a variational autoencoder, for those who must not see the data.
-
-    They can be distilled from (`distill`) and calibrated with. How much of the data they tell is not bounded: what was
-    learned from ten samples looks like these ten.
-
-    Args:
-        samples: `.npz` with the inputs of a model.
-        output: `.npz`, which says itself that its samples were made.
-        count: Of the samples to draw.
-        inputs: Name of the array; the only one of float32 by default.
-        value_range: Of its values; by default, the smallest and the largest in the samples.
-        epochs: Walks over the samples.
-        batch_size: Samples per step.
-        latent: Numbers of a code.
-        width: Channels of the networks.
-        rate: Learning rate of Adam.
-        seed: Of everything drawn.
-        device: "cpu", "cuda" or "auto".
-        store: As in `run`.
-        on_progress: As in `run`.
-        limits: As in `run`; the child that trains may take a week.
-        fresh: Not going on with a training that was stopped.
-
-    Raises:
-        SamplesError: No such array, or fewer samples than a batch.
-        TrainingError: It diverged.
-
-    """
-    from edgeport.contracts import to_jsonable
-    from edgeport.exporter.distill.generative.methods import VaeOptions
-    from edgeport.exporter.train import TrainingSettings
-    from edgeport.pipeline.without_data import imitate as imitated
-
-    looks = max(1, epochs // _LOOKS)
-    training = TrainingSettings(epochs=epochs, batch_size=batch_size, seed=seed, evaluate_every=looks)
-    options = VaeOptions(latent=latent, width=width, rate=rate, training=training)
-    return imitated(
-        samples,
-        inputs,
-        output=output,
-        count=count,
-        value_range=value_range,
-        options=to_jsonable(options),
-        device=device,
-        store=store,
-        on_progress=on_progress,
-        limits=limits,
-        fresh=fresh,
-    )
-
-
 def verify(
     source: ModelSource,
     model: Path,
@@ -924,6 +764,166 @@ def schedule(
         duration_s=duration_s,
         on_progress=on_progress,
         limits=limits,
+    )
+
+
+def distill_without_data(
+    teacher: ModelSource,
+    student: ModelSource,
+    inputs: TensorSpec,
+    *,
+    output: Path,
+    method: str = "fast",
+    values: Mapping[str, Any] | None = None,
+    steps: int = 4000,
+    batch_size: int = 128,
+    optimizer: str = "sgd",
+    rate: float = 0.1,
+    weight_decay: float = 1e-4,
+    mirror: bool = False,
+    mixed: str = "fp32",
+    average: float | None = None,
+    seed: int = 0,
+    judged: Path | None = None,
+    target: str = "",
+    made: Path | None = None,
+    device: str = "auto",
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
+) -> WithoutDataReport:
+    """A small student learns from a trained classifier without a sample: a generator makes what it is asked.
+
+    A training that was stopped goes on where it was.
+
+    Args:
+        teacher: The trained model: a classifier with one float input, better with BatchNorm layers.
+        student: Who learns: a model as it begins, with random weights or with some.
+        inputs: What both take: a name and a size for every axis but the first, and the range of its values.
+        output: `.safetensors`: the student's weights.
+        method: "fast", "contrastive" or "dafl".
+        values: Of the method, where they are not its own: {"inner": 5}; see `edgeport.exporter.distill.generative`.
+        steps: Of the student, the generator's warm-up among them.
+        batch_size: Samples per step.
+        optimizer: "sgd" with Nesterov's momentum, or "adamw".
+        rate: Learning rate at its highest; it falls as a cosine.
+        weight_decay: Of the optimizer.
+        mirror: Left and right of an image mean the same, so that images may be mirrored.
+        mixed: Precision of the forward pass: "fp32" or "bf16".
+        average: Decay of the moving average of the weights, which are what is kept then; None for none.
+        seed: Of everything drawn.
+        judged: `.npz` of samples with labels that say how good the student is, ten times on the way; the best weights
+            are kept. None where there are none: the last ones are kept.
+        target: Key of the labels in it.
+        made: `.npz` for up to 1024 of the samples that were made; calibration takes it, and says that they were made.
+        device: "cpu", "cuda" or "auto".
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`; the child that trains may take a week.
+        fresh: Not going on with a training that was stopped.
+
+    Raises:
+        UsageError: No such method, or a model whose graph is fixed.
+        ContractError: A value that the method does not have or can't take.
+        DistillationError: A teacher that inputs can't be made for.
+        SamplesError: An input without a size; or samples to judge by that do not fit.
+        SourceError: A model that can't be loaded.
+        TrainingError: It diverged.
+
+    """
+    from edgeport.exporter.distill.generative.methods import method_named
+    from edgeport.exporter.distill.options import DistillOptions
+    from edgeport.exporter.train import TrainingSettings
+    from edgeport.pipeline.without_data import Asked
+    from edgeport.pipeline.without_data import distill_without_data as distilled
+
+    training: dict[str, Any] = {"batch_size": batch_size, "precision": mixed, "average": average, "seed": seed}
+    training |= {"epochs": min(_LOOKS, steps)} if judged is not None else {}
+    options: dict[str, Any] = {"optimizer": optimizer, "rate": rate, "weight_decay": weight_decay}
+    asked = Asked(
+        teacher=teacher,
+        student=student,
+        inputs=inputs,
+        name=method,
+        method=method_named(method, values, steps),
+        steps=steps,
+        options=DistillOptions(training=TrainingSettings(**training), **options),
+        mirror=mirror,
+        judged=judged,
+        target=target,
+        device=device,
+    )
+    return distilled(asked, output=output, made=made, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
+
+
+def imitate(
+    samples: Path,
+    *,
+    output: Path,
+    count: int = 5000,
+    inputs: str = "",
+    value_range: tuple[float, float] | None = None,
+    epochs: int = 40,
+    batch_size: int = 64,
+    latent: int = 64,
+    width: int = 32,
+    rate: float = 1e-3,
+    seed: int = 0,
+    device: str = "auto",
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
+) -> ImitateReport:
+    """Draws samples that look like those given, by a variational autoencoder, for those who must not see the data.
+
+    They can be distilled from (`distill`) and calibrated with. How much of the data they tell is not bounded: what was
+    learned from ten samples looks like these ten.
+
+    Args:
+        samples: `.npz` with the inputs of a model.
+        output: `.npz`, which says itself that its samples were made.
+        count: Of the samples to draw.
+        inputs: Name of the array; the only one of float32 by default.
+        value_range: Of its values; by default, the smallest and the largest in the samples.
+        epochs: Walks over the samples.
+        batch_size: Samples per step.
+        latent: Numbers of a code.
+        width: Channels of the networks.
+        rate: Learning rate of Adam.
+        seed: Of everything drawn.
+        device: "cpu", "cuda" or "auto".
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`; the child that trains may take a week.
+        fresh: Not going on with a training that was stopped.
+
+    Raises:
+        SamplesError: No such array, or fewer samples than a batch.
+        TrainingError: It diverged.
+
+    """
+    from edgeport.contracts import to_jsonable
+    from edgeport.exporter.distill.generative.methods import VaeOptions
+    from edgeport.exporter.train import TrainingSettings
+    from edgeport.pipeline.without_data import imitate as imitated
+
+    looks = max(1, epochs // _LOOKS)
+    training = TrainingSettings(epochs=epochs, batch_size=batch_size, seed=seed, evaluate_every=looks)
+    options = VaeOptions(latent=latent, width=width, rate=rate, training=training)
+    return imitated(
+        samples,
+        inputs,
+        output=output,
+        count=count,
+        value_range=value_range,
+        options=to_jsonable(options),
+        device=device,
+        store=store,
+        on_progress=on_progress,
+        limits=limits,
+        fresh=fresh,
     )
 
 

@@ -144,7 +144,6 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             goal_ns=2.5e6,
             speedup=speedup,
         ),
-        "imitate": ImitateReport(file=Path("drawn.npz"), count=5000, learned_from=100),
         "verify": Verification(
             outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
             samples=2,
@@ -243,6 +242,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             folder=Path("both"),
             device=finished.device,
         ),
+        "imitate": ImitateReport(file=Path("drawn.npz"), count=5000, learned_from=100),
         "qat": QatReport(
             name="net",
             backend="onnxruntime",
