@@ -21,6 +21,7 @@ from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.exchange import exchange_ns
 from edgeport.devices.agent.facts import is_emulated
+from edgeport.devices.agent.gathering import Gathered
 from edgeport.devices.agent.meeting import Meeting
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
@@ -71,6 +72,11 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
         if opened.state:
             call, feeds = _warm_state(opened, call)
             first_outputs = call.outputs()
+        if job.get("gather_most", 1) > 1:
+            most, wait_ns, streams = job["gather_most"], job["gather_wait_ns"], job["gather_streams"]
+            opened.session = Gathered(opened.session, most, wait_ns, streams, feeds)
+            call = opened.bind(feeds)
+            call.run()
         warmup = warm_up(call.run, job["warmup_s"])
         calls = [call, *(opened.bind(feeds) for _ in range(1, job["streams"]))]
         for other in calls[1:]:

@@ -180,6 +180,8 @@ class TimeJob:
         seed: Of the arrivals.
         cold: Read the artifact from the disk, not from the system's memory of files: what the first load takes.
         idle_s: Seconds of rest before the timed calls, so that their energy can be told from the machine's own.
+        gather_most, gather_wait_ns, gather_streams: Where a query is one sample and several are gathered into a call:
+            samples in a call, how long the first waits for others, and calls at once. 1 sample: nothing is gathered.
         meet: Places, of `Device.reserve`, of all processes that are timed at the same time, the same list in each;
             empty for a process alone. Each begins its timed calls when all are warm, and works until all are done.
         meet_index: Which of them is this process's own.
@@ -210,6 +212,9 @@ class TimeJob:
     seed: int = 0
     cold: bool = False
     idle_s: float = 0.0
+    gather_most: int = 1
+    gather_wait_ns: int = 0
+    gather_streams: int = 1
     meet: tuple[str, ...] = ()
     meet_index: int = 0
     output_tolerance: float = 0.01

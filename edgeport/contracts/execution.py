@@ -28,17 +28,22 @@ class DataParallel:
     Attributes:
         streams: How many; without threads, each gets an equal part of the processors that there are on the device.
         cores: Logical processors of each stream; empty where the system places them.
+        wait_ns: Samples come one by one, and are gathered into calls of up to `ExecutionConfig.batch`: how long the
+            first of a call waits for others, nanoseconds. None where the caller makes the calls.
 
     """
 
     streams: int
     cores: tuple[tuple[int, ...], ...] = ()
+    wait_ns: int | None = None
     kind: str = "data-parallel"
 
     def __post_init__(self) -> None:
         asked = f"run {self.streams} streams"
         if self.streams < 1:
             raise ContractError(asked=asked, found="fewer than one", fix="ask for 1 or more")
+        if self.wait_ns is not None and self.wait_ns < 0:
+            raise ContractError(asked=asked, found=f"a wait of {self.wait_ns} ns", fix="wait for 0 or more")
         if self.cores and (len(self.cores) != self.streams or not all(self.cores)):
             raise ContractError(
                 asked=asked,
@@ -115,9 +120,11 @@ class ExecutionConfig:
         elif isinstance(self.layout, ModelParallel):
             words.insert(0, f"{self.layout.stages} stages")
         cores = self.layout.cores if isinstance(self.layout, DataParallel) else ()
+        wait_ns = self.layout.wait_ns if isinstance(self.layout, DataParallel) else None
+        gathered = f" gathered within {wait_ns / 1e6:g} ms" if wait_ns is not None else ""
         told = {
             f"hint {self.hint}": bool(self.hint),
-            f"batch {self.batch}": self.batch > 1,
+            f"batch {self.batch}{gathered}": self.batch > 1,
             f"on processor{'s' if len(self.affinity) > 1 else ''} {', '.join(map(str, self.affinity))}": bool(
                 self.affinity
             ),

@@ -232,7 +232,7 @@ def _result(  # noqa: PLR0913 (what a result is made of)
         name=one.name,
         backend=one.artifact.backend,
         precision=str(one.artifact.precision),
-        batch=one.batch,
+        batch=job.batch,
         streams=job.streams,
         rate_per_s=settings.rate_per_s,
         checks=tuple(checks),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import (
     Artifact,
@@ -231,15 +231,30 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Dev
         settings=evaluate.settings,
         feeds=evaluate.feeds,
         reference=evaluate.outputs,
-        batch=evaluate.batch,
         state=evaluate.state,
         duration_s=settings.process_s,
         scenario=settings.scenario,
-        streams=settings.streams_on(device.facts().cores, artifact.execution.layout),
+        **_calls(artifact.execution, settings, device.facts().cores),
         rate_per_s=settings.rate_per_s or 0.0,
         idle_s=_IDLE_S if settings.energy else 0.0,
         limits=settings.limits,
     )
+
+
+def _calls(execution: ExecutionConfig, settings: BenchSettings, cores: int) -> dict[str, Any]:
+    """How many samples a query has, and how many queries come at once: enough to fill what gathers them."""
+    streams = settings.streams_on(cores, execution.layout)
+    layout = execution.layout
+    if not isinstance(layout, DataParallel) or layout.wait_ns is None or execution.batch == 1:
+        return {"batch": execution.batch, "streams": streams}
+    at_once = 1 if settings.scenario == "single-stream" else settings.streams or layout.streams * execution.batch
+    return {
+        "batch": 1,
+        "streams": at_once,
+        "gather_most": execution.batch,
+        "gather_wait_ns": layout.wait_ns,
+        "gather_streams": layout.streams,
+    }
 
 
 def write_feeds(opened: Opened, settings: BenchSettings, scratch: Path) -> Path:

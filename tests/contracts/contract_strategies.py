@@ -45,7 +45,7 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "size_bytes": st.none() | st.integers(1),
         "first_inference_ns": st.none() | st.integers(1),
     },
-    "DataParallel": {"streams": st.integers(1, 64), "cores": st.just(())},
+    "DataParallel": {"streams": st.integers(1, 64), "cores": st.just(()), "wait_ns": st.none() | st.integers(0)},
     "ExecutionConfig": {
         "threads": st.none() | st.integers(1, 64),
         "batch": st.integers(1, 64),

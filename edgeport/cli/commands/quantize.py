@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.measuring_options import part_of
+from edgeport.cli.measuring_options import part_of, seconds_of
 from edgeport.cli.options import FILE, PLACE, PRECISIONS, placement_option, raw_samples, samples_place
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
@@ -55,6 +55,12 @@ __all__ = ["command"]
     type=click.IntRange(min=1),
     help="Run so many calls at once, each with --threads threads (ONNX Runtime, OpenVINO).",
 )
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples in one call.")
+@click.option(
+    "--batch-wait",
+    metavar="2ms",
+    help="Samples come one by one: gather up to --batch of them, the first waiting so long for others.",
+)
 @placement_option
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
@@ -75,6 +81,8 @@ def command(  # noqa: PLR0913 (one per option)
     threads: int | None,
     stages: int | None,
     streams: int | None,
+    batch: int,
+    batch_wait: str | None,
     require_placement: str | None,
     folder: Path,
     output: Output,
@@ -107,24 +115,29 @@ def command(  # noqa: PLR0913 (one per option)
         output=folder,
         nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
         rest=rest or its_rest,
-        execution=ExecutionConfig(threads=threads, layout=_layout(stages, streams)),
+        execution=ExecutionConfig(threads=threads, batch=batch, layout=_layout(stages, streams, batch_wait)),
         require_placement=part_of(require_placement, "--require-placement"),
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
 
 
-def _layout(stages: int | None, streams: int | None) -> DataParallel | ModelParallel | SingleStream:
+def _layout(
+    stages: int | None, streams: int | None, batch_wait: str | None
+) -> DataParallel | ModelParallel | SingleStream:
     from edgeport.contracts import DataParallel, ModelParallel, SingleStream
 
-    if stages and streams:
+    if stages and (streams or batch_wait):
         raise UsageError(
-            asked=f"run in {stages} stages and {streams} streams",
+            asked=f"run in {stages} stages and {streams or 1} streams",
             found="two layouts",
             fix="take --stages, or --streams: a stage works on one call",
         )
     if stages:
         return ModelParallel(stages=stages)
+    wait_s = seconds_of(batch_wait, "--batch-wait")
+    if wait_s is not None:
+        return DataParallel(streams=streams or 1, wait_ns=round(1e9 * wait_s))
     return DataParallel(streams=streams) if streams else SingleStream()
 
 
