@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 
 import edgeport.bundle
-from edgeport.bundle import BundleContents, verify_bundle, write_bundle
-from edgeport.contracts import Precision
+from edgeport.backends.onnxruntime.backend import OnnxRuntimeBackend
+from edgeport.bundle import BundleContents, load_bundle, verify_bundle, write_bundle
+from edgeport.contracts import DataParallel, ExecutionConfig, Precision
+from edgeport.pipeline.execution_saving import save_tuned
 
 RUNNER = Path(edgeport.bundle.__file__).parent / "runner.py"
 
@@ -259,7 +261,8 @@ def test_runner_is_python_38_and_needs_numpy_only() -> None:
     assert later == {"PIL"}, "asked for where an image file is read, and nowhere else"
 
 
-def test_a_real_artifact_runs(contents: BundleContents, tmp_path: Path) -> None:
+def real_bundle(contents: BundleContents, tmp_path: Path) -> Path:
+    """One that ONNX Runtime runs."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -283,6 +286,29 @@ def test_a_real_artifact_runs(contents: BundleContents, tmp_path: Path) -> None:
         precision=Precision.FP32,
     )
     real = replace(contents, candidate=replace(contents.candidate, artifact=artifact))
-    done = run(write_bundle(real, tmp_path / "bundle").folder)
+    return write_bundle(real, tmp_path / "bundle").folder
+
+
+def test_a_real_artifact_runs(contents: BundleContents, tmp_path: Path) -> None:
+    done = run(real_bundle(contents, tmp_path))
     assert done.returncode == 0, done.stderr
     assert "outputs are equal to" in done.stdout
+
+
+def test_it_runs_as_a_search_found_best(contents: BundleContents, tmp_path: Path) -> None:
+    """Another manifest, the same files: streams, threads and the batch of a call."""
+    source = real_bundle(contents, tmp_path)
+    execution = ExecutionConfig(threads=1, batch=2, layout=DataParallel(streams=2))
+    before = replace(load_bundle(source).manifest.artifact, folder=source / "artifact")
+    tuned = OnnxRuntimeBackend().with_execution(before, execution)
+    place = tmp_path / "tuned"
+    save_tuned(tuned, source, place, None)
+    save_tuned(tuned, source, place, None)  # in the place of the first
+
+    assert verify_bundle(place) == []
+    kept = load_bundle(place).manifest
+    assert (kept.artifact.settings, kept.artifact.execution) == ({"threads": 1, "streams": 2}, execution)
+    assert kept.files == load_bundle(source).manifest.files
+    done = run(place)
+    assert done.returncode == 0, done.stderr
+    assert "outputs are equal to those recorded" in done.stdout
