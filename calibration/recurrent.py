@@ -14,13 +14,16 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeport.calibration.graph import constant_of, is_constant_float, is_default_domain
-from edgeport.contracts import QuantizationRules, WeightQuantization
+from edgeport.contracts import QuantizationRules, RecurrentRule, WeightQuantization
 
 __all__ = ["recurrent_nodes", "recurrent_weights"]
 
 _ROWS = 1
 """Axis of the gates' rows in a weight [directions, gates * hidden, values]."""
-_BOUNDED = frozenset({"LSTM", "GRU", "RNN", "Tanh", "Sigmoid", "HardSigmoid", "LayerNormalization"})
+_WITHIN_ONE = frozenset({"LSTM", "GRU", "RNN", "Tanh", "Sigmoid", "HardSigmoid"})
+_BOUNDED = _WITHIN_ONE | {"LayerNormalization"}
+_FIRST_STATE = 5
+"""Index of the state that a layer begins with."""
 _MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Identity", "Dropout", "Cast"})
 
 
@@ -44,10 +47,10 @@ def recurrent_nodes(
         for node in graph
         if is_default_domain(node)
         and node not in excluded
-        and node.op_type in rules.recurrent_operators
-        and node.attributes.get_int("layout", 0) == 0
-        and all(_is_weight(value) for value in _weights(node, rules))
-        and _is_bounded(node.inputs[0], rounded)
+        and (rule := rules.recurrent_operators.get(node.op_type)) is not None
+        and rule.fits({name: attribute.value for name, attribute in node.attributes.items()}, node.inputs)
+        and all(_is_weight(value) for value in _weights(node, rule))
+        and _is_bounded(node, rule, rounded)
     ]
 
 
@@ -58,12 +61,17 @@ def recurrent_weights(nodes: Collection[ir.Node], rules: QuantizationRules) -> d
         axis=_ROWS if rules.weight_per_channel else None,
         reduce_range=rules.weight_reduce_range,
     )
-    return {str(value.name): scheme for node in nodes for value in _weights(node, rules) if value is not None}
+    operators = rules.recurrent_operators
+    return {
+        str(value.name): scheme
+        for node in nodes
+        for value in _weights(node, operators[node.op_type])
+        if value is not None
+    }
 
 
-def _weights(node: ir.Node, rules: QuantizationRules) -> list[ir.Value | None]:
-    indices = rules.recurrent_operators[node.op_type]
-    return [node.inputs[index] if index < len(node.inputs) else None for index in indices]
+def _weights(node: ir.Node, rule: RecurrentRule) -> list[ir.Value | None]:
+    return [node.inputs[index] if index < len(node.inputs) else None for index in rule.weights]
 
 
 def _is_weight(value: ir.Value | None) -> bool:
@@ -73,13 +81,22 @@ def _is_weight(value: ir.Value | None) -> bool:
     return is_constant_float(value) and bool(np.isfinite(constant).all())
 
 
-def _is_bounded(value: ir.Value | None, rounded: Collection[ir.Value]) -> bool:
-    """It comes, as it is, from an activation or a norm, or out of integers."""
+def _is_bounded(node: ir.Node, rule: RecurrentRule, rounded: Collection[ir.Value]) -> bool:
+    """What the layer reads lies where the runtime rounds it well."""
+    if not rule.within_one:
+        return _comes_from(node.inputs[0], _BOUNDED, rounded)
+    state = constant_of(node.inputs[_FIRST_STATE]) if len(node.inputs) > _FIRST_STATE else None
+    inside = state is None or bool((np.abs(state) <= 1).all())
+    return inside and _comes_from(node.inputs[0], _WITHIN_ONE, ())
+
+
+def _comes_from(value: ir.Value | None, operators: Collection[str], rounded: Collection[ir.Value]) -> bool:
+    """It comes, as it is, from one of the operators, or is one of the rounded."""
     while value is not None and value not in rounded:
         node = value.producer()
         if node is None or not is_default_domain(node):
             return False
-        if node.op_type in _BOUNDED:
+        if node.op_type in operators:
             return True
         if node.op_type not in _MOVES:
             return False

@@ -10,7 +10,7 @@ operators (ConvInteger is slower than float).
 from __future__ import annotations
 
 from edgeport.backends.qdq.operators import MOVES, RELU_LIKE, operator_rules
-from edgeport.contracts import OperatorRule, QuantizationRules
+from edgeport.contracts import OperatorRule, QuantizationRules, RecurrentRule
 from edgeport.errors import PlanError
 
 __all__ = ["arm_rules", "rules_for", "x86_rules"]
@@ -31,7 +31,7 @@ _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool
 _FUSED = {**dict.fromkeys(_FOLDING, RELU_LIKE), "MatMul": ("Bias", *RELU_LIKE)}
 """A MatMul's bias is written into its kernel (`products.py`)."""
 
-_RECURRENT = {"LSTM": (1, 2)}
+_RECURRENT = {"LSTM": RecurrentRule(weights=(1, 2), only={"layout": ("0",)})}
 """W and R: `recurrent.py`."""
 
 _STORED = {"MatMul": 1, "Gemm": 1, "Gather": 0}

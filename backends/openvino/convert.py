@@ -8,11 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgeport.backends.openvino.recurrent import quantize_recurrent
+from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.openvino.session import import_openvino
+from edgeport.backends.qdq.arithmetic import REDUCED_LIMIT
 from edgeport.contracts import OnnxModel
 from edgeport.onnx_files import read_ir
 
 __all__ = ["GENERATED", "INFO", "IrFromOnnx", "onnx_name"]
+
+LARGEST = 127
+"""Largest weight as an integer."""
 
 GENERATED = "~"
 """First character of names that OpenVINO made up; no ONNX node of ours begins with it."""
@@ -20,7 +26,7 @@ GENERATED = "~"
 INFO = "edgeport"
 """Section of the IR's rt_info that holds what the plan wanted."""
 
-_SUFFIX = re.compile(r"(/WithoutBiases|/Dequantization\w+|/transpose_[ab]|/sink_port_\d+)+$")
+_SUFFIX = re.compile(r"(/WithoutBiases|/LSTMSequence|/Dequantization\w+|/transpose_[ab]|/sink_port_\d+)+$")
 
 
 def onnx_name(name: str) -> str:
@@ -58,6 +64,8 @@ class IrFromOnnx:
             from edgeport.backends.openvino.refusals import not_converted
 
             raise not_converted(error, graph, self.model.path.name) from error
+        reach = REDUCED_LIMIT if rules_for().weight_reduce_range else LARGEST
+        quantize_recurrent(converted, graph, frozenset(self.planned), reach=reach)
         _name_canonically(converted, graph)
         converted.set_rt_info(json.dumps(self.planned), [INFO, "int8"])
         ov.save_model(converted, str(path), compress_to_fp16=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import onnx_ir as ir
+
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.qdq.read_pairs import read_pairs_only
 from edgeport.backends.qdq.write import write_plan
-from edgeport.contracts import OnnxModel, Precision, QuantizationPlan
+from edgeport.contracts import OnnxModel, Precision, QuantizationPlan, QuantizationRules
 from edgeport.onnx_files import read_ir
 
 __all__ = ["write_openvino"]
@@ -25,7 +27,24 @@ def write_openvino(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
 
     """
     rules = rules_for()
+    graph = read_ir(model).graph
+    plan = _without_recurrent(graph, plan, rules)
     # Dynamic int8 is OpenVINO's own: given int8 weights and float activations, it quantizes these itself, in groups.
     nodes = {name: _WRITTEN_AS.get(at, at) for name, at in plan.nodes.items()}
     plan = replace(plan, nodes=nodes)
-    return write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules), rules, path)
+    return write_plan(model, read_pairs_only(graph, plan, rules), rules, path)
+
+
+def _without_recurrent(graph: ir.Graph, plan: QuantizationPlan, rules: QuantizationRules) -> QuantizationPlan:
+    """The plan but for the recurrent layers, which get their integers when OpenVINO has read the file."""
+    recurrent = {
+        str(node.name): node
+        for node in graph
+        if node.op_type in rules.recurrent_operators and plan.nodes.get(node.name or "") is Precision.INT8_DYNAMIC
+    }
+    read = {value.name for node in recurrent.values() for value in node.inputs if value is not None}
+    return replace(
+        plan,
+        nodes={name: at for name, at in plan.nodes.items() if name not in recurrent},
+        weights={name: scheme for name, scheme in plan.weights.items() if name not in read},
+    )

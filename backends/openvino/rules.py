@@ -29,7 +29,7 @@ from edgeport.backends.qdq.operators import (
     fold_behind_products,
     operator_rules,
 )
-from edgeport.contracts import QuantizationRules
+from edgeport.contracts import QuantizationRules, RecurrentRule
 from edgeport.hardware import has_vnni, is_x86
 
 __all__ = ["DIALECT", "rules_for"]
@@ -50,6 +50,16 @@ _OPERATORS = operator_rules(
 )
 _FUSED = fold_behind_products(*RELU_LIKE, *CURVES, "PRelu", "Mish", "Swish")
 
+_RECURRENT = {
+    "LSTM": RecurrentRule(
+        weights=(1, 2),
+        absent=(4, 7),  # lengths of sequences, peepholes
+        only={"layout": ("0",), "direction": ("forward",), "input_forget": ("0",), "clip": (), "activations": ()},
+        within_one=True,
+    )
+}
+"""See `recurrent.py`."""
+
 _WEIGHT_ONLY = ("Gemm", "MatMul")
 _STORED = {"Gemm": 1, "MatMul": 1, "Gather": 0}
 
@@ -69,6 +79,7 @@ def rules_for() -> QuantizationRules:
         operators=_OPERATORS,
         fused=_FUSED,
         dynamic_operators=_WEIGHT_ONLY,
+        recurrent_operators=_RECURRENT,
         weight_operators=_STORED,
         block_operators=_WEIGHT_ONLY,
         whole_blocks=True,

@@ -17,6 +17,7 @@ from edgeport.contracts import ActivationQuantization, Array, QuantizedDtype, We
 from edgeport.contracts.plan import integer_limits
 
 __all__ = [
+    "REDUCED_LIMIT",
     "QuantizationParameters",
     "activation_parameters",
     "dequantize",

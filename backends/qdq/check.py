@@ -107,7 +107,8 @@ def _is_swish(node: ir.Node, before: ir.Node) -> bool:
 
 def _check_dynamic(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: QuantizationRules) -> None:
     node = _node(edit, name)
-    recurrent = rules.recurrent_operators.get(node.op_type) if node.domain == "" else None
+    rule = rules.recurrent_operators.get(node.op_type) if node.domain == "" else None
+    recurrent = rule.weights if rule is not None else None
     if recurrent is None and (node.domain != "" or node.op_type not in rules.dynamic_operators):
         raise PlanError(
             asked=f"run node {name!r} ({node.op_type}) in dynamic int8",

@@ -48,6 +48,7 @@ from edgeport.contracts.plan import (
     OperatorRule,
     QuantizationPlan,
     QuantizationRules,
+    RecurrentRule,
     WeightQuantization,
 )
 from edgeport.contracts.precision import Precision, QuantizedDtype, WeightForm
@@ -156,6 +157,7 @@ __all__ = [
     "QuantizationRules",
     "QuantizedDtype",
     "Recipe",
+    "RecurrentRule",
     "Refusal",
     "Roof",
     "Roofline",

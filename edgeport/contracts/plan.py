@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edgeport.contracts.precision import Precision, QuantizedDtype, integer_limits
@@ -16,6 +16,7 @@ __all__ = [
     "QuantizationPlan",
     "QuantizationRules",
     "QuantizedDtype",
+    "RecurrentRule",
     "WeightQuantization",
     "integer_limits",
 ]
@@ -161,6 +162,31 @@ class OperatorRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecurrentRule:
+    """How a runtime runs a recurrent layer with integers.
+
+    Attributes:
+        weights: Indices of the inputs that are constant weights, [directions, gates * hidden, values] each.
+        absent: Indices of inputs that must not be there.
+        only: As in `OperatorRule`; no value at all where the attribute must not be there.
+        within_one: Input and state are rounded to fixed steps from -1 to 1, so the input must lie there; else to
+            steps over the range that they have in the call.
+
+    """
+
+    weights: tuple[int, ...]
+    absent: tuple[int, ...] = ()
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    within_one: bool = False
+
+    def fits(self, attributes: Mapping[str, object], inputs: Sequence[object]) -> bool:
+        """A node with these attributes (name to value) and inputs (None where one is left out) is one of them."""
+        given = [index for index, value in enumerate(inputs) if value is not None]
+        named = all(str(attributes[name]) in values for name, values in self.only.items() if name in attributes)
+        return named and not set(given) & set(self.absent)
+
+
+@dataclass(frozen=True, kw_only=True)
 class QuantizationRules:
     """What a runtime on some hardware wants of a plan; data, so that the planner needs no runtime.
 
@@ -172,8 +198,8 @@ class QuantizationRules:
         fused: Operator type to the activations that the runtime folds into it; no Q/DQ stands between. "Swish"
             stands for `x * sigmoid(x)`, which ONNX writes as two nodes, "Bias" for an Add of a constant vector.
         dynamic_operators: Operator types that can run with ranges found while running.
-        recurrent_operators: Operator types that run with integer weights, at these inputs, and ranges found while
-            running; in static plans too, for what goes round in them has no range of its own.
+        recurrent_operators: Operator types that run with integer weights, and round what goes round in them while they
+            run; in static plans too, for that has no range of its own.
         weight_operators: Operator types whose weights alone can be integers, with the index of that input.
         block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.
         whole_blocks: A weight whose summed axis is no multiple of the block gets 8 bits, one scale per channel.
@@ -190,7 +216,7 @@ class QuantizationRules:
     operators: Mapping[str, OperatorRule] = field(default_factory=dict)
     fused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     dynamic_operators: tuple[str, ...] = ()
-    recurrent_operators: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    recurrent_operators: Mapping[str, RecurrentRule] = field(default_factory=dict)
     weight_operators: Mapping[str, int] = field(default_factory=dict)
     block_operators: tuple[str, ...] = ()
     whole_blocks: bool = False

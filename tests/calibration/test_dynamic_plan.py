@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
-from edgeport.contracts import Precision
+from edgeport.contracts import Precision, RecurrentRule
 from edgeport.errors import PlanError
 
 
@@ -52,7 +52,7 @@ LAYERS = {
 def test_a_recurrent_layer_is_dynamic_where_its_input_is_bounded(layer, static, graph, dialect, calibration_of):
     axes = {"one": np.array([1]), "two": np.array([2])}
     model = graph(LAYERS[layer], CELL | axes, (2, 4))
-    rules = replace(dialect(), recurrent_operators={"LSTM": (1, 2)})
+    rules = replace(dialect(), recurrent_operators={"LSTM": RecurrentRule(weights=(1, 2), only={"layout": ("0",)})})
     plan = make_plan(model, calibration_of(model), rules) if static else dynamic_plan(model, rules)
     planned = plan.nodes.get("l:LSTM")
     assert planned is (Precision.INT8_DYNAMIC if layer == "bounded" else None)
