@@ -85,8 +85,9 @@ def untaught(problem, tmp_path_factory):
     ],
 )
 def test_it_teaches(problem, tmp_path, untaught, term, gain):
-    taught = [learned(problem, (CrossEntropy(), term), tmp_path / str(seed), seed) for seed in range(2)]
-    assert np.mean(taught) > np.mean(untaught) + gain, (taught, untaught)
+    seeds = range(1 if term.taps else 2)
+    taught = [learned(problem, (CrossEntropy(), term), tmp_path / str(seed), seed) for seed in seeds]
+    assert np.mean(taught) > np.mean(untaught[: len(taught)]) + gain, (taught, untaught)
 
 
 def test_nothing_of_a_term_that_weighs_nothing_reaches_the_student(problem, tmp_path, untaught):

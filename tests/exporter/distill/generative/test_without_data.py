@@ -38,7 +38,7 @@ METHODS_HERE = {
 OFF = {"fast": {"rate": 0.0, "latent_rate": 0.0}, "dafl": {"rate": 0.0}, "contrastive": {"rate": 0.0}}
 
 
-def distilled(problem, method, folder, steps=200, teacher=None, spec=SPEC):
+def distilled(problem, method, folder, steps=160, teacher=None, spec=SPEC):
     student = problem.network(12)
     pair = problem.pair(student, teacher=teacher)
     torch.manual_seed(3)
@@ -52,8 +52,9 @@ def test_inputs_that_are_made_for_the_teacher_teach_better(problem, tmp_path, na
     method = METHODS_HERE[name]
     # DAFL knows nothing of where the data lie: it has to be told about.
     spec = replace(SPEC, value_range=(0.0, 6.0)) if name == "dafl" else SPEC
-    student, maker = distilled(problem, method, tmp_path / "on", spec=spec)
-    untaught, _ = distilled(problem, replace(method, **OFF[name]), tmp_path / "off", spec=spec)
+    steps = 320 if name == "dafl" else 160
+    student, maker = distilled(problem, method, tmp_path / "on", steps, spec=spec)
+    untaught, _ = distilled(problem, replace(method, **OFF[name]), tmp_path / "off", steps, spec=spec)
 
     on, off = problem.accuracy(student), problem.accuracy(untaught)
     assert on > off + 0.1, (on, off)
