@@ -65,7 +65,7 @@ class Length:
 
 
 LONG = Length(name="long", steps=60_000, epochs=60, batch=256, training=45_000, judged=5000, seeds=SEEDS)
-CPU = Length(name="cpu", steps=4000, epochs=8, batch=64, training=16_000, judged=2000, seeds=1)
+CPU = Length(name="cpu", steps=3000, epochs=8, batch=64, training=16_000, judged=2000, seeds=1)
 SHORT = Length(name="short", steps=6, epochs=1, batch=16, training=64, judged=100, seeds=1)
 
 
@@ -269,12 +269,12 @@ class _Work:
         method = method_named(row.by, _TEN if row.by == "fast" and length is LONG else None)
         steps = length.steps // 4 if row.slow else length.steps
         if length is not LONG:
-            cycles = 40 if row.slow else 200
+            cycles = 40 if row.slow else 120
             few: dict[str, Any] = {
                 "memory": _FEW,
                 "batch": length.batch,
                 "cycle": max(2, steps // cycles),
-                "warm_up": 1 if row.slow else steps // 40,
+                "warm_up": 1 if row.slow else steps // 60,
             }
             few |= {"inner": 20 if length is CPU else 2} if row.slow else {}
             method = replace(method, **few) if row.by != "dafl" else method
