@@ -11,6 +11,9 @@ from edgeport.errors import DeviceLost, EdgeportError, MeasurementError
 
 __all__ = ["Find", "More", "OnRound", "Round", "order_of_round", "run_rounds", "to_measurements"]
 
+_MARGIN_MILLICELSIUS = 2000.0
+"""Above what the hottest zone was before the first process: a zone hardly cools to the same degree twice."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
@@ -89,7 +92,9 @@ def run_rounds(  # noqa: PLR0913 (an experiment has these choices, each with a d
                 _check({index: one}, jobs, seed)
             else:
                 steps = _Steps(max(rounds, index + 1), on_progress)
-                one = _run_round(device, alike, failed, Round(index=index, seed=seed, traces={}), steps)
+                one = _run_round(
+                    device, _as_cool(alike, finished), failed, Round(index=index, seed=seed, traces={}), steps
+                )
                 on_round(one)
             failed |= one.errors.keys()
         finished.append(one)
@@ -139,6 +144,21 @@ def _read_alike(jobs: Mapping[str, TimeJob], finished: Sequence[Round]) -> dict[
     return {name: replace(job, calls_per_reading=chosen.get(name, job.calls_per_reading)) for name, job in jobs.items()}
 
 
+def _as_cool(jobs: Mapping[str, TimeJob], finished: Sequence[Round]) -> dict[str, TimeJob]:
+    """The jobs, each of which waits until the device is as cool as before the experiment's first process."""
+    traces = [trace for one in finished[:1] for trace in one.traces.values()]
+    first = min(traces, key=lambda trace: trace.position, default=None)
+    return {name: _cooled(job, first) for name, job in jobs.items()}
+
+
+def _cooled(job: TimeJob, first: ProcessTrace | None) -> TimeJob:
+    if not job.cool_down_s or job.cool_to_millicelsius is not None or first is None or not first.telemetry:
+        return job
+    values = first.telemetry[0].values
+    heat = [value for name, value in values.items() if name.startswith("zone") and name.endswith("_millicelsius")]
+    return replace(job, cool_to_millicelsius=max(heat) + _MARGIN_MILLICELSIUS) if heat else job
+
+
 @dataclass(frozen=True, kw_only=False)
 class _Steps:
     rounds: int
@@ -157,7 +177,7 @@ def _run_round(device: Device, jobs: Mapping[str, TimeJob], failed: set[str], on
         try:
             # The first process of each arm shows what the first load takes; the others find the files in memory.
             job = replace(jobs[name], round=one.index, position=position, cold=one.index == 0)
-            traces[name] = device.run(job)
+            traces[name] = device.run(_cooled(job, next(iter(traces.values()), None)))
         except DeviceLost:
             raise
         except EdgeportError as error:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from edgeport.pipeline.learning import QatReport
     from edgeport.pipeline.pruning import PruneReport
     from edgeport.pipeline.scheduling import ScheduleResult
+    from edgeport.pipeline.soaking import SoakResult
     from edgeport.pipeline.tuning_alone import TuneResult
     from edgeport.pipeline.without_data import ImitateReport, WithoutDataReport
     from edgeport.recipe.bounds import Bound
@@ -69,6 +70,7 @@ __all__ = [
     "remove_device",
     "run",
     "schedule",
+    "soak",
     "tune",
     "tune_execution",
     "verify",
@@ -1039,6 +1041,7 @@ def bench(
     streams: int | None = None,
     rate_per_s: float | None = None,
     energy: bool = False,
+    cool_down_s: float = 0.0,
     baseline: Path | None = None,
     save_baseline: Path | None = None,
     require_placement: float | None = None,
@@ -1072,6 +1075,8 @@ def bench(
         streams: Calls that may run at the same time; None: as many as there are cores.
         rate_per_s: Of "server".
         energy: Measure joules per sample, where this machine has a meter; takes 10 s more, and a second per process.
+        cool_down_s: Seconds of rest before each process but the first, at most: until the device's hottest zone is as
+            cool as before that one; all of them where no zone tells.
         baseline: What `save_baseline` wrote earlier; being surely slower than that is a failure.
         save_baseline: A file that gets the raw traces.
         require_placement: Part of the planned nodes that must have run as planned when it was built, 0..1; one more
@@ -1100,6 +1105,7 @@ def bench(
         until=until,
         time_s=time_s,
         energy=energy,
+        cool_down_s=cool_down_s,
         device=device,
         limits=limits,
     )
@@ -1111,6 +1117,47 @@ def bench(
         least_placement=require_placement,
     )
     return bench_artifact(artifact, settings, asked, on_progress=on_progress)
+
+
+def soak(
+    artifact: Path,
+    *,
+    time_s: float = 3600.0,
+    backend: str = "onnxruntime",
+    samples: Path | None = None,
+    preprocess: Path | None = None,
+    threads: int | None = None,
+    device: str = "local",
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> SoakResult:
+    """Keeps an artifact at work, one call after the other, and tells how fast it is at first and how fast it stays.
+
+    One process. That the device throttles is what this is there to show, and no reason to disbelieve it.
+
+    Args:
+        artifact: As in `bench`.
+        time_s: Seconds of calls, 1 to 86400.
+        backend: As in `bench`.
+        samples: As in `bench`.
+        preprocess: As in `bench`.
+        threads: As in `bench`.
+        device: Of `list_devices`; where it runs.
+        on_progress: Told when it begins.
+        limits: Of each child, beside `time_s`.
+
+    Raises:
+        UsageError: Nothing there that can be timed, or no such time.
+        BackendError, IsolationError: It does not run, or it is not what its record says.
+
+    """
+    from edgeport.pipeline.bench import BenchSettings
+    from edgeport.pipeline.soaking import soak_artifact
+
+    settings = BenchSettings(
+        backend=backend, samples=samples, preprocess=preprocess, threads=threads, device=device, limits=limits
+    )
+    return soak_artifact(artifact, settings, time_s, on_progress=on_progress)
 
 
 def compare(
@@ -1127,6 +1174,7 @@ def compare(
     fail_on: str = "slower",
     until: float | None = None,
     time_s: float | None = None,
+    cool_down_s: float = 0.0,
     device: str = "local",
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
@@ -1148,6 +1196,7 @@ def compare(
         until: Measure until the change is known, and half the width of the speedup's interval over its estimate is
             this (0.01 for 1 %).
         time_s: Measure until the change is known, but begin no round after so many seconds (60 if `until` is given).
+        cool_down_s: As in `bench`.
         device: Of `list_devices`; where both are timed.
         on_progress: Told before each process.
         limits: Of each child.
@@ -1174,6 +1223,7 @@ def compare(
         threads=threads,
         until=until,
         time_s=time_s,
+        cool_down_s=cool_down_s,
         device=device,
         limits=limits,
     )

@@ -19,6 +19,7 @@ from edgeport.devices.agent.arrays import (
 from edgeport.devices.agent.boards import Programs
 from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
+from edgeport.devices.agent.cooling import cool_down
 from edgeport.devices.agent.exchange import exchange_ns
 from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.gathering import Gathered
@@ -26,6 +27,7 @@ from edgeport.devices.agent.meeting import Meeting
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
+from edgeport.devices.agent.sustained import sustained
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
 from edgeport.devices.agent.watching import watching, with_looks
 
@@ -49,9 +51,10 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
     network; several would mean copies inside or between the readings). The outputs of the last *timed* call of each
     stream are compared with the reference afterwards.
     """
+    cooled = cool_down(job)
     timer = measure_timer()
     programs, telemetry = Programs(), Telemetry()
-    telemetry.sample(**_fixed_work(), **programs.read())
+    telemetry.sample(**_fixed_work(), **programs.read(), **cooled)
     with watching(programs, job) as looks:
         trace = _timed(job, timer, telemetry)
     telemetry.sample(**_fixed_work(), **programs.read())
@@ -86,10 +89,10 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
         meeting = Meeting(job["meet"], job["meet_index"]) if job.get("meet") else None
         if meeting is not None:
             meeting.begin(call.run)
-        if job["scenario"] == "single-stream":
+        if job["scenario"] in _ONE_BY_ONE:
             # All processes of an experiment are read alike: the first one chooses.
             calls_per_reading = job["calls_per_reading"] or choose_calls_per_reading(call.run, timer, warmup)
-            timed = single_stream(call.run, job, calls_per_reading, telemetry)
+            timed = _ONE_BY_ONE[job["scenario"]](call.run, job, calls_per_reading, telemetry)
         else:
             timed = _SCENARIOS[job["scenario"]]([each.run for each in calls], job, telemetry)
         if meeting is not None:
@@ -203,6 +206,10 @@ def single_stream(run: Run, job: dict[str, Any], calls_per_reading: int, telemet
         gc.enable()
     taken = readings[:count].tolist()
     return Timed(started_at_ns, taken, count * calls_per_reading, sum(taken), calls_per_reading)
+
+
+# One call after the other: the scenario to the function that times it.
+_ONE_BY_ONE = {"single-stream": single_stream, "sustained": sustained}
 
 
 def timed_block(run: Run, readings: array[int], start: int, stop: int, until: int) -> int:

@@ -10,7 +10,7 @@ from edgeport.contracts import Measurement, ProcessTrace
 from edgeport.devices.latency.telemetry import timed_samples
 from edgeport.devices.latency.timer import call_latency_ns
 
-__all__ = ["retention", "throttling_flags"]
+__all__ = ["retention", "says_throttled", "throttling_flags"]
 
 _LEAST_FREQUENCY = 0.95
 _EDGE = 0.2
@@ -35,7 +35,7 @@ def throttling_flags(measurement: Measurement) -> list[str]:
     modes = set()
     for trace in measurement.traces:
         samples = timed_samples(trace)
-        if _says_throttled(trace):
+        if says_throttled(trace):
             flags.append("throttled")
         frequencies = [
             [value for name, value in sample.values.items() if name.endswith("_freq_khz")] for sample in samples
@@ -51,7 +51,7 @@ def throttling_flags(measurement: Measurement) -> list[str]:
     return sorted(set(flags))
 
 
-def _says_throttled(trace: ProcessTrace) -> bool:
+def says_throttled(trace: ProcessTrace) -> bool:
     """By a counter that grew, a state that holds something back, or a program of the board."""
     timed: dict[str, list[float]] = {}
     for sample in timed_samples(trace):

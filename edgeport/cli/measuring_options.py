@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def measuring_options(command: F) -> F:
-    """Adds `--rounds`, `--until`, `--time`, `--duration`, `--backend`, `--threads`, `--samples` and `--preprocess`."""
+    """Adds what says how long is measured, and with which backend, threads and samples."""
     for option in (
         click.option("--samples", type=FILE, help=".npz with inputs [default: a bundle's own, or random values]."),
         raw_samples,
@@ -32,6 +32,9 @@ def measuring_options(command: F) -> F:
         ),
         click.option(
             "--time", "time_", metavar="60s", help="Measure no longer than this [default: 60 s where it may go on]."
+        ),
+        click.option(
+            "--cool-down", metavar="30s", help="Rest before each process, at most: until as cool as before the first."
         ),
         click.option("--until", metavar="1%", help="Measure until the 95 % interval is this narrow, to either side."),
         click.option(

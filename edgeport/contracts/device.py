@@ -174,7 +174,8 @@ class TimeJob:
         calls_per_reading: Calls that are timed at once; 0 lets the process choose by the clock and the call.
         scenario: How queries arrive, in the words of MLPerf Inference: "single-stream" (one call after the other),
             "multi-stream" (one call of each stream at once), "offline" (each stream as fast as it can), "server"
-            (at random times, `rate_per_s` on average).
+            (at random times, `rate_per_s` on average); and "sustained": as "single-stream", but some readings are kept
+            in each slot of time.
         streams: Calls that may run at the same time, of one session; 1 in "single-stream".
         rate_per_s: Queries per second in "server".
         seed: Of the arrivals.
@@ -182,6 +183,9 @@ class TimeJob:
         idle_s: Seconds of rest before the timed calls, so that their energy can be told from the machine's own.
         gather_most, gather_wait_ns, gather_streams: Where a query is one sample and several are gathered into a call:
             samples in a call, how long the first waits for others, and calls at once. 1 sample: nothing is gathered.
+        cool_down_s: Rest before this process, at most: until the device's hottest zone is at `cool_to_millicelsius`;
+            all of it where no zone tells. None before the first process of an experiment.
+        cool_to_millicelsius: None where it is not known.
         meet: Places, of `Device.reserve`, of all processes that are timed at the same time, the same list in each;
             empty for a process alone. Each begins its timed calls when all are warm, and works until all are done.
         meet_index: Which of them is this process's own.
@@ -215,6 +219,8 @@ class TimeJob:
     gather_most: int = 1
     gather_wait_ns: int = 0
     gather_streams: int = 1
+    cool_down_s: float = 0.0
+    cool_to_millicelsius: float | None = None
     meet: tuple[str, ...] = ()
     meet_index: int = 0
     output_tolerance: float = 0.01

@@ -322,6 +322,7 @@ class Search:
             get at least 8 and 10, since fewer can't prove anything after one has failed.
         screening_rounds: Fresh processes per candidate before that.
         duration_s, warmup_s: Seconds of timed calls, and of calls before them, per process.
+        cool_down_s: Rest before each process but the first, at most, until the device is as cool as before that one.
         seed: Of the random order.
         calibration_method: How ranges are found: "minmax", "percentile:99.99", "mse", ...; see calibration/ranges.
         recovery: What brings accuracy back to static int8: "bias-correction", ...; see calibration/recovery.
@@ -333,6 +334,7 @@ class Search:
     screening_rounds: int = 6
     duration_s: float = 0.3
     warmup_s: float = 0.1
+    cool_down_s: float = 0.0
     seed: int = 0
     calibration_method: str = "minmax"
     recovery: tuple[str, ...] = ()

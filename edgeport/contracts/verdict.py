@@ -13,6 +13,7 @@ __all__ = [
     "AccuracyResult",
     "Change",
     "Comparison",
+    "Endurance",
     "Energy",
     "Interval",
     "LatencySummary",
@@ -143,6 +144,34 @@ class Roofline:
     share: float
     work: Work
     roof: Roof
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endurance:
+    """How fast one long process was at first, and in the end.
+
+    Attributes:
+        burst_ns: Latency of a call in the beginning, as the device came to it.
+        sustained_ns: In the last third of the time.
+        duration_s: Of all calls.
+        slowed_after_s: When it became more than 5 % slower than in the beginning, and stayed so; None where it did not.
+        first_celsius, hottest_celsius: Of the hottest sensor, at first and ever; None where none can be read.
+        throttled: The device said so of itself. That it did not say so proves nothing where it has no such source.
+
+    """
+
+    burst_ns: Interval
+    sustained_ns: Interval
+    duration_s: float
+    slowed_after_s: float | None = None
+    first_celsius: float | None = None
+    hottest_celsius: float | None = None
+    throttled: bool = False
+
+    @property
+    def retention(self) -> float:
+        """Sustained over burst speed, 1 where nothing is lost."""
+        return self.burst_ns.estimate / self.sustained_ns.estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class BenchSettings:
     until: float | None = None
     time_s: float | None = None
     energy: bool = False
+    cool_down_s: float = 0.0
     device: str = "local"
     limits: Limits = field(default_factory=Limits)
 
@@ -76,6 +77,8 @@ class BenchSettings:
             )
         if self.preprocess is not None and self.samples is None:
             raise _unusable("--preprocess without --samples", "say which raw samples are to be preprocessed")
+        if not 0 <= self.cool_down_s < 3600:
+            raise _unusable(f"{self.cool_down_s:g} s of rest before each process", "give less than an hour, or none")
         for name in ("streams", "rate_per_s", "until", "time_s"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -237,7 +240,8 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Dev
         **_calls(artifact.execution, settings, device.facts().cores),
         rate_per_s=settings.rate_per_s or 0.0,
         idle_s=_IDLE_S if settings.energy else 0.0,
-        limits=settings.limits,
+        cool_down_s=settings.cool_down_s,
+        limits=replace(settings.limits, time_s=settings.limits.time_s + settings.cool_down_s),
     )
 
 

@@ -164,7 +164,7 @@ def _placed(recipe: Recipe, device: str) -> Recipe:
 
 def process_s(search: Search) -> float:
     """Seconds that one measured process may take, for a guess of the time that many take."""
-    return _START_S + search.warmup_s + search.duration_s
+    return _START_S + search.cool_down_s + search.warmup_s + search.duration_s
 
 
 @lru_cache(maxsize=1)

@@ -150,6 +150,7 @@ def _experiment(context: RunContext, arms: Sequence[Arm], feeds: Path, stage: st
         "seed": seed,
         "duration_s": search.duration_s,
         "warmup_s": search.warmup_s,
+        "cool_down_s": search.cool_down_s,
         "device": context.facts.digest,
     }
 
@@ -261,7 +262,8 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
         streams=arm.streams,
         warmup_s=search.warmup_s,
         duration_s=search.duration_s,
-        limits=context.limits,
+        cool_down_s=search.cool_down_s,
+        limits=replace(context.limits, time_s=context.limits.time_s + search.cool_down_s),
     )
 
 

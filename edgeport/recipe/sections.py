@@ -261,6 +261,12 @@ class SearchSection(_Section):
         default=_SEARCH.duration_s, ge=_LEAST_DURATION_S, le=600, description="seconds of timed calls a process"
     )
     warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
+    cool_down_s: float = Field(
+        default=_SEARCH.cool_down_s,
+        ge=0,
+        le=3600,
+        description="seconds of rest before each process, at most: until the device is as cool as before the first one",
+    )
     seed: int = Field(default=_SEARCH.seed, ge=0, lt=_SEEDS, description="of the random order")
     calibration_method: str = Field(
         default=_SEARCH.calibration_method,

@@ -21,6 +21,7 @@ from edgeport.contracts import (
     Comparison,
     DataParallel,
     DeviceProbe,
+    Endurance,
     ExecutionConfig,
     Interval,
     LatencySummary,
@@ -46,6 +47,7 @@ from edgeport.pipeline.execution_tuning import ExecutionTuned, TunedArm
 from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
+from edgeport.pipeline.soaking import SoakResult
 from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
 from edgeport.pipeline.without_data import ImitateReport
 
@@ -267,6 +269,24 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             against={"onnxruntime fp32": Comparison(speedup=speedup, change=Change.FASTER, pairs=10, delta=0.02)},
             notes=("Not found in the PyTorch graph, and so in float: head.",),
         ),
+        "soak": SoakResult(
+            name="net-int8",
+            backend="onnxruntime",
+            precision="int8",
+            endurance=Endurance(
+                burst_ns=Interval(low=4.1e6, estimate=4.2e6, high=4.3e6, confidence=0.95),
+                sustained_ns=Interval(low=5.8e6, estimate=5.9e6, high=6e6, confidence=0.95),
+                duration_s=3600.0,
+                slowed_after_s=214.0,
+                first_celsius=47.0,
+                hottest_celsius=85.0,
+                throttled=True,
+            ),
+            device=finished.device,
+            missing=("throttle counters: only a change of speed can show throttling",),
+            outcome=Outcome.PASS,
+            measurement=Measurement(artifact_digest="d", device="d", seed=0, traces=()),
+        ),
         "add_device": {"local": "local", "pi5": "ssh://pi@raspberrypi.local"},
         "list_devices": {"local": "local"},
         "remove_device": {"local": "local"},
@@ -318,6 +338,8 @@ def test_the_example_runs(
         assert _DEVICES[arguments[1]] in stub
     elif arguments[0] == "tune" and not arguments[1].endswith(".toml"):
         assert "tune_execution" in stub
+    elif "--soak" in arguments:
+        assert "soak" in stub
     elif arguments[0] != "doctor" and "--explain" not in arguments:
         assert ("dry_run" if "--dry-run" in arguments else arguments[0]) in stub
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from edgeport.contracts import ProcessTrace, TimeJob, TimerFacts, dump_json, load_json
+from edgeport.contracts import ProcessTrace, TelemetrySample, TimeJob, TimerFacts, dump_json, load_json
 from edgeport.devices.experiment import Round, order_of_round, run_rounds, to_measurements
 from edgeport.devices.latency.timer import call_latency_ns
 from edgeport.errors import BackendCrash, DeviceLost, MeasurementError
@@ -152,3 +153,21 @@ def test_real_processes_of_two_arms(device, time_job):
     assert measurements["fast"].artifact_digest != measurements["slow"].artifact_digest
     for fast, slow in zip(measurements["fast"].traces, measurements["slow"].traces, strict=True):
         assert np.median(call_latency_ns(slow)) > 2 * np.median(call_latency_ns(fast))
+
+
+def test_each_process_waits_until_the_device_is_as_cool_as_before_the_first(jobs):
+    class Warming(ScriptedDevice):
+        goals: ClassVar = []
+
+        def run(self, job):
+            self.goals.append(job.cool_to_millicelsius)
+            heat = {"zone0_soc_millicelsius": 41_000.0 + 5000 * len(self.goals), "zone1_gpu_millicelsius": 30_000.0}
+            trace = super().run(job)
+            return replace(trace, telemetry=(TelemetrySample(at_ns=0, values=heat),))
+
+    asked = {name: replace(job, cool_down_s=30.0) for name, job in jobs.items()}
+    run_rounds(Warming(), asked, rounds=3)
+    assert Warming.goals == [None] + 8 * [48_000.0]
+    Warming.goals.clear()
+    run_rounds(Warming(), jobs, rounds=2)
+    assert Warming.goals == 6 * [None]

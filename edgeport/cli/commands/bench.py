@@ -8,9 +8,10 @@ import click
 
 from edgeport.cli.ci_files import CiFiles, ci_options
 from edgeport.cli.grouped import grouped
-from edgeport.cli.measuring_options import measuring_options, part_of, rate_of, seconds_of, share_of
+from edgeport.cli.measuring_options import duration_of, measuring_options, part_of, rate_of, seconds_of, share_of
 from edgeport.cli.options import FILE, PLACE, device_option, placement_option
 from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.errors import UsageError
 
 __all__ = ["command"]
 
@@ -18,7 +19,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 
 _SECTIONS = {
     "What is asked": ("budgets", "against", "baseline", "require_placement"),
-    "How long": ("rounds", "until", "time_", "duration"),
+    "How long": ("rounds", "until", "time_", "duration", "cool_down", "soak"),
     "How it is run": ("device", "scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
 }
@@ -47,6 +48,7 @@ _SECTIONS = {
 @click.option("--streams", type=click.IntRange(min=1), help="Calls at the same time [default: one per core].")
 @click.option("--rate", metavar="100/s", help="Of the calls that come to a server.")
 @click.option("--energy", is_flag=True, help="Measure joules per sample, where there is a meter; some 20 s more.")
+@click.option("--soak", metavar="1h", help="Keep it at work so long: how fast it is at first, and how fast it stays.")
 @device_option
 @measuring_options
 @ci_options
@@ -63,6 +65,7 @@ def command(  # noqa: PLR0913 (one per option)
     streams: int | None,
     rate: str | None,
     energy: bool,
+    soak: str | None,
     device: str,
     backend: str,
     samples: Path | None,
@@ -72,6 +75,7 @@ def command(  # noqa: PLR0913 (one per option)
     threads: int | None,
     until: str | None,
     time_: str | None,
+    cool_down: str | None,
     files: CiFiles,
     output: Output,
 ) -> int:
@@ -88,13 +92,30 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport bench net-int8 --budget p99=20ms --budget memory=300MB
       edgeport bench net-int8 --until 1% --time 30s
       edgeport bench net-int8 --device pi5
+      edgeport bench net-int8 --device pi5 --soak 1h
       edgeport bench net-int8 --scenario server --rate 100/s --budget p99=50ms
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_bench import draw_bench
+    from edgeport.cli.render_soak import draw_soak
     from edgeport.contracts import to_jsonable
 
     files.check()
+    if soak is not None:
+        _refuse_beside_soak()
+        with output.progress() as on_progress:
+            soaked = api.soak(
+                artifact,
+                time_s=duration_of(soak, "--soak") or 0.0,
+                backend=backend,
+                samples=samples,
+                preprocess=preprocess,
+                threads=threads,
+                device=device,
+                on_progress=on_progress,
+            )
+        output.show(lambda: to_jsonable(soaked), lambda console: draw_soak(console, soaked))
+        return exit_code(soaked.outcome)
     with output.progress() as on_progress:
         found = api.bench(
             artifact,
@@ -108,6 +129,7 @@ def command(  # noqa: PLR0913 (one per option)
             budgets=budgets,
             until=share_of(until, "--until"),
             time_s=seconds_of(time_, "--time"),
+            cool_down_s=seconds_of(cool_down, "--cool-down") or 0.0,
             scenario=scenario,
             streams=streams,
             rate_per_s=rate_of(rate, "--rate"),
@@ -121,3 +143,30 @@ def command(  # noqa: PLR0913 (one per option)
     files.write(f"edgeport bench {found.name}", found.rows())
     output.show(lambda: to_jsonable(found), lambda console: draw_bench(console, found))
     return exit_code(found.outcome)
+
+
+_WITH_SOAK = frozenset(
+    {"artifact", "soak", "device", "backend", "samples", "preprocess", "threads", "as_json", "quiet"}
+)
+
+
+def _refuse_beside_soak() -> None:
+    """What is said of many processes, or held to a budget, can't be asked of one that runs for an hour.
+
+    Raises:
+        UsageError: Another option was given.
+
+    """
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in _WITH_SOAK
+        and context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UsageError(
+            asked=f"bench with --soak and {given[0]}",
+            found="that a soak is one process, which is not judged",
+            fix=f"leave out {', '.join(given)}, or --soak",
+        )

@@ -18,7 +18,7 @@ _ANY = click.Path(exists=True, path_type=Path)
 
 _SECTIONS = {
     "What is asked": ("delta", "fail_on"),
-    "How long": ("rounds", "until", "time_", "duration"),
+    "How long": ("rounds", "until", "time_", "duration", "cool_down"),
     "How they are run": ("device", "backend", "threads", "samples", "preprocess"),
     "What is written": ("as_json", "junit", "markdown", "quiet"),
 }
@@ -56,6 +56,7 @@ def command(  # noqa: PLR0913 (one per option)
     threads: int | None,
     until: str | None,
     time_: str | None,
+    cool_down: str | None,
     files: CiFiles,
     output: Output,
 ) -> int:
@@ -92,6 +93,7 @@ def command(  # noqa: PLR0913 (one per option)
             fail_on=fail_on,
             until=share_of(until, "--until"),
             time_s=seconds_of(time_, "--time"),
+            cool_down_s=seconds_of(cool_down, "--cool-down") or 0.0,
             on_progress=on_progress,
         )
     files.write(f"edgeport compare {found.old.name} {found.new.name}", found.rows())

@@ -1,0 +1,99 @@
+"""How fast a device is at first, and how fast it stays: two numbers of one long process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from edgeport.contracts import Endurance, Interval, ProcessTrace, TelemetrySample
+from edgeport.devices.latency.telemetry import timed_samples
+from edgeport.devices.latency.throttling import says_throttled
+from edgeport.devices.latency.timer import call_latency_ns
+from edgeport.errors import MeasurementError
+
+__all__ = ["endurance"]
+
+_BURST_S = 10.0
+_BURST_SHARE = 0.1
+_SUSTAINED_SHARE = 1 / 3
+_SLOWER = 1.05
+_BATCHES = 10
+_WINDOW = 5
+
+
+def endurance(trace: ProcessTrace, *, confidence: float = 0.95) -> Endurance:
+    """Burst and sustained latency, and when it slowed down for good.
+
+    Burst is the first 10 s (a tenth of a shorter time), sustained the last third; each is a median over slots of time,
+    with Student's t interval over up to 10 batches of neighbouring slots, whose means depend less on each other than
+    slots do. It is one process: another one may differ by more.
+
+    Args:
+        trace: Of the scenario "sustained".
+        confidence: Of the intervals.
+
+    Raises:
+        MeasurementError: There are no slots.
+
+    """
+    samples = timed_samples(trace)
+    slots = _slots(trace, samples)
+    if len(slots) < 2:
+        raise MeasurementError(
+            asked="tell burst from sustained latency", found=f"{len(slots)} slots of time", fix="measure for longer"
+        )
+    at_s = np.array([at for at, _, _ in slots])
+    median_ns = np.array([median for _, median, _ in slots])
+    whole_s = float(at_s[-1])
+    first = at_s <= max(float(at_s[0]), min(_BURST_S, _BURST_SHARE * whole_s))
+    last = at_s > (1 - _SUSTAINED_SHARE) * whole_s
+    burst, sustained = _t_interval(median_ns[first], confidence), _t_interval(median_ns[last], confidence)
+    heat = [celsius for _, _, celsius in slots if celsius is not None]
+    return Endurance(
+        burst_ns=burst,
+        sustained_ns=sustained,
+        duration_s=whole_s,
+        slowed_after_s=_slowed_after_s(at_s, median_ns, _SLOWER * burst.estimate),
+        first_celsius=heat[0] if heat else None,
+        hottest_celsius=max(heat, default=None),
+        throttled=says_throttled(trace),
+    )
+
+
+def _slots(trace: ProcessTrace, samples: Sequence[TelemetrySample]) -> list[tuple[float, float, float | None]]:
+    """End (s since the start), median latency (ns) and hottest sensor (degrees Celsius) of each slot."""
+    latency_ns, at, found = call_latency_ns(trace), 0, []
+    for sample in samples:
+        count = int(sample.values.get("kept_readings", 0))
+        if not count:
+            continue
+        median = float(np.median(latency_ns[at : at + count]))
+        at += count
+        heat = max((v for name, v in sample.values.items() if name.endswith("_millicelsius")), default=None)
+        found.append(((sample.at_ns - trace.started_at_ns) / 1e9, median, None if heat is None else heat / 1000))
+    return found
+
+
+def _slowed_after_s(at_s: np.ndarray, median_ns: np.ndarray, limit_ns: float) -> float | None:
+    """From when on windows of slots stay above the limit; None where the last one does not."""
+    size = max(1, min(_WINDOW, len(median_ns) // 2))
+    windows = np.array([np.median(median_ns[max(0, i - size + 1) : i + 1]) for i in range(len(median_ns))])
+    slow = windows > limit_ns
+    if not slow[-1]:
+        return None
+    quick = np.flatnonzero(~slow)
+    return float(at_s[quick[-1] + 1]) if quick.size else float(at_s[0])
+
+
+def _t_interval(values: np.ndarray, confidence: float) -> Interval:
+    from scipy.special import stdtrit
+
+    estimate = float(np.median(values))
+    borders = np.linspace(0, len(values), min(_BATCHES, len(values)) + 1).astype(int)
+    means = [float(np.mean(values[a:b])) for a, b in pairwise(borders)]
+    if len(means) < 2:
+        return Interval(low=-np.inf, estimate=estimate, high=np.inf, confidence=confidence)
+    half = float(stdtrit(len(means) - 1, (1 + confidence) / 2)) * float(np.std(means, ddof=1)) / len(means) ** 0.5
+    return Interval(low=estimate - half, estimate=estimate, high=estimate + half, confidence=confidence)
