@@ -104,7 +104,9 @@ class OpenVinoSession:
         }
         self._model = self._core.read_model(path)
         self._declared = [port.get_partial_shape() for port in self._model.inputs]
-        self._inputs = _names(self._model.inputs, settings.get("inputs"))
+        self._inputs = _names(self._model.inputs, _read(self._model.inputs, settings.get("inputs")))
+        # The runtime drops an input that nothing reads; whoever knows the model feeds it all the same.
+        self._dropped = set(settings.get("inputs") or ()) - set(self._inputs)
         self._outputs = _names(self._model.outputs, settings.get("outputs"))
         self._dtypes = [_dtype(port) for port in self._model.inputs]
         self._batch = 0
@@ -199,7 +201,8 @@ class OpenVinoSession:
             if _is_open(shape):
                 wanted[0] = self._ov.Dimension(batch)
             shapes[index] = wanted
-        self._model.reshape(shapes)
+        if any(map(_is_open, self._declared)):  # some operators can't have their shapes inferred twice
+            self._model.reshape(shapes)
         compiled = self._core.compile_model(self._model, self._device, self._config)
         chosen = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         # The CPU plugin takes any hint and falls back to what it has without a word (f16 becomes bf16).
@@ -223,7 +226,7 @@ class OpenVinoSession:
         return sizes[0] if sizes else None
 
     def _check_names(self, feeds: Mapping[str, Any]) -> None:
-        if set(feeds) != set(self._inputs):
+        if set(feeds) - self._dropped != set(self._inputs):
             raise ValueError(
                 f"asked to feed {sorted(feeds)}; found that the model takes {sorted(self._inputs)}; give exactly these"
             )
@@ -282,6 +285,14 @@ def _parallel(settings: Mapping[str, Any], streams: int) -> dict[str, str]:
         "INFERENCE_NUM_THREADS": str(streams * threads),  # of all streams together
         **pinning,
     }
+
+
+def _read(ports: list[Any], wanted: Any) -> Any:
+    """Of the names that are wanted those that a port has, in the order of the ports; all, where some port has none."""
+    if wanted is None:
+        return None
+    found = [next((str(name) for name in wanted if name in port.get_names()), None) for port in ports]
+    return wanted if None in found else found
 
 
 def _names(ports: list[Any], wanted: Any) -> list[str]:

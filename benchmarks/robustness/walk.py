@@ -17,7 +17,7 @@ from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, ProgressE
 from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError
 from edgeport.npz import save_npz
 
-__all__ = ["FLOAT", "walk_many"]
+__all__ = ["FLOAT", "run_plainly", "walk_many"]
 
 _OBSERVERS = ["extremes"]
 _LOW = re.compile(r"of element type (float[48]|u?int[24]$)")
@@ -175,11 +175,17 @@ def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     names = [value.name for value in onnx.load(path, load_external_data=False).graph.output]
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
-    found = request.infer(dict(feeds))
+    read = {name for port in compiled.inputs for name in port.get_names()}  # it drops inputs that nothing reads
+    found = request.infer({name: array for name, array in feeds.items() if name in read})
     return {name: np.array(found[port]) for name, port in zip(names, compiled.outputs, strict=True)}
 
 
 _FLOAT = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+
+
+def run_plainly(runtime: str, path: Path, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs by name of the file as the runtime alone runs it; raises what the runtime raises."""
+    return _FLOAT[runtime](str(path), feeds)
 
 
 def _short(text: object) -> str:

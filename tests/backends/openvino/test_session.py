@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino.session import open_session
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig
+from edgeport.errors import SamplesError
+from edgeport.onnx_files import open_onnx
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
@@ -93,3 +97,24 @@ def test_outputs_before_a_run_are_refused(session, cnn):
 def test_wrong_output_names_are_refused(artifact):
     with pytest.raises(RuntimeError, match="logits"):
         open_session(str(artifact.folder / artifact.entry), {**artifact.settings, "outputs": ["logits"]})
+
+
+def test_an_input_that_nothing_reads_may_be_fed(tmp_path):
+    """The runtime drops it; whoever knows the model feeds it all the same."""
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "unread",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("unread", "x")],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    model = open_onnx(tmp_path / "m.onnx")
+    opened = BACKEND.open(BACKEND.compile(model, float_plan(model), ExecutionConfig(threads=1), tmp_path / "artifact"))
+    x = np.array([[-1.0, 2.0]], np.float32)
+    for feeds in ({"x": x, "unread": x}, {"x": x}):
+        call = opened.bind(feeds)
+        call.run()
+        np.testing.assert_array_equal(call.outputs()["y"], [[0.0, 2.0]])
+    with pytest.raises(SamplesError, match="other"):
+        opened.bind({"x": x, "other": x})
+    opened.close()
