@@ -83,7 +83,10 @@ class OpenVinoBackend:
             try:
                 open_artifact(artifact).close()
             except BackendError as error:
-                raise not_compiled(error, read_ir(model).graph.all_nodes(), model.path.name) from error
+                told = not_compiled(error, read_ir(model).graph.all_nodes(), model.path.name)
+                if told is error:
+                    raise
+                raise told from error
         return make_artifact(folder=folder, **described)
 
     def open(self, artifact: Artifact) -> Session:

@@ -157,12 +157,12 @@ def _teller(write: Callable[[str], object], flush: Callable[[], object]) -> Call
 
 def _is_memory_error(error: BaseException) -> bool:
     """Whether memory ran out, here or in what this error was raised from."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, MemoryError) or is_out_of_memory(str(seen)):
-            return True
-        seen = seen.__cause__
-    return False
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:  # an error may have been raised from itself
+        chain.append(cause)
+        cause = cause.__cause__
+    return any(isinstance(one, MemoryError) or is_out_of_memory(str(one)) for one in chain)
 
 
 def _peak() -> dict[str, int]:

@@ -72,6 +72,11 @@ def wrapped_memory_error(payload):
         raise BackendError(asked="compile", found="the runtime failed", fix="try again") from error
 
 
+def raise_from_itself(payload):
+    error = BackendError(asked="compile", found="the runtime failed", fix="try again")
+    raise error from error
+
+
 def leave(payload):
     sys.exit(3)
 

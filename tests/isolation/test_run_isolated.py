@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.contracts import Limits, ProgressEvent
-from edgeport.errors import ChildCrash, ChildTimeout, IsolationError, ResourceLimit, SamplesError
+from edgeport.errors import BackendError, ChildCrash, ChildTimeout, IsolationError, ResourceLimit, SamplesError
 from edgeport.isolation import run_isolated
 from edgeport.isolation.memory import address_space_limit, oom_kills
 
@@ -99,6 +99,11 @@ def test_an_edgeport_error_is_the_same_one_in_the_parent(jobs):
     assert (caught.value.asked, caught.value.found, caught.value.fix) == ("read samples", "none", "give some")
     assert caught.value.details == {"count": 0}
     assert "in raise_ours" in "\n".join(caught.value.__notes__)
+
+
+def test_an_error_that_was_raised_from_itself_is_told(jobs):
+    with pytest.raises(BackendError, match="the runtime failed"):
+        run_isolated("isolation_jobs:raise_from_itself", {}, limits=Limits(time_s=20))
 
 
 @pytest.mark.parametrize(
