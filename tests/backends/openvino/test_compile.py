@@ -7,17 +7,22 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
+import onnx
 import pytest
 
+from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino.capabilities import supported
 from edgeport.backends.openvino.dialect import write_openvino
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.qdq.read_pairs import read_pairs_only
+from edgeport.calibration.collect import collect
+from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, ModelParallel, Precision
 from edgeport.errors import BackendError, UnsupportedByBackend
-from edgeport.onnx_files import read_ir
+from edgeport.onnx_files import open_onnx, read_ir
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
@@ -121,3 +126,25 @@ def test_import_starts_no_telemetry():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_constant_of_an_integer_sum_has_all_axes(save_onnx, tmp_path):
+    """ConvNeXt-Tiny with biases of zeros failed in OpenVINO 2026.4, which moves them behind the Transpose."""
+    text = """
+        <ir_version: 10, opset_import: ["" : 20]>
+        net (float[batch, 4, 4, 16] x) => (float[batch, 4, 4, 32] m, float[batch, 32, 4, 4] y)
+        { m = MatMul(x, w) s = Add(m, b) t = Transpose<perm=[0,3,1,2]>(s) y = Mul(t, c) }
+    """
+    random = np.random.default_rng(0)
+    constants = {"w": random.standard_normal((16, 32)), "b": np.zeros(32), "c": np.full((32, 1, 1), 0.5)}
+    proto = onnx.parser.parse_model(text)
+    for name, array in constants.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    model = open_onnx(save_onnx(onnx.shape_inference.infer_shapes(proto)))
+    samples = ArraySamples({"x": random.standard_normal((8, 4, 4, 16)).astype(np.float32)})
+    plan = make_plan(model, collect(model, samples, open_reference), rules_for())
+    assert {"m", "s"} <= plan.nodes.keys()
+    written = read_ir(write_openvino(model, plan, tmp_path / "written.onnx"))
+    assert list(written.graph.initializers["b_quantized"].const_value.shape) == [1, 1, 1, 32]
