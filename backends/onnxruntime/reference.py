@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edgeport.backends.sessions import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
@@ -37,8 +39,7 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     import onnxruntime as ort
     from google.protobuf.message import DecodeError
 
-    from edgeport.backends.onnxruntime.backend import WEIGHT_QUANTIZER
-    from edgeport.backends.onnxruntime.session import check_feeds, inference_session, session_options
+    from edgeport.backends.onnxruntime.session import check_feeds, session_options
     from edgeport.onnx_files import refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
@@ -47,7 +48,7 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     options.enable_mem_pattern = False
     try:
-        session = inference_session(path, options, {"skip": [WEIGHT_QUANTIZER]})
+        session = _session(path, options)
     except Exception as error:
         try:
             # Not by read_ir: the copy that a calibration makes has outputs whose rank nobody knows.
@@ -70,6 +71,27 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
             raise _failed(path, "run", error) from error
 
     yield run
+
+
+def _session(path: Path, options: Any) -> Any:
+    """With all optimisations, or without the runtime's fusions where these break the graph.
+
+    A fusion may take away a tensor that another node reads, such as a node that a calibration adds: FastGelu's does in
+    1.32.
+    """
+    import onnxruntime as ort
+
+    from edgeport.backends.onnxruntime.backend import WEIGHT_QUANTIZER
+    from edgeport.backends.onnxruntime.session import inference_session
+
+    settings = {"skip": [WEIGHT_QUANTIZER]}
+    try:
+        return inference_session(path, options, settings)
+    except Exception:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        with contextlib.suppress(Exception):
+            return inference_session(path, options, settings)
+        raise
 
 
 def _failed(path: Path, what: str, error: Exception) -> BackendError:

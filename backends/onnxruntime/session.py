@@ -115,7 +115,10 @@ def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapp
     """The runtime's own session, with what `settings` say and options have no place for: providers and skip."""
     providers = list(settings.get("providers") or ["CPUExecutionProvider"])
     skip = list(settings.get("skip") or ())
-    return ort.InferenceSession(os.fspath(path), options, providers=providers, disabled_optimizers=skip)
+    # It would print an error and try once more the same.
+    return ort.InferenceSession(
+        os.fspath(path), options, providers=providers, disabled_optimizers=skip, enable_fallback=0
+    )
 
 
 class Session:
