@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import onnx_ir as ir
 
+from edgeport.calibration.divisors import divisors
 from edgeport.calibration.exclude import excluded_nodes
 from edgeport.calibration.graph import activations, constant_of, float_graph, is_default_domain
 from edgeport.calibration.integer_nodes import (
@@ -79,7 +80,7 @@ def make_plan(
     method = method if method is not None else MinMax()
     exclude = dict(exclude or {})
     ranges = TensorRanges(calibration, rules, method)
-    excluded = excluded_nodes(graph, exclude, only)
+    excluded = excluded_nodes(graph, exclude, only) | divisors(graph)
     found = find_integer_nodes(graph, rules, ranges.known, excluded, ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:

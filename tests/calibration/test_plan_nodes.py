@@ -277,6 +277,19 @@ def test_a_mask_does_not_drown_what_it_is_added_to(graph, dialect, calibration_o
     assert "q:MatMul" in plan.nodes
 
 
+@pytest.mark.parametrize(("last", "integer"), [("Div", "q v"), ("Mul", "q v a p")], ids=["divided by", "multiplied by"])
+def test_products_that_something_is_divided_by_stay_float(graph, dialect, calibration_of, last, integer):
+    """Linear attention: the sums of weights that divide are a column of the product that they divide."""
+    text = f"""
+        q = MatMul(x, k) v = MatMul(x, u) t = Transpose<perm=[0,2,1]>(q) a = MatMul(t, v) p = MatMul(q, a)
+        d = ReduceSum(p) e = Add(d, small) z = {last}(p, e)
+    """
+    constants = {"k": noise(4, 4), "u": noise(4, 4), "small": np.float32([1e-6])}
+    model = graph(text, constants, (3, 4))
+    plan = make_plan(model, calibration_of(model), dialect())
+    assert {name for name in plan.nodes if "MatMul" in name} == {f"{name}:MatMul" for name in integer.split()}
+
+
 def test_a_bias_may_be_small(graph, dialect, calibration_of):
     model = graph("a = MatMul(x, k) z = Add(a, b)", {"k": noise(4, 5), "b": noise(5) * 1e-4}, (3, 4))
     assert "z:Add" in make_plan(model, calibration_of(model), dialect(fused=())).nodes
