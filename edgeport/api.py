@@ -34,6 +34,7 @@ from edgeport.errors import ContractError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from edgeport.bundle import Reproduced
+    from edgeport.devices.profiles import Profile
     from edgeport.drafting import Draft
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
@@ -55,6 +56,7 @@ __all__ = [
     "calibrate",
     "clean_device",
     "compare",
+    "device_profiles",
     "distill_without_data",
     "dry_run",
     "export",
@@ -542,6 +544,7 @@ def quantize(
     rest: str = "fp32",
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
     require_placement: float | None = None,
+    profile: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:
     """Plans and compiles a model for one backend.
@@ -566,6 +569,8 @@ def quantize(
         rest: Float precision of what is not integer, beside an integer one.
         execution: Threads and batch; the batch of a model with a fixed one is taken from the model.
         require_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
+        profile: Name in `device_profiles`: it is planned for a processor of that kind, whatever this machine has. What
+            its runtime makes of the plan can be read here only where it is of this machine's architecture.
         limits: Of the child.
 
     Raises:
@@ -595,6 +600,7 @@ def quantize(
         execution=execution,
         mix=mix_named(nodes or {}, rest),
         least_placement=require_placement,
+        profile=profile,
         limits=limits,
     )
 
@@ -1281,6 +1287,13 @@ def list_devices() -> dict[str, str]:
     from edgeport.devices.inventory import LOCAL, load_inventory
 
     return {LOCAL: LOCAL} | {name: str(at) for name, at in load_inventory().devices.items()}
+
+
+def device_profiles() -> Mapping[str, Profile]:
+    """Kinds of devices by name, each with what is right for it before one is asked."""
+    from edgeport.devices.profiles import PROFILES
+
+    return PROFILES
 
 
 def remove_device(name: str) -> dict[str, str]:

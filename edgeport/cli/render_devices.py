@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.text import Text
 
@@ -10,7 +13,10 @@ from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import DeviceProbe
 
-__all__ = ["draw_probe"]
+if TYPE_CHECKING:
+    from edgeport.devices.profiles import Profile
+
+__all__ = ["draw_probe", "draw_profiles"]
 
 
 def draw_probe(console: Console, found: DeviceProbe) -> None:
@@ -35,3 +41,16 @@ def draw_probe(console: Console, found: DeviceProbe) -> None:
     width = max(len(name) for name, _ in rows)
     lines(console, *(Text(clean(f"{name:<{width}}  {value}")) for name, value in rows))
     lines(console, *(Text(clean(f"{'missing':<{width}}  {one}"), style="yellow") for one in found.missing))
+
+
+def draw_profiles(console: Console, known: Sequence[Profile]) -> None:
+    """A block for each: what it is, its runtimes with dialect and precisions, and what to know."""
+    for one in known:
+        isa = ", ".join(one.processor.isa)
+        lines(
+            console, Text(clean(f"{one.name}: {one.title}, {one.cores} ({one.processor.machine}: {isa})"), style="bold")
+        )
+        for fit in one.fits:
+            precisions = ", ".join(map(str, fit.precisions))
+            lines(console, Text(clean(f"  {fit.backend:<12} {fit.dialect:<16} {precisions}")))
+        lines(console, Text(clean(f"  {one.note}"), style="dim"))

@@ -280,11 +280,14 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     execution: ExecutionConfig,
     mix: Mix,
     least_placement: float | None,
+    profile: str | None,
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
     from edgeport.calibration.ranges import method_named
+    from edgeport.devices.profiles import profile_named
 
+    processor = profile_named(profile).processor if profile is not None else None
     _known("compile in precision", precision, [str(one) for one in Precision])
     method_named(method)
     methods = named_after_plan(recover, precision, given=samples is not None)
@@ -310,6 +313,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "mix": to_jsonable(mix),
             "folder": str(folder),
             "float_only": True,
+            "processor": to_jsonable(processor),
         }
         found = run_isolated(
             "edgeport.pipeline.children:build",

@@ -36,6 +36,7 @@ from edgeport.contracts import (
     RunResult,
     Verification,
 )
+from edgeport.devices.profiles import PROFILES
 from edgeport.drafting import Draft
 from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.bench import BenchResult
@@ -69,6 +70,7 @@ def examples_in(command: click.Command) -> list[str]:
 _DEVICES = {
     **{name: f"{name}_device" for name in ("add", "remove", "probe", "prepare", "clean")},
     "list": "list_devices",
+    "profiles": "device_profiles",
 }
 ALL = list(_commands(app))
 EXAMPLES = sorted({example for _, command in ALL for example in examples_in(command)})
@@ -289,6 +291,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
         ),
         "add_device": {"local": "local", "pi5": "ssh://pi@raspberrypi.local"},
         "list_devices": {"local": "local"},
+        "device_profiles": PROFILES,
         "remove_device": {"local": "local"},
         "probe_device": DeviceProbe(facts=finished.device, missing=("cpufreq: clock frequencies are not known",)),
         "prepare_device": finished.device,

@@ -74,6 +74,27 @@ def remove(*, name: str, output: Output) -> int:
     return 0
 
 
+@command.command(name="profiles")
+@output_options
+def profiles(*, output: Output) -> int:
+    """Kinds of devices, with the dialects and precisions that are right for them before one is asked.
+
+    \b
+    Example:
+      edgeport devices profiles
+    """  # noqa: D301 (click's own mark against wrapping)
+    from edgeport import api
+    from edgeport.cli.render_devices import draw_profiles
+    from edgeport.contracts import to_jsonable
+
+    known = api.device_profiles()
+    output.show(
+        lambda: {"profiles": [to_jsonable(one) for one in known.values()]},
+        lambda console: draw_profiles(console, list(known.values())),
+    )
+    return 0
+
+
 @command.command(name="probe")
 @click.argument("name")
 @output_options

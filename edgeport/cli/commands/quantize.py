@@ -62,6 +62,7 @@ __all__ = ["command"]
     help="Samples come one by one: gather up to --batch of them, the first waiting so long for others.",
 )
 @placement_option
+@click.option("--for", "profile", metavar="PROFILE", help="A kind of device, of edgeport devices profiles.")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
 @output_options
 def command(  # noqa: PLR0913 (one per option)
@@ -84,6 +85,7 @@ def command(  # noqa: PLR0913 (one per option)
     batch: int,
     batch_wait: str | None,
     require_placement: str | None,
+    profile: str | None,
     folder: Path,
     output: Output,
 ) -> int:
@@ -93,8 +95,9 @@ def command(  # noqa: PLR0913 (one per option)
     Writes OUTPUT/artifact.json and the artifact's files beside it. It is not measured: see edgeport bench and run.
 
     \b
-    Example:
+    Examples:
       edgeport quantize net.onnx --calibration net.calibration.safetensors --backend openvino -o net-int8
+      edgeport quantize net.onnx --precision int8-dynamic --for raspberry-pi-5 -o net-pi5
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_steps import draw_artifact
@@ -117,6 +120,7 @@ def command(  # noqa: PLR0913 (one per option)
         rest=rest or its_rest,
         execution=ExecutionConfig(threads=threads, batch=batch, layout=_layout(stages, streams, batch_wait)),
         require_placement=part_of(require_placement, "--require-placement"),
+        profile=profile,
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
