@@ -10,6 +10,7 @@ from edgeport.backends.onnxruntime.moves import pad_integers
 from edgeport.backends.onnxruntime.nbits import write_nbits
 from edgeport.backends.onnxruntime.products import write_biased_products
 from edgeport.backends.onnxruntime.recurrent import write_recurrent
+from edgeport.backends.onnxruntime.scalings import fold_scalings
 from edgeport.backends.qdq.graph import GraphEdit
 from edgeport.backends.qdq.write import quantize_ir
 from edgeport.contracts import QuantizationPlan, QuantizationRules
@@ -30,5 +31,6 @@ def write_onnxruntime(model: ir.Model, plan: QuantizationPlan, rules: Quantizati
     write_recurrent(edit, plan)
     write_biased_products(edit)
     pad_integers(edit)
+    fold_scalings(edit)
     if rules.activation_dtype == "uint8":
         fill_channels(edit)

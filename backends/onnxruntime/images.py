@@ -19,6 +19,8 @@ __all__ = ["fill_channels"]
 _CHANNELS = 4
 _LARGEST_KERNEL = 49
 """Weights per channel: 7 x 7."""
+_FEWEST_PIXELS = 256
+"""Of fewer, the channel costs what it saves."""
 
 
 def fill_channels(edit: GraphEdit) -> None:
@@ -27,13 +29,20 @@ def fill_channels(edit: GraphEdit) -> None:
         if node.op_type != "Conv" or node.metadata_props.get(PRECISION_KEY) != str(Precision.INT8):
             continue
         source, weight = _before(node, 0), _before(node, 1)
-        if source is None or weight is None or node.attributes.get_int("group", 1) != 1:
+        if source is None or weight is None or node.attributes.get_int("group", 1) != 1 or _is_tiny(node):
             continue
         array = _integers(edit, weight)
         if array is None or array.ndim != 4 or array.dtype != np.int8 or array.shape[1] >= _CHANNELS:
             continue
         if np.prod(array.shape[2:]) <= _LARGEST_KERNEL:
             _fill(edit, node, source, weight, array)
+
+
+def _is_tiny(node: ir.Node) -> bool:
+    """The image is known to have few pixels."""
+    shape = node.inputs[0].shape if node.inputs[0] is not None else None
+    sizes = [size for size in shape[2:] if isinstance(size, int)] if shape is not None else []
+    return len(sizes) == 2 and sizes[0] * sizes[1] < _FEWEST_PIXELS
 
 
 def _before(node: ir.Node, index: int) -> ir.Node | None:

@@ -152,7 +152,7 @@ def padded(b):
 
 def image(b):
     weights = {"w": b.weight(8, 3, 3, 3), "b": b.weight(8)}
-    return [b.node("Conv", ["x", *weights], ["y"], **SAME)], weights, (2, 3, 8, 8)
+    return [b.node("Conv", ["x", *weights], ["y"], **SAME)], weights, (2, 3, 16, 16)
 
 
 def matmul_bias_relu(b):
@@ -231,6 +231,25 @@ def test_a_float_joins_integers_where_a_product_reads_the_sum(rules, bench):
     made = bench.quantize(bench.model(nodes, weights | more, IMAGE, ["y"]), rules)
     assert made.operators.count("QLinearAdd") == 2
     assert made.sqnr_db > 30.0
+
+
+@pytest.mark.parametrize("rules", DIALECTS)
+@pytest.mark.parametrize(("factor", "left"), [(0.125, 0), (-0.125, 1)])
+def test_a_positive_factor_is_taken_into_the_scale(rules, factor, left, bench):
+    """As attention scales what it multiplies."""
+    nodes = [bench.node("MatMul", ["x", "w"], ["m"]), bench.node("Mul", ["m", "k"], ["d"])]
+    nodes += [bench.node("Transpose", ["m"], ["t"], perm=[0, 2, 1]), bench.node("MatMul", ["d", "t"], ["y"])]
+    constants = {"w": bench.weight(16, 8), "k": np.float32(factor)}
+    made = bench.quantize(bench.model(nodes, constants, (2, 4, 16), ["y"]), rules)
+    assert made.operators.count("QLinearMul") == left
+    assert made.operators.count("MatMulIntegerToFloat") == 1
+    assert made.sqnr_db > 30.0
+
+
+def test_a_tiny_image_keeps_its_channels(bench):
+    nodes, weights, _ = image(bench)
+    made = bench.quantize(bench.model(nodes, weights, (2, 3, 8, 8), ["y"]), x86_rules(vnni=True))
+    assert "Pad" not in made.operators
 
 
 def test_an_image_gets_a_fourth_channel_on_x86(bench):
