@@ -105,7 +105,7 @@ class OpenVinoSession:
         self._model = self._core.read_model(path)
         self._declared = [port.get_partial_shape() for port in self._model.inputs]
         self._inputs = _names(self._model.inputs, _read(self._model.inputs, settings.get("inputs")))
-        # The runtime drops an input that nothing reads; whoever knows the model feeds it all the same.
+        # The runtime drops some inputs, such as empty axes; whoever knows the model feeds them all the same.
         self._dropped = set(settings.get("inputs") or ()) - set(self._inputs)
         self._outputs = _names(self._model.outputs, settings.get("outputs"))
         self._dtypes = [_dtype(port) for port in self._model.inputs]

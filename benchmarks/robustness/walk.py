@@ -175,7 +175,7 @@ def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     names = [value.name for value in onnx.load(path, load_external_data=False).graph.output]
     compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     request = compiled.create_infer_request()
-    read = {name for port in compiled.inputs for name in port.get_names()}  # it drops inputs that nothing reads
+    read = {name for port in compiled.inputs for name in port.get_names()}  # it drops some inputs
     found = request.infer({name: array for name, array in feeds.items() if name in read})
     return {name: np.array(found[port]) for name, port in zip(names, compiled.outputs, strict=True)}
 

@@ -99,22 +99,25 @@ def test_wrong_output_names_are_refused(artifact):
         open_session(str(artifact.folder / artifact.entry), {**artifact.settings, "outputs": ["logits"]})
 
 
-def test_an_input_that_nothing_reads_may_be_fed(tmp_path):
-    """The runtime drops it; whoever knows the model feeds it all the same."""
+def test_an_input_that_the_runtime_drops_may_be_fed(tmp_path):
+    """Empty axes of a reduction: the runtime takes all axes and has no such input any more."""
     graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"])],
-        "unread",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in ("unread", "x")],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)],
+        "dropped",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 2]),
+            helper.make_tensor_value_info("axes", TensorProto.INT64, [0]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1])],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
     model = open_onnx(tmp_path / "m.onnx")
     opened = BACKEND.open(BACKEND.compile(model, float_plan(model), ExecutionConfig(threads=1), tmp_path / "artifact"))
-    x = np.array([[-1.0, 2.0]], np.float32)
-    for feeds in ({"x": x, "unread": x}, {"x": x}):
+    x = np.array([[-1.0, 2.0], [3.0, 4.0]], np.float32)
+    for feeds in ({"x": x, "axes": np.zeros(0, np.int64)}, {"x": x}):
         call = opened.bind(feeds)
         call.run()
-        np.testing.assert_array_equal(call.outputs()["y"], [[0.0, 2.0]])
+        np.testing.assert_array_equal(call.outputs()["y"], [[8.0]])
     with pytest.raises(SamplesError, match="other"):
         opened.bind({"x": x, "other": x})
     opened.close()
