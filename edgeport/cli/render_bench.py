@@ -116,6 +116,8 @@ def _other(found: BenchResult) -> list[tuple[str, str]]:
     rows.append(("first inference", _time(summary.first_inference_ns)))
     rows.append(("peak memory", f"{bytes_of(summary.peak_memory_bytes)}; size {bytes_of(found.size_bytes)}"))
     rows.append(("energy", _energy(summary)))
+    if found.missing:
+        rows.append(("not told", ", ".join(one.partition(":")[0] for one in found.missing)))
     if summary.roofline is not None:
         line = summary.roofline
         rows.append(

@@ -97,6 +97,7 @@ class BenchResult:
         size_bytes: Of the artifact's files.
         compile_ns: See `Artifact`.
         notes: What else a reader must know, one sentence each.
+        missing: Sources that the device has not, each with what is not known without it.
         measurement: The raw traces, of every round.
 
     """
@@ -119,6 +120,7 @@ class BenchResult:
     size_bytes: int = 0
     compile_ns: int | None = None
     notes: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     measurement: Measurement = field(repr=False)
     schema_version: int = 1
 
@@ -198,6 +200,7 @@ def _result(  # noqa: PLR0913 (what a result is made of)
     facts: DeviceFacts,
     kept: Baseline | None,
 ) -> BenchResult:
+    from edgeport.devices.agent.probing import missing_sources
     from edgeport.devices.latency.comparison import compare
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.latency.verdict import alpha_at
@@ -247,6 +250,7 @@ def _result(  # noqa: PLR0913 (what a result is made of)
         size_bytes=one.artifact.size_bytes,
         compile_ns=one.artifact.compile_ns,
         notes=tuple(notes),
+        missing=tuple(missing_sources(facts.sensors)),
         measurement=taken.raw["artifact"],
     )
 

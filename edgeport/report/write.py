@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import RunResult
+from edgeport.devices.agent.probing import missing_sources
 from edgeport.errors import DependencyError, OutputError
 from edgeport.report.budget import limits
 from edgeport.report.canvas import Scene
@@ -91,7 +92,7 @@ def render(result: RunResult, *, summary: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(size=bytes_text, seconds=seconds_text, duration=duration_text)
+    environment.filters.update(size=bytes_text, seconds=seconds_text, duration=duration_text, missing=missing_sources)
     # Ours and Bokeh's: what comes from a model is escaped inside of it.
     style = Markup((_HERE / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     common = {"result": result, "style": style, "absent": ABSENT, "infinity": float("inf")}

@@ -59,3 +59,4 @@ def test_bench_rests_before_processes_when_asked(make_artifact_folder):
     assert rested[0] is None
     assert rested[1] is not None
     assert found.outcome is not Outcome.FAIL
+    assert found.missing == api.probe_device("local").missing  # named, never taken for quiet

@@ -150,6 +150,13 @@ def test_what_was_not_measured_is_said_once(result: RunResult) -> None:
     assert text.count("Not measured: it was not asked for.") == 1
 
 
+def test_sources_that_the_device_has_not_are_named(result: RunResult) -> None:
+    device = replace(result.device, sensors=("zone0_soc_millicelsius",))
+    text = _words(replace(result, device=device))
+    assert "not told cpufreq: clock frequencies are not known" in text
+    assert "not told thermal zones" not in text
+
+
 def test_why_there_is_no_energy_is_told(result: RunResult) -> None:
     refused = Energy(refused="not measured: this machine has no meter that may be read (RAPL, NVML, INA)")
     text = _words(_with_latency(result, energy=refused))
