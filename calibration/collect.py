@@ -19,7 +19,7 @@ import onnx_ir as ir
 from edgeport.calibration.batch_axis import batch_axis, by_sample
 from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
-from edgeport.calibration.graph import activations, infer_types
+from edgeport.calibration.graph import activations
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
 from edgeport.calibration.observers.histogram import MOST_VALUES, every
@@ -38,7 +38,7 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.errors import CalibrationError, EdgeportError
-from edgeport.onnx_files import read_ir, refuse_quantized
+from edgeport.onnx_files import infer_types, read_ir, refuse_quantized
 
 __all__ = ["collect", "require_finite", "watchable"]
 

@@ -6,13 +6,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeport.contracts import Array, OnnxModel
-from edgeport.onnx_files import read_ir, refuse_quantized, values_read
+from edgeport.onnx_files import infer_types, read_ir, refuse_quantized, values_read
 
 __all__ = [
     "activations",
     "constant_of",
     "float_graph",
-    "infer_types",
     "is_constant_float",
     "is_default_domain",
 ]
@@ -76,12 +75,3 @@ def activations(graph: ir.Graph) -> list[ir.Value]:
             depends.update(node.outputs)
             found += [value for value in node.outputs if value.name and value.dtype in _FLOATS]
     return found
-
-
-def infer_types(model: ir.Model) -> None:
-    """Fills in the types that the file leaves out, by ONNX's own shape inference, in place."""
-    if all(value.dtype is not None for node in model.graph for value in node.outputs if value.name):
-        return
-    from onnx_ir.passes.common import ShapeInferencePass
-
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeport.calibration.graph import activations, infer_types
+from edgeport.calibration.graph import activations
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
 from edgeport.isolation.memory import give_back
-from edgeport.onnx_files import read_ir
+from edgeport.onnx_files import infer_types, read_ir
 
 __all__ = ["Shapes", "add_node", "add_output", "inner", "open_edited", "open_observed", "open_shapes"]
 

@@ -89,6 +89,7 @@ class OnnxRuntimeBackend:
                     fix="choose another precision, or a backend that has this one",
                 )
         check_fits(model, plan)
+        _require_one_float(model, plan)
         layout = execution.layout
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
@@ -152,6 +153,18 @@ class OnnxRuntimeBackend:
 def default_rules() -> QuantizationRules:
     """The dialect for this machine's processor."""
     return arm_rules() if is_arm64() else x86_rules(vnni=has_vnni())
+
+
+def _require_one_float(model: OnnxModel, plan: QuantizationPlan) -> None:
+    """Raises where a node is to run in another float than the rest: which one it is, is a setting of the session."""
+    other = next(((name, one) for name, one in plan.nodes.items() if one.is_float and one is not plan.default), None)
+    if other is not None:
+        raise UnsupportedByBackend(
+            asked=f"run node {other[0]!r} of {model.path.name} in {other[1]} beside others in {plan.default}",
+            found=f"that ONNX Runtime's CPU provider has one float for a whole session: float32 on x86, on ARM64 also "
+            f"bfloat16 products ({FAST_BF16})",
+            fix=f"choose {plan.default} for the node, or {other[1]} for the rest; OpenVINO has both side by side",
+        )
 
 
 def entry_of(settings: Mapping[str, object], whole: str) -> str:

@@ -11,6 +11,7 @@ from edgeport.backends.artifacts import artifact_folder, make_artifact, with_set
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
 from edgeport.backends.openvino.executions import SETTINGS, execution_settings, executions
+from edgeport.backends.openvino.float_nodes import FloatNodes, hinted_float
 from edgeport.backends.openvino.refusals import not_compiled
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
@@ -70,7 +71,7 @@ class OpenVinoBackend:
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
                 source = _write(model, plan, Path(scratch) / "model.onnx") if planned else model
-                IrFromOnnx(source, planned)(draft / ENTRY)
+                IrFromOnnx(source, planned, FloatNodes.of(plan))(draft / ENTRY)
             described: _Described = {
                 "backend": NAME,
                 "entry": ENTRY,
@@ -121,6 +122,7 @@ class OpenVinoBackend:
                 asked="compile for OpenVINO", found=known.reason, fix="pip install 'edgeport[openvino]'"
             )
         check_request(model, plan, execution, known, name="OpenVINO")
+        hinted_float(plan)
         execution_settings(execution)  # refuses what it has not, before anything is written
 
 
@@ -134,7 +136,7 @@ def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConf
     """What `session.open_session` is handed; see there."""
     return {
         "device": "CPU",
-        "precision": _HINTS[plan.default],
+        "precision": _HINTS[hinted_float(plan)],
         **execution_settings(execution),
         "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if _may_round(plan) else 0)},
         "inputs": [spec.name for spec in model.inputs],

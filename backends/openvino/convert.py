@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from edgeport.backends.openvino.float_nodes import FloatNodes
+from edgeport.backends.openvino.names import GENERATED, onnx_name
 from edgeport.backends.openvino.recurrent import quantize_recurrent
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.openvino.session import import_openvino
@@ -15,23 +16,13 @@ from edgeport.backends.qdq.arithmetic import REDUCED_LIMIT
 from edgeport.contracts import OnnxModel
 from edgeport.onnx_files import read_ir
 
-__all__ = ["GENERATED", "INFO", "IrFromOnnx", "onnx_name"]
+__all__ = ["INFO", "IrFromOnnx"]
 
 LARGEST = 127
 """Largest weight as an integer."""
 
-GENERATED = "~"
-"""First character of names that OpenVINO made up; no ONNX node of ours begins with it."""
-
 INFO = "edgeport"
 """Section of the IR's rt_info that holds what the plan wanted."""
-
-_SUFFIX = re.compile(r"(/WithoutBiases|/LSTMSequence|/Dequantization\w+|/transpose_[ab]|/sink_port_\d+)+$")
-
-
-def onnx_name(name: str) -> str:
-    """The ONNX node's name in the name of what OpenVINO made of it ("conv/WithoutBiases")."""
-    return _SUFFIX.sub("", name)
 
 
 class IrFromOnnx:
@@ -41,12 +32,14 @@ class IrFromOnnx:
         model: The ONNX file, with the plan already written into it.
         planned: Names of the nodes that the plan runs in integers; kept in the IR, so that a placement can tell
             which of them did not.
+        floats: Which operations stay in float32 where the rest is computed in bfloat16 or float16; None for none.
 
     """
 
-    def __init__(self, model: OnnxModel, planned: Iterable[str] = ()) -> None:
+    def __init__(self, model: OnnxModel, planned: Iterable[str] = (), floats: FloatNodes | None = None) -> None:
         self.model = model
         self.planned = sorted(planned)
+        self.floats = floats
 
     def __call__(self, path: Path) -> None:
         """Writes `path` (`.xml`) and the weights beside it, in the precision that they have in the ONNX file.
@@ -69,6 +62,8 @@ class IrFromOnnx:
         _name_canonically(converted, graph)
         converted.set_rt_info(json.dumps(self.planned), [INFO, "int8"])
         ov.save_model(converted, str(path), compress_to_fp16=False)
+        if self.floats is not None:
+            self.floats.mark(path)
 
 
 def _name_canonically(model: Any, graph: Any) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.openvino.convert import INFO, onnx_name
+from edgeport.backends.openvino.convert import INFO
+from edgeport.backends.openvino.names import onnx_name
 from edgeport.backends.openvino.session import OpenVinoSession, open_session
 from edgeport.backends.openvino.source import SourceModel
 from edgeport.contracts import Array, Arrays, Artifact, NodePlacement, Placement

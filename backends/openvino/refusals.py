@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from edgeport.backends.openvino.convert import onnx_name
+from edgeport.backends.openvino.names import onnx_name
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import node_module
 

@@ -83,4 +83,5 @@ def rules_for() -> QuantizationRules:
         weight_operators=_STORED,
         block_operators=_WEIGHT_ONLY,
         whole_blocks=True,
+        mixed_floats=True,
     )

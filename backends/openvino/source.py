@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgeport.backends.openvino.convert import GENERATED, onnx_name
+from edgeport.backends.openvino.names import GENERATED, onnx_name
 
 __all__ = ["SourceModel"]
 

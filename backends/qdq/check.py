@@ -46,7 +46,7 @@ def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: Quant
             _check_weight_only(edit, name, plan, rules)
         elif name not in edit.nodes:
             raise _unknown("node", name)
-        elif precision is not plan.default:
+        elif precision is not plan.default and not rules.mixed_floats:
             raise PlanError(
                 asked=f"run node {name!r} in {precision}, the others in {plan.default}",
                 found=f"that {rules.dialect} runs all that is not integer in one float precision",

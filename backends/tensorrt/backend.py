@@ -119,26 +119,14 @@ class TensorRtBackend:
     def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
         """Raises where the plan or the execution is not for this backend on this machine."""
         check_request(model, plan, execution, self.capabilities(), name="TensorRT")
-        if plan.default is not Precision.FP32 and not (plan.precision.is_float or _are_weights(plan)):
-            raise UnsupportedByBackend(
-                asked=f"run integer nodes beside {plan.default} ones",
-                found="that Edgeport writes int8 for TensorRT beside fp32 only",
-                fix="leave what is not integer in fp32, or store weights alone as integers, which go with fp16",
-            )
-
-
-def _are_weights(plan: QuantizationPlan) -> bool:
-    """All that is integer in it are weights."""
-    return all(one.is_float or one.weight_form is not None for one in plan.nodes.values())
 
 
 def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
-    """The model as TensorRT's parser gets it: as it is, with Q/DQ, with its floats halved, or weights alone as integers
-    beside halved floats.
+    """The model as TensorRT's parser gets it: as it is, with Q/DQ, with integer weights, and every node's float in it.
 
     Raises:
         AlreadyQuantizedError, PlanError: See `write_plan`.
-        UnsupportedByBackend: A weight that float16 can't hold.
+        UnsupportedByBackend: A number that a float can't hold, or a graph that can't be retyped.
 
     """
     if not plan.precision.is_float:
@@ -147,8 +135,10 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
         from edgeport.onnx_files import read_ir
 
         model = write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules()), rules(), path)
-    if plan.default is Precision.FP16:
-        from edgeport.backends.tensorrt.half import write_half
+    floats = {plan.default, *(one for one in plan.nodes.values() if one.is_float)}
+    if floats == {Precision.FP32}:
+        return model
+    from edgeport.backends.tensorrt.floats import write_floats
 
-        return write_half(model, path if plan.precision.is_float else path.with_name(f"half-{path.name}"))
-    return model
+    typed = path if plan.precision.is_float else path.with_name(f"typed-{path.name}")
+    return write_floats(model, typed, plan.default, plan.nodes)

@@ -15,7 +15,8 @@ DEFAULT_TARGET = "8.6"
 """Compute capability to build for where there is no GPU: the GeForce RTX 30 series."""
 
 _YES = Support(available=True)
-_NO_BF16 = Support(available=False, reason="Edgeport does not write bfloat16 casts for TensorRT")
+_FIRST_BF16 = (8, 0)
+"""Compute capability of the first GPUs with bfloat16 arithmetic (Ampere)."""
 _NO_ZERO_POINT = Support(available=False, reason="TensorRT takes zero point 0 only, so int4 in blocks, but no uint4")
 _NO_INT16 = Support(available=False, reason="TensorRT has no 16-bit integers in Q/DQ")
 _NO_DYNAMIC = Support(available=False, reason="TensorRT needs the ranges of int8 activations before it runs")
@@ -46,7 +47,7 @@ def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:
     precisions: Mapping[Precision, Support] = {
         Precision.FP32: support,
         Precision.FP16: support,
-        Precision.BF16: _NO_BF16,
+        Precision.BF16: support if _has_bf16(target_for(tensorrt, gpu)) else _no_bf16(target_for(tensorrt, gpu)),
         Precision.INT8: support,
         Precision.INT8_DYNAMIC: _NO_DYNAMIC,
         Precision.INT16: _NO_INT16,
@@ -66,6 +67,15 @@ def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:
         rules=rules(),
         devices=(f"{gpu.name} (compute capability {gpu.compute_capability})",) if isinstance(gpu, Gpu) else (),
     )
+
+
+def _has_bf16(target: str) -> bool:
+    return tuple(map(int, target.split("."))) >= _FIRST_BF16
+
+
+def _no_bf16(target: str) -> Support:
+    first = ".".join(map(str, _FIRST_BF16))
+    return Support(available=False, reason=f"bfloat16 needs compute capability {first}; this is {target}")
 
 
 def target_for(tensorrt: TensorRt, gpu: Gpu | str) -> str:

@@ -46,4 +46,5 @@ def rules() -> QuantizationRules:
         weight_operators={"Gemm": 1, "MatMul": 1},
         block_operators=("Gemm", "MatMul"),
         whole_blocks=True,
+        mixed_floats=True,
     )

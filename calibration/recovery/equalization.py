@@ -17,13 +17,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeport.calibration.graph import constant_of, infer_types
+from edgeport.calibration.graph import constant_of
 from edgeport.calibration.recovery.chains import Pair, find_pairs
 from edgeport.calibration.recovery.recovered import Recovered
 from edgeport.calibration.recovery.scaling import input_magnitudes, output_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import OnnxModel
 from edgeport.errors import CalibrationError
-from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
+from edgeport.onnx_files import infer_types, read_ir, refuse_quantized, write_ir
 
 __all__ = ["equalize"]
 

@@ -21,7 +21,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeport.calibration.exclude import KEEP_FLOAT
-from edgeport.calibration.graph import activations, constant_of, infer_types, is_default_domain
+from edgeport.calibration.graph import activations, constant_of, is_default_domain
 from edgeport.calibration.recovery.chains import Pair, find_pairs
 from edgeport.calibration.recovery.channel_maxima import channel_maxima
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
@@ -29,7 +29,7 @@ from edgeport.calibration.recovery.recovered import Recovered, set_constant
 from edgeport.calibration.recovery.scaling import input_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import Array, OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError
-from edgeport.onnx_files import read_ir, refuse_quantized, write_ir
+from edgeport.onnx_files import infer_types, read_ir, refuse_quantized, write_ir
 
 __all__ = ["smooth"]
 

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeport.calibration.graph import constant_of, infer_types
+from edgeport.calibration.graph import constant_of
 from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel
 from edgeport.errors import CalibrationError
-from edgeport.onnx_files import read_ir, values_read
+from edgeport.onnx_files import infer_types, read_ir, values_read
 
 __all__ = ["Stepper", "StoredWeight"]
 

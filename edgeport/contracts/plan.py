@@ -204,6 +204,7 @@ class QuantizationRules:
         block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.
         whole_blocks: A weight whose summed axis is no multiple of the block gets 8 bits, one scale per channel.
         quantize_bias: Biases are written as int32 behind a DequantizeLinear; else they stay float.
+        mixed_floats: Float nodes may have floats of their own, beside the plan's default; else all have that one.
 
     """
 
@@ -221,3 +222,4 @@ class QuantizationRules:
     block_operators: tuple[str, ...] = ()
     whole_blocks: bool = False
     quantize_bias: bool = False
+    mixed_floats: bool = False

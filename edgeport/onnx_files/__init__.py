@@ -6,11 +6,13 @@ from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir
 from edgeport.onnx_files.reads import values_read
+from edgeport.onnx_files.types import infer_types
 from edgeport.onnx_files.writing import write_ir
 
 __all__ = [
     "MODULE_KEY",
     "custom_domains",
+    "infer_types",
     "integer_nodes",
     "is_quantized",
     "node_module",

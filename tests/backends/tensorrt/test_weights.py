@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.backend import write_tensorrt
 from edgeport.backends.tensorrt.rules import rules
-from edgeport.calibration.plan import float_plan, make_plan
+from edgeport.calibration.plan import float_plan
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import ExecutionConfig, Precision
 from edgeport.errors import UnsupportedByBackend
@@ -76,14 +76,6 @@ def test_a_scale_that_float16_can_not_hold_is_named(stored_weights, tmp_path):
     plan = dataclasses.replace(weight_plan(model, rules(), Precision.INT8_WEIGHTS), default=Precision.FP16)
     with pytest.raises(UnsupportedByBackend, match=r"store 'w_scale' as float16; found the scale .*fp32"):
         BACKEND.compile(model, plan, ExecutionConfig(), tmp_path / "artifact")
-
-
-def test_activations_in_integers_stand_beside_float32_only(perceptron, tmp_path):
-    plan = make_plan(perceptron.model, perceptron.calibration, rules())
-    with pytest.raises(UnsupportedByBackend, match="int8 for TensorRT beside fp32 only"):
-        BACKEND.compile(
-            perceptron.model, dataclasses.replace(plan, default=Precision.FP16), ExecutionConfig(), tmp_path / "a"
-        )
 
 
 def test_zero_points_and_int16_are_refused_with_the_reason(stored_weights, tmp_path):
