@@ -19,7 +19,7 @@ import onnx_ir as ir
 from edgeport.calibration.graph import constant_of, is_constant_float, is_default_domain
 from edgeport.contracts import OperatorRule, QuantizationRules
 
-__all__ = ["MULTIPLYING", "IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of"]
+__all__ = ["MULTIPLYING", "IntegerNodes", "find_integer_nodes", "weight_axis", "weight_of", "why_float"]
 
 MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Worth quantizing wherever the rules allow it; all other nodes follow their inputs."""
@@ -99,6 +99,38 @@ def find_integer_nodes(
             first = moving[0]
             found.shared += [(first, value) for value in (*moving[1:], *outputs)]
     return found
+
+
+def why_float(
+    node: ir.Node,
+    rules: QuantizationRules,
+    has_range: Callable[[ir.Value], bool],
+    excluded: Collection[ir.Node],
+) -> str:
+    """What keeps a node that multiplies in float, as a sentence goes on behind its name.
+
+    Args:
+        node: Of a type in `MULTIPLYING` that `find_integer_nodes` did not take.
+        rules: As there.
+        has_range: As there.
+        excluded: As there.
+
+    """
+    rule = _rule(node, rules)
+    if node in excluded:
+        return "is kept in float"
+    if rule is None:
+        return f"has attributes for which {rules.dialect} has no integer kernel"
+    weight = weight_of(node, rule)
+    if rule.weight is not None and weight is None and rule.weight not in rule.inputs:
+        return "has no constant float32 weight"
+    folded = _folded(node, rules, excluded)
+    outputs = _outputs(node, rule) if not folded else [folded[-1].outputs[0]]
+    values = (*_activation_inputs(node, rule), *outputs)
+    without = next((value for value in values if not has_range(value)), None)
+    if without is not None:
+        return f"has no range for {without.name!r}: that is not float32, not finite in every sample, or was not watched"
+    return "multiplies nothing that depends on the inputs"
 
 
 def _activation_inputs(node: ir.Node, rule: OperatorRule) -> list[ir.Value]:

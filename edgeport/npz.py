@@ -29,11 +29,13 @@ class GrowingArray:
         free: Indices of the axes (0 counts samples) whose sizes may differ; samples are padded with zeros then, and
             `shapes` has what they were.
 
+    Text may be of another width in each batch: the widest counts.
+
     """
 
     def __init__(self, folder: Path, free: frozenset[int] = frozenset()) -> None:
         self._free = free
-        self._shapes: list[tuple[tuple[int, ...], int]] = []
+        self._parts: list[tuple[tuple[int, ...], int, np.dtype[Any]]] = []
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (open as long as this object is)
         self._dtype: np.dtype[Any] | None = None
         self._rest: tuple[int, ...] = ()
@@ -51,12 +53,14 @@ class GrowingArray:
             raise TypeError("Python objects")
         if self._dtype is None:
             self._dtype, self._rest = rows.dtype, rows.shape[1:]
-        if self._dtype != rows.dtype:
+        is_text = self._dtype.kind == rows.dtype.kind and rows.dtype.kind in "US"
+        if self._dtype != rows.dtype and not is_text:
             raise TypeError(f"dtype {rows.dtype} after {self._dtype}")
         if not self._fits(rows.shape[1:]):
             raise ValueError(f"shape {list(rows.shape[1:])} after {list(self._rest)}")
         self._file.write(np.ascontiguousarray(rows).tobytes())
-        self._shapes.append((rows.shape[1:], len(rows)))
+        self._parts.append((rows.shape[1:], len(rows), rows.dtype))
+        self._dtype = max(self._dtype, rows.dtype, key=lambda dtype: dtype.itemsize)
         self._count += len(rows)
 
     def _fits(self, rest: tuple[int, ...]) -> bool:
@@ -68,9 +72,9 @@ class GrowingArray:
     @property
     def shapes(self) -> Array | None:
         """int64 [N, axes]: the shape of each sample; None where all have one."""
-        if len({shape for shape, _ in self._shapes}) <= 1:
+        if len({shape for shape, _, _ in self._parts}) <= 1:
             return None
-        return np.concatenate([np.tile(np.asarray(shape, np.int64), (count, 1)) for shape, count in self._shapes])
+        return np.concatenate([np.tile(np.asarray(shape, np.int64), (count, 1)) for shape, count, _ in self._parts])
 
     def __len__(self) -> int:
         return self._count
@@ -93,15 +97,16 @@ class GrowingArray:
         }
         np.lib.format.write_array_header_1_0(file, header)
         self._file.seek(0)
-        if shapes is None:
+        if shapes is None and len({dtype for _, _, dtype in self._parts}) == 1:
             shutil.copyfileobj(self._file, file, 1 << 20)
             return
-        for shape, count in self._shapes:
-            values = self._file.read(count * math.prod(shape) * self._dtype.itemsize)
+        for shape, count, dtype in self._parts:
+            values = self._file.read(count * math.prod(shape) * dtype.itemsize)
             part = np.zeros((count, *rest), self._dtype)
-            part[(slice(None), *(slice(0, size) for size in shape))] = np.frombuffer(values, self._dtype).reshape(
-                count, *shape
-            )
+            if values:  # text of no letters takes no bytes
+                part[(slice(None), *(slice(0, size) for size in shape))] = np.frombuffer(values, dtype).reshape(
+                    count, *shape
+                )
             file.write(part.tobytes())
 
     def close(self) -> None:

@@ -83,7 +83,10 @@ class Walked(ABC):
 
 
 def sample_digests(sample: Sample) -> Iterator[str]:
-    """SHA-256, hexadecimal, of the feeds of each row of a batch: names, dtypes, shapes and bytes."""
+    """SHA-256, hexadecimal, of the feeds of each row of a batch: names, dtypes, shapes and bytes.
+
+    Of text it is the text that counts, not the width of the array that holds it: that depends on the batch.
+    """
     names = sorted(sample.feeds)
     for row in range(len(sample)):
         state = hashlib.sha256()
@@ -94,6 +97,8 @@ def sample_digests(sample: Sample) -> Iterator[str]:
 
 def _array_bytes(name: str, array: Array) -> bytes:
     array = np.asarray(array)
-    data = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+    is_text = array.dtype.kind in "US"
+    data = repr(array.tolist()).encode() if is_text or array.dtype.hasobject else array.tobytes()
+    dtype = array.dtype.kind if is_text else str(array.dtype)
     # Lengths are in the header, so no two different samples read the same.
-    return f"{len(name)}:{name}:{array.dtype}:{array.shape}:{len(data)}:".encode() + data
+    return f"{len(name)}:{name}:{dtype}:{array.shape}:{len(data)}:".encode() + data

@@ -42,10 +42,34 @@ def test_a_quantized_model_is_refused(model_text, dialect, calibration_of):
 
 def test_a_model_with_nothing_to_quantize_is_refused(graph, dialect, calibration_of):
     model = graph("s = Sin(x) z = Cos(s)")
-    with pytest.raises(PlanError, match="the model has Cos, Sin, the dialect takes Conv, Gemm"):
+    with pytest.raises(PlanError, match=r"integers begin at Conv, Gemm.*, and the model has Cos, Sin$"):
         make_plan(model, calibration_of(model), dialect())
-    with pytest.raises(PlanError, match="the dialect takes MatMul, Gemm"):
+    with pytest.raises(PlanError, match="integers begin at MatMul, Gemm, and the model has Cos, Sin"):
         dynamic_plan(model, dialect())
+
+
+@pytest.mark.parametrize(
+    ("text", "excluded", "message"),
+    [
+        ("z = Mul(x, x)", {}, "and the model has Mul; Mul would be integers only behind one of these"),
+        ("z = Conv3(x, w)", {"Conv": "tried"}, "Conv '.*' is kept in float"),
+        ("a = Conv3(x, w) z = Conv3(a, v)", {"Conv": "tried"}, r"\(and 1 more like it\) is kept in float"),
+        ("v2 = Mul(w, w) z = Conv3(x, v2)", {}, "Conv '.*' has no constant float32 weight"),
+    ],
+    ids=["only followers", "excluded", "two excluded", "computed weight"],
+)
+def test_why_nothing_can_be_quantized_is_said(graph, dialect, calibration_of, text, excluded, message):
+    model = graph(text)
+    with pytest.raises(PlanError, match=message):
+        make_plan(model, calibration_of(model), dialect(), exclude=excluded)
+
+
+def test_a_tensor_without_a_range_is_named(graph, dialect, calibration_of):
+    model = graph("z = Conv3(x, w)")
+    calibration = calibration_of(model)
+    unseen = replace(calibration, statistics={name: one for name, one in calibration.statistics.items() if name != "z"})
+    with pytest.raises(PlanError, match=r"Conv '.*' has no range for 'z'"):
+        make_plan(model, unseen, dialect())
 
 
 def test_a_plan_fits_its_model(graph, dialect, calibration_of):

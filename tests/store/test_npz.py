@@ -49,6 +49,18 @@ def test_a_growing_array_is_what_was_added(tmp_path, growing, dtype):
     np.testing.assert_array_equal(found, whole)
 
 
+@pytest.mark.parametrize("free", [frozenset(), frozenset({1})], ids=["one shape", "free axis"])
+def test_text_may_get_wider_from_batch_to_batch(tmp_path, free):
+    parts = [np.array([["ab", "c"]]), np.array([["", ""]]), np.array([["cdefg", "h"], ["i", "jk"]])]
+    array = GrowingArray(tmp_path, free)
+    for part in parts:
+        array.add(part)
+    with (tmp_path / "a.npy").open("wb") as file:
+        save_npy(file, array)
+    array.close()
+    assert np.load(tmp_path / "a.npy", allow_pickle=False).tolist() == np.concatenate(parts).tolist()
+
+
 @pytest.mark.parametrize(
     ("rows", "error", "says"),
     [

@@ -90,6 +90,15 @@ def test_a_difference_shows_in_the_fingerprint(other):
     assert other.fingerprint != ArraySamples({"x": IMAGES}, LABELS).fingerprint
 
 
+def test_text_is_the_same_however_wide_its_array_is():
+    narrow, wide = np.array(["a", "bc"]), np.array(["a", "bc", "much longer"])[:2]
+    assert narrow.dtype != wide.dtype
+    found = [ArraySamples({"x": x}, target=x) for x in (narrow, wide)]
+    assert found[0].digests() == found[1].digests()
+    assert found[0].fingerprint == found[1].fingerprint
+    assert found[0].digests() != ArraySamples({"x": np.array(["a", "bd"])}).digests()
+
+
 def test_targets_are_no_part_of_digests():
     assert ArraySamples({"x": IMAGES}, LABELS).digests() == ArraySamples({"x": IMAGES}).digests()
 
