@@ -6,6 +6,7 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 import onnx_ir as ir
 
@@ -13,11 +14,14 @@ from edgeport.calibration.divisors import divisors
 from edgeport.calibration.exclude import excluded_nodes
 from edgeport.calibration.graph import activations, constant_of, float_graph, is_default_domain
 from edgeport.calibration.integer_nodes import (
+    MULTIPLYING,
     IntegerNodes,
     find_integer_nodes,
     weight_axis,
     weight_of,
+    why_float,
 )
+from edgeport.calibration.nothing import nothing_to_quantize
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
 from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
 from edgeport.calibration.tensor_ranges import TensorRanges
@@ -31,7 +35,7 @@ from edgeport.contracts import (
     QuantizationRules,
     WeightQuantization,
 )
-from edgeport.errors import CalibrationError, PlanError
+from edgeport.errors import CalibrationError
 
 __all__ = ["dynamic_plan", "float_plan", "make_plan", "needed_tensors"]
 
@@ -84,7 +88,9 @@ def make_plan(
     found = find_integer_nodes(graph, rules, ranges.known, excluded, ranges.drowns)
     nodes = {str(node.name): Precision.INT8 for node in found.nodes}
     if not nodes:
-        raise _nothing(model, graph, rules, tuple(rules.operators))
+        begins = [name for name in rules.operators if name in MULTIPLYING]
+        why = partial(why_float, rules=rules, has_range=ranges.known, excluded=excluded)
+        raise nothing_to_quantize(model, graph, rules, begins, why)
     rounded = {value for node in found.nodes for value in node.outputs if value in found.activations}
     recurrent = recurrent_nodes(graph, rules, excluded, rounded)
     nodes |= {str(node.name): Precision.INT8_DYNAMIC for node in recurrent}
@@ -135,7 +141,8 @@ def dynamic_plan(
         found.weights.setdefault(weight, []).append(weight_axis(node, rule) if rules.weight_per_channel else None)
     recurrent = recurrent_nodes(graph, rules, excluded)
     if not found.nodes and not recurrent:
-        raise _nothing(model, graph, rules, (*rules.dynamic_operators, *rules.recurrent_operators))
+        begins = (*rules.dynamic_operators, *rules.recurrent_operators)
+        raise nothing_to_quantize(model, graph, rules, begins, partial(_why_not_dynamic, excluded, rules))
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
     return QuantizationPlan(
         dialect=rules.dialect,
@@ -144,6 +151,16 @@ def dynamic_plan(
         weights=_weights(found, rules) | recurrent_weights(recurrent, rules),
         found_by=f"dynamic ranges{reasons}",
     )
+
+
+def _why_not_dynamic(excluded: Collection[ir.Node], rules: QuantizationRules, node: ir.Node) -> str:
+    if node in excluded:
+        return "is kept in float"
+    if node.op_type in rules.recurrent_operators:
+        return "has no constant weights, attributes for which there is no integer kernel, or an input without bounds"
+    if node.attributes.get_int("transA", 0) == 1:
+        return "transposes what would be quantized while it runs"
+    return "has no constant float32 weight"
 
 
 def float_plan(model: OnnxModel, precision: Precision = Precision.FP32, *, dialect: str = "float") -> QuantizationPlan:
@@ -225,12 +242,3 @@ def _weights(
 def _told(recurrent: Sequence[ir.Node]) -> str:
     kinds = ", ".join(sorted({node.op_type for node in recurrent}))
     return f"; {kinds} with int8 weights and activations that become int8 while it runs" if kinds else ""
-
-
-def _nothing(model: OnnxModel, graph: ir.Graph, rules: QuantizationRules, operators: tuple[str, ...]) -> PlanError:
-    present = sorted({node.op_type for node in graph})
-    return PlanError(
-        asked=f"plan {model.path.name} in int8 for {rules.dialect}",
-        found=f"no node to quantize: the model has {', '.join(present)}, the dialect takes {', '.join(operators)}",
-        fix="run the model in a float precision",
-    )
