@@ -57,6 +57,7 @@ class Standing:
         step: What comes next: "judge" asks `holds`, "time" asks `speedups`; empty where nothing is left to do.
         plans: Those that the step is about.
         why: In a few words.
+        reasons: By name of each group that the best plan leaves in float, why it does, as far as is known.
 
     """
 
@@ -64,6 +65,7 @@ class Standing:
     step: Literal["judge", "time", ""] = ""
     plans: tuple[Kept, ...] = ()
     why: str = ""
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 _Steps = Generator[Standing, None, None]
@@ -88,7 +90,7 @@ def search(groups: Sequence[NodeGroup], noise: Mapping[str, float], bench: Bench
         yield from _hand_back(walk, [name for name in reversed(walk.order) if name in walk.best])
         yield from _exchange(walk)
         yield from _leave_more(walk, groups)
-    yield Standing(best=walk.best)
+    yield walk.standing()
 
 
 @dataclass(kw_only=True)
@@ -98,10 +100,23 @@ class _Walk:
     order: tuple[str, ...]
     best: Kept | None = None
     judged: dict[Kept, bool] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def standing(
+        self, step: Literal["judge", "time", ""] = "", plans: tuple[Kept, ...] = (), why: str = ""
+    ) -> Standing:
+        reasons = {
+            name: self.reasons[name] for name in self.order if name in (self.best or ()) and name in self.reasons
+        }
+        return Standing(best=self.best, step=step, plans=plans, why=why, reasons=reasons)
+
+    def explain(self, kept: Kept, reason: str) -> None:
+        """Why groups that were integers until now are left in float."""
+        self.reasons |= dict.fromkeys(kept - (self.best or frozenset()), reason)
 
     def holds(self, kept: Kept, why: str) -> _Answer:
         if kept not in self.judged:
-            yield Standing(best=self.best, step="judge", plans=(kept,), why=why)
+            yield self.standing("judge", (kept,), why)
             self.judged[kept] = self.bench.holds(kept)
         return self.judged[kept]
 
@@ -111,7 +126,7 @@ class _Walk:
         found: dict[Kept, Interval] = {}
         for start in range(0, len(others), _AT_ONCE):
             some = others[start : start + _AT_ONCE]
-            yield Standing(best=self.best, step="time", plans=(base, *some), why=why)
+            yield self.standing("time", (base, *some), why)
             found |= self.bench.speedups(base, some)
         return found
 
@@ -133,6 +148,7 @@ def _ladder(walk: _Walk) -> _Steps:
     def stands(count: int) -> _Answer:
         holds = yield from walk.holds(rungs[count], f"the {count} most sensitive in float" if count else "all in int8")
         if holds:
+            walk.explain(rungs[count], "one of the most sensitive: without them the accuracy budget did not hold")
             walk.best = rungs[count]
         return holds
 
@@ -158,7 +174,9 @@ def _hand_back(walk: _Walk, names: Sequence[str]) -> _Steps:
     fewer = walk.best - frozenset(names)
     if (yield from walk.holds(fewer, f"{len(names)} of them back in int8")):
         walk.best = fewer
-    elif len(names) > 1:
+    elif len(names) == 1:
+        walk.reasons[names[0]] = "with it in int8 the accuracy budget did not hold"
+    else:
         half = len(names) // 2
         yield from _hand_back(walk, names[:half])
         yield from _hand_back(walk, names[half:])
@@ -180,6 +198,7 @@ def _exchange(walk: _Walk) -> _Steps:
             continue
         answer = yield from walk.speedups(walk.best, (other,), f"others in place of {given}")
         if other in answer and answer[other].low > 1.0:
+            walk.explain(other, f"in place of {given}, without which a call is {_times(answer[other])} as fast")
             walk.best = other
 
 
@@ -210,5 +229,10 @@ def _leave_more(walk: _Walk, groups: Sequence[NodeGroup]) -> _Steps:
         surely = [kept for kept, speedup in measured.items() if speedup.low > 1.0]
         for kept in sorted(surely, key=lambda kept: -measured[kept].estimate):
             if (yield from walk.holds(kept, "one more in float")):
+                walk.explain(kept, f"with it in float a call is {_times(measured[kept])} as fast")
                 walk.best = kept
                 break
+
+
+def _times(speedup: Interval) -> str:
+    return f"{speedup.estimate:.2f}x ({speedup.low:.2f}..{speedup.high:.2f})"

@@ -69,6 +69,7 @@ from edgeport.contracts.recipe import (
 )
 from edgeport.contracts.result import Lack, NearCandidate, OutputDifference, RunResult, Verification, worst_of
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
+from edgeport.contracts.searched import PlanSearch, SearchedGroup
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
 from edgeport.contracts.tensors import DTYPES, AxisRange, Preprocessing, PreprocessingFunction, TensorSpec
@@ -146,6 +147,7 @@ __all__ = [
     "Outcome",
     "OutputDifference",
     "Placement",
+    "PlanSearch",
     "Precision",
     "Preprocessing",
     "PreprocessingFunction",
@@ -173,6 +175,7 @@ __all__ = [
     "SamplesMade",
     "SamplesTable",
     "Search",
+    "SearchedGroup",
     "Session",
     "SingleStream",
     "Statement",

@@ -10,6 +10,7 @@ from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate
 from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.measurement import Measurement
 from edgeport.contracts.model import OnnxModel
+from edgeport.contracts.searched import PlanSearch
 from edgeport.contracts.verdict import Outcome
 from edgeport.errors import ContractError
 
@@ -117,6 +118,7 @@ class RunResult:
         best_float: Name of the float candidate that the others had to beat; empty where no float ran.
         chosen: Name of the candidate that ships; empty where none does.
         nearest: Where none does, those that come nearest, the nearest first.
+        searches: For nodes that int8 had better leave in float, one per target that asks for one.
         budget: As asked.
         device: Where it was measured.
         measurements: Raw traces by candidate name.
@@ -141,6 +143,7 @@ class RunResult:
     best_float: str
     chosen: str
     nearest: tuple[NearCandidate, ...] = ()
+    searches: tuple[PlanSearch, ...] = ()
     budget: Budget
     device: DeviceFacts
     measurements: Mapping[str, Measurement] = field(default_factory=dict)

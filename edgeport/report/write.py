@@ -18,6 +18,7 @@ from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
 from edgeport.report.look import looks
 from edgeport.report.rows import ABSENT, placements, rows
+from edgeport.report.searches import search_tables
 from edgeport.report.summary import summary_headline, summary_rows
 from edgeport.report.units import units
 from edgeport.report.verdict import headline
@@ -114,6 +115,7 @@ def render(result: RunResult, *, summary: str = "") -> str:
         headline=headline(result, latency, accuracy),
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),
+        searches=search_tables(result),
         hardest=hardest_float(result),
         again=measured_again(result, latency.text),
         again_mark=AGAIN,
@@ -179,6 +181,7 @@ def _contents(result: RunResult, places: Mapping[str, Any]) -> list[tuple[str, s
         ("roofline", "Roofline", timed),
         ("energy", "Energy", timed),
         ("placement", "What really ran", any(candidate.placement is not None for candidate in result.candidates)),
+        ("searches", "Nodes kept in float", result.searches),
         ("run", "Budget, device, run", True),
     )
     return [(anchor, title) for anchor, title, there in sections if there]
