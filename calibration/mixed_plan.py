@@ -199,9 +199,11 @@ def _cannot(rules: QuantizationRules, precision: Precision, names: list[str | No
         Precision.INT8: tuple(rules.operators),
         Precision.INT8_DYNAMIC: rules.dynamic_operators,
     }.get(precision, tuple(rules.weight_operators))
+    reason = rules.float_weights.get(node.op_type, "") if node is not None and precision.weight_form is not None else ""
     return PlanError(
         asked=f"run node {names[0]!r} in {precision}" if names else f"run nodes in {precision}",
-        found=f"that {rules.dialect} can't run this {node.op_type if node is not None else 'node'} so: it does it for "
+        found=reason
+        or f"that {rules.dialect} can't run this {node.op_type if node is not None else 'node'} so: it does it for "
         f"{', '.join(able) or 'no operator'}, with a constant float weight where there is one, and ranges where needed",
         fix="leave the node out, or choose another precision for it",
         details={"nodes": names},

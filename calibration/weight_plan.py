@@ -28,8 +28,9 @@ def weight_plan(
     """A plan in one of the precisions that end in `-weights`, `-weights-32` and so on.
 
     Products (MatMul, Gemm) and tables (Gather on axis 0) of `rules.weight_operators` with a constant weight of two axes
-    are in it. A weight that can't be in blocks there gets int8 and one scale per channel, so a plan in 4 bits may
-    name nodes in `int8-weights` too. A weight whose readers want their scales along different axes stays float.
+    are in it, and convolutions, whose weights get int8 and one scale per channel. A weight that can't be in blocks
+    there gets the same, so a plan in 4 bits may name nodes in `int8-weights` too. A weight whose readers want their
+    scales along different axes stays float.
 
     Args:
         model: A float model.
@@ -85,17 +86,26 @@ def _weight_of(node: ir.Node, rules: QuantizationRules) -> ir.Value | None:
     value, other = node.inputs[place], node.inputs[1 - place]
     if value is None or other is None or not is_constant_float(value):
         return None
-    if value.shape is None or len(value.shape) != 2 or 0 in value.shape.numpy():
+    if value.shape is None or 0 in value.shape.numpy():
         return None
-    if node.op_type == "MatMul" and other.shape is not None and len(other.shape) < 2:
-        return None  # a vector; the kernels take rows
-    if node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1:
-        return None
-    return value if node.op_type != "Gather" or node.attributes.get_int("axis", 0) == 0 else None
+    return value if _has_form(node, len(value.shape), len(other.shape) if other.shape is not None else None) else None
+
+
+def _has_form(node: ir.Node, axes: int, others: int | None) -> bool:
+    """A weight of so many axes, beside an input of so many, is one that kernels take narrow."""
+    if node.op_type == "Conv":
+        return True
+    if node.op_type == "MatMul" and others is not None and others < 2:
+        return False  # a vector; the kernels take rows
+    turned = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) == 1
+    picked = node.op_type == "Gather" and node.attributes.get_int("axis", 0) != 0
+    return axes == 2 and not turned and not picked
 
 
 def _scheme(node: ir.Node, weight: ir.Value, form: WeightForm, rules: QuantizationRules) -> WeightQuantization:
     """Blocks along what is summed (of a table: along the row), else a scale per output channel (per row)."""
+    if node.op_type == "Conv":
+        return WeightQuantization(dtype="int8", axis=0)
     summed = 1 if node.op_type == "Gather" or node.attributes.get_int("transB", 0) == 1 else 0
     size = form.block_size
     length = weight.shape.numpy()[summed] if weight.shape is not None else 0
@@ -122,10 +132,13 @@ def _nothing(model: OnnxModel, graph: ir.Graph, rules: QuantizationRules, precis
                 found=f"weight {value.name!r} of node {node.name!r}, which the caller of the model can override",
                 fix="export the model with constant weights (take the weight out of the graph's inputs)",
             )
+    unable = next((node for node in graph if node.op_type in rules.float_weights), None)
+    reason = f"; {unable.op_type} {unable.name!r}: {rules.float_weights[unable.op_type]}" if unable is not None else ""
     return PlanError(
         asked=asked,
         found=f"no constant weight of two axes that {' or '.join(wanted) or 'an operator of this dialect'} reads"
         + (f", whose summed axis is a multiple of {form.block_size}" if blocks and rules.whole_blocks else "")
-        + ", each along the same axis",
+        + ", each along the same axis"
+        + reason,
         fix="take int8-weights, which needs no blocks" if blocks else "run the model in another precision",
     )

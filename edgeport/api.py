@@ -534,7 +534,7 @@ def quantize(
     *,
     backend: str = "onnxruntime",
     precision: str = "int8",
-    method: str = "minmax",
+    method: str | None = None,
     recover: Sequence[str] = (),
     samples: Path | str | None = None,
     target: str = "",
@@ -556,10 +556,12 @@ def quantize(
         precision: "fp32", "bf16", "fp16", "int8", "int8-dynamic", or one of weights alone: "int8-weights",
             "int4-weights-32", "uint4-weights-128", ...; see `edgeport.contracts.Precision`.
         method: How ranges are found: "minmax", "average", "percentile:99.99", "entropy", "mse", "pow2", "global",
-            "global:-6:6" or "auto".
+            "global:-6:6", "auto", or "measured", which needs `samples`; None for "measured" where there are samples,
+            else "minmax".
         recover: What brings accuracy back to static int8: "rounding:500", "bias-correction". Off by default; they
             need `samples`.
-        samples: Calibration samples: `.npz` with one array [N, ...] per input, or `pkg.mod:function`.
+        samples: Calibration samples, for the methods that run the model: `.npz` with one array [N, ...] per input, or
+            `pkg.mod:function`.
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`

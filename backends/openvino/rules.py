@@ -82,6 +82,7 @@ def rules_for() -> QuantizationRules:
         recurrent_operators=_RECURRENT,
         weight_operators=_STORED,
         block_operators=_WEIGHT_ONLY,
+        float_weights={"Conv": "OpenVINO makes float32 of a convolution's integer weights when it compiles"},
         whole_blocks=True,
         mixed_floats=True,
     )

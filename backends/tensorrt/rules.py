@@ -1,8 +1,9 @@
 """The rules of the dialect `tensorrt`: symmetric int8 with zero point 0, weights per channel, float bias.
 
-TensorRT refuses other zero points and biases behind a DequantizeLinear. Weights alone may be int8 per channel, or int4
-in blocks that divide the summed axis; it refuses uint4. Where the pairs stand follows "Working with Quantized Types" of
-its documentation: before what computes in integers, on both sides of a residual Add, and not behind the last operator.
+TensorRT refuses other zero points and biases behind a DequantizeLinear. Weights alone may be int8 per channel, those of
+convolutions too, or int4 in blocks that divide the summed axis of a product; it refuses uint4. Where the pairs stand
+follows "Working with Quantized Types" of its documentation: before what computes in integers, on both sides of a
+residual Add, and not behind the last operator.
 https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
 """
 
@@ -43,7 +44,7 @@ def rules() -> QuantizationRules:
         weight_per_channel=True,
         operators=_OPERATORS,
         fused=_FUSED,
-        weight_operators={"Gemm": 1, "MatMul": 1},
+        weight_operators={"Gemm": 1, "MatMul": 1, "Conv": 1},
         block_operators=("Gemm", "MatMul"),
         whole_blocks=True,
         mixed_floats=True,

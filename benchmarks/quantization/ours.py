@@ -16,6 +16,7 @@ METHODS: Mapping[str, tuple[str, str]] = {
     "entropy": ("entropy", "extremes,histogram"),
     "mse": ("mse", "extremes,histogram"),
     "auto": ("auto", "extremes,histogram,averages"),
+    "measured": ("measured", "extremes,histogram,averages"),
 }
 """By name: what `edgeport quantize --method` and `edgeport calibrate --observers` are told."""
 
@@ -36,7 +37,7 @@ class Ours:
 
     name: str
     runtime: str
-    method: str = "minmax"
+    method: str = "measured"
     options: tuple[str, ...] = ()
     recover: tuple[str, ...] = ()
     checked: bool = True
@@ -74,7 +75,7 @@ def quantize_command(model: Path, calibration: Path, samples: Path, output: Path
     command += ["--method", METHODS[ours.method][0], *ours.options]
     for method in ours.recover:
         command += ["--recover", method]
-    command += ["--samples", str(samples)] if ours.recover else []
+    command += ["--samples", str(samples)] if ours.recover or ours.method == "measured" else []
     return [*command, "-o", str(output), "--quiet"]
 
 

@@ -18,7 +18,7 @@ from edgeport.calibration.graph import float_graph
 from edgeport.calibration.mixing.groups import NodeGroup
 from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel, QuantizationPlan
 
-__all__ = ["most_sensitive_first", "noise_of_groups", "restricted_plan", "sqnr_db"]
+__all__ = ["most_sensitive_first", "noise_of_groups", "noise_over_signal", "restricted_plan", "sqnr_db"]
 
 _SILENT = 1e-15
 """Noise over signal that is the same as none: 150 dB."""
@@ -79,10 +79,17 @@ def noise_of_groups(
             alone = restricted_plan(graph, plan, frozenset(group.nodes))
             written = write(model, alone, Path(folder) / model.path.name)
             with open_model(written.path) as run:
-                yield group.name, _noise(reference, (run(feeds) for feeds in batches))
+                yield group.name, noise_over_signal(reference, (run(feeds) for feeds in batches))
 
 
-def _noise(reference: Sequence[Arrays], outputs: Iterator[Arrays]) -> float:
+def noise_over_signal(reference: Sequence[Arrays], outputs: Iterator[Arrays]) -> float:
+    """Power of the error over that of the reference, at the output where that is largest; see `noise_of_groups`.
+
+    Args:
+        reference: Outputs of each call.
+        outputs: Of the same calls, from another model.
+
+    """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
     for theirs, ours in zip(reference, outputs, strict=True):

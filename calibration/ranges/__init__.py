@@ -2,11 +2,13 @@
 
 from edgeport.calibration.ranges.automatic import choose
 from edgeport.calibration.ranges.methods import (
+    MEASURED,
     Auto,
     Average,
     Entropy,
     FixedRange,
     LeastSquares,
+    Measured,
     MinMax,
     OneRange,
     Percentile,
@@ -15,9 +17,10 @@ from edgeport.calibration.ranges.methods import (
 )
 from edgeport.calibration.ranges.scheme import Grid, Scheme, grid_of
 from edgeport.calibration.ranges.squares import cover_by_power_of_two
-from edgeport.calibration.ranges.table import METHODS, describe, method_named, observers_of, range_of, resolve
+from edgeport.calibration.ranges.table import METHODS, describe, form_of, method_named, observers_of, range_of, resolve
 
 __all__ = [
+    "MEASURED",
     "METHODS",
     "Auto",
     "Average",
@@ -25,6 +28,7 @@ __all__ = [
     "FixedRange",
     "Grid",
     "LeastSquares",
+    "Measured",
     "MinMax",
     "OneRange",
     "Percentile",
@@ -34,6 +38,7 @@ __all__ = [
     "choose",
     "cover_by_power_of_two",
     "describe",
+    "form_of",
     "grid_of",
     "method_named",
     "observers_of",

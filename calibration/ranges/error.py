@@ -82,8 +82,8 @@ def _squared_until(at: Floats, lowest: Floats, highest: Floats) -> Floats:
     """Integral of the squared error from 0 to `at`, for steps of 1; grid points are the whole numbers."""
     inside = np.clip(at, lowest, highest)
     whole = np.rint(inside)
-    beyond = at - inside
-    result: Floats = whole / 12.0 + (inside - whole) ** 3 / 3.0 + beyond**3 / 3.0
+    beyond, off = at - inside, inside - whole
+    result: Floats = whole / 12.0 + (off * off * off + beyond * beyond * beyond) / 3.0  # a power of 3 is 10x slower
     return result
 
 

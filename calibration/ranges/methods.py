@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from edgeport.errors import CalibrationError
 
 __all__ = [
+    "MEASURED",
     "Auto",
     "Average",
     "Entropy",
     "FixedRange",
     "LeastSquares",
+    "Measured",
     "MinMax",
     "OneRange",
     "Percentile",
@@ -124,5 +126,19 @@ class Auto:
     """
 
 
-RangeMethod = MinMax | Average | Percentile | Entropy | LeastSquares | PowerOfTwo | FixedRange | OneRange | Auto
+@dataclass(frozen=True)
+class Measured:
+    """Of `MEASURED` the one whose integers come nearest the float model's outputs on a few calibration samples.
+
+    It takes samples, so the statistics alone are not enough: `edgeport.calibration.measured` finds the method, and that
+    one makes the plan.
+    """
+
+
+MEASURED = (MinMax(), Auto(), Percentile(99.99), Entropy())
+"""What `Measured` measures: no one of them is the best for every model."""
+
+RangeMethod = (
+    MinMax | Average | Percentile | Entropy | LeastSquares | PowerOfTwo | FixedRange | OneRange | Auto | Measured
+)
 """What `range_of` takes; grows with `METHODS`."""

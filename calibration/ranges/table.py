@@ -20,6 +20,7 @@ from edgeport.calibration.ranges.methods import (
     Entropy,
     FixedRange,
     LeastSquares,
+    Measured,
     MinMax,
     OneRange,
     Percentile,
@@ -32,7 +33,7 @@ from edgeport.calibration.ranges.squares import least_squares, power_of_two
 from edgeport.contracts import TensorStatistics
 from edgeport.errors import CalibrationError
 
-__all__ = ["METHODS", "Row", "describe", "method_named", "observers_of", "range_of", "resolve"]
+__all__ = ["METHODS", "Row", "describe", "form_of", "method_named", "observers_of", "range_of", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,15 @@ def _unresolved(method: OneRange, statistics: TensorStatistics, scheme: Scheme) 
     )
 
 
+def _unmeasured(method: Measured, statistics: TensorStatistics, scheme: Scheme) -> tuple[float, float]:
+    del method, statistics, scheme
+    raise CalibrationError(
+        asked="take the range of one tensor by the method that is best for the whole model",
+        found="a method that is not measured yet",
+        fix="call measure_methods(...) of edgeport.calibration.measured first, and plan by the method that it chose",
+    )
+
+
 _EXTREMES = ("extremes",)
 _BOTH = ("extremes", "histogram")
 
@@ -77,6 +87,7 @@ METHODS: Mapping[type, Row] = {
     OneRange: Row(name="global", form="global", observers=_EXTREMES, compute=_unresolved),
     FixedRange: Row(name="global", arguments=(2,), form="global:-6:6", observers=_EXTREMES, compute=fixed),
     Auto: Row(name="auto", form="auto", observers=(*_BOTH, "averages"), compute=automatic),
+    Measured: Row(name="measured", form="measured", observers=(*_BOTH, "averages"), compute=_unmeasured),
 }
 """Range method to its row. Every method reads the extremes: they tell what was never finite."""
 
@@ -165,6 +176,11 @@ def method_named(text: str) -> RangeMethod:
 def observers_of(method: RangeMethod) -> tuple[str, ...]:
     """Names of the observers that the method reads."""
     return METHODS[type(method)].observers
+
+
+def form_of(method: RangeMethod) -> str:
+    """The method as `method_named` reads it ("percentile:99.99")."""
+    return ":".join([METHODS[type(method)].name, *(f"{value:.12g}" for value in vars(method).values())])
 
 
 def describe(method: RangeMethod) -> str:

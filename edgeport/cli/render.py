@@ -14,6 +14,7 @@ from rich.text import Text
 from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, gain_span, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.render_summary import draw_summary
+from edgeport.cli.render_tune import draw_kept
 from edgeport.cli.text import clean
 from edgeport.contracts import Candidate, Interval, Outcome, Placement, RunResult
 from edgeport.report.confirmation import AGAIN, again_mark, measured_again
@@ -74,6 +75,7 @@ def _draw_one(console: Console, result: RunResult) -> None:
         console.print(Text(clean(f"{AGAIN} {again}"), style="dim"))
     _draw_refusals(console, result)
     _draw_nearest(console, result)
+    _draw_searches(console, result)
     _draw_answer(console, result)
 
 
@@ -251,6 +253,13 @@ def _draw_nearest(console: Console, result: RunResult) -> None:
             row.append("\n" + clean(f"needs {lack.change}"), style="dim")
             table.add_row(Text("" if index else clean(near.name)), row)
     console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def _draw_searches(console: Console, result: RunResult) -> None:
+    """The nodes that a searched plan keeps in float, of the plans that are candidates."""
+    for search in result.searches:
+        if search.candidate:
+            draw_kept(console, search.groups, f"{search.candidate} keeps in float")
 
 
 def _draw_answer(console: Console, result: RunResult) -> None:

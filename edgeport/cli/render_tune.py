@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from edgeport.cli.numbers import TimeUnit, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
-from edgeport.contracts import Candidate
+from edgeport.contracts import Candidate, SearchedGroup
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
+    from edgeport.pipeline.tuning_alone import TuneResult
 
-__all__ = ["draw_tune"]
+__all__ = ["draw_kept", "draw_tune"]
 
 _SHOWN = 12
 _DECIBELS = 10.0
@@ -38,6 +40,7 @@ def draw_tune(console: Console, found: TuneResult) -> None:
     console.print(table)
     if len(groups) > _SHOWN:
         lines(console, Text(f"and {len(groups) - _SHOWN} groups with less noise, all in --json", style="dim"))
+    draw_kept(console, found.groups)
     lines(console, Text(), Text(clean(found.said)), Text())
     for row in found.candidates:
         lines(console, _row(row, found))
@@ -52,7 +55,23 @@ def draw_tune(console: Console, found: TuneResult) -> None:
         lines(console, Text(f"  {'artifact':<10}").append(clean(found.folder / "best")))
 
 
-def _decibels(group: TunedGroup) -> str:
+def draw_kept(console: Console, groups: Sequence[SearchedGroup], title: str = "Kept in float") -> None:
+    """The nodes that a plan keeps in float, and why; nothing where there are none, or nothing holds."""
+    kept = [group for group in groups if group.precision.is_float]
+    if not kept or len(kept) == len(groups):
+        return
+    lines(console, Text(), Text(clean(title), style="bold"))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for group in kept[:_SHOWN]:
+        table.add_row(Text(clean(", ".join(group.nodes))), Text(clean(group.reason)))
+    console.print(Padding(table, (0, 0, 0, 2)))
+    if len(kept) > _SHOWN:
+        lines(console, Text(f"  and {len(kept) - _SHOWN} more groups, all in --json", style="dim"))
+
+
+def _decibels(group: SearchedGroup) -> str:
     if group.noise is None:
         return "not looked at"
     if group.noise <= 0:

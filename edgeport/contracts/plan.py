@@ -204,6 +204,7 @@ class QuantizationRules:
         block_operators: Those of them whose weights can be 4 bits wide, in blocks; the others get 8 bits.
         whole_blocks: A weight whose summed axis is no multiple of the block gets 8 bits, one scale per channel.
         quantize_bias: Biases are written as int32 behind a DequantizeLinear; else they stay float.
+        float_weights: Operator type to why its weights can't be integers alone, as a sentence; for refusals.
         mixed_floats: Float nodes may have floats of their own, beside the plan's default; else all have that one.
 
     """
@@ -222,4 +223,5 @@ class QuantizationRules:
     block_operators: tuple[str, ...] = ()
     whole_blocks: bool = False
     quantize_bias: bool = False
+    float_weights: Mapping[str, str] = field(default_factory=dict)
     mixed_floats: bool = False

@@ -325,6 +325,7 @@ class Search:
         cool_down_s: Rest before each process but the first, at most, until the device is as cool as before that one.
         seed: Of the random order.
         calibration_method: How ranges are found: "minmax", "percentile:99.99", "mse", ...; see calibration/ranges.
+            "measured" takes for each backend the one of several that comes nearest the float model's outputs.
         recovery: What brings accuracy back to static int8: "bias-correction", ...; see calibration/recovery.
         time_limit_s, memory_limit_bytes: Of each child process; see `limits`.
 
@@ -336,7 +337,7 @@ class Search:
     warmup_s: float = 0.1
     cool_down_s: float = 0.0
     seed: int = 0
-    calibration_method: str = "minmax"
+    calibration_method: str = "measured"
     recovery: tuple[str, ...] = ()
     time_limit_s: float = Limits().time_s
     memory_limit_bytes: int = Limits().memory_bytes

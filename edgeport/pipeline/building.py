@@ -33,6 +33,7 @@ from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
+from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import refining_key
 
 __all__ = ["build_candidates", "build_planned", "list_candidates", "named_apart", "probe", "refused"]
@@ -142,6 +143,7 @@ class _Job:
     calibration: Path | None
     calibration_digest: str
     refining: dict[str, Any] | None
+    method: str
 
 
 def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
@@ -154,6 +156,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
     transformed: OnnxModel | None = None,
     refining: dict[str, Any] | None = None,
     listed: Sequence[Candidate] | None = None,
+    methods: Mapping[str, str] | None = None,
 ) -> list[Candidate]:
     """Compiles every candidate of the recipe, and the baselines; what can't be compiled carries its refusal.
 
@@ -166,6 +169,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
         transformed: What static int8 is made from instead of the exported model, where that is another file.
         refining: How static int8 is fitted to its plan (`refining_payload`); None where it isn't.
         listed: What is compiled instead of the recipe's candidates (`list_candidates`); of these backends.
+        methods: By dialect, the range method instead of the recipe's.
 
     """
     if listed is None:
@@ -178,6 +182,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
             calibration=calibration,
             calibration_digest=calibration_digest,
             refining=refining,
+            method=method_for(methods or {}, capabilities[candidate.backend], context.recipe.search.calibration_method),
         )
         for candidate in listed
     ]
@@ -218,7 +223,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "precision": candidate.precision,
         "execution": to_jsonable(candidate.execution),
         "calibration": job.calibration_digest if static else "",
-        "method": context.recipe.search.calibration_method if static else "",
+        "method": job.method if static else "",
         "recovery": refining_key(job.refining) if static else None,
         "mix": to_jsonable(candidate.mix),
     }
@@ -229,7 +234,7 @@ def _compiled(context: RunContext, job: _Job) -> Candidate:
         "precision": candidate.precision,
         "execution": to_jsonable(candidate.execution),
         "calibration": str(job.calibration) if job.calibration and static else None,
-        "method": context.recipe.search.calibration_method,
+        "method": job.method,
         "recovery": job.refining if static else None,
         "mix": to_jsonable(candidate.mix),
         "processor": to_jsonable(job.capabilities.processor),

@@ -179,12 +179,14 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
             wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
             `preparation` (of raw samples), `rules` (of the dialects whose plans read it, else all tensors are watched),
             `transforms` (what was done to the float model before), `part` (index, parts), `threads` (inside one call),
-            and of a model with a state `states` (its inputs) and `initial` (what fills them).
+            `measure` (dialect to its `backend` and `rules`, for which the best range method is measured), and of a
+            model with a state
+            `states` (its inputs) and `initial` (what fills them).
         on_progress: Told of every batch.
 
     Returns:
-        `digest` and `sample_count` of the calibration, and `warnings` about the samples. A part without samples
-        writes no file.
+        `digest` and `sample_count` of the calibration, `warnings` about the samples, and `methods`, a `MethodFound` by
+        dialect. A part without samples writes no file.
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
@@ -227,7 +229,21 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
         "digest": calibration.digest,
         "sample_count": calibration.sample_count,
         "warnings": warnings,
+        "methods": _methods(model, calibration, payload),
     }
+
+
+def _methods(model: OnnxModel, calibration: Calibration, payload: dict[str, Any]) -> dict[str, Any]:
+    from edgeport.pipeline.few import MANY, few_calls
+    from edgeport.pipeline.range_choice import find_method
+
+    wanted = payload.get("measure", {})
+    calls = list(few_calls(model, payload, MANY)) if wanted else []
+    found = {}
+    for dialect, one in wanted.items():
+        rules = load_json(QuantizationRules, json.dumps(one["rules"]))
+        found[dialect] = plain(find_method(one["backend"], model, calibration, rules, calls))
+    return found
 
 
 def _watched(model: OnnxModel, rules: list[Any] | None) -> list[str] | None:
@@ -331,8 +347,9 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
             (file or None), `folder` (an empty folder that gets `artifact/`, `plan.json` and `placement.json`), and
             `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
             the model is fitted to its plan (`methods`, and samples as in `calibrate`); `plan` (file) where there is
-            one already; `layout_optional` where a layout that the backend has not becomes a single stream; `processor`
-            where it is for another one than this machine's.
+            one already; `measuring` (samples as in `calibrate`) where the range method is to be measured;
+            `layout_optional` where a layout that the backend has not becomes a single stream; `processor` where it is
+            for another one than this machine's.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -354,6 +371,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     folder = Path(payload["folder"])
     backend = backend_named(payload["backend"])
     planned = payload.get("plan")
+    payload = {**payload, "method": _method_measured(model, backend, payload)}
     plan = load_json(QuantizationPlan, Path(planned).read_bytes()) if planned else plan_for(model, backend, payload)
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     if payload.get("layout_optional") and execution.layout.kind not in backend.capabilities().layouts:
@@ -399,6 +417,19 @@ def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, ar
     return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
 
 
+def _method_measured(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> str | None:
+    """The range method of a payload: as it stands there, or as measured on the samples of `measuring`."""
+    from edgeport.pipeline.few import MANY, few_calls
+    from edgeport.pipeline.range_choice import find_method, measures
+
+    method: str | None = payload.get("method")
+    rules, calibration = backend.capabilities().rules, payload.get("calibration")
+    if method is None or not payload.get("measuring") or not calibration or rules is None or not measures(method):
+        return method
+    calls = list(few_calls(model, payload["measuring"], MANY))
+    return find_method(payload["backend"], model, Calibration.load(Path(calibration)), rules, calls).method
+
+
 def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> QuantizationPlan:
     """The plan that gives `payload["precision"]` on this backend.
 
@@ -409,7 +440,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
     """
     from edgeport.calibration.mixed_plan import mixed_plan
     from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
-    from edgeport.calibration.ranges import method_named
+    from edgeport.calibration.ranges import MEASURED, Measured, method_named
     from edgeport.calibration.weight_plan import weight_plan
 
     precision = Precision(payload["precision"])
@@ -437,8 +468,10 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
             fix="ask it for float precisions only",
         )
     calibration = Calibration.load(Path(payload["calibration"])) if payload["calibration"] else None
+    method = method_named(payload["method"])
+    if isinstance(method, Measured):
+        method = MEASURED[0]  # nobody had samples to measure with
     if not mix.is_plain:
-        method = method_named(payload["method"])
         return mixed_plan(model, capabilities.rules, precision, mix, calibration, method)
     if precision is Precision.INT8_DYNAMIC:
         return dynamic_plan(model, capabilities.rules)
@@ -450,4 +483,4 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
             found="no calibration (--calibration)",
             fix="make one with edgeport calibrate, or take precision int8-dynamic or int8-weights, which need none",
         )
-    return make_plan(model, calibration, capabilities.rules, method_named(payload["method"]))
+    return make_plan(model, calibration, capabilities.rules, method)

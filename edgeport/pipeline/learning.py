@@ -50,6 +50,7 @@ from edgeport.pipeline.measuring import arm_of
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.preparing import export_options, source_files
 from edgeport.pipeline.pruning import PATIENT_S
+from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import learning_payload
 from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
@@ -269,7 +270,9 @@ class _Work:
             "backend": self.target.backend,
             "precision": self.target.precisions[0],
             "mix": to_jsonable(self.target.mix),
-            "method": recipe.search.calibration_method,
+            "method": method_for(
+                shared.methods, shared.capabilities[self.target.backend], recipe.search.calibration_method
+            ),
             "options": to_jsonable(self.options),
             "export": export_options(context),
             "device": self.device,
@@ -331,6 +334,7 @@ class _Work:
             shared.calibration,
             shared.calibration_digest,
             listed=listed,
+            methods=shared.methods,
         )
         capabilities = shared.capabilities[self.target.backend]
         trained = build_planned(context, self._candidate, model, learned_in / "plan.json", capabilities)

@@ -15,8 +15,6 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
-    QuantizationPlan,
-    QuantizationRules,
     dump_json,
     load_json,
     silent,
@@ -60,6 +58,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     from edgeport.exporter.train.samples import open_samples
     from edgeport.pipeline.child_samples import calibration_samples
     from edgeport.pipeline.children import plan_for
+    from edgeport.pipeline.written import as_written
 
     model = load_json(OnnxModel, json.dumps(payload["model"]))
     backend = backend_named(payload["backend"])
@@ -67,7 +66,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     rules = backend.capabilities().rules
     if rules is None:
         raise TypeError(payload["backend"])  # plan_for has refused it
-    plan = _as_written(payload["backend"], model, plan, rules)
+    plan = as_written(payload["backend"], model, plan, rules)  # what is trained is what will run
     folder, work = Path(payload["folder"]), Path(payload["work"])
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="edgeport-samples-") as spool:
@@ -93,18 +92,6 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     (folder / "plan.json").write_bytes(dump_json(result.plan))
     (folder / "result.json").write_text(json.dumps(to_jsonable(result)), encoding="utf-8")
     return {}
-
-
-def _as_written(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: QuantizationRules) -> QuantizationPlan:
-    """Without the pairs that the backend leaves out of what it writes: what is trained is what will run."""
-    from edgeport.backends.onnxruntime.float_ends import leave_ends_float
-    from edgeport.backends.qdq.read_pairs import read_pairs_only
-    from edgeport.onnx_files import read_ir
-
-    graph = read_ir(model).graph
-    if backend == "onnxruntime":
-        return leave_ends_float(graph, plan)
-    return read_pairs_only(graph, plan, rules) if backend in ("openvino", "tensorrt") else plan
 
 
 def keep_samples(samples: SampleSet, folder: Path) -> None:

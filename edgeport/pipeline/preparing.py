@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,21 @@ from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.linking import linked, states_of_model
 from edgeport.pipeline.opsets import LEAST_OPSET, wants_integers
 from edgeport.pipeline.preparation import Preparation
+from edgeport.pipeline.range_choice import measures, methods_from
 from edgeport.pipeline.refining import samples_payload
 from edgeport.pipeline.samples import PreparedSamples, require_fit, require_output
 from edgeport.pipeline.validating import Reference, require_judgeable
 from edgeport.recipe.locations import COLLECTIONS
 
-__all__ = ["PreparedModel", "calibrate_model", "export_options", "origin", "prepare_model", "source_files"]
+__all__ = [
+    "Calibrated",
+    "PreparedModel",
+    "calibrate_model",
+    "export_options",
+    "origin",
+    "prepare_model",
+    "source_files",
+]
 
 _MADE = {
     "range": "drawn from the declared range of the inputs",
@@ -326,6 +335,24 @@ def _as_fed(context: RunContext, model: OnnxModel) -> OnnxModel:
     return preparation.described(model)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """The statistics that static int8 is planned from.
+
+    Attributes:
+        file: They lie here; None where no candidate is static int8.
+        digest: Of the file.
+        notes: What a reader must know of the samples and the ranges, a sentence each.
+        methods: By dialect, the range method that was measured to be best; empty where the recipe names one.
+
+    """
+
+    file: Path | None = None
+    digest: str = ""
+    notes: tuple[str, ...] = ()
+    methods: Mapping[str, str] = field(default_factory=dict)
+
+
 def calibrate_model(
     context: RunContext,
     model: OnnxModel,
@@ -333,7 +360,7 @@ def calibrate_model(
     by_device: Mapping[str, Mapping[str, Capabilities]],
     *,
     transforms: Sequence[str] = (),
-) -> tuple[Path | None, str, tuple[str, ...]]:
+) -> Calibrated:
     """Statistics of the activations that the targets' plans read, where a candidate needs them.
 
     Args:
@@ -344,24 +371,29 @@ def calibrate_model(
         transforms: What was done to the float model to make `model`.
 
     Returns:
-        The file, its digest, and what a reader must know of the samples, a sentence each; None and empty where no
-        candidate is static int8.
+        What was found; nothing where no candidate is static int8.
 
     """
     recipe = context.recipe
     targets = [target for target in recipe.targets if target.needs_ranges]
     if not targets or recipe.data.calibration is None:
-        return None, "", ()
+        return Calibrated()
     context.clock.step("calibrate")
     wanted = sorted({(target.backend, target.device) for target in targets})
-    known = [by_device[device][backend].rules for backend, device in wanted]
+    capable = {one: by_device.get(one[1], {}).get(one[0]) for one in wanted}
+    known = [one.rules if one is not None else None for one in capable.values()]
     # What is folded depends on which nodes are chosen, so then every activation is watched.
     chosen = any(target.mix.nodes for target in targets)
     rules: list[Any] = []
     for one in known:
         if one is not None and not chosen and to_jsonable(one) not in rules:
             rules.append(to_jsonable(one))
-    observers = observers_of(method_named(recipe.search.calibration_method))
+    method = recipe.search.calibration_method
+    observers = observers_of(method_named(method))
+    measured: dict[str, dict[str, Any]] = {}
+    for (backend, _), one in zip(wanted, known, strict=True):
+        if one is not None and measures(method):
+            measured.setdefault(one.dialect, {"backend": backend, "rules": to_jsonable(one)})
     key = {
         "model": model.digest,
         "samples": samples.calibration_fingerprint,
@@ -370,6 +402,7 @@ def calibrate_model(
         "initial": dict(recipe.initial),
         "rules": rules,
         "transforms": list(transforms),
+        "measure": measured,
         "versions": tool_versions(),
     }
 
@@ -382,6 +415,7 @@ def calibrate_model(
             "observers": list(observers),
             "rules": rules,
             "transforms": list(transforms),
+            "measure": measured,
             "output": str(folder / "calibration.safetensors"),
         }
         inside = context.clock.inside("calibrate")
@@ -397,7 +431,14 @@ def calibrate_model(
         *(f"Calibration: {warning}" for warning in facts["warnings"]),
         origin(recipe.data.calibration, facts["sample_count"]),
     )
-    return folder / "calibration.safetensors", facts["digest"], notes
+    methods = methods_from(facts)
+    notes += tuple(f"Ranges for {name}: {one.said}." for name, one in methods.items() if one.said)
+    return Calibrated(
+        file=folder / "calibration.safetensors",
+        digest=facts["digest"],
+        notes=notes,
+        methods={name: one.method for name, one in methods.items()},
+    )
 
 
 def origin(location: SamplesLocation | SamplesMade, count: int) -> str:

@@ -19,6 +19,7 @@ from edgeport.contracts import (
     OnnxModel,
     OnProgress,
     Outcome,
+    PlanSearch,
     RunResult,
     TensorSpec,
     dump_json,
@@ -44,7 +45,7 @@ from edgeport.pipeline.output import prepare_output, remove_unused, write_output
 from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.sharing import Shared, guess_target, share
 from edgeport.pipeline.timing import Timed
-from edgeport.pipeline.tuning import material_of, tune_all
+from edgeport.pipeline.tuning import Tuned, material_of, tune_all
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.evidence import thin_evidence
 
@@ -184,7 +185,8 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     material = material_of(context, shared)
     tuned = tune_all(context, material) if material is not None else []
     listed = list_candidates(recipe.targets, shared.capabilities)
-    listed += named_apart([one.candidate for one in tuned if one.candidate is not None], listed)
+    named = named_apart([one.candidate for one in tuned if one.candidate is not None], listed)
+    listed += named
     built = build_candidates(
         context,
         prepared.model,
@@ -194,6 +196,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
         transformed=shared.transformed,
         refining=refining_payload(recipe, samples),
         listed=listed,
+        methods=shared.methods,
     )
     if prepared.quantized:
         built = [named_as_given(candidate) for candidate in built]
@@ -216,6 +219,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
         best_float=best.name if best is not None else "",
         chosen=chosen,
         nearest=() if chosen else nearest(concluded, recipe.budget),
+        searches=_searches(tuned, named),
         budget=recipe.budget,
         device=context.facts,
         measurements=timed.measurements,
@@ -240,6 +244,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     context.clock.step("bundle", "writing the bundle and the report")
     outputs = {one.candidate.name: one.outputs for one in validated if one.outputs is not None}
     return write_output(context, result, samples, outputs.get(chosen))
+
+
+def _searches(tuned: Sequence[Tuned], named: Sequence[Candidate]) -> tuple[PlanSearch, ...]:
+    """Each search, with what its plan is called among the candidates."""
+    names = iter([one.name for one in named])
+    return tuple(one.as_search(next(names) if one.candidate is not None else "") for one in tuned)
 
 
 def _summed_up(context: RunContext, found: tuple[RunResult, ...], shared: Shared, output: Path) -> RunResult:

@@ -7,46 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import Mix, OnnxModel, OnProgress, ProgressEvent, load_json, silent
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import PlanError, UnsupportedByBackend
-from edgeport.npz import load_npz, save_npz
+from edgeport.pipeline.few import load_few, open_in_steps
 
 if TYPE_CHECKING:
     from edgeport.calibration.mixing.groups import NodeGroup
     from edgeport.contracts import QuantizationPlan, QuantizationRules
 
-__all__ = ["FEW", "groups", "noises", "take_few"]
-
-FEW = 16
-"""Samples on which noise is looked at: it is a sum over all values of the outputs, so that few say enough."""
-
-
-def take_few(payload: dict[str, Any]) -> dict[str, Any]:
-    """Writes some calibration samples, from the whole length of the set, as calls of the model: `0.npz`, `1.npz`, ...
-
-    Args:
-        payload: `model` (OnnxModel), `folder`, and what `calibration_samples` takes.
-
-    """
-    from edgeport.calibration.data import rebatch
-    from edgeport.pipeline.child_samples import calibration_samples
-
-    model = load_json(OnnxModel, json.dumps(payload["model"]))
-    size = model.fixed_batch or 1
-    samples = rebatch(calibration_samples(payload, model), size, fill_up=model.fixed_batch is not None)
-    calls = max(1, len(samples) // size)
-    wanted = max(1, min(calls, FEW // size))
-    chosen = {index * calls // wanted for index in range(wanted)}
-    taken = 0
-    for index, sample in enumerate(samples):
-        if index in chosen:
-            save_npz(Path(payload["folder"]) / f"{taken}.npz", sample.feeds)
-            taken += 1
-    return {"calls": taken}
+__all__ = ["groups", "noises"]
 
 
 def groups(payload: dict[str, Any]) -> dict[str, Any]:
@@ -78,21 +52,20 @@ def noises(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[st
         `noise`: by name of the group; None for an infinite one.
 
     """
-    from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.backends.qdq.write import write_plan
     from edgeport.calibration.mixing.sensitivity import noise_of_groups
 
     planned = _Planned.of(payload)
     wanted = [group for group in planned.groups if group.name in payload["wanted"]]
-    folder = Path(payload["few"])
-    batches = [load_npz(file) for file in sorted(folder.glob("*.npz"), key=lambda file: int(file.stem))]
+    batches = load_few(Path(payload["few"]))
     noise: dict[str, float | None] = {}
     on_progress(ProgressEvent(stage="tune", done=0, total=len(wanted)))
 
     def write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
         return write_plan(model, plan, planned.rules, path)
 
-    for name, one in noise_of_groups(planned.model, planned.plan, wanted, batches, open_reference, write):
+    opened = partial(open_in_steps, state=planned.model.state)
+    for name, one in noise_of_groups(planned.model, planned.plan, wanted, batches, opened, write):
         noise[name] = one if one != float("inf") else None
         on_progress(ProgressEvent(stage="tune", message=name, done=len(noise), total=len(wanted)))
     return {"noise": noise}

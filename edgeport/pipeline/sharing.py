@@ -37,6 +37,7 @@ class Shared:
         prepared: The model.
         transformed: What static int8 is made from; the same model where nothing was done to it.
         calibration, calibration_digest: The statistics; None and empty where no candidate needs any.
+        methods: By dialect, the range method where one was measured.
         notes: What a reader must know of all this, one sentence each.
         thin: By name of the targets, why the samples can't prove their budget; empty where they can.
         counts: Candidates of each name of targets, in the recipe's order.
@@ -49,6 +50,7 @@ class Shared:
     transformed: OnnxModel
     calibration: Path | None
     calibration_digest: str
+    methods: Mapping[str, str]
     notes: tuple[str, ...]
     thin: Mapping[str, str]
     counts: tuple[int, ...]
@@ -94,18 +96,17 @@ def share(context: RunContext) -> tuple[RunContext, Shared]:
         counts = [len(group.targets) for group in groups]
     samples = _with_batch_of(prepared.model, samples, context)
     transformed = transformed_model(context, prepared.model, samples)
-    calibration, digest, warnings = calibrate_model(
-        context, transformed.model, samples, by_device, transforms=transformed.said
-    )
+    calibrated = calibrate_model(context, transformed.model, samples, by_device, transforms=transformed.said)
     shared = Shared(
         capabilities=by_device[groups[0].device],
         by_device=by_device,
         samples=samples,
         prepared=prepared,
         transformed=transformed.model,
-        calibration=calibration,
-        calibration_digest=digest,
-        notes=_notes(prepared, samples, warnings, by_device),
+        calibration=calibrated.file,
+        calibration_digest=calibrated.digest,
+        methods=calibrated.methods,
+        notes=_notes(prepared, samples, calibrated.notes, by_device),
         thin=thin,
         counts=tuple(counts),
     )

@@ -40,6 +40,7 @@ from edgeport.pipeline.calibrating import calibrate_in_children
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
 from edgeport.pipeline.placement_gate import require_placement
+from edgeport.pipeline.range_choice import MEASURED, measures
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
 from edgeport.pipeline.transforming import Transformed, transform_in_child
 
@@ -271,7 +272,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     *,
     backend: str,
     precision: str,
-    method: str,
+    method: str | None,
     recover: Sequence[str],
     samples: Path | str | None,
     target: str,
@@ -284,17 +285,23 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
-    from edgeport.calibration.ranges import method_named
     from edgeport.devices.profiles import profile_named
 
     processor = profile_named(profile).processor if profile is not None else None
     _known("compile in precision", precision, [str(one) for one in Precision])
-    method_named(method)
+    method = _range_method(method, given=samples is not None)
     methods = named_after_plan(recover, precision, given=samples is not None)
     opened = open_onnx(model)
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
     with artifact_draft(output) as folder:
+        about_samples = None
+        if samples is not None:
+            about_samples = {
+                "samples": to_jsonable(location_named(samples)),
+                "target": target,
+                **preparation_for(preprocess, opened.inputs).as_payload(),
+            }
         payload = {
             "model": to_jsonable(opened),
             "backend": backend,
@@ -302,14 +309,8 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "execution": to_jsonable(execution_for(opened, execution)),
             "calibration": str(calibration.resolve()) if calibration is not None else None,
             "method": method,
-            "recovery": {
-                "methods": methods,
-                "samples": to_jsonable(location_named(samples)),
-                "target": target,
-                **preparation_for(preprocess, opened.inputs).as_payload(),
-            }
-            if methods and samples is not None
-            else None,
+            "measuring": about_samples,
+            "recovery": {"methods": methods, **about_samples} if methods and about_samples is not None else None,
             "mix": to_jsonable(mix),
             "folder": str(folder),
             "float_only": True,
@@ -328,6 +329,25 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])
     return load_artifact(output)
+
+
+def _range_method(method: str | None, *, given: bool) -> str:
+    """The range method; None is the best one that can be had.
+
+    Raises:
+        CalibrationError: No such method.
+        UsageError: One that is measured, and no samples to measure with.
+
+    """
+    if method is None:
+        return MEASURED if given else "minmax"
+    if measures(method) and not given:
+        raise UsageError(
+            asked=f"take ranges by {method}",
+            found="no samples (--samples)",
+            fix="give calibration samples, or another method",
+        )
+    return method
 
 
 def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:

@@ -23,7 +23,9 @@ from edgeport.contracts import (
     NodeChoice,
     OnnxModel,
     Outcome,
+    PlanSearch,
     Precision,
+    SearchedGroup,
     digest_file,
     digest_json,
     load_json,
@@ -34,7 +36,9 @@ from edgeport.errors import DeviceLost, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.building import build_candidates
 from edgeport.pipeline.context import RunContext, process_s, tool_versions
+from edgeport.pipeline.linking import states_of_model
 from edgeport.pipeline.measuring import arm_of
+from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import refining_payload, samples_payload
 from edgeport.pipeline.samples import PreparedSamples
 from edgeport.pipeline.sharing import Shared
@@ -66,6 +70,7 @@ class Material:
         model: That static int8 is made from.
         calibration, calibration_digest: Its statistics.
         capabilities: By backend.
+        methods: By dialect, the range method where one was measured.
         samples, reference: That outputs are judged by.
         build: Compiles candidates.
 
@@ -78,6 +83,7 @@ class Material:
     samples: PreparedSamples
     reference: Reference
     build: Build
+    methods: Mapping[str, str] = field(default_factory=dict)
 
 
 def material_of(context: RunContext, shared: Shared) -> Material | None:
@@ -95,6 +101,7 @@ def material_of(context: RunContext, shared: Shared) -> Material | None:
             transformed=shared.transformed,
             refining=refining_payload(context.recipe, shared.samples),
             listed=listed,
+            methods=shared.methods,
         )
 
     return Material(
@@ -105,6 +112,7 @@ def material_of(context: RunContext, shared: Shared) -> Material | None:
         samples=shared.samples,
         reference=shared.prepared.reference,
         build=build,
+        methods=shared.methods,
     )
 
 
@@ -118,6 +126,7 @@ class Tuned:
         noise: Noise over signal of the groups that were looked at, each alone as integers.
         kept: Names of the groups that are left in float; None where no plan holds the accuracy budget.
         mix: That a candidate needs to be so; None where none holds.
+        reasons: By name of each group that is left in float, why it is.
         judged, timed: How many plans were judged on the evaluation samples, and how many timed.
         finished: There was nothing left to try.
         spent_s: Seconds, those of earlier runs among them.
@@ -131,6 +140,7 @@ class Tuned:
     noise: Mapping[str, float] = field(default_factory=dict)
     kept: frozenset[str] | None = None
     mix: Mix | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
     judged: int = 0
     timed: int = 0
     finished: bool = False
@@ -157,6 +167,26 @@ class Tuned:
             mix=self.mix,
             least_placement=self.target.least_placement,
         )
+
+    @property
+    def searched(self) -> tuple[SearchedGroup, ...]:
+        """What became of each group, in the order of computation; all of it float where no plan holds."""
+        rest = self.target.mix.rest
+        nothing = "no plan with integers that was tried is surely within the accuracy budget" if self.groups else ""
+        return tuple(
+            SearchedGroup(
+                name=group.name,
+                nodes=group.nodes,
+                noise=self.noise.get(group.name),
+                precision=rest if self.kept is None or group.name in self.kept else Precision.INT8,
+                reason=nothing if self.kept is None else self.reasons.get(group.name, ""),
+            )
+            for group in self.groups
+        )
+
+    def as_search(self, candidate: str) -> PlanSearch:
+        """What a run's result keeps of it; `candidate` is what the plan is called there."""
+        return PlanSearch(candidate=candidate, backend=self.target.backend, said=self.said, groups=self.searched)
 
     @property
     def said(self) -> str:
@@ -240,6 +270,7 @@ def tune(
             found,
             kept=standing.best,
             mix=None if standing.best is None else bench.mix(standing.best),
+            reasons=standing.reasons,
             judged=bench.judged,
             timed=len(bench.timed),
             finished=not standing.step,
@@ -264,9 +295,10 @@ def _asked(context: RunContext, target: Target, material: Material) -> dict[str,
         "capabilities": to_jsonable(material.capabilities[target.backend]),
         "execution": to_jsonable(target.execution),
         "mix": to_jsonable(target.mix),
-        "method": recipe.search.calibration_method,
+        "method": method_for(material.methods, material.capabilities[target.backend], recipe.search.calibration_method),
         "recovery": list(recipe.search.recovery),
         "samples": [material.samples.fingerprint, material.samples.calibration_fingerprint],
+        "state": [dict(recipe.state), dict(recipe.initial)],
         "reference": digest_file(material.reference.outputs),
         "judged": [recipe.data.metric, recipe.data.output, recipe.data.decode, recipe.budget.accuracy_drop],
         "measured": [recipe.search.screening_rounds, recipe.search.duration_s, recipe.search.warmup_s],
@@ -292,18 +324,18 @@ class _Sensing:
             "backend": self.target.backend,
             "precision": Precision.INT8,
             "calibration": str(self.material.calibration),
-            "method": self.context.recipe.search.calibration_method,
+            "method": self.asked["method"],
             "mix": to_jsonable(self.target.mix),
             "processor": to_jsonable(self.material.capabilities[self.target.backend].processor),
         }
 
     def _key(self) -> dict[str, Any]:
-        names = ("model", "calibration", "backend", "capabilities", "mix", "method", "versions")
+        names = ("model", "calibration", "backend", "capabilities", "mix", "method", "state", "versions")
         return {name: self.asked[name] for name in names}
 
     def _child(self, function: str, payload: Mapping[str, object], what: str) -> dict[str, Any]:
         return run_isolated(
-            f"edgeport.pipeline.sensing:{function}",
+            f"edgeport.pipeline.{function}",
             payload,
             limits=self.context.limits,
             on_progress=self.context.clock.inside("sensitivity"),
@@ -316,7 +348,7 @@ class _Sensing:
 
         def find() -> Any:
             return self.context.store.get_or_build_json(
-                "groups", self._key(), lambda: self._child("groups", self._payload(), "find groups of nodes")
+                "groups", self._key(), lambda: self._child("sensing:groups", self._payload(), "find groups of nodes")
             )
 
         found = self.spending.step("groups", "", find)
@@ -336,20 +368,23 @@ class _Sensing:
         return noise
 
     def _few(self) -> Path:
-        recipe, samples = self.context.recipe, self.material.samples
+        recipe, samples, model = self.context.recipe, self.material.samples, self.material.model
         key = {
-            "model": self.material.model.digest,
+            "model": model.digest,
             "samples": samples.calibration_fingerprint,
+            "state": self.asked["state"],
             "versions": tool_versions(),
         }
 
         def build(folder: Path) -> None:
             payload = {
-                "model": to_jsonable(self.material.model),
+                "model": to_jsonable(model),
                 "folder": str(folder),
+                "states": [to_jsonable(spec) for spec in states_of_model(recipe, model.inputs)],
+                "initial": dict(recipe.initial),
                 **samples_payload(recipe, samples),
             }
-            self._child("take_few", payload, "take some samples")
+            self._child("few:take_few", payload, "take some samples")
 
         return self.context.store.get_or_build("few", key, build)
 
@@ -359,7 +394,7 @@ class _Sensing:
 
         def look() -> Any:
             payload = {**self._payload(), "few": str(few), "wanted": list(names)}
-            return self._child("noises", payload, "measure the sensitivity of groups of nodes")["noise"]
+            return self._child("sensing:noises", payload, "measure the sensitivity of groups of nodes")["noise"]
 
         found = self.context.store.get_or_build_json("noise", key, look)
         return {name: float("inf") if one is None else float(one) for name, one in found.items()}

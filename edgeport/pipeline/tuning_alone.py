@@ -24,6 +24,7 @@ from edgeport.contracts import (
     OnProgress,
     Outcome,
     Precision,
+    SearchedGroup,
     silent,
     to_jsonable,
 )
@@ -41,32 +42,13 @@ from edgeport.pipeline.tuning import Material, Tuned, material_of, tune
 from edgeport.pipeline.validating import validate_candidates
 from edgeport.recipe.explain import toml_value
 
-__all__ = ["BEST", "DEFAULT_TIME_S", "NODES_FILE", "TuneResult", "TunedGroup", "tune_recipe"]
+__all__ = ["BEST", "DEFAULT_TIME_S", "NODES_FILE", "TuneResult", "tune_recipe"]
 
 DEFAULT_TIME_S = 300.0
 NODES_FILE = "nodes.toml"
 
 _FLOATS = 2
 """That a runtime has here, for the time that comparing with them takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TunedGroup:
-    """One group of nodes, as a search left it.
-
-    Attributes:
-        name: Of the first node.
-        nodes: Names, in the order of computation.
-        noise: Over the signal, at the model's outputs, where the group alone runs as integers; None where there was no
-            time to look, infinite where something broke.
-        precision: That the plan gives it.
-
-    """
-
-    name: str
-    nodes: tuple[str, ...]
-    noise: float | None
-    precision: Precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +74,7 @@ class TuneResult:
     name: str
     backend: str
     rest: Precision
-    groups: tuple[TunedGroup, ...]
+    groups: tuple[SearchedGroup, ...]
     nodes: Mapping[str, Precision]
     said: str
     finished: bool
@@ -142,12 +124,6 @@ def _target(recipe: Recipe, backend: str) -> Target:
             asked=asked,
             found=f"int8 in the precisions of {', '.join(target.backend for target in able) or 'no target'}",
             fix='add "int8" to the precisions of a target, and name its backend',
-        )
-    if recipe.state:
-        raise UsageError(
-            asked=asked,
-            found="a model with a state, whose steps follow each other",
-            fix="name nodes yourself, in [target.nodes]",
         )
     return found[0]
 
@@ -209,21 +185,11 @@ def _result(
     against: Mapping[str, Comparison],
     output: Path,
 ) -> TuneResult:
-    kept = found.kept or frozenset()
-    rest = found.target.mix.rest
     return TuneResult(
         name=context.recipe.name,
         backend=found.target.backend,
-        rest=rest,
-        groups=tuple(
-            TunedGroup(
-                name=group.name,
-                nodes=group.nodes,
-                noise=found.noise.get(group.name),
-                precision=rest if found.kept is None or group.name in kept else Precision.INT8,
-            )
-            for group in found.groups
-        ),
+        rest=found.target.mix.rest,
+        groups=found.searched,
         nodes={} if found.mix is None else {choice.what: choice.precision for choice in found.mix.nodes},
         said=found.said,
         finished=found.finished,

@@ -387,12 +387,6 @@ def _tune(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
         return None
     if "int8" not in section.precisions:
         raise recipe.error(key, "is given, and no int8 is built", 'add "int8" to its precisions, or remove tune')
-    if sections.state:
-        raise recipe.error(
-            key,
-            "does not know models with a state, whose steps follow each other",
-            "remove it; [target.nodes] may help",
-        )
     try:
         return parse_duration(section.tune)
     except NotAQuantity as error:

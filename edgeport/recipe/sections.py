@@ -270,7 +270,8 @@ class SearchSection(_Section):
     seed: int = Field(default=_SEARCH.seed, ge=0, lt=_SEEDS, description="of the random order")
     calibration_method: str = Field(
         default=_SEARCH.calibration_method,
-        description="ranges: auto, average, entropy, global, global:-6:6, minmax, mse, percentile:99.99 or pow2",
+        description="ranges: auto, average, entropy, global, global:-6:6, measured, minmax, mse, percentile:99.99 "
+        "or pow2",
     )
     recovery: list[str] = Field(
         default=list(_SEARCH.recovery),

@@ -34,6 +34,7 @@ from edgeport.contracts import (
     Quantile,
     QuantizationPlan,
     RunResult,
+    SearchedGroup,
     Verification,
 )
 from edgeport.devices.profiles import PROFILES
@@ -49,7 +50,7 @@ from edgeport.pipeline.learning import QatReport
 from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
 from edgeport.pipeline.soaking import SoakResult
-from edgeport.pipeline.tuning_alone import TunedGroup, TuneResult
+from edgeport.pipeline.tuning_alone import TuneResult
 from edgeport.pipeline.without_data import ImitateReport
 
 
@@ -173,9 +174,9 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             backend="onnxruntime",
             rest=Precision.FP32,
             groups=(
-                TunedGroup(name="head", nodes=("head", "relu"), noise=0.1, precision=Precision.FP32),
-                TunedGroup(name="body", nodes=("body",), noise=None, precision=Precision.INT8),
-                TunedGroup(name="neck", nodes=("neck",), noise=float("inf"), precision=Precision.FP32),
+                SearchedGroup(name="head", nodes=("head", "relu"), noise=0.1, precision=Precision.FP32),
+                SearchedGroup(name="body", nodes=("body",), noise=None, precision=Precision.INT8),
+                SearchedGroup(name="neck", nodes=("neck",), noise=float("inf"), precision=Precision.FP32),
             ),
             nodes={"head": Precision.FP32, "relu": Precision.FP32, "neck": Precision.FP32},
             said="onnxruntime, search of 9 s: 2 of 3 groups of nodes are left in fp32: head, neck.",

@@ -19,8 +19,11 @@ from edgeport.contracts import (
     Lack,
     NearCandidate,
     Outcome,
+    PlanSearch,
+    Precision,
     Refusal,
     RunResult,
+    SearchedGroup,
 )
 
 Draw = Callable[..., str]
@@ -80,6 +83,34 @@ def test_every_refusal_has_its_reason(drawn: Draw, finished: RunResult) -> None:
         if candidate.refusal is not None:
             assert f"{candidate.name} " in text
             assert candidate.refusal.reason in text
+
+
+def searched(candidate: str) -> PlanSearch:
+    def group(name: str, noise: float | None, precision: Precision, reason: str = "") -> SearchedGroup:
+        return SearchedGroup(name=name, nodes=(name, f"{name}.relu"), noise=noise, precision=precision, reason=reason)
+
+    return PlanSearch(
+        candidate=candidate,
+        backend="onnxruntime",
+        said="onnxruntime, search of 9 s: 1 of 2 groups.",
+        groups=(
+            group("stem", 0.1, Precision.FP32, "with it in int8 the accuracy budget did not hold"),
+            group("head", None, Precision.INT8),
+        ),
+    )
+
+
+def test_what_a_searched_plan_keeps_in_float_is_listed_with_its_reason(drawn: Draw, finished: RunResult) -> None:
+    lines = lines_of(drawn, replace(finished, searches=(searched("onnxruntime int8 tuned"),)), 120)
+    title = lines.index("onnxruntime int8 tuned keeps in float")
+    assert lines[title + 1].split(maxsplit=2) == [
+        "stem,",
+        "stem.relu",
+        "with it in int8 the accuracy budget did not hold",
+    ]
+    assert not any("head.relu" in line for line in lines)
+    none = lines_of(drawn, replace(finished, searches=(searched(""),)), 120)
+    assert not any("keeps in float" in line for line in none), "a plan that is no candidate of its own"
 
 
 def test_the_answer_comes_last(drawn: Draw, finished: RunResult) -> None:

@@ -166,7 +166,7 @@ def test_folding_changes_nothing_but_who_computes_it(folder, context_for):
         assert (prepared.verification is None) == (name == "outside")
         if prepared.verification is not None:
             assert prepared.verification.outcome is Outcome.PASS
-        calibrations[name] = Calibration.load(calibrate_model(context, prepared.model, samples, {})[0])
+        calibrations[name] = Calibration.load(calibrate_model(context, prepared.model, samples, {}).file)
     np.testing.assert_array_equal(references["folded"], references["outside"])
     assert models["outside"].inputs[0].preprocessing == PLAIN
     fed = models["folded"].inputs[0]
@@ -188,7 +188,7 @@ def test_the_first_convolution_behind_uint8_is_integer(folder, context_for, tmp_
     context = context_for(recipe_over(folder, declared))
     samples = prepare_samples(context)
     model = prepare_model(context, samples).model
-    calibration = Calibration.load(calibrate_model(context, model, samples, {})[0])
+    calibration = Calibration.load(calibrate_model(context, model, samples, {}).file)
     runtime = backend_named(backend)
     plan = make_plan(model, calibration, runtime.capabilities().rules)
     folded = [name for name in plan.nodes if name.startswith("preprocess.")]
@@ -295,7 +295,7 @@ def test_steps_of_a_state_may_be_raw_images(video, context_for, declared):
     np.testing.assert_allclose(arrays_of(prepared.reference.outputs)["scores"], wanted, rtol=1e-4, atol=1e-5)
     assert prepared.model.state == {"next": "held"}
     assert (prepared.verification is not None) == bool(declared.fold)
-    held = Calibration.load(calibrate_model(context, prepared.model, samples, {})[0]).statistics["held"]["extremes"]
+    held = Calibration.load(calibrate_model(context, prepared.model, samples, {}).file).statistics["held"]["extremes"]
     means = frame_means(raw_images(2, 4), declared)[[0, 2]]  # the last step's output feeds nothing
     assert float(held["maximum"]) == pytest.approx(max(0.0, float(means.max())), rel=1e-4)
 

@@ -113,9 +113,16 @@ def built(context):
     samples = prepare_samples(context)
     model = prepare_model(context, samples).model
     made = transformed_model(context, model, samples)
-    file, digest, _ = calibrate_model(context, made.model, samples, found, transforms=made.said)
+    calibrated = calibrate_model(context, made.model, samples, {"local": found}, transforms=made.said)
     candidates = build_candidates(
-        context, model, found, file, digest, transformed=made.model, refining=refining_payload(context.recipe, samples)
+        context,
+        model,
+        found,
+        calibrated.file,
+        calibrated.digest,
+        transformed=made.model,
+        refining=refining_payload(context.recipe, samples),
+        methods=calibrated.methods,
     )
     return {str(candidate.precision): candidate for candidate in candidates}
 

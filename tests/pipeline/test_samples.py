@@ -12,7 +12,7 @@ from edgeport.contracts.recipe import SamplesFile, SamplesFunction
 from edgeport.errors import RecipeError, SamplesError
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.preparing import calibrate_model, prepare_model
+from edgeport.pipeline.preparing import Calibrated, calibrate_model, prepare_model
 from edgeport.pipeline.samples import prepare_samples, require_fit, write_samples
 from edgeport.store import Store
 
@@ -194,7 +194,7 @@ def test_a_calibration_that_never_changes_is_said_with_the_ranges(recipe_with, c
     )
     context = context_for(recipe)
     samples = prepare_samples(context)
-    notes = calibrate_model(context, prepare_model(context, samples).model, samples, {})[2]
+    notes = calibrate_model(context, prepare_model(context, samples).model, samples, {}).notes
     assert "Calibration: input 'images' is the same in all 40 samples" in notes
     assert notes[-1] == "Ranges come from 40 calibration samples."
 
@@ -205,7 +205,7 @@ def test_nothing_is_said_of_ranges_where_nothing_was_calibrated(recipe_with, con
     recipe = replace(recipe, data=replace(recipe.data, calibration=SamplesFile(path=tmp_path / "calibration.npz")))
     context = context_for(recipe)
     samples = prepare_samples(context)
-    assert calibrate_model(context, prepare_model(context, samples).model, samples, {}) == (None, "", ())
+    assert calibrate_model(context, prepare_model(context, samples).model, samples, {}) == Calibrated()
 
 
 def test_an_output_that_is_not_there_is_found_before_the_samples_are_read(recipe_with, context_for):

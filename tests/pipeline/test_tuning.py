@@ -113,22 +113,24 @@ def ready(folder, tmp_path_factory):
             scratch=scratch,
             limits=Limits(time_s=60.0),
         )
-        capabilities = {"onnxruntime": probe("onnxruntime", context)}
+        capabilities = {target.backend: probe(target.backend, context) for target in recipe.targets}
         samples = prepare_samples(context)
         prepared = prepare_model(context, samples)
-        file, digest, _ = calibrate_model(context, prepared.model, samples, capabilities)
+        calibrated = calibrate_model(context, prepared.model, samples, {"local": capabilities})
 
         def build(within, listed):
-            return build_candidates(within, prepared.model, capabilities, file, digest, listed=listed)
+            file, digest, methods = calibrated.file, calibrated.digest, calibrated.methods
+            return build_candidates(within, prepared.model, capabilities, file, digest, listed=listed, methods=methods)
 
         material = Material(
             model=prepared.model,
-            calibration=file,
-            calibration_digest=digest,
+            calibration=calibrated.file,
+            calibration_digest=calibrated.digest,
             capabilities=capabilities,
             samples=samples,
             reference=prepared.reference,
             build=build,
+            methods=calibrated.methods,
         )
         return replace(context, store=Store(store)), material
 
@@ -382,7 +384,6 @@ def test_what_is_known_is_saved_when_tune_is_stopped(folder, tmp_path, planted, 
             id="no int8",
         ),
         pytest.param({}, {"backend": "openvino"}, UsageError, "of onnxruntime", id="another backend"),
-        pytest.param({"state": {"h4": "x"}}, {}, UsageError, "a state", id="state"),
     ],
 )
 def test_what_tune_refuses(changes, options, error, says, folder, tmp_path):

@@ -50,13 +50,6 @@ def test_a_target_has_its_time_and_explains_it(write: Callable[[str], Path]) -> 
     [
         pytest.param(RECIPE + 'tune = "5"\n', 'such as "5m"', id="no unit"),
         pytest.param(RECIPE.replace(', "int8"', "") + 'tune = "5m"\n', "no int8 is built", id="nothing to search"),
-        pytest.param(
-            'state = { out = "hidden" }\ninputs.hidden.shape = ["batch", 3]\n'
-            + RECIPE.replace('evaluation = "evaluation.npz"', 'evaluation = "evaluation.npz"\nsequence = 2')
-            + 'tune = "5m"\n',
-            "models with a state",
-            id="state",
-        ),
     ],
 )
 def test_where_there_is_no_search(write: Callable[[str], Path], recipe: str, says: str) -> None:

@@ -25,14 +25,13 @@ __all__ = ["command"]
 @click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
 @click.option(
     "--method",
-    default="minmax",
-    show_default=True,
-    help="Ranges: auto, average, entropy, global[:-6:6], minmax, mse, percentile[:99.99], pow2.",
+    help="Ranges: auto, average, entropy, global[:-6:6], measured, minmax, mse, percentile[:99.99], pow2 "
+    "[default: measured on --samples, else minmax].",
 )
 @click.option(
     "--recover", multiple=True, metavar="METHOD", help="Bring accuracy back to int8: rounding, bias-correction."
 )
-@click.option("--samples", help="For --recover: .npz or pkg.mod:fn, such as those of the calibration.")
+@click.option("--samples", help="To measure ranges, and for --recover: .npz or pkg.mod:fn, as for the calibration.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @raw_samples
 @click.option(
@@ -71,7 +70,7 @@ def command(  # noqa: PLR0913 (one per option)
     calibration: Path | None,
     backend: str,
     precision: str,
-    method: str,
+    method: str | None,
     recover: tuple[str, ...],
     samples: str | None,
     target: str,

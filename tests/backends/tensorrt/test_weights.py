@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.backend import write_tensorrt
 from edgeport.backends.tensorrt.rules import rules
@@ -42,6 +43,39 @@ def test_the_engine_keeps_the_weights_narrow(precision, share, stored_weights, t
     if not KNOWN.can_run:
         assert set(layers) == {"hidden", "head"}
         assert all(f"and weights of {bits}, dequantized" in reason for reason in layers.values())
+
+
+def test_convolutions_keep_int8_weights_in_the_engine(tmp_path):
+    random = np.random.default_rng(0)
+    weights = {name: (0.05 * random.standard_normal((96, 96, 3, 3))).astype(np.float32) for name in ("w", "v")}
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 20]>
+        net (float[1,96,8,8] x) => (float[1,96,8,8] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w)
+            r = Relu (a)
+            y = Conv <pads = [1, 1, 1, 1]> (r, v)
+        }"""
+    )
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    proto.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    path = tmp_path / "net.onnx"
+    path.write_bytes(onnx.shape_inference.infer_shapes(proto).SerializeToString())
+    model = open_onnx(path)
+    plan = weight_plan(model, rules(), Precision.INT8_WEIGHTS)
+    assert dict(plan.nodes) == dict.fromkeys(("a", "y"), Precision.INT8_WEIGHTS)
+    artifact = BACKEND.compile(model, plan, ExecutionConfig(), tmp_path / "artifact")
+    whole = BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "float")
+    in_float = sum(array.nbytes for array in weights.values())
+    assert artifact.size_bytes < whole.size_bytes - 0.7 * in_float + 200_000  # kernels for it, as above
+    if not KNOWN.can_run:
+        layers = {node.name: node.reason for node in BACKEND.placement(artifact).nodes}
+        assert all("weights of int8, dequantized" in layers[name] for name in plan.nodes)
+    feeds = {"x": random.standard_normal((1, 96, 8, 8)).astype(np.float32)}
+    written = write_tensorrt(model, plan, tmp_path / "written.onnx")
+    with open_reference(model.path) as true, open_reference(written.path) as narrow:
+        wanted, found = true(feeds)["y"], narrow(feeds)["y"]
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - found).sum()) > 35
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8_WEIGHTS, Precision.INT4_WEIGHTS_128], ids=str)

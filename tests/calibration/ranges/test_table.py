@@ -21,6 +21,7 @@ from edgeport.calibration.ranges import (
     Entropy,
     FixedRange,
     LeastSquares,
+    Measured,
     MinMax,
     OneRange,
     Percentile,
@@ -116,6 +117,7 @@ NAMED = [
     ("global", OneRange(), "global"),
     ("global:-6:6.5", FixedRange(-6.0, 6.5), "global -6 6.5"),
     ("auto", Auto(), "auto"),
+    ("measured", Measured(), "measured"),
 ]
 
 

@@ -1,0 +1,129 @@
+"""The range method whose integers come nearest the float model, as measured: none is the best for every model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeport.backends.onnxruntime.rules import x86_rules
+from edgeport.backends.qdq.write import write_plan
+from edgeport.calibration.collect import collect
+from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.measured import measure_methods, noises
+from edgeport.calibration.plan import make_plan
+from edgeport.calibration.ranges import Auto, Entropy, Measured, MinMax, Percentile, form_of, method_named
+from edgeport.errors import BackendError, CalibrationError
+
+RULES = x86_rules(vnni=True)
+COUNT, WIDTH = 64, 64
+
+
+def write(model, plan, path):
+    return write_plan(model, plan, RULES, path)
+
+
+@pytest.fixture
+def measured(model_text, open_model, random):
+    """`measured(x, weight, methods)`: of one product, over calls of one row each."""
+
+    def run(x, weight, methods):
+        text = f"(float[n,{WIDTH}] x) => (float[n,{WIDTH}] z) {{ z = MatMul(x, w) }}"
+        model = model_text(text, {"w": weight})
+        calibration = collect(model, ArraySamples({"x": x}), open_model)
+        calls = [{"x": x[index : index + 1]} for index in range(0, COUNT, 4)]
+        found = measure_methods(model, calibration, RULES, calls, open_model, write, methods=methods)
+        return model, calibration, calls, found
+
+    return run
+
+
+def test_a_range_that_one_outlier_made_is_left(measured, random):
+    x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
+    x[1, 0] = 200.0  # not in the calls, as most outliers
+    found = measured(x, weight, (MinMax(), Percentile(99.9)))[-1]
+    assert found.chosen == Percentile(99.9)
+    assert found.noise["percentile:99.9"] < found.noise["minmax"] / 10
+
+
+def test_large_values_that_decide_are_not_cut(measured, random):
+    x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
+    x[:, 0] = 12.0 + np.abs(x[:, 0])
+    found = measured(x, weight, (MinMax(), Percentile(98.0)))[-1]
+    assert found.chosen == MinMax()
+
+
+def test_where_there_is_little_between_them_the_first_stays(measured, random):
+    x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
+    found = measured(x, weight, (MinMax(), Percentile(100.0), Percentile(99.99)))[-1]
+    assert found.noise["percentile:100"] == found.noise["minmax"], "the same plan is run once"
+    assert found.chosen == MinMax()
+
+
+def test_the_noise_is_that_of_the_written_plan(measured, random, open_model, tmp_path):
+    model, calibration, calls, found = measured(random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1), (Entropy(),))
+    written = write(model, make_plan(model, calibration, RULES, Entropy()), tmp_path / "written.onnx")
+    with open_model(model.path) as true, open_model(written.path) as other:
+        signal = [true(feeds)["z"].astype(np.float64) for feeds in calls]
+        noise = [other(feeds)["z"] - one for feeds, one in zip(calls, signal, strict=True)]
+    assert found.noise["entropy"] == pytest.approx(np.square(noise).sum() / np.square(signal).sum(), rel=1e-6)
+
+
+def test_better_is_what_is_better_for_typical_samples_and_in_all(measured, random):
+    x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
+    x[0] *= 60.0  # one of the calls: all others gain by a cut, the sum of all does not
+    found = measured(x, weight, (MinMax(), Percentile(99.0)))[-1]
+    assert found.noise["percentile:99"] > found.noise["minmax"]
+    assert found.chosen == MinMax()
+
+
+def test_noise_in_all_and_of_a_typical_call():
+    signal = [{"z": np.full(4, value, np.float32)} for value in (1.0, 100.0)]
+    off = [{"z": one["z"] + np.float32(0.5)} for one in signal]
+    total, typical = noises(signal, off)
+    assert total == pytest.approx(2 * 0.25 / (1 + 1e4))
+    assert typical == pytest.approx(0.25 * (0.25 * 1e-4) ** 0.5 / 0.5)
+    silent = {"z": np.zeros(4, np.float32)}
+    assert noises([silent, signal[0]], [signal[0], signal[0]])[1] == pytest.approx((1e6 * 1e-15) ** 0.5)
+
+
+def test_a_plan_that_can_not_be_run_is_not_chosen(measured, random, open_model, model_text):
+    from contextlib import contextmanager
+
+    x = random(COUNT, WIDTH)
+    model, calibration, calls, _ = measured(x, random(WIDTH, WIDTH, seed=1), (MinMax(),))
+    opened = []
+
+    @contextmanager
+    def fails_once(path):
+        opened.append(path)
+        if len(opened) == 2:
+            raise BackendError(asked="open", found="nothing", fix="none")
+        with open_model(path) as run:
+            yield run
+
+    methods = (MinMax(), Percentile(99.9))
+    found = measure_methods(model, calibration, RULES, calls, fails_once, write, methods=methods)
+    assert found.chosen == Percentile(99.9)
+    assert found.noise["minmax"] == float("inf")
+
+
+def test_what_was_not_watched_is_not_measured(measured, random, open_model):
+    from edgeport.calibration.observers import OBSERVERS
+
+    model, _, calls, _ = measured(random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1), (MinMax(),))
+    samples = ArraySamples({"x": random(COUNT, WIDTH)})
+    extremes = collect(model, samples, open_model, observers={"extremes": OBSERVERS["extremes"]})
+    found = measure_methods(model, extremes, RULES, calls, open_model, write)
+    assert list(found.noise) == ["minmax"]
+
+
+def test_a_plan_is_not_made_by_a_method_that_is_not_measured_yet(measured, random):
+    model, calibration, *_ = measured(random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1), (MinMax(),))
+    with pytest.raises(CalibrationError, match="not measured yet"):
+        make_plan(model, calibration, RULES, Measured())
+
+
+@pytest.mark.parametrize("text", ["minmax", "percentile:99.99", "global:-6:6.5", "auto", "measured"])
+def test_a_method_is_called_as_it_is_read(text):
+    assert form_of(method_named(text)) == text
+    assert form_of(Auto()) == "auto"
