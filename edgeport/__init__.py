@@ -9,7 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgeport.api import bench, calibrate, compare, export, quantize, quickstart, run, tune, verify, verify_bundle
+    from edgeport.api import (
+        bench,
+        calibrate,
+        compare,
+        distill,
+        export,
+        prune,
+        qat,
+        quantize,
+        quickstart,
+        run,
+        tune,
+        verify,
+        verify_bundle,
+    )
     from edgeport.errors import EdgeportError
 
 __version__ = "0.1.0"
@@ -19,7 +33,10 @@ __all__ = [
     "bench",
     "calibrate",
     "compare",
+    "distill",
     "export",
+    "prune",
+    "qat",
     "quantize",
     "quickstart",
     "run",

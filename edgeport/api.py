@@ -17,6 +17,7 @@ from edgeport.contracts import (
     Calibration,
     DeviceFacts,
     DeviceProbe,
+    DistillStep,
     ExecutionConfig,
     FineTuning,
     Limits,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from edgeport.drafting import Draft
     from edgeport.pipeline.bench import BenchResult
     from edgeport.pipeline.comparing import CompareResult
+    from edgeport.pipeline.distilling import DistillReport
     from edgeport.pipeline.dry_run import DryRun
     from edgeport.pipeline.execution_tuning import ExecutionTuned
     from edgeport.pipeline.learning import QatReport
@@ -57,6 +59,7 @@ __all__ = [
     "clean_device",
     "compare",
     "device_profiles",
+    "distill",
     "distill_without_data",
     "dry_run",
     "export",
@@ -428,6 +431,146 @@ def prune(
         settings=settings,
         on_progress=on_progress,
         limits=limits,
+    )
+
+
+def distill(
+    teacher: ModelSource,
+    samples: Path | str,
+    *,
+    output: Path,
+    student: ModelSource | None = None,
+    prune: float | None = None,
+    by: str = "l2",
+    latency: str = "",
+    speedup: float | None = None,
+    scale: Mapping[str, Sequence[float]] | None = None,
+    L: Sequence[str] = (),  # noqa: N803 (as the objective is written)
+    R: Sequence[str] = (),  # noqa: N803
+    lambda_: float = 1.0,
+    generations: int = 1,
+    epochs: int = 30,
+    batch_size: int = 128,
+    optimizer: str = "adamw",
+    rate: float = 1e-3,
+    weight_decay: float = 1e-4,
+    augment: str = "",
+    mixed: str = "fp32",
+    average: float | None = None,
+    patience: int | None = None,
+    held_out: float = 0.1,
+    seed: int = 0,
+    target: str = "",
+    device: str = "auto",
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    rounds: int = 6,
+    duration_s: float = 0.3,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
+) -> DistillReport:
+    """Distillation with data: a small student learns from the teacher, min E[L(f_s(x), y)] + lambda E[R(f_s(x))].
+
+    The student's weights that were best on samples that are held out are written, and the course of the training beside
+    them (`.metrics.jsonl`). A training that was stopped goes on where it was.
+
+    Args:
+        teacher: The trained model; one that is built from code.
+        samples: To learn from: `.npz` (the labels are `target` in it), a folder, or `pkg.mod:fn`.
+        output: `.safetensors`: the student's weights.
+        student: Who learns: a model as it begins, with random weights or with some (what `prune` wrote, for one).
+        prune: Instead: the share of the teacher's multiplications that goes; what is left learns.
+        by: What goes first then; see `prune`.
+        latency: "p50 <= 5 ms", and the teacher is pruned until it has it on this machine; or `scale` is chosen so.
+        speedup: Instead: how many times as fast as the teacher.
+        scale: An argument of the student's factory and the values to choose from: {"width": [8, 16, 32]}; the largest
+            that is fast enough, by measuring.
+        L: Task and teacher terms, each "WEIGHT NAME:SETTING"; by default, what suits the labels.
+        R: Regularisers, spelled the same.
+        lambda_: Factor of R.
+        generations: Students, each but the first taught by the one before; the best is kept.
+        epochs: Walks over the samples, of each.
+        batch_size: Samples per step.
+        optimizer: "adamw" or "sgd".
+        rate: Learning rate at its highest.
+        weight_decay: Of the optimizer.
+        augment: "crop-flip", "crop-flip:2" (pixels), or `pkg.mod:fn` (feeds by name, as tensors, to feeds by name).
+        mixed: Precision of the forward pass while training: "fp32", "bf16" or "fp16".
+        average: Decay of the moving average of the weights; None for none.
+        patience: Epochs without better weights after which it stops; None: never.
+        held_out: Part of the samples that says which weights are best, and is not trained on.
+        seed: Of the order of the samples, and of that part.
+        target: Key of the labels in the samples.
+        device: That trains: "cpu", "cuda" or "auto".
+        backend: That times models, where a latency is asked.
+        threads: Of the backend; None leaves its default.
+        rounds: Pairs of fresh processes per measurement; fewer than 6 prove nothing.
+        duration_s: Seconds of timed calls per process.
+        store: As in `run`.
+        on_progress: Told of every step.
+        limits: Of each child; the one that trains may take a week.
+        fresh: Begin anew, whatever an earlier call left.
+
+    Raises:
+        DistillationError: An objective that does not suit the student, the teacher or the samples.
+        UsageError: No student, or two; or settings that can't be.
+        SourceError, SamplesError: The models or the samples can't be used.
+        TrainingError: It diverged.
+        PruningError: The teacher can't be pruned so.
+
+    """
+    from edgeport.pipeline.bench_opening import BenchSettings
+    from edgeport.pipeline.distilling import Scale, Student, distill_source
+    from edgeport.recipe.compress import median_ns
+
+    goal_ns = median_ns(latency) if latency else None
+    try:
+        step = DistillStep(
+            L=tuple(L),
+            R=tuple(R),
+            lambda_=lambda_,
+            generations=generations,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,  # type: ignore[arg-type] # checked there
+            rate=rate,
+            weight_decay=weight_decay,
+            augment=augment,
+            mixed=mixed,  # type: ignore[arg-type] # checked there
+            average=average,
+            patience=patience,
+            held_out=held_out,
+            seed=seed,
+        )
+        pruned = None
+        if prune is not None or (student is None and (goal_ns is not None or speedup is not None)):
+            pruned = PruneStep(by=by, amount=prune, latency_ns=goal_ns, speedup=speedup)
+        scaled = [Scale(argument=name, values=tuple(values)) for name, values in (scale or {}).items()]
+        made = Student(
+            source=student,
+            prune=pruned,
+            scale=scaled[0] if scaled else None,
+            latency_ns=goal_ns,
+            speedup=speedup,
+        )
+    except ContractError as error:
+        raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+    settings = BenchSettings(backend=backend, threads=threads, rounds=rounds, duration_s=duration_s, limits=limits)
+    return distill_source(
+        teacher,
+        made,
+        samples,
+        step,
+        output=output,
+        target=target,
+        device=device,
+        settings=settings,
+        store=store,
+        on_progress=on_progress,
+        limits=limits,
+        fresh=fresh,
     )
 
 

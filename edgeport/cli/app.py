@@ -27,6 +27,7 @@ COMMANDS = {
     "init": "A recipe for your own model, which runs at once.",
     "doctor": "What is installed and usable here, what is missing, how to get it.",
     "prune": "A PyTorch model without what it can do without.",
+    "distill": "A small model that learns from a large one.",
     "export": "A PyTorch model to ONNX.",
     "verify": "PyTorch against the exported model, on samples.",
     "calibrate": "Statistics of every activation over samples.",

@@ -26,6 +26,7 @@ __all__ = [
     "placement_option",
     "raw_samples",
     "samples_place",
+    "source_of",
     "store_option",
 ]
 
@@ -115,6 +116,17 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
         search_path=folder,
         allow_pickle_sha256=allowed,
     )
+
+
+def source_of(
+    location: str, weights: Path | None, arguments: tuple[str, ...], own: ModelSource | None = None
+) -> ModelSource:
+    """Another model than the command's SOURCE; of `own`, if that is given, with other weights and arguments."""
+    if own is None:
+        return _source(location, weights, arguments, None)
+    from dataclasses import replace
+
+    return replace(own, weights=weights, arguments={**own.arguments, **dict(argument(text) for text in arguments)})
 
 
 def argument(text: str) -> tuple[str, Any]:

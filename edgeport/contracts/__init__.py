@@ -30,6 +30,7 @@ from edgeport.contracts.device import (
     Processor,
     TimeJob,
 )
+from edgeport.contracts.distillation import DistillStep
 from edgeport.contracts.execution import (
     DataParallel,
     ExecutionConfig,
@@ -115,6 +116,7 @@ __all__ = [
     "Device",
     "DeviceFacts",
     "DeviceProbe",
+    "DistillStep",
     "Endurance",
     "Energy",
     "EvaluateJob",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes, suggested_loss
 from edgeport.exporter.train.samples import LearningSamples, parted
 
-__all__ = ["default_objective", "distill", "make_optimizer"]
+__all__ = ["BornAgain", "born_again", "default_objective", "distill", "make_optimizer", "monitored"]
 
 _LOOKED_AT = 4
 """Samples that features are looked at with before the training."""
@@ -79,8 +79,8 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
         objective = default_objective(kind, taught=teacher is not None)
     pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=options.training.seed)
     judged = HeldOut(batches=held_out, classes=kind == "cross-entropy", score=score)
-    by = options.training.monitor or ("score" if score is not None else "top1" if judged.classes else "loss")
-    settings = replace(options.training, monitor=by, larger_is_better=by != "loss")
+    by, larger = monitored(options, judged.names)
+    settings = replace(options.training, monitor=by, larger_is_better=larger)
     look = slice(0, _SCALED_BY)
     feeds = {name: torch.from_numpy(np.array(one[look])) for name, one in samples.feeds.items()}
     labels = None if samples.labels is None else torch.from_numpy(np.array(samples.labels[look]))
@@ -95,6 +95,85 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
         steps=trained.steps,
         stopped_early=trained.stopped_early,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BornAgain:
+    """What generations of students gave.
+
+    Attributes:
+        student: The best of them.
+        best: Its number, counted from 0.
+        results: Of each.
+
+    """
+
+    student: Network
+    best: int
+    results: tuple[DistillResult, ...]
+
+
+def born_again(  # noqa: PLR0913 (those of distill)
+    make_student: Callable[[], Network],
+    teacher: Network | None,
+    samples: LearningSamples,
+    objective: Objective | None = None,
+    *,
+    generations: int,
+    folder: Path,
+    options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
+    augment: Augment | None = None,
+    score: Score | None = None,
+    hardware: Hardware | None = None,
+    on_progress: OnProgress = silent,
+) -> BornAgain:
+    """Students that learn from each other, one after the other: Furlanello et al., "Born Again Neural Networks" (2018).
+
+    Args:
+        make_student: A new one, as it begins, for each generation.
+        teacher: Of the first; without one the first learns from labels alone, as the teachers of the paper do.
+        samples: As in `distill`.
+        objective: As in `distill`; a first student without a teacher learns from labels alone.
+        generations: How many students.
+        folder: Gets a folder for each.
+        options: As in `distill`.
+        augment: As in `distill`.
+        score: As in `distill`.
+        hardware: As in `distill`.
+        on_progress: As in `distill`.
+
+    Raises:
+        EdgeportError: As `distill`.
+
+    """
+    results: list[DistillResult] = []
+    students: list[Network] = []
+    for number in range(generations):
+        student = make_student()
+        above = students[-1] if students else teacher
+        result = distill(
+            student,
+            above,
+            samples,
+            objective if above is not None else None,
+            folder=folder / f"generation-{number}",
+            options=options,
+            augment=augment,
+            score=score,
+            hardware=hardware,
+            on_progress=on_progress,
+        )
+        results.append(result)
+        students.append(student)
+    by, larger = monitored(options, results[0].after)
+    best = max(range(generations), key=lambda number: results[number].after[by] * (1 if larger else -1))
+    return BornAgain(student=students[best], best=best, results=tuple(results))
+
+
+def monitored(options: DistillOptions, numbers: Container[str]) -> tuple[str, bool]:
+    """The number that says which weights are best, and whether larger is better."""
+    by = options.training.monitor or next(name for name in ("score", "top1", "loss") if name in numbers)
+    return by, by != "loss"
 
 
 def default_objective(kind: str, *, taught: bool) -> Objective:

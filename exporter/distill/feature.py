@@ -130,7 +130,7 @@ class Hints:
     Attributes:
         taps: Which module of the student, and of the teacher.
         weight: Of the loss, the mean over taps.
-        relative: Over the teacher's mean square, so that one weight suits all networks.
+        relative: Over the teacher's mean square in the batch, so that one weight suits all networks.
 
     """
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgeport.contracts import DistillStep
 from edgeport.errors import ContractError
 from edgeport.exporter.train import TrainingSettings
 
-__all__ = ["DistillOptions", "DistillResult"]
+__all__ = ["DistillOptions", "DistillResult", "options_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,3 +69,28 @@ class DistillResult:
     steps: int
     stopped_early: bool = False
     schema_version: int = 1
+
+
+def options_of(step: DistillStep) -> DistillOptions:
+    """The options of one generation of a step.
+
+    Raises:
+        ContractError: A combination that can't be.
+
+    """
+    training = TrainingSettings(
+        epochs=step.epochs,
+        batch_size=step.batch_size,
+        precision=step.mixed,
+        average=step.average,
+        clip_norm=step.clip_norm,
+        patience=step.patience,
+        seed=step.seed,
+    )
+    return DistillOptions(
+        training=training,
+        optimizer=step.optimizer,
+        rate=step.rate,
+        weight_decay=step.weight_decay,
+        held_out=step.held_out,
+    )

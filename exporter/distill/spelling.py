@@ -15,9 +15,11 @@ from edgeport.exporter.distill.objective import Objective, Tap, Term
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
 from edgeport.exporter.distill.supervised import Callback, CrossEntropy, SquaredError
-from edgeport.exporter.train.losses import users_loss
+from edgeport.exporter.distill.task import Augment
+from edgeport.exporter.train.augment import CropAndFlip
+from edgeport.exporter.train.losses import users_function
 
-__all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "objective_spelled", "term_spelled"]
+__all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "augment_spelled", "objective_spelled", "term_spelled"]
 
 Make = Callable[[str, float], Term]
 """Of what stands behind the colon (empty for nothing) and the weight."""
@@ -91,13 +93,15 @@ def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None 
             asked=asked, found=f"no number ({error})", fix='write WEIGHT NAME:SETTING, as in "0.9 soft-targets:4"'
         ) from error
     if not setting:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
         raise DistillationError(
             asked=asked,
             found=f"no term {name!r}",
             fix=f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(known)}, or pkg.mod:fn",
         )
-    return Callback(function=users_loss(f"{name}:{setting}", search_path, "it gets a Seen"), weight=weight)
+    return Callback(
+        function=users_function(f"{name}:{setting}", search_path, "it gets a Seen, and gives a loss []"), weight=weight
+    )
 
 
 def objective_spelled(
@@ -114,3 +118,25 @@ def objective_spelled(
         R=tuple(term_spelled(text, REGULARISERS, search_path) for text in of_r),
         lambda_=lambda_,
     )
+
+
+def augment_spelled(text: str, search_path: Path | None = None) -> Augment | None:
+    """What changes feeds at random: "crop-flip", "crop-flip:2" (pixels), `pkg.mod:fn`; None for no text.
+
+    Raises:
+        DistillationError: No such thing.
+        SourceError: The user's function can't be imported.
+
+    """
+    if not text:
+        return None
+    name, colon, setting = text.partition(":")
+    if name == "crop-flip" and (not colon or setting.isdigit()):
+        return CropAndFlip(padding=int(setting)) if colon else CropAndFlip()
+    if not setting or name == "crop-flip":
+        raise DistillationError(
+            asked=f"augment by {text!r}",
+            found="no such thing",
+            fix="take crop-flip, crop-flip:4 (pixels) or pkg.mod:fn",
+        )
+    return users_function(text, search_path, "it gets the feeds by name, and gives them back changed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,57 +46,55 @@ class HeldOut:
 
     def of_student(self, pair: Pair) -> dict[str, float]:
         """`score` and `top1`, as far as they can be told, and `loss`: cross-entropy of classes, else the objective."""
+        if self._by_outputs:
+            return self._told(pair, pair.answers)
         total, count = 0.0, len(self.batches)
-        outputs: dict[str, list[Tensor]] = {}
-        found: Mapping[str, Tensor]
-        for start in range(0, count, _AT_ONCE):
-            feeds, labels = self._batch(start, pair)
-            size = len(next(iter(feeds.values())))
-            if self._by_labels:
-                found = pair.answers(feeds)
-            else:
-                seen = pair.look(feeds, labels)
-                total += float(pair.objective(seen).total) * size
-                found = seen.student
-            _keep(outputs, found)
-        told = self._told(outputs)
-        return told if self._by_labels else told | {"loss": total / count}
+        for feeds, labels in self._walk(pair):
+            total += float(pair.objective(pair.look(feeds, labels)).total) * len(next(iter(feeds.values())))
+        return {"loss": total / count}
 
     def of_teacher(self, pair: Pair) -> dict[str, float]:
         """The same, as far as a teacher can be judged by itself: not by the objective."""
-        if pair.teacher is None or not self._by_labels:
+        if pair.teacher is None or not self._by_outputs:
             return {}
-        outputs: dict[str, list[Tensor]] = {}
-        for start in range(0, len(self.batches), _AT_ONCE):
-            _keep(outputs, pair.taught(self._batch(start, pair)[0])[0])
-        return self._told(outputs)
+        return self._told(pair, lambda feeds: pair.taught(feeds)[0])
 
     @property
-    def _by_labels(self) -> bool:
+    def names(self) -> tuple[str, ...]:
+        """Of the numbers that `of_student` gives."""
+        named = ("score",) if self.score is not None else ()
+        return (*named, "top1", "loss") if self.classes else named or ("loss",)
+
+    @property
+    def _by_outputs(self) -> bool:
         return self.classes or self.score is not None
 
-    def _batch(self, start: int, pair: Pair) -> tuple[dict[str, Tensor], Tensor | None]:
-        rows = list(range(start, min(start + _AT_ONCE, len(self.batches))))
+    def _walk(self, pair: Pair) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
+        """Feeds and labels of each batch, where the student is."""
         device = next(pair.learner.parameters()).device
-        feeds = {name: one.to(device) for name, one in self.batches.batch(rows).items()}
-        return feeds, feeds.pop(LABELS, None)
+        for start in range(0, len(self.batches), _AT_ONCE):
+            rows = list(range(start, min(start + _AT_ONCE, len(self.batches))))
+            feeds = {name: one.to(device) for name, one in self.batches.batch(rows).items()}
+            labels = feeds.pop(LABELS, None)
+            yield feeds, labels
 
-    def _told(self, parts: Mapping[str, list[Tensor]]) -> dict[str, float]:
-        outputs = {name: torch.cat(each) for name, each in parts.items()}
-        labels = self.batches.batch(list(range(len(self.batches)))).get(LABELS) if self._by_labels else None
+    def _told(self, pair: Pair, answer: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]) -> dict[str, float]:
+        kept: dict[str, list[Tensor]] = {}
+        named: list[Tensor] = []
+        for feeds, labels in self._walk(pair):
+            for name, value in answer(feeds).items():
+                kept.setdefault(name, []).append(value.cpu())
+            named += [] if labels is None else [labels.cpu()]
+        outputs = {name: torch.cat(each) for name, each in kept.items()}
+        wanted = torch.cat(named) if named else None
         told: dict[str, float] = {}
         if self.score is not None:
-            told["score"] = float(self.score(outputs, labels))
-        if self.classes and labels is not None:
+            told["score"] = float(self.score(outputs, wanted))
+        if self.classes and wanted is not None:
             scores = next(iter(outputs.values())).float()
-            told["top1"] = float((scores.argmax(dim=1) == labels).float().mean())
-            told["loss"] = float(functional.cross_entropy(scores, labels.long()))
+            told["top1"] = float((scores.argmax(dim=1) == wanted).float().mean())
+            told["loss"] = float(functional.cross_entropy(scores, wanted.long()))
         return told
-
-
-def _keep(kept: dict[str, list[Tensor]], found: Mapping[str, Tensor]) -> None:
-    for name, value in found.items():
-        kept.setdefault(name, []).append(value.cpu())
 
 
 class Distillation:

@@ -18,7 +18,7 @@ from edgeport.user_functions import user_function
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "suggested_loss", "users_loss"]
+__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "suggested_loss", "users_function"]
 
 Outputs = Mapping[str, "Tensor"]
 
@@ -140,7 +140,7 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
             classes=False,
             **common,
         )
-    return Loss(said=f"{kind}{also}", of_labels=users_loss(kind, search_path), classes=False, **common)
+    return Loss(said=f"{kind}{also}", of_labels=users_function(kind, search_path), classes=False, **common)
 
 
 def suggested_loss(labels: Array | None, scores: Array) -> str:
@@ -181,15 +181,17 @@ def require_classes(labels: Array | None, scores: Array) -> None:
         )
 
 
-def users_loss(
-    spelled: str, search_path: Path | None, takes: str = "it gets the outputs by name and the labels"
-) -> Callable[..., Tensor]:
-    """A loss of the user's.
+def users_function(
+    spelled: str,
+    search_path: Path | None,
+    takes: str = "it gets the outputs by name and the labels, and gives a loss []",
+) -> Callable[..., Any]:
+    """A function of the user's.
 
     Args:
         spelled: `pkg.mod:fn`.
         search_path: Folder that it is imported from.
-        takes: What it is called with, for the message.
+        takes: What it is called with and gives, for the message.
 
     Raises:
         SourceError: It can't be imported, or is no function.
@@ -199,12 +201,10 @@ def users_loss(
         found = user_function(spelled, search_path)
     except Exception as error:
         raise SourceError(
-            asked=f"train with the loss {spelled}",
+            asked=f"train with {spelled}",
             found=f"{type(error).__name__}: {error}",
-            fix=f"give it as pkg.mod:fn; {takes}, and gives a loss []",
+            fix=f"give it as pkg.mod:fn; {takes}",
         ) from error
     if not callable(found):
-        raise SourceError(
-            asked=f"train with the loss {spelled}", found=f"a {type(found).__name__}", fix="name a function"
-        )
+        raise SourceError(asked=f"train with {spelled}", found=f"a {type(found).__name__}", fix="name a function")
     return found

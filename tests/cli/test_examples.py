@@ -21,12 +21,14 @@ from edgeport.contracts import (
     Comparison,
     DataParallel,
     DeviceProbe,
+    DistillStep,
     Endurance,
     ExecutionConfig,
     Interval,
     LatencySummary,
     Measurement,
     ModelParallel,
+    ModelSource,
     Outcome,
     OutputDifference,
     Precision,
@@ -39,11 +41,13 @@ from edgeport.contracts import (
 )
 from edgeport.devices.profiles import PROFILES
 from edgeport.drafting import Draft
+from edgeport.exporter.distill.options import DistillResult
 from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.bench import BenchResult
 from edgeport.pipeline.bench_judging import Check
 from edgeport.pipeline.bench_measuring import Certainty
 from edgeport.pipeline.comparing import Compared, CompareResult
+from edgeport.pipeline.distilling import DistillReport
 from edgeport.pipeline.dry_run import DryRun, DryStep
 from edgeport.pipeline.execution_tuning import ExecutionTuned, TunedArm
 from edgeport.pipeline.learning import QatReport
@@ -148,6 +152,32 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             latency_ns=(5e6, 2.4e6),
             goal_ns=2.5e6,
             speedup=speedup,
+        ),
+        "distill": DistillReport(
+            file=Path("student.safetensors"),
+            teacher="net:create",
+            student=ModelSource(location="net:small"),
+            step=DistillStep(),
+            results=tuple(
+                DistillResult(
+                    objective="0.1 CrossEntropy + 0.9 SoftTargets",
+                    before={"top1": 0.1, "loss": 2.3},
+                    after={"top1": top1, "loss": 0.4},
+                    teacher={"top1": 0.95, "loss": 0.2},
+                    best_step=9,
+                    steps=12,
+                )
+                for top1 in (0.9, 0.92)
+            ),
+            best=1,
+            weights=(1000, 60),
+            macs=(1000.0, 50.0),
+            size_bytes=240,
+            log=Path("student.metrics.jsonl"),
+            latency_ns=(5e6, 1.2e6),
+            goal_ns=1.25e6,
+            speedup=speedup,
+            trials=((16.0, 1e6),),
         ),
         "verify": Verification(
             outputs=(OutputDifference(name="o", max_abs=1e-6, mean_abs=1e-7, sqnr_db=float("inf")),),
@@ -359,6 +389,27 @@ def _make_files(folder: Path) -> None:
         'model.source = "net:create"\ndata.calibration = "calibration.npz"\ndata.evaluation = "samples.npz"\n',
         encoding="utf-8",
     )
+
+
+def test_students_arrive_as_the_api_wants_them(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+
+    asked = ("--student", "net:small", "--student-argument", "depth=2", "--scale", "width=8,16", "--speedup", 4)
+    terms = ("-L", "0.9 soft-targets:4", "-R", "confidence", "--lambda", 0.1, "--epochs", 2, "--fresh")
+    assert edgeport("distill", "net:create", "--samples", "samples.npz", *asked, *terms).code == 0
+    (source, given), options = stub["distill"]
+    assert (source.location, given) == ("net:create", Path("samples.npz"))
+    assert (options["student"].location, options["student"].arguments) == ("net:small", {"depth": 2})
+    assert (options["scale"], options["speedup"], options["fresh"]) == ({"width": (8, 16)}, 4.0, True)
+    assert (options["L"], options["R"], options["lambda_"]) == (("0.9 soft-targets:4",), ("confidence",), 0.1)
+    pruned = ("--samples", "m:samples", "--student-weights", "net.safetensors", "--argument", "depth=2")
+    assert edgeport("distill", "net:create", *pruned).code == 0
+    (_, given), options = stub["distill"]
+    assert (given, options["student"].weights) == ("m:samples", Path("net.safetensors"))
+    assert (options["student"].location, options["student"].arguments) == ("net:create", {"depth": 2})
 
 
 def test_options_arrive_as_the_api_wants_them(

@@ -46,6 +46,15 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "first_inference_ns": st.none() | st.integers(1),
     },
     "DataParallel": {"streams": st.integers(1, 64), "cores": st.just(()), "wait_ns": st.none() | st.integers(0)},
+    "DistillStep": {
+        "lambda_": st.floats(0, 9),
+        "generations": st.integers(1, 3),
+        "epochs": st.integers(1, 9),
+        "batch_size": st.integers(1, 99),
+        "rate": st.floats(1e-6, 1),
+        "weight_decay": st.floats(0, 1),
+        "held_out": st.floats(0.01, 0.5),
+    },
     "ExecutionConfig": {
         "threads": st.none() | st.integers(1, 64),
         "batch": st.integers(1, 64),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from edgeport.exporter.distill.distilling import distill
-from edgeport.exporter.distill.objective import Objective, Term
-from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.pair import Network
+from edgeport.errors import ContractError, EdgeportError
+from edgeport.exporter.distill.distilling import born_again, distill, make_optimizer
+from edgeport.exporter.distill.feature import Attention, Hints, Relational
+from edgeport.exporter.distill.objective import Objective, Seen, Tap, Term
+from edgeport.exporter.distill.options import DistillOptions, DistillResult
+from edgeport.exporter.distill.pair import MovingAverage, Network
+from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
-from edgeport.exporter.distill.supervised import Callback, CrossEntropy
+from edgeport.exporter.distill.supervised import Callback, CrossEntropy, SquaredError
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.samples import LearningSamples
 
@@ -57,10 +62,13 @@ def teacher() -> Net:
     return net.eval()
 
 
-def top1(net: torch.nn.Module, count: int = 2000) -> float:
-    images, labels = images_of(count, seed=2)
+def judged(net: torch.nn.Module) -> tuple[float, float]:
+    """The part of right answers, and the cross-entropy, on other images."""
+    images, labels = (torch.from_numpy(one) for one in images_of(2000, seed=2))
     with torch.no_grad():
-        return float((net(torch.from_numpy(images)).argmax(dim=1).numpy() == labels).mean())
+        scores = net(images)
+    top1 = float((scores.argmax(dim=1) == labels).float().mean())
+    return top1, float(torch.nn.functional.cross_entropy(scores, labels))
 
 
 OPTIONS = DistillOptions(
@@ -70,22 +78,24 @@ OPTIONS = DistillOptions(
 )
 
 
-def learned(teacher: object, objective: Objective, folder: Path, **changes: object) -> Net:
-    """A student of few images, a third of whose labels are wrong."""
+def misled() -> LearningSamples:
+    """Few images, a third of whose labels are wrong."""
     images, labels = images_of(140, seed=3)
     wrong = np.random.default_rng(4).random(len(labels)) < 0.3
-    labels = np.where(wrong, (labels + 1) % CLASSES, labels)
+    return LearningSamples(feeds={"image": images}, labels=np.where(wrong, (labels + 1) % CLASSES, labels))
+
+
+def learned(teacher: Net | MovingAverage | None, objective: Objective, folder: Path) -> Net:
     student = Net(3, seed=5)
-    samples = LearningSamples(feeds={"image": images}, labels=labels)
-    given = Network(module=teacher) if isinstance(teacher, torch.nn.Module) else teacher
-    distill(Network(module=student), given, samples, objective, folder=folder, options=OPTIONS, **changes)
+    given = Network(module=teacher) if isinstance(teacher, Net) else teacher
+    distill(Network(module=student), given, misled(), objective, folder=folder, options=OPTIONS)
     return student
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> float:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[float, float]:
     """What labels alone teach."""
-    return top1(learned(None, Objective(L=(CrossEntropy(),)), tmp_path_factory.mktemp("alone")))
+    return judged(learned(None, Objective(L=(CrossEntropy(),)), tmp_path_factory.mktemp("alone")))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +106,181 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> float:
         pytest.param(OutputDifference(), id="output-difference"),
         pytest.param(CosineDistance(weight=5.0), id="cosine"),
         pytest.param(Callback(function=lambda seen: (seen.pair()[0] - seen.pair()[1]).abs().mean()), id="callback"),
+        pytest.param(
+            Attention(weight=10.0, taps=tuple(Tap(student=one, teacher=one) for one in ("first", "second"))),
+            id="attention",
+        ),
     ],
 )
-def test_a_teacher_helps_where_labels_mislead(teacher: Net, alone: float, term: Term, tmp_path: Path) -> None:
-    student = learned(teacher, Objective(L=(CrossEntropy(), term)), tmp_path)
+def test_a_teacher_helps_where_labels_mislead(
+    teacher: Net, alone: tuple[float, float], term: Term, tmp_path: Path
+) -> None:
+    top1, _ = judged(learned(teacher, Objective(L=(CrossEntropy(), term)), tmp_path))
 
-    assert top1(student) > alone + 0.05
+    assert top1 > alone[0] + 0.02
+
+
+@pytest.mark.parametrize(
+    ("average", "objective"),
+    [
+        pytest.param(
+            MovingAverage(decay=0.98),
+            Objective(L=(CrossEntropy(), SoftTargets(weight=5.0, temperature=1.0))),
+            id="mean",
+        ),
+        pytest.param(None, Objective(L=(CrossEntropy(),), R=(ConfidencePenalty(),), lambda_=1.0), id="confidence"),
+        pytest.param(None, Objective(L=(CrossEntropy(),), R=(ActivityPenalty(),), lambda_=0.1), id="activity"),
+    ],
+)
+def test_a_mean_teacher_and_regularisers_help_against_too_much_confidence(
+    alone: tuple[float, float], average: MovingAverage | None, objective: Objective, tmp_path: Path
+) -> None:
+    _, entropy = judged(learned(average, objective, tmp_path))
+
+    assert entropy < 0.9 * alone[1]
+
+
+def test_a_generation_learns_from_the_one_before(tmp_path: Path) -> None:
+    made: list[Net] = []
+
+    def make() -> Network:
+        made.append(Net(3, seed=7 + len(made)))
+        return Network(module=made[-1])
+
+    found = born_again(
+        make,
+        None,
+        misled(),
+        Objective(L=(SoftTargets(temperature=2.0),)),
+        generations=2,
+        folder=tmp_path / "again",
+        options=OPTIONS,
+    )
+    single = Net(3, seed=8)
+    distill(Network(module=single), None, misled(), folder=tmp_path / "single", options=OPTIONS)
+
+    assert judged(made[1])[1] < 0.95 * judged(single)[1]
+    assert [one.objective for one in found.results] == ["1 CrossEntropy", "1 SoftTargets"]
+    assert found.results[0].teacher == {}
+    assert found.results[1].teacher == found.results[0].after
+    assert found.student.module is made[found.best]
+    assert found.best == max((0, 1), key=lambda number: found.results[number].after["top1"])
+
+
+def line(width: int, seed: int) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(8, width), torch.nn.Tanh(), torch.nn.Linear(width, 2))
+
+
+def regressed(objective: Objective, folder: Path, *, taught: bool = True) -> float:
+    """The squared error of a student of few points with noise, over the variance."""
+    teacher, student = line(24, seed=0), line(12, seed=7)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.mul_(3)
+    x = np.random.default_rng(1).standard_normal((80, 8)).astype(np.float32)
+    held = np.random.default_rng(2).standard_normal((2000, 8)).astype(np.float32)
+    noise = np.random.default_rng(3).standard_normal((80, 2)).astype(np.float32)
+    with torch.no_grad():
+        y, wanted = teacher(torch.from_numpy(x)).numpy() + noise, teacher(torch.from_numpy(held))
+    options = replace(OPTIONS, rate=1e-2, held_out=0.2)
+    options = replace(
+        options, training=replace(OPTIONS.training, epochs=200, batch_size=16, evaluate_every=200, monitor="loss")
+    )
+    samples = LearningSamples(feeds={"input": x}, labels=y)
+    given = Network(module=teacher) if taught else None
+    distill(Network(module=student), given, samples, objective, folder=folder, options=options)
+    with torch.no_grad():
+        return float((student(torch.from_numpy(held)) - wanted).square().mean() / wanted.var())
+
+
+def test_hints_relations_and_outputs_help_a_regression(tmp_path: Path) -> None:
+    taps = (Tap(student="1", teacher="1"),)
+    labels = SquaredError()
+
+    alone = regressed(Objective(L=(labels,)), tmp_path / "alone", taught=False)
+
+    for number, term in enumerate((Hints(weight=30.0, taps=taps), Relational(weight=100.0, taps=taps))):
+        assert regressed(Objective(L=(labels, term)), tmp_path / str(number)) < 0.8 * alone
+    assert regressed(Objective(L=(labels, OutputDifference(weight=3.0))), tmp_path / "outputs") < 0.5 * alone
+
+
+def test_the_result_says_what_was_learned_and_a_second_call_goes_on(teacher: Net, tmp_path: Path) -> None:
+    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=2, evaluate_every=1, monitor=""))
+    student, again = Net(3, seed=5), Net(3, seed=5)
+
+    def run(net: Net, **more: object) -> DistillResult:
+        samples = misled()
+        return distill(Network(module=net), Network(module=teacher), samples, folder=tmp_path, options=options, **more)
+
+    first, second = run(student), run(again)
+
+    assert first.objective == "0.1 CrossEntropy + 0.9 SoftTargets"
+    assert set(first.before) == set(first.after) == set(first.teacher) == {"top1", "loss"}
+    assert first.teacher["top1"] > first.after["top1"] >= first.before["top1"]
+    assert first == second
+    assert all(torch.equal(one, other) for one, other in zip(student.parameters(), again.parameters(), strict=True))
+
+
+def test_a_score_of_the_user_decides_and_feeds_are_augmented_for_both(teacher: Net, tmp_path: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def mirrored(feeds: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        return {name: one.flip(-1) for name, one in feeds.items()}
+
+    def score(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None) -> float:
+        seen.append((*outputs["output"].shape, len(labels) if labels is not None else 0))
+        return float(len(seen))
+
+    def same(found: Seen) -> torch.Tensor:
+        assert torch.equal(teacher(found.feeds["image"]), found.teacher["output"])
+        return found.output().square().mean()
+
+    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=1, monitor=""))
+    result = distill(
+        Network(module=Net(2, seed=0)),
+        Network(module=teacher),
+        misled(),
+        Objective(L=(Callback(function=same),)),
+        folder=tmp_path,
+        options=options,
+        score=score,
+        augment=mirrored,
+    )
+
+    assert seen[0] == (42, CLASSES, 42)
+    assert (result.before["score"], result.after["score"], result.teacher["score"]) == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("count", "labels", "more", "says"),
+    [
+        pytest.param(140, None, {"teacher": None}, "neither a teacher nor labels", id="nothing"),
+        pytest.param(140, np.full(140, 4), {}, "for 4 classes", id="classes"),
+        pytest.param(20, None, {}, "held out", id="few"),
+        pytest.param(140, None, {"augment": lambda feeds: {"x": 1}}, "give back a dict", id="augment"),
+    ],
+)
+def test_what_can_not_be_learned_is_refused(
+    count: int, labels: np.ndarray | None, more: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    samples = LearningSamples(feeds={"image": images_of(count, seed=3)[0]}, labels=labels)
+    given = {"teacher": Network(module=Net(2, seed=1)), "samples": samples, "folder": tmp_path, "options": OPTIONS}
+
+    with pytest.raises(EdgeportError, match=says):
+        distill(Network(module=Net(2, seed=0)), **given | more)
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"optimizer": "lion"}, {"weight_decay": -1.0}, {"held_out": 0.9}])
+def test_impossible_options_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ContractError):
+        DistillOptions(**wrong)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_weight_decay_is_for_weights_alone(optimizer: str) -> None:
+    net = Net(2, seed=0)
+
+    groups = make_optimizer(DistillOptions(optimizer=optimizer, weight_decay=0.5))(net.parameters()).param_groups
+
+    assert [(one["weight_decay"], len(one["params"])) for one in groups] == [(0.5, 3), (0.0, 3)]

@@ -39,7 +39,7 @@ def train(folder: str, hardware: Hardware) -> None:
     labels = np.arange(100) % 3
     taps = (Tap(student="1", teacher="1"),)
     objective = Objective(
-        L=(CrossEntropy(weight=0.5), SoftTargets(), Hints(taps=taps), Attention(taps=taps)),
+        L=(CrossEntropy(weight=0.5), SoftTargets(), Hints(taps=taps, relative=False), Attention(taps=taps)),
         R=(ConfidencePenalty(),),
         lambda_=0.1,
     )

@@ -1,0 +1,139 @@
+"""Distillation in a child process: the user's models, samples and functions run here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeport.contracts import DistillStep, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
+from edgeport.pipeline.learning_child import keep_samples
+from edgeport.pipeline.locations import location_from_json, open_samples
+
+if TYPE_CHECKING:
+    from edgeport.exporter.distill.distilling import BornAgain
+    from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.train.samples import LearningSamples
+
+__all__ = ["distill_in_child"]
+
+
+def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Loads a teacher and a student, trains the student, and keeps it.
+
+    Args:
+        payload: `teacher` and `student` (a `ModelSource` each), `step` (a `DistillStep`), `samples` (a location) with
+            `target`, `output` (a `.safetensors` file), `work` (a folder that a killed training goes on from), and where
+            wanted `options` (an `ExportOptions`, for how feeds get into both), `device`, `threads`.
+        on_progress: Told every few steps.
+
+    Returns:
+        `results` (a `DistillResult` of each generation), `best` (which one was kept), `weights` and `macs` of teacher
+        and student.
+
+    Raises:
+        EdgeportError: As `load_module`, `distill`.
+
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
+    import torch
+
+    if payload.get("threads"):
+        torch.set_num_threads(int(payload["threads"]))
+    work = Path(payload["work"])
+    _tell(on_progress, "reading the samples")
+    samples = _samples(payload, work / "samples")
+    _tell(on_progress, "loading teacher and student")
+    teacher, student = _network(payload, "teacher"), _network(payload, "student")
+    weights, macs = _costs(teacher, student, samples)
+    made = _trained(payload, teacher, student, samples, on_progress)
+    _keep(made.student, payload)
+    return {"results": to_jsonable(list(made.results)), "best": made.best, "weights": weights, "macs": macs}
+
+
+def _trained(
+    payload: Mapping[str, Any], teacher: Network, student: Network, samples: LearningSamples, on_progress: OnProgress
+) -> BornAgain:
+    from edgeport.exporter.distill.distilling import born_again
+    from edgeport.exporter.distill.options import options_of
+    from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
+    from edgeport.exporter.train.hardware import this_process
+
+    step = load_json(DistillStep, json.dumps(payload["step"]))
+    folder = payload["teacher"].get("search_path")
+    search_path = Path(folder) if folder else None
+    first = [student]
+    return born_again(
+        lambda: first.pop() if first else _network(payload, "student"),
+        teacher,
+        samples,
+        objective_spelled(step.L, step.R, step.lambda_, search_path) if step.L else None,
+        generations=step.generations,
+        folder=Path(payload["work"]) / "training",
+        options=options_of(step),
+        augment=augment_spelled(step.augment, search_path),
+        hardware=this_process(payload.get("device", "cpu")),
+        on_progress=on_progress,
+    )
+
+
+def _network(payload: Mapping[str, Any], who: str) -> Network:
+    from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.options import ExportOptions
+    from edgeport.exporter.sources import load_module
+
+    options = ExportOptions()
+    if payload.get("options"):
+        options = load_json(ExportOptions, json.dumps(payload["options"]))
+    module = load_module(load_json(ModelSource, json.dumps(payload[who])))
+    return Network(module=module, parameters=options.parameters, constants=options.constants)
+
+
+def _samples(payload: Mapping[str, Any], folder: Path) -> LearningSamples:
+    """As arrays that lie on the disk: a step reads the rows that it needs."""
+    from edgeport.exporter.train.samples import INDEX
+    from edgeport.exporter.train.samples import open_samples as open_kept
+
+    if not (folder / INDEX).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_samples(open_samples(location_from_json(payload["samples"]), payload["target"]), folder)
+    return open_kept(folder)
+
+
+def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tuple[list[int], list[float]]:
+    from edgeport.exporter.prune.counting import count_costs
+    from edgeport.exporter.prune.samples import Samples
+
+    weights, macs = [], []
+    for network in (teacher, student):
+        shown = Samples(
+            feeds={name: one[:2] for name, one in samples.feeds.items()},
+            parameters=network.parameters,
+            constants=network.constants,
+        )
+        shown.require_fit(network.module)
+        weights.append(sum(one.numel() for one in network.module.parameters()))
+        macs.append(count_costs(network.module, shown).macs({}))
+    return weights, macs
+
+
+def _keep(student: Network, payload: Mapping[str, Any]) -> None:
+    """In the form of the student's own weights: what was pruned stays so."""
+    from safetensors.torch import save_file
+
+    from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+
+    output, module = Path(payload["output"]), student.module.cpu()
+    given = payload["student"].get("weights")
+    if given and is_pruned(Path(given)):
+        save_pruned(module, output)
+        return
+    part = output.with_name(f"{output.name}.part")
+    save_file({name: one.detach().clone().contiguous() for name, one in module.state_dict().items()}, part)
+    part.replace(output)
+
+
+def _tell(on_progress: OnProgress, message: str) -> None:
+    on_progress(ProgressEvent(stage="distil", message=message, done=0, total=1))

@@ -1,0 +1,148 @@
+"""`edgeport distill`: what is refused, what a child trains and keeps, and the whole way."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgeport import api
+from edgeport.contracts import DistillStep, ModelSource, Outcome, to_jsonable
+from edgeport.contracts.recipe import SamplesFile
+from edgeport.errors import DistillationError, EdgeportError
+from edgeport.exporter.prune.criteria import Magnitude
+from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+from edgeport.exporter.prune.pruning import prune
+from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.prune.structures import Units
+from edgeport.exporter.sources import load_module
+from edgeport.pipeline.distilling_child import distill_in_child
+
+NET = """
+    import torch
+
+
+    def create(width=32):
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(12, width), torch.nn.ReLU(), torch.nn.Linear(width, 3))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delitem(sys.modules, "distill_net", raising=False)  # of another test, from another folder
+    (tmp_path / "distill_net.py").write_text(textwrap.dedent(NET), encoding="utf-8")
+    values = np.random.default_rng(0).standard_normal((200, 12)).astype(np.float32)
+    np.savez(tmp_path / "training.npz", input=values, label=values[:, :3].argmax(axis=1))
+    return tmp_path
+
+
+def source(folder: Path, **changes: object) -> ModelSource:
+    return ModelSource(location="distill_net:create", search_path=folder, **changes)
+
+
+def payload(folder: Path, step: DistillStep, **changes: object) -> dict[str, object]:
+    return {
+        "teacher": to_jsonable(source(folder)),
+        "student": to_jsonable(source(folder, arguments={"width": 4})),
+        "step": to_jsonable(step),
+        "samples": to_jsonable(SamplesFile(path=folder / "training.npz")),
+        "target": "label",
+        "output": str(folder / "student.safetensors"),
+        "work": str(folder / "work"),
+        "threads": 1,
+    } | changes
+
+
+def test_a_child_trains_students_and_keeps_the_best(folder: Path) -> None:
+    step = DistillStep(
+        L=("cross-entropy", "0.1 soft-targets:2", "0.1 hints:0"), generations=2, epochs=8, batch_size=16, rate=2e-2
+    )
+
+    found = distill_in_child(payload(folder, step))
+
+    assert len(found["results"]) == 2
+    assert found["weights"] == [12 * 32 + 32 + 32 * 3 + 3, 12 * 4 + 4 + 4 * 3 + 3]
+    assert found["macs"] == [12 * 32 + 32 * 3, 12 * 4 + 4 * 3]
+    best = found["results"][found["best"]]
+    assert best["objective"] == "1 CrossEntropy + 0.1 SoftTargets + 0.1 Hints"
+    assert best["after"]["top1"] > best["before"]["top1"]
+    assert set(best["teacher"]) == {"top1", "loss"}
+    kept = source(folder, arguments={"width": 4}, weights=folder / "student.safetensors")
+    assert load_module(kept)[0].weight.shape == (4, 12)
+
+
+def test_what_was_pruned_stays_so_and_loads_by_the_same_code(folder: Path) -> None:
+    small = load_module(source(folder))
+    inputs = {"input": np.load(folder / "training.npz")["input"][:4]}
+    prune(small, Units(macs=0.6), Magnitude(), Samples(feeds=inputs))
+    save_pruned(small, folder / "small.safetensors")
+    student = to_jsonable(source(folder, weights=folder / "small.safetensors"))
+
+    distill_in_child(payload(folder, DistillStep(epochs=6, batch_size=16, rate=2e-2), student=student))
+
+    assert is_pruned(folder / "student.safetensors")
+    learned = load_module(source(folder, weights=folder / "student.safetensors"))
+    assert learned[0].weight.shape == small[0].weight.shape
+    assert not torch.equal(learned[0].weight, small[0].weight)
+
+
+def test_modules_that_are_not_there_are_said_by_the_child(folder: Path) -> None:
+    with pytest.raises(DistillationError, match="module 'body'"):
+        distill_in_child(payload(folder, DistillStep(L=("hints:body",), epochs=1, batch_size=16)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        pytest.param({}, "no student", id="nobody"),
+        pytest.param({"student": "net:small", "prune": 0.5}, "two students", id="two"),
+        pytest.param({"student": "small.onnx"}, "graph is fixed", id="onnx"),
+        pytest.param({"student": "net:small", "speedup": 2.0}, "--scale", id="nothing to change"),
+        pytest.param({"scale": {"width": [8]}, "speedup": 2.0}, "no student whose factory", id="scale of nobody"),
+        pytest.param({"student": "net:small", "scale": {"width": [8]}}, "0 goals", id="no goal"),
+        pytest.param({"student": "net:small", "epochs": 0}, "epochs = 0", id="epochs"),
+        pytest.param({"prune": 0.5, "speedup": 2.0}, "2 goals", id="two goals"),
+        pytest.param({"student": "net:small", "output": Path("student.pt")}, r"\.safetensors", id="file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_any_work(folder: Path, asked: dict[str, object], says: str) -> None:
+    given = {"output": folder / "student.safetensors"} | asked
+    if "student" in given:
+        given["student"] = ModelSource(location=str(given["student"]))
+
+    with pytest.raises(EdgeportError, match=says):
+        api.distill(source(folder), folder / "training.npz", store=folder / "store", **given)
+
+
+@pytest.mark.slow  # exports, and measures in pairs of processes
+@pytest.mark.alone
+def test_a_student_scaled_to_a_latency_and_trained(folder: Path) -> None:
+    teacher = source(folder, arguments={"width": 4096})
+
+    report = api.distill(
+        teacher,
+        folder / "training.npz",
+        output=folder / "student.safetensors",
+        student=source(folder),
+        scale={"width": [8, 64, 3000]},
+        speedup=3.0,
+        target="label",
+        epochs=10,
+        batch_size=16,
+        rate=1e-2,
+        threads=1,
+        store=folder / "store",
+    )
+
+    assert report.outcome is Outcome.PASS, report.reason
+    assert report.student.arguments["width"] == 64
+    assert report.speedup is not None
+    assert report.speedup.low > 1.0
+    assert report.results[0].after["top1"] > report.results[0].before["top1"]
+    assert report.log.is_file()
+    assert not list((folder / "store" / "training").iterdir())
