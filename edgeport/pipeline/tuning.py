@@ -132,6 +132,7 @@ class Tuned:
         spent_s: Seconds, those of earlier runs among them.
         artifact: Of the plan that was found, in the store; None where none holds.
         problem: Why there was no search; empty where there was one.
+        unrun: Why no plan that was tried could be run; empty where one could.
 
     """
 
@@ -147,6 +148,7 @@ class Tuned:
     spent_s: float = 0.0
     artifact: Artifact | None = None
     problem: str = ""
+    unrun: str = ""
 
     @property
     def candidate(self) -> Candidate | None:
@@ -194,7 +196,9 @@ class Tuned:
         rest, backend = self.target.mix.rest, self.target.backend
         if self.problem:
             return f"{backend}: no plan was searched: {self.problem}."
-        if self.kept is None:
+        if self.unrun:
+            found = f"no plan could be run here ({self.unrun})"
+        elif self.kept is None:
             which = f"no mix of int8 and {rest}" if self.finished else "no plan that was tried"
             found = f"{which} is surely within the accuracy budget: float is what remains"
         elif not self.kept:
@@ -274,6 +278,7 @@ def tune(
             judged=bench.judged,
             timed=len(bench.timed),
             finished=not standing.step,
+            unrun=bench.unrun,
             spent_s=spending.spent_s,
             artifact=None if standing.best is None else bench.artifact(standing.best),
         )
@@ -406,6 +411,7 @@ class _Bench:
 
     Attributes:
         judged: How many plans were judged.
+        refused: Why some of them could not be built or run.
         timed: Those that were timed.
 
     """
@@ -416,6 +422,7 @@ class _Bench:
     spending: Spending
     groups: Sequence[NodeGroup]
     judged: int = 0
+    refused: list[str] = field(default_factory=list)
     timed: set[frozenset[str]] = field(default_factory=set)
     _tried: dict[frozenset[str], Validated] = field(default_factory=dict)
 
@@ -429,6 +436,11 @@ class _Bench:
         """Of a plan that was tried."""
         return self._tried[kept].candidate.artifact
 
+    @property
+    def unrun(self) -> str:
+        """Why none of the plans could be run; empty where one could."""
+        return self.refused[0] if self.refused and len(self.refused) == self.judged else ""
+
     def has_time_for(self, standing: Standing) -> bool:
         """By what the steps before took."""
         if standing.step == "judge":
@@ -441,6 +453,8 @@ class _Bench:
         self.judged += 1
         one = self.spending.step("judge", sorted(kept), lambda: self._try(kept))
         accuracy = one.candidate.accuracy
+        if one.candidate.refusal is not None and accuracy is None:
+            self.refused.append(one.candidate.refusal.reason)
         return one.candidate.refusal is None and accuracy is not None and accuracy.outcome is Outcome.PASS
 
     def speedups(self, base: Kept, others: Sequence[Kept]) -> dict[Kept, Interval]:

@@ -291,6 +291,8 @@ def test_a_plan_that_crashes_does_not_hold(ready, folder, planted):
     found = tune(context, context.recipe.targets[0], broken)
     assert found.kept is None
     assert found.judged > 1
+    assert "no plan could be run here (" in found.said
+    assert found.unrun.startswith("no node, module or operator type of this name")
 
 
 def test_time_left_is_told(ready, folder, planted):
