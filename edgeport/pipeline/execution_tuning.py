@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from edgeport.contracts import (
@@ -55,7 +56,8 @@ TUNED_FILE = "tuned.json"
 _BATCHES = (1, 2, 4, 8, 16)
 _GUESS_S = 1.0
 _PROCESS = "process"
-_FIRST_ROUNDS = 2
+_FIRST_ROUNDS, _MORE_ROUNDS = 1, 2
+"""Of the first rung, and how many more each of the next has: it measures a third of the arms."""
 _LEAST_ROUNDS = 6
 """With fewer pairs no interval is finite."""
 
@@ -359,7 +361,7 @@ class _Search:
         """Fewer and fewer arms, then the last word over fresh rounds."""
         left, rung = tuple(self.arms), 0
         while not is_last(left, self.defaults):
-            rounds = _FIRST_ROUNDS + rung
+            rounds = _FIRST_ROUNDS + _MORE_ROUNDS * rung
             if rung == 0:
                 left = self._affordable(left)
             if len(left) < 2 or not self._has_time(rounds * len(left)):
@@ -383,13 +385,18 @@ class _Search:
         return choose(measured, self.defaults, self.asked.goal), measured
 
     def _affordable(self, arms: tuple[str, ...]) -> tuple[str, ...]:
-        """As many as there is time for, the defaults first, then in the order in which the backends offer them."""
+        """As many as there is time for: the defaults, then of each artifact in turn as its backend offers them."""
         last_s = _LEAST_ROUNDS * (2 + len(self.defaults)) * self._each_s()
         count = int((self.asked.time_s - self.spending.spent_s - last_s) / (_FIRST_ROUNDS * self._each_s()))
         if count >= len(arms):
             return arms
         self.finished = False
-        ordered = [*self.defaults, *(arm for arm in arms if arm not in self.defaults)]
+        by_artifact: dict[str, list[str]] = {}
+        for arm in arms:
+            if arm not in self.defaults:
+                by_artifact.setdefault(self.arms[arm].of, []).append(arm)
+        in_turn = (arm for several in zip_longest(*by_artifact.values()) for arm in several if arm is not None)
+        ordered = [*self.defaults, *in_turn]
         return tuple(ordered[: max(count, len(self.defaults))])
 
     def _first_few(self, left: tuple[str, ...], rung: int) -> tuple[str, ...]:
