@@ -929,9 +929,12 @@ def distill_without_data(
     method: str = "fast",
     values: Mapping[str, Any] | None = None,
     steps: int = 4000,
+    L: Sequence[str] = (),  # noqa: N803 (as the objective is written)
+    R: Sequence[str] = (),  # noqa: N803
+    lambda_: float = 1.0,
     batch_size: int = 128,
-    optimizer: str = "sgd",
-    rate: float = 0.1,
+    optimizer: str = "adamw",
+    rate: float = 1e-3,
     weight_decay: float = 1e-4,
     mirror: bool = False,
     mixed: str = "fp32",
@@ -958,8 +961,11 @@ def distill_without_data(
         method: "fast", "contrastive" or "dafl".
         values: Of the method, where they are not its own: {"inner": 5}; see `edgeport.exporter.distill.generative`.
         steps: Of the student, the generator's warm-up among them.
+        L: Teacher terms, each "WEIGHT NAME:SETTING"; "soft-targets:20" by default.
+        R: Regularisers, spelled the same.
+        lambda_: Factor of R.
         batch_size: Samples per step.
-        optimizer: "sgd" with Nesterov's momentum, or "adamw".
+        optimizer: "adamw", or "sgd" with Nesterov's momentum, which convolutional networks like at a rate of 0.1.
         rate: Learning rate at its highest; it falls as a cosine.
         weight_decay: Of the optimizer.
         mirror: Left and right of an image mean the same, so that images may be mirrored.
@@ -1001,6 +1007,9 @@ def distill_without_data(
         name=method,
         method=method_named(method, values, steps),
         steps=steps,
+        L=tuple(L),
+        R=tuple(R),
+        lambda_=lambda_,
         options=DistillOptions(training=TrainingSettings(**training), **options),
         mirror=mirror,
         judged=judged,

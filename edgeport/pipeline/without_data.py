@@ -100,6 +100,7 @@ class Asked:
         name: Of the method.
         method: Its values.
         steps: That are done.
+        L, R, lambda_: The objective, as commands spell it; no L for the usual one.
         options: How the student learns.
         mirror: Left and right of an image mean the same.
         judged: `.npz` of samples with labels, or None.
@@ -114,6 +115,9 @@ class Asked:
     name: str
     method: Method
     steps: int
+    L: tuple[str, ...]
+    R: tuple[str, ...]
+    lambda_: float
     options: DistillOptions
     mirror: bool
     judged: Path | None
@@ -156,6 +160,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
         "values": to_jsonable(asked.method),
         "options": to_jsonable(asked.options),
         "steps": asked.steps,
+        "objective": [list(asked.L), list(asked.R), asked.lambda_],
         "mirror": asked.mirror,
         "device": asked.device,
     }

@@ -55,7 +55,7 @@ from edgeport.pipeline.pruning import PruneReport
 from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
 from edgeport.pipeline.soaking import SoakResult
 from edgeport.pipeline.tuning_alone import TuneResult
-from edgeport.pipeline.without_data import ImitateReport
+from edgeport.pipeline.without_data import ImitateReport, WithoutDataReport
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -77,6 +77,7 @@ _DEVICES = {
     "list": "list_devices",
     "profiles": "device_profiles",
 }
+_WITHOUT = ["distill", "net:create", "--student", "net:small", "--without-data", "fast", "--input", "x=batch,3"]
 ALL = list(_commands(app))
 EXAMPLES = sorted({example for _, command in ALL for example in examples_in(command)})
 
@@ -277,6 +278,24 @@ def stub(monkeypatch: pytest.MonkeyPatch, finished: RunResult) -> dict[str, Any]
             folder=Path("both"),
             device=finished.device,
         ),
+        "distill_without_data": WithoutDataReport(
+            file=Path("student.safetensors"),
+            teacher="net:create",
+            student=ModelSource(location="net:small"),
+            method="fast",
+            result=DistillResult(
+                objective="1 SoftTargets, of inputs by Fast",
+                before={"top1": 0.1},
+                after={"top1": 0.8},
+                teacher={"top1": 0.9},
+                best_step=10,
+                steps=10,
+            ),
+            weights=(100, 10),
+            size_bytes=40,
+            made=Path("made.npz"),
+            notes=("a note",),
+        ),
         "imitate": ImitateReport(file=Path("drawn.npz"), count=5000, learned_from=100),
         "qat": QatReport(
             name="net",
@@ -374,6 +393,8 @@ def test_the_example_runs(
         assert "tune_execution" in stub
     elif "--soak" in arguments:
         assert "soak" in stub
+    elif "--without-data" in arguments:
+        assert "distill_without_data" in stub
     elif arguments[0] != "doctor" and "--explain" not in arguments:
         assert ("dry_run" if "--dry-run" in arguments else arguments[0]) in stub
 
@@ -410,6 +431,22 @@ def test_students_arrive_as_the_api_wants_them(
     (_, given), options = stub["distill"]
     assert (given, options["student"].weights) == ("m:samples", Path("net.safetensors"))
     assert (options["student"].location, options["student"].arguments) == ("net:create", {"depth": 2})
+
+
+def test_options_without_data_arrive_as_the_api_wants_them(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+    asked = ("--student-argument", "width=4", "--without-data", "fast", "--input", "image=batch,3,8,8", "--mirror")
+    asked = (*asked, "--range", "0:1", "--steps", 50, "--value", "inner=5", "--keep", "made.npz", "-R", "confidence")
+    assert edgeport("distill", "net:create", *asked, "--samples", "samples.npz", "--target", "label").code == 0
+    (teacher, student, inputs), options = stub["distill_without_data"]
+    assert (teacher.location, student.location, student.arguments) == ("net:create", "net:create", {"width": 4})
+    assert (inputs.name, inputs.shape, inputs.value_range) == ("image", ("batch", 3, 8, 8), (0.0, 1.0))
+    assert (options["method"], options["values"], options["steps"]) == ("fast", {"inner": 5}, 50)
+    assert (options["judged"], options["target"], options["made"]) == (Path("samples.npz"), "label", Path("made.npz"))
+    assert (options["mirror"], options["R"], options["fresh"]) == (True, ("confidence",), False)
 
 
 def test_options_arrive_as_the_api_wants_them(
@@ -503,6 +540,14 @@ def test_options_arrive_as_the_api_wants_them(
             id="two-of-three",
         ),
         pytest.param(["bench", "net.onnx", "--require-placement", "120%"], id="more-than-all"),
+        pytest.param(["distill", "net:create", "--student", "net:small"], id="no-samples"),
+        pytest.param(
+            ["distill", "net:create", "--student", "net:small", "--without-data", "fast"], id="no-word-of-the-input"
+        ),
+        pytest.param([*_WITHOUT, "--range", "1:0"], id="range-the-wrong-way"),
+        pytest.param([*_WITHOUT, "--augment", "crop-flip"], id="augment-without-data"),
+        pytest.param([*_WITHOUT, "--prune", "0.5"], id="prune-without-data"),
+        pytest.param(["distill", "net:create", "--without-data", "fast", "--input", "x=batch,3"], id="no-student"),
         pytest.param(["qat", "recipe.toml", "--teacher", "2"], id="teacher-above-one"),
         pytest.param(["qat", "recipe.toml", "--precision", "int8-dynamic"], id="nothing-to-learn"),
         pytest.param(["run"], id="no-recipe"),

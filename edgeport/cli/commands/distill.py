@@ -9,6 +9,8 @@ import click
 
 from edgeport.cli.options import FILE, PLACE, argument, model_source, samples_place, source_of, store_option
 from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.cli.without_data_options import WithoutData, without_data_options
+from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -18,7 +20,7 @@ __all__ = ["command"]
 
 @click.command(name="distill")
 @model_source
-@click.option("--samples", required=True, help="To learn from: .npz, a folder or pkg.mod:fn.")
+@click.option("--samples", default="", help="To learn from: .npz, a folder or pkg.mod:fn.")
 @click.option("--target", default="", help="Key of the labels in the .npz.")
 @click.option("--student", "place", metavar="SOURCE", help="Who learns [default: SOURCE's own code].")
 @click.option("--student-weights", type=FILE, help="That it begins with, such as what edgeport prune wrote.")
@@ -49,6 +51,7 @@ __all__ = ["command"]
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed, for a latency.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
 @click.option("-o", "--output", "file", type=PLACE, default=Path("student.safetensors"), show_default=True)
+@without_data_options
 @store_option
 @click.option("--resume/--fresh", default=True, help="Go on with a training that was stopped, as by default; or anew.")
 @output_options
@@ -66,6 +69,7 @@ def command(  # noqa: PLR0913 (one per option)
     factor: float,
     file: Path,
     resume: bool,
+    without_data: WithoutData,
     output: Output,
     **options: Any,
 ) -> int:
@@ -80,15 +84,28 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport distill net:create --weights net.safetensors --samples samples.npz --target label --prune 0.8
       edgeport distill net:create --samples samples.npz --student net:small -L "0.9 soft-targets:4" -R confidence
       edgeport distill net:create --samples samples.npz --student net:create --scale width=8,16,32 --speedup 4
+      edgeport distill net:create --student net:small --without-data fast --input image=batch,3,32,32 --range 0:1
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_distill import draw_distill
     from edgeport.contracts import to_jsonable
 
+    objective: dict[str, Any] = {"L": of_l, "R": of_r, "lambda_": factor}
     student = None
     if place is not None or student_weights is not None:
         student = source_of(
             place or source.location, student_weights, student_argument, own=source if not place else None
+        )
+    if without_data.method:
+        if student is None and student_argument:
+            student = source_of(source.location, None, student_argument, own=source)
+        common = {**objective, "output": file, "target": target, "fresh": not resume, "scale": scale}
+        return without_data.distil(source, student, samples, output, {**common, **options})
+    if not samples:
+        raise UsageError(
+            asked=f"distil {source.location}",
+            found="no samples to learn from",
+            fix="name them (--samples), or let a generator make them: --without-data fast",
         )
     with output.progress() as on_progress:
         report = api.distill(
@@ -97,9 +114,7 @@ def command(  # noqa: PLR0913 (one per option)
             output=file,
             student=student,
             scale=dict([_scale(scale)]) if scale else None,
-            L=of_l,
-            R=of_r,
-            lambda_=factor,
+            **objective,
             target=target,
             on_progress=on_progress,
             fresh=not resume,

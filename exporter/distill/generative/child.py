@@ -20,9 +20,13 @@ from edgeport.npz import save_npz
 if TYPE_CHECKING:
     import torch
 
+    from edgeport.exporter.distill.objective import Objective
     from edgeport.exporter.distill.task import HeldOut
 
 __all__ = ["distill_in_child", "imitate_in_child"]
+
+USUAL = ("soft-targets:20",)
+"""L where nobody says otherwise: the temperature of Fast's authors."""
 
 
 def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -30,9 +34,10 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
 
     Args:
         payload: `teacher` and `student` (`ModelSource`s), `inputs` (a `TensorSpec`), `method` (a name of `METHODS`) and
-            `values` (of it), `options` (`DistillOptions`), `steps`, `mirror`, `device`, `work` (a folder for the
-            training), `output` (`.safetensors`); where wanted `kept` (path of a `.npz` for samples that were made),
-            `judged` (path of a `.npz` with the input) and `target` (key of the labels in it).
+            `values` (of it), `objective` (L, R and lambda, as they are spelled), `options` (`DistillOptions`), `steps`,
+            `mirror`, `device`, `work` (a folder for the training), `output` (`.safetensors`); where wanted `kept` (path
+            of a `.npz` for samples that were made), `judged` (path of a `.npz` with the input) and `target` (key of the
+            labels in it).
         on_progress: Told of each step.
 
     Returns:
@@ -56,6 +61,7 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
         Network(module=teacher),
         spec,
         METHODS[payload["method"]](**payload["values"]),
+        _objective(payload),
         steps=int(payload["steps"]),
         folder=Path(payload["work"]),
         options=options,
@@ -98,6 +104,14 @@ def imitate_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
     drawn = vae.draw(int(payload["count"]), options.training.seed)
     save_npz(Path(payload["output"]), {spec.name: drawn}, made="vae")
     return {"samples": len(given)}
+
+
+def _objective(payload: Mapping[str, Any]) -> Objective:
+    from edgeport.exporter.distill.spelling import objective_spelled
+
+    of_l, of_r, lambda_ = payload["objective"]
+    folder = payload["teacher"].get("search_path")
+    return objective_spelled(of_l or USUAL, of_r, lambda_, Path(folder) if folder else None)
 
 
 def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:

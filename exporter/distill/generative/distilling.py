@@ -94,6 +94,12 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
             found="fewer steps than looks",
             fix="give more steps, or fewer epochs",
         )
+    if training.precision == "fp16":
+        raise DistillationError(
+            asked="distil without data in fp16",
+            found="a generator, whose inner steps would lose their small gradients",
+            fix="take bf16 or fp32",
+        )
     _, shape = sizes_of([inputs], "make inputs without data")
     objective = objective or Objective(L=(SoftTargets(temperature=20.0),))
     example = {inputs.name: torch.zeros((4, *shape))}

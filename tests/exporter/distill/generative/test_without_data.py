@@ -125,6 +125,11 @@ def test_from_end_to_end_with_samples_to_judge_by(problem, tmp_path, name):
     assert done.samples.dtype == np.float32
     assert problem.teacher.training is False
     assert all(one.requires_grad for one in problem.teacher.parameters())
+    half = replace(options, training=replace(options.training, precision="fp16"))
+    with pytest.raises(DistillationError, match="take bf16 or fp32"):
+        distill_without_data(
+            Network(module=student), Network(module=problem.teacher), SPEC, steps=9, folder=tmp_path, options=half
+        )
     with pytest.raises(DistillationError, match="fewer steps than looks"):
         distill_without_data(
             Network(module=student), Network(module=problem.teacher), SPEC, steps=2, folder=tmp_path, options=options
