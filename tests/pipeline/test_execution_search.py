@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from edgeport import api
-from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json
+from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import UsageError
+from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, scores
+from edgeport.pipeline.execution_tuning import ExecutionAsked, _Search
+from edgeport.pipeline.spending import Spending
+from edgeport.store import Store
 
 LATENCY, THROUGHPUT = Goal(of="latency"), Goal(of="throughput")
 
@@ -107,3 +112,24 @@ def test_the_runtime_s_own_stays_where_there_is_no_time_and_the_store_answers_ag
     kept = load_json(Artifact, (tmp_path / "tuned" / "best" / "artifact.json").read_bytes())
     assert kept.execution == ExecutionConfig()
     assert json.loads((tmp_path / "tuned" / "tuned.json").read_text())["chosen"] == found.chosen
+
+
+@pytest.mark.parametrize(("time_s", "tried"), [(100.0, 9), (29.5, 5), (1.0, 2)])
+def test_where_time_is_short_the_defaults_come_first_then_each_artifact_in_turn(time_s, tried, tmp_path):
+    arms = {
+        f"{of}{index}": SimpleNamespace(of=of, default=index == 0)
+        for of, count in (("a", 6), ("b", 3))
+        for index in range(count)
+    }
+    search = _Search(
+        asked=ExecutionAsked(goal=LATENCY, time_s=time_s),
+        device=None,
+        arms=arms,
+        jobs={},
+        feeds=(),
+        spending=Spending(limit_s=time_s, store=Store(tmp_path), about="test", clock=Clock()),
+        on_progress=silent,
+    )
+    left = search._affordable(tuple(arms))
+    assert left[:tried] == (tuple(arms) if tried == 9 else ("a0", "b0", "a1", "b1", "a2")[:tried])
+    assert search.finished is (tried == 9)

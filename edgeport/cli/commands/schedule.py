@@ -62,7 +62,7 @@ def command(
     models: dict[str, tuple[Path, str]] = {}
     each = budgets * len(artifacts) if len(budgets) == 1 else budgets
     for path, budget in zip(artifacts, each, strict=True):
-        stem = path.resolve().name.removesuffix(".onnx")
+        stem = path.absolute().name.removesuffix(".onnx")
         name = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, 99))) if name not in models)
         models[name] = (path, budget)
     with output.progress() as on_progress:
