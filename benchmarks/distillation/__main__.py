@@ -7,9 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.distillation.generative import generative_part
 from benchmarks.distillation.parts import Part
+from benchmarks.distillation.sentences import sentences_part
+from benchmarks.distillation.with_data import with_data_part
 from benchmarks.results import Arguments, argument_parser, parsed, report
 
-PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {"generative": generative_part}
+PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {
+    "with-data": with_data_part,
+    "sentences": sentences_part,
+    "generative": generative_part,
+}
 SEED = 0
 
 

