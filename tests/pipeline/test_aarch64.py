@@ -6,12 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from edgeport import api
 from edgeport.backends.registry import backend
 from edgeport.contracts import (
     Artifact,
@@ -25,12 +29,15 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
+from edgeport.contracts.recipe import SamplesFile, Target
+from edgeport.devices import registry
 from edgeport.devices.agent.arrays import load_arrays, save_arrays
 from edgeport.devices.bootstrap import COMMAND
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import DeviceError
 from edgeport.isolation import run_isolated
+from edgeport.pipeline import run_recipe
 from edgeport.testing.backend_suite import make_case, sqnr_db
 
 pytestmark = pytest.mark.slow
@@ -181,3 +188,31 @@ def test_no_latency_of_it_is_valid(pi5, artifacts, case, tmp_path):
     assert "emulated" in trace.flags
     measured = Measurement(artifact_digest=trace.artifact_digest, device=pi5.facts().digest, seed=0, traces=(trace,))
     assert summarise(measured).outcome is Outcome.INVALID
+
+
+def create_emulated(*, name, place, workdir):
+    return RemoteDevice(name, Emulated(place), workdir)
+
+
+@pytest.mark.usefixtures("pi5")
+def test_a_recipe_for_it_judges_outputs_and_believes_no_latency(make_recipe, problem, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEPORT_CONFIG", str(tmp_path / "config"))
+    monkeypatch.setitem(sys.modules, "of_others", sys.modules[__name__])
+    point = EntryPoint("qemu", "of_others:create_emulated", registry.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    api.add_device("board", f"qemu://{tmp_path / 'home'}")
+    images = np.random.default_rng(5).standard_normal((64, 8)).astype(np.float32)
+    np.savez(tmp_path / "calibration.npz", images=images)
+    recipe = make_recipe("base")
+    target = Target(backend="onnxruntime", precisions=(Precision.FP32, Precision.INT8), device="board")
+    recipe = replace(
+        recipe,
+        targets=(target,),
+        data=replace(recipe.data, calibration=SamplesFile(path=tmp_path / "calibration.npz")),
+        search=replace(recipe.search, screening_rounds=1),
+    )
+    result = run_recipe(recipe, output=tmp_path / "out", store=tmp_path / "store", limits=LIMITS)
+    assert (result.outcome, result.chosen, result.device.machine) == (Outcome.INVALID, "", "aarch64")
+    assert [one.accuracy is not None for one in result.candidates] == [True, True]
+    assert all("emulated" in one.latency.flags for one in result.candidates)
+    assert any("which nodes of onnxruntime int8 ran as integers was not read" in note for note in result.notes)
