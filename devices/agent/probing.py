@@ -125,7 +125,8 @@ def _core_names(root: Path) -> dict[int, str]:
             key, _, value = line.partition(":")
             values[key.strip()] = value.strip()
         if values.get("processor", "").isdigit():
-            names[int(values["processor"])] = values.get("model name") or _arm_name(values) or "unknown"
+            # Of ARM's cores "model name", where there is one, says the architecture only.
+            names[int(values["processor"])] = _arm_name(values) or values.get("model name") or "unknown"
     return names
 
 
