@@ -10,7 +10,10 @@ from edgeport.contracts import CoreKind, DeviceProbe, load_json
 from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.probing import probe_device
 
-RK3588 = "processor\t: {}\nmodel name\t: ARMv8 Processor rev 0 (v8l)\nCPU implementer\t: 0x41\nCPU part\t: {}\nFeatures\t: fp asimd asimdhp asimddp\n"
+RK3588 = (
+    "processor\t: {}\nmodel name\t: ARMv8 Processor rev 0 (v8l)\nCPU implementer\t: 0x41\nCPU part\t: {}\n"
+    "Features\t: fp asimd asimdhp asimddp\n"
+)
 
 
 def _write(root, **files):
