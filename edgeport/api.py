@@ -417,6 +417,7 @@ def prune(
             fine_tune=fine_tune,
             training=training,
             epochs_between=epochs_between,
+            device=device,
         )
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
@@ -427,7 +428,6 @@ def prune(
         step,
         output=output,
         target=target,
-        device=device,
         settings=settings,
         on_progress=on_progress,
         limits=limits,

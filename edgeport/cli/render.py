@@ -13,6 +13,7 @@ from rich.text import Text
 
 from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, gain_span, significant, span
 from edgeport.cli.output import lines
+from edgeport.cli.render_compression import draw_compression
 from edgeport.cli.render_summary import draw_summary
 from edgeport.cli.render_tune import draw_kept
 from edgeport.cli.text import clean
@@ -73,6 +74,7 @@ def _draw_one(console: Console, result: RunResult) -> None:
     again = measured_again(result, _time)
     if again:
         console.print(Text(clean(f"{AGAIN} {again}"), style="dim"))
+    draw_compression(console, result)
     _draw_refusals(console, result)
     _draw_nearest(console, result)
     _draw_searches(console, result)

@@ -17,8 +17,8 @@ from edgeport.contracts.backend import (
     Tunable,
 )
 from edgeport.contracts.bundle import Bundle, Manifest, Measured, Provenance
-from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate, Refusal
-from edgeport.contracts.compress import LOSSES, PRUNED, FineTuning, PruneStep, TrainedStep
+from edgeport.contracts.candidate import AS_GIVEN, ORIGINAL, Budget, Candidate, Refusal
+from edgeport.contracts.compress import LOSSES, PRUNED, CompressStep, FineTuning, PruneStep, QatStep, TrainedStep
 from edgeport.contracts.device import (
     CoreKind,
     Device,
@@ -68,7 +68,15 @@ from edgeport.contracts.recipe import (
     Target,
     TargetGroup,
 )
-from edgeport.contracts.result import Lack, NearCandidate, OutputDifference, RunResult, Verification, worst_of
+from edgeport.contracts.result import (
+    CompressedBy,
+    Lack,
+    NearCandidate,
+    OutputDifference,
+    RunResult,
+    Verification,
+    worst_of,
+)
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
 from edgeport.contracts.searched import PlanSearch, SearchedGroup
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
@@ -94,6 +102,7 @@ __all__ = [
     "AS_GIVEN",
     "DTYPES",
     "LOSSES",
+    "ORIGINAL",
     "PRUNED",
     "AccuracyResult",
     "ActivationQuantization",
@@ -110,6 +119,8 @@ __all__ = [
     "Capabilities",
     "Change",
     "Comparison",
+    "CompressStep",
+    "CompressedBy",
     "CoreKind",
     "DataParallel",
     "DataSpec",
@@ -158,6 +169,7 @@ __all__ = [
     "ProgressEvent",
     "Provenance",
     "PruneStep",
+    "QatStep",
     "Quantile",
     "QuantizationPlan",
     "QuantizationRules",

@@ -27,6 +27,8 @@ class Provenance:
         source_file_digest, weights_digest, recipe_digest: SHA-256 of these files.
         evaluation_fingerprint, calibration_fingerprint: Of the sample sets.
         evaluation_samples, calibration_samples: How many there were.
+        compressed_by: What was done to the PyTorch model, in order, each in a few words; empty where it is as it was.
+        training_fingerprint, training_samples: Of the samples that this looked at and learned from.
         seed: Of the random order of measurements.
         tools: Versions of the packages that export and calibration rest on.
 
@@ -44,6 +46,9 @@ class Provenance:
     evaluation_samples: int = 0
     calibration_fingerprint: str = ""
     calibration_samples: int = 0
+    compressed_by: tuple[str, ...] = ()
+    training_fingerprint: str = ""
+    training_samples: int = 0
     seed: int = 0
     tools: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,7 +11,10 @@ from edgeport.contracts.precision import Precision
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 
-__all__ = ["AS_GIVEN", "Budget", "Candidate", "Refusal"]
+__all__ = ["AS_GIVEN", "ORIGINAL", "Budget", "Candidate", "Refusal"]
+
+ORIGINAL = "original"
+"""Variant of the model that the recipe names."""
 
 AS_GIVEN = "as given"
 """Variant of a model that came quantized: each runtime gets the file as it is, whatever it holds."""
@@ -72,7 +75,7 @@ class Candidate:
     Attributes:
         name: Unique in a run ("onnxruntime int8").
         backend: Name of the backend.
-        variant: Of the model ("original", or `AS_GIVEN`).
+        variant: Of the model: `ORIGINAL`, `AS_GIVEN`, or what the steps of [[compress]] made of it ("pruned, trained").
         precision: As planned; what really ran is in `placement`. FP32 for a model as given: nothing is changed.
         recovered_by: What was done to the model to bring accuracy back, before it was quantized; as in its plan.
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
@@ -90,7 +93,7 @@ class Candidate:
 
     name: str
     backend: str
-    variant: str = "original"
+    variant: str = ORIGINAL
     precision: Precision
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     artifact: Artifact | None = None
@@ -116,5 +119,5 @@ class Candidate:
 
     @property
     def is_float(self) -> bool:
-        """It is one of those that a quantized candidate must beat."""
-        return self.precision.is_float
+        """It is one of those that the others must beat: a float of the model that the recipe names."""
+        return self.precision.is_float and self.variant in (ORIGINAL, AS_GIVEN)

@@ -1,4 +1,4 @@
-"""What is done to a PyTorch model before it is exported: one step of a recipe's [[compress]] or of a command."""
+"""What is done to a PyTorch model: one step of a recipe's [[compress]] or of a command."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgeport.contracts.precision import Precision
 from edgeport.errors import ContractError
 
-__all__ = ["LOSSES", "PRUNED", "FineTuning", "PruneStep", "TrainedStep"]
+__all__ = ["LOSSES", "PRUNED", "CompressStep", "FineTuning", "PruneStep", "QatStep", "TrainedStep"]
 
 PRUNED = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks")
 """What can be pruned; "units" are channels, neurons and heads together."""
@@ -101,6 +102,7 @@ class PruneStep:
     """A pruning.
 
     Attributes:
+        method: As a recipe calls it.
         what: One of `PRUNED`.
         by: The criterion; what the lowest scores of go first ("l2", "taylor", ...).
         amount: Of units, the share of the multiplications that goes; of weights, the share that becomes zero; of
@@ -117,9 +119,11 @@ class PruneStep:
         fine_tune: `pkg.mod:fn`, called with the module and the number of the step after each; empty for none.
         training: Instead: how it is trained after the last step; None for no training.
         epochs_between: Of the training after each step before the last one.
+        device: That trains: "cpu", "cuda" or "auto".
 
     """
 
+    method: Literal["prune"] = "prune"
     what: str = "units"
     by: str = "l2"
     amount: float | None = None
@@ -134,6 +138,7 @@ class PruneStep:
     fine_tune: str = ""
     training: FineTuning | None = None
     epochs_between: int = 1
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         asked = f"prune {self.what}"
@@ -167,6 +172,90 @@ class PruneStep:
             raise ContractError(asked=asked, found=f"{self.samples} samples", fix="look at 2 or more")
 
     @property
+    def variant(self) -> str:
+        """What a model is after it, in a word."""
+        return "pruned"
+
+    @property
+    def said(self) -> str:
+        """In a few words."""
+        goal = ""
+        if self.latency_ns is not None:
+            goal = f" to p50 <= {self.latency_ns / 1e6:.4g} ms"
+        elif self.speedup is not None:
+            goal = f" to {self.speedup:.4g}x the speed"
+        elif self.amount is not None:
+            goal = f" ({self.amount:.0f})" if self.what == "blocks" else f" ({self.amount:.0%})"
+        by = "" if self.what == "blocks" else f" by {self.by}"
+        learns = f", then {_epochs(self.training)}" if self.training is not None else ""
+        return f"prune {self.what}{by}{goal}{learns}"
+
+    @property
+    def trains(self) -> bool:
+        """Weights learn in it."""
+        return self.training is not None or bool(self.fine_tune)
+
+    @property
+    def leaves_zeros(self) -> bool:
+        """What it gives are zeros among the weights, which a later training would fill."""
+        return self.what in ("weights", "2:4", "4:8")
+
+    @property
     def measured(self) -> bool:
         """Whether measured latency decides how much goes."""
         return self.latency_ns is not None or self.speedup is not None
+
+
+def _epochs(training: FineTuning) -> str:
+    return f"{training.epochs} epoch{'' if training.epochs == 1 else 's'}"
+
+
+def _qat_training() -> FineTuning:
+    return FineTuning(epochs=3, rate=2e-5, weight_decay=0.0, teacher=0.5, average=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QatStep:
+    """A training with the rounding of each target's own plan; what comes of it is quantized by what it learned.
+
+    Attributes:
+        method: As a recipe calls it.
+        precision: Of the plan: static int8, or integer weights alone.
+        training: How.
+        learn_ranges: The ranges of activations are learned too.
+        device: That trains: "cpu", "cuda" or "auto".
+
+    """
+
+    method: Literal["qat"] = "qat"
+    precision: Precision = Precision.INT8
+    training: FineTuning = field(default_factory=_qat_training)
+    learn_ranges: bool = True
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.precision.needs_ranges and self.precision.weight_form is None:
+            raise ContractError(
+                asked=f"train with the rounding of {self.precision}",
+                found="a precision without fixed integers",
+                fix="take int8, int8-weights, or int4-weights-32 and its like",
+            )
+
+    @property
+    def variant(self) -> str:
+        """What a model is after it, in a word."""
+        return "trained"
+
+    @property
+    def said(self) -> str:
+        """In a few words."""
+        return f"train with the rounding of {self.precision}, {_epochs(self.training)}"
+
+    @property
+    def trains(self) -> bool:
+        """Weights learn in it."""
+        return True
+
+
+CompressStep = PruneStep | QatStep
+"""What may stand in a recipe's [[compress]]."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgeport.contracts.candidate import Budget
+from edgeport.contracts.compress import CompressStep
 from edgeport.contracts.execution import ExecutionConfig, Limits
 from edgeport.contracts.mixing import Mix
 from edgeport.contracts.model import ModelSource
@@ -374,6 +375,7 @@ class Recipe:
         targets: All of them have a name, or none has.
         budget: What each bundle must keep to.
         target_budgets: Instead of it, by name of the targets.
+        compress: What is done to the PyTorch model, in this order; what comes of it competes with the model as it is.
 
     """
 
@@ -392,6 +394,7 @@ class Recipe:
     budget: Budget = field(default_factory=Budget)
     target_budgets: Mapping[str, Budget] = field(default_factory=dict)
     search: Search = field(default_factory=Search)
+    compress: tuple[CompressStep, ...] = ()
     schema_version: int = 1
 
     @property

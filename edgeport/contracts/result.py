@@ -11,10 +11,10 @@ from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.measurement import Measurement
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.searched import PlanSearch
-from edgeport.contracts.verdict import Outcome
+from edgeport.contracts.verdict import Comparison, Outcome
 from edgeport.errors import ContractError
 
-__all__ = ["Lack", "NearCandidate", "OutputDifference", "RunResult", "Verification", "worst_of"]
+__all__ = ["CompressedBy", "Lack", "NearCandidate", "OutputDifference", "RunResult", "Verification", "worst_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +104,32 @@ class NearCandidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompressedBy:
+    """What one step of a recipe's [[compress]] gave and cost; its accuracy, size and latency are its candidate's.
+
+    Attributes:
+        step: In a few words ("prune units by taylor to 2x the speed").
+        variant: Of the model after it and all before it ("pruned, trained"); "original" for the model before the first.
+        candidate: Name of the candidate that shows it; empty where there is none.
+        said: What it did to the model, a sentence each.
+        seconds: That it took when it was done.
+        against: Its latency against that of the original's, paired in the screening; None where one has none.
+        verification: Of its export against its own PyTorch module; None where it has no export of its own.
+        problem: Why it gave nothing; empty where it did.
+
+    """
+
+    step: str
+    variant: str
+    candidate: str = ""
+    said: tuple[str, ...] = ()
+    seconds: float = 0.0
+    against: Comparison | None = None
+    verification: Verification | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """Everything that a run found: for one bundle, or, where the recipe names its targets, for each name.
 
@@ -119,6 +145,7 @@ class RunResult:
         chosen: Name of the candidate that ships; empty where none does.
         nearest: Where none does, those that come nearest, the nearest first.
         searches: For nodes that int8 had better leave in float, one per target that asks for one.
+        compression: The original model and what each step of [[compress]] gave, in order; empty where there is none.
         budget: As asked.
         device: Where it was measured.
         measurements: Raw traces by candidate name.
@@ -144,6 +171,7 @@ class RunResult:
     chosen: str
     nearest: tuple[NearCandidate, ...] = ()
     searches: tuple[PlanSearch, ...] = ()
+    compression: tuple[CompressedBy, ...] = ()
     budget: Budget
     device: DeviceFacts
     measurements: Mapping[str, Measurement] = field(default_factory=dict)

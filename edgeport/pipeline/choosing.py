@@ -130,7 +130,7 @@ def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
         outcome, found = judge_placement(placement, candidate.least_placement)
         if outcome is not Outcome.PASS:
             return Refusal(code="PLACEMENT", reason=found), outcome
-    if candidate.is_float or placement is None:
+    if candidate.precision.is_float or placement is None:
         return None, candidate.outcome
     if candidate.kept is None or candidate.lost is None:
         share, found = placement.share("int8"), "no node ran in int8"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edgeport.contracts import OnProgress, ProgressEvent, silent
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Within"]
 
 
 @dataclass
@@ -63,3 +63,29 @@ class Clock:
         if total and done:
             return spent * (total - done) / done
         return max(0.0, self.expected_s.get(self._stage, 0.0) - spent)
+
+
+@dataclass
+class Within(Clock):
+    """A clock for stages inside of one: what they tell is told as of that one.
+
+    Attributes:
+        outer: The clock that is told.
+        of: The stage in it.
+
+    """
+
+    outer: Clock = field(default_factory=Clock)
+    of: str = ""
+
+    def expect(self, **seconds: float) -> None:
+        """Inner stages are part of the outer one's time."""
+
+    def step(self, stage: str, message: str = "", *, done: int = 0, total: int = 0) -> None:
+        """See `Clock`."""
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._stage_started = stage, now
+        if total and done:
+            self.outer.expect_left(self.of, self._left_in_stage(now, done, total))
+        self.outer.step(self.of, message if stage == self.of else f"{stage}: {message}" if message else stage)

@@ -15,11 +15,21 @@ import psutil
 
 from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, Processor, silent
 from edgeport.contracts.recipe import LOCAL, Recipe, Search
+from edgeport.errors import UsageError
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
-__all__ = ["Reached", "RunContext", "process_s", "reach", "run_context", "side_by_side", "tool_versions"]
+__all__ = [
+    "Reached",
+    "RunContext",
+    "process_s",
+    "reach",
+    "require_local",
+    "run_context",
+    "side_by_side",
+    "tool_versions",
+]
 
 _TOOLS = (
     "torch",
@@ -160,6 +170,22 @@ def _placed(recipe: Recipe, device: str) -> Recipe:
     """Targets that name no device run on this one."""
     targets = tuple(replace(one, device=device) if one.device == LOCAL else one for one in recipe.targets)
     return recipe if device == LOCAL else replace(recipe, targets=targets)
+
+
+def require_local(recipe: Recipe) -> None:
+    """Refuses targets on other devices, for what is done on this machine only.
+
+    Raises:
+        UsageError: There is one.
+
+    """
+    foreign = [target.device for target in recipe.targets if target.device != LOCAL]
+    if foreign:
+        raise UsageError(
+            asked=f"train for the device {foreign[0]!r}",
+            found="that what is trained is judged and timed on this machine",
+            fix="name a target without a device, and time what is made with edgeport bench --device",
+        )
 
 
 def process_s(search: Search) -> float:

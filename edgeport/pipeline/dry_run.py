@@ -18,6 +18,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.pipeline.clock import Clock
+from edgeport.pipeline.compressing_guess import stage_names
 from edgeport.pipeline.context import RunContext, reach
 from edgeport.pipeline.run import walk
 from edgeport.pipeline.scratch import scratch_folder
@@ -206,14 +207,16 @@ def rehearse(
 def _steps(recipe: Recipe, stages: _Stages) -> list[DryStep]:
     search = recipe.search
     count = sum(len(target.precisions) for target in recipe.targets)
+    made = ", as many of what was compressed" if recipe.compress else ""
     what = {
         "probe": "ask each runtime what it can do here",
         "samples": "read and check the samples",
         "export": "open and run the ONNX file" if _is_onnx(recipe) else "export in PyTorch, and run it on the samples",
         "verify": "PyTorch against ONNX Runtime on every sample",
         "calibrate": "statistics of every activation",
+        **dict(zip(stage_names(recipe.compress), (step.said for step in recipe.compress), strict=True)),
         "tune": "a search of the nodes that int8 had better leave in float; at most so long",
-        "compile": f"{count} candidates, and the floats that they must beat",
+        "compile": f"{count} candidates{made}, and the floats that they must beat",
         "validate": "every candidate on the evaluation samples",
         "screen": f"{search.screening_rounds} fresh processes for each candidate",
         "roofline": "what this device can do at its best",

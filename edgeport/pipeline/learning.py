@@ -24,6 +24,7 @@ from edgeport.contracts import (
     Candidate,
     Comparison,
     Limits,
+    ModelSource,
     OnnxModel,
     OnProgress,
     Outcome,
@@ -43,7 +44,7 @@ from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, write_artifact_record
 from edgeport.pipeline.building import build_candidates, build_planned, list_candidates
 from edgeport.pipeline.choosing import best_float, conclude, judge
-from edgeport.pipeline.context import RunContext, process_s, run_context, tool_versions
+from edgeport.pipeline.context import RunContext, process_s, require_local, run_context, tool_versions
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.measuring import arm_of
@@ -52,12 +53,21 @@ from edgeport.pipeline.preparing import export_options, source_files
 from edgeport.pipeline.pruning import PATIENT_S
 from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import learning_payload
-from edgeport.pipeline.run import require_local
 from edgeport.pipeline.sharing import Shared, share
 from edgeport.pipeline.timing import compare_arms, time_arms, with_latency
 from edgeport.pipeline.validating import Validated, validate_candidates
 
-__all__ = ["BOUND", "QatReport", "qat_recipe"]
+__all__ = [
+    "BOUND",
+    "Learning",
+    "QatReport",
+    "difference_from",
+    "difference_note",
+    "digest_of_function",
+    "learned_plan",
+    "qat_recipe",
+    "require_batches",
+]
 
 BOUND = 0.02
 """Root mean square of what the runtime's outputs usually differ from the trained PyTorch model's by at most, over that
@@ -194,6 +204,107 @@ def _require_trainable(recipe: Recipe) -> None:
         )
 
 
+def require_batches(shared: Shared, asked: str) -> None:
+    """Makes sure that any samples can be trained on together.
+
+    Raises:
+        SamplesError: A fixed batch, or samples of several shapes.
+
+    """
+    if shared.prepared.model.fixed_batch is not None or shared.samples.is_ragged:
+        raise SamplesError(
+            asked=asked,
+            found="a model with a fixed batch" if shared.prepared.model.fixed_batch else "samples of several shapes",
+            fix="export it with a free batch (dynamic_batch = true), and give samples of one shape",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What is learned.
+
+    Attributes:
+        target: With the one precision of the plan.
+        options: How.
+        device: That trains.
+        fresh: What an earlier training left is forgotten.
+        teacher: Whose outputs are learned from beside the labels; None for those of the float model itself.
+
+    """
+
+    target: Target
+    options: QatOptions
+    device: str
+    fresh: bool = False
+    teacher: ModelSource | None = None
+
+
+def learned_plan(context: RunContext, shared: Shared, wanted: Learning) -> Path:
+    """The folder that a training left in the store, with what `learn_in_child` writes; a killed one goes on.
+
+    Args:
+        context: Of the run; its recipe names the model that learns.
+        shared: Of that model; its calibration is of its very export.
+        wanted: What is learned.
+
+    """
+    recipe, prepared = context.recipe, shared.prepared
+    asked: dict[str, Any] = {
+        "backend": wanted.target.backend,
+        "precision": wanted.target.precisions[0],
+        "mix": to_jsonable(wanted.target.mix),
+        "method": method_for(
+            shared.methods, shared.capabilities[wanted.target.backend], recipe.search.calibration_method
+        ),
+        "options": to_jsonable(wanted.options),
+        "export": export_options(context),
+        "device": wanted.device,
+    }
+    key = {
+        **asked,
+        "model": prepared.model.digest,
+        "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
+        "calibration": shared.calibration_digest,
+        "samples": shared.samples.learned_from[0],
+        "target": recipe.data.target,
+        "evaluation": shared.samples.fingerprint,
+        "rules": to_jsonable(shared.capabilities[wanted.target.backend]),
+        "loss": digest_of_function(wanted.options.loss, recipe.search_path),
+        "teacher": source_files(wanted.teacher) if wanted.teacher is not None else None,
+        "versions": tool_versions(),
+    }
+    context.clock.step("train", "loading the model and its samples")
+
+    def build(folder: Path) -> dict[str, str]:
+        from edgeport.code_version import code_version
+
+        work = context.store.root / "training" / digest_json([key, code_version()])
+        if wanted.fresh:
+            shutil.rmtree(work, ignore_errors=True)
+        payload = {
+            **asked,
+            **learning_payload(recipe, shared.samples),
+            "source": to_jsonable(recipe.source),
+            "teacher": to_jsonable(wanted.teacher) if wanted.teacher is not None else None,
+            "model": to_jsonable(prepared.model),
+            "calibration": str(shared.calibration) if shared.calibration is not None else None,
+            "search_path": str(recipe.search_path) if recipe.search_path else None,
+            "feeds": str(shared.samples.feeds),
+            "work": str(work),
+            "folder": str(folder),
+        }
+        patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, PATIENT_S)))
+        function, doing = "edgeport.pipeline.learning_child:learn_in_child", f"train {recipe.name}"
+        _, rests_on = run_recorded(patient, function, payload, asked=doing, on_progress=context.clock.inside("train"))
+        shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
+        if (work / "training" / _CURVES).is_dir():
+            shutil.copytree(work / "training" / _CURVES, folder / _CURVES)
+        shutil.rmtree(work, ignore_errors=True)
+        return rests_on
+
+    return context.store.get_or_build_watched("qat", key, build, states_of)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Work:
     context: RunContext
@@ -210,15 +321,9 @@ class _Work:
                 found="a model that is quantized already",
                 fix="give the float model that it was made from",
             )
-        if shared.prepared.model.fixed_batch is not None or shared.samples.is_ragged:
-            raise SamplesError(
-                asked=f"train {context.recipe.name} in batches of {self.options.training.batch_size}",
-                found="a model with a fixed batch"
-                if shared.prepared.model.fixed_batch
-                else "samples of several shapes",
-                fix="export it with a free batch (dynamic_batch = true), and give samples of one shape",
-            )
-        learned_in = self._learned(context, shared)
+        require_batches(shared, f"train {context.recipe.name} in batches of {self.options.training.batch_size}")
+        asked = Learning(target=self.target, options=self.options, device=self.device, fresh=self.fresh)
+        learned_in = learned_plan(context, shared, asked)
         learned = load_json(QatResult, (learned_in / "result.json").read_bytes())
         model = open_onnx(learned_in / "model.onnx")
         learned = replace(learned, model=model)
@@ -262,65 +367,6 @@ class _Work:
             least_placement=self.target.least_placement,
         )
 
-    def _learned(self, context: RunContext, shared: Shared) -> Path:
-        """The folder that the training left in the store; a killed one goes on where it was."""
-        recipe, prepared = context.recipe, shared.prepared
-        loss = self.options.loss
-        asked: dict[str, Any] = {
-            "backend": self.target.backend,
-            "precision": self.target.precisions[0],
-            "mix": to_jsonable(self.target.mix),
-            "method": method_for(
-                shared.methods, shared.capabilities[self.target.backend], recipe.search.calibration_method
-            ),
-            "options": to_jsonable(self.options),
-            "export": export_options(context),
-            "device": self.device,
-        }
-        key = {
-            **asked,
-            "model": prepared.model.digest,
-            "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
-            "calibration": shared.calibration_digest,
-            "samples": shared.samples.learned_from[0],
-            "target": recipe.data.target,
-            "evaluation": shared.samples.fingerprint,
-            "rules": to_jsonable(shared.capabilities[self.target.backend]),
-            "loss": _digest_of_function(loss, recipe.search_path),
-            "versions": tool_versions(),
-        }
-        context.clock.step("train", "loading the model and its samples")
-
-        def build(folder: Path) -> dict[str, str]:
-            from edgeport.code_version import code_version
-
-            work = context.store.root / "training" / digest_json([key, code_version()])
-            if self.fresh:
-                shutil.rmtree(work, ignore_errors=True)
-            payload = {
-                **asked,
-                **learning_payload(recipe, shared.samples),
-                "source": to_jsonable(recipe.source),
-                "model": to_jsonable(prepared.model),
-                "calibration": str(shared.calibration) if shared.calibration is not None else None,
-                "search_path": str(recipe.search_path) if recipe.search_path else None,
-                "feeds": str(shared.samples.feeds),
-                "work": str(work),
-                "folder": str(folder),
-            }
-            patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, PATIENT_S)))
-            function, doing = "edgeport.pipeline.learning_child:learn_in_child", f"train {recipe.name}"
-            _, rests_on = run_recorded(
-                patient, function, payload, asked=doing, on_progress=context.clock.inside("train")
-            )
-            shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
-            if (work / "training" / _CURVES).is_dir():
-                shutil.copytree(work / "training" / _CURVES, folder / _CURVES)
-            shutil.rmtree(work, ignore_errors=True)
-            return rests_on
-
-        return context.store.get_or_build_watched("qat", key, build, states_of)
-
     def _beside_floats(
         self, context: RunContext, shared: Shared, model: OnnxModel, learned_in: Path
     ) -> tuple[tuple[Candidate, ...], str, Mapping[str, Comparison], _Extra]:
@@ -340,7 +386,7 @@ class _Work:
         trained = build_planned(context, self._candidate, model, learned_in / "plan.json", capabilities)
         validated = validate_candidates(context, [trained, *built], samples, shared.prepared.reference)
         untrained = next((one.candidate.accuracy for one in validated[1:] if not one.candidate.is_float), None)
-        extra = _Extra(difference=_difference(validated[0], learned_in / "outputs.npz"), untrained=untrained)
+        extra = _Extra(difference=difference_from(validated[0], learned_in / "outputs.npz"), untrained=untrained)
         shown = [one for one in validated if one.candidate.is_float or one is validated[0]]
         arms = [arm for one in shown if (arm := arm_of(one, samples.timed_row)) is not None]
         if not arms:
@@ -366,7 +412,8 @@ class _Extra:
     untrained: AccuracyResult | None
 
 
-def _difference(trained: Validated, expected: Path) -> float | None:
+def difference_from(trained: Validated, expected: Path) -> float | None:
+    """Root mean square of a candidate's outputs less PyTorch's (`.npz`), over that of these; None without any."""
     if trained.outputs is None:
         return None
     found, wanted = load_npz(trained.outputs), load_npz(expected)
@@ -376,7 +423,8 @@ def _difference(trained: Validated, expected: Path) -> float | None:
     return float(np.sqrt(error / whole)) if whole else 0.0
 
 
-def _digest_of_function(spelled: str, folder: Path | None) -> str:
+def digest_of_function(spelled: str, folder: Path | None) -> str:
+    """Of the file that a `pkg.mod:fn` lies in, for keys; empty where it is none."""
     file = module_file(spelled.partition(":")[0], folder) if ":" in spelled else None
     return digest_file(file) if file is not None and file.is_file() else ""
 
@@ -398,9 +446,16 @@ def _notes(learned: QatResult, difference: float | None) -> tuple[str, ...]:
         names = ", ".join(learned.left_float[:3])
         more = f" and {len(learned.left_float) - 3} more" if len(learned.left_float) > 3 else ""
         notes.append(f"Not found in the PyTorch graph, and so in float: {names}{more}.")
-    if difference is not None and difference > BOUND:
-        notes.append(
-            f"The runtime's outputs differ from what was trained by {difference:.1%} (root mean square), more than the "
-            f"{BOUND:.0%} that is usual: it may compute otherwise than its plan says."
-        )
+    notes += difference_note(difference)
     return tuple(notes)
+
+
+def difference_note(difference: float | None) -> list[str]:
+    """A sentence where a runtime's outputs differ from what was trained by more than is usual; else none."""
+    if difference is None or difference <= BOUND:
+        return []
+    note = (
+        f"The runtime's outputs differ from what was trained by {difference:.1%} (root mean square), more than the "
+        f"{BOUND:.0%} that is usual: it may compute otherwise than its plan says."
+    )
+    return [note]

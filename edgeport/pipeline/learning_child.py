@@ -26,7 +26,7 @@ from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 if TYPE_CHECKING:
     from edgeport.contracts import SampleSet
 
-__all__ = ["keep_samples", "learn_in_child"]
+__all__ = ["keep_in_child", "keep_samples", "learn_in_child"]
 
 
 def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     Args:
         payload: `source` (a `ModelSource`), `model` (an `OnnxModel`, its export), `export` (an `ExportOptions`); what
             `plan_for` takes (`backend`, `precision`, `calibration`, `method`, `mix`); what `calibration_samples` takes;
-            `options` (a `QatOptions`), `search_path` (of the user's loss), `device`; `feeds` (`.npz` of the evaluation
-            set); `work`, a folder that a killed training goes on from; and `folder`, which gets `model.onnx`,
-            `plan.json`, `result.json` and `outputs.npz`.
+            `teacher` (a `ModelSource`; the float model itself by default), `options` (a `QatOptions`), `search_path`
+            (of the user's loss), `device`; `feeds` (`.npz` of the evaluation set); `work`, a folder that a killed
+            training goes on from; and `folder`, which gets `model.onnx`, `plan.json`, `result.json` and `outputs.npz`.
         on_progress: Told every few steps.
 
     Returns:
@@ -67,7 +67,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     if rules is None:
         raise TypeError(payload["backend"])  # plan_for has refused it
     plan = as_written(payload["backend"], model, plan, rules)  # what is trained is what will run
-    folder, work = Path(payload["folder"]), Path(payload["work"])
+    folder, work, teacher = Path(payload["folder"]), Path(payload["work"]), payload.get("teacher")
     work.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="edgeport-samples-") as spool:
         keep_samples(calibration_samples(payload, model), Path(spool))
@@ -83,6 +83,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
             export=load_json(ExportOptions, json.dumps(payload["export"])),
             search_path=Path(payload["search_path"]) if payload.get("search_path") else None,
             hardware=this_process(payload.get("device", "cpu")),
+            teacher=load_module(load_json(ModelSource, json.dumps(teacher))) if teacher is not None else None,
             on_progress=on_progress,
         )
     result = learnt.result
@@ -91,6 +92,24 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     save_npz(folder / "outputs.npz", learnt.outputs(load_npz(payload["feeds"])))
     (folder / "plan.json").write_bytes(dump_json(result.plan))
     (folder / "result.json").write_text(json.dumps(to_jsonable(result)), encoding="utf-8")
+    return {}
+
+
+def keep_in_child(payload: dict[str, Any]) -> dict[str, Any]:
+    """Writes what is learned from to `payload["folder"]`, as `open_samples` opens it.
+
+    Args:
+        payload: `model` (an `OnnxModel`), `folder`, and what `calibration_samples` takes.
+
+    Returns:
+        Nothing.
+
+    """
+    from edgeport.pipeline.child_samples import calibration_samples
+
+    folder = Path(payload["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_samples(calibration_samples(payload, load_json(OnnxModel, json.dumps(payload["model"]))), folder)
     return {}
 
 

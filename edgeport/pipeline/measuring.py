@@ -34,7 +34,7 @@ def arm_of(one: Validated, row: int) -> Arm | None:
 
 
 def screen(
-    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples, model: OnnxModel
+    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples, models: Mapping[str, OnnxModel]
 ) -> tuple[list[Candidate], Timed, tuple[str, ...]]:
     """Every candidate that can run, timed side by side; then each against the device's peak and the best float.
 
@@ -47,7 +47,7 @@ def screen(
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
     candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
-    candidates, notes = run_rooflines(context, candidates, model, samples.single)
+    candidates, notes = run_rooflines(context, candidates, models, samples.single)
     best = best_float(candidates)
     against: Mapping[str, Comparison] = {}
     if best is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeport.contracts import OnnxModel, PreprocessingFunction, RunResult, Target
+from edgeport.contracts import ORIGINAL, OnnxModel, PreprocessingFunction, RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import load_npz
@@ -138,7 +138,9 @@ def _check_answer(path: Path) -> None:
         )
 
 
-def write_output(context: RunContext, result: RunResult, samples: PreparedSamples, outputs: Path | None) -> RunResult:
+def write_output(
+    context: RunContext, result: RunResult, samples: PreparedSamples, outputs: Path | None, model: OnnxModel
+) -> RunResult:
     """Writes the report and, where something ships, the bundle; returns the result with their places.
 
     Args:
@@ -146,12 +148,13 @@ def write_output(context: RunContext, result: RunResult, samples: PreparedSample
         result: What was found.
         samples: Of the run.
         outputs: `.npz` with the chosen candidate's outputs over the evaluation set.
+        model: That the chosen candidate is made from.
 
     """
     result = replace(result, bundle=result.folder / _BUNDLE if result.chosen else None)
     result = _with_report(result)
     if result.chosen and outputs is not None:
-        _write_bundle(context, result, samples, outputs)
+        _write_bundle(context, result, samples, outputs, model)
     return result
 
 
@@ -181,16 +184,18 @@ def _with_report(result: RunResult) -> RunResult:
     return with_path
 
 
-def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSamples, outputs: Path) -> None:
+def _write_bundle(
+    context: RunContext, result: RunResult, samples: PreparedSamples, outputs: Path, model: OnnxModel
+) -> None:
     from edgeport.bundle import BundleContents, write_bundle
 
     candidate = result.candidate(result.chosen)
-    sample, expected, begins = _recorded(result.model, samples, outputs, candidate.execution.batch)
+    sample, expected, begins = _recorded(model, samples, outputs, candidate.execution.batch)
     contents = BundleContents(
         name=result.name,
         target=result.target,
         candidate=candidate,
-        model=result.model,
+        model=model,
         budget=result.budget,
         device=result.device,
         versions=result.versions,
@@ -199,13 +204,20 @@ def _write_bundle(context: RunContext, result: RunResult, samples: PreparedSampl
         begins=begins,
         axes=context.recipe.axes,
         labels=context.recipe.data.labels,
-        class_output=class_output(context.recipe.data, result.model),
-        provenance=provenance_of(context, samples),
+        class_output=class_output(context.recipe.data, model),
+        provenance=provenance_of(context, samples, _steps_to(result, candidate.variant)),
         data_free=candidate.needs_ranges and bool(getattr(context.recipe.data.calibration, "made", "")),
         report=result.report,
-        modules=_shipped(context, result.model),
+        modules=_shipped(context, model),
     )
     write_bundle(contents, result.folder / _BUNDLE)
+
+
+def _steps_to(result: RunResult, variant: str) -> tuple[str, ...]:
+    """What was done to the model that ships; nothing to the one that the recipe names."""
+    done = [row for row in result.compression if row.variant != ORIGINAL and not row.problem]
+    there = [row for row in done if variant == row.variant or variant.startswith(f"{row.variant} + ")]
+    return tuple(dict.fromkeys(row.step for row in there))
 
 
 def _recorded(

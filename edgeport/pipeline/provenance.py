@@ -11,8 +11,8 @@ from edgeport.pipeline.samples import PreparedSamples
 __all__ = ["provenance_of"]
 
 
-def provenance_of(context: RunContext, samples: PreparedSamples) -> Provenance:
-    """What the recipe states, and the digests of all that the model was made from."""
+def provenance_of(context: RunContext, samples: PreparedSamples, compressed_by: tuple[str, ...] = ()) -> Provenance:
+    """What the recipe states, the digests of all that the model was made from, and what was done to it."""
     recipe = context.recipe
     stated, source = recipe.statement, recipe.source
     file = _file_of(source)
@@ -29,6 +29,9 @@ def provenance_of(context: RunContext, samples: PreparedSamples) -> Provenance:
         evaluation_samples=samples.count,
         calibration_fingerprint=samples.calibration_fingerprint,
         calibration_samples=samples.calibration_count,
+        compressed_by=compressed_by,
+        training_fingerprint=samples.learned_from[0] if compressed_by else "",
+        training_samples=samples.learned_from[1] if compressed_by else 0,
         seed=recipe.search.seed,
         tools=tool_versions(),
     )

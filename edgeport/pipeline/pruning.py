@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,15 +37,24 @@ from edgeport.pipeline.steps import read_samples
 if TYPE_CHECKING:
     from edgeport.pipeline.comparing import CompareResult
 
-__all__ = ["PATIENT_S", "MeasuredTrial", "PruneReport", "prune_source"]
+__all__ = [
+    "MOST_TRIALS",
+    "PATIENT_S",
+    "MeasuredTrial",
+    "PruneBench",
+    "PruneReport",
+    "PruneWork",
+    "prune_source",
+    "search_counts",
+]
 
 PATIENT_S = 7 * 86400.0
 """Of a child that trains: it tells where it is, and can be stopped at any time."""
 
 _SUFFIXES = (".safetensors", ".pt2")
 
-_MOST_TRIALS = 12
-"""The whole network, six probes, and five choices."""
+MOST_TRIALS = 12
+"""The whole network, six probes, and five choices, in a search for a latency."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +122,6 @@ def prune_source(  # noqa: PLR0913 (those of the API)
     *,
     output: Path,
     target: str = "",
-    device: str = "auto",
     settings: BenchSettings,
     on_progress: OnProgress,
     limits: Limits,
@@ -146,14 +154,13 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             "output": str(output.resolve()),
             "training": str(samples.resolve()),
             "work": str(folder / "training"),
-            "device": device,
         }
-        work = _Work(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
+        work = PruneWork(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
         return _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class PruneWork:
     """The children that are asked, and the device.
 
     Attributes:
@@ -183,14 +190,20 @@ class _Work:
         )
 
 
-class _Bench:
+class PruneBench:
     """Exports and times networks with so many units of each group gone."""
 
-    def __init__(self, work: _Work, outlines: list[Any]) -> None:
+    def __init__(self, work: PruneWork, outlines: list[Any]) -> None:
         self.work, self.outlines = work, outlines
-        self.whole: Path | None = None
-        self.whole_ns = 0.0
         self.count = 0
+        self._whole: Path | None = None
+
+    @property
+    def whole(self) -> Path:
+        """An ONNX file of the whole network."""
+        if self._whole is None:
+            self._whole, _ = self.export({})
+        return self._whole
 
     def export(self, counts: Counts, **more: object) -> tuple[Path, dict[str, Any]]:
         """An ONNX file of the network, and what the child said of it."""
@@ -200,26 +213,27 @@ class _Bench:
         found = self.work.child("take", outlines=self.outlines, counts=dict(counts), onnx=str(path), **told)
         return path, found
 
-    def measure(self, counts: Counts) -> float:
-        """Median in ns; of a trial, the whole network's over the speedup of pairs, which neighbours disturb less."""
+    def whole_ns(self) -> float:
+        """Median of the whole network, in ns."""
         from edgeport.devices.latency.summary import summarise
 
+        compared = self.compare(self.whole, self.whole)
+        interval = summarise(compared.new.measurement).quantiles[0].interval_ns
+        if interval is None:
+            raise UsageError(
+                asked="measure the latency of the unpruned model",
+                found="too few calls",
+                fix="measure longer: more rounds, or a longer duration",
+            )
+        return interval.estimate
+
+    def speedup(self, counts: Counts) -> float:
+        """Of a trial over the whole network, from pairs."""
         path, _ = self.export(counts)
-        if self.whole is None:
-            self.whole = path
-            compared = self.compare(path, path)
-            interval = summarise(compared.new.measurement).quantiles[0].interval_ns
-            if interval is None:
-                raise UsageError(
-                    asked="measure the latency of the unpruned model",
-                    found="too few calls",
-                    fix="measure longer: more --rounds, or a longer --duration",
-                )
-            self.whole_ns = interval.estimate
-            return self.whole_ns
-        speedup = self.compare(self.whole, path).comparison.speedup
-        path.unlink()
-        return self.whole_ns / speedup.estimate
+        try:
+            return self.compare(self.whole, path).comparison.speedup.estimate
+        finally:
+            path.unlink()
 
     def compare(self, old: Path, new: Path) -> CompareResult:
         """Of both on this machine, in pairs."""
@@ -228,18 +242,32 @@ class _Bench:
         return compare_artifacts(old, new, self.work.settings, on_progress=self.work.on_progress)
 
 
-def _to_latency(work: _Work, step: PruneStep, output: Path) -> PruneReport:
-    seen = work.child("look")
+def search_counts(
+    step: PruneStep,
+    seen: Mapping[str, Any],
+    *,
+    whole_ns: Callable[[], float],
+    speedup: Callable[[Counts], float],
+    on_trial: Callable[[int], None],
+) -> tuple[Budgeted, Costs]:
+    """How many units of each group go so that the step's latency is met.
+
+    Args:
+        step: With a latency or a speedup.
+        seen: What `look_in_child` gave.
+        whole_ns: Measures the whole network.
+        speedup: Measures another one against it; pairs are disturbed less by neighbours than latencies.
+        on_trial: Told the number of each that is measured next.
+
+    """
     outlines = [load_json(Outline, json.dumps(one)) for one in seen["outlines"]]
     costs = load_json(Costs, json.dumps(seen["costs"]))
-    bench = _Bench(work, seen["outlines"])
-    done = 0
+    measured: list[float] = []
 
     def measure(counts: Counts) -> float:
-        nonlocal done
-        work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=_MOST_TRIALS))
-        done += 1
-        return bench.measure(counts)
+        on_trial(len(measured))
+        measured.append(measured[0] / speedup(counts) if measured else whole_ns())
+        return measured[-1]
 
     found = prune_to_latency(
         outlines,
@@ -250,11 +278,22 @@ def _to_latency(work: _Work, step: PruneStep, output: Path) -> PruneReport:
         round_to=step.round_to,
         least=step.least,
     )
+    return found, costs
+
+
+def _to_latency(work: PruneWork, step: PruneStep, output: Path) -> PruneReport:
+    seen = work.child("look")
+    bench = PruneBench(work, seen["outlines"])
+
+    def tell(done: int) -> None:
+        work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=MOST_TRIALS))
+
+    found, costs = search_counts(step, seen, whole_ns=bench.whole_ns, speedup=bench.speedup, on_trial=tell)
     path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
     return _judged(bench, found, costs, path, _report(step, output, result))
 
 
-def _judged(bench: _Bench, found: Budgeted, costs: Costs, path: Path, report: PruneReport) -> PruneReport:
+def _judged(bench: PruneBench, found: Budgeted, costs: Costs, path: Path, report: PruneReport) -> PruneReport:
     """The report with a fresh comparison; what is not surely faster is not kept."""
     whole = costs.macs({})
     report = replace(
@@ -270,7 +309,7 @@ def _judged(bench: _Bench, found: Budgeted, costs: Costs, path: Path, report: Pr
         if found.reached:
             return replace(report, reason="it is as fast already: nothing was removed")
         return replace(report, outcome=Outcome.FAIL, reason="no network that was measured is faster")
-    compared = bench.compare(bench.whole or path, path)
+    compared = bench.compare(bench.whole, path)
     speedup = compared.comparison.speedup
     report = replace(report, speedup=speedup, latency_ns=(found.before_ns, found.before_ns / speedup.estimate))
     if compared.comparison.change is not Change.FASTER:

@@ -120,9 +120,9 @@ def measure_roof(
 
 
 def run_rooflines(
-    context: RunContext, candidates: Sequence[Candidate], model: OnnxModel, feeds: Path
+    context: RunContext, candidates: Sequence[Candidate], models: Mapping[str, OnnxModel], feeds: Path
 ) -> tuple[list[Candidate], tuple[str, ...]]:
-    """`with_rooflines` for a run, whose candidates are all made from `model` and fed from `feeds`."""
+    """`with_rooflines` for a run, whose candidates are made from the model of their variant and fed from `feeds`."""
     context.clock.step("roofline", "what this device can do at its best")
     place = Place(
         store=context.store,
@@ -134,10 +134,13 @@ def run_rooflines(
     )
     timed = [one for one in candidates if one.latency is not None]
     try:
-        works = {batch: works_of(place, model, feeds, batch) for batch in {one.execution.batch for one in timed}}
+        works = {
+            (variant, batch): works_of(place, models[variant], feeds, batch)
+            for variant, batch in {(one.variant, one.execution.batch) for one in timed}
+        }
     except EdgeportError as error:
         return list(candidates), (f"No rooflines: the model's work can't be counted ({error.found}).",)
-    return with_rooflines(place, candidates, {one.name: works[one.execution.batch] for one in timed})
+    return with_rooflines(place, candidates, {one.name: works[one.variant, one.execution.batch] for one in timed})
 
 
 def bench_roofline(

@@ -11,8 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from edgeport.contracts import (
+    AS_GIVEN,
+    ORIGINAL,
     Candidate,
     Capabilities,
+    CompressedBy,
     DeviceFacts,
     Limits,
     Measurement,
@@ -26,8 +29,7 @@ from edgeport.contracts import (
     silent,
     worst_of,
 )
-from edgeport.contracts.recipe import LOCAL, Recipe, TargetGroup
-from edgeport.errors import UsageError
+from edgeport.contracts.recipe import Recipe, TargetGroup
 from edgeport.pipeline.as_given import named_as_given
 from edgeport.pipeline.beside import on_each
 from edgeport.pipeline.building import build_candidates, list_candidates, named_apart
@@ -38,18 +40,20 @@ from edgeport.pipeline.choosing import (
     is_yardstick,
     judge,
 )
+from edgeport.pipeline.compressing import Compressed, compress
 from edgeport.pipeline.context import RunContext, run_context
 from edgeport.pipeline.lacking import nearest
+from edgeport.pipeline.learning import difference_from, difference_note
 from edgeport.pipeline.measuring import confirm, load_fully, screen
 from edgeport.pipeline.output import prepare_output, remove_unused, write_output, write_summary
 from edgeport.pipeline.refining import refining_payload
 from edgeport.pipeline.sharing import Shared, guess_target, share
-from edgeport.pipeline.timing import Timed
+from edgeport.pipeline.timing import Timed, compare_arms
 from edgeport.pipeline.tuning import Tuned, material_of, tune_all
-from edgeport.pipeline.validating import validate_candidates
+from edgeport.pipeline.validating import Validated, validate_candidates
 from edgeport.recipe.evidence import thin_evidence
 
-__all__ = ["require_local", "run_recipe", "walk"]
+__all__ = ["run_recipe", "walk"]
 
 
 def run_recipe(  # noqa: PLR0913 (a run has these choices, each with a default)
@@ -92,22 +96,6 @@ def _unused_removed(made: Sequence[Path]) -> Iterator[None]:
     except BaseException:
         remove_unused(made)
         raise
-
-
-def require_local(recipe: Recipe) -> None:
-    """Refuses targets on other devices, for what is done on this machine only.
-
-    Raises:
-        UsageError: There is one.
-
-    """
-    foreign = [target.device for target in recipe.targets if target.device != LOCAL]
-    if foreign:
-        raise UsageError(
-            asked=f"train for the device {foreign[0]!r}",
-            found="that what is trained is judged and timed on this machine",
-            fix="name a target without a device, and time what is made with edgeport bench --device",
-        )
 
 
 def walk(context: RunContext, output: Path) -> RunResult:
@@ -182,11 +170,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     judged_output = _judged_output(prepared.model, recipe)
     if not thin_evidence(recipe, len(samples.starts) or samples.count, judged_output, quantized=prepared.quantized):
         thin = ""  # said before the model was known, of outputs that it has not
-    material = material_of(context, shared)
-    tuned = tune_all(context, material) if material is not None else []
+    compressed = compress(context, shared)
+    tuned, found_by_search = _tuned(context, shared, compressed)
     listed = list_candidates(recipe.targets, shared.capabilities)
-    named = named_apart([one.candidate for one in tuned if one.candidate is not None], listed)
-    listed += named
+    named = named_apart(found_by_search, [*listed, *compressed.candidates])
+    if compressed.last is None:
+        listed += named
     built = build_candidates(
         context,
         prepared.model,
@@ -200,8 +189,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     )
     if prepared.quantized:
         built = [named_as_given(candidate) for candidate in built]
+    built += compressed.candidates
+    if compressed.last is not None:
+        built += named
+    models = {**compressed.models, ORIGINAL: prepared.model, AS_GIVEN: prepared.model}
     validated = validate_candidates(context, built, samples, prepared.reference)
-    screened, timed, unplaced = screen(context, validated, samples, prepared.model)
+    screened, timed, unplaced = screen(context, validated, samples, models)
     screened = load_fully(context, screened, validated, samples)
     candidates, confirmation = confirm(context, screened, validated, samples)
     best = best_float(candidates)
@@ -220,6 +213,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
         chosen=chosen,
         nearest=() if chosen else nearest(concluded, recipe.budget),
         searches=_searches(tuned, named),
+        compression=_with_speed(compressed.rows, timed),
         budget=recipe.budget,
         device=context.facts,
         measurements=timed.measurements,
@@ -233,6 +227,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
             *(one.said for one in tuned),
             *_recovery_notes(concluded),
             *_baseline_notes(concluded),
+            *_trained_notes(validated, compressed),
             *_strayed_notes(concluded),
             *_unread_notes(context, concluded),
             *([faster] if faster else []),
@@ -243,7 +238,23 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     )
     context.clock.step("bundle", "writing the bundle and the report")
     outputs = {one.candidate.name: one.outputs for one in validated if one.outputs is not None}
-    return write_output(context, result, samples, outputs.get(chosen))
+    model = models[result.candidate(chosen).variant] if chosen else prepared.model
+    return write_output(context, result, samples, outputs.get(chosen), model)
+
+
+def _tuned(context: RunContext, shared: Shared, compressed: Compressed) -> tuple[list[Tuned], list[Candidate]]:
+    """The searches for plans, and the candidates that they found: of what was compressed, where something was."""
+    label = ""
+    if compressed.last is not None and compressed.source is not None:
+        context = replace(context, recipe=replace(context.recipe, source=compressed.source))
+        shared, label = compressed.last, compressed.label
+    material = material_of(context, shared)
+    tuned = tune_all(context, material) if material is not None else []
+    found = [one.candidate for one in tuned if one.candidate is not None]
+    if not found or not label or material is None:
+        return tuned, found
+    named = [replace(one, name=f"{one.name}, {label}", variant=label) for one in found]
+    return tuned, material.build(context, named)
 
 
 def _searches(tuned: Sequence[Tuned], named: Sequence[Candidate]) -> tuple[PlanSearch, ...]:
@@ -346,6 +357,24 @@ def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:
         f"While {', '.join(sorted(those))} ran: {explain(flag)}. Gains are paired, so both sides saw it; "
         "absolute latencies may be too high."
         for flag, those in sorted(names.items())
+    ]
+
+
+def _with_speed(rows: Sequence[CompressedBy], timed: Timed) -> tuple[CompressedBy, ...]:
+    """Each step against the model as it is, in the pairs of the screening."""
+    if not rows:
+        return ()
+    against = compare_arms(timed, rows[0].candidate, [row.candidate for row in rows])
+    return tuple(replace(row, against=against.get(row.candidate)) for row in rows)
+
+
+def _trained_notes(validated: Sequence[Validated], compressed: Compressed) -> list[str]:
+    """Where a runtime's outputs are not those that were trained."""
+    return [
+        f"{one.candidate.name}: {sentence}"
+        for one in validated
+        if one.candidate.name in compressed.expected
+        for sentence in difference_note(difference_from(one, compressed.expected[one.candidate.name]))
     ]
 
 

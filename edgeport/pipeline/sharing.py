@@ -14,6 +14,7 @@ from edgeport.module_files import module_file
 from edgeport.pipeline.as_given import as_given
 from edgeport.pipeline.batches import calls_note, write_first_batch
 from edgeport.pipeline.building import list_candidates, probe
+from edgeport.pipeline.compressing_guess import guess_s
 from edgeport.pipeline.context import RunContext, process_s, side_by_side
 from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
@@ -121,6 +122,8 @@ def _warn(thin: Mapping[str, str]) -> None:
 def _guess(context: RunContext, count: int) -> None:
     """First guesses in seconds, for `count` candidates on a small machine; they are corrected while it runs."""
     context.clock.expect(samples=1, export=12, verify=2, calibrate=4)
+    if context.recipe.compress:
+        context.clock.expect(**guess_s(context.recipe))
     if any(target.tune_s for target in context.recipe.targets):
         context.clock.expect(tune=sum(target.tune_s or 0.0 for target in context.recipe.targets))
     guess_target(context, count, later=0)

@@ -37,6 +37,7 @@ from edgeport.contracts.recipe import (
 from edgeport.errors import CalibrationError, ContractError
 from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, initial_of, inputs_of, state_of
 from edgeport.recipe.budgets import read_budget, read_target_budgets
+from edgeport.recipe.compress import steps_of
 from edgeport.recipe.devices import read_devices
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
@@ -85,6 +86,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
     if data.calibration is None:
         _refuse_uncalibrated(recipe, targets)
     budget = read_budget(recipe, sections.budget, data, ("budget",))
+    compress = steps_of(recipe, sections, data=data, targets=targets, inputs=inputs)
     return Recipe(
         path=recipe.path,
         name=_name(recipe, sections),
@@ -101,6 +103,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         budget=budget,
         target_budgets=read_target_budgets(recipe, sections, data),
         search=_search(recipe, sections),
+        compress=compress,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import AxisRange, Budget, DataParallel, TensorSpec
+from edgeport.contracts import AxisRange, Budget, CompressStep, DataParallel, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -21,8 +21,10 @@ from edgeport.contracts.recipe import (
     Search,
     Target,
 )
+from edgeport.recipe.compress import LEARNING, as_keys
 from edgeport.recipe.evidence import evaluation_count, thin_by_target
 from edgeport.recipe.preprocess import preprocessing_rows
+from edgeport.recipe.sections import COMPRESS
 
 __all__ = ["explain"]
 
@@ -45,6 +47,7 @@ def explain(recipe: Recipe) -> str:
     if recipe.state:
         blocks.append(_block("[state]", [(_text(out), into, False) for out, into in recipe.state.items()]))
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
+    blocks += [_compress(step) for step in recipe.compress]
     blocks += _targets(recipe)
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
     thin = thin_by_target(recipe, evaluation_count(recipe.data))
@@ -190,6 +193,23 @@ def _search(search: Search) -> str:
 
 def _compared(given: ExportSettings | Search, default: ExportSettings | Search) -> list[tuple[str, Any, bool]]:
     return [(name, value, value == getattr(default, name)) for name, value in vars(given).items()]
+
+
+def _compress(step: CompressStep) -> str:
+    """One block, each key with the default of its section."""
+    given = as_keys(step)
+    defaults = {name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
+    learning = [name for name in defaults if name in LEARNING]
+    defaults = {
+        name: defaults[name] for name in ("method", *(one for one in defaults if one not in learning), *learning)
+    }
+    rows = [
+        (name, given[name], name != "method" and given[name] == defaults[name])
+        for name in defaults
+        if given.get(name) is not None
+    ]
+    missing = [name for name in defaults if name in given and given[name] is None]
+    return _block("[[compress]]", rows, (f"not given: {', '.join(missing)}",) if missing else ())
 
 
 def _targets(recipe: Recipe) -> list[str]:

@@ -34,12 +34,6 @@ def load_recipe(path: Path) -> Recipe:
     from edgeport.recipe.sections import RecipeFile
 
     recipe = _read(Path(path))
-    if "compress" in recipe.values:
-        raise recipe.error(
-            ("compress",),
-            "pruning, distillation and quantization-aware training are not part of this release as steps of a run",
-            "remove [[compress]]; prune with edgeport prune first, and give its file as [model] weights",
-        )
     try:
         sections = RecipeFile.model_validate(recipe.values)
     except ValidationError as error:

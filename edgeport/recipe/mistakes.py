@@ -77,6 +77,8 @@ class RecipeText:
         if kind == "missing":
             missing = (*key, str(error["loc"][-1]))
             return self.error(missing, "is missing", f"give it, such as {_EXAMPLES.get(missing[-1], 'a value')}")
+        if kind.startswith("union_tag"):
+            return self._unknown_method(key, str(context.get("discriminator", "'method'")).strip("'"))
         if kind == "literal_error":
             allowed = re.findall(r"'([^']*)'", str(context.get("expected", "")))
             near = nearest(str(self._value(key)), allowed)
@@ -84,6 +86,15 @@ class RecipeText:
         should = str(error["msg"]).replace("Input should be", "should be").replace(" dictionary", " table")
         should = should.partition(" or instance of ")[0]  # names of our own classes
         return self.wrong_value(key, should[0].lower() + should[1:], self._type_fix(key))
+
+    def _unknown_method(self, key: KeyPath, name: str) -> RecipeError:
+        from edgeport.recipe.sections import COMPRESS
+
+        given = self._value(key)
+        if name not in given:
+            return self.error((*key, name), "is missing", f"give it, such as {_EXAMPLES[name]}")
+        near = nearest(str(given[name]), COMPRESS)
+        return self.wrong_value((*key, name), f"is none of {', '.join(COMPRESS)}", near or "use one of them")
 
     def _type_fix(self, key: KeyPath) -> str:
         if key[0] in _ARRAYS and len(key) == 1:
@@ -99,13 +110,18 @@ class RecipeText:
         section = PREPROCESS if _preprocesses(key) else str(key[0]) if len(key) > 1 else ""
         if section == "target" and "budget" in key[2:-1]:
             section = "target.budget"
+        if section == "compress":
+            section = f"compress.{self._value(key[:2])['method']}"
         name = str(key[-1])
-        near = nearest(name, fields.get(section, ()))
+        methods = [other for other in fields if other.partition(".")[0] == section.partition(".")[0] == "compress"]
+        near = nearest(name, fields.get(section, ())) if not any(name in fields[other] for other in methods) else ""
         if near:
             return self.error(key, "no such key", near)
         for other, names in fields.items():
             if other and other != section and name in names:
-                return self.error(key, "no such key", f"{name} belongs into {spelled((other,))}")
+                array, _, method = other.partition(".")
+                where = f'[[compress]] with method = "{method}"' if array == "compress" else spelled((other,))
+                return self.error(key, "no such key", f"{name} belongs into {where}")
         known = ", ".join(fields.get(section, ()))
         return self.error(key, "no such key", f"remove it; there are {known}")
 
@@ -115,6 +131,8 @@ class RecipeText:
         value: Any = self.values
         for part in location:
             held = isinstance(value, dict) and part in value
+            if not held and key[:1] == ["compress"] and len(key) == 2 and part == value.get("method"):
+                continue
             if not held and not (isinstance(value, list) and isinstance(part, int) and part < len(value)):
                 break
             value = value[part]
@@ -134,6 +152,7 @@ _EXAMPLES: dict[str | int, str] = {
     "source": 'source = "net:create" (module and function beside the recipe) or "model.onnx"',
     "evaluation": 'evaluation = "evaluation.npz" (one array per input, axis 0 counts samples)',
     "backend": 'backend = "onnxruntime"',
+    "method": 'method = "prune"',
     "range": "range = [1, 512]",
     "shape": 'shape = ["batch", 3, 224, 224]',
 }

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeport.contracts import Preprocessing
+from edgeport.contracts import FineTuning, Preprocessing, PruneStep, QatStep
 from edgeport.contracts.recipe import ExportSettings, Search
 from edgeport.recipe.evidence import LEAST_ROUNDS
 
-__all__ = ["PREPROCESS", "RecipeFile"]
+__all__ = ["COMPRESS", "PREPROCESS", "PruneSection", "QatSection", "RecipeFile"]
 
 PREPROCESS = "inputs.NAME.preprocess"
 """Its keys' section, as `fields_by_section` names it."""
@@ -28,9 +28,13 @@ _SEEDS = 2**63
 _EXPORT = ExportSettings()
 _IMAGE = Preprocessing()
 _SEARCH = Search()
+_PRUNE = PruneStep(amount=0.5)
+_LEARN = FineTuning()
+_QAT = QatStep()
 
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Rate = Annotated[float, Field(gt=0, le=10)]
 
 
 class _Section(BaseModel):
@@ -239,6 +243,108 @@ class TargetSection(_Section):
     )
 
 
+class _LearningSection(_Section):
+    """How a step learns from the training samples; its defaults are the step's own."""
+
+    batch_size: int = Field(default=_LEARN.batch_size, ge=1, description="samples per step of a training")
+    rate: _Rate | None = Field(default=None, description="learning rate of AdamW at its highest")
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="of AdamW")
+    loss: str = Field(
+        default=_LEARN.loss,
+        description="cross-entropy, mse, pkg.mod:fn (outputs by name and labels to a loss []), teacher (no labels), or "
+        "auto: by what the labels are",
+    )
+    teacher: float = Field(
+        default=0.0, ge=0, le=1, description="weight of the teacher's outputs beside the labels: the original's"
+    )
+    temperature: float = Field(
+        default=_LEARN.temperature, gt=0, le=1000, description="that class scores of both are divided by"
+    )
+    mixed: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="of the forward pass while training")
+    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="decay of the moving average of the weights"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="epochs without better weights after which a training stops; never if missing"
+    )
+    held_out: float = Field(
+        default=_LEARN.held_out, gt=0, le=0.5, description="part of the samples that says which weights are best"
+    )
+    seed: int = Field(default=0, ge=0, lt=_SEEDS, description="of the order of the samples")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="that trains")
+
+
+class PruneSection(_LearningSection):
+    """What the model can do without is taken out."""
+
+    method: Literal["prune"] = Field(description="prune, or another method: qat")
+    structure: Literal["units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks"] = Field(
+        default="units", description="what goes; units are channels, neurons and heads together"
+    )
+    criterion: str = Field(
+        default=_PRUNE.by,
+        description="what goes first by: l1, l2, near-zero, batchnorm-scale, zero-activations, entropy, taylor, "
+        "fisher, hessian, random",
+    )
+    target: str | None = Field(
+        default=None, description='how far: "macs <= 50 %", or measured on the target: "2x", "p50 <= 5 ms"'
+    )
+    amount: _Finite | None = Field(
+        default=None,
+        gt=0,
+        description="instead: of units the share of multiplications that goes, of weights the share that becomes zero, "
+        "of blocks how many go",
+    )
+    schedule: str = Field(default=_PRUNE.schedule, description="one-shot, iterative:5 or gradual:10")
+    scope: Literal["global", "layer"] = Field(default="global", description="what competes")
+    round_to: int = Field(default=_PRUNE.round_to, ge=1, le=4096, description="channels that are left")
+    least: float = Field(default=_PRUNE.least, ge=0, lt=1, description="share of each layer that stays")
+    samples: int = Field(default=_PRUNE.samples, ge=2, description="training samples that are looked at")
+    recalibrate: bool = Field(
+        default=_PRUNE.recalibrate, description="BatchNorm's statistics anew over these samples, before any training"
+    )
+    epochs: int = Field(default=0, ge=0, description="walks over the training samples after the last step")
+    epochs_between: int = Field(
+        default=_PRUNE.epochs_between, ge=0, description="the same after each of the schedule's other steps"
+    )
+    fine_tune: str = Field(
+        default="", description="pkg.mod:fn instead, called with the module and the step's number after each"
+    )
+    rate: _Rate | None = Field(default=_LEARN.rate, description="learning rate of AdamW at its highest")
+    weight_decay: float = Field(default=_LEARN.weight_decay, ge=0, le=1, description="of AdamW")
+
+
+class QatSection(_LearningSection):
+    """Quantization-aware training, with the rounding of each target's own plan; the last step."""
+
+    method: Literal["qat"] = Field(description="qat, or another method: prune")
+    precision: Literal[
+        "int8",
+        "int8-weights",
+        "int4-weights-32",
+        "int4-weights-64",
+        "int4-weights-128",
+        "uint4-weights-32",
+        "uint4-weights-64",
+        "uint4-weights-128",
+    ] = Field(default="int8", description="of the plan; one that the targets build")
+    epochs: int = Field(default=_QAT.training.epochs, ge=1, description="walks over the training samples")
+    learn_ranges: bool = Field(default=_QAT.learn_ranges, description="the ranges of activations are learned too")
+    teacher: float = Field(
+        default=_QAT.training.teacher,
+        ge=0,
+        le=1,
+        description="weight of the float model's outputs beside the labels",
+    )
+    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=_QAT.training.average, description="decay of the moving average of the weights"
+    )
+
+
+COMPRESS: dict[str, type[BaseModel]] = {"prune": PruneSection, "qat": QatSection}
+"""Method of a [[compress]] to its keys."""
+
+
 class SearchSection(_Section):
     """How much is measured."""
 
@@ -299,6 +405,9 @@ class RecipeFile(_Section):
     state: dict[str, str] = Field(default={}, description="output to the input that it feeds on the next call")
     data: DataSection
     export: ExportSection = Field(default_factory=ExportSection)
+    compress: list[Annotated[PruneSection | QatSection, Field(discriminator="method")]] = Field(
+        default=[], description="what is done to the PyTorch model, in this order"
+    )
     target: list[TargetSection] = Field(
         default_factory=lambda: [TargetSection(backend="onnxruntime")], min_length=1, description="onnxruntime"
     )
@@ -320,5 +429,6 @@ class RecipeFile(_Section):
             "budget": BudgetSection,
             "target.budget": BudgetSection,
             "search": SearchSection,
+            **{f"compress.{method}": section for method, section in COMPRESS.items()},
         }
         return {name: tuple(section.model_fields) for name, section in sections.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeport.contracts import Candidate, Precision
+from edgeport.contracts import AS_GIVEN, ORIGINAL, Candidate, Precision
 
 __all__ = ["Look", "looks"]
 
@@ -45,7 +45,7 @@ class Look:
     """Of one candidate.
 
     Attributes:
-        colour: Of its backend, "#rrggbb".
+        colour: Of its backend, and of what the model was compressed to; "#rrggbb".
         marker: Bokeh's name, by precision.
         glyph: The same mark as a character.
         dash: Bokeh's name, by precision.
@@ -60,17 +60,24 @@ class Look:
 
 def looks(candidates: Sequence[Candidate]) -> dict[str, Look]:
     """Candidate name to its look."""
-    strangers = sorted({c.backend for c in candidates} - set(_BACKENDS))
-    colours = _BACKENDS | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(strangers)}
+    strangers: list[tuple[str, str]] = [(name, "") for name in sorted({c.backend for c in candidates} - set(_BACKENDS))]
+    strangers += sorted({(c.backend, c.variant) for c in candidates if _made_from(c)})
+    colours = {(name, ""): colour for name, colour in _BACKENDS.items()}
+    colours |= {one: _OTHERS[i % len(_OTHERS)] for i, one in enumerate(strangers)}
     return {
         c.name: Look(
-            colour=colours[c.backend],
+            colour=colours[c.backend, _made_from(c)],
             marker=_mark(c.precision)[0],
             glyph=_mark(c.precision)[1],
             dash=_mark(c.precision)[2],
         )
         for c in candidates
     }
+
+
+def _made_from(candidate: Candidate) -> str:
+    """The variant of what was compressed; empty for the model as it is."""
+    return candidate.variant if candidate.variant not in (ORIGINAL, AS_GIVEN) else ""
 
 
 def _mark(precision: Precision) -> tuple[str, str, str]:

@@ -13,6 +13,7 @@ from edgeport.devices.agent.probing import missing_sources
 from edgeport.errors import DependencyError, OutputError
 from edgeport.report.budget import limits
 from edgeport.report.canvas import Scene
+from edgeport.report.compression import step_rows
 from edgeport.report.confirmation import AGAIN, hardest_float, measured_again
 from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
@@ -116,6 +117,7 @@ def render(result: RunResult, *, summary: str = "") -> str:
         rows=rows(result, seen, latency, accuracy),
         placements=placements(result, seen),
         searches=search_tables(result),
+        steps=step_rows(result, latency, accuracy),
         hardest=hardest_float(result),
         again=measured_again(result, latency.text),
         again_mark=AGAIN,
@@ -173,6 +175,7 @@ def _contents(result: RunResult, places: Mapping[str, Any]) -> list[tuple[str, s
     """Anchor and title of every section that there is."""
     timed = any(candidate.latency is not None for candidate in result.candidates)
     sections = (
+        ("steps", "Step by step", bool(result.compression)),
         ("candidates", "Candidates", True),
         ("tradeoff", "Accuracy against latency", places["pareto"]),
         ("accuracy", "Accuracy lost", places["drops"]),

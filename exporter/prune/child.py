@@ -45,7 +45,7 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
             the feeds, or folder as `open_samples` takes it), `output` (a `.safetensors` or `.pt2` file), and where
             wanted `target` (key of the labels in the `.npz`), `options` (an `ExportOptions`), `threads`. For a step
             that trains: `training` (samples to learn from, as `samples`), `work` (a folder that a killed training goes
-            on from), and where wanted `teacher` (a `ModelSource`; the model itself by default) and `device`.
+            on from), and where wanted `teacher` (a `ModelSource`; the model itself by default).
         on_progress: Told of each step.
 
     Returns:
@@ -231,7 +231,7 @@ def _learning(
             replace(training, epochs=epochs[index]),
             Path(payload["work"]) / f"step-{index}",
             learner=learner,
-            hardware=this_process(payload.get("device", "cpu")),
+            hardware=this_process(step.device),
             on_progress=on_progress,
         )
         trained.append(

@@ -38,6 +38,7 @@ from edgeport.onnx_files import read_ir, write_ir
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.fx import GraphModule
 
 __all__ = ["Learned", "LearningSamples", "learn"]
 
@@ -79,6 +80,7 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     export: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
     search_path: Path | None = None,
     hardware: Hardware | None = None,
+    teacher: torch.nn.Module | None = None,
     on_progress: OnProgress = silent,
 ) -> Learned:
     """Trains a module's weights, and the plan's ranges, with the plan's rounding in the forward pass.
@@ -97,6 +99,8 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
         export: How the file was exported.
         search_path: Folder that a loss of the user is imported from.
         hardware: This process on the CPU by default.
+        teacher: Whose outputs are learned from beside the labels; it takes the same feeds and gives outputs of the same
+            names. The module itself, before it learned anything, by default.
         on_progress: Told every few steps.
 
     Raises:
@@ -108,18 +112,20 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     hardware = hardware or this_process()
     example = {name: np.ascontiguousarray(array[:_MATCHED_ON]) for name, array in samples.feeds.items()}
     trainable = trainable_graph(module, example, export)
-    teacher = _frozen_copy(trainable.graph)
+    float_self = _frozen_copy(trainable.graph)
+    other = trainable_graph(teacher, example, export) if teacher is not None else None
     graph = read_ir(model)
     places = match_tensors(trainable, model.path, wanted_tensors(graph.graph, plan), open_model, example)
     rounded = prepare(trainable, graph.graph, plan, rules, places, learn_ranges=options.learn_ranges)
     with torch.no_grad():
         float_outputs = {
             name: value.numpy()
-            for name, value in trainable.run(teacher, _tensors(example, torch.device("cpu"))).items()
+            for name, value in trainable.run(float_self, _tensors(example, torch.device("cpu"))).items()
         }
     loss = loss_for(options, samples.labels, float_outputs, search_path)
     kept, held_out = parted(samples, options.held_out, options.training.batch_size, options.training.seed)
-    task = _Task(trainable, teacher, rounded, loss, options, held_out)
+    taught_by = replace(trainable, graph=float_self) if other is None else other
+    task = _Task(trainable, taught_by, rounded, loss, options, held_out)
     settings = replace(options.training, monitor="loss", larger_is_better=False)
     trained = fit(task, kept, settings, folder / "training", hardware=hardware, on_progress=on_progress)
     model = _write(graph, rounded.values(), folder / "model.onnx")
@@ -142,7 +148,7 @@ def _result(model: OnnxModel, plan: QuantizationPlan, rounded: QatGraph, loss: L
     )
 
 
-def _frozen_copy(graph: torch.nn.Module) -> torch.nn.Module:
+def _frozen_copy(graph: GraphModule) -> GraphModule:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of PyTorch's own copying (2.13)
         copied = copy.deepcopy(graph)
@@ -157,7 +163,7 @@ class _Task:
     def __init__(
         self,
         trainable: TrainableGraph,
-        teacher: torch.nn.Module,
+        teacher: TrainableGraph,
         rounded: QatGraph,
         loss: Loss,
         options: QatOptions,
@@ -182,7 +188,7 @@ class _Task:
             {"params": [one for one in named if id(one) in ranges], "lr": self._options.rate * _RANGES_FASTER},
         ]
         optimizer = torch.optim.AdamW([one for one in groups if one["params"]], weight_decay=0.0)
-        return {"student": Player(module=student, optimizer=optimizer), "teacher": Player(module=self._teacher)}
+        return {"student": Player(module=student, optimizer=optimizer), "teacher": Player(module=self._teacher.graph)}
 
     def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
         """One batch."""
@@ -211,7 +217,7 @@ class _Task:
         taught = None
         if self._loss.teacher > 0:
             with torch.no_grad():
-                taught = self._trainable.run(teacher, batch)
+                taught = self._teacher.run(teacher, batch)
         return self._loss(outputs, taught, batch.get(LABELS)), outputs
 
 

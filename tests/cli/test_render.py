@@ -15,6 +15,7 @@ from edgeport.contracts import (
     AS_GIVEN,
     AccuracyResult,
     Candidate,
+    CompressedBy,
     Interval,
     Lack,
     NearCandidate,
@@ -301,3 +302,22 @@ def test_what_comes_nearest_is_drawn_with_all_that_it_lacks(drawn: Draw, finishe
         "size 2 B, budget 1 B; accuracy drop ok",
         'needs size = "2 B"',
     ]
+
+
+def test_each_step_of_a_compression_is_a_row(drawn: Draw, finished: RunResult) -> None:
+    winner = finished.candidates[0]
+    steps = (
+        CompressedBy(step="as it is", variant="original", candidate=finished.best_float),
+        CompressedBy(step="prune units by l2 (50%)", variant="small", candidate=winner.name, said=("less",), seconds=9),
+        CompressedBy(step="prune blocks (9)", variant="pruned + pruned", problem="there are 3"),
+    )
+    lines = lines_of(drawn, replace(finished, compression=steps), 120)
+
+    at = lines.index("What each step of [[compress]] gave")
+    pruned = next(line for line in lines[at:] if line.startswith("  prune units by l2 (50%)"))
+    assert pruned.split()[-4:] == ["313", "kB", "9", "s"]
+    failed = next(index for index, line in enumerate(lines) if line.startswith("  prune blocks (9)"))
+    assert lines[failed].split()[3:] == ["-"] * 5
+    assert lines[failed + 1].strip() == "there are 3"
+    assert "  prune: less" in lines
+    assert not any("[[compress]]" in line for line in lines_of(drawn, finished, 120))

@@ -167,7 +167,9 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
             id="unknown-recovery",
         ),
         pytest.param("[inputs.image]\nshape = [1, -3]", 7, "inputs.image.shape", "-3", "1 or more", id="negative-axis"),
-        pytest.param("[[compress]]\nprune = 0.5", 6, "compress", "not part of this release", "remove", id="compress"),
+        pytest.param(
+            "[[compress]]\nprune = 0.5", 6, "compress.0.method", "is missing", 'method = "prune"', id="compress"
+        ),
     ],
 )
 def test_a_mistake_is_told_by_line_and_key(folder: Path, extra: str, line: int, key: str, found: str, fix: str) -> None:

@@ -98,6 +98,27 @@ def test_a_gain_too_small_to_matter_does_not_ship():
     assert next(c for c in done if c.name == "ort int8").refusal.code == "NO_GAIN"
 
 
+def test_a_compressed_float_must_beat_that_of_the_original():
+    """It is no float that the others must beat, and its own accuracy is judged: it ships by a sure gain alone."""
+    original = candidate("onnxruntime fp32", Precision.FP32, 2.0)
+    pruned = candidate("onnxruntime fp32, pruned", Precision.FP32, 1.0, int8_nodes=0, variant="pruned")
+    judged = [judge(one, Budget()) for one in (original, pruned)]
+    assert best_float(judged) == original
+    assert challengers(judged, original) == (pruned,)
+
+    done, chosen = conclude(judged, original, {pruned.name: {original.name: against(2.0, 0.02)}})
+    assert chosen == pruned.name
+    assert [one.refusal.code for one in done if one.refusal] == ["BEATEN"]
+
+    worse = judge(replace(pruned, accuracy=accuracy(Outcome.FAIL, "too much is lost")), Budget())
+    _, chosen = conclude([judged[0], worse], original, {})
+    assert (chosen, worse.refusal.code) == (original.name, "ACCURACY")
+
+    done, chosen = conclude(judged, original, {pruned.name: {original.name: against(1.0, 0.02)}})
+    assert chosen == original.name
+    assert {one.name: one.refusal.code for one in done if one.refusal} == {pruned.name: "NO_GAIN"}
+
+
 def test_a_slower_candidate_is_refused():
     done, chosen = conclude([FP32, INT8], FP32, {"ort int8": {"ort fp32": against(0.97, 0.01)}})
     assert chosen == "ort fp32"

@@ -185,7 +185,7 @@ def test_the_schema_names_every_section() -> None:
     described = schema()
 
     assert set(described["properties"]) == {
-        *("model", "inputs", "axes", "state", "data", "export", "target", "budget", "search")
+        *("model", "inputs", "axes", "state", "data", "export", "compress", "target", "budget", "search")
     }
     assert described["additionalProperties"] is False
     json.dumps(described)

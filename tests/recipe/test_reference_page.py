@@ -70,3 +70,13 @@ def test_the_least_recipe_of_the_page_loads(write: Callable[[str], Path]) -> Non
 def test_every_metric_is_on_the_page() -> None:
     for name in METRICS:
         assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("definition", ["PruneSection", "QatSection"])
+def test_every_key_of_a_step_is_on_the_page(definition: str) -> None:
+    described = schema()["$defs"][definition]["properties"]
+    both = rows_of("[[compress]]")
+
+    assert set(described) <= set(both)
+    of_all = set(schema()["$defs"]["PruneSection"]["properties"]) | set(schema()["$defs"]["QatSection"]["properties"])
+    assert set(both) == of_all

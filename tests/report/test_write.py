@@ -327,3 +327,14 @@ def test_a_model_that_came_quantized_is_called_no_float(result: RunResult) -> No
     assert "It came quantized and was not quantized again" in text
     assert "fastest float" not in text
     assert "best float" not in text.partition("What really ran")[0].partition("against the best float.")[2]
+
+
+def test_each_step_of_a_compression_is_a_row(result: RunResult, variants: ModuleType) -> None:
+    page = _Page(render(variants.compressed(result)))
+
+    assert "steps" in page.anchors
+    assert "prune units by taylor to 2x the speed" in page.text
+    assert "2.90\N{MULTIPLICATION SIGN} 2.80 to 3.00" in page.text
+    assert "131,178 weights to 67,162" in page.text
+    assert "nothing came of it there are 3; ask for fewer" in page.text
+    assert "steps" not in _Page(render(result)).anchors

@@ -8,6 +8,7 @@ from edgeport.contracts import (
     Candidate,
     Change,
     Comparison,
+    CompressedBy,
     Interval,
     Outcome,
     Refusal,
@@ -80,3 +81,23 @@ def _hostile(candidate: Candidate, name: str) -> Candidate:
         refusal=Refusal(code=EVIL, reason=EVIL) if candidate.refusal else None,
         accuracy=replace(candidate.accuracy, metric=EVIL, reference=EVIL) if candidate.accuracy else None,
     )
+
+
+def compressed(result: RunResult) -> RunResult:
+    """Had its winner been made by two steps, and a third one failed."""
+    winner = result.candidates[0]
+    against = Comparison(speedup=Interval(low=2.8, estimate=2.9, high=3.0), change=Change.FASTER, pairs=6, delta=0.02)
+    rows = (
+        CompressedBy(step="as it is", variant="original", candidate=result.best_float),
+        CompressedBy(
+            step="prune units by taylor to 2x the speed",
+            variant="pruned",
+            candidate=winner.name,
+            said=("131,178 weights to 67,162",),
+            seconds=43.0,
+            against=against,
+        ),
+        CompressedBy(step="prune blocks (9)", variant="pruned + pruned", problem="there are 3; ask for fewer"),
+        CompressedBy(step="train with the rounding of int8, 1 epoch", variant="pruned + trained", seconds=200.0),
+    )
+    return replace(result, compression=rows)

@@ -1,0 +1,156 @@
+"""What one step of [[compress]] is handed, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeport.contracts import Candidate, CompressStep, ModelSource, OnnxModel, Target, TrainedStep, to_jsonable
+from edgeport.isolation import run_isolated
+from edgeport.pipeline.context import RunContext, tool_versions
+from edgeport.pipeline.learning import digest_of_function
+from edgeport.pipeline.preparing import export_options, source_files
+from edgeport.pipeline.refining import learning_payload
+from edgeport.pipeline.sharing import Shared
+
+__all__ = ["Made", "Plan", "StepWork", "TrainingSamples", "trained_text"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A candidate that is quantized by what was learned with its rounding.
+
+    Attributes:
+        candidate: Compiled, or with its refusal; its name and variant are the run's business.
+        model: The float file with the learned weights.
+        expected: `.npz` with PyTorch's outputs with the rounding, over the evaluation set.
+        said: What was learned, a sentence each.
+
+    """
+
+    candidate: Candidate
+    model: OnnxModel
+    expected: Path
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a step gives.
+
+    Attributes:
+        source: Another PyTorch module: the source with other weights, or another source; None where nothing changed.
+        plans: Candidates that were trained with their plans.
+        said: What was done, or why nothing was, a sentence each.
+
+    """
+
+    source: ModelSource | None = None
+    plans: tuple[Plan, ...] = ()
+    said: tuple[str, ...] = ()
+
+
+@dataclass
+class TrainingSamples:
+    """What is learned from, written once for all steps of a run that need it.
+
+    Attributes:
+        context: Of the run.
+        shared: Of the model that the recipe names.
+        folder: That `open_samples` opens.
+
+    """
+
+    context: RunContext
+    shared: Shared
+    folder: Path
+    _written: bool = field(default=False)
+
+    def place(self) -> Path:
+        """The folder, with the samples in it.
+
+        Raises:
+            SamplesError: They differ in shape, or have labels now and then.
+
+        """
+        if not self._written:
+            payload = {
+                **learning_payload(self.context.recipe, self.shared.samples),
+                "model": to_jsonable(self.shared.prepared.model),
+                "folder": str(self.folder),
+            }
+            run_isolated(
+                "edgeport.pipeline.learning_child:keep_in_child",
+                payload,
+                limits=self.context.limits,
+                asked=f"read the samples that {self.context.recipe.name} learns from",
+            )
+            self._written = True
+        return self.folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepWork:
+    """What a step is handed.
+
+    Attributes:
+        context: Of the run; its recipe names the model that the step begins with.
+        original: The model that the recipe names: the teacher.
+        shared: Of the model that the step begins with.
+        target: Whose latency counts.
+        stage: Name of the step in progress.
+        samples: To learn from.
+
+    """
+
+    context: RunContext
+    original: ModelSource
+    shared: Shared
+    target: Target
+    stage: str
+    samples: TrainingSamples
+
+    def key(self, step: CompressStep) -> dict[str, Any]:
+        """What a step's result rests on, but for what is measured."""
+        recipe, training = self.context.recipe, getattr(step, "training", None)
+        functions = [getattr(step, "fine_tune", ""), training.loss if training is not None else ""]
+        return {
+            "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
+            "original": to_jsonable(self.original) | {"weights": "", **source_files(self.original)},
+            "step": to_jsonable(step),
+            "samples": self.shared.samples.learned_from[0],
+            "labels": recipe.data.target,
+            "export": export_options(self.context),
+            "functions": [digest_of_function(one, recipe.search_path) for one in functions],
+            "backends": [target.backend for target in recipe.targets],
+            "versions": tool_versions(),
+        }
+
+
+def trained_text(trained: TrainedStep) -> str:
+    """What a training gave, in a sentence."""
+    numbers = [
+        f"{name} {_short(trained.before[name])} to {_short(value)}"
+        for name, value in trained.after.items()
+        if name in trained.before
+    ]
+    if trained.best_step == 0:
+        return f"trained for {trained.steps} steps, none of which made it better on held-out samples"
+    return f"trained for {trained.steps} steps; on held-out samples {', '.join(numbers)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def removed_text(found: Mapping[str, Any]) -> str:
+    """What a pruning took out, in a sentence."""
+    (weights, weights_left), (macs, macs_left) = found["weights"], found["macs"]
+    parts = [f"{weights:,.0f} weights to {weights_left:,.0f}", f"{macs:,.0f} multiplications to {macs_left:,.0f}"]
+    if found["zeros"] > 0.01:
+        parts.append(f"{found['zeros']:.1%} of the weights are zero")
+    if found["blocks"]:
+        parts.append(f"without {', '.join(found['blocks'])}")
+    return "; ".join(parts)

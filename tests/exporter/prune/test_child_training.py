@@ -1,0 +1,88 @@
+"""A pruning with training in its child: killed and started again it gives what it would have given, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from edgeport.contracts import FineTuning, ModelSource, ProgressEvent, PruneStep, to_jsonable
+from edgeport.exporter.prune.child import prune_in_child
+from edgeport.exporter.prune.steps import trainings_of
+
+NET = """
+import torch
+from torch import nn
+
+
+def create():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
+    )
+"""
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "child_net.py").write_text(NET, encoding="utf-8")
+    random = np.random.default_rng(0)
+    arrays = {"x": random.normal(size=(40, 3, 8, 8)).astype(np.float32), "label": random.integers(0, 4, 40)}
+    np.savez(tmp_path / "samples.npz", **arrays)
+    training = FineTuning(epochs=3, batch_size=4, rate=0.01, teacher=0.5)
+    step = PruneStep(amount=0.5, schedule="iterative:2", training=training, device="cpu")
+    return {
+        "source": to_jsonable(ModelSource(location="child_net:create", search_path=tmp_path)),
+        "step": to_jsonable(step),
+        "samples": str(tmp_path / "samples.npz"),
+        "training": str(tmp_path / "samples.npz"),
+        "target": "label",
+    }
+
+
+def test_a_killed_one_goes_on_where_it_was(payload: dict[str, Any], tmp_path: Path) -> None:
+    def run(name: str, *, kill_at: int = 0) -> dict[str, Any]:
+        seen = 0
+
+        def on_progress(event: ProgressEvent) -> None:
+            nonlocal seen
+            seen += event.stage == "train"
+            if kill_at and seen >= kill_at:
+                raise Killed
+
+        more = {"output": str(tmp_path / f"{name}.safetensors"), "work": str(tmp_path / name)}
+        return prune_in_child({**payload, **more}, on_progress)
+
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("killed", kill_at=6)
+    assert any((tmp_path / "killed").rglob("checkpoint.safetensors"))
+    again = run("killed")
+
+    assert again["trained"] == whole["trained"]
+    one, other = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "killed.safetensors")
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name])
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs"),
+    [
+        (PruneStep(amount=0.5), ()),
+        (PruneStep(amount=0.5, training=FineTuning(epochs=4)), (4,)),
+        (PruneStep(amount=0.5, schedule="gradual:3", training=FineTuning(epochs=4), epochs_between=2), (2, 2, 4)),
+        (PruneStep(speedup=2.0, schedule="iterative:5", training=FineTuning(epochs=4)), (4,)),
+        (PruneStep(what="2:4", schedule="iterative:5", training=FineTuning(epochs=4)), (4,)),
+        (PruneStep(what="blocks", amount=2, training=FineTuning(epochs=4), epochs_between=0), (0, 4)),
+    ],
+)
+def test_epochs_after_each_removal(step: PruneStep, epochs: tuple[int, ...]) -> None:
+    assert trainings_of(step) == epochs

@@ -1,0 +1,172 @@
+"""[[compress]]: steps, their goals, orders that make no sense, and what can't be compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgeport.contracts import FineTuning, Precision, PruneStep, QatStep
+from edgeport.errors import RecipeError, UsageError
+from edgeport.recipe import explain, load_recipe, schema
+from edgeport.recipe.compress import read_goal
+
+RECIPE = """\
+[model]
+source = "net:create"
+
+[data]
+calibration = "calibration.npz"
+evaluation = "evaluation.npz"
+
+[[target]]
+backend = "onnxruntime"
+precisions = ["fp32", "int8"]
+
+"""
+PRUNE = '[[compress]]\nmethod = "prune"\n'
+QAT = '[[compress]]\nmethod = "qat"\n'
+ZEROS = PRUNE + 'structure = "weights"\namount = 0.5\n'
+HALF = PRUNE + 'target = "macs <= 50 %"\n'
+
+
+def test_steps_come_in_the_order_given_and_are_explained(write: Callable[[str], Path]) -> None:
+    path = write(
+        RECIPE
+        + PRUNE
+        + 'criterion = "taylor"\ntarget = "2x"\nschedule = "iterative:2"\nepochs = 4\nteacher = 0.5\nseed = 3\n'
+        + PRUNE
+        + 'structure = "blocks"\namount = 1\n'
+        + QAT
+        + "epochs = 2\npatience = 1\n"
+    )
+    recipe = load_recipe(path)
+
+    assert recipe.compress == (
+        PruneStep(by="taylor", speedup=2.0, schedule="iterative:2", training=FineTuning(epochs=4, teacher=0.5, seed=3)),
+        PruneStep(what="blocks", amount=1.0),
+        QatStep(
+            training=FineTuning(epochs=2, rate=2e-5, weight_decay=0.0, teacher=0.5, average=0.99, patience=1),
+        ),
+    )
+    assert [step.said for step in recipe.compress] == [
+        "prune units by taylor to 2x the speed, then 4 epochs",
+        "prune blocks (1)",
+        "train with the rounding of int8, 2 epochs",
+    ]
+    explained = explain(recipe)
+    assert "epochs_between = 1" in explained
+    assert load_recipe(write(explained)) == recipe
+
+
+def test_a_rate_suits_the_bits(write: Callable[[str], Path]) -> None:
+    text = RECIPE.replace('"int8"]', '"int4-weights-32"]') + QAT + 'precision = "int4-weights-32"\n'
+    (step,) = load_recipe(write(text)).compress
+    assert isinstance(step, QatStep)
+    assert step.precision is Precision.INT4_WEIGHTS_32
+    assert step.training.rate == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "goal"),
+    [
+        ("2x", {"speedup": 2.0}),
+        ("speedup 1.5x", {"speedup": 1.5}),
+        ("macs <= 30 %", {"amount": pytest.approx(0.7)}),
+        ("macs < 0.25", {"amount": 0.75}),
+        ("p50 <= 5 ms", {"latency_ns": 5e6}),
+        ("800 us", {"latency_ns": 8e5}),
+    ],
+)
+def test_goals(text: str, goal: dict[str, float]) -> None:
+    assert read_goal(text) == goal
+
+
+@pytest.mark.parametrize("text", ["", "fast", "p90 <= 5 ms", "macs <= 120 %", "macs", "-2x"])
+def test_what_is_no_goal(text: str) -> None:
+    with pytest.raises(UsageError):
+        read_goal(text)
+
+
+@pytest.mark.parametrize(
+    ("steps", "says", "fix"),
+    [
+        pytest.param(QAT + HALF, "prune stands after qat: what qat learned are ranges", "put qat last", id="qat-first"),
+        pytest.param(QAT + QAT, "qat stands after qat", "once", id="qat-twice"),
+        pytest.param(ZEROS + QAT, "qat stands after prune weights", "put prune weights last", id="zeros-qat"),
+        pytest.param(ZEROS + HALF + "epochs = 1\n", "fill or scatter the zeros", "stay zero", id="zeros-train"),
+    ],
+)
+def test_a_senseless_order_is_refused_with_the_reason(
+    write: Callable[[str], Path], steps: str, says: str, fix: str
+) -> None:
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(write(RECIPE + steps))
+    assert says in raised.value.found
+    assert raised.value.found.startswith("line ")
+    assert fix in raised.value.fix
+
+
+def test_sensible_orders(write: Callable[[str], Path]) -> None:
+    for steps in (HALF + QAT, HALF + HALF, HALF + ZEROS, ZEROS + ZEROS):
+        assert len(load_recipe(write(RECIPE + steps)).compress) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "fix"),
+    [
+        pytest.param(PRUNE, "no goal", "give one of amount", id="no-goal"),
+        pytest.param(HALF + "amount = 0.3\n", "are both given", "remove one", id="two-goals"),
+        pytest.param(PRUNE + 'target = "soon"\n', '"soon" is no latency', "p50 <= 5 ms", id="goal"),
+        pytest.param(PRUNE.replace("prune", "prun"), "is none of prune, qat", 'did you mean "prune"?', id="method"),
+        pytest.param("[[compress]]\nstructure = 'units'\n", "is missing", 'method = "prune"', id="no-method"),
+        pytest.param(HALF + "epoch = 3\n", "no such key", 'did you mean "epochs"?', id="key"),
+        pytest.param(QAT + "structure = 'units'\n", "no such key", 'method = "prune"', id="other-method"),
+        pytest.param(HALF + 'criterion = "tayler"\n', "can't be done", "", id="criterion"),
+        pytest.param(HALF + 'loss = "mse2"\nepochs = 1\n', "the loss 'mse2'", "pkg.mod:fn", id="loss"),
+        pytest.param(HALF + "epochs = 'two'\n", "valid integer", "", id="type"),
+        pytest.param(ZEROS + 'target = "macs <= 50 %"\n', "no goal for weights", "amount", id="weights-macs"),
+        pytest.param(
+            QAT + 'precision = "int4-weights-32"\n', "no target builds it", 'add "int4-weights-32"', id="no-target"
+        ),
+    ],
+)
+def test_mistakes_in_a_step(write: Callable[[str], Path], text: str, says: str, fix: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        load_recipe(write(RECIPE + text))
+    assert says in raised.value.found
+    assert fix in raised.value.fix
+    assert "[[compress]]" in raised.value.found
+
+
+def test_what_can_not_be_compressed(write: Callable[[str], Path], folder: Path) -> None:
+    (folder / "net.onnx").write_bytes(b"")
+    cases = {
+        RECIPE.replace("net:create", "net.onnx") + HALF: "is a graph",
+        RECIPE.replace('calibration = "calibration.npz"\n', "").replace(', "int8"', "") + HALF: "no samples to look at",
+        RECIPE.replace('"calibration.npz"', '"range"') + HALF + "epochs = 1\n": "the samples are made up",
+        'state = { out = "hidden" }\ninputs.hidden.shape = ["batch", 3]\n'
+        + RECIPE.replace('evaluation = "evaluation.npz"', 'evaluation = "evaluation.npz"\nsequence = 2')
+        + HALF: "models with a state",
+        RECIPE
+        + '[inputs.image]\nshape = ["batch", 3, 8, 8]\npreprocess = { scale = 0.1, fold = true }\n'
+        + HALF: "is folded into its graph",
+    }
+    for text, says in cases.items():
+        with pytest.raises(RecipeError, match=says):
+            load_recipe(write(text))
+
+
+def test_training_samples_are_none_of_the_evaluation(write: Callable[[str], Path]) -> None:
+    text = RECIPE.replace(
+        'calibration = "calibration.npz"', 'calibration = "calibration.npz"\ntraining = "evaluation.npz"'
+    )
+    with pytest.raises(RecipeError, match="is the training set too"):
+        load_recipe(write(text))
+
+
+def test_the_schema_tells_the_methods_apart() -> None:
+    items = schema()["properties"]["compress"]["items"]
+    assert items["discriminator"]["propertyName"] == "method"
+    assert set(items["discriminator"]["mapping"]) == {"prune", "qat"}
