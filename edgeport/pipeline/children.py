@@ -302,14 +302,16 @@ def _sizes(path: str | None) -> list[AtSize]:
 
 
 def _judge(payload: dict[str, Any]) -> Judge | None:
-    """The recipe's metric, where there are labels for it."""
-    from edgeport.accuracy import evaluate
+    """The recipe's metric, where there are labels for it; one against the float model says nothing of an export."""
+    from edgeport.accuracy import Truth, evaluate
     from edgeport.exporter.verify import Judge
     from edgeport.pipeline.judging import DECODED, decoder_from, metric_from, of_one_shape
 
     if not payload.get("metric") or not payload.get("target"):
         return None
     metric, decode = metric_from(payload), decoder_from(payload)
+    if metric.truth is Truth.REFERENCE:
+        return None
 
     def measure(outputs: Arrays, labels: Array) -> float:
         judged = outputs if decode is None else {DECODED: decode(outputs)}

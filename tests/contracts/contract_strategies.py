@@ -99,6 +99,8 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
     },
     "QuantizationPlan": {"default": st.sampled_from([p for p in contracts.Precision if p.is_float])},
     "Recipe": {"targets": st.just((contracts.Target(backend="openvino", precisions=(contracts.Precision.BF16,)),))},
+    # What is drawn for each row is drawn for `CompressedBy` too; with all of it here a failing case can't be shown.
+    "RunResult": {"compression": st.sampled_from([(), (contracts.CompressedBy(step="prune", variant="pruned"),)])},
     "Search": {
         "rounds": st.integers(1),
         "screening_rounds": st.integers(1),
