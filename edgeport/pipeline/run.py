@@ -29,7 +29,7 @@ from edgeport.contracts import (
     silent,
     worst_of,
 )
-from edgeport.contracts.recipe import Recipe, TargetGroup
+from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesLocation, TargetGroup
 from edgeport.pipeline.as_given import named_as_given
 from edgeport.pipeline.beside import on_each
 from edgeport.pipeline.building import build_candidates, list_candidates, named_apart
@@ -53,7 +53,7 @@ from edgeport.pipeline.tuning import Tuned, material_of, tune_all
 from edgeport.pipeline.validating import Validated, validate_candidates
 from edgeport.recipe.evidence import thin_evidence
 
-__all__ = ["run_recipe", "walk"]
+__all__ = ["made_notes", "run_recipe", "walk"]
 
 
 def run_recipe(  # noqa: PLR0913 (a run has these choices, each with a default)
@@ -230,6 +230,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
             *_trained_notes(validated, compressed),
             *_strayed_notes(concluded),
             *_unread_notes(context, concluded),
+            *made_notes(context.recipe.data.evaluation),
             *([faster] if faster else []),
             *_doubts(timed, confirmation.measurements),
             *unplaced,
@@ -321,6 +322,18 @@ def _strayed_notes(candidates: Sequence[Candidate]) -> list[str]:
         "precision than was chosen; the placement says in which."
         for one in candidates
         if one.strayed
+    ]
+
+
+def made_notes(evaluation: SamplesLocation) -> list[str]:
+    """That what judges is no data, where its file says so."""
+    if not isinstance(evaluation, SamplesFile) or not evaluation.made:
+        return []
+    return [
+        (
+            f"The evaluation samples in {evaluation.path.name} were made up too: what is judged on them says how near "
+            "candidates are to the float model, and little of data."
+        )
     ]
 
 

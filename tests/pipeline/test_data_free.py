@@ -17,7 +17,7 @@ from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.preparing import origin
-from edgeport.pipeline.run import run_recipe
+from edgeport.pipeline.run import made_notes, run_recipe
 from edgeport.store import Store
 
 IMAGES = TensorSpec(name="images", dtype="float32", shape=("batch", 8), value_range=(-3.0, 3.0))
@@ -116,6 +116,8 @@ def test_a_file_says_itself_that_its_samples_were_made(recipe, tmp_path):
     assert made_of(tmp_path / "s.npz") == made_of(tmp_path / "absent.npz") == ""
     told = origin(SamplesFile(path=tmp_path / "s.npz", made="generator"), 9)
     assert told.startswith("Ranges come from 9 synthetic samples, made by a generator that learned from the model")
+    assert made_notes(SamplesFile(path=tmp_path / "s.npz")) == []
+    assert "s.npz were made up too" in made_notes(SamplesFile(path=tmp_path / "s.npz", made="vae"))[0]
 
 
 @pytest.mark.slow  # a whole run
