@@ -165,7 +165,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
     key = {
         "teacher": _source_key(teacher),
         "student": _source_key(student.source) if student.source is not None else None,
-        "made": to_jsonable(replace(student, source=None)),
+        "made": [to_jsonable(student.prune), to_jsonable(student.scale), student.latency_ns, student.speedup],
         "samples": [to_jsonable(location), location_state(location), _function_file(samples), target],
         "step": to_jsonable(step),
         "functions": [_function_file(text.split()[-1]) for text in (*step.L, *step.R, step.augment) if text],
