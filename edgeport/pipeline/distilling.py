@@ -428,6 +428,6 @@ def _judged(asked: _Asked, made: _Made, report: DistillReport) -> DistillReport:
     report = replace(report, speedup=speedup, latency_ns=(before, before / speedup.estimate))
     if not made.reached:
         return replace(report, outcome=Outcome.FAIL, reason="the latency was not reached; this is the fastest student")
-    if compared.comparison.change is not Change.FASTER:
+    if compared.comparison.change not in (Change.FASTER, Change.IMPROVED):
         return replace(report, outcome=Outcome.FAIL, reason="the student is not surely faster than its teacher")
     return report

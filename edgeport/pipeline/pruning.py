@@ -312,7 +312,7 @@ def _judged(bench: PruneBench, found: Budgeted, costs: Costs, path: Path, report
     compared = bench.compare(bench.whole, path)
     speedup = compared.comparison.speedup
     report = replace(report, speedup=speedup, latency_ns=(found.before_ns, found.before_ns / speedup.estimate))
-    if compared.comparison.change is not Change.FASTER:
+    if compared.comparison.change not in (Change.FASTER, Change.IMPROVED):
         _, result = bench.export({}, output=str(report.file.resolve()))
         kept = _report(report.step, report.file, result)
         return replace(

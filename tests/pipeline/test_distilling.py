@@ -122,14 +122,14 @@ def test_what_makes_no_sense_is_refused_before_any_work(folder: Path, asked: dic
 @pytest.mark.slow  # exports, and measures in pairs of processes
 @pytest.mark.alone
 def test_a_student_scaled_to_a_latency_and_trained(folder: Path) -> None:
-    teacher = source(folder, arguments={"width": 4096})
+    teacher = source(folder, arguments={"width": 100_000})
 
     report = api.distill(
         teacher,
         folder / "training.npz",
         output=folder / "student.safetensors",
         student=source(folder),
-        scale={"width": [8, 64, 3000]},
+        scale={"width": [8, 64, 90_000]},
         speedup=3.0,
         target="label",
         epochs=10,
