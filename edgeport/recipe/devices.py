@@ -53,5 +53,6 @@ def _devices(recipe: RecipeText, sections: RecipeFile, index: int) -> list[str]:
         try:
             check_name(name)
         except UsageError as error:
-            raise recipe.wrong_value(key, f"holds {name!r}, which is no name of a device", error.fix) from error
+            fix = f'give "local", or a name that `edgeport devices list` shows; for a new one, {error.fix}'
+            raise recipe.wrong_value(key, f"holds {name!r}, which is no name of a device", fix) from error
     return names
