@@ -276,7 +276,7 @@ class OpenVinoCall:
 class _QueuedCall(OpenVinoCall):
     """One request of several at once: the runtime's own queue hands it to a stream, whose threads stay where they are.
 
-    With the caller's thread in a stream (`infer`), as many calls a second or up to 8 % fewer ended on two processors.
+    On a busy machine of two processors, `infer` from a thread per stream ended as many calls a second or some fewer.
     """
 
     def run(self) -> None:
