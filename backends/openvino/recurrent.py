@@ -13,14 +13,16 @@ The CPU plugin runs an LSTMSequence in integers where its input, its state and b
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeport.backends.openvino.session import import_openvino
 from edgeport.contracts import Array
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 __all__ = ["LAYER", "quantize_recurrent"]
 
