@@ -32,14 +32,14 @@ class Killed(Exception):
 
 @pytest.fixture
 def payload(tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "child_net.py").write_text(NET, encoding="utf-8")
+    (tmp_path / "pruned_in_child_net.py").write_text(NET, encoding="utf-8")
     random = np.random.default_rng(0)
     arrays = {"x": random.normal(size=(40, 3, 8, 8)).astype(np.float32), "label": random.integers(0, 4, 40)}
     np.savez(tmp_path / "samples.npz", **arrays)
     training = FineTuning(epochs=3, batch_size=4, rate=0.01, teacher=0.5)
     step = PruneStep(amount=0.5, schedule="iterative:2", training=training, device="cpu")
     return {
-        "source": to_jsonable(ModelSource(location="child_net:create", search_path=tmp_path)),
+        "source": to_jsonable(ModelSource(location="pruned_in_child_net:create", search_path=tmp_path)),
         "step": to_jsonable(step),
         "samples": str(tmp_path / "samples.npz"),
         "training": str(tmp_path / "samples.npz"),
