@@ -79,11 +79,11 @@ def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
             continue
         try:
             members = _members(graph, layer)
-            seen |= {id(one.layer) for one in members if not one.incoming}
             group = _group(path, layer, members, paths, tied)
         except _Left as reason:
-            left[path] = str(reason)
+            left[path] = str(reason)  # of this layer alone: what it reaches may go by itself, or says why not
             continue
+        seen |= {id(one.layer) for one in members if not one.incoming}
         if taken & {(one.module, one.tensor, one.axis) for one in group.slices}:
             continue
         groups.append(group)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FineTune", "Look", "Pruning", "look", "prune", "take", "take_counts"]
 
+_SHOWN = 3
+"""Layers whose reason to stay is told."""
 FineTune = Callable[["torch.nn.Module", int], None]
 """Trains the module in place after a step (counted from 0); zeros that masks hold stay zero."""
 
@@ -94,7 +96,8 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
     found = find_groups(module, samples)
     groups = [group for group in found.groups if group.kind in kinds]
     if not groups:
-        told = "; ".join(f"{path}: {reason}" for path, reason in list(found.left.items())[:3])
+        told = "; ".join(f"{path}: {reason}" for path, reason in list(found.left.items())[:_SHOWN])
+        told += f"; and {len(found.left) - _SHOWN} more" if len(found.left) > _SHOWN else ""
         raise PruningError(
             asked=f"remove {', '.join(kinds)} of {type(module).__name__}",
             found="none that can go" + (f" ({told})" if told else ""),

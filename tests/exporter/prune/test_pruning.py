@@ -471,3 +471,24 @@ def test_what_can_not_be_followed_is_said_with_what_can_be_done():
     samples = Samples(feeds={"image": np.ones((2, 3, 4, 4), np.float32)})
     with pytest.raises(PruningError, match=r"torch-pruning can't trace it .*single weights, patterns or blocks"):
         prune(Gated().eval(), Units(macs=0.5), Random(), samples)
+
+
+def test_every_layer_goes_or_says_why():
+    """A map of one channel that weighs all others ties them together, and no layer of them is left out silently."""
+    import torch
+    from torch import nn
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.body = nn.Conv1d(1, 16, 5), nn.Conv1d(16, 16, 3)
+            self.norm, self.score, self.head = nn.GroupNorm(4, 16), nn.Conv1d(16, 1, 1), nn.Linear(16, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.norm(self.body(torch.relu(self.stem(x))))
+            return self.head((x * torch.softmax(self.score(x), -1)).sum(-1))
+
+    noise = np.random.default_rng(0).normal(size=(4, 1, 32)).astype(np.float32)
+    found = find_groups(Pooled().eval(), Samples(feeds={"x": noise}))
+    told = {group.name for group in found.groups} | found.left.keys()
+    assert {"stem", "body", "score", "head"} <= told
