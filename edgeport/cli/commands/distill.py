@@ -83,7 +83,7 @@ def command(  # noqa: PLR0913 (one per option)
     Examples:
       edgeport distill net:create --weights net.safetensors --samples samples.npz --target label --prune 0.8
       edgeport distill net:create --samples samples.npz --student net:small -L "0.9 soft-targets:4" -R confidence
-      edgeport distill net:create --samples samples.npz --student net:create --scale width=8,16,32 --speedup 4
+      edgeport distill net:create --samples samples.npz --scale width=8,16,32 --speedup 4
       edgeport distill net:create --student net:small --without-data fast --input image=batch,3,32,32 --range 0:1
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
@@ -96,9 +96,9 @@ def command(  # noqa: PLR0913 (one per option)
         student = source_of(
             place or source.location, student_weights, student_argument, own=source if not place else None
         )
+    elif student_argument or scale:
+        student = source_of(source.location, None, student_argument, own=source)
     if without_data.method:
-        if student is None and student_argument:
-            student = source_of(source.location, None, student_argument, own=source)
         common = {**objective, "output": file, "target": target, "fresh": not resume, "scale": scale}
         return without_data.distil(source, student, samples, output, {**common, **options})
     if not samples:
