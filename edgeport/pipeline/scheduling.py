@@ -303,7 +303,9 @@ class _Search:
             worst = max(nearest.residents, key=lambda each: each.quantile_ns / each.limit_ns)
             words = "no way is sure to keep" if unsure else "no way keeps"
             share = f"{worst.name} takes {worst.quantile_ns / worst.limit_ns:.3g} of its limit"
-            doubts = "; ".join(dict.fromkeys(one.reason for one in nearest.residents if one.outcome is not Outcome.PASS))
+            doubts = "; ".join(
+                dict.fromkeys(one.reason for one in nearest.residents if one.outcome is not Outcome.PASS)
+            )
             reason = f"{words} every budget; the nearest is {nearest.name}, where {share}: {doubts}"
         found = ScheduleResult(
             budgets={model.name: str(model.bound) for model in self.models},
