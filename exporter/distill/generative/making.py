@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ from edgeport.exporter.distill.pair import Pair
 from edgeport.exporter.train import Player, Turn
 
 __all__ = ["Made", "Maker", "maker_of"]
+
+Inverting = TypeVar("Inverting", Fast, Contrastive)
 
 _MOMENTS = (0.5, 0.999)
 """Of Adam for generators: Radford et al., "Unsupervised Representation Learning with DCGAN" (2016), section 4."""
@@ -174,25 +177,25 @@ class DaflMaker:
         return made
 
 
-class FastMaker:
-    """See `Fast`."""
+class _InvertingMaker(ABC, Generic[Inverting]):
+    """Makes a batch from time to time, by the teacher's own answers, and keeps what it has made.
 
-    def __init__(self, method: Fast, common: _Common) -> None:
-        self._method, self._common = method, common
-        self._generator = generator_of(common.inputs, common.shape, latent=method.latent, width=method.width)
+    Attributes:
+        notes: Of what the teacher lacks.
+
+    """
+
+    _player_name: str
+    _player: nn.Module
+
+    def __init__(self, method: Inverting, common: _Common, match: BatchNormMatch, *, statistics: float) -> None:
+        self._method: Inverting = method
+        self._common = common
         self._memory = Memory(method.memory, common.shape, common.inputs.value_range)
-        self._match = BatchNormMatch(common.teacher, carry=method.carry)
-        statistics, self.notes = weight_of_statistics(method.statistics, common.teacher, 10.0)
-        early = Weights(statistics=statistics, one_hot=method.one_hot)
-        late = Weights(statistics=statistics, one_hot=method.one_hot, disagreement=method.disagreement)
-        self._early, self._late = (common.inversion(weights, self._match) for weights in (early, late))
-        self._player = nn.ModuleDict({"net": self._generator, "memory": self._memory, "match": self._match})
-
-    def players(self) -> Mapping[str, Player]:
-        """The generator, with what it has made."""
-        rate = self._method.rate * self._method.inner
-        adam = torch.optim.Adam(self._generator.parameters(), lr=rate, betas=_MOMENTS)
-        return {"generator": Player(module=self._player, optimizer=adam)}
+        weight, self.notes = weight_of_statistics(method.statistics, common.teacher, statistics)
+        early = Weights(statistics=weight, one_hot=method.one_hot)
+        late = Weights(statistics=weight, one_hot=method.one_hot, disagreement=method.disagreement)
+        self._early, self._late = (common.inversion(weights, match) for weights in (early, late))
 
     def make(self, turn: Turn, count: int) -> Made:
         """From time to time a new batch; then samples of all that is kept."""
@@ -200,7 +203,7 @@ class FastMaker:
         warming = turn.step < method.warm_up
         numbers: Mapping[str, float | Tensor] = {}
         if warming or (turn.step - method.warm_up) % method.cycle == 0:
-            _alone(turn, "generator", self._player)
+            _alone(turn, self._player_name, self._player)
             numbers = self._synthesise(turn, self._early if warming else self._late)
         samples = None if warming else self._common.views(self._memory.draw(count))
         return Made(samples=samples, numbers=numbers)
@@ -208,6 +211,28 @@ class FastMaker:
     def kept(self, count: int) -> Tensor:
         """Out of the memory."""
         return self._memory.first(count)
+
+    @abstractmethod
+    def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
+        """Makes a batch and adds it to the memory; what is to be noted."""
+
+
+class FastMaker(_InvertingMaker[Fast]):
+    """See `Fast`."""
+
+    _player_name = "generator"
+
+    def __init__(self, method: Fast, common: _Common) -> None:
+        self._generator = generator_of(common.inputs, common.shape, latent=method.latent, width=method.width)
+        self._match = BatchNormMatch(common.teacher, carry=method.carry)
+        super().__init__(method, common, self._match, statistics=10.0)
+        self._player = nn.ModuleDict({"net": self._generator, "memory": self._memory, "match": self._match})
+
+    def players(self) -> Mapping[str, Player]:
+        """The generator, with what it has made."""
+        rate = self._method.rate * self._method.inner
+        adam = torch.optim.Adam(self._generator.parameters(), lr=rate, betas=_MOMENTS)
+        return {"generator": Player(module=self._player, optimizer=adam)}
 
     def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
         """First-order MAML: what the copy's steps told, added up, is the gradient of the generator itself."""
@@ -238,17 +263,13 @@ class FastMaker:
         return best.numbers
 
 
-class ContrastiveMaker:
+class ContrastiveMaker(_InvertingMaker[Contrastive]):
     """See `Contrastive`."""
 
+    _player_name = "comparison"
+
     def __init__(self, method: Contrastive, common: _Common) -> None:
-        self._method, self._common = method, common
-        self._memory = Memory(method.memory, common.shape, common.inputs.value_range)
-        match = BatchNormMatch(common.teacher)
-        statistics, self.notes = weight_of_statistics(method.statistics, common.teacher, 1.0)
-        early = Weights(statistics=statistics, one_hot=method.one_hot)
-        late = Weights(statistics=statistics, one_hot=method.one_hot, disagreement=method.disagreement)
-        self._early, self._late = (common.inversion(weights, match) for weights in (early, late))
+        super().__init__(method, common, BatchNormMatch(common.teacher), statistics=1.0)
         self._means = _Means(common.teacher)
         device = next((one.device for one in common.teacher.parameters()), torch.device("cpu"))
         size = self._vectors(torch.zeros((2, *common.shape), device=device)).shape[1]
@@ -260,21 +281,6 @@ class ContrastiveMaker:
         """The head that compares; generators come and go."""
         adam = torch.optim.Adam(self._head.parameters(), lr=self._method.rate, betas=_MOMENTS)
         return {"comparison": Player(module=self._player, optimizer=adam)}
-
-    def make(self, turn: Turn, count: int) -> Made:
-        """From time to time a new batch; then samples of all that is kept."""
-        method = self._method
-        warming = turn.step < method.warm_up
-        numbers: Mapping[str, float | Tensor] = {}
-        if warming or (turn.step - method.warm_up) % method.cycle == 0:
-            _alone(turn, "comparison", self._player)
-            numbers = self._synthesise(turn, self._early if warming else self._late)
-        samples = None if warming else self._common.views(self._memory.draw(count))
-        return Made(samples=samples, numbers=numbers)
-
-    def kept(self, count: int) -> Tensor:
-        """Out of the memory."""
-        return self._memory.first(count)
 
     def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
         method, common = self._method, self._common
