@@ -29,6 +29,7 @@ import onnx
 from onnx import numpy_helper
 
 from benchmarks.results import Arguments, Table, at_least, at_most, parse_arguments, report
+from benchmarks.robustness.refusals import Refusal
 from edgeport.contracts import ExecutionConfig, Limits, OnProgress, ProgressEvent
 from edgeport.errors import EdgeportError, IsolationError
 from edgeport.npz import load_npz, save_npz
@@ -57,15 +58,6 @@ class Outcome(StrEnum):
     """The runtime alone is right, and through Edgeport it is not."""
     FAULT = "fault"
     """An error that is none of Edgeport's own, or a crash where the runtime alone is right."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refusal:
-    """What only Edgeport refuses, and why."""
-
-    code: str
-    found: str
-    why: str
 
 
 REFUSALS: tuple[Refusal, ...] = (

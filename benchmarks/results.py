@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 __all__ = [
     "Arguments",
     "Check",
+    "Part",
     "Table",
     "argument_parser",
     "at_least",
@@ -28,6 +29,7 @@ __all__ = [
     "parse_arguments",
     "parsed",
     "report",
+    "report_parts",
 ]
 
 _SCHEMA_VERSION = 1
@@ -100,6 +102,22 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What one part of a benchmark gives back.
+
+    Attributes:
+        figures: Every raw figure; JSON values.
+        checks: One per claim.
+        tables: Of the page.
+
+    """
+
+    figures: Any
+    checks: tuple[Check, ...]
+    tables: tuple[Table, ...] = ()
 
 
 def argument_parser(description: str) -> argparse.ArgumentParser:
@@ -214,6 +232,18 @@ def report(
         print(f"{check.name:<{width}}  {check.value:>12.6g}  bound {check.bound:<10.6g} {_said(check)}")
     print(f"\n{path}")
     return 0 if all(check.holds for check in checks) else 1
+
+
+def report_parts(name: str, arguments: Arguments, parts: Mapping[str, Part], *, seed: int) -> int:
+    """As `report`, of a benchmark of several parts."""
+    return report(
+        name,
+        arguments,
+        {part: found.figures for part, found in parts.items()},
+        [check for found in parts.values() for check in found.checks],
+        seed=seed,
+        tables=[table for found in parts.values() for table in found.tables],
+    )
 
 
 def _said(check: Check) -> str:

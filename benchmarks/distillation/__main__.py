@@ -6,10 +6,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.distillation.generative import generative_part
-from benchmarks.distillation.parts import Part
 from benchmarks.distillation.sentences import sentences_part
 from benchmarks.distillation.with_data import with_data_part
-from benchmarks.results import Arguments, argument_parser, parsed, report
+from benchmarks.results import Arguments, Part, argument_parser, parsed, report_parts
 
 PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {
     "with-data": with_data_part,
@@ -32,14 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     common = parsed(given)
     parts = {name: PARTS[name](common, given.on) for name in given.part or PARTS}
-    return report(
-        "distillation",
-        common,
-        {name: part.figures for name, part in parts.items()},
-        [check for part in parts.values() for check in part.checks],
-        seed=SEED,
-        tables=[table for part in parts.values() for table in part.tables],
-    )
+    return report_parts("distillation", common, parts, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.distillation.cifar import Cifar, Images, missing
-from benchmarks.distillation.parts import Part
-from benchmarks.results import Arguments, Check, Table, at_least, at_most
+from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 
 if TYPE_CHECKING:
     from benchmarks.distillation.wide import WideResNet

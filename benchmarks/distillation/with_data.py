@@ -13,10 +13,9 @@ from statistics import mean
 import numpy as np
 
 from benchmarks.distillation.cifar import Cifar, Images, missing
-from benchmarks.distillation.parts import Part
 from benchmarks.distillation.trainings import spec_of, trained
 from benchmarks.pruning.checks import paired
-from benchmarks.results import Arguments, Check, Table, at_least
+from benchmarks.results import Arguments, Check, Part, Table, at_least
 
 __all__ = ["CANDIDATES", "METHODS", "Row", "with_data_checks", "with_data_part"]
 

@@ -6,9 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.pruning.criteria import criteria_part
-from benchmarks.pruning.parts import Part
 from benchmarks.pruning.qat import qat_part
-from benchmarks.results import Arguments, argument_parser, parsed, report
+from benchmarks.results import Arguments, Part, argument_parser, parsed, report_parts
 
 PARTS: Mapping[str, Callable[[Arguments], Part]] = {"criteria": criteria_part, "qat": qat_part}
 SEED = 0
@@ -21,14 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     common = parsed(given)
     parts = {name: PARTS[name](common) for name in given.part or PARTS}
-    return report(
-        "pruning",
-        common,
-        {name: part.figures for name, part in parts.items()},
-        [check for part in parts.values() for check in part.checks],
-        seed=SEED,
-        tables=[table for part in parts.values() for table in part.tables],
-    )
+    return report_parts("pruning", common, parts, seed=SEED)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ from benchmarks.pruning.cases import CASES, Case
 from benchmarks.pruning.checks import Row, checks, table
 from benchmarks.pruning.cifar import missing
 from benchmarks.pruning.data import Images, drawn, judged
-from benchmarks.pruning.parts import Part
 from benchmarks.quantization.networks import resnet20
-from benchmarks.results import Arguments, argument_parser, at_least, parsed, report
+from benchmarks.results import Arguments, Part, argument_parser, at_least, parsed, report
 from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
 

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pruning.cifar import images_of, missing
-from benchmarks.pruning.parts import Part
-from benchmarks.results import Arguments, Check, Table, at_least, at_most
+from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from edgeport.contracts import Array, OnnxModel, QuantizationPlan, QuantizationRules, dump_json, load_json
 
 __all__ = ["Row", "qat_checks", "qat_part"]
