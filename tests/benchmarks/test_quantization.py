@@ -244,7 +244,7 @@ def test_what_is_watched_ends_or_is_ended():
     assert watched([sys.executable, "-c", large], memory_bytes=100 << 20).why == "over memory"
     assert watched([sys.executable, "-c", "import time; time.sleep(60)"], time_s=0.1).why == "over time"
     assert time.perf_counter() - before < 30
-    held = watched([sys.executable, "-c", "data = bytearray(50 << 20)"])
+    held = watched([sys.executable, "-c", "data = bytearray(50 << 20); import time; time.sleep(0.3)"])
     assert not held.why
     assert 50 << 20 < held.peak_bytes < 100 << 20
 
