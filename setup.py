@@ -7,6 +7,7 @@ ROOTS = ("backends", "calibration", "devices", "exporter")
 OWN = (
     "edgeport",
     "edgeport.accuracy",
+    "edgeport.api",
     "edgeport.bundle",
     "edgeport.cli",
     "edgeport.cli.commands",

@@ -1,0 +1,196 @@
+"""How models are best run: precisions by the node, executions, and several models beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeport.api.defaults import DEFAULT_LIMITS
+from edgeport.contracts import (
+    Limits,
+    OnProgress,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from edgeport.pipeline.execution_tuning import ExecutionTuned
+    from edgeport.pipeline.scheduling import ScheduleResult
+    from edgeport.pipeline.tuning_alone import TuneResult
+    from edgeport.recipe.bounds import Bound
+
+__all__ = [
+    "schedule",
+    "tune",
+    "tune_execution",
+]
+
+
+def tune(
+    recipe: Path,
+    *,
+    output: Path | None = None,
+    backend: str = "",
+    time_s: float | None = None,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits | None = None,
+    fresh: bool = False,
+    device: str = "local",
+) -> TuneResult:
+    """Searches the nodes that int8 had better leave in float, for one target of a recipe.
+
+    The plan is judged by the recipe's accuracy budget and timed on the device. `nodes.toml` in the output folder is
+    its [[target]], `best/` its artifact; both are replaced whenever a better plan is known. In the end the plan is
+    measured beside every float that its runtime has here; where it is not surely faster, the float is what is saved.
+
+    Args:
+        recipe: A TOML file; its `tune`, `nodes` and `rest` of the target count.
+        output: Folder for what is found; `edgeport-tuned` beside the recipe by default.
+        backend: Of the target; the first with int8 in its precisions by default.
+        time_s: Of the search and the comparison with the floats, without what is done before (the export, the
+            calibration); what earlier runs of the same search spent counts too. By default the target's `tune`, or 300.
+        store: As in `run`.
+        on_progress: As in `run`.
+        limits: As in `run`.
+        fresh: As in `run`.
+        device: As in `run`.
+
+    Raises:
+        UsageError: No target with int8, or a model with a state.
+        AlreadyQuantizedError: The model is quantized.
+        OutputError: Something else is in the output's place.
+        EdgeportError: The model or the data can't be used.
+
+    """
+    from edgeport.pipeline.tuning_alone import tune_recipe
+    from edgeport.recipe import load_recipe
+
+    return tune_recipe(
+        load_recipe(recipe),
+        output=output if output is not None else recipe.parent / "edgeport-tuned",
+        backend=backend,
+        time_s=time_s,
+        store=store,
+        on_progress=on_progress,
+        limits=limits,
+        fresh=fresh,
+        device=device,
+    )
+
+
+def tune_execution(
+    artifacts: Sequence[Path],
+    *,
+    goal: str = "latency",
+    p99_ns: float | None = None,
+    output: Path,
+    time_s: float = 300.0,
+    batches: Sequence[int] = (),
+    backend: str = "onnxruntime",
+    samples: Path | None = None,
+    preprocess: Path | None = None,
+    rounds: int = 10,
+    duration_s: float = 0.3,
+    store: Path | None = None,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
+    device: str = "local",
+) -> ExecutionTuned:
+    """Searches how an artifact is best run on a device: threads, streams, batch, spinning, affinity, hints.
+
+    What the runtime does by itself is among what is tried, and is what is saved unless something else is surely better
+    in fresh pairs of processes. The output folder gets `best/`, the artifact or bundle with the settings that were
+    chosen (which `run.py` and `bench` apply), and `tuned.json`.
+
+    Args:
+        artifacts: Folders that `quantize` wrote, bundles or `.onnx` files; of several, of one model, the best is saved.
+        goal: "latency" (of one call after the other, lowest median) or "throughput" (samples per second, with as many
+            calls at once as there are streams).
+        p99_ns: For throughput: what 99 % of the calls must keep to, in nanoseconds.
+        output: Folder for what is found.
+        time_s: Of measuring, what earlier runs of the same search spent counts too.
+        batches: Samples in a call that are tried, where the model's batch is free; for throughput 1 to 16 by default.
+        backend: As in `bench`.
+        samples: As in `bench`.
+        preprocess: As in `bench`.
+        rounds: Fresh pairs of the last word; 6 at least.
+        duration_s: Seconds of timed calls per process.
+        store: Of finished rounds, from which a search that was killed goes on.
+        on_progress: Told before each process.
+        limits: Of each child.
+        fresh: Measure everything anew.
+        device: Of `list_devices`; where it is timed.
+
+    Raises:
+        UsageError: No such goal, nothing that can be timed, or a backend that has no other way to run it.
+        OutputError: Something else is in the output's place.
+        BackendError, IsolationError: It does not run.
+
+    """
+    from edgeport.pipeline.execution_search import Goal
+    from edgeport.pipeline.execution_tuning import ExecutionAsked
+    from edgeport.pipeline.execution_tuning import tune_execution as tuned
+
+    asked = ExecutionAsked(
+        goal=Goal(of=goal, p99_ns=p99_ns),
+        time_s=time_s,
+        batches=tuple(batches),
+        backend=backend,
+        samples=samples,
+        preprocess=preprocess,
+        rounds=rounds,
+        duration_s=duration_s,
+        device=device,
+        limits=limits,
+    )
+    return tuned(artifacts, asked, output=output, store=store, fresh=fresh, on_progress=on_progress)
+
+
+def schedule(
+    models: Mapping[str, tuple[Path, str | Bound]],
+    *,
+    output: Path,
+    samples: Mapping[str, Path] | None = None,
+    backend: str = "onnxruntime",
+    rounds: int = 10,
+    duration_s: float = 0.5,
+    on_progress: OnProgress = silent,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ScheduleResult:
+    """Finds processors and priorities with which several models at work on this machine keep a budget each.
+
+    Each model is timed alone on some of the processors, then all of them at the same time, each in a process of its own
+    that calls without a pause: as they are, and in the ways to share the processors in which none is over its budget
+    even alone. The output folder gets each artifact with its settings, in a folder of its name, and `schedule.json`.
+
+    Args:
+        models: Name to an artifact (as in `bench`) and its budget: "p90=20ms".
+        output: Folder for what is found.
+        samples: By name, as in `bench`.
+        backend: As in `bench`.
+        rounds: Times that a way is measured which may keep every budget.
+        duration_s: Seconds of timed calls per process.
+        on_progress: Told before each round.
+        limits: Of each child.
+
+    Raises:
+        UsageError: Fewer than two models, no bound of a latency, or a backend that has no other way to run it.
+        BackendError, IsolationError: One of them does not run.
+
+    """
+    from edgeport.pipeline.bench import parse_bounds
+    from edgeport.pipeline.scheduling import schedule as scheduled
+
+    held = {name: (path, parse_bounds([bound])[0]) for name, (path, bound) in models.items()}
+    return scheduled(
+        held,
+        output=output,
+        samples=samples,
+        backend=backend,
+        rounds=rounds,
+        duration_s=duration_s,
+        on_progress=on_progress,
+        limits=limits,
+    )
