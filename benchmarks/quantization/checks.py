@@ -195,15 +195,18 @@ def _against_float(row: LatencyRow, ours: str, runtime: str) -> tuple[float, flo
 
 
 def _beside(row: LatencyRow, ours: str, rivals: Sequence[str]) -> list[Check]:
-    found = {name: row.speedups[ours][name][0] for name in rivals if name in row.speedups.get(ours, {})}
+    """The best file is the one against which ours does worst, among those of the second stage if one is there."""
+    found = {name: row.speedups[ours][name] for name in rivals if name in row.speedups.get(ours, {})}
+    found = {name: one for name, one in found.items() if name in row.finalists} or found
     if not found:
         return []
-    worst = min(found, key=lambda name: found[name])
-    return [at_least(f"{row.model}: {ours}: times as fast as {worst}, lower end", found[worst], LEAST_BESIDE)]
+    best = min(found, key=lambda name: found[name][1])
+    return [at_least(f"{row.model}: {ours}: times as fast as {best}, lower end", found[best][0], LEAST_BESIDE)]
 
 
 def _twice_as_fast(row: LatencyRow) -> list[Check]:
     floats = [name for name, kind in row.kinds.items() if kind == "float"]
+    floats = [name for name in floats if name in row.finalists] or floats
     ends = {
         ours: min(found[name][0] for name in floats if name in found)
         for ours, found in row.speedups.items()

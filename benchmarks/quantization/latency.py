@@ -1,4 +1,8 @@
-"""All candidates of a model timed in turn, in fresh processes, and compared by pairs: as `edgeport compare` does."""
+"""All candidates of a model timed in turn, in fresh processes, and compared by pairs: as `edgeport compare` does.
+
+In two stages. The first times all and finds the fastest peers and the fastest float; the second times ours beside these
+alone, in more rounds, and only its rounds judge them: the luck that made one the fastest is not taken for its speed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchmarks.quantization.candidates import Candidate, candidates
 from benchmarks.quantization.kept import kept
@@ -18,19 +22,48 @@ if TYPE_CHECKING:
     from edgeport.contracts import Measurement, TimeJob
     from edgeport.devices.experiment import Round
 
-__all__ = ["latency_row"]
+__all__ = ["finalists", "latency_row", "merged"]
+
+Speedup: TypeAlias = tuple[float, float, float]
 
 SEED = 0
 DURATION_S = 0.3
+_OURS = ("ours", "beside")
 
 
-def latency_row(subject: Subject, folder: Path, *, rounds: int, measure: bool) -> LatencyRow | None:
-    """The comparison over all rounds; with `measure` off, the one that lies there already, if any."""
+def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], measure: bool) -> LatencyRow | None:
+    """The comparison; with `measure` off, the one that lies there already, if any.
+
+    Args:
+        subject: The model.
+        folder: Of what was prepared.
+        rounds: Of all candidates, and of those that are left.
+        measure: Whether to.
+
+    """
 
     def make() -> LatencyRow:
+        from edgeport.devices.latency.neighbours import without_disturbed
+
         timed = [one for one in candidates(subject, folder, make=True) if not one.why and not _has_twin(one)]
-        found = _measured(timed, folder, rounds)
-        return _row(subject, {one.name: one for one in timed}, found, rounds)
+        first = without_disturbed(_measured(timed, folder, rounds[0], folder / "latency" / "rounds"))
+        medians = {name: _median_us(one) for name, one in first.items()}
+        kinds, runtimes = {one.name: one.kind for one in timed}, {one.name: one.runtime for one in timed}
+        names = finalists(medians, kinds, runtimes)
+        left = [one for one in timed if one.name in names]
+        final = without_disturbed(_measured(left, folder, rounds[1], folder / "latency" / "final"))
+        return LatencyRow(
+            model=subject.name,
+            runtimes={name: runtimes[name] for name in first},
+            kinds={name: kinds[name] for name in first},
+            medians_us=medians | {name: _median_us(one) for name, one in final.items()},
+            speedups=merged(_speedups(first, kinds), _speedups(final, kinds)),
+            rounds=_rounds(first),
+            finalists=list(final),
+            final_rounds=_rounds(final),
+            disturbed=sum(rounds) - _rounds(first) - _rounds(final),
+            at=time.strftime("%Y-%m-%d %H:%M"),
+        )
 
     row = kept(folder / "latency" / "row.json", LatencyRow, make if measure else None)
     if row is not None and measure:
@@ -44,15 +77,14 @@ def _has_twin(candidate: Candidate) -> bool:
     return "bias corrected" in candidate.name or bool(candidate.name in PEERS and PEERS[candidate.name].twin)
 
 
-def _measured(timed: list[Candidate], folder: Path, rounds: int) -> Mapping[str, Measurement]:
-    """Rounds that were measured before an interruption are kept."""
+def _measured(timed: list[Candidate], folder: Path, rounds: int, place: Path) -> Mapping[str, Measurement]:
+    """Rounds that were measured before an interruption are kept, in `place`."""
     from edgeport.contracts import dump_json, load_json
     from edgeport.devices.experiment import Round, run_rounds, to_measurements
     from edgeport.devices.local import LocalDevice
     from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 
     device = LocalDevice(folder / "device")
-    place = folder / "latency" / "rounds"
     place.mkdir(parents=True, exist_ok=True)
     settings = BenchSettings(samples=folder / "calibration.npz", duration_s=DURATION_S)
     jobs: dict[str, TimeJob] = {}
@@ -72,33 +104,53 @@ def _measured(timed: list[Candidate], folder: Path, rounds: int) -> Mapping[str,
     return to_measurements(every, device="")
 
 
-def _row(subject: Subject, timed: Mapping[str, Candidate], raw: Mapping[str, Measurement], rounds: int) -> LatencyRow:
-    import numpy as np
+def merged(
+    first: Mapping[str, Mapping[str, Speedup]], final: Mapping[str, Mapping[str, Speedup]]
+) -> Mapping[str, Mapping[str, Speedup]]:
+    """Each pair as the second stage found it, where both are in it."""
+    return {name: {**others, **final.get(name, {})} for name, others in first.items()}
 
+
+def finalists(medians: Mapping[str, float], kinds: Mapping[str, str], runtimes: Mapping[str, str]) -> list[str]:
+    """All of ours, the fastest float, and of each runtime and precision of the rest the fastest peer.
+
+    Args:
+        medians: By candidate, in any unit.
+        kinds: As in `LatencyRow`.
+        runtimes: As there.
+
+    """
+    found = [name for name in medians if kinds[name] in _OURS]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name in medians:
+        if kinds[name] == "float":
+            groups.setdefault(("float",), []).append(name)
+        elif kinds[name] == "peer":
+            groups.setdefault((runtimes[name], "bf16" if "rest bf16" in name else ""), []).append(name)
+    return found + [min(names, key=lambda name: medians[name]) for names in groups.values()]
+
+
+def _speedups(measured: Mapping[str, Measurement], kinds: Mapping[str, str]) -> dict[str, dict[str, Speedup]]:
+    """How many times as fast each of ours is as each other one: low, estimate and high."""
     from edgeport.devices.latency.comparison import compare
-    from edgeport.devices.latency.neighbours import without_disturbed
-    from edgeport.devices.latency.timer import call_latency_ns
 
-    measured = without_disturbed(raw)
-    left = len(next(iter(measured.values())).traces)
-    ours = [name for name in measured if timed[name].kind in ("ours", "beside")]
-    speedups: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for name in ours:
-        speedups[name] = {}
+    found: dict[str, dict[str, Speedup]] = {}
+    for name in (name for name in measured if kinds[name] in _OURS):
+        found[name] = {}
         for other in measured:
             if other != name:
-                found = compare(measured[other], measured[name]).speedup
-                speedups[name][other] = (found.low, found.estimate, min(found.high, 1e9))
-    return LatencyRow(
-        model=subject.name,
-        runtimes={name: timed[name].runtime for name in measured},
-        kinds={name: timed[name].kind for name in measured},
-        medians_us={
-            name: float(np.median([np.median(call_latency_ns(trace)) for trace in one.traces])) / 1e3
-            for name, one in measured.items()
-        },
-        speedups=speedups,
-        rounds=left,
-        disturbed=rounds - left,
-        at=time.strftime("%Y-%m-%d %H:%M"),
-    )
+                speedup = compare(measured[other], measured[name]).speedup
+                found[name][other] = (speedup.low, speedup.estimate, min(speedup.high, 1e9))
+    return found
+
+
+def _median_us(measured: Measurement) -> float:
+    import numpy as np
+
+    from edgeport.devices.latency.timer import call_latency_ns
+
+    return float(np.median([np.median(call_latency_ns(trace)) for trace in measured.traces])) / 1e3
+
+
+def _rounds(measured: Mapping[str, Measurement]) -> int:
+    return len(next(iter(measured.values())).traces)

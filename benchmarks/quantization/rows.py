@@ -80,6 +80,8 @@ class LatencyRow:
         speedups: By candidate of ours and other candidate: low, estimate and high of the paired 95 % interval; how many
             times as fast ours is.
         rounds: Processes per candidate.
+        finalists: Those that were timed beside each other once more; these rounds alone are theirs.
+        final_rounds: Processes of each of them.
         disturbed: Rounds that are left out, since others had the processors.
         at: When the last round was measured.
 
@@ -91,5 +93,7 @@ class LatencyRow:
     medians_us: Mapping[str, float]
     speedups: Mapping[str, Mapping[str, tuple[float, float, float]]]
     rounds: int
+    finalists: list[str]
+    final_rounds: int
     disturbed: int
     at: str

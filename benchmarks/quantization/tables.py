@@ -49,6 +49,7 @@ def latency_table(rows: Sequence[LatencyRow]) -> Table:
             ]
             against = row.speedups[ours[0]][name] if ours else None
             told = f"{against[1]:.2f} ({against[0]:.2f}..{against[2]:.2f})" if against else ""
-            lines.append((row.model, name, f"{median:.1f}", told))
-    columns = ("model", "candidate", "median us", "Edgeport's int8 is so many times as fast")
+            processes = row.final_rounds if name in row.finalists else row.rounds
+            lines.append((row.model, name, str(processes), f"{median:.1f}", told))
+    columns = ("model", "candidate", "processes", "median us", "Edgeport's int8 is so many times as fast")
     return Table(title="Latency", columns=columns, rows=tuple(lines))

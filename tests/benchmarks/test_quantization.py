@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.kept import kept, slug
+from benchmarks.quantization.latency import finalists, merged
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.prepare import MAKERS, varied, write_many
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
@@ -173,7 +175,9 @@ def raced(model, **speedups):
         kinds={name: "float" if name == "float" else "ours" if name in names[:1] else "peer" for name in names},
         medians_us=dict.fromkeys(names, 100.0),
         speedups={names[0]: {name: (0.98 * value, value, 1.02 * value) for name, value in speedups.items()}},
-        rounds=12,
+        rounds=8,
+        finalists=[],
+        final_rounds=0,
         disturbed=0,
         at="2026-01-01 00:00",
     )
@@ -204,6 +208,25 @@ def test_the_lower_end_against_the_best_file_counts(speedup, holds):
 def test_two_models_must_be_twice_as_fast_as_the_best_float(speedup, holds):
     assert named(latency_checks([raced("MiniLM", float=speedup)], {}), "best float").holds == holds
     assert not latency_checks([raced("other", float=speedup)], {})
+
+
+def test_the_second_stage_times_ours_beside_the_best():
+    medians = {"ours": 1.0, "float": 3.0, "half": 2.0, "a": 1.5, "b": 1.2, "c, rest bf16": 0.9, "d, rest bf16": 1.1}
+    kinds = dict.fromkeys(medians, "peer") | {"ours": "ours", "float": "float", "half": "float"}
+    found = finalists(medians, kinds, dict.fromkeys(medians, "openvino"))
+    assert found == ["ours", "half", "b", "c, rest bf16"]
+
+
+def test_the_second_stage_counts_where_both_are_in_it():
+    first = {"ours": {"a": (0.8, 1.0, 1.2), "b": (0.8, 1.1, 1.3)}}
+    assert merged(first, {"ours": {"b": (0.9, 1.0, 1.1)}}) == {"ours": {"a": (0.8, 1.0, 1.2), "b": (0.9, 1.0, 1.1)}}
+
+
+def test_the_best_file_is_one_of_the_second_stage():
+    row = replace(raced("a", float=3.0, one=0.99, two=1.02), finalists=["ours", "two"])
+    check = named(latency_checks([row], PEERS_HERE), "lower end")
+    assert "as two," in check.name
+    assert check.holds
 
 
 def test_bounds_are_those_that_are_claimed():
