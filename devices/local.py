@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from edgeport.contracts import DeviceFacts, Job, ProcessTrace, dump_json, load_json
+from edgeport.contracts import DeviceFacts, Job, ProcessTrace, TimeJob, dump_json, load_json
+from edgeport.devices.agent.alone import pause, take_turn
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
@@ -16,6 +22,8 @@ from edgeport.errors import ChildCrash, ChildTimeout, DeviceError, ResourceLimit
 from edgeport.isolation import run_isolated
 
 __all__ = ["LocalDevice"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class LocalDevice:
@@ -29,6 +37,7 @@ class LocalDevice:
     def __init__(self, workdir: Path) -> None:
         self._workdir = workdir.resolve()
         self._facts: DeviceFacts | None = None
+        self._together = _Together(self._workdir)
 
     def facts(self) -> DeviceFacts:
         """Processor, memory, system, runtimes and sensors of this machine."""
@@ -72,7 +81,7 @@ class LocalDevice:
         """Nothing is held open."""
 
     def run(self, job: Job) -> ProcessTrace:
-        """Runs one job in a fresh process.
+        """Runs one job in a fresh process; while it times, nobody else's is timed on this machine.
 
         Raises:
             ChildTimeout: It took longer than `job.limits.time_s`; the details tell where it hung.
@@ -96,12 +105,18 @@ class LocalDevice:
                 "folder": str(folder),
             }
             try:
-                ended = run_isolated("edgeport.devices.guard:run_agent", payload, limits=job.limits)
+                with self._turn_of(job):
+                    ended = run_isolated("edgeport.devices.guard:run_agent", payload, limits=job.limits)
             except (ChildCrash, ChildTimeout, ResourceLimit) as error:
                 raise_dead(job, error)
             if not result.exists():
                 raise no_result(job, int(ended["exit_status"]))
             return read_trace(result, job)
+
+    def _turn_of(self, job: Job) -> AbstractContextManager[None]:
+        if not isinstance(job, TimeJob):
+            return nullcontext()
+        return self._together.turn() if job.meet else _turn(self._workdir)
 
     def pull(self, path: str, into: Path) -> None:
         """Copies a file to `into` (a file's path, or a folder), in one step.
@@ -122,3 +137,47 @@ class LocalDevice:
         partial = target.with_name(f"{target.name}.part")
         shutil.copyfile(source, partial)
         partial.replace(target)
+
+
+@contextmanager
+def _turn(own: Path) -> Iterator[None]:
+    """While it lasts, no other run of Edgeport measures on this machine; says so where it has to wait."""
+    said: list[bool] = []
+
+    def wait() -> None:
+        if not said:
+            said.append(True)
+            _LOG.warning("local: waiting for another measurement on this machine to end")
+        pause()
+
+    own.mkdir(parents=True, exist_ok=True)
+    descriptor = take_turn(own, wait)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class _Together:
+    """One turn of several jobs that are timed at the same time because they are asked what they cost each other."""
+
+    def __init__(self, own: Path) -> None:
+        self._own = own
+        self._lock = threading.Lock()
+        self._jobs = 0
+        self._held = ExitStack()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        with self._lock:
+            if not self._jobs:
+                self._held.enter_context(_turn(self._own))
+            self._jobs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._jobs -= 1
+                if not self._jobs:
+                    self._held.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import secrets
 import tempfile
@@ -22,6 +23,7 @@ from edgeport.errors import DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]
 
+_LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 4 << 20
 _TRIES = 3
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?")
@@ -133,7 +135,8 @@ class RemoteDevice:
         agent = build_agent([job.session], self._workdir / "agents")
         with self._lock:
             there = self.push(agent)
-            ended, content = self._request({"ask": "run", "agent": there, "job": dump_json(job).decode()})
+            ask = {"ask": "run", "agent": there, "job": dump_json(job).decode()}
+            ended, content = self._connected().request(ask, on_tick=self._say_that_it_waits)
         raise_if_dead(job, ended)
         if ended["result"] is None:
             raise no_result(job, int(ended["status"]))
@@ -224,6 +227,10 @@ class RemoteDevice:
             value, _ = self._request({"ask": "clean"})
             self.close()
             return value
+
+    def _say_that_it_waits(self, tick: dict[str, Any]) -> None:
+        if tick.get("waits") is True:
+            _LOG.warning("%s: waiting for another measurement there to end", self._name)
 
     def _read(self, path: str, write: Any) -> None:
         size, offset = None, 0

@@ -50,8 +50,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_store(tmp_path_factory):
-    """No test reads or fills the store, or the devices, of the user who runs it."""
+    """No test reads or fills the store, or the devices, of the user who runs it.
+
+    Nor does it wait for measurements of other processes' tests: those that must be alone say so.
+    """
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPORT_LOCK_DIR", str(tmp_path_factory.mktemp("lock")))
         patch.setenv("EDGEPORT_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setenv("EDGEPORT_CONFIG", str(tmp_path_factory.mktemp("config")))
         yield

@@ -13,10 +13,10 @@ import secrets
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, Tuple
 
+from edgeport.devices.agent.alone import pause, take_turn
 from edgeport.devices.agent.channel import Channel, Frame, LinkLostError
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.failure import JobError
@@ -37,7 +37,6 @@ HELLO = "\x1eedgeport "
 """Before the first lines of either program, so that what a login shell prints is told from them."""
 LARGEST_RESULT = 64 << 20
 _PIECE_BYTES = 4 << 20
-_WAIT_S = 0.2
 
 Answer = Tuple[Any, bytes]
 
@@ -270,14 +269,16 @@ class Server:
             shutil.rmtree(str(folder), ignore_errors=True)
 
     def _alone(self) -> int | None:
-        """Waits until no other session measures here: two measurements would disturb each other."""
-        path = self._place.root / "measuring.lock"
-        while True:
-            descriptor = _locked(path, create=True)
-            if descriptor is not None:
-                return descriptor
-            time.sleep(_WAIT_S)
+        """Waits until nobody else measures here, and lets the host know that it waits."""
+        waits = [{"tick": 1, "waits": True}]
+
+        def wait() -> None:
+            if waits:
+                self._channel.send(waits.pop())
+            pause()
             self._channel.tick()
+
+        return take_turn(self._place.root, wait)
 
 
 def _size_bytes(path: Path) -> int:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from edgeport.contracts import EvaluateJob
+from edgeport.devices.agent.alone import FILE, FOLDER, pause, take_turn
+
 
 def test_a_file_is_used_where_it_lies(device, tmp_path):
     file = tmp_path / "a.bin"
@@ -9,3 +19,57 @@ def test_a_file_is_used_where_it_lies(device, tmp_path):
     assert device.push(file) == str(file)
     device.pull(str(file), tmp_path)  # onto itself
     assert file.read_bytes() == b"abc"
+
+
+@pytest.fixture
+def somebody_measures(tmp_path, monkeypatch):
+    """Until what it gives is closed, another process's measurement is at work on this machine."""
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    turn = take_turn(tmp_path, pause)
+    assert turn is not None
+    with os.fdopen(turn) as file:
+        yield file
+
+
+def test_a_second_measurement_waits_and_says_so(device, time_job, somebody_measures, caplog):
+    ended_at = []
+
+    def end():
+        while not caplog.messages:
+            time.sleep(0.01)
+        ended_at.append(time.monotonic_ns())
+        somebody_measures.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    trace = device.run(time_job())
+    ending.join()
+    assert trace.started_at_ns > ended_at[0]
+    assert caplog.messages == ["local: waiting for another measurement on this machine to end"]
+
+
+def test_what_is_not_timed_does_not_wait(device, time_job, somebody_measures, caplog):
+    job = time_job()
+    shared = {name: getattr(job, name) for name in ("artifact", "entry", "session", "settings", "feeds", "limits")}
+    assert device.run(EvaluateJob(**shared, outputs=device.reserve("outputs.npz"))).latency_ns
+    assert not caplog.messages
+
+
+def test_processes_that_measure_each_other_share_a_turn(device, time_job):
+    places = tuple(device.reserve("meeting") for _ in range(2))
+    with ThreadPoolExecutor() as pool:
+        jobs = [time_job(meet=places, meet_index=index) for index in range(2)]
+        first, second = pool.map(device.run, jobs)
+    assert first.started_at_ns < second.started_at_ns + sum(second.latency_ns)
+    assert second.started_at_ns < first.started_at_ns + sum(first.latency_ns)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_a_lock_that_can_not_be_had_is_taken_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all" / "somewhere").write_text("")
+    (tmp_path / "all" / FILE).symlink_to("somewhere")  # somebody's trick in everybody's folder
+    monkeypatch.setenv(FOLDER, str(tmp_path / "all"))
+    turn = take_turn(tmp_path, pause)
+    assert (tmp_path / FILE).exists()
+    os.close(turn)

@@ -242,7 +242,7 @@ def test_a_device_that_falls_silent_is_lost(board, reach, monkeypatch):
                 os.kill(int(line.split()[0]), 9)
 
 
-def test_two_hosts_do_not_measure_at_the_same_time(board, reach, job_on):
+def test_two_hosts_do_not_measure_at_the_same_time(board, reach, job_on, caplog):
     traces = []
 
     def measure():
@@ -256,6 +256,7 @@ def test_two_hosts_do_not_measure_at_the_same_time(board, reach, job_on):
         thread.join()
     first, second = sorted(traces, key=lambda trace: trace.started_at_ns)
     assert second.started_at_ns - first.started_at_ns >= sum(first.latency_ns)
+    assert caplog.messages == ["board: waiting for another measurement there to end"]
 
 
 def test_two_hosts_bring_the_same_file_at_the_same_time(board, reach, tmp_path):

@@ -49,6 +49,7 @@ class SshServer:
         self.environment = {
             "HOME": str(self.home),
             "PATH": f"{folder / 'device-bin'}:/usr/bin:/bin",
+            "EDGEPORT_LOCK_DIR": str(self.home),
             "OPENBLAS_NUM_THREADS": "1",
         }
         self._listener = self._wait(self._listen(0))

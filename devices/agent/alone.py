@@ -1,0 +1,96 @@
+"""One measurement at a time on a machine, whoever measures: two would disturb each other.
+
+A lock on a file in the machine's folder for temporary files, so that all users, and hosts that came over a link, share
+it. The system lets go of it when the process that has it ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Callable, Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows: there measurements may meet
+    fcntl = None  # type: ignore[assignment]
+
+FILE = "edgeport-measuring.lock"
+FOLDER = "EDGEPORT_LOCK_DIR"
+"""Variable that names another folder for the file: of a container that shares its machine with others, say."""
+POLL_S = 0.2
+
+# A file of another user is opened, never made anew or followed elsewhere: /tmp is everybody's.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_flock = getattr(fcntl, "flock", None)
+
+
+def take_turn(own: Path, wait: Callable[[], None]) -> int | None:
+    """Waits until nobody else measures on this machine.
+
+    Args:
+        own: A folder of this user's, for the file where there is none for everybody.
+        wait: Called again and again while somebody else measures, and pauses; may raise.
+
+    Returns:
+        A file descriptor: the turn is over when it is closed. None where the system locks no files.
+
+    """
+    if _flock is None:
+        return None
+    for folder in _folders(own):
+        descriptor = _opened(folder / FILE)
+        if descriptor is None:
+            continue
+        try:
+            locks = _locks(descriptor)
+            while locks is False:
+                wait()
+                locks = _locks(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if locks:
+            return descriptor
+        os.close(descriptor)
+    return None
+
+
+def pause() -> None:
+    """A `wait` that only waits."""
+    time.sleep(POLL_S)
+
+
+def _folders(own: Path) -> Iterator[Path]:
+    named = os.environ.get(FOLDER)
+    if named:
+        yield Path(named)
+    else:
+        try:
+            yield Path(tempfile.gettempdir())
+        except OSError:
+            pass
+    yield own
+
+
+def _opened(path: Path) -> int | None:
+    for flags in (_FLAGS, _FLAGS | os.O_CREAT | os.O_EXCL, _FLAGS):
+        try:
+            return os.open(str(path), flags, 0o644)
+        except (FileNotFoundError, FileExistsError):  # noqa: PERF203 (another process may make it meanwhile)
+            continue
+        except OSError:
+            return None
+    return None
+
+
+def _locks(descriptor: int) -> bool | None:
+    """Whether it is locked now; None where the file system has no locks."""
+    try:
+        _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[misc]
+    except OSError as error:
+        return False if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    return True
