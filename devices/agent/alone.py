@@ -6,6 +6,7 @@ it. The system lets go of it when the process that has it ends, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -69,10 +70,8 @@ def _folders(own: Path) -> Iterator[Path]:
     if named:
         yield Path(named)
     else:
-        try:
+        with contextlib.suppress(OSError):  # there is none that this user may write
             yield Path(tempfile.gettempdir())
-        except OSError:
-            pass
     yield own
 
 

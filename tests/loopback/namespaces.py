@@ -79,7 +79,8 @@ class Boards:
         config.write_text(
             f"ListenAddress {_address(index, 2)}:22\nHostKey {self.folder / 'host'}\nPidFile none\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'id.pub'}\nStrictModes no\nPasswordAuthentication no\n"
-            f"SetEnv XDG_CACHE_HOME={home} EDGEPORT_LOCK_DIR={home} OPENBLAS_NUM_THREADS=1 PATH={self.folder / 'device-bin'}:/usr/bin:/bin\n"
+            f"SetEnv XDG_CACHE_HOME={home} EDGEPORT_LOCK_DIR={home} OPENBLAS_NUM_THREADS=1"
+            f" PATH={self.folder / 'device-bin'}:/usr/bin:/bin\n"
         )
         with (self.folder / f"sshd{index}.log").open("wb") as log:
             command = ["ip", "netns", "exec", space, SSHD, "-D", "-e", "-f", config]
