@@ -1,11 +1,11 @@
 """ONNX's own node tests through each adapter in float32: as the reference says, or refused where the runtime refuses.
 
-`python -m benchmarks.adapters --out FOLDER [--short]`
+`python -m benchmarks.adapters --out FOLDER [--runtime NAME ...] [--short]`
 
 Every node test that the onnx package ships for backends, with its own inputs, expected outputs and tolerances. The same
 file goes to the runtime directly, and through Edgeport: opened and checked, compiled, opened as an artifact, bound and
 run. What the runtime refuses or computes otherwise itself is its own affair and is told apart; what only Edgeport
-refuses must be on the list below. TensorRT is not among them: nothing here runs its engines.
+refuses must be on the list below. For TensorRT engines are built, by the parser alone and by Edgeport; none is run.
 
 Files are walked in children, of which one that dies has met its match. What lies in `--out` already is not done again.
 """
@@ -28,13 +28,16 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from benchmarks.results import Arguments, Table, at_least, at_most, parse_arguments, report
+from benchmarks.results import Arguments, Table, argument_parser, at_least, at_most, parsed, report
 from benchmarks.robustness.refusals import Refusal
-from edgeport.contracts import ExecutionConfig, Limits, OnProgress, ProgressEvent
+from edgeport.contracts import Artifact, ExecutionConfig, Limits, OnProgress, ProgressEvent
 from edgeport.errors import EdgeportError, IsolationError
 from edgeport.npz import load_npz, save_npz
 
-RUNTIMES = ("onnxruntime", "openvino")
+RUN = ("onnxruntime", "openvino")
+BUILT = "tensorrt"
+"""Its engines are built, and not run."""
+RUNTIMES = (*RUN, BUILT)
 LEAST_RIGHT = 1000
 SHORT_EVERY = 20
 TOGETHER = 100
@@ -48,6 +51,8 @@ class Outcome(StrEnum):
 
     RIGHT = "right"
     """As the reference says, within the test's own tolerance."""
+    BUILT = "built, not run"
+    """An engine was built; nothing is known of its numbers."""
     RUNTIME_REFUSES = "the runtime refuses it"
     """And so does Edgeport, by an error of its own."""
     RUNTIME_DIFFERS = "the runtime gives something else"
@@ -74,7 +79,7 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal(
         code="SAMPLES_INVALID",
         found=r"takes \[(\d+,)*0(,\d+)*\]",
-        why="the test feeds an empty array, which OpenVINO's session refuses: no sample of a network is empty",
+        why="the test feeds an empty array where any number of samples fits, which OpenVINO's session refuses",
     ),
     Refusal(code="SAMPLES_INVALID", found=r"tensor\(string\)|it takes string", why="text is fed as numbers: tokens"),
 )
@@ -145,6 +150,8 @@ def _walked(case: Path, runtime: str, on_progress: OnProgress) -> Row:
     from benchmarks.robustness.walk import run_plainly
 
     about = {"name": case.name, "runtime": runtime}
+    if runtime == BUILT:
+        return _built(case, about, on_progress)
     if not (case / "feeds.npz").exists() or not (case / "wanted.npz").exists():
         alone, wanted, feeds = "no array type for what is fed", {}, {}
     else:
@@ -166,6 +173,37 @@ def _walked(case: Path, runtime: str, on_progress: OnProgress) -> Row:
     return Row(**about, outcome=Outcome.RUNTIME_DIFFERS if alone else Outcome.WRONG, found=found)
 
 
+def _built(case: Path, about: Mapping[str, str], on_progress: OnProgress) -> Row:
+    alone = _parsed_alone(case / "model.onnx")
+    on_progress(ProgressEvent(stage=case.name, message="Edgeport"))
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeport-adapters-") as folder:
+            _compiled(case, BUILT, Path(folder) / "artifact")
+    except EdgeportError as error:
+        return Row(**about, outcome=_of_refusal(error, alone), code=error.code, found=error.found[:300])
+    except Exception as error:  # noqa: BLE001 (that is what is looked for)
+        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return Row(**about, outcome=Outcome.FAULT, found=text)
+    return Row(**about, outcome=Outcome.BUILT)
+
+
+def _parsed_alone(path: Path) -> str:
+    """What TensorRT itself says of a file without Edgeport; empty where it builds an engine."""
+    from edgeport.backends.tensorrt.capabilities import DEFAULT_TARGET
+    from edgeport.backends.tensorrt.runtime import load_tensorrt
+
+    tensorrt, said = load_tensorrt(), list[str]()
+    logger = tensorrt.logger(said.append)
+    builder = tensorrt.module.Builder(logger)
+    network = tensorrt.network(builder)
+    parser = tensorrt.module.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(path)):
+        return f"refuses: {parser.get_error(0).desc() if parser.num_errors else 'no reason'}"
+    if builder.build_serialized_network(network, tensorrt.config(builder, DEFAULT_TARGET)) is None:
+        return f"refuses: {said[-1] if said else 'no reason'}"
+    return ""
+
+
 def _of_refusal(error: EdgeportError, alone: str) -> Outcome:
     if any(error.code == each.code and re.search(each.found, error.found) for each in REFUSALS):
         return Outcome.LISTED
@@ -177,19 +215,26 @@ def _of_refusal(error: EdgeportError, alone: str) -> Outcome:
 def _through(case: Path, runtime: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """The outputs of the file as Edgeport runs it."""
     from edgeport.backends.registry import backend
-    from edgeport.calibration.plan import float_plan
-    from edgeport.onnx_files import open_onnx
 
-    model, made = open_onnx(case / "model.onnx"), backend(runtime)
-    execution = ExecutionConfig(threads=1, batch=model.fixed_batch or 1)
     with tempfile.TemporaryDirectory(prefix="edgeport-adapters-") as folder:
-        session = made.open(made.compile(model, float_plan(model), execution, Path(folder) / "artifact"))
+        session = backend(runtime).open(_compiled(case, runtime, Path(folder) / "artifact"))
         try:
             call = session.bind(feeds)
             call.run()
             return {name: np.array(array) for name, array in call.outputs().items()}
         finally:
             session.close()
+
+
+def _compiled(case: Path, runtime: str, folder: Path) -> Artifact:
+    from edgeport.backends.registry import backend
+    from edgeport.calibration.plan import float_plan
+    from edgeport.onnx_files import open_onnx
+
+    model = open_onnx(case / "model.onnx")
+    threads = None if runtime == BUILT else 1
+    execution = ExecutionConfig(threads=threads, batch=model.fixed_batch or 1)
+    return backend(runtime).compile(model, float_plan(model), execution, folder)
 
 
 def differs(found: Mapping[str, Any], wanted: Mapping[str, Any], case: Path) -> str:
@@ -214,11 +259,14 @@ def _alike(got: Any, right: Any) -> tuple[tuple[str, str], ...]:
 
 
 def main() -> int:
-    """All tests on both runtimes."""
-    arguments = parse_arguments("ONNX's node tests through each adapter")
+    """All tests on every runtime that is asked for."""
+    parser = argument_parser("ONNX's node tests through each adapter")
+    parser.add_argument("--runtime", action="append", choices=RUNTIMES, help="this one alone; may be repeated")
+    given = parser.parse_args()
+    arguments = parsed(given)
     out = arguments.out.resolve()
     names = write_tests(out / "tests")[:: SHORT_EVERY if arguments.short else 1]
-    rows = {runtime: _all(names, runtime, out) for runtime in RUNTIMES}
+    rows = {runtime: _all(names, runtime, out) for runtime in given.runtime or RUNTIMES}
     return _report(arguments, rows)
 
 
@@ -260,11 +308,15 @@ def _report(arguments: Arguments, rows: Mapping[str, Sequence[Row]]) -> int:
     counts = {runtime: Counter(row.outcome for row in found) for runtime, found in rows.items()}
     checks = []
     for runtime, count in counts.items():
-        if not arguments.short:
+        if runtime in RUN and not arguments.short:
             checks.append(at_least(f"{runtime}: as the reference says", float(count[Outcome.RIGHT]), LEAST_RIGHT))
         checks += [
             at_most(f"{runtime}: refused by Edgeport alone, not on the list", float(count[Outcome.UNLISTED]), 0.0),
-            at_most(f"{runtime}: wrong, though the runtime alone is right", float(count[Outcome.WRONG]), 0.0),
+            *(
+                [at_most(f"{runtime}: wrong, though the runtime alone is right", float(count[Outcome.WRONG]), 0.0)]
+                if runtime in RUN
+                else []
+            ),
             at_most(f"{runtime}: crashes and errors without a name", float(count[Outcome.FAULT]), 0.0),
         ]
     every = [row for found in rows.values() for row in found]

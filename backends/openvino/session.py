@@ -238,7 +238,7 @@ class OpenVinoSession:
                 raise ValueError(
                     f"asked to feed {name!r} as {array.dtype.name}; found that it takes {dtype}; convert the array"
                 )
-            if not self._ov.PartialShape(list(array.shape)).compatible(declared) or 0 in array.shape:
+            if not self._ov.PartialShape(list(array.shape)).compatible(declared) or _is_emptier(array.shape, declared):
                 raise ValueError(
                     f"asked to feed {name!r} in shape {list(array.shape)}; found that it takes {declared}; reshape it"
                 )
@@ -325,6 +325,11 @@ def _names(ports: list[Any], wanted: Any) -> list[str]:
 def _is_open(shape: Any) -> bool:
     """Axis 0 of a partial shape has no fixed size."""
     return bool(shape.rank.is_static and len(shape) and shape[0].is_dynamic)
+
+
+def _is_emptier(shape: tuple[int, ...], declared: Any) -> bool:
+    """An axis is empty that need not be."""
+    return any(size == 0 and wanted.is_dynamic for size, wanted in zip(shape, declared))  # noqa: B905 (strict is Python 3.10)
 
 
 def _dtype(port: Any) -> str:

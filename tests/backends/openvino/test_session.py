@@ -121,3 +121,19 @@ def test_an_input_that_the_runtime_drops_may_be_fed(tmp_path):
     with pytest.raises(SamplesError, match="other"):
         opened.bind({"x": x, "other": x})
     opened.close()
+
+
+def test_an_axis_that_is_empty_by_its_declaration(tmp_path):
+    shapes = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [2, 0, 3]), ("y", [2, 3]))
+    ]
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], name="sum", keepdims=0)
+    graph = helper.make_graph([node], "g", shapes[:1], shapes[1:], [axes])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    session = open_session(str(path), {})
+    call = session.bind({"x": np.empty((2, 0, 3), np.float32)})
+    call.run()
+    np.testing.assert_array_equal(call.outputs()["y"], np.zeros((2, 3), np.float32))
