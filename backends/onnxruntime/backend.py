@@ -1,13 +1,14 @@
-"""Compiles for ONNX Runtime's CPU provider, opens, and tells what ran."""
+"""Compiles for ONNX Runtime, opens, and tells what ran."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
-from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions
+from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, provider_settings
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.sessions import open_artifact
@@ -54,6 +55,7 @@ class OnnxRuntimeBackend:
         try:
             ort = _import_runtime()
             precisions = _precisions()
+            providers = _providers()
         except DependencyError as error:
             return Capabilities(backend=NAME, reason=f"{error.found}; {error.fix}")
         return Capabilities(
@@ -63,7 +65,7 @@ class OnnxRuntimeBackend:
             can_run=True,
             precisions=precisions,
             rules=default_rules(),
-            devices=tuple(ort.get_available_providers()),
+            devices=tuple(providers),
             layouts=("single-stream", "data-parallel", "model-parallel"),
         )
 
@@ -91,9 +93,16 @@ class OnnxRuntimeBackend:
         check_fits(model, plan)
         _require_one_float(model, plan)
         layout = execution.layout
+        where = provider_settings(execution.runtime_device, _providers()) if execution.runtime_device else {}
+        if where and isinstance(layout, ModelParallel):
+            raise UnsupportedByBackend(
+                asked=f"run {model.path.name} in {layout.stages} stages on {execution.runtime_device}",
+                found="that stages are cut by what nodes take on the CPU, and each runs there",
+                fix="take one or the other",
+            )
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
-            settings = _settings(plan.default, execution, skip)
+            settings = {**_settings(plan.default, execution, skip), **where}
             if isinstance(layout, ModelParallel):
                 from edgeport.backends.onnxruntime.staging import write_pipeline
 
@@ -147,6 +156,7 @@ class OnnxRuntimeBackend:
                 found="a model in stages, which are files of their own",
                 fix="compile it again",
             )
+        execution = replace(execution, runtime_device=artifact.execution.runtime_device)
         return with_settings(artifact, execution, SETTINGS, execution_settings(execution))
 
 
@@ -228,6 +238,12 @@ def _precisions() -> dict[Precision, Support]:
         **{one: eight if one is Precision.INT8_WEIGHTS else four for one in Precision if one.weight_form is not None},
         Precision.INT16: _if_nothing_misses(missing_int16()),
     }
+
+
+def _providers() -> Sequence[str]:
+    from edgeport.backends.onnxruntime.session import known_providers
+
+    return known_providers()
 
 
 def _if_nothing_misses(missing: str) -> Support:

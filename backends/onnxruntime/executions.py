@@ -1,4 +1,4 @@
-"""How a session of ONNX Runtime is run: its settings, and which of them are worth a try."""
+"""How a session of ONNX Runtime is run: where, its settings, and which of them are worth a try."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace
 from edgeport.errors import UnsupportedByBackend
 
-__all__ = ["SETTINGS", "execution_settings", "executions"]
+__all__ = ["SETTINGS", "execution_settings", "executions", "provider_settings"]
+
+CPU = "CPUExecutionProvider"
 
 SETTINGS = ("threads", "affinity", "spinning", "priority", "streams", "cores")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
@@ -41,6 +43,46 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         if execution.layout.cores:
             settings["cores"] = [list(one) for one in execution.layout.cores]
     return settings
+
+
+def provider_settings(runtime_device: str, known: Sequence[str]) -> dict[str, object]:
+    """What `session.open_session` is told of the execution provider; nothing for the CPU's.
+
+    Args:
+        runtime_device: A provider's name, "ExecutionProvider" at its end or not, then its options if there are any:
+            "CUDA", "CUDAExecutionProvider:device_id=1,use_tf32=0".
+        known: Names of the providers that there are.
+
+    Raises:
+        UnsupportedByBackend: No such provider here, or options that can't be read.
+
+    """
+    if not runtime_device:
+        return {}
+    name, _, rest = runtime_device.partition(":")
+    words = {name.casefold(), f"{name}ExecutionProvider".casefold()}
+    full = next((one for one in known if one.casefold() in words), None)
+    if full is None:
+        raise UnsupportedByBackend(
+            asked=f"run ONNX Runtime on {runtime_device}",
+            found=f"providers {', '.join(known)}",
+            fix="install the package that has it (onnxruntime-gpu, onnxruntime-ep-...), or name the library of a "
+            "plug-in: EDGEPORT_ORT_LIBRARIES=NAME=PATH",
+        )
+    options = {}
+    for part in rest.split(",") if rest else ():
+        key, equals, value = part.partition("=")
+        if not key or not equals:
+            raise UnsupportedByBackend(
+                asked=f"run ONNX Runtime on {runtime_device}",
+                found=f"{part!r}, which is no option of {full}",
+                fix=f"write {name}:key=value,key=value",
+            )
+        options[key.strip()] = value.strip()
+    if full == CPU and not options:
+        return {}
+    others = [CPU] if full != CPU else []
+    return {"providers": [full, *others], **({"provider_options": options} if options else {})}
 
 
 def executions(space: ExecutionSpace) -> Sequence[ExecutionConfig]:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
 from edgeport.backends.onnxruntime.backend import FAST_BF16
+from edgeport.backends.onnxruntime.executions import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
 from edgeport.backends.onnxruntime.origin import MOVING, Origins
@@ -23,6 +24,8 @@ from edgeport.errors import BackendError
 
 __all__ = ["node_precisions", "read_placement", "stored_weights"]
 
+_COMPILED = "contains compiled nodes"
+"""What the runtime says where it can't write a graph in which a provider replaced nodes by what it compiled."""
 _OF_RUNNING = ("streams", "cores", "priority")
 """Settings that say who runs a call and when; they change nothing in the graph, and this process keeps its priority."""
 CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -85,6 +88,8 @@ def _read(path: Path, settings: Mapping[str, object]) -> Placement:
         try:
             session = inference_session(path, options, settings)
         except Exception as error:
+            if _COMPILED in str(error):
+                return _assigned(path, settings)
             raise BackendError(
                 asked=f"read back what ONNX Runtime makes of {path.name}",
                 found=f"{type(error).__name__}: {error}",
@@ -95,6 +100,33 @@ def _read(path: Path, settings: Mapping[str, object]) -> Placement:
         shipped = ir.load(path).graph
         nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(settings))
     return Placement(nodes=nodes, source="optimised graph of ONNX Runtime")
+
+
+def _assigned(path: Path, settings: Mapping[str, object]) -> Placement:
+    """Who runs which of the file's nodes, where a provider compiles them into something of its own."""
+    options = session_options(dict(settings))
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    providers = _providers(inference_session(path, options, settings))
+    graph = ir.load(path).graph
+    precisions = node_precisions(graph)
+    placed = []
+    for node in graph:
+        name = node.name or ""
+        device = providers.get(name)
+        if device is None:  # folded into a constant, or taken away
+            continue
+        own = device == CPU
+        placed.append(
+            NodePlacement(
+                name=name,
+                operator=node.op_type,
+                device=device,
+                precision=precisions[node] if own else "",
+                origin=(name,),
+                reason="" if own else f"{device} compiled it, and does not tell what it computes in",
+            )
+        )
+    return Placement(nodes=tuple(placed), source="assignment by ONNX Runtime")
 
 
 def _place(graph: ir.Graph, origins: Origins, providers: Mapping[str, str], fast: bool) -> tuple[NodePlacement, ...]:

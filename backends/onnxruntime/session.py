@@ -6,8 +6,10 @@ Inputs and outputs are bound before, so that `Call.run` is the inference and not
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
+import pkgutil
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +26,7 @@ __all__ = [
     "Streams",
     "check_feeds",
     "inference_session",
+    "known_providers",
     "open_session",
     "session_options",
 ]
@@ -48,7 +51,20 @@ _DTYPES = {
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
 }
-_SETTINGS = ("threads", "affinity", "spinning", "priority", "optimization", "skip", "providers", "config")
+_SETTINGS = (
+    "threads",
+    "affinity",
+    "spinning",
+    "priority",
+    "optimization",
+    "skip",
+    "providers",
+    "provider_options",
+    "config",
+)
+_LIBRARIES = "EDGEPORT_ORT_LIBRARIES"
+_CPU = "CPUExecutionProvider"
+_registered: dict[str, str] = {}
 _ERRORS_ONLY = 3
 _WAITING_PER_STAGE = 2
 
@@ -97,11 +113,13 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
 
     Args:
         path: str or path.
-        settings: JSON values by name. providers: of the runtime; the CPU's alone by default. streams: calls at once;
-            see `Streams`. stages: of a pipeline, instead of all else; see `Pipeline`.
+        settings: JSON values by name. providers: of the runtime, the first of them asked for, then those that take
+            what it leaves; the CPU's alone by default. provider_options: of the first, by name. streams: calls at
+            once; see `Streams`. stages: of a pipeline, instead of all else; see `Pipeline`.
 
     Raises:
         ValueError: A setting that there is not.
+        RuntimeError: A provider that is not here, or that the runtime leaves out.
 
     """
     if "stages" in settings:
@@ -113,12 +131,85 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
 
 def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapping[str, Any]) -> Any:
     """The runtime's own session, with what `settings` say and options have no place for: providers and skip."""
-    providers = list(settings.get("providers") or ["CPUExecutionProvider"])
+    providers = list(settings.get("providers") or [_CPU])
+    first, own = providers[0], {str(key): str(value) for key, value in (settings.get("provider_options") or {}).items()}
+    chosen: dict[str, Any] = {"providers": [(first, own), *providers[1:]]}
+    if first not in ort.get_available_providers():
+        # What a plug-in leaves goes to the CPU's by itself.
+        options.add_provider_for_devices(_devices_of(first)[:1], own)
+        chosen = {}
     skip = list(settings.get("skip") or ())
     # It would print an error and try once more the same.
-    return ort.InferenceSession(
-        os.fspath(path), options, providers=providers, disabled_optimizers=skip, enable_fallback=0
-    )
+    session = ort.InferenceSession(os.fspath(path), options, disabled_optimizers=skip, enable_fallback=0, **chosen)
+    if first not in session.get_providers():  # where its libraries do not load it only says so
+        raise RuntimeError(
+            f"asked to run on {first}; found that ONNX Runtime left it out and took "
+            f"{', '.join(session.get_providers())}; install the libraries that it needs"
+        )
+    return session
+
+
+def known_providers() -> list[str]:
+    """Execution providers that can be asked for here: those in the runtime, and those of plug-ins that see a device."""
+    plugged = [name for name in _plug_ins() if _devices_seen(name)]
+    return list(dict.fromkeys([*ort.get_available_providers(), *plugged]))
+
+
+def _devices_of(name: str) -> list[Any]:
+    """What a provider of a plug-in can run on, as the runtime lists it.
+
+    Raises:
+        RuntimeError: No such provider, or it sees no device of its kind.
+
+    """
+    plugged = _plug_ins()
+    if name not in plugged:
+        raise RuntimeError(
+            f"asked to run on {name}; found providers {', '.join([*ort.get_available_providers(), *plugged])}; "
+            f"install the package that has it, or name its library: {_LIBRARIES}={name}=PATH"
+        )
+    found = _devices_seen(name)
+    if not found:
+        raise RuntimeError(
+            f"asked to run on {name}; found no device here that its library ({os.path.basename(plugged[name])}) takes; "  # noqa: PTH119 (see `open_session`)
+            "run it where there is one"
+        )
+    return found
+
+
+def _devices_seen(name: str) -> list[Any]:
+    """Devices that the plug-in of that provider sees; its library is loaded at the first time."""
+    path = _plug_ins()[name]
+    if _registered.get(name) != path:
+        try:
+            ort.register_execution_provider_library(name, path)
+        except Exception:  # noqa: BLE001 (whatever a library raises, it can't be used)
+            return []
+        _registered[name] = path
+    return [device for device in ort.get_ep_devices() if device.ep_name == name]
+
+
+def _plug_ins() -> dict[str, str]:
+    """Providers outside of the runtime, by name, with their libraries: what the environment names, then packages.
+
+    Packages by the convention of https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/packaging.html:
+    a module that gives `get_library_path` and `get_ep_names`.
+    """
+    if not hasattr(ort, "register_execution_provider_library"):
+        return {}
+    named = (part.partition("=") for part in os.environ.get(_LIBRARIES, "").split(os.pathsep))
+    found = {name: path for name, _, path in named if name and path}
+    for module in pkgutil.iter_modules():
+        if module.name.startswith("onnxruntime_ep_") or module.name == "onnxruntime_qnn":
+            try:
+                package = importlib.import_module(module.name)
+                path = str(package.get_library_path())
+                names = package.get_ep_names() if hasattr(package, "get_ep_names") else [package.get_ep_name()]
+            except Exception:  # noqa: BLE001, S112 (whatever a broken package raises, it has no provider)
+                continue
+            for name in names:
+                found.setdefault(str(name), path)
+    return found
 
 
 class Session:

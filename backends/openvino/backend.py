@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
-from edgeport.backends.openvino.executions import SETTINGS, execution_settings, executions
+from edgeport.backends.openvino.executions import SETTINGS, device_of, execution_settings, executions
 from edgeport.backends.openvino.float_nodes import FloatNodes, hinted_float
 from edgeport.backends.openvino.refusals import not_compiled
 from edgeport.backends.requests import check_request
@@ -54,7 +55,7 @@ class _Described(TypedDict):
 
 
 class OpenVinoBackend:
-    """OpenVINO's CPU plugin."""
+    """OpenVINO on its CPU plugin, or on another of its devices where one is named."""
 
     def capabilities(self) -> Capabilities:
         """See `Backend.capabilities`."""
@@ -66,7 +67,7 @@ class OpenVinoBackend:
         The IR keeps its batch axis open; the session makes it static for the batch of `execution`, which is faster,
         and compiles again for another one. The model is opened once here, so that what OpenVINO can't run is known.
         """
-        self._check(model, plan, execution)
+        device = self._check(model, plan, execution)
         planned = [name for name, precision in plan.nodes.items() if not precision.is_float]
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
@@ -76,7 +77,7 @@ class OpenVinoBackend:
                 "backend": NAME,
                 "entry": ENTRY,
                 "session": SESSION,
-                "settings": _settings(model, plan, execution),
+                "settings": _settings(model, plan, execution, device),
                 "precision": plan.precision,
                 "execution": execution,
             }
@@ -102,8 +103,7 @@ class OpenVinoBackend:
 
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
         """See `Tunable`."""
-        del artifact
-        return executions(space)
+        return executions(space, str(artifact.settings.get("device", "CPU")))
 
     def with_execution(self, artifact: Artifact, execution: ExecutionConfig) -> Artifact:
         """See `Tunable`.
@@ -112,10 +112,11 @@ class OpenVinoBackend:
             UnsupportedByBackend: A setting that it has not.
 
         """
+        execution = replace(execution, runtime_device=artifact.execution.runtime_device)
         return with_settings(artifact, execution, SETTINGS, execution_settings(execution))
 
-    def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
-        """Raises where the plan or the execution is not for this backend on this machine."""
+    def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> str:
+        """The device; raises where the plan or the execution is not for this backend on this machine."""
         known = self.capabilities()
         if not known.installed:
             raise DependencyError(
@@ -124,6 +125,7 @@ class OpenVinoBackend:
         check_request(model, plan, execution, known, name="OpenVINO")
         hinted_float(plan)
         execution_settings(execution)  # refuses what it has not, before anything is written
+        return device_of(execution.runtime_device, known.devices)
 
 
 def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
@@ -132,10 +134,10 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
     return write_openvino(model, plan, path)
 
 
-def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> dict[str, object]:
+def _settings(model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, device: str) -> dict[str, object]:
     """What `session.open_session` is handed; see there."""
     return {
-        "device": "CPU",
+        "device": device,
         "precision": _HINTS[hinted_float(plan)],
         **execution_settings(execution),
         "config": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": str(GROUP_SIZE if _may_round(plan) else 0)},

@@ -8,7 +8,11 @@ from collections.abc import Iterator, Sequence
 from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace
 from edgeport.errors import UnsupportedByBackend
 
-__all__ = ["SETTINGS", "execution_settings", "executions"]
+__all__ = ["SETTINGS", "device_of", "execution_settings", "executions"]
+
+CPU = "CPU"
+_COMBINING = ("AUTO", "HETERO", "MULTI")
+"""Devices of OpenVINO's that share the work among others: "HETERO:GPU,CPU"."""
 
 SETTINGS = ("threads", "affinity", "priority", "streams", "hint", "pinned", "batch")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
@@ -49,8 +53,44 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
     }
 
 
-def executions(space: ExecutionSpace) -> Sequence[ExecutionConfig]:
-    """What its hints choose, with each batch; then numbers of threads, or streams of threads, pinned or not."""
+def device_of(runtime_device: str, known: Sequence[str]) -> str:
+    """The device as OpenVINO is to be told it.
+
+    Args:
+        runtime_device: "GPU", "GPU.1", "AUTO", "AUTO:GPU,CPU", "HETERO:GPU,CPU", "MULTI:GPU,CPU"; empty for the CPU.
+        known: Devices that it sees here ("CPU", "GPU.0").
+
+    Raises:
+        UnsupportedByBackend: One that it does not see.
+
+    """
+    if not runtime_device:
+        return CPU
+    first, colon, rest = runtime_device.upper().partition(":")
+    parts = [part.strip() for part in rest.split(",")] if colon else []
+    if first not in _COMBINING:
+        parts = [first] if not colon else [runtime_device]
+    seen = {name for device in known for name in (device, device.partition(".")[0])}
+    missing = [part for part in parts if part.removeprefix("-") not in seen]
+    if missing or (first == "HETERO" and not parts):
+        raise UnsupportedByBackend(
+            asked=f"run OpenVINO on {runtime_device}",
+            found=f"devices {', '.join(known)}" if missing else "no devices to share the model among",
+            fix=f"name these, or several of them: HETERO:{','.join(known)}",
+        )
+    return f"{first}:{','.join(parts)}" if colon else first
+
+
+def executions(space: ExecutionSpace, device: str = CPU) -> Sequence[ExecutionConfig]:
+    """What its hints choose, with each batch; then numbers of threads, or streams of threads, pinned or not.
+
+    Args:
+        space: What is looked for.
+        device: Where; threads and pinning are the CPU's, so elsewhere hints are all there is.
+
+    """
+    if device != CPU:
+        return [one for one in executions(space) if one.hint]
     if space.goal == "latency":
         found = [ExecutionConfig(hint="latency", batch=batch) for batch in space.batches]
         return list(dict.fromkeys([*found, *_fast(space)]))

@@ -70,6 +70,7 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
     try:
         planned = _planned(session.model)
         source = SourceModel(session.model)
+        devices = session.devices()
         layers = [_layer(operation) for operation in session.compiled.get_runtime_model().get_ordered_ops()]
         dynamic = any(_stored_in_product(layer) for layer in layers) and _quantizes_while_running(
             session, path, settings
@@ -77,7 +78,8 @@ def _nodes(path: Path, settings: Mapping[str, object]) -> tuple[NodePlacement, .
     finally:
         session.close()
     placed = [
-        _placed({**layer, "index": str(index)}, source, settings, dynamic=dynamic) for index, layer in enumerate(layers)
+        _placed({**layer, "index": str(index)}, source, settings, devices, dynamic=dynamic)
+        for index, layer in enumerate(layers)
     ]
     kept = {name for node in placed if node.precision == "int8" or node.weights for name in node.origin}
     return tuple(_with_reason(node, planned - kept) for node in placed)
@@ -114,6 +116,7 @@ def _placed(
     layer: Mapping[str, str],
     source: SourceModel,
     settings: Mapping[str, object],
+    devices: Mapping[str, str],
     *,
     dynamic: bool,
 ) -> NodePlacement:
@@ -142,7 +145,7 @@ def _placed(
         # What OpenVINO made up carries a counter of the process; its place in the graph is the same every time.
         name=name if source.knows(name) else f"{layer['layerType']}_{layer['index']}",
         operator=layer["layerType"],
-        device=str(settings.get("device", "CPU")),
+        device=next((devices[one] for one in names if one in devices), devices[""]),
         precision=precision,
         origin=origin,
         reason=reason,

@@ -27,6 +27,8 @@ _SETTINGS = (
     "inputs",
     "outputs",
 )
+_CACHE = "EDGEPORT_OPENVINO_CACHE"
+"""Environment variable: a folder in which OpenVINO keeps what it compiled, so that the next start needs not."""
 _KEPT_SIZES = 4
 # numpy's name of each element type that numpy has.
 _DTYPES = {"boolean": "bool"}
@@ -63,12 +65,12 @@ def open_session(path: str, settings: Mapping[str, Any]) -> OpenVinoSession:
 
     Args:
         path: The `.xml` file; its weights lie beside it.
-        settings: All optional. `device` ("CPU"), `precision` ("f32", "bf16", "f16": of what is not integer), `threads`
-            (inside one call), `affinity` (logical processors that this process may use), `priority` (nice value of
-            this thread and those that it starts, 0..19), `streams` (calls at once), `hint` ("latency" or "throughput":
-            the runtime chooses streams and threads), `pinned` (threads stay on the processors that it puts them on),
-            `batch` (samples per call: shapes are made static for it), `config` (more properties of the device, by
-            name), and `inputs` and `outputs` (names in order, for a tensor may have several).
+        settings: All optional. `device` ("CPU", "HETERO:GPU,CPU"), `precision` ("f32", "bf16", "f16": of what is not
+            integer), `threads` (inside one call), `affinity` (logical processors that this process may use), `priority`
+            (nice value of this thread and those that it starts, 0..19), `streams` (calls at once), `hint` ("latency"
+            or "throughput": the runtime chooses streams and threads), `pinned` (threads stay on the processors that it
+            puts them on), `batch` (samples per call: shapes are made static for it), `config` (more properties of the
+            device, by name), and `inputs` and `outputs` (names in order, for a tensor may have several).
 
     Raises:
         ValueError: An unknown setting.
@@ -95,6 +97,9 @@ class OpenVinoSession:
         self._ov = ov
         self._core = ov.Core()
         self._device = str(settings.get("device", "CPU"))
+        cache = os.environ.get(_CACHE)
+        if cache:
+            self._core.set_property({"CACHE_DIR": _private(cache)})
         self._precision = str(settings.get("precision", "f32"))
         self._streams = max(1, int(settings.get("streams") or 1))
         self._config = {
@@ -102,6 +107,13 @@ class OpenVinoSession:
             "INFERENCE_PRECISION_HINT": self._precision,
             **{str(key): str(value) for key, value in dict(settings.get("config") or {}).items()},
         }
+        if self._device.startswith("AUTO"):
+            # Else the CPU takes the first calls until the chosen device is ready, and what is timed is not what runs.
+            self._config["ENABLE_STARTUP_FALLBACK"] = "NO"
+        elif "CPU" not in self._device and ":" not in self._device:
+            # Threads, pinning and groups are the CPU's; what is asked for by number stays, for it to be refused.
+            known = self._core.get_property(self._device, "SUPPORTED_PROPERTIES")
+            self._config = {key: value for key, value in self._config.items() if key in known or value != "0"}
         self._model = self._core.read_model(path)
         self._declared = [port.get_partial_shape() for port in self._model.inputs]
         self._inputs = _names(self._model.inputs, _read(self._model.inputs, settings.get("inputs")))
@@ -124,6 +136,12 @@ class OpenVinoSession:
     def compiled(self) -> Any:
         """The `openvino.CompiledModel`, for whoever asks what ran where."""
         return self._compiled
+
+    def devices(self) -> dict[str, str]:
+        """Device by name of an operation, where the model is shared among devices (HETERO); "" is for all others."""
+        whole = "+".join(self._compiled.get_property("EXECUTION_DEVICES"))
+        shared = self._core.query_model(self._model, self._device) if self._device.startswith("HETERO") else {}
+        return {"": whole, **{str(name): str(device) for name, device in shared.items()}}
 
     @property
     def input_names(self) -> list[str]:
@@ -205,13 +223,13 @@ class OpenVinoSession:
         if any(map(_is_open, self._declared)):  # some operators can't have their shapes inferred twice
             self._model.reshape(shapes)
         compiled = self._core.compile_model(self._model, self._device, self._config)
-        chosen = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         # The CPU plugin takes any hint and falls back to what it has without a word (f16 becomes bf16).
-        if chosen != self._precision:
-            raise RuntimeError(
-                f"asked to compute in {self._precision} on {self._device}; found that OpenVINO chose {chosen} instead; "
-                "ask for a precision of its OPTIMIZATION_CAPABILITIES"
-            )
+        for device, chosen in _precisions(compiled, self._device).items():
+            if chosen != self._precision:
+                raise RuntimeError(
+                    f"asked to compute in {self._precision} on {device}; found that OpenVINO chose {chosen} instead; "
+                    "ask for a precision of its OPTIMIZATION_CAPABILITIES"
+                )
         self._compiled, self._batch = compiled, batch
         self._sizes[batch] = compiled
         while len(self._sizes) > _KEPT_SIZES:
@@ -284,6 +302,33 @@ class _QueuedCall(OpenVinoCall):
         self._request.start_async()
         self._request.wait()
         self._done = True
+
+
+def _precisions(compiled: Any, device: str) -> dict[str, str]:
+    """What each device that takes part computes in ("f32"); one that does not tell is left out."""
+    if "INFERENCE_PRECISION_HINT" in compiled.get_property("SUPPORTED_PROPERTIES"):
+        return {device: str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())}
+    parts = dict(compiled.get_property("DEVICE_PROPERTIES"))
+    told = {name: dict(one).get("INFERENCE_PRECISION_HINT") for name, one in parts.items()}
+    return {name: str(one.get_type_name()) for name, one in told.items() if one is not None}
+
+
+def _private(folder: str) -> str:
+    """The folder of compiled models, made where it is not there; what lies in it is loaded and run.
+
+    Raises:
+        RuntimeError: Others may write into it.
+
+    """
+    os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 (Path would be its only use)
+    if os.name == "posix":
+        found = os.stat(folder)  # noqa: PTH116
+        if found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise RuntimeError(
+                f"asked to keep compiled models in {folder}; found that others may write into it; "
+                "name a folder of your own with mode 700"
+            )
+    return folder
 
 
 def _parallel(settings: Mapping[str, Any], streams: int) -> dict[str, str]:

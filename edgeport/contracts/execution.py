@@ -91,6 +91,8 @@ class ExecutionConfig:
         priority: Nice value, 0..19, of what runs it: the higher, the more it gives way on shared processors.
         batch: Samples in one call.
         layout: What runs at the same time.
+        runtime_device: Where the runtime computes, in its own words ("GPU", "HETERO:GPU,CPU", "CUDA:device_id=1");
+            empty for the CPU.
 
     """
 
@@ -102,6 +104,7 @@ class ExecutionConfig:
     priority: int = 0
     batch: int = 1
     layout: SingleStream | DataParallel | ModelParallel = field(default_factory=SingleStream)
+    runtime_device: str = ""
 
     @property
     def calls_at_once(self) -> int:
@@ -129,6 +132,7 @@ class ExecutionConfig:
                 self.affinity
             ),
             "each on processors of its own": bool(cores),
+            f"on {self.runtime_device}": bool(self.runtime_device),
             "spinning": self.spinning is True,
             "no spinning": self.spinning is False,
             f"nice {self.priority}": self.priority > 0,

@@ -45,7 +45,7 @@ def compared(
     """
     ran: dict[str, list[NodePlacement]] = {}
     for kernel in placement.nodes:
-        if kernel.precision or kernel.weights:
+        if kernel.precision or kernel.weights or (device and kernel.device == device):
             for name in kernel.origin:
                 ran.setdefault(name, []).append(kernel)
     narrow = plan.default in (Precision.BF16, Precision.FP16)

@@ -77,7 +77,8 @@ def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capa
     names: Counter[str] = Counter()
     for target, precision, baseline in wanted:
         mix = Mix() if precision.is_float else target.mix
-        name = f"{target.backend} {precision}{mix.label}"
+        where = f" on {target.execution.runtime_device}" if target.execution.runtime_device else ""
+        name = f"{target.backend}{where} {precision}{mix.label}"
         names[name] += 1
         if names[name] > 1:
             name = f"{name} #{names[name]}"

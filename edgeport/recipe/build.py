@@ -399,7 +399,13 @@ def _tune(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
 def _execution(section: TargetSection) -> ExecutionConfig:
     several = section.streams is not None and section.streams > 1
     layout = DataParallel(streams=section.streams or 1) if several else SingleStream()
-    return ExecutionConfig(threads=section.threads, layout=layout)
+    return ExecutionConfig(
+        threads=section.threads,
+        affinity=tuple(section.affinity or ()),
+        spinning=section.spinning,
+        layout=layout,
+        runtime_device=section.runtime_device or "",
+    )
 
 
 def _least_placement(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:

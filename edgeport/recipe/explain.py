@@ -242,6 +242,12 @@ def _target(target: Target) -> str:
         rows.append(("threads", target.execution.threads, False))
     if isinstance(target.execution.layout, DataParallel):
         rows.append(("streams", target.execution.layout.streams, False))
+    if target.execution.spinning is not None:
+        rows.append(("spinning", target.execution.spinning, False))
+    if target.execution.affinity:
+        rows.append(("affinity", list(target.execution.affinity), False))
+    if target.execution.runtime_device:
+        rows.append(("runtime_device", target.execution.runtime_device, False))
     rows.append(("device", target.device, target.device == default.device))
     comments = () if target.execution.threads is not None else ("threads: the runtime's own default",)
     return _block("[[target]]", rows, comments)

@@ -229,6 +229,17 @@ class TargetSection(_Section):
     streams: int | None = Field(
         default=None, ge=1, le=_MOST_THREADS, description="calls that run at once, with `threads` threads each; 1"
     )
+    spinning: bool | None = Field(
+        default=None, description="idle threads spin: faster calls, busier processors (ONNX Runtime); its default"
+    )
+    affinity: list[int] | None = Field(
+        default=None, min_length=1, description="logical processors that it may use; all of them if missing"
+    )
+    runtime_device: str | None = Field(
+        default=None,
+        min_length=1,
+        description='where the runtime computes, in its words: "CUDA", "GPU", "HETERO:GPU,CPU"; the CPU if missing',
+    )
     require_placement: str | None = Field(
         default=None, description='part of the planned nodes that must run as planned, else it is refused: "95%"'
     )

@@ -54,6 +54,13 @@ __all__ = ["command"]
     type=click.IntRange(min=1),
     help="Run so many calls at once, each with --threads threads (ONNX Runtime, OpenVINO).",
 )
+@click.option("--spinning/--no-spinning", default=None, help="Idle threads spin (ONNX Runtime) [default: its own].")
+@click.option("--affinity", metavar="0,1", help="Logical processors that it may use [default: all].")
+@click.option(
+    "--runtime-device",
+    default="",
+    help="Where the runtime computes, in its words: CUDA, GPU, HETERO:GPU,CPU [default: the CPU].",
+)
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Samples in one call.")
 @click.option(
     "--batch-wait",
@@ -81,6 +88,9 @@ def command(  # noqa: PLR0913 (one per option)
     threads: int | None,
     stages: int | None,
     streams: int | None,
+    spinning: bool | None,
+    affinity: str | None,
+    runtime_device: str,
     batch: int,
     batch_wait: str | None,
     require_placement: str | None,
@@ -117,12 +127,29 @@ def command(  # noqa: PLR0913 (one per option)
         output=folder,
         nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
         rest=rest or its_rest,
-        execution=ExecutionConfig(threads=threads, batch=batch, layout=_layout(stages, streams, batch_wait)),
+        execution=ExecutionConfig(
+            threads=threads,
+            affinity=_processors(affinity),
+            spinning=spinning,
+            batch=batch,
+            layout=_layout(stages, streams, batch_wait),
+            runtime_device=runtime_device,
+        ),
         require_placement=part_of(require_placement, "--require-placement"),
         profile=profile,
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
+
+
+def _processors(text: str | None) -> tuple[int, ...]:
+    """Of "0,1"; none where nothing is said."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(","))) if text else ()
+    except ValueError:
+        raise UsageError(
+            asked=f"--affinity {text}", found="no list of numbers", fix="write --affinity 0,1, as in /proc/cpuinfo"
+        ) from None
 
 
 def _layout(

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from edgeport.backends.onnxruntime.executions import provider_settings
 from edgeport.backends.onnxruntime.reference import open_reference
-from edgeport.backends.onnxruntime.session import open_session, session_options
-from edgeport.errors import BackendError, SamplesError
+from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options
+from edgeport.errors import BackendError, SamplesError, UnsupportedByBackend
 
 
 @pytest.fixture
@@ -144,3 +148,81 @@ def test_reference_says_what_the_runtime_refused(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     with pytest.raises(BackendError, match=r"broken\.onnx"), open_reference(tmp_path / "broken.onnx"):
         pass
+
+
+def test_a_provider_is_found_by_its_short_name_and_given_its_options():
+    known = ("AzureExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider", "ggml")
+    assert provider_settings("", known) == provider_settings("cpu", known) == {}
+    assert provider_settings("CUDA:device_id=1,use_tf32=0", known) == {
+        "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        "provider_options": {"device_id": "1", "use_tf32": "0"},
+    }
+    assert provider_settings("GGML", known) == {"providers": ["ggml", "CPUExecutionProvider"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        pytest.param("ROCM", "found providers CPUExecutionProvider; install the package that has it", id="unknown"),
+        pytest.param("CPU:fast", "found 'fast', which is no option of CPUExecutionProvider", id="no option"),
+    ],
+)
+def test_a_provider_that_is_not_there_is_refused(asked, said):
+    with pytest.raises(UnsupportedByBackend, match=re.escape(said)):
+        provider_settings(asked, ["CPUExecutionProvider"])
+
+
+def test_a_provider_that_the_runtime_leaves_out_is_an_error(path, monkeypatch):
+    """As onnxruntime-gpu does where CUDA's libraries are missing: it opens the model on the CPU, and prints a line."""
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        "onnxruntime.InferenceSession",
+        lambda *given, **named: real(*given, **{**named, "providers": ["CPUExecutionProvider"]}),
+    )
+    with pytest.raises(RuntimeError, match="run on CUDAExecutionProvider; found that ONNX Runtime left it out"):
+        open_session(path, {"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]})
+
+
+class TestPlugIns:
+    """Providers of libraries beside the runtime; the runtime's calls that load them are stood in for."""
+
+    @pytest.fixture
+    def loaded(self, monkeypatch):
+        loaded = {}
+        devices = [SimpleNamespace(ep_name="CPUExecutionProvider"), SimpleNamespace(ep_name="Mine")]
+        monkeypatch.setattr("onnxruntime.register_execution_provider_library", loaded.__setitem__)
+        monkeypatch.setattr(
+            "onnxruntime.get_ep_devices",
+            lambda: [one for one in devices if one.ep_name in {"CPUExecutionProvider", *loaded}],
+        )
+        monkeypatch.setattr("edgeport.backends.onnxruntime.session._registered", {})
+        return loaded
+
+    def test_named_by_the_environment(self, loaded, monkeypatch):
+        monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", os.pathsep.join(("Mine=/lib/mine.so", "Blind=/lib/blind.so")))
+        known = known_providers()
+        assert "Mine" in known
+        assert "Blind" not in known
+        assert loaded == {"Mine": "/lib/mine.so", "Blind": "/lib/blind.so"}
+
+    def test_in_a_package(self, loaded, monkeypatch, tmp_path):
+        (tmp_path / "onnxruntime_ep_mine.py").write_text(
+            "def get_library_path():\n    return '/lib/ep.so'\ndef get_ep_names():\n    return ['Mine']\n"
+        )
+        (tmp_path / "onnxruntime_ep_broken.py").write_text("raise OSError('no library')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        assert "Mine" in known_providers()
+        assert loaded == {"Mine": "/lib/ep.so"}
+
+    def test_one_that_sees_no_device_says_so(self, loaded, monkeypatch, path):
+        monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", "Blind=/lib/blind.so")
+        with pytest.raises(RuntimeError, match=r"found no device here that its library \(blind.so\) takes"):
+            open_session(path, {"providers": ["Blind"]})
+
+    def test_one_that_is_not_there(self, loaded, path):
+        with pytest.raises(RuntimeError, match=r"run on Mine; found providers .*; install the package that has it"):
+            open_session(path, {"providers": ["Mine"]})
+        assert not loaded

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from edgeport.backends.openvino import create_backend
+from edgeport.backends.openvino.executions import device_of
 from edgeport.backends.openvino.session import open_session
 from edgeport.calibration.plan import float_plan
-from edgeport.contracts import ExecutionConfig
-from edgeport.errors import SamplesError
+from edgeport.contracts import ExecutionConfig, ExecutionSpace
+from edgeport.errors import SamplesError, UnsupportedByBackend
 from edgeport.onnx_files import open_onnx
 
 BACKEND = create_backend()
@@ -137,3 +140,69 @@ def test_an_axis_that_is_empty_by_its_declaration(tmp_path):
     call = session.bind({"x": np.empty((2, 0, 3), np.float32)})
     call.run()
     np.testing.assert_array_equal(call.outputs()["y"], np.zeros((2, 3), np.float32))
+
+
+@pytest.mark.parametrize("device", ["HETERO:CPU", "AUTO", "AUTO:CPU", "MULTI:CPU"])
+def test_devices_that_combine_others_give_the_same_numbers_in_the_precision_that_was_asked(cnn, tmp_path, device):
+    execution = ExecutionConfig(threads=1, batch=2, runtime_device=device)
+    artifact = BACKEND.compile(cnn.model, float_plan(cnn.model), execution, tmp_path / "artifact")
+    opened = BACKEND.open(artifact)
+    np.testing.assert_allclose(run(opened, cnn.example(2)), cnn.scores[:2], atol=1e-4)
+    opened.close()
+    kernels = [node for node in BACKEND.placement(artifact).nodes if node.precision]
+    assert {(node.device, node.precision) for node in kernels} == {("CPU", "fp32")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "told"),
+    [
+        pytest.param("", ("CPU",), "CPU", id="the CPU"),
+        pytest.param("gpu", ("CPU", "GPU.0", "GPU.1"), "GPU", id="the first of several"),
+        pytest.param("HETERO: GPU.1, CPU", ("CPU", "GPU.0", "GPU.1"), "HETERO:GPU.1,CPU", id="several"),
+        pytest.param("AUTO:-GPU", ("CPU", "GPU"), "AUTO:-GPU", id="all but one"),
+    ],
+)
+def test_a_device_is_told_as_openvino_wants_it(asked, known, told):
+    assert device_of(asked, known) == told
+
+
+@pytest.mark.parametrize("asked", ["GPU", "HETERO:GPU,CPU", "HETERO", "NPU:1", "CPU:"])
+def test_a_device_that_it_does_not_see_is_refused(asked):
+    with pytest.raises(UnsupportedByBackend, match=f"run OpenVINO on {asked}; found "):
+        device_of(asked, ("CPU",))
+
+
+def test_only_hints_are_tried_where_threads_are_not_the_cpus(artifact):
+    space = ExecutionSpace(goal="throughput", cores=(0, 1))
+    elsewhere = replace(artifact, settings={**artifact.settings, "device": "GPU"})
+    assert all(one.hint for one in BACKEND.executions(elsewhere, space))
+    assert not all(one.hint for one in BACKEND.executions(artifact, space))
+
+
+def test_another_execution_stays_where_it_was_compiled_for(artifact):
+    elsewhere = replace(
+        artifact, settings={**artifact.settings, "device": "AUTO"}, execution=ExecutionConfig(runtime_device="AUTO")
+    )
+    moved = BACKEND.with_execution(elsewhere, ExecutionConfig(hint="throughput"))
+    assert (moved.settings["device"], moved.execution.runtime_device) == ("AUTO", "AUTO")
+
+
+class TestCache:
+    def opened(self, artifact):
+        session = open_session(str(artifact.folder / artifact.entry), artifact.settings)
+        loaded = session.compiled.get_property("LOADED_FROM_CACHE")
+        session.close()
+        return loaded
+
+    def test_what_was_compiled_is_kept_in_a_folder_of_the_users(self, artifact, monkeypatch, tmp_path):
+        assert not self.opened(artifact)
+        monkeypatch.setenv("EDGEPORT_OPENVINO_CACHE", str(tmp_path / "cache"))
+        assert not self.opened(artifact)
+        assert self.opened(artifact)
+        assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
+
+    def test_a_folder_that_others_may_write_into_is_refused(self, artifact, monkeypatch, tmp_path):
+        tmp_path.chmod(0o777)
+        monkeypatch.setenv("EDGEPORT_OPENVINO_CACHE", str(tmp_path))
+        with pytest.raises(RuntimeError, match="found that others may write into it; name a folder of your own"):
+            self.opened(artifact)
