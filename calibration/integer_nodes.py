@@ -80,7 +80,7 @@ def find_integer_nodes(
         moving = [value for value in sources if value not in constants]
         folded = _folded(node, rules, excluded)
         outputs = _outputs(node, rule) if not folded else [folded[-1].outputs[0]]
-        if not moving or not all(has_range(value) for value in (*sources, *outputs)):
+        if not moving or _read_as_floats(outputs, rule) or not all(has_range(value) for value in (*sources, *outputs)):
             continue
         if constants and (rule.same_scale or any(value in weights for value in constants)):
             continue
@@ -175,6 +175,11 @@ def _come_as_integers(values: list[ir.Value], carried: Collection[ir.Value]) -> 
 def _joins(node: ir.Node, values: list[ir.Value], carried: Collection[ir.Value]) -> bool:
     """A sum of integers and floats."""
     return node.op_type == "Add" and any(value in carried for value in values)
+
+
+def _read_as_floats(values: list[ir.Value], rule: OperatorRule) -> bool:
+    """Something that needs floats reads one of them."""
+    return any(use.node.op_type in rule.float_before for value in values for use in value.uses())
 
 
 def _is_multiplied(value: ir.Value, rules: QuantizationRules, excluded: Collection[ir.Node]) -> bool:

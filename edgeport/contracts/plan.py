@@ -145,6 +145,7 @@ class OperatorRule:
         same_scale: Input and output share scale and zero point (Reshape, MaxPool, Transpose).
         only: Attribute name to the values, as text, with which the runtime has an integer kernel; a node without
             the attribute fits, so ONNX's default has to be among them.
+        float_before: Operator types that need floats; a node whose output one of them reads stays float.
 
     """
 
@@ -155,6 +156,7 @@ class OperatorRule:
     outputs: tuple[int, ...] = (0,)
     same_scale: bool = False
     only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    float_before: tuple[str, ...] = ()
 
     def fits(self, attributes: Mapping[str, object]) -> bool:
         """A node with these attributes (name to value) is one that the rule is for."""

@@ -346,3 +346,11 @@ def test_plans_of_random_networks_are_closed(data, graph, dialect, calibration_o
             assert reads <= set(plan.activations)
         touched |= reads | writes
     assert set(plan.activations) <= touched
+
+
+@pytest.mark.parametrize(("reader", "integer"), [("Softmax", True), ("Sin", False)])
+def test_a_sum_stays_float_before_what_needs_floats(graph, dialect, calibration_of, reader, integer):
+    model = graph(f"c = Conv3(x, w) a = Add(c, x) s = {reader}(a) z = Conv3(a, v)")
+    rules = dialect()
+    rules = replace(rules, operators={**rules.operators, "Add": OperatorRule(inputs=(-1,), float_before=("Sin",))})
+    assert ("a:Add" in make_plan(model, calibration_of(model), rules).nodes) == integer

@@ -23,7 +23,11 @@ def kernels(placement: Placement, *operators: str) -> dict[str, str]:
 
 
 def compile_and_place(network, plan, folder):
-    artifact = BACKEND.compile(network.model, plan, ONE_THREAD, folder / "artifact")
+    return compile_and_place_model(network.model, plan, folder)
+
+
+def compile_and_place_model(model, plan, folder):
+    artifact = BACKEND.compile(model, plan, ONE_THREAD, folder / "artifact")
     return artifact, BACKEND.placement(artifact)
 
 
@@ -166,8 +170,8 @@ def test_masks_of_a_float_model_are_not_called_integer(nodes, precision, tmp_pat
     assert placement.share(str(precision)) == 1.0
 
 
-def test_products_that_became_one_kernel_are_integer(tmp_path):
-    """Small products are fused into one Subgraph that is listed as float; its weights enter as int8."""
+def planned(text, arrays, shape, folder):
+    """A model from ONNX text, and the plan of 16 random samples."""
     import onnx
 
     from edgeport.backends.onnxruntime.reference import open_reference
@@ -175,20 +179,53 @@ def test_products_that_became_one_kernel_are_integer(tmp_path):
     from edgeport.calibration.data.arrays import ArraySamples
     from edgeport.onnx_files import open_onnx
 
-    rng = np.random.default_rng(0)
-    text = "g (float[batch,32] x) => (float[batch,10] y) { a = Gemm(x, w) r = Relu(a) y = Gemm(r, v) }"
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> {text}')
-    for name, shape in (("w", (32, 64)), ("v", (64, 10))):
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape).astype("f4"), name))
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]> g {text}')
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in arrays.items())
     for node in proto.graph.node:
         node.name = f"{node.output[0]}_{node.op_type}"
-    onnx.save(onnx.shape_inference.infer_shapes(proto), tmp_path / "products.onnx")
-    model = open_onnx(tmp_path / "products.onnx")
-    samples = ArraySamples({"x": rng.standard_normal((16, 32)).astype(np.float32)})
-    plan = make_plan(model, collect(model, samples, open_reference), KNOWN.rules)
+    onnx.save(onnx.shape_inference.infer_shapes(proto), folder / "planned.onnx")
+    model = open_onnx(folder / "planned.onnx")
+    samples = ArraySamples({"x": random(16, *shape)})
+    return model, make_plan(model, collect(model, samples, open_reference), KNOWN.rules)
+
+
+def random(*shape):
+    return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
+
+
+def test_products_that_became_one_kernel_are_integer(tmp_path):
+    """Small products are fused into one Subgraph that is listed as float; its weights enter as int8."""
+    text = "(float[batch,32] x) => (float[batch,10] y) { a = Gemm(x, w) r = Relu(a) y = Gemm(r, v) }"
+    model, plan = planned(text, {"w": random(32, 64), "v": random(64, 10)}, (32,), tmp_path)
     integer = BACKEND.placement(BACKEND.compile(model, plan, ExecutionConfig(threads=1, batch=8), tmp_path / "int8"))
     plain = BACKEND.placement(
         BACKEND.compile(model, float_plan(model), ExecutionConfig(threads=1, batch=8), tmp_path / "fp32")
     )
     assert kept_share(plan, integer) == 1.0
     assert plain.share("int8") == 0.0
+
+
+def test_the_sum_before_a_normalization_is_float(tmp_path):
+    """Nothing brings its integers back to float then."""
+    text = """(float[batch,16,32] x) => (float[batch,16,32] y) {
+        a = MatMul(x, w) s = Add(a, x) n = LayerNormalization(s, g) b = MatMul(n, w) t = Add(b, s)
+        m = LayerNormalization(t, g) y = MatMul(m, w) }"""
+    model, plan = planned(text, {"w": random(32, 32), "g": random(32)}, (16, 32), tmp_path)
+    assert not {"s_Add", "t_Add"} & plan.nodes.keys()
+    assert kept_share(plan, BACKEND.placement(BACKEND.compile(model, plan, ONE_THREAD, tmp_path / "int8"))) == 1.0
+
+
+def test_shuffled_channels_stay_integers(tmp_path):
+    """As ShuffleNet V2 halves them."""
+    text = """(float[batch,8,6,6] x) => (float[batch,8,6,6] y) {
+        a = Conv(x, w) r = Reshape(a, pairs) t = Transpose<perm=[1,0,2]>(r) q = Reshape(t, halves)
+        f = Gather<axis=0>(q, first) s = Gather<axis=0>(q, second) b = Conv(s, v) y = Concat<axis=1>(f, b) }"""
+    arrays = {"w": random(8, 8, 1, 1), "v": random(4, 4, 1, 1)}
+    arrays |= {"pairs": np.int64([4, 2, 36]), "halves": np.int64([2, 1, 4, 6, 6])}
+    arrays |= {"first": np.int64(0), "second": np.int64(1)}
+    text = text.replace("batch", "1")
+    model, plan = planned(text, arrays, (8, 6, 6), tmp_path)
+    _, placement = compile_and_place_model(model, plan, tmp_path)
+    assert {"f_Gather", "s_Gather", "y_Concat"} <= plan.nodes.keys()
+    assert [node.precision for node in placement.nodes if "y_Concat" in node.origin] == ["int8"]
+    assert not [node for node in placement.nodes if node.operator == "FakeQuantize"]
