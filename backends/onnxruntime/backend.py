@@ -43,6 +43,10 @@ integer kernel, would have its weights brought back to float in every call."""
 SLOW_FUSION = "SkipLayerNormFusion"
 """The runtime's optimizer that makes one kernel of a sum and the LayerNormalization behind it. On x86 the one takes six
 times as long as the two (96 rows of 384 numbers on one thread: 142 us against 24)."""
+BROKEN_FUSION = "ConvAddActivationFusion"
+"""The runtime's optimizer that makes one kernel of a Conv and the Add behind it. In 1.32 also where the Conv's result
+is an output of the graph (a grouped one with a bias), which nobody makes then: the model does not open."""
+LEVELS = ("all", "extended", "basic")
 FAST_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
 """Session entry: float32 products are computed in bfloat16, on ARM64 processors that have the instructions."""
 
@@ -103,6 +107,8 @@ class OnnxRuntimeBackend:
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
             settings = {**_settings(plan.default, execution, skip), **where}
+            if not where:
+                settings |= _opening(draft / ENTRY, skip)
             if isinstance(layout, ModelParallel):
                 from edgeport.backends.onnxruntime.staging import write_pipeline
 
@@ -209,6 +215,24 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
         write_onnxruntime(graph, plan, rules)
     write_ir(graph, path)
     return skip
+
+
+def _opening(path: Path, skip: tuple[str, ...]) -> dict[str, object]:
+    """Settings with which the runtime opens what was written, where it does not as it is; nothing where no others help.
+
+    A fusion may break a graph; the fewest are left out.
+    """
+    from edgeport.backends.onnxruntime.session import inference_session, session_options
+
+    without: dict[str, object] = {"skip": [*skip, BROKEN_FUSION]}
+    for other in ({}, without, *({"optimization": level} for level in LEVELS[1:])):
+        settings: dict[str, object] = {"optimization": LEVELS[0], "skip": list(skip), **other}
+        try:
+            inference_session(path, session_options({**settings, "threads": 1}), settings)
+        except Exception:  # noqa: BLE001, S112 (whatever is wrong with the file is said where it is opened in earnest)
+            continue
+        return other
+    return {}
 
 
 def _settings(floats: Precision, execution: ExecutionConfig, skip: tuple[str, ...]) -> Mapping[str, object]:

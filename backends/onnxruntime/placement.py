@@ -13,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.onnxruntime.backend import FAST_BF16
+from edgeport.backends.onnxruntime.backend import BROKEN_FUSION, FAST_BF16, LEVELS
 from edgeport.backends.onnxruntime.executions import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
@@ -99,7 +99,17 @@ def _read(path: Path, settings: Mapping[str, object]) -> Placement:
         graph = ir.load(optimised).graph
         shipped = ir.load(path).graph
         nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(settings))
-    return Placement(nodes=nodes, source="optimised graph of ONNX Runtime")
+    return Placement(nodes=nodes, source=f"optimised graph of ONNX Runtime{_left_out(settings)}")
+
+
+def _left_out(settings: Mapping[str, object]) -> str:
+    """What the artifact is opened without, because the runtime breaks the graph with it; empty for most."""
+    level, skip = settings.get("optimization", LEVELS[0]), settings.get("skip")
+    if level != LEVELS[0]:
+        return f", at its level {level}: it does not open the graph at a higher one"
+    if isinstance(skip, list) and BROKEN_FUSION in skip:
+        return f", without {BROKEN_FUSION}: it does not open the graph with it"
+    return ""
 
 
 def _assigned(path: Path, settings: Mapping[str, object]) -> Placement:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
+from edgeport.backends.onnxruntime.backend import BROKEN_FUSION
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.onnxruntime.session import open_session
@@ -221,3 +222,35 @@ def test_a_move_that_was_taken_out_is_not_the_work_of_its_neighbour(bench):
     model = bench.model(nodes, weights, (1, 8, 8, 8), ["y"])
     origins = {node.operator: node.origin for node in compiled(bench, model, x86_rules(vnni=True)).nodes}
     assert origins["LayerNormalization"] == ("n_y",)
+
+
+class TestAFusionThatBreaksTheGraph:
+    """Of two grouped convolutions with biases, whose sum and first result are outputs, 1.32 loses that result."""
+
+    @pytest.fixture
+    def broken(self, bench):
+        weights = {f"w{i}": bench.weight(8, 1, 3, 3) for i in range(2)} | {f"b{i}": bench.weight(8) for i in range(2)}
+        nodes = [bench.node("Conv", ["x", f"w{i}", f"b{i}"], [f"c{i}"], group=4, pads=[1] * 4) for i in range(2)]
+        return bench.model([*nodes, bench.node("Add", ["c0", "c1"], ["s"])], weights, (1, 4, 8, 8), ["c0", "s"])
+
+    def test_is_left_out_and_said(self, broken, bench):
+        artifact = backend.compile(broken, float_plan(broken), ExecutionConfig(threads=1), bench.folder / "artifact")
+        session = backend.open(artifact)
+        call = session.bind({"x": np.ones((1, 4, 8, 8), np.float32)})
+        call.run()
+        with open_reference(broken.path) as run:
+            expected = run({"x": np.ones((1, 4, 8, 8), np.float32)})
+        for name, values in call.outputs().items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-5)
+        assert BROKEN_FUSION in artifact.settings["skip"]
+        assert f"without {BROKEN_FUSION}" in backend.placement(artifact).source
+
+    def test_or_all_of_its_level(self, broken, bench, monkeypatch):
+        monkeypatch.setattr("edgeport.backends.onnxruntime.backend.BROKEN_FUSION", "NoSuchFusion")
+        artifact = backend.compile(broken, float_plan(broken), ExecutionConfig(threads=1), bench.folder / "artifact")
+        assert artifact.settings["optimization"] == "extended"
+        assert "at its level extended" in backend.placement(artifact).source
+
+    def test_what_opens_keeps_all_of_them(self, network, bench):
+        artifact = backend.compile(network, float_plan(network), ExecutionConfig(threads=1), bench.folder / "artifact")
+        assert (artifact.settings["optimization"], BROKEN_FUSION in artifact.settings["skip"]) == ("all", False)
