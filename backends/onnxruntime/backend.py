@@ -224,8 +224,9 @@ def _opening(path: Path, skip: tuple[str, ...]) -> dict[str, object]:
     """
     from edgeport.backends.onnxruntime.session import inference_session, session_options
 
-    without: dict[str, object] = {"skip": [*skip, BROKEN_FUSION]}
-    for other in ({}, without, *({"optimization": level} for level in LEVELS[1:])):
+    others: list[dict[str, object]] = [{}, {"skip": [*skip, BROKEN_FUSION]}]
+    others += [{"optimization": level} for level in LEVELS[1:]]
+    for other in others:
         settings: dict[str, object] = {"optimization": LEVELS[0], "skip": list(skip), **other}
         try:
             inference_session(path, session_options({**settings, "threads": 1}), settings)
