@@ -49,6 +49,8 @@ _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 # Of kinds that other packages bring: schemes as in RFC 3986, places of characters that no shell and no TOML reads.
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}")
 _PLACE = re.compile(r"[A-Za-z0-9_/][A-Za-z0-9._:/@%+=,-]{0,254}")
+SSH_CLIENTS = ("ssh", "asyncssh")
+"""Schemes of hosts that are reached over SSH, by whom."""
 _FORMS = "ssh://[user@]host[:port], adb://SERIAL or local"
 
 
@@ -68,22 +70,24 @@ class SshAddress:
         host: Name of a host, alias of the user's configuration, or IP address (IPv6 without brackets).
         user: Empty: what `ssh` takes.
         port: None: what `ssh` takes.
+        client: "ssh", the system's own, or "asyncssh".
 
     """
 
     host: str
     user: str = ""
     port: int | None = None
+    client: str = "ssh"
 
     def __post_init__(self) -> None:
         host = f"[{self.host}]" if ":" in self.host else self.host
         good = (_IPV6 if ":" in self.host else _HOST).fullmatch(host) and (not self.user or _USER.fullmatch(self.user))
-        if not good or (self.port is not None and not 0 < self.port < 1 << 16):
-            raise _no_address(f"ssh://{self.user}@{host}:{self.port}")
+        if not good or self.client not in SSH_CLIENTS or (self.port is not None and not 0 < self.port < 1 << 16):
+            raise _no_address(f"{self.client}://{self.user}@{host}:{self.port}")
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"ssh://{self.user}{'@' * bool(self.user)}{host}{'' if self.port is None else f':{self.port}'}"
+        return f"{self.client}://{self.user}{'@' * bool(self.user)}{host}{'' if self.port is None else f':{self.port}'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +162,7 @@ def _read_address(text: str) -> Address:
         raise _no_address(text)
     if scheme == "adb":
         return AdbAddress(serial=rest)
-    if scheme != "ssh":
+    if scheme not in SSH_CLIENTS:
         return OtherAddress(scheme=scheme, place=rest)
     user, at, place = rest.rpartition("@")
     if bool(at) != bool(user):
@@ -168,7 +172,7 @@ def _read_address(text: str) -> Address:
     if after and not re.fullmatch(r":[0-9]{1,5}", after):
         raise _no_address(text)
     try:
-        return SshAddress(host=host, user=user, port=int(after[1:]) if after else None)
+        return SshAddress(host=host, user=user, port=int(after[1:]) if after else None, client=scheme)
     except UsageError:
         raise _no_address(text) from None
 

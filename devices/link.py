@@ -1,4 +1,4 @@
-"""A link to the agent on a device: a process of `ssh` or `adb`, requests in, answers out.
+"""A link to the agent on a device: a process of `ssh` or `adb`, or what takes its place; requests in, answers out.
 
 Nothing from the other side is trusted to be short, quick or well-formed: lines and answers have limits, silence ends
 the link, and what is no answer is an error.
@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 from edgeport.devices.agent.serving import HELLO, PROTOCOL
 from edgeport.devices.bootstrap import first_line
 from edgeport.errors import DeviceError, DeviceLost, EdgeportError, error_from_dict
 
-__all__ = ["Link", "Transport"]
+__all__ = ["Ends", "Link", "StartingTransport", "Transport"]
 
 CONNECT_S = 60.0
 SILENCE_S = 45.0
@@ -52,6 +52,38 @@ _WORDS = {
 """What is asked for, to how errors say it."""
 
 
+class Ends(Protocol):
+    """What runs the first program: a process here, or something that behaves like one."""
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """What is written here is read there; so with the others, each without a buffer and with a descriptor."""
+        ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None: ...  # noqa: D102
+
+    @property
+    def stderr(self) -> IO[bytes] | None: ...  # noqa: D102
+
+    @property
+    def returncode(self) -> int | None:
+        """As `subprocess.Popen` has it."""
+        ...
+
+    def poll(self) -> int | None:
+        """Its status, where it has ended."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its status; raises `subprocess.TimeoutExpired`."""
+        ...
+
+    def kill(self) -> None:
+        """Ends it."""
+        ...
+
+
 class Transport(Protocol):
     """How the device is reached."""
 
@@ -62,6 +94,48 @@ class Transport(Protocol):
     def explain(self, status: int | None, stderr: str) -> DeviceError:
         """Why there was no connection, or no agent; `status` is None where the process had to be ended."""
         ...
+
+
+@runtime_checkable
+class StartingTransport(Protocol):
+    """How the device is reached without a process."""
+
+    def start(self) -> Ends:
+        """Has `bootstrap.COMMAND` run there.
+
+        Raises:
+            DeviceError: There is no connection.
+
+        """
+        ...
+
+    def explain(self, status: int | None, stderr: str) -> DeviceError:
+        """See `Transport`."""
+        ...
+
+
+class _Group(subprocess.Popen[bytes]):
+    """A process with all that it starts."""
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def _started(transport: Transport | StartingTransport) -> Ends:
+    if isinstance(transport, StartingTransport):
+        return transport.start()
+    try:
+        return _Group(
+            transport.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is ours first: the device is left in order
+        )
+    except OSError as error:
+        raise transport.explain(None, str(error)) from error
 
 
 class Link:
@@ -77,7 +151,7 @@ class Link:
 
     """
 
-    def __init__(self, transport: Transport, name: str, agent: Path) -> None:
+    def __init__(self, transport: Transport | StartingTransport, name: str, agent: Path) -> None:
         self._name = name
         self._transport = transport
         self._stderr = bytearray()
@@ -85,17 +159,7 @@ class Link:
         self._writing = threading.Lock()
         self._lost: str | None = None
         self._ended = threading.Event()
-        try:
-            self._process = subprocess.Popen(
-                transport.command(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is ours first: the device is left in order
-            )
-        except OSError as error:
-            raise transport.explain(None, str(error)) from error
+        self._process = _started(transport)
         self._reader = threading.Thread(target=self._keep_stderr, daemon=True)
         self._reader.start()
         try:
@@ -168,8 +232,7 @@ class Link:
         try:
             process.wait(within_s)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
         self._reader.join(timeout=1.0)
         for stream in (process.stdout, process.stderr):
@@ -222,8 +285,7 @@ class Link:
         try:
             status: int | None = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
             status = None
         self._reader.join(timeout=1.0)

@@ -70,6 +70,10 @@ def _device(name: str, address: Address, workdir: Path) -> Device:
     match address:
         case LocalAddress():
             return LocalDevice(workdir)
+        case SshAddress(client="asyncssh"):
+            from edgeport.devices.asyncssh_client import AsyncSshTransport
+
+            return RemoteDevice(name, AsyncSshTransport(address), workdir)
         case SshAddress():
             from edgeport.devices.ssh import SshTransport
 

@@ -34,7 +34,7 @@ __all__ = ["GROUP", "made_by_others", "other_schemes"]
 GROUP = "edgeport.devices"
 """Entry points of this group are kinds of devices: scheme to `pkg.mod:factory`."""
 
-_OURS = {"adb", "local", "ssh"}
+_OURS = {"adb", "asyncssh", "local", "ssh"}
 
 
 def other_schemes() -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, dige
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
 from edgeport.devices.deaths import no_result, raise_if_dead
-from edgeport.devices.link import Link, Transport
+from edgeport.devices.link import Link, StartingTransport, Transport
 from edgeport.errors import DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]
@@ -42,7 +42,7 @@ class RemoteDevice:
 
     """
 
-    def __init__(self, name: str, transport: Transport, workdir: Path) -> None:
+    def __init__(self, name: str, transport: Transport | StartingTransport, workdir: Path) -> None:
         self._name = name
         self._transport = transport
         self._workdir = workdir.resolve()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgeport.devices.bootstrap import COMMAND, NO_PROGRAM
 from edgeport.devices.inventory import SshAddress
+from edgeport.devices.ssh_refusals import changed_key, no_connection, no_python, not_allowed, unknown_key
 from edgeport.errors import DependencyError, DeviceError
 
 __all__ = ["SshTransport"]
@@ -62,24 +63,15 @@ class SshTransport:
 
     def explain(self, status: int | None, stderr: str) -> DeviceError:
         """See `Transport`."""
-        asked = f"connect to {self._address}"
         if _CHANGED in stderr or _UNKNOWN.search(stderr):
-            return self._wrong_key(asked, stderr)
+            return self._wrong_key(stderr)
         if status == NO_PROGRAM:
-            return DeviceError(
-                asked=f"start the agent on {self._address}",
-                found="no python3 there",
-                fix="install Python 3.8 or newer there, as python3",
-            )
+            return no_python(self._address)
         last = next((line.strip() for line in reversed(stderr.splitlines()) if line.strip()), "")
         if "Permission denied" in stderr:
-            return DeviceError(
-                asked=asked,
-                found=last,
-                fix="give it your key: ssh-copy-id, or ssh-add for a key with a passphrase (no password is ever asked)",
-            )
-        said = last or ("no answer in time" if status is None else f"that ssh ended with status {status}")
-        return DeviceError(asked=asked, found=said[:500], fix=f"see what it says to: {self._by_hand()}")
+            return not_allowed(self._address, last)
+        ended = "no answer in time" if status is None else f"that ssh ended with status {status}"
+        return no_connection(self._address, last or ended)
 
     def _destination(self, *more: str) -> list[str]:
         program = shutil.which("ssh")
@@ -96,28 +88,16 @@ class SshTransport:
             words += ["-l", self._address.user]
         return [*words, "--", self._address.host]
 
-    def _by_hand(self) -> str:
-        port = f" -p {self._address.port}" if self._address.port is not None else ""
-        return f"ssh{port} {self._address.user}{'@' * bool(self._address.user)}{self._address.host}"
-
-    def _wrong_key(self, asked: str, stderr: str) -> DeviceError:
+    def _wrong_key(self, stderr: str) -> DeviceError:
         """Both fingerprints: what the host shows now, and what is known of it."""
         offered = self._offered()
+        if _CHANGED not in stderr:
+            return unknown_key(self._address, offered)
         offending = _OFFENDING.search(stderr)
-        known = _fingerprint(Path(offending[1]), int(offending[2])) if offending is not None else ""
-        if _CHANGED in stderr:
-            where = f" ({offending[1]}, line {offending[2]})" if offending is not None else ""
-            found = f"another host key: it shows {offered}, and {known or 'another one'} is known{where}"
-            fix = (
-                "find out why it changed; if the device was set up anew, remove the known key (ssh-keygen -R) and"
-                f" connect once by hand: {self._by_hand()}"
-            )
-        else:
-            found = f"an unknown host key: it shows {offered}, and none is known"
-            fix = (
-                f"compare it with the device's own (ssh-keygen -lf on it), then connect once by hand: {self._by_hand()}"
-            )
-        return DeviceError(asked=asked, found=found, fix=fix, details={"offered": offered, "known": known})
+        if offending is None:
+            return changed_key(self._address, offered, "", "")
+        known = _fingerprint(Path(offending[1]), int(offending[2]))
+        return changed_key(self._address, offered, known, f"{offending[1]}, line {offending[2]}")
 
     def _offered(self) -> str:
         """The key that the host shows; ssh tells it when it is asked to say more, and ends for the same reason."""

@@ -33,7 +33,8 @@ def add_device(name: str, address: str) -> dict[str, str]:
 
     Args:
         name: Letters, digits, `.`, `_` and `-`; the first is a letter or digit.
-        address: `ssh://[user@]host[:port]`, `adb://SERIAL`, `local`, or `SCHEME://PLACE` of an installed package.
+        address: `ssh://[user@]host[:port]` (or `asyncssh://`: by that client), `adb://SERIAL`, `local`, or
+            `SCHEME://PLACE` of an installed package.
 
     Returns:
         As `list_devices`.

@@ -23,6 +23,7 @@ ADDRESSES = {
     "ssh://u-1.x@10.0.0.7:2222": SshAddress(host="10.0.0.7", user="u-1.x", port=2222),
     "ssh://[::1]:2222": SshAddress(host="::1", port=2222),
     "ssh://pi@[fe80::1%eth0]": SshAddress(host="fe80::1%eth0", user="pi"),
+    "asyncssh://pi@host:2222": SshAddress(host="host", user="pi", port=2222, client="asyncssh"),
     "adb://emulator-5554": AdbAddress(serial="emulator-5554"),
     "adb://192.168.1.20:5555": AdbAddress(serial="192.168.1.20:5555"),
     "adb://adb-1A-b._adb-tls-connect._tcp": AdbAddress(serial="adb-1A-b._adb-tls-connect._tcp"),
@@ -51,7 +52,9 @@ def test_an_address_is_read_and_said_again(text):
 
 
 @pytest.mark.parametrize("part", HOSTILE, ids=repr)
-@pytest.mark.parametrize("form", ["{}", "ssh://{}", "ssh://{}@host", "ssh://user@{}", "ssh://host:{}", "adb://{}"])
+@pytest.mark.parametrize(
+    "form", ["{}", "ssh://{}", "ssh://{}@host", "ssh://user@{}", "ssh://host:{}", "asyncssh://{}", "adb://{}"]
+)
 def test_a_part_that_could_mean_more_is_refused(form, part):
     with pytest.raises(UsageError, match="no address of a device"):
         parse_address(form.format(part))

@@ -30,6 +30,7 @@ class SshServer:
         self.bin = folder / "bin"
         self.known_hosts = folder / "known_hosts"
         self.greeting = b""
+        self.jumps = False
         self.commands: list[str] = []
         self.sent_bytes = 0
         self.cut_after_bytes: float = float("inf")
@@ -121,7 +122,7 @@ class SshServer:
         return await asyncssh.listen(
             "127.0.0.1",
             port,
-            server_factory=lambda: _Connections(self._connections),
+            server_factory=lambda: _Connections(self),
             server_host_keys=[self.key],
             authorized_client_keys=str(self.folder / "id.pub"),
             process_factory=self._serve,
@@ -177,8 +178,9 @@ async def _pump(source, sink) -> None:
 
 
 class _Connections(asyncssh.SSHServer):
-    def __init__(self, known: set) -> None:
-        self._known = known
+    def __init__(self, server: SshServer) -> None:
+        self._server = server
+        self._known = server._connections
 
     def connection_made(self, conn) -> None:
         self._conn = conn
@@ -186,6 +188,10 @@ class _Connections(asyncssh.SSHServer):
 
     def connection_lost(self, exc) -> None:
         self._known.discard(self._conn)
+
+    def connection_requested(self, dest_host, dest_port, orig_host, orig_port) -> bool:
+        """To itself only."""
+        return self._server.jumps and dest_port == self._server.port
 
 
 def _script(path: Path, line: str) -> None:

@@ -30,7 +30,7 @@ def add(*, name: str, address: str, output: Output) -> int:
     """Keeps the device at ADDRESS under NAME: ssh://[user@]host[:port], adb://SERIAL, local, or of an installed kind.
 
     The host is reached by the system's ssh, with your own configuration, keys, agent and jump hosts; nothing is
-    connected yet.
+    connected yet. With asyncssh:// instead of ssh:// it is reached by asyncssh (the extra `ssh`), for many at once.
 
     \b
     Examples:
