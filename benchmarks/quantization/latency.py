@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from edgeport.contracts import Measurement, TimeJob
     from edgeport.devices.experiment import Round
 
-__all__ = ["finalists", "latency_row", "merged"]
+__all__ = ["finalists", "latency_row", "measured_rounds", "median_us", "merged", "speedups_of"]
 
 Speedup: TypeAlias = tuple[float, float, float]
 
 SEED = 0
 DURATION_S = 0.3
+_MOST_TIMES = 3
+"""What disturbs a round is fixed work beside it that took too long: nothing of what is compared."""
 _OURS = ("ours", "beside")
 
 
@@ -43,25 +45,24 @@ def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], meas
     """
 
     def make() -> LatencyRow:
-        from edgeport.devices.latency.neighbours import without_disturbed
-
         timed = [one for one in candidates(subject, folder, make=True) if not one.why and not _has_twin(one)]
-        first = without_disturbed(_measured(timed, folder, rounds[0], folder / "latency" / "rounds"))
-        medians = {name: _median_us(one) for name, one in first.items()}
+        place = folder / "latency"
+        first, lost = measured_rounds(timed, folder, rounds[0], place / "rounds")
+        medians = {name: median_us(one) for name, one in first.items()}
         kinds, runtimes = {one.name: one.kind for one in timed}, {one.name: one.runtime for one in timed}
         names = finalists(medians, kinds, runtimes)
         left = [one for one in timed if one.name in names]
-        final = without_disturbed(_measured(left, folder, rounds[1], folder / "latency" / "final"))
+        final, lost_later = measured_rounds(left, folder, rounds[1], place / "final")
         return LatencyRow(
             model=subject.name,
             runtimes={name: runtimes[name] for name in first},
             kinds={name: kinds[name] for name in first},
-            medians_us=medians | {name: _median_us(one) for name, one in final.items()},
-            speedups=merged(_speedups(first, kinds), _speedups(final, kinds)),
+            medians_us=medians | {name: median_us(one) for name, one in final.items()},
+            speedups=merged(speedups_of(first, kinds), speedups_of(final, kinds)),
             rounds=_rounds(first),
             finalists=list(final),
             final_rounds=_rounds(final),
-            disturbed=sum(rounds) - _rounds(first) - _rounds(final),
+            disturbed=lost + lost_later,
             at=time.strftime("%Y-%m-%d %H:%M"),
         )
 
@@ -77,10 +78,21 @@ def _has_twin(candidate: Candidate) -> bool:
     return "bias corrected" in candidate.name or bool(candidate.name in PEERS and PEERS[candidate.name].twin)
 
 
-def _measured(timed: list[Candidate], folder: Path, rounds: int, place: Path) -> Mapping[str, Measurement]:
-    """Rounds that were measured before an interruption are kept, in `place`."""
+def measured_rounds(
+    timed: list[Candidate], folder: Path, rounds: int, place: Path
+) -> tuple[Mapping[str, Measurement], int]:
+    """As many rounds as asked for in which nothing disturbed, or all after twice as many more; and how many are lost.
+
+    Args:
+        timed: At least two.
+        folder: For what is passing.
+        rounds: That are to count.
+        place: Rounds that were measured before an interruption are kept there.
+
+    """
     from edgeport.contracts import dump_json, load_json
     from edgeport.devices.experiment import Round, run_rounds, to_measurements
+    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
     from edgeport.devices.local import LocalDevice
     from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 
@@ -91,7 +103,11 @@ def _measured(timed: list[Candidate], folder: Path, rounds: int, place: Path) ->
 
     def keep(one: Round) -> None:
         (place / f"{one.index:03}.json").write_bytes(dump_json(one))
-        print(f"round {one.index + 1} of {rounds}", flush=True)
+        print(f"round {one.index + 1}, for {rounds} that count", flush=True)
+
+    def lack(finished: Sequence[Round]) -> bool:
+        lost = disturbed_rounds(to_measurements(finished, device=""))
+        return len(finished) - len(lost) < rounds and len(finished) < _MOST_TIMES * rounds
 
     with tempfile.TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
@@ -100,8 +116,9 @@ def _measured(timed: list[Candidate], folder: Path, rounds: int, place: Path) ->
             jobs[one.name] = time_job(opened, settings, scratch / f"job-{number}", device)
 
         done = [load_json(Round, path.read_bytes()) for path in sorted(place.glob("*.json"))]
-        every = run_rounds(device, jobs, rounds=rounds, seed=SEED, done=done, on_round=keep)
-    return to_measurements(every, device="")
+        every = run_rounds(device, jobs, rounds=rounds, seed=SEED, done=done, on_round=keep, more=lack)
+    quiet = without_disturbed(to_measurements(every, device=""))
+    return quiet, len(every) - _rounds(quiet)
 
 
 def merged(
@@ -130,7 +147,7 @@ def finalists(medians: Mapping[str, float], kinds: Mapping[str, str], runtimes: 
     return found + [min(names, key=lambda name: medians[name]) for names in groups.values()]
 
 
-def _speedups(measured: Mapping[str, Measurement], kinds: Mapping[str, str]) -> dict[str, dict[str, Speedup]]:
+def speedups_of(measured: Mapping[str, Measurement], kinds: Mapping[str, str]) -> dict[str, dict[str, Speedup]]:
     """How many times as fast each of ours is as each other one: low, estimate and high."""
     from edgeport.devices.latency.comparison import compare
 
@@ -144,7 +161,7 @@ def _speedups(measured: Mapping[str, Measurement], kinds: Mapping[str, str]) -> 
     return found
 
 
-def _median_us(measured: Measurement) -> float:
+def median_us(measured: Measurement) -> float:
     import numpy as np
 
     from edgeport.devices.latency.timer import call_latency_ns

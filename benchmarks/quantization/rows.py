@@ -79,7 +79,7 @@ class LatencyRow:
         medians_us: By candidate, of the medians of its processes.
         speedups: By candidate of ours and other candidate: low, estimate and high of the paired 95 % interval; how many
             times as fast ours is.
-        rounds: Processes per candidate.
+        rounds: Processes per candidate, those that are left out not counted.
         finalists: Those that were timed beside each other once more; these rounds alone are theirs.
         final_rounds: Processes of each of them.
         disturbed: Rounds that are left out, since others had the processors.

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quantization import checks
+from benchmarks.quantization import ceiling, checks
 from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
@@ -286,6 +286,17 @@ def test_variations_are_of_the_seed_and_differ():
     assert all(one.shape == (8, 8, 3) and one.dtype == np.uint8 for one in first)
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
     assert not np.array_equal(first[0], first[1])
+
+
+@pytest.mark.slow
+def test_the_ceiling_is_what_products_alone_gain(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ceiling, "TOKENS", 4)
+    monkeypatch.setattr(ceiling, "WIDTH", 16)
+    monkeypatch.setattr(ceiling, "HIDDEN", 32)
+    assert ceiling.main(["--out", str(tmp_path), "--short"]) == 0
+    assert "Edgeport OpenVINO" in capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert {"float OpenVINO", "bf16 OpenVINO", "Edgeport ONNX Runtime"} <= results["figures"]["medians_us"].keys()
 
 
 @pytest.mark.slow
