@@ -10,10 +10,11 @@ from edgeport.backends.artifacts import artifact_folder, check_artifact, make_ar
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
 from edgeport.backends.tensorrt.capabilities import capabilities_here, target_for
+from edgeport.backends.tensorrt.executions import engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
-from edgeport.backends.tensorrt.runtime import find_gpu, load_tensorrt
-from edgeport.backends.tensorrt.session import KEY_FILE, inspect_engine
+from edgeport.backends.tensorrt.runtime import Gpu, find_gpu, load_tensorrt
+from edgeport.backends.tensorrt.session import KEY_FILE, MODEL_FILE, digests_of, inspect_engine
 from edgeport.contracts import (
     Artifact,
     Capabilities,
@@ -27,6 +28,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.serialise import canonical
 from edgeport.errors import BackendError, UnsupportedByBackend
+from edgeport.onnx_files import read_ir, write_ir
 
 __all__ = ["TensorRtBackend", "write_tensorrt"]
 
@@ -43,22 +45,40 @@ class TensorRtBackend:
         return capabilities_here()
 
     def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
-        """See `Backend.compile`. The engine is for this GPU, or for `DEFAULT_TARGET` where it can't run here."""
+        """See `Backend.compile`. The engine is for this GPU, or for `DEFAULT_TARGET` where it can't run here.
+
+        What it is built from ships beside it, so that it can be built again where it is foreign.
+        """
         from edgeport.backends.tensorrt.build import EngineFromOnnx
 
         tensorrt = load_tensorrt()
         self._check(model, plan, execution)
-        target = target_for(tensorrt, find_gpu())
+        device, flags = engine_options(execution.runtime_device, tensorrt)
+        gpu = find_gpu()
+        target = flags.get("capabilities", target_for(tensorrt, gpu))
+        # What is built without a GPU is for none in particular.
+        bound = isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu
+        about = {
+            "runtime": tensorrt.name,
+            "version": tensorrt.version,
+            "compute_capability": target,
+            "gpu": gpu.name if bound and isinstance(gpu, Gpu) else "",
+            "driver": gpu.driver if bound and isinstance(gpu, Gpu) else "",
+            "flags": dict(flags),
+        }
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
                 source = write_tensorrt(model, plan, Path(scratch) / "model.onnx")
-                engine = EngineFromOnnx(tensorrt=tensorrt, target=target, batch=execution.batch)(source)
+                build = EngineFromOnnx(
+                    tensorrt=tensorrt, target=target, batch=execution.batch, flags=flags, about=about
+                )
+                engine = build(source)
+                write_ir(read_ir(source), draft / MODEL_FILE)
             key = {
-                "runtime": tensorrt.name,
-                "version": tensorrt.version,
-                "compute_capability": target,
+                **about,
                 "sha256": hashlib.sha256(engine.data).hexdigest(),
                 "model": source.digest,
+                "source": digests_of(draft / MODEL_FILE),
                 "batch": execution.batch,
             }
             layers = [[layer.name, layer.operator, layer.takes] for layer in engine.layers]
@@ -70,7 +90,7 @@ class TensorRtBackend:
             entry=ENTRY,
             session=SESSION,
             settings={
-                "device": 0,
+                "device": device,
                 "engine": key,
                 "inputs": [spec.name for spec in model.inputs],
                 "outputs": [spec.name for spec in model.outputs],
@@ -132,7 +152,6 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
     if not plan.precision.is_float:
         from edgeport.backends.qdq.read_pairs import read_pairs_only
         from edgeport.backends.qdq.write import write_plan
-        from edgeport.onnx_files import read_ir
 
         model = write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules()), rules(), path)
     floats = {plan.default, *(one for one in plan.nodes.values() if one.is_float)}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from edgeport.backends.tensorrt.runtime import TensorRt
+from edgeport.backends.tensorrt.session import keep_timings, use_timings
 from edgeport.contracts import OnnxModel, TensorSpec
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import node_module, read_ir
@@ -50,21 +51,26 @@ class EngineFromOnnx:
 
     Attributes:
         tensorrt: The runtime.
-        target: Compute capability to build for ("8.6").
+        target: Compute capabilities to build for ("8.6", "8.6+8.9").
         batch: Largest and best batch size; smaller ones run too.
+        flags: See `session.configure`.
+        about: What kernels' times that are kept are of: runtime, version, GPU, driver and flags.
 
     """
 
     tensorrt: TensorRt
     target: str
     batch: int
+    flags: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list, repr=False)
 
     def __call__(self, model: OnnxModel) -> BuiltEngine:
         """The engine.
 
         Raises:
-            UnsupportedByBackend: An operator or a form of one that TensorRT does not have; the node is named.
+            UnsupportedByBackend: An operator or a form of one that TensorRT does not have, whose node is named; or no
+                such DLA core.
             BackendError: It parsed, but could not be built.
 
         """
@@ -77,13 +83,23 @@ class EngineFromOnnx:
         parser = module.OnnxParser(network, logger)
         if not parser.parse_from_file(str(model.path)):
             raise _refused(model, [parser.get_error(index) for index in range(parser.num_errors)])
-        config = self.tensorrt.config(builder, self.target)
+        try:
+            config = self.tensorrt.config(builder, self.target, self.flags)
+        except RuntimeError as error:
+            asked, found, fix = str(error).split("; ")
+            raise UnsupportedByBackend(
+                asked=f"build an engine of {model.path.name}: {asked.removeprefix('asked ')}",
+                found=found.removeprefix("found "),
+                fix=fix,
+            ) from error
         profile = self._profile(model.inputs, builder)
         if profile is not None:
             config.add_optimization_profile(profile)
+        use_timings(module, config, self.about)
         data = builder.build_serialized_network(network, config)
         if data is None:
             raise self._failed(model)
+        keep_timings(module, config, self.about)
         return BuiltEngine(data=bytes(data), layers=_layers(network))
 
     def _profile(self, inputs: Sequence[TensorSpec], builder: Any) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeport.backends.tensorrt.session import Cuda, import_tensorrt
+from edgeport.backends.tensorrt.session import Cuda, configure, import_tensorrt, network_flags
 from edgeport.errors import DependencyError
 
 __all__ = ["Gpu", "TensorRt", "find_gpu", "load_tensorrt"]
@@ -22,11 +22,13 @@ class Gpu:
     Attributes:
         name: As the driver tells it.
         compute_capability: "8.6".
+        driver: Version of the driver.
 
     """
 
     name: str
     compute_capability: str
+    driver: str = ""
 
 
 @functools.cache
@@ -36,7 +38,7 @@ def find_gpu() -> Gpu | str:
         cuda = Cuda()
     except RuntimeError as error:
         return str(error).split("; ")[1].removeprefix("found ")
-    return Gpu(name=cuda.name, compute_capability=cuda.compute_capability)
+    return Gpu(name=cuda.name, compute_capability=cuda.compute_capability, driver=cuda.driver)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,23 +69,12 @@ class TensorRt:
         return tuple(f"{name[2:-1]}.{name[-1]}" for name in members if name.startswith("SM") and name[2:].isdecimal())
 
     def network(self, builder: Any) -> Any:
-        """An empty, strongly typed network: precisions are those of the graph, and of nothing else.
+        """An empty, strongly typed network."""
+        return builder.create_network(network_flags(self.module))
 
-        TensorRT 10 wants a flag for it; later there may be no other kind.
-        """
-        flags = getattr(self.module, "NetworkDefinitionCreationFlag", None)
-        typed = getattr(flags, "STRONGLY_TYPED", None)
-        return builder.create_network(0 if typed is None else 1 << int(typed))
-
-    def config(self, builder: Any, target: str) -> Any:
-        """Build settings for a compute capability; the full TensorRT takes its own GPU's."""
-        config = builder.create_builder_config()
-        if hasattr(self.module, "ProfilingVerbosity"):
-            config.profiling_verbosity = self.module.ProfilingVerbosity.DETAILED
-        if self.needs_no_gpu:
-            config.num_compute_capabilities = 1
-            config.set_compute_capability(getattr(self.module.ComputeCapability, "SM" + target.replace(".", "")), 0)
-        return config
+    def config(self, builder: Any, target: str, flags: Mapping[str, str] | None = None) -> Any:
+        """Build settings for compute capabilities; the full TensorRT takes its own GPU's. See `session.configure`."""
+        return configure(self.module, builder, target, flags or {})
 
     def logger(self, heard: Callable[[str], None]) -> Any:
         """A logger that prints nothing and hands errors on."""

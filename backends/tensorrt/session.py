@@ -6,21 +6,44 @@ memory is handled through the driver's own library, so no CUDA package for Pytho
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import hmac
 import importlib
 import json
+import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Cuda", "EngineCall", "EngineSession", "import_tensorrt", "inspect_engine", "open_session"]
+__all__ = [
+    "Cuda",
+    "EngineCall",
+    "EngineSession",
+    "KeptFiles",
+    "configure",
+    "digests_of",
+    "import_tensorrt",
+    "inspect_engine",
+    "keep_timings",
+    "network_flags",
+    "open_session",
+    "use_timings",
+]
 
 KEY_FILE = "engine.json"
+MODEL_FILE = "model.onnx"
+"""What the engine was built from; it ships beside it, so that it can be built again where it is foreign."""
 _SETTINGS = ("device", "engine", "inputs", "outputs")
-_KEY = ("runtime", "version", "compute_capability", "sha256")
+_KEY = ("runtime", "version", "compute_capability", "gpu", "driver", "sha256")
+_FOLDER = "EDGEPORT_TENSORRT_CACHE"
+_TAG_BYTES = 32
+_FIRST_ACROSS = (8, 0)
+"""Compute capability from which on engines of the level "ampere+" run."""
 
 
 def import_tensorrt() -> tuple[str, Any]:
@@ -45,16 +68,17 @@ def import_tensorrt() -> tuple[str, Any]:
 
 
 def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
-    """Checks the engine's key, and only then hands its bytes to the runtime.
+    """Checks the engine's key, and only then hands its bytes to the runtime; builds a foreign one again from its model.
 
     Args:
-        path: The engine; `engine.json` beside it says what it was built with.
+        path: The engine; `engine.json` beside it says what it was built with, and `model.onnx` is what from.
         settings: `device` (number of the GPU), `engine` (the key; the one in the file must equal it), and `inputs`
             and `outputs` (names in order).
 
     Raises:
         ValueError: An unknown setting.
-        RuntimeError: No GPU, an engine for another one or another version, or bytes that are not what was built.
+        RuntimeError: No GPU; or an engine for another one or another version, or bytes that are not what was built,
+            and no model to build it from, or one that is not what it was built from, or that TensorRT refuses here.
         ImportError: No TensorRT.
 
     """
@@ -63,10 +87,23 @@ def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
         raise ValueError(f"asked to open a session with {unknown}; found settings {', '.join(_SETTINGS)}")
     cuda = Cuda(int(settings.get("device", 0)))
     runtime, module = import_tensorrt()
-    engine = _checked_engine(
-        str(path), settings.get("engine"), runtime, str(module.__version__), cuda.compute_capability
-    )
+    here = {
+        "runtime": runtime,
+        "version": str(module.__version__),
+        "compute_capability": cuda.compute_capability,
+        "gpu": cuda.name,
+        "driver": cuda.driver,
+    }
+    key = settings.get("engine")
+    try:
+        engine = _checked_engine(str(path), key, here)
+    except ForeignEngineError as why:
+        engine = _rebuilt(Path(path).with_name(MODEL_FILE), key or {}, here, module, why)
     return EngineSession(engine, cuda, module, settings)
+
+
+class ForeignEngineError(RuntimeError):
+    """An engine that is not for this machine, or not the one that was built."""
 
 
 def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
@@ -78,27 +115,243 @@ def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
         session.close()
 
 
-def _checked_engine(path: str, expected: Any, runtime: str, version: str, capability: str) -> bytes:
+def _checked_engine(path: str, expected: Any, here: Mapping[str, str]) -> bytes:
     """The engine's bytes, if they are those that were built, and for this very runtime and GPU.
 
     An engine is code: the runtime executes what is in it, so a foreign one is never handed over.
     """
-    written = json.loads(Path(path).with_name(KEY_FILE).read_bytes())
+    try:
+        written = dict(json.loads(Path(path).with_name(KEY_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError):
+        written = {}  # lost or changed, so it is of no engine
     engine = Path(path).read_bytes()
-    here = {
-        "runtime": runtime,
-        "version": version,
-        "compute_capability": capability,
-        "sha256": hashlib.sha256(engine).hexdigest(),
-    }
+    found = {**here, "sha256": hashlib.sha256(engine).hexdigest()}
     for name in _KEY:
         for said in (written, expected) if expected is not None else (written,):
-            if said.get(name) != here[name]:
-                raise RuntimeError(
-                    f"asked to open an engine with {name} {said.get(name)}; found {name} {here[name]} here; "
+            if not _fits(name, said, found):
+                raise ForeignEngineError(
+                    f"asked to open an engine with {name} {said.get(name)}; found {name} {found[name]} here; "
                     "build it again on this machine"
                 )
     return engine
+
+
+def _fits(name: str, said: Mapping[str, Any], here: Mapping[str, str]) -> bool:
+    """Whether an engine with that key may be handed over here, as far as one of its fields says.
+
+    https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/engine-compatibility.html
+    """
+    flags = said.get("flags") or {}
+    wanted, found = said.get(name), here[name]
+    if name in ("gpu", "driver") and (not wanted or flags.get("hardware")):
+        return True  # built for no GPU in particular
+    if name == "compute_capability":
+        if flags.get("hardware") == "ampere+":
+            return _numbers(found) >= _FIRST_ACROSS
+        return found in str(wanted).split("+")
+    if name == "version" and flags.get("version_compatible") and wanted:
+        return _numbers(found)[:1] == _numbers(str(wanted))[:1] and _numbers(found) >= _numbers(str(wanted))
+    return bool(wanted == found)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _rebuilt(source: Path, key: Mapping[str, Any], here: Mapping[str, str], module: Any, why: Exception) -> bytes:
+    """The engine for this machine: what this user built here before, else built now, and kept."""
+    if not key.get("source") or not source.exists():
+        raise why
+    if digests_of(source) != key["source"]:
+        raise RuntimeError(
+            f"{why}, as it can't be here; found that {source.name} is not what it was built from; compile it again"
+        )
+    flags = {name: value for name, value in dict(key.get("flags") or {}).items() if name != "capabilities"}
+    about = {**here, "flags": flags, "batch": key["batch"], "source": key["source"]}
+    kept = KeptFiles()
+    engine = kept.get("engine", about)
+    if engine is None:
+        engine = _build(module, source, here, flags, int(key["batch"]))
+        kept.put("engine", about, engine)
+    return engine
+
+
+def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[str, str], batch: int) -> bytes:
+    logger = module.Logger(module.Logger.ERROR)
+    builder = module.Builder(logger)
+    network = builder.create_network(network_flags(module))
+    parser = module.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(source)):
+        said = parser.get_error(0).desc() if parser.num_errors else "no reason is given"
+        raise RuntimeError(
+            f"asked to build an engine again from {source.name}; found that TensorRT {here['version']} refuses it: "
+            f"{said}; compile it with this version"
+        )
+    config = configure(module, builder, here["compute_capability"], flags)
+    profile, open_axes = builder.create_optimization_profile(), False
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        shape = tuple(tensor.shape)
+        if -1 in shape:
+            best = tuple(batch if size < 0 else size for size in shape)
+            profile.set_shape(tensor.name, tuple(1 if size < 0 else size for size in shape), best, best)
+            open_axes = True
+    if open_axes:
+        config.add_optimization_profile(profile)
+    use_timings(module, config, {**here, "flags": flags})
+    data = builder.build_serialized_network(network, config)
+    if data is None:
+        raise RuntimeError(
+            f"asked to build an engine again from {source.name}; found that TensorRT gave none; see its log, and "
+            "compile it on this machine"
+        )
+    keep_timings(module, config, {**here, "flags": flags})
+    return bytes(data)
+
+
+def digests_of(source: Path) -> dict[str, str]:
+    """SHA-256 of a model's file and of its external data, by name."""
+    files = sorted(path for path in source.parent.iterdir() if path.name.startswith(source.name))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def network_flags(module: Any) -> int:
+    """Of a strongly typed network: precisions are those of the graph, and of nothing else.
+
+    TensorRT 10 wants a flag for it; later there may be no other kind.
+    """
+    typed = getattr(getattr(module, "NetworkDefinitionCreationFlag", None), "STRONGLY_TYPED", None)
+    return 0 if typed is None else 1 << int(typed)
+
+
+def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) -> Any:
+    """Build settings.
+
+    Args:
+        module: The runtime's.
+        builder: Its builder.
+        target: Compute capabilities to build for ("8.6", "8.6+8.9"); the full TensorRT takes its own GPU's.
+        flags: `hardware` ("ampere+", "same"), `version_compatible` ("1"), `dla` (number of the core) and `fallback`
+            ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.executions`.
+
+    Raises:
+        RuntimeError: No DLA core of that number, or a compute capability that the runtime does not build for.
+
+    """
+    config = builder.create_builder_config()
+    if hasattr(module, "ProfilingVerbosity"):
+        config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
+    if hasattr(module, "ComputeCapability"):
+        targets = target.split("+")
+        config.num_compute_capabilities = len(targets)
+        for index, one in enumerate(targets):
+            known = getattr(module.ComputeCapability, "SM" + one.replace(".", ""), None)
+            if known is None:
+                raise RuntimeError(
+                    f"asked to build for compute capability {one}; found that this TensorRT-RTX has none such; "
+                    "take the full TensorRT"
+                )
+            config.set_compute_capability(known, index)
+    if flags.get("version_compatible"):
+        config.set_flag(module.BuilderFlag.VERSION_COMPATIBLE)
+    if flags.get("hardware"):
+        level = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}[flags["hardware"]]
+        config.hardware_compatibility_level = getattr(module.HardwareCompatibilityLevel, level)
+    if "dla" in flags:
+        if int(flags["dla"]) >= builder.num_DLA_cores:
+            raise RuntimeError(
+                f"asked for DLA core {flags['dla']}; found {builder.num_DLA_cores} DLA cores here; leave DLA out"
+            )
+        config.default_device_type = module.DeviceType.DLA
+        config.DLA_core = int(flags["dla"])
+        if flags.get("fallback"):
+            config.set_flag(module.BuilderFlag.GPU_FALLBACK)
+    return config
+
+
+def use_timings(module: Any, config: Any, about: Mapping[str, Any]) -> None:
+    """Gives a build the kernels' times that this user's builds found before, where TensorRT takes them.
+
+    TensorRT-RTX times nothing while it builds:
+    https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/timing-cache-migration.html
+
+    Args:
+        module: The runtime's.
+        config: Of the build.
+        about: Runtime, version, GPU, driver and flags: what the times are of.
+
+    """
+    if not hasattr(module, "ComputeCapability") and hasattr(config, "create_timing_cache"):
+        known = KeptFiles().get("timings", about) or b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+
+
+def keep_timings(module: Any, config: Any, about: Mapping[str, Any]) -> None:
+    """Keeps them for the next build; the arguments are those of `use_timings`."""
+    cache = config.get_timing_cache() if not hasattr(module, "ComputeCapability") else None
+    if cache is not None:
+        KeptFiles().put("timings", about, bytes(cache.serialize()))
+
+
+class KeptFiles:
+    """What this user's builds made on this machine, by what it is of; authenticated, for an engine is code.
+
+    Each file begins with its HMAC-SHA256 (RFC 2104) over its key and bytes, by a secret that only the user can read.
+    One that somebody else wrote, or changed, or moved to another key, is as if it were not there.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        given = folder or os.environ.get(_FOLDER)
+        self._folder = Path(given) if given else Path.home() / ".cache" / "edgeport" / "tensorrt"
+
+    def get(self, kind: str, key: Mapping[str, Any]) -> bytes | None:
+        """The bytes; None where there are none of ours."""
+        secret = self._secret()
+        try:
+            data = self._path(kind, key).read_bytes()
+        except OSError:
+            return None
+        tag, body = data[:_TAG_BYTES], data[_TAG_BYTES:]
+        return body if secret and hmac.compare_digest(tag, _tag(secret, kind, key, body)) else None
+
+    def put(self, kind: str, key: Mapping[str, Any], body: bytes) -> None:
+        """Keeps them; where nothing can be written they are not kept."""
+        with contextlib.suppress(OSError):
+            secret = self._secret() or self._new_secret()
+            path = self._path(kind, key)
+            draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+            draft.write_bytes(_tag(secret, kind, key, body) + body)
+            draft.replace(path)
+
+    def _path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        return self._folder / f"{hashlib.sha256(_canonical(key)).hexdigest()}.{kind}"
+
+    def _secret(self) -> bytes:
+        """Empty where there is none, or where others can read it."""
+        path = self._folder / "secret"
+        try:
+            if os.name == "posix" and (path.stat().st_mode & 0o077 or path.stat().st_uid != os.getuid()):
+                return b""
+            return path.read_bytes()
+        except OSError:
+            return b""
+
+    def _new_secret(self) -> bytes:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path, made = self._folder / "secret", secrets.token_bytes(_TAG_BYTES)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(made)
+        return made
+
+
+def _tag(secret: bytes, kind: str, key: Mapping[str, Any], body: bytes) -> bytes:
+    return hmac.new(secret, kind.encode() + b"\0" + _canonical(key) + b"\0" + body, hashlib.sha256).digest()
+
+
+def _canonical(key: Mapping[str, Any]) -> bytes:
+    return json.dumps(key, sort_keys=True, separators=(",", ":")).encode()
 
 
 class Cuda:
@@ -109,6 +362,7 @@ class Cuda:
     Attributes:
         name: Of the GPU.
         compute_capability: "8.6".
+        driver: Version of the driver, where the system tells it, else of the newest CUDA that it knows ("13000").
 
     """
 
@@ -127,6 +381,7 @@ class Cuda:
         self.name = text.value.decode(errors="replace")
         # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
         self.compute_capability = f"{self._attribute(75)}.{self._attribute(76)}"
+        self.driver = self._driver_version()
         self.context = ctypes.c_void_p()
 
     def activate(self) -> None:
@@ -155,6 +410,13 @@ class Cuda:
             said = text.value.decode(errors="replace") if text.value else "unknown error"
             raise RuntimeError(f"asked CUDA for {name}; found error {status} ({said}); check the driver and the GPU")
 
+    def _driver_version(self) -> str:
+        with contextlib.suppress(OSError):
+            return Path("/sys/module/nvidia/version").read_text(encoding="ascii").strip()
+        known = ctypes.c_int()
+        self.call("cuDriverGetVersion", ctypes.byref(known))
+        return str(known.value)
+
     def _attribute(self, number: int) -> int:
         value = ctypes.c_int()
         self.call("cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(number), self._device)
@@ -180,6 +442,9 @@ class EngineSession:
         # These three must outlive every context made from them.
         self._logger = module.Logger(module.Logger.ERROR)
         self._runtime = module.Runtime(self._logger)
+        if ((settings.get("engine") or {}).get("flags") or {}).get("version_compatible"):
+            # Such an engine brings the runtime of its version along; its bytes are known to be those that were built.
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(engine)
         if self._engine is None:
             raise RuntimeError("asked to load the engine; found that TensorRT refused it; build it again here")

@@ -10,7 +10,9 @@ import pytest
 
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.capabilities import describe, target_for
+from edgeport.backends.tensorrt.executions import engine_options
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt
+from edgeport.backends.tensorrt.session import digests_of
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig, Precision
 from edgeport.errors import BackendError, UnsupportedByBackend
@@ -145,3 +147,54 @@ def test_older_runtimes_are_served_by_what_they_have():
     TensorRt(name="tensorrt", version="10.3", module=ten).network(builder)
     TensorRt(name="tensorrt", version="12.0", module=SimpleNamespace()).network(builder)
     assert asked == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs_on", "device", "flags"),
+    [
+        pytest.param("", "tensorrt", 0, {}, id="the first GPU"),
+        pytest.param("GPU:device=1", "tensorrt-rtx", 1, {}, id="another"),
+        pytest.param(
+            "gpu:hardware=ampere+,version_compatible=1",
+            "tensorrt",
+            0,
+            {"hardware": "ampere+", "version_compatible": "1"},
+            id="compatible",
+        ),
+        pytest.param("GPU:capabilities=8.6+8.9", "tensorrt-rtx", 0, {"capabilities": "8.6+8.9"}, id="several"),
+        pytest.param("DLA:core=1,fallback=1", "tensorrt", 0, {"dla": "1", "fallback": "1"}, id="DLA"),
+    ],
+)
+def test_options_of_an_engine(asked, runs_on, device, flags):
+    assert engine_options(asked, runtime(runs_on)) == (device, flags)
+
+
+@pytest.mark.parametrize(
+    ("asked", "runs_on", "said"),
+    [
+        pytest.param("NPU", "tensorrt", "no device NPU", id="device"),
+        pytest.param("GPU:fast=1", "tensorrt", "options fast", id="option"),
+        pytest.param("GPU:device=one", "tensorrt", "values that can't be read", id="number"),
+        pytest.param("GPU:hardware=all", "tensorrt", "hardware=all", id="level"),
+        pytest.param("GPU:capabilities=8.6", "tensorrt", "builds for the GPU that is in the machine", id="other GPUs"),
+        pytest.param("GPU:capabilities=9.0", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="unknown GPU"),
+        pytest.param("DLA", "tensorrt-rtx", "has no DLA", id="DLA"),
+        pytest.param("GPU:hardware=same", "tensorrt-rtx", "has no hardware", id="compatible"),
+    ],
+)
+def test_options_that_an_engine_can_not_have(asked, runs_on, said):
+    with pytest.raises(UnsupportedByBackend) as caught:
+        engine_options(asked, runtime(runs_on))
+    assert said in caught.value.found
+
+
+@needs_tensorrt
+def test_an_engine_for_several_gpus_ships_what_it_was_built_from(cnn, tmp_path):
+    if "rtx" not in KNOWN.version:
+        pytest.skip("the full TensorRT builds for the GPU in the machine")
+    execution = ExecutionConfig(runtime_device="GPU:capabilities=8.6+8.9")
+    artifact = BACKEND.compile(cnn.model, float_plan(cnn.model), execution, tmp_path / "artifact")
+    key = artifact.settings["engine"]
+    assert key["compute_capability"] == "8.6+8.9"
+    assert key["source"] == digests_of(artifact.folder / "model.onnx")
+    assert (key["gpu"], key["driver"]) == ("", "")
