@@ -145,6 +145,12 @@ class OnnxRuntimeBackend:
 
         return read_placement(artifact)
 
+    def packed(self, artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placement]:
+        """See `Packing`; the forms are those of `packing.FORMS`."""
+        from edgeport.backends.onnxruntime.packing import pack
+
+        return pack(artifact, form, folder)
+
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
         """See `Tunable`; of a model in stages nothing, for other stages are other files."""
         return () if "stages" in artifact.settings else executions(space)

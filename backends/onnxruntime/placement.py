@@ -64,6 +64,12 @@ def read_placement(artifact: Artifact) -> Placement:
 
     """
     path = check_artifact(artifact)
+    if path.suffix == ".ort":
+        raise BackendError(
+            asked=f"read back what ONNX Runtime makes of {path.name}",
+            found="a graph in the runtime's own format, which was optimised before",
+            fix="see placement.json beside the artifact, which was read when it was written",
+        )
     stages = artifact.settings.get("stages")
     if not isinstance(stages, list):
         return _read(path, {name: value for name, value in artifact.settings.items() if name not in _OF_RUNNING})

@@ -10,6 +10,7 @@ import importlib
 import itertools
 import os
 import pkgutil
+import platform
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ __all__ = [
     "inference_session",
     "known_providers",
     "open_session",
+    "processor_here",
     "session_options",
 ]
 
@@ -60,8 +62,11 @@ _SETTINGS = (
     "skip",
     "providers",
     "provider_options",
+    "made_for",
     "config",
 )
+_INSTRUCTIONS = ("avx", "avx2", "avx512f", "asimd", "sve")
+"""Those that decide in what layout the runtime keeps numbers."""
 _LIBRARIES = "EDGEPORT_ORT_LIBRARIES"
 _CPU = "CPUExecutionProvider"
 _registered: dict[str, str] = {}
@@ -131,6 +136,12 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
 
 def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapping[str, Any]) -> Any:
     """The runtime's own session, with what `settings` say and options have no place for: providers and skip."""
+    made_for, here = settings.get("made_for"), processor_here()
+    if made_for and made_for != here:
+        raise RuntimeError(
+            f"asked to open a model that was optimised for {_spelled(made_for)}; found {_spelled(here)}; write it on "
+            "this machine, or in the portable form"
+        )
     providers = list(settings.get("providers") or [_CPU])
     first, own = providers[0], {str(key): str(value) for key, value in (settings.get("provider_options") or {}).items()}
     chosen: dict[str, Any] = {"providers": [(first, own), *providers[1:]]}
@@ -147,6 +158,29 @@ def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapp
             f"{', '.join(session.get_providers())}; install the libraries that it needs"
         )
     return session
+
+
+def processor_here() -> dict[str, str]:
+    """What a graph that is optimised for this machine is bound to: the runtime's version, and its instructions."""
+    known: set[str] = set()
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 (see `open_session`)
+            line = next((line for line in file if line.partition(":")[0].strip() in ("flags", "Features")), "")
+        known = set(line.partition(":")[2].split())
+    except OSError:
+        pass  # another system than Linux
+    return {
+        "version": str(ort.__version__),
+        "machine": platform.machine().lower(),
+        "instructions": " ".join(name for name in _INSTRUCTIONS if name in known),
+    }
+
+
+def _spelled(processor: Mapping[str, Any]) -> str:
+    return (
+        f"{processor.get('machine')} with {processor.get('instructions') or 'no instructions known'}, version "
+        + str(processor.get("version"))
+    )
 
 
 def known_providers() -> list[str]:

@@ -100,6 +100,7 @@ def quantize(
     execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
     require_placement: float | None = None,
     profile: str | None = None,
+    form: str = "onnx",
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:
     """Plans and compiles a model for one backend.
@@ -128,10 +129,12 @@ def quantize(
         require_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
         profile: Name in `device_profiles`: it is planned for a processor of that kind, whatever this machine has. What
             its runtime makes of the plan can be read here only where it is of this machine's architecture.
+        form: Of an artifact for ONNX Runtime: "onnx", "ort" (the runtime's own format, optimised as far as every
+            machine can run it), or "ort-device" (as far as this machine and this version can).
         limits: Of the child.
 
     Raises:
-        UnsupportedByBackend: The backend has no such precision, or no such operator.
+        UnsupportedByBackend: The backend has no such precision, no such operator, or no such form.
         AlreadyQuantizedError: The model is not float.
         SourceError, ModelFormatError: No ONNX file there.
         PlanError: A calibration of another model; or `nodes` names what the model has not, or what can't run so.
@@ -158,6 +161,7 @@ def quantize(
         mix=mix_named(nodes or {}, rest),
         least_placement=require_placement,
         profile=profile,
+        form=form,
         limits=limits,
     )
 

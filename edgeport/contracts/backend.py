@@ -22,6 +22,7 @@ __all__ = [
     "ExecutionSpace",
     "Misplaced",
     "NodePlacement",
+    "Packing",
     "Placement",
     "Session",
     "Support",
@@ -290,6 +291,20 @@ class ExecutionSpace:
         streams = [number for number in (2**power for power in range(count.bit_length())) if number <= count]
         streams += [count] if count not in streams else []
         return [(number, count // number) for number in streams]
+
+
+@runtime_checkable
+class Packing(Protocol):
+    """A backend that can ship what it compiled in more than one form."""
+
+    def packed(self, artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placement]:
+        """The artifact in another form, in a folder of its own, and what runs where in it.
+
+        Raises:
+            UnsupportedByBackend: No such form, or none of this artifact.
+
+        """
+        ...
 
 
 @runtime_checkable

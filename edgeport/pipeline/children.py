@@ -20,12 +20,14 @@ from edgeport.contracts import (
     Array,
     Arrays,
     Artifact,
+    Backend,
     Calibration,
     ExecutionConfig,
     Mix,
     NodeOrigin,
     OnnxModel,
     OnProgress,
+    Packing,
     Placement,
     Precision,
     ProgressEvent,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from edgeport.exporter.verify import Judge
 
 __all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "prepare", "probe", "verify"]
+
+AS_COMPILED = "onnx"
+"""The form in which a backend compiles."""
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
@@ -350,8 +355,8 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
             `float_only` where a model that is quantized already is refused in float precisions too; `recovery` where
             the model is fitted to its plan (`methods`, and samples as in `calibrate`); `plan` (file) where there is
             one already; `measuring` (samples as in `calibrate`) where the range method is to be measured;
-            `layout_optional` where a layout that the backend has not becomes a single stream; `processor` where it is
-            for another one than this machine's.
+            `form` where it ships in another one than the backend's own; `layout_optional` where a layout that the
+            backend has not becomes a single stream; `processor` where it is for another one than this machine's.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -383,15 +388,19 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         if payload.get("recovery") and (rules := backend.capabilities().rules) is not None:
             model, plan = refined(model, plan, rules, payload["recovery"], Path(scratch))
         (folder / "plan.json").write_bytes(dump_json(plan))
-        before = time.perf_counter_ns()
-        artifact = backend.compile(model, plan, execution, folder / "artifact")
+        before, form = time.perf_counter_ns(), payload.get("form", AS_COMPILED)
+        if form == AS_COMPILED:
+            artifact, placement = backend.compile(model, plan, execution, folder / "artifact"), None
+        else:
+            compiled = backend.compile(model, plan, execution, Path(scratch) / "compiled")
+            artifact, placement = _packed(backend, compiled, form, folder / "artifact")
     artifact = replace(artifact, compile_ns=time.perf_counter_ns() - before)
     built = {"artifact": plain(artifact), "recovered_by": list(plan.recovered_by)}
     if hardware.is_elsewhere():
         reason = f"it runs on {hardware.machine()}, and what a runtime makes of it there can't be read here"
         return {**built, "placement": None, "placement_reason": reason, "kept": None, "strayed": []}
     try:
-        placement = backend.placement(artifact)
+        placement = placement or backend.placement(artifact)
     except EdgeportError as error:
         return {**built, "placement": None, "placement_reason": error.found, "kept": None, "strayed": []}
     placement = _compared(placement, plan, given, artifact)
@@ -403,6 +412,16 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,
         "strayed": list(kept.strayed),
     }
+
+
+def _packed(backend: Backend, artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placement]:
+    if not isinstance(backend, Packing):
+        raise UnsupportedByBackend(
+            asked=f"write an artifact of {artifact.backend} as {form}",
+            found="that this backend has one form",
+            fix="leave it as it is",
+        )
+    return backend.packed(artifact, form, folder)
 
 
 def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, artifact: Artifact) -> Placement:

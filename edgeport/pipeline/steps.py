@@ -282,6 +282,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     mix: Mix,
     least_placement: float | None,
     profile: str | None,
+    form: str,
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
@@ -312,6 +313,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "measuring": about_samples,
             "recovery": {"methods": methods, **about_samples} if methods and about_samples is not None else None,
             "mix": to_jsonable(mix),
+            "form": form,
             "folder": str(folder),
             "float_only": True,
             "processor": to_jsonable(processor),

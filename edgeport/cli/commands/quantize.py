@@ -67,6 +67,13 @@ __all__ = ["command"]
     metavar="2ms",
     help="Samples come one by one: gather up to --batch of them, the first waiting so long for others.",
 )
+@click.option(
+    "--form",
+    type=click.Choice(["onnx", "ort", "ort-device"]),
+    default="onnx",
+    show_default=True,
+    help="For ONNX Runtime: its own format, optimised for every machine, or for this one.",
+)
 @placement_option
 @click.option("--for", "profile", metavar="PROFILE", help="A kind of device, of edgeport devices profiles.")
 @click.option("-o", "--output", "folder", type=PLACE, default=Path("artifact"), show_default=True)
@@ -93,6 +100,7 @@ def command(  # noqa: PLR0913 (one per option)
     runtime_device: str,
     batch: int,
     batch_wait: str | None,
+    form: str,
     require_placement: str | None,
     profile: str | None,
     folder: Path,
@@ -137,6 +145,7 @@ def command(  # noqa: PLR0913 (one per option)
         ),
         require_placement=part_of(require_placement, "--require-placement"),
         profile=profile,
+        form=form,
     )
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
     return 0
