@@ -10,10 +10,10 @@ from edgeport.backends.artifacts import artifact_folder, check_artifact, make_ar
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
 from edgeport.backends.tensorrt.capabilities import capabilities_here, target_for
-from edgeport.backends.tensorrt.executions import engine_options
+from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
-from edgeport.backends.tensorrt.runtime import Gpu, find_gpu, load_tensorrt
+from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, find_gpu, load_tensorrt
 from edgeport.backends.tensorrt.session import KEY_FILE, MODEL_FILE, digests_of, inspect_engine
 from edgeport.contracts import (
     Artifact,
@@ -53,33 +53,26 @@ class TensorRtBackend:
 
         tensorrt = load_tensorrt()
         self._check(model, plan, execution)
-        device, flags = engine_options(execution.runtime_device, tensorrt)
-        gpu = find_gpu()
-        target = flags.get("capabilities", target_for(tensorrt, gpu))
-        # What is built without a GPU is for none in particular.
-        bound = isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu
-        about = {
-            "runtime": tensorrt.name,
-            "version": tensorrt.version,
-            "compute_capability": target,
-            "gpu": gpu.name if bound and isinstance(gpu, Gpu) else "",
-            "driver": gpu.driver if bound and isinstance(gpu, Gpu) else "",
-            "flags": dict(flags),
-        }
+        options = engine_options(execution.runtime_device, tensorrt)
+        about = _about(tensorrt, options)
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
                 source = write_tensorrt(model, plan, Path(scratch) / "model.onnx")
-                build = EngineFromOnnx(
-                    tensorrt=tensorrt, target=target, batch=execution.batch, flags=flags, about=about
-                )
-                engine = build(source)
+                engine = EngineFromOnnx(
+                    tensorrt=tensorrt,
+                    target=str(about["compute_capability"]),
+                    batch=execution.batch,
+                    axes=options.axes,
+                    flags=options.flags,
+                    about=about,
+                )(source)
                 write_ir(read_ir(source), draft / MODEL_FILE)
             key = {
                 **about,
                 "sha256": hashlib.sha256(engine.data).hexdigest(),
                 "model": source.digest,
                 "source": digests_of(draft / MODEL_FILE),
-                "batch": execution.batch,
+                "profile": {name: [list(shape) for shape in shapes] for name, shapes in engine.profile.items()},
             }
             layers = [[layer.name, layer.operator, layer.takes] for layer in engine.layers]
             (draft / ENTRY).write_bytes(engine.data)
@@ -90,7 +83,7 @@ class TensorRtBackend:
             entry=ENTRY,
             session=SESSION,
             settings={
-                "device": device,
+                "device": options.device,
                 "engine": key,
                 "inputs": [spec.name for spec in model.inputs],
                 "outputs": [spec.name for spec in model.outputs],
@@ -139,6 +132,20 @@ class TensorRtBackend:
     def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
         """Raises where the plan or the execution is not for this backend on this machine."""
         check_request(model, plan, execution, self.capabilities(), name="TensorRT")
+
+
+def _about(tensorrt: TensorRt, options: EngineOptions) -> dict[str, object]:
+    """What an engine that is built here is bound to; one that is built without a GPU is for none in particular."""
+    gpu = find_gpu()
+    bound = gpu if isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu else None
+    return {
+        "runtime": tensorrt.name,
+        "version": tensorrt.version,
+        "compute_capability": options.flags.get("capabilities", target_for(tensorrt, gpu)),
+        "gpu": bound.name if bound else "",
+        "driver": bound.driver if bound else "",
+        "flags": dict(options.flags),
+    }
 
 
 def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:

@@ -38,11 +38,13 @@ class BuiltEngine:
     Attributes:
         data: Its bytes; two builds of one model differ.
         layers: Of the network that it was built from.
+        profile: Input to the lowest, best and highest shape, of those that have an open axis.
 
     """
 
     data: bytes
     layers: tuple[BuiltLayer, ...]
+    profile: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class EngineFromOnnx:
         tensorrt: The runtime.
         target: Compute capabilities to build for ("8.6", "8.6+8.9").
         batch: Largest and best batch size; smaller ones run too.
+        axes: Lowest, best and highest size of open axes besides the batch, by name.
         flags: See `session.configure`.
         about: What kernels' times that are kept are of: runtime, version, GPU, driver and flags.
 
@@ -61,6 +64,7 @@ class EngineFromOnnx:
     tensorrt: TensorRt
     target: str
     batch: int
+    axes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list, repr=False)
@@ -92,32 +96,42 @@ class EngineFromOnnx:
                 found=found.removeprefix("found "),
                 fix=fix,
             ) from error
-        profile = self._profile(model.inputs, builder)
-        if profile is not None:
+        ranges = self._ranges(model.inputs)
+        if ranges:
+            profile = builder.create_optimization_profile()
+            for name, shapes in ranges.items():
+                profile.set_shape(name, *shapes)
             config.add_optimization_profile(profile)
         use_timings(module, config, self.about)
         data = builder.build_serialized_network(network, config)
         if data is None:
             raise self._failed(model)
         keep_timings(module, config, self.about)
-        return BuiltEngine(data=bytes(data), layers=_layers(network))
+        return BuiltEngine(data=bytes(data), layers=_layers(network), profile=ranges)
 
-    def _profile(self, inputs: Sequence[TensorSpec], builder: Any) -> Any:
-        """Sizes 1..batch for the batch axis; None where every shape is fixed."""
-        if not any(spec.dynamic_axes for spec in inputs):
-            return None
-        profile = builder.create_optimization_profile()
+    def _ranges(self, inputs: Sequence[TensorSpec]) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """Lowest, best and highest shape of each input with an open axis: 1..batch for the batch axis."""
+        found: dict[str, tuple[tuple[int, ...], ...]] = {}
         for spec in inputs:
-            if set(spec.dynamic_axes) - {0}:
-                raise UnsupportedByBackend(
-                    asked=f"build an engine for input {spec.name!r} of shape {list(spec.shape)}",
-                    found="an axis besides the first that has no fixed size",
-                    fix="export the model with that axis fixed; an engine needs its range",
-                )
-            lowest = tuple(1 if isinstance(size, str) else size for size in spec.shape)
-            best = tuple(self.batch if isinstance(size, str) else size for size in spec.shape)
-            profile.set_shape(spec.name, lowest, best, best)
-        return profile
+            if not spec.dynamic_axes:
+                continue
+            sizes = [self._sizes(spec, axis) for axis in range(len(spec.shape))]
+            found[spec.name] = tuple(tuple(size[place] for size in sizes) for place in range(3))
+        return found
+
+    def _sizes(self, spec: TensorSpec, axis: int) -> tuple[int, int, int]:
+        size = spec.shape[axis]
+        if not isinstance(size, str):
+            return size, size, size
+        if size in self.axes:
+            return self.axes[size]
+        if axis == 0:
+            return 1, self.batch, self.batch
+        raise UnsupportedByBackend(
+            asked=f"build an engine for input {spec.name!r} of shape {list(spec.shape)}",
+            found=f"no range of sizes for its axis {size!r}; an engine needs one",
+            fix=f"give one (runtime device GPU:axis.{size}=LOW/BEST/HIGH), or export the model with that axis fixed",
+        )
 
     def _failed(self, model: OnnxModel) -> BackendError:
         return BackendError(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from edgeport.backends.tensorrt.runtime import TensorRt
 from edgeport.errors import UnsupportedByBackend
 
-__all__ = ["engine_options"]
+__all__ = ["EngineOptions", "engine_options"]
 
 _HARDWARE = ("ampere+", "same")
 _KNOWN = {
@@ -16,12 +17,31 @@ _KNOWN = {
 }
 
 
-def engine_options(runtime_device: str, tensorrt: TensorRt) -> tuple[int, Mapping[str, str]]:
-    """Number of the GPU, and the flags of `session.configure`, with `capabilities` where several are built for.
+_AXIS = "axis."
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """What an engine is to be.
+
+    Attributes:
+        device: Number of the GPU.
+        flags: Of `session.configure`, with `capabilities` where several are built for.
+        axes: Name of an open axis to its lowest, best and highest size.
+
+    """
+
+    device: int = 0
+    flags: Mapping[str, str] = field(default_factory=dict)
+    axes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+
+
+def engine_options(runtime_device: str, tensorrt: TensorRt) -> EngineOptions:
+    """What is asked for in words.
 
     Args:
         runtime_device: "GPU" or "DLA", then options: "GPU:device=1,hardware=ampere+,version_compatible=1",
-            "GPU:capabilities=8.6+8.9", "DLA:core=0,fallback=1"; empty for the first GPU.
+            "GPU:capabilities=8.6+8.9", "GPU:axis.length=1/64/128", "DLA:core=0,fallback=1"; empty for the first GPU.
         tensorrt: That builds.
 
     Raises:
@@ -31,6 +51,7 @@ def engine_options(runtime_device: str, tensorrt: TensorRt) -> tuple[int, Mappin
     kind, _, rest = runtime_device.partition(":")
     kind = kind.upper() or "GPU"
     given = dict(part.partition("=")[::2] for part in rest.split(",")) if rest else {}
+    axes = {name: given.pop(name) for name in list(given) if name.startswith(_AXIS)}
     wrong = [name for name in given if name not in _KNOWN.get(kind, ())]
     asked = f"build an engine for {runtime_device}"
     if kind not in _KNOWN or wrong:
@@ -48,7 +69,21 @@ def engine_options(runtime_device: str, tensorrt: TensorRt) -> tuple[int, Mappin
     _check_values(asked, given, kind, tensorrt)
     flags = {name: given[name] for name in ("capabilities", "hardware") if name in given}
     flags |= {name: "1" for name in ("version_compatible", "fallback") if given.get(name) == "1"}
-    return int(numbers[0]), flags | ({"dla": numbers[1]} if kind == "DLA" else {})
+    return EngineOptions(
+        device=int(numbers[0]),
+        flags=flags | ({"dla": numbers[1]} if kind == "DLA" else {}),
+        axes={name.removeprefix(_AXIS): _sizes(asked, name, text) for name, text in axes.items()},
+    )
+
+
+def _sizes(asked: str, name: str, text: str) -> tuple[int, int, int]:
+    parts = text.split("/")
+    sizes = tuple(int(part) for part in parts if part.isdecimal())
+    if len(parts) != 3 or len(sizes) != 3 or not 0 < sizes[0] <= sizes[1] <= sizes[2]:
+        raise UnsupportedByBackend(
+            asked=asked, found=f"{name}={text}", fix=f"give the lowest, best and highest size: {name}=1/64/128"
+        )
+    return sizes
 
 
 def _check_values(asked: str, given: Mapping[str, str], kind: str, tensorrt: TensorRt) -> None:

@@ -167,16 +167,16 @@ def _rebuilt(source: Path, key: Mapping[str, Any], here: Mapping[str, str], modu
             f"{why}, as it can't be here; found that {source.name} is not what it was built from; compile it again"
         )
     flags = {name: value for name, value in dict(key.get("flags") or {}).items() if name != "capabilities"}
-    about = {**here, "flags": flags, "batch": key["batch"], "source": key["source"]}
+    about = {**here, "flags": flags, "profile": key["profile"], "source": key["source"]}
     kept = KeptFiles()
     engine = kept.get("engine", about)
     if engine is None:
-        engine = _build(module, source, here, flags, int(key["batch"]))
+        engine = _build(module, source, here, flags, key["profile"])
         kept.put("engine", about, engine)
     return engine
 
 
-def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[str, str], batch: int) -> bytes:
+def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[str, str], ranges: Any) -> bytes:
     logger = module.Logger(module.Logger.ERROR)
     builder = module.Builder(logger)
     network = builder.create_network(network_flags(module))
@@ -188,15 +188,10 @@ def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[st
             f"{said}; compile it with this version"
         )
     config = configure(module, builder, here["compute_capability"], flags)
-    profile, open_axes = builder.create_optimization_profile(), False
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
-        if -1 in shape:
-            best = tuple(batch if size < 0 else size for size in shape)
-            profile.set_shape(tensor.name, tuple(1 if size < 0 else size for size in shape), best, best)
-            open_axes = True
-    if open_axes:
+    if ranges:
+        profile = builder.create_optimization_profile()
+        for name, shapes in ranges.items():
+            profile.set_shape(name, *map(tuple, shapes))
         config.add_optimization_profile(profile)
     use_timings(module, config, {**here, "flags": flags})
     data = builder.build_serialized_network(network, config)

@@ -6,16 +6,19 @@ import dataclasses
 import json
 from types import SimpleNamespace
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.capabilities import describe, target_for
-from edgeport.backends.tensorrt.executions import engine_options
+from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt
 from edgeport.backends.tensorrt.session import digests_of
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig, Precision
 from edgeport.errors import BackendError, UnsupportedByBackend
+from edgeport.onnx_files import open_onnx
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
@@ -124,19 +127,23 @@ def test_unknown_operator_names_node_and_module(foreign_model, tmp_path):
 
 
 @needs_tensorrt
-def test_second_open_axis_is_refused_with_its_input(tmp_path):
-    import onnx
-    from onnx import TensorProto, helper
+class TestASecondOpenAxis:
+    @pytest.fixture
+    def model(self, tmp_path):
+        tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y")]
+        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="relu")], "g", tensor[:1], tensor[1:])
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        onnx.save(proto, tmp_path / "m.onnx")
+        return open_onnx(tmp_path / "m.onnx")
 
-    from edgeport.onnx_files import open_onnx
+    def test_is_refused_by_name_without_its_range(self, model, tmp_path):
+        with pytest.raises(UnsupportedByBackend, match="no range of sizes for its axis 'length'"):
+            BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "artifact")
 
-    tensor = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "length"]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="relu")], "g", tensor[:1], tensor[1:])
-    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(proto, tmp_path / "m.onnx")
-    model = open_onnx(tmp_path / "m.onnx")
-    with pytest.raises(UnsupportedByBackend, match="'length'"):
-        BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "artifact")
+    def test_is_built_for_its_range(self, model, tmp_path):
+        execution = ExecutionConfig(batch=2, runtime_device="GPU:axis.length=1/64/128")
+        artifact = BACKEND.compile(model, float_plan(model), execution, tmp_path / "artifact")
+        assert artifact.settings["engine"]["profile"] == {"x": [[1, 1], [2, 64], [2, 128]]}
 
 
 def test_older_runtimes_are_served_by_what_they_have():
@@ -166,7 +173,7 @@ def test_older_runtimes_are_served_by_what_they_have():
     ],
 )
 def test_options_of_an_engine(asked, runs_on, device, flags):
-    assert engine_options(asked, runtime(runs_on)) == (device, flags)
+    assert engine_options(asked, runtime(runs_on)) == EngineOptions(device=device, flags=flags)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +185,8 @@ def test_options_of_an_engine(asked, runs_on, device, flags):
         pytest.param("GPU:hardware=all", "tensorrt", "hardware=all", id="level"),
         pytest.param("GPU:capabilities=8.6", "tensorrt", "builds for the GPU that is in the machine", id="other GPUs"),
         pytest.param("GPU:capabilities=9.0", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="unknown GPU"),
+        pytest.param("GPU:axis.length=8/4/16", "tensorrt", "axis.length=8/4/16", id="sizes out of order"),
+        pytest.param("GPU:axis.length=8", "tensorrt", "axis.length=8", id="one size"),
         pytest.param("DLA", "tensorrt-rtx", "has no DLA", id="DLA"),
         pytest.param("GPU:hardware=same", "tensorrt-rtx", "has no hardware", id="compatible"),
     ],

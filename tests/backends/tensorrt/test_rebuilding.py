@@ -35,9 +35,7 @@ class Machine:
         )
         profile = SimpleNamespace(set_shape=lambda name, low, best, high: self.built.append(high))
         builder = SimpleNamespace(
-            create_network=lambda flags: SimpleNamespace(
-                num_inputs=1, get_input=lambda index: SimpleNamespace(name="x", shape=(-1, 3))
-            ),
+            create_network=lambda flags: None,
             create_builder_config=lambda: config,
             create_optimization_profile=lambda: profile,
             build_serialized_network=lambda network, config: BUILT,
@@ -73,7 +71,7 @@ def folder(tmp_path):
     return made
 
 
-def opened(folder, **said) -> None:
+def opened(folder, batch: int = 4, **said) -> None:
     """Opens it, up to where the imitated runtime has nothing more to give: it deserialises to None."""
     key = {
         "runtime": "tensorrt",
@@ -83,7 +81,7 @@ def opened(folder, **said) -> None:
         "driver": "580.1",
         "sha256": hashlib.sha256(FOREIGN).hexdigest(),
         "source": digests_of(folder / "model.onnx"),
-        "batch": 4,
+        "profile": {"x": [[1, 3], [batch, 3], [batch, 3]]},
         **said,
     }
     (folder / "engine.json").write_text(json.dumps(key))
@@ -142,7 +140,7 @@ def test_a_model_that_was_changed_is_not_built_from(machine, folder):
     (folder / "model.onnx").write_bytes(b"another model")
     (folder / "engine.json").write_text("{}")
     with pytest.raises(RuntimeError, match="is not what it was built from; compile it again"):
-        open_session(str(folder / "model.engine"), {"engine": {"source": source, "batch": 1}})
+        open_session(str(folder / "model.engine"), {"engine": {"source": source, "profile": {}}})
     assert (machine.handed, machine.built) == ([], [])
 
 
