@@ -514,6 +514,11 @@ def test_options_arrive_as_the_api_wants_them(
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", *checked).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(layout=DataParallel(streams=2))
     assert stub["quantize"][1]["require_placement"] == 0.95
+    assert stub["quantize"][1]["form"] == "onnx"
+    placed = ("--affinity", "0,1", "--no-spinning", "--runtime-device", "AUTO", "--form", "ort")
+    assert edgeport("quantize", "net.onnx", "--precision", "fp32", *placed).code == 0
+    assert stub["quantize"][1]["execution"] == ExecutionConfig(affinity=(0, 1), spinning=False, runtime_device="AUTO")
+    assert stub["quantize"][1]["form"] == "ort"
 
 
 @pytest.mark.parametrize(
@@ -531,6 +536,7 @@ def test_options_arrive_as_the_api_wants_them(
         pytest.param(["bench", "absent.onnx"], id="absent-file"),
         pytest.param(["quantize", "net.onnx", "--precision", "int4"], id="unknown-precision"),
         pytest.param(["quantize", "net.onnx", "--precision", "fp32", "--nodes", "samples.npz"], id="no-nodes"),
+        pytest.param(["quantize", "net.onnx", "--affinity", "all"], id="no-processors"),
         pytest.param(["tune", "recipe.toml", "--time", "5"], id="time-without-unit"),
         pytest.param(["tune", "recipe.toml", "--for", "latency"], id="goal-of-a-recipe"),
         pytest.param(["tune", "recipe.toml", "net.onnx"], id="recipe-beside-a-model"),

@@ -53,6 +53,12 @@ def test_every_float_of_a_quantized_candidates_runtime_is_a_candidate(targets, k
     assert all(one.is_float for one in listed if one.baseline)
 
 
+def test_a_candidates_name_says_where_its_runtime_computes():
+    on_gpu = Target(backend="ov", precisions=(FP32, INT8), execution=ExecutionConfig(runtime_device="GPU"))
+    listed = list_candidates((target("ov", FP32, BF16), on_gpu), X86)
+    assert [one.name for one in listed] == ["ov fp32", "ov bf16", "ov on GPU fp32", "ov on GPU int8", "ov on GPU bf16"]
+
+
 def test_a_baseline_runs_as_its_target_does():
     (baseline,) = (one for one in list_candidates((target("ort", INT8, threads=2),), X86) if one.baseline)
     assert baseline.execution.threads == 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeport.contracts import ExecutionConfig
 from edgeport.errors import RecipeError
 from edgeport.recipe import explain, load_recipe
 
@@ -232,3 +233,28 @@ def test_mistakes_with_devices_are_said(
         load_recipe(write(BOARDS.replace(*change)))
     assert found in caught.value.found
     assert fix in caught.value.fix
+
+
+def test_a_target_says_where_and_how_its_runtime_computes(write: Callable[[str], Path]) -> None:
+    text = (
+        BASE
+        + """
+[[target]]
+backend = "openvino"
+precisions = ["fp32"]
+runtime_device = "HETERO:GPU,CPU"
+
+[[target]]
+backend = "onnxruntime"
+precisions = ["fp32"]
+spinning = false
+affinity = [0, 2]
+"""
+    )
+    recipe = load_recipe(write(text))
+    executions = [target.execution for target in recipe.targets]
+    assert executions == [
+        ExecutionConfig(runtime_device="HETERO:GPU,CPU"),
+        ExecutionConfig(spinning=False, affinity=(0, 2)),
+    ]
+    assert [target.execution for target in load_recipe(write(explain(recipe))).targets] == executions
