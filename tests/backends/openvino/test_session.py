@@ -206,3 +206,29 @@ class TestCache:
         monkeypatch.setenv("EDGEPORT_OPENVINO_CACHE", str(tmp_path))
         with pytest.raises(RuntimeError, match="found that others may write into it; name a folder of your own"):
             self.opened(artifact)
+
+
+def test_an_output_that_is_an_input_and_one_that_is_another_output(tmp_path):
+    """OpenVINO takes the nodes between them away, and with them the names."""
+    ports = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
+        for name in ("x", "same", "y", "again")
+    }
+    nodes = [
+        helper.make_node("Identity", ["x"], ["same"], name="n_same"),
+        helper.make_node("Exp", ["x"], ["y"], name="n_y"),
+        helper.make_node("Identity", ["y"], ["again"], name="n_again"),
+    ]
+    graph = helper.make_graph(nodes, "g", [ports.pop("x")], list(ports.values()))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "model.onnx"
+    )
+    model = open_onnx(tmp_path / "model.onnx")
+    session = BACKEND.open(BACKEND.compile(model, float_plan(model), ExecutionConfig(batch=2), tmp_path / "artifact"))
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    call = session.bind({"x": x})
+    call.run()
+    found = call.outputs()
+    assert list(found) == ["same", "y", "again"]
+    np.testing.assert_array_equal(found["same"], x)
+    np.testing.assert_allclose(found["again"], np.exp(x), rtol=1e-5)
