@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
-from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, provider_settings
+from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, places_of
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.sessions import open_artifact
@@ -97,22 +97,18 @@ class OnnxRuntimeBackend:
         check_fits(model, plan)
         _require_one_float(model, plan)
         layout = execution.layout
-        where = provider_settings(execution.runtime_device, _providers()) if execution.runtime_device else {}
-        if where and isinstance(layout, ModelParallel):
-            raise UnsupportedByBackend(
-                asked=f"run {model.path.name} in {layout.stages} stages on {execution.runtime_device}",
-                found="that stages are cut by what nodes take on the CPU, and each runs there",
-                fix="take one or the other",
-            )
+        places = places_of(execution, _providers) if execution.runtime_device else ({},)
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
-            settings = {**_settings(plan.default, execution, skip), **where}
-            if not where:
+            settings = dict(_settings(plan.default, execution, skip))
+            if not all(places):
                 settings |= _opening(draft / ENTRY, skip)
             if isinstance(layout, ModelParallel):
                 from edgeport.backends.onnxruntime.staging import write_pipeline
 
-                settings = write_pipeline(draft / ENTRY, model, execution, settings)
+                settings = write_pipeline(draft / ENTRY, model, execution, settings, places)
+            else:
+                settings |= places[0]
         return make_artifact(
             backend=NAME,
             folder=folder,

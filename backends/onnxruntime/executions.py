@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace
+from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace, ModelParallel
 from edgeport.errors import UnsupportedByBackend
 
-__all__ = ["SETTINGS", "execution_settings", "executions", "provider_settings"]
+__all__ = ["SETTINGS", "execution_settings", "executions", "places_of", "provider_settings"]
 
 CPU = "CPUExecutionProvider"
 
@@ -43,6 +43,28 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         if execution.layout.cores:
             settings["cores"] = [list(one) for one in execution.layout.cores]
     return settings
+
+
+def places_of(execution: ExecutionConfig, known: Callable[[], Sequence[str]]) -> tuple[Mapping[str, object], ...]:
+    """`provider_settings` of the whole model, or of its stages, where they differ: "CPU|CUDA".
+
+    Args:
+        execution: With its runtime device.
+        known: Gives the names of the providers that there are.
+
+    Raises:
+        UnsupportedByBackend: See `provider_settings`; or not one for each stage.
+
+    """
+    parts = execution.runtime_device.split("|")
+    count = execution.layout.stages if isinstance(execution.layout, ModelParallel) else 1
+    if len(parts) not in (1, count):
+        raise UnsupportedByBackend(
+            asked=f"run ONNX Runtime on {execution.runtime_device}",
+            found=f"{len(parts)} providers for {count} stage{'s' if count > 1 else ''}",
+            fix="name one for all of it, or one for each of its stages (--stages): CPU|CUDA",
+        )
+    return tuple(provider_settings(part.strip(), known()) for part in parts)
 
 
 def provider_settings(runtime_device: str, known: Sequence[str]) -> dict[str, object]:

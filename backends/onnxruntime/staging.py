@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,17 +16,22 @@ __all__ = ["write_pipeline"]
 
 
 def write_pipeline(
-    path: Path, model: OnnxModel, execution: ExecutionConfig, settings: Mapping[str, object]
+    path: Path,
+    model: OnnxModel,
+    execution: ExecutionConfig,
+    settings: Mapping[str, object],
+    places: Sequence[Mapping[str, object]] = ({},),
 ) -> dict[str, object]:
     """Puts the stages in the place of the compiled file, and says how a session opens them.
 
-    Stages are balanced by what nodes take on this machine, with one thread where the execution says nothing else.
+    Stages are balanced by what nodes take on this machine's CPU, with one thread where the execution says nothing else.
 
     Args:
         path: The file as it would run whole; it is removed.
         model: That it was made of.
         execution: With a `ModelParallel` layout.
         settings: Of the whole's session.
+        places: Execution providers of all stages, or of each one.
 
     Raises:
         UnsupportedByBackend: A model with state, whose next call needs the last one's result, or whose nodes can't be
@@ -55,6 +60,8 @@ def write_pipeline(
     for stage, cores in zip(stages, _cores(layout, execution), strict=True):
         if cores:
             stage["affinity"] = list(cores)
+    for index, stage in enumerate(stages):
+        stage.update(places[index % len(places)])
     return {"stages": stages, "outputs": [spec.name for spec in model.outputs]}
 
 

@@ -224,3 +224,29 @@ def test_what_can_not_be_staged_is_refused(network, bench):
     free = bench.model([bench.node("Tanh", ["x"], ["y"])], {}, ["batch", "length"], ["y"])
     with pytest.raises(UnsupportedByBackend, match="no example can be made up"):
         compiled(bench, free, ModelParallel(stages=2))
+
+
+def test_each_stage_may_have_a_provider_of_its_own(network, bench):
+    execution = ExecutionConfig(threads=1, layout=ModelParallel(stages=2), runtime_device="CPU | CPU:told=1")
+    artifact = backend.compile(network, float_plan(network), execution, bench.folder / "placed")
+    first, second = artifact.settings["stages"]
+    assert "providers" not in first
+    assert (second["providers"], second["provider_options"]) == (["CPUExecutionProvider"], {"told": "1"})
+    session = backend.open(artifact)
+    assert set(outputs(session, bench.batch(network))) == {"y", "r1"}
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("stages", "asked", "said"),
+    [
+        pytest.param(3, "CPU|CPU", "found 2 providers for 3 stages", id="too few"),
+        pytest.param(1, "CPU|CPU", "found 2 providers for 1 stage;", id="no stages"),
+    ],
+)
+def test_providers_that_do_not_fit_the_stages_are_refused(network, bench, stages, asked, said):
+    layout = ModelParallel(stages=stages) if stages > 1 else SingleStream()
+    with pytest.raises(UnsupportedByBackend, match=said):
+        backend.compile(
+            network, float_plan(network), ExecutionConfig(layout=layout, runtime_device=asked), bench.folder / "placed"
+        )
