@@ -32,6 +32,7 @@ class Machine:
             set_timing_cache=lambda cache, ignore_mismatch: True,
             get_timing_cache=lambda: cache,
             add_optimization_profile=lambda profile: None,
+            set_flag=lambda flag: None,
         )
         profile = SimpleNamespace(set_shape=lambda name, low, best, high: self.built.append(high))
         builder = SimpleNamespace(
@@ -46,6 +47,8 @@ class Machine:
         return SimpleNamespace(
             __version__="11.4",
             Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None}),
+            BuilderFlag=SimpleNamespace(VERSION_COMPATIBLE=0),
+            HardwareCompatibilityLevel=SimpleNamespace(AMPERE_PLUS=1, SAME_COMPUTE_CAPABILITY=2),
             Builder=lambda logger: builder,
             OnnxParser=lambda network, logger: parser,
             Runtime=lambda logger: runtime,
