@@ -67,7 +67,7 @@ def engine_options(runtime_device: str, tensorrt: TensorRt) -> EngineOptions:
             asked=asked, found="values that can't be read", fix="give numbers, and 0 or 1 for what is on or off"
         )
     _check_values(asked, given, kind, tensorrt)
-    flags = {name: given[name] for name in ("capabilities", "hardware") if name in given}
+    flags: dict[str, str] = {name: given[name] for name in ("capabilities", "hardware") if name in given}
     flags |= {name: "1" for name in ("version_compatible", "fallback") if given.get(name) == "1"}
     return EngineOptions(
         device=int(numbers[0]),
