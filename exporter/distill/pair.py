@@ -11,10 +11,11 @@ import torch
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import Objective, Seen, key_of
-from edgeport.exporter.distill.taps import answering, require_paths, tapped
+from edgeport.exporter.distill.taps import require_paths, tapped
 from edgeport.exporter.feeds import Binding, bind_feeds
 from edgeport.exporter.outputs import name_outputs
 from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train.answering import answering
 from edgeport.exporter.train.average import ramped
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["answering", "require_paths", "tapped"]
+__all__ = ["require_paths", "tapped"]
 
 
 def require_paths(network: torch.nn.Module, paths: Sequence[str], whose: str) -> None:
@@ -94,30 +94,3 @@ def _keeping(found: dict[str, Tensor], path: str, whose: str) -> Any:
         found[path] = first
 
     return keep
-
-
-@contextmanager
-def answering(network: torch.nn.Module, *, through: bool = False) -> Iterator[None]:
-    """While it is entered, the network is in evaluation mode and nothing of it learns; then all of it is as it was.
-
-    Args:
-        network: Is changed while this is entered only.
-        through: Gradients go through it, back into what it is fed; else there are none.
-
-    """
-    import torch
-
-    learning = [module for module in network.modules() if module.training]
-    wanting = [one for one in network.parameters() if one.requires_grad] if through else []
-    for module in learning:
-        module.training = False
-    for parameter in wanting:
-        parameter.requires_grad = False
-    try:
-        with torch.set_grad_enabled(through):
-            yield
-    finally:
-        for module in learning:
-            module.training = True
-        for parameter in wanting:
-            parameter.requires_grad = True

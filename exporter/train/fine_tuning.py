@@ -13,6 +13,7 @@ import torch
 from edgeport.contracts import FineTuning, OnProgress, silent
 from edgeport.exporter.feeds import Binding, bind_feeds
 from edgeport.exporter.outputs import name_outputs
+from edgeport.exporter.train.answering import answering
 from edgeport.exporter.train.hardware import Hardware
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
@@ -36,7 +37,8 @@ class Learner:
 
     Attributes:
         parameters, constants: As in `ExportOptions`.
-        teacher: Answers the same feeds with outputs of the same names; needed where its weight is above 0.
+        teacher: Answers the same feeds with outputs of the same names, in evaluation mode, and is as it was afterwards;
+            needed where its weight is above 0.
         search_path: Folder that a loss of the user is imported from.
 
     """
@@ -117,7 +119,7 @@ class _Task:
     ) -> None:
         self._module, self._binding, self._loss = module, binding, loss
         self._asked, self._held_out = asked, held_out
-        self._teacher = teacher.eval() if teacher is not None and loss.teacher > 0 else None
+        self._teacher = teacher if loss.teacher > 0 else None
 
     def players(self) -> Mapping[str, Player]:
         """The one that learns, and its teacher."""
@@ -157,7 +159,7 @@ class _Task:
         outputs = self._run(student, batch)
         taught = None
         if teacher is not None:
-            with torch.no_grad():
+            with answering(teacher):
                 taught = self._run(teacher, batch)
         return self._loss(outputs, taught, batch.get(LABELS)), outputs
 

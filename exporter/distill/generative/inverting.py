@@ -17,7 +17,7 @@ from edgeport.exporter.distill.generative.losses import (
     one_hot_loss,
 )
 from edgeport.exporter.distill.pair import Pair
-from edgeport.exporter.distill.taps import answering
+from edgeport.exporter.train.answering import answering
 
 __all__ = ["Inversion", "Weights", "class_scores", "teacher_of", "weight_of_statistics"]
 

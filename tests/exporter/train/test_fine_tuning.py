@@ -1,0 +1,51 @@
+"""A module that is trained on, and a teacher that is as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeport.contracts import FineTuning
+from edgeport.exporter.train.fine_tuning import Learner, fine_tune
+from edgeport.exporter.train.samples import LearningSamples
+
+
+class Noisy(nn.Module):
+    """Part of it is in evaluation mode, as a frozen BatchNorm is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop, self.last = nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 3)
+        self.heard: list[bool] = []
+        self.train()
+        self.norm.eval()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        self.heard.append(self.training)
+        return self.last(self.drop(self.norm(values)))
+
+
+def test_a_teacher_answers_in_evaluation_mode_and_is_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    student, teacher = nn.Linear(6, 3), Noisy()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    values = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+
+    fine_tune(
+        student,
+        LearningSamples(feeds={"values": values}, labels=values[:, :3].argmax(axis=1)),
+        FineTuning(epochs=1, batch_size=8, teacher=0.5),
+        tmp_path,
+        learner=Learner(teacher=teacher),
+    )
+
+    assert teacher.heard
+    assert not any(teacher.heard)
+    assert teacher.training
+    assert teacher.drop.training
+    assert not teacher.norm.training
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert not student.training
