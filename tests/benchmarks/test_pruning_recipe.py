@@ -51,7 +51,7 @@ def test_resnet20_is_pruned_for_a_speed_and_trained_with_rounding(tmp_path: Path
 
     parts = {"training": drawn(4000, 0), "calibration": drawn(256, 1), "evaluation": judged("test_dev", 1000)}
     for name, part in parts.items():
-        np.savez(tmp_path / f"{name}.npz", x=part.images, label=part.labels)
+        np.savez(tmp_path / f"{name}.npz", images=part.images, label=part.labels)
     (tmp_path / "resnet20.toml").write_text(RECIPE, encoding="utf-8")
 
     result = api.run(tmp_path / "resnet20.toml", output=tmp_path / "out", store=tmp_path / "store")
