@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.distillation.generative import generative_part
+from benchmarks.distillation.recipe import recipe_part
 from benchmarks.distillation.sentences import sentences_part
 from benchmarks.distillation.with_data import with_data_part
 from benchmarks.results import Arguments, Part, argument_parser, parsed, report_parts
@@ -14,6 +15,7 @@ PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {
     "with-data": with_data_part,
     "sentences": sentences_part,
     "generative": generative_part,
+    "recipe": recipe_part,
 }
 SEED = 0
 

@@ -10,7 +10,9 @@ import torch
 
 from benchmarks.distillation.cifar import Cifar
 from benchmarks.distillation.generative import LONG, ROWS, Learned, generative_checks, terms_of
+from benchmarks.distillation.recipe import SIZES, Stage, recipe_checks, recipe_text
 from benchmarks.distillation.wide import WideResNet, student
+from edgeport.recipe import load_recipe
 
 
 def test_networks_are_as_large_as_they_are_called() -> None:
@@ -58,3 +60,33 @@ def test_every_method_has_its_row_and_claims_follow_from_rows() -> None:
     assert len(generative_checks(rows, "cpu")) == 1
     assert generative_checks(rows, "short") == []
     assert LONG.steps > 0
+
+
+def test_the_recipe_is_one_and_its_claims_are_of_what_ships(tmp_path) -> None:
+    for name in ("training", "calibration", "evaluation"):
+        images = np.zeros((4, 32, 32, 3), np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(4))
+    file = tmp_path / "resnet18.toml"
+    for size in SIZES.values():
+        file.write_text(recipe_text(size), encoding="utf-8")
+        assert [step.method for step in load_recipe(file).compress] == ["prune", "distill", "qat"]
+
+    def stage(speedup: float, top1: float, *, ships: bool) -> Stage:
+        return Stage(
+            step="",
+            shown_by="",
+            top1=top1,
+            p50_ns=1e6,
+            speedup_low=speedup,
+            speedup=speedup,
+            speedup_high=speedup,
+            size_bytes=1,
+            seconds=1.0,
+            ships=ships,
+        )
+
+    whole = stage(1.0, 0.92, ships=False)
+    assert [one.holds for one in recipe_checks([whole, stage(11.0, 0.911, ships=True)])] == [True, True]
+    assert [one.holds for one in recipe_checks([whole, stage(9.0, 0.911, ships=True)])] == [True, False]
+    # As fast and as good as it may be, it is of no use where it does not ship.
+    assert [one.value for one in recipe_checks([whole, stage(11.0, 0.911, ships=False)])] == [0.0, 0.0]
