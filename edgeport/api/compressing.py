@@ -99,7 +99,7 @@ def prune(
     """
     from edgeport.pipeline.bench_opening import BenchSettings
     from edgeport.pipeline.pruning import prune_source
-    from edgeport.recipe.compress import median_ns
+    from edgeport.recipe.goals import median_ns
 
     try:
         step = PruneStep(

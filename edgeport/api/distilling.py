@@ -13,7 +13,9 @@ from edgeport.contracts import (
     ModelSource,
     OnProgress,
     PruneStep,
+    Scale,
     TensorSpec,
+    WithoutDataStep,
     silent,
 )
 from edgeport.errors import ContractError, UsageError
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 _LOOKS = 10
-"""How often what learns without data is judged on the way."""
+"""How often what learns to draw samples is looked at on the way."""
 
 
 def distill(
@@ -120,8 +122,8 @@ def distill(
 
     """
     from edgeport.pipeline.bench_opening import BenchSettings
-    from edgeport.pipeline.distilling import Scale, Student, distill_source
-    from edgeport.recipe.compress import median_ns
+    from edgeport.pipeline.distilling import Student, distill_source
+    from edgeport.recipe.goals import median_ns
 
     goal_ns = median_ns(latency) if latency else None
     try:
@@ -243,30 +245,27 @@ def distill_without_data(
         TrainingError: It diverged.
 
     """
-    from edgeport.exporter.distill.generative.methods import method_named
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.train import TrainingSettings
     from edgeport.pipeline.without_data import Asked
     from edgeport.pipeline.without_data import distill_without_data as distilled
 
-    training: dict[str, Any] = {"batch_size": batch_size, "precision": mixed, "average": average, "seed": seed}
-    training |= {"epochs": min(_LOOKS, steps)} if judged is not None else {}
-    options: dict[str, Any] = {"optimizer": optimizer, "rate": rate, "weight_decay": weight_decay}
-    asked = Asked(
-        teacher=teacher,
-        student=student,
-        inputs=inputs,
-        name=method,
-        method=method_named(method, values, steps),
+    step = WithoutDataStep(
+        method=method,
+        values=dict(values or {}),
         steps=steps,
         L=tuple(L),
         R=tuple(R),
         lambda_=lambda_,
-        options=DistillOptions(training=TrainingSettings(**training), **options),
+        batch_size=batch_size,
+        optimizer=optimizer,  # type: ignore[arg-type] # checked there
+        rate=rate,
+        weight_decay=weight_decay,
         mirror=mirror,
-        judged=judged,
-        target=target,
-        device=device,
+        mixed=mixed,  # type: ignore[arg-type] # checked there
+        average=average,
+        seed=seed,
+    )
+    asked = Asked(
+        teacher=teacher, student=student, inputs=inputs, step=step, judged=judged, target=target, device=device
     )
     return distilled(asked, output=output, made=made, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
 

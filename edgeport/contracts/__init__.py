@@ -31,7 +31,7 @@ from edgeport.contracts.device import (
     Processor,
     TimeJob,
 )
-from edgeport.contracts.distillation import DistillStep
+from edgeport.contracts.distillation import DistillStep, Scale, StudentStep, WithoutDataStep
 from edgeport.contracts.execution import (
     DataParallel,
     ExecutionConfig,
@@ -190,11 +190,13 @@ __all__ = [
     "SamplesFunction",
     "SamplesMade",
     "SamplesTable",
+    "Scale",
     "Search",
     "SearchedGroup",
     "Session",
     "SingleStream",
     "Statement",
+    "StudentStep",
     "Support",
     "Target",
     "TargetGroup",
@@ -210,6 +212,7 @@ __all__ = [
     "Verification",
     "WeightForm",
     "WeightQuantization",
+    "WithoutDataStep",
     "Work",
     "compared",
     "digest_bytes",

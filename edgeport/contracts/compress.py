@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgeport.contracts.distillation import StudentStep
 from edgeport.contracts.precision import Precision
 from edgeport.errors import ContractError
 
@@ -196,6 +197,16 @@ class PruneStep:
         return self.training is not None or bool(self.fine_tune)
 
     @property
+    def takes_samples(self) -> bool:
+        """It looks at samples, or learns from them."""
+        return True
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """What it may call of the user, as `pkg.mod:fn`; others among them are names of what is there."""
+        return (self.fine_tune, self.training.loss if self.training is not None else "")
+
+    @property
     def leaves_zeros(self) -> bool:
         """What it gives are zeros among the weights, which a later training would fill."""
         return self.what in ("weights", "2:4", "4:8")
@@ -256,6 +267,16 @@ class QatStep:
         """Weights learn in it."""
         return True
 
+    @property
+    def takes_samples(self) -> bool:
+        """It learns from samples."""
+        return True
 
-CompressStep = PruneStep | QatStep
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """As in `PruneStep`."""
+        return (self.training.loss,)
+
+
+CompressStep = PruneStep | StudentStep | QatStep
 """What may stand in a recipe's [[compress]]."""

@@ -17,13 +17,14 @@ from edgeport.contracts import (
     Outcome,
     silent,
 )
+from edgeport.errors import UsageError
 from edgeport.pipeline.bench import open_all
 from edgeport.pipeline.bench_judging import Check, check_rows, judge_pairs
 from edgeport.pipeline.bench_measuring import Certainty, certainty, measure
 from edgeport.pipeline.bench_opening import BenchSettings, Opened
 from edgeport.report.ci import CheckRow
 
-__all__ = ["CompareResult", "Compared", "compare_artifacts"]
+__all__ = ["CompareResult", "Compared", "compare_artifacts", "median_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +137,26 @@ def _compared(one: Opened, summary: LatencySummary, raw: Measurement) -> Compare
         summary=summary,
         measurement=raw,
     )
+
+
+def median_of(path: Path, settings: BenchSettings, on_progress: OnProgress = silent) -> float:
+    """Median in ns of an artifact, from pairs of it with itself.
+
+    Raises:
+        UsageError: Too few calls to tell.
+
+    """
+    from edgeport.devices.latency.summary import summarise
+
+    compared = compare_artifacts(path, path, settings, on_progress=on_progress)
+    interval = summarise(compared.new.measurement).quantiles[0].interval_ns
+    if interval is None:
+        raise UsageError(
+            asked=f"measure the latency of {path.name}",
+            found="too few calls",
+            fix="measure longer: more rounds, or a longer duration",
+        )
+    return interval.estimate
 
 
 def _judged(comparison: Comparison, old: Compared, new: Compared, fail_on: Change) -> Check:

@@ -24,11 +24,13 @@ from edgeport.contracts import (
     Precision,
     PruneStep,
     QatStep,
+    StudentStep,
     Target,
 )
 from edgeport.errors import DeviceLost, EdgeportError, RecipeError, SamplesError, SourceError, UsageError
 from edgeport.pipeline.building import build_candidates, list_candidates, named_apart
 from edgeport.pipeline.clock import Within
+from edgeport.pipeline.compressing_distill import distill_in_run, require_alike
 from edgeport.pipeline.compressing_guess import guess_s, stage_names
 from edgeport.pipeline.compressing_prune import prune_in_run
 from edgeport.pipeline.compressing_qat import learn_in_run
@@ -43,6 +45,7 @@ __all__ = ["Compressed", "compress"]
 
 _STEPS: Mapping[type, Callable[[StepWork, Any], Made]] = {
     PruneStep: prune_in_run,
+    StudentStep: distill_in_run,
     QatStep: learn_in_run,
 }
 """Step to what does it. One that makes another PyTorch module gives its source; one that makes plans, candidates."""
@@ -174,6 +177,7 @@ def _do(work: StepWork, step: CompressStep, state: _State) -> None:
     if made.source is not None:
         inner = replace(work.context, recipe=replace(work.context.recipe, source=made.source))
         prepared = prepare_model(inner, state.shared.samples)
+        require_alike(state.shared.prepared.model, prepared.model)
         prepared = replace(prepared, reference=state.shared.prepared.reference)
         state.shared = replace(state.shared, prepared=prepared)
         state.source, state.labels, state.whole = made.source, (*state.labels, step.variant), False

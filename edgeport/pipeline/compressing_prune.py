@@ -151,7 +151,7 @@ class _Trials:
         return self._known(counts, lambda bench: bench.speedup(counts))
 
     def _known(self, counts: Counts, measure: Any) -> float:
-        work, settings = self._kept.work, self._settings()
+        work, settings = self._kept.work, self._kept.work.bench
         key = {
             **work.key(self._kept.step),
             "backends": [],
@@ -160,18 +160,6 @@ class _Trials:
             "device": work.context.facts.digest,
         }
         return float(work.context.store.get_or_build_json("prune-trial", key, lambda: measure(self._opened(settings))))
-
-    def _settings(self) -> BenchSettings:
-        work = self._kept.work
-        search, target = work.context.recipe.search, work.target
-        return BenchSettings(
-            backend=target.backend,
-            threads=target.execution.threads,
-            rounds=search.screening_rounds,
-            duration_s=search.duration_s,
-            device=target.device,
-            limits=work.context.limits,
-        )
 
     def _opened(self, settings: BenchSettings) -> PruneBench:
         if self._bench is None:

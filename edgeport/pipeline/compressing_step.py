@@ -9,13 +9,14 @@ from typing import Any
 
 from edgeport.contracts import Candidate, CompressStep, ModelSource, OnnxModel, Target, TrainedStep, to_jsonable
 from edgeport.isolation import run_isolated
+from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.learning import digest_of_function
 from edgeport.pipeline.preparing import export_options, source_files
 from edgeport.pipeline.refining import learning_payload
 from edgeport.pipeline.sharing import Shared
 
-__all__ = ["Made", "Plan", "StepWork", "TrainingSamples", "trained_text"]
+__all__ = ["Made", "Plan", "StepWork", "TrainingSamples", "changes_text", "removed_text", "trained_text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,22 @@ class StepWork:
     stage: str
     samples: TrainingSamples
 
+    @property
+    def bench(self) -> BenchSettings:
+        """How networks are measured on the target, where latency decides."""
+        search = self.context.recipe.search
+        return BenchSettings(
+            backend=self.target.backend,
+            threads=self.target.execution.threads,
+            rounds=search.screening_rounds,
+            duration_s=search.duration_s,
+            device=self.target.device,
+            limits=self.context.limits,
+        )
+
     def key(self, step: CompressStep) -> dict[str, Any]:
         """What a step's result rests on, but for what is measured."""
-        recipe, training = self.context.recipe, getattr(step, "training", None)
-        functions = [getattr(step, "fine_tune", ""), training.loss if training is not None else ""]
+        recipe = self.context.recipe
         return {
             "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
             "original": to_jsonable(self.original) | {"weights": "", **source_files(self.original)},
@@ -123,7 +136,7 @@ class StepWork:
             "samples": self.shared.samples.learned_from[0],
             "labels": recipe.data.target,
             "export": export_options(self.context),
-            "functions": [digest_of_function(one, recipe.search_path) for one in functions],
+            "functions": [digest_of_function(one, recipe.search_path) for one in step.functions],
             "backends": [target.backend for target in recipe.targets],
             "versions": tool_versions(),
         }
@@ -131,14 +144,16 @@ class StepWork:
 
 def trained_text(trained: TrainedStep) -> str:
     """What a training gave, in a sentence."""
-    numbers = [
-        f"{name} {_short(trained.before[name])} to {_short(value)}"
-        for name, value in trained.after.items()
-        if name in trained.before
-    ]
     if trained.best_step == 0:
         return f"trained for {trained.steps} steps, none of which made it better on held-out samples"
-    return f"trained for {trained.steps} steps; on held-out samples {', '.join(numbers)}"
+    return f"trained for {trained.steps} steps; on held-out samples {changes_text(trained.before, trained.after)}"
+
+
+def changes_text(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Numbers before and after: "loss 2.4 to 0.2, top1 0.1 to 0.9"."""
+    return ", ".join(
+        f"{name} {_short(before[name])} to {_short(value)}" for name, value in after.items() if name in before
+    )
 
 
 def _short(value: float) -> str:

@@ -20,6 +20,7 @@ from edgeport.contracts import (
     Outcome,
     ProgressEvent,
     PruneStep,
+    Scale,
     digest_file,
     digest_json,
     load_json,
@@ -42,21 +43,7 @@ from edgeport.store import Store
 if TYPE_CHECKING:
     from edgeport.pipeline.comparing import CompareResult
 
-__all__ = ["DistillReport", "Scale", "Student", "distill_source"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scale:
-    """A student whose size is chosen for a latency.
-
-    Attributes:
-        argument: Of the student's factory: a width, a depth.
-        values: To choose from.
-
-    """
-
-    argument: str
-    values: tuple[float, ...]
+__all__ = ["DistillReport", "Student", "distill_source", "with_argument"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +155,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
         "made": [to_jsonable(student.prune), to_jsonable(student.scale), student.latency_ns, student.speedup],
         "samples": [to_jsonable(location), location_state(location), _function_file(samples), target],
         "step": to_jsonable(step),
-        "functions": [_function_file(text.split()[-1]) for text in (*step.L, *step.R, step.augment) if text],
+        "functions": [_function_file(text) for text in step.functions],
         "device": device,
         "versions": tool_versions(),
     }
@@ -333,19 +320,14 @@ def _pruned(asked: _Asked, step: PruneStep) -> _Made:
 
 
 def _scaled(asked: _Asked, source: ModelSource, scale: Scale) -> _Made:
-    from edgeport.devices.latency.summary import summarise
     from edgeport.exporter.distill.students import scale_to_latency
+    from edgeport.pipeline.comparing import median_of
 
     told = asked.work / "scaled.json"
     if told.exists():
         return _read(told)
     whole = asked.exported(asked.teacher, "teacher")
-    interval = summarise(asked.compare(whole, whole).new.measurement).quantiles[0].interval_ns
-    if interval is None:
-        raise UsageError(
-            asked="measure the latency of the teacher", found="too few calls", fix="measure longer: more --rounds"
-        )
-    before_ns = interval.estimate
+    before_ns = median_of(whole, asked.settings, asked.on_progress)
     goal_ns = asked.student.latency_ns or before_ns / (asked.student.speedup or 1.0)
     done = 0
 
@@ -354,12 +336,12 @@ def _scaled(asked: _Asked, source: ModelSource, scale: Scale) -> _Made:
         message = f"a student with {scale.argument} = {value:g}"
         asked.on_progress(ProgressEvent(stage="measure", message=message, done=done, total=len(scale.values)))
         done += 1
-        path = asked.exported(_with_argument(source, scale.argument, value), "trial")
+        path = asked.exported(with_argument(source, scale.argument, value), "trial")
         return before_ns / asked.compare(whole, path).comparison.speedup.estimate
 
     found = scale_to_latency(scale.values, measure, goal_ns)
     made = _Made(
-        source=_with_argument(source, scale.argument, found.value),
+        source=with_argument(source, scale.argument, found.value),
         before_ns=before_ns,
         goal_ns=goal_ns,
         reached=found.reached,
@@ -369,7 +351,8 @@ def _scaled(asked: _Asked, source: ModelSource, scale: Scale) -> _Made:
     return made
 
 
-def _with_argument(source: ModelSource, name: str, value: float) -> ModelSource:
+def with_argument(source: ModelSource, name: str, value: float) -> ModelSource:
+    """The source whose factory gets this value; a whole number as such."""
     whole = int(value) if float(value).is_integer() else value
     return replace(source, arguments={**source.arguments, name: whole})
 

@@ -25,8 +25,9 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
 
     Args:
         payload: `teacher` and `student` (a `ModelSource` each), `step` (a `DistillStep`), `samples` (a location) with
-            `target`, `output` (a `.safetensors` file), `work` (a folder that a killed training goes on from), and where
-            wanted `options` (an `ExportOptions`, for how feeds get into both), `device`, `threads`.
+            `target`, or instead `kept` (a folder of them, as `keep_samples` writes it), `output` (a `.safetensors`
+            file), `work` (a folder that a killed training goes on from), and where wanted `options` (an
+            `ExportOptions`, for how feeds get into both), `device`, `threads`.
         on_progress: Told every few steps.
 
     Returns:
@@ -96,6 +97,8 @@ def _samples(payload: Mapping[str, Any], folder: Path) -> LearningSamples:
     from edgeport.exporter.train.samples import INDEX
     from edgeport.exporter.train.samples import open_samples as open_kept
 
+    if payload.get("kept"):
+        return open_kept(Path(payload["kept"]))
     if not (folder / INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
         keep_samples(open_samples(location_from_json(payload["samples"]), payload["target"]), folder)

@@ -215,17 +215,9 @@ class PruneBench:
 
     def whole_ns(self) -> float:
         """Median of the whole network, in ns."""
-        from edgeport.devices.latency.summary import summarise
+        from edgeport.pipeline.comparing import median_of
 
-        compared = self.compare(self.whole, self.whole)
-        interval = summarise(compared.new.measurement).quantiles[0].interval_ns
-        if interval is None:
-            raise UsageError(
-                asked="measure the latency of the unpruned model",
-                found="too few calls",
-                fix="measure longer: more rounds, or a longer duration",
-            )
-        return interval.estimate
+        return median_of(self.whole, self.work.settings, self.work.on_progress)
 
     def speedup(self, counts: Counts) -> float:
         """Of a trial over the whole network, from pairs."""

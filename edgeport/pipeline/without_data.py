@@ -17,14 +17,15 @@ from edgeport.contracts import (
     OnProgress,
     Outcome,
     TensorSpec,
+    WithoutDataStep,
     digest_file,
     digest_json,
     load_json,
     to_jsonable,
 )
 from edgeport.errors import SamplesError, UsageError
-from edgeport.exporter.distill.generative.methods import Method
-from edgeport.exporter.distill.options import DistillOptions, DistillResult
+from edgeport.exporter.distill.generative.methods import method_named
+from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.isolation import run_isolated
 from edgeport.npz import load_npz
 from edgeport.pipeline.artifacts import require_writable
@@ -33,8 +34,10 @@ from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S
 from edgeport.store import Store
 
-__all__ = ["Asked", "ImitateReport", "WithoutDataReport", "distill_without_data", "imitate"]
+__all__ = ["Asked", "ImitateReport", "WithoutDataReport", "distill_without_data", "imitate", "told_of"]
 
+_LOOKS = 10
+"""How often what learns without data is judged on the way, where there is something to judge it by."""
 
 _UNKNOWN = "How good the student is was not measured: there were no samples to judge by."
 
@@ -97,12 +100,7 @@ class Asked:
         teacher: A classifier with one float input.
         student: Who learns.
         inputs: What both take.
-        name: Of the method.
-        method: Its values.
-        steps: That are done.
-        L, R, lambda_: The objective, as commands spell it; no L for the usual one.
-        options: How the student learns.
-        mirror: Left and right of an image mean the same.
+        step: How.
         judged: `.npz` of samples with labels, or None.
         target: Key of the labels.
         device: "cpu", "cuda" or "auto".
@@ -112,14 +110,7 @@ class Asked:
     teacher: ModelSource
     student: ModelSource
     inputs: TensorSpec
-    name: str
-    method: Method
-    steps: int
-    L: tuple[str, ...]
-    R: tuple[str, ...]
-    lambda_: float
-    options: DistillOptions
-    mirror: bool
+    step: WithoutDataStep
     judged: Path | None
     target: str
     device: str
@@ -154,16 +145,8 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     for file in (output, made):
         if file is not None:
             require_writable(file)
-    values = {
-        "inputs": to_jsonable(asked.inputs),
-        "method": asked.name,
-        "values": to_jsonable(asked.method),
-        "options": to_jsonable(asked.options),
-        "steps": asked.steps,
-        "objective": [list(asked.L), list(asked.R), asked.lambda_],
-        "mirror": asked.mirror,
-        "device": asked.device,
-    }
+    looks = _LOOKS if asked.judged is not None else 1
+    values = {**told_of(asked.step, asked.inputs, looks), "device": asked.device}
     key = {
         **values,
         "sources": [{**to_jsonable(one), "weights": "", **source_files(one)} for one in (asked.teacher, asked.student)],
@@ -188,6 +171,32 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     )
     shutil.rmtree(work, ignore_errors=True)
     return _report(asked, output, made, found)
+
+
+def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[str, Any]:
+    """What `edgeport.exporter.distill.generative.child.distill_in_child` is told of a step.
+
+    Args:
+        step: How to learn.
+        inputs: What is made.
+        looks: How often the student is judged.
+
+    Raises:
+        UsageError: No such method.
+        ContractError: A value that the method does not have or can't take.
+
+    """
+    options = options_of(step)
+    options = replace(options, training=replace(options.training, epochs=min(looks, step.steps)))
+    return {
+        "inputs": to_jsonable(inputs),
+        "method": step.method,
+        "values": to_jsonable(method_named(step.method, step.values, step.steps)),
+        "options": to_jsonable(options),
+        "steps": step.steps,
+        "objective": [list(step.L), list(step.R), step.lambda_],
+        "mirror": step.mirror,
+    }
 
 
 def imitate(  # noqa: PLR0913 (what, where and how)
@@ -258,7 +267,7 @@ def _report(asked: Asked, output: Path, made: Path | None, found: Mapping[str, A
         file=output,
         teacher=asked.teacher.location,
         student=replace(asked.student, weights=output),
-        method=asked.name,
+        method=asked.step.method,
         result=result,
         weights=(int(teacher), int(student)),
         size_bytes=output.stat().st_size,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.calibration.ranges import method_named
@@ -16,7 +15,6 @@ from edgeport.contracts import (
     DataParallel,
     ExecutionConfig,
     Mix,
-    ModelSource,
     NodeChoice,
     Precision,
     Preprocessing,
@@ -40,10 +38,11 @@ from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.compress import steps_of
 from edgeport.recipe.devices import read_devices
 from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
-from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
+from edgeport.recipe.locations import FILES, FUNCTION
 from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration, parse_part
 from edgeport.recipe.samples import are_labelled, samples_location
+from edgeport.recipe.source import existing_file, read_source
 from edgeport.recipe.statement import read_statement
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
         RecipeError: Missing files, impossible budgets, sections that contradict each other.
 
     """
-    source = _source(recipe, sections)
+    source = read_source(recipe, sections)
     inputs = inputs_of(recipe, sections)
     state = state_of(recipe, sections, inputs)
     check_samples_keys(recipe, sections, inputs)
@@ -86,7 +85,7 @@ def build(recipe: RecipeText, sections: RecipeFile) -> Recipe:
     if data.calibration is None:
         _refuse_uncalibrated(recipe, targets)
     budget = read_budget(recipe, sections.budget, data, ("budget",))
-    compress = steps_of(recipe, sections, data=data, targets=targets, inputs=inputs)
+    compress = steps_of(recipe, sections, source=source, data=data, targets=targets, inputs=inputs)
     return Recipe(
         path=recipe.path,
         name=_name(recipe, sections),
@@ -124,83 +123,6 @@ def _contract(recipe: RecipeText, key: KeyPath, make: Callable[[], T]) -> T:
         return make()
     except ContractError as error:
         raise recipe.error(key, error.found, error.fix) from error
-
-
-def _file(recipe: RecipeText, key: KeyPath, name: str) -> Path:
-    path = recipe.path.parent / name
-    if not path.is_file():
-        beside = [file.name for file in path.parent.iterdir() if file.is_file()] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else f"is not there; paths start at {recipe.path.parent}"
-        raise recipe.wrong_value(key, what, nearest(path.name, beside) or "give the path of a file that exists")
-    return path
-
-
-def _source(recipe: RecipeText, sections: RecipeFile) -> ModelSource:
-    key, location = ("model", "source"), sections.model.source
-    if location in SCHEMES:
-        raise recipe.wrong_value(key, "names no model behind the colon", f'write it as "{location}NAME"')
-    if location.startswith(SCHEMES):
-        pass  # what is behind the colon is its loader's to judge
-    elif location.endswith(FILES):
-        _file(recipe, key, location)
-    elif ".py:" in location:
-        raise recipe.wrong_value(key, "names a file, not a module", f'did you mean "{location.replace(".py:", ":")}"?')
-    elif location.endswith(CHECKPOINTS):
-        raise recipe.wrong_value(
-            key,
-            "is a checkpoint: it holds weights, not the model",
-            f'give source = "pkg.mod:factory" and weights = "{location}"',
-        )
-    elif not FUNCTION.fullmatch(location):
-        near = nearest(location.split(":")[0] + ":", SCHEMES) if ":" in location else ""
-        raise recipe.wrong_value(
-            key,
-            "is no model",
-            near
-            or "give pkg.mod:factory, a .pt2 or .onnx file, torchvision:NAME, timm:NAME, hf:FOLDER or ultralytics:FILE",
-        )
-    _refuse_dates(recipe, ("model", "arguments"), sections.model.arguments)
-    weights = None if sections.model.weights is None else _file(recipe, ("model", "weights"), sections.model.weights)
-    location, folder = located(location, recipe.path.parent)
-    carries = location.endswith((*FILES, ".pt")) or location.startswith("hf:")
-    if weights is not None and carries and (location.endswith(FILES) or not _is_pruned(weights)):
-        raise recipe.error(("model", "weights"), "the source carries its weights already", "remove this line")
-    return ModelSource(
-        location=location,
-        arguments=sections.model.arguments,
-        weights=weights,
-        search_path=folder,
-        allow_pickle_sha256=_allowed_pickle(recipe, sections),
-    )
-
-
-def _is_pruned(weights: Path) -> bool:
-    """What was pruned of such a source takes the place of what it carries."""
-    from edgeport.exporter.prune.keeping import is_pruned
-
-    return is_pruned(weights)
-
-
-def _allowed_pickle(recipe: RecipeText, sections: RecipeFile) -> str | None:
-    allowed = sections.model.allow_pickle_sha256
-    key = ("model", "allow_pickle_sha256")
-    if allowed is None:
-        return None
-    if not sections.model.source.startswith("ultralytics:"):
-        raise recipe.error(
-            key, "the source is no checkpoint of Ultralytics, and nothing else may run code", "remove this line"
-        )
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", allowed):
-        raise recipe.wrong_value(key, "is no SHA-256", "give the 64 hexadecimal digits that sha256sum prints")
-    return allowed.lower()
-
-
-def _refuse_dates(recipe: RecipeText, key: KeyPath, value: Any) -> None:
-    if isinstance(value, dt.date | dt.time | dt.datetime):
-        raise recipe.wrong_value(key, "is a date, which no argument can be", "put it in quotes")
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for part, inner in items:
-        _refuse_dates(recipe, (*key, part), inner)
 
 
 def _name(recipe: RecipeText, sections: RecipeFile) -> str:
@@ -335,7 +257,7 @@ def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:
             raise recipe.wrong_value(("data", "labels"), "has a class without a name", "name each, or leave labels out")
         return tuple(section.labels)
     try:
-        text = _file(recipe, ("data", "labels"), section.labels).read_text(encoding="utf-8")
+        text = existing_file(recipe, ("data", "labels"), section.labels).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise recipe.wrong_value(("data", "labels"), "is not UTF-8 text", "give one class name per line") from error
     return tuple(line.strip() for line in text.splitlines())

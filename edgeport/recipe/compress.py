@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edgeport.contracts import CompressStep, FineTuning, Precision, Preprocessing, PruneStep, QatStep
+from edgeport.contracts import (
+    CompressStep,
+    FineTuning,
+    ModelSource,
+    Precision,
+    Preprocessing,
+    PruneStep,
+    QatStep,
+    StudentStep,
+)
 from edgeport.contracts.recipe import DataSpec, SamplesMade, Target
 from edgeport.errors import ContractError, PruningError, UsageError
-from edgeport.recipe.quantities import NotAQuantity, parse_latency, parse_share
+from edgeport.recipe.distill import check_made_inputs, distill_keys, read_distill
+from edgeport.recipe.goals import read_goal
 
 if TYPE_CHECKING:
     from edgeport.contracts import TensorSpec
     from edgeport.recipe.mistakes import KeyPath, RecipeText
     from edgeport.recipe.sections import RecipeFile
 
-__all__ = ["LEARNING", "as_keys", "check_order", "median_ns", "read_goal", "steps_of", "trained_from"]
+__all__ = ["LEARNING", "as_keys", "check_order", "steps_of", "trained_from"]
 
 T = TypeVar("T")
 
@@ -37,49 +47,11 @@ LEARNING = (
 _GRAPHS = (".onnx", ".pt2")
 
 
-def median_ns(text: str) -> float:
-    """Nanoseconds of "p50 <= 5 ms" or "5 ms".
-
-    Raises:
-        UsageError: Another quantile, or no latency at all.
-
-    """
-    try:
-        quantile, limit = parse_latency(text)
-    except NotAQuantity as error:
-        raise UsageError(asked=f"prune for the latency {text!r}", found="no latency", fix=f"give {error}") from error
-    if quantile != 0.5:
-        raise UsageError(
-            asked=f"prune for the latency {text!r}",
-            found="another quantile than the median",
-            fix="give the median, and keep the others as a budget of the run",
-        )
-    return float(limit)
-
-
-def read_goal(text: str) -> dict[str, float]:
-    """The goal of a `PruneStep` that "macs <= 50 %", "2x" or "p50 <= 5 ms" says.
-
-    Raises:
-        UsageError: None of these.
-
-    """
-    speedup = re.fullmatch(r"\s*(?:speedup\s*(?:>=)?\s*)?(\d+(?:\.\d+)?)\s*[x×]\s*", text)  # noqa: RUF001 (people write it)
-    if speedup is not None:
-        return {"speedup": float(speedup[1])}
-    macs = re.fullmatch(r"\s*macs\s*(?:<=|≤|<)\s*(.*)", text)
-    if macs is not None:
-        try:
-            return {"amount": 1.0 - parse_share(macs[1])}
-        except NotAQuantity as error:
-            raise UsageError(asked=f"prune to {text!r}", found="no share", fix=f"give {error}") from error
-    return {"latency_ns": median_ns(text)}
-
-
 def steps_of(
     recipe: RecipeText,
     sections: RecipeFile,
     *,
+    source: ModelSource,
     data: DataSpec,
     targets: Sequence[Target],
     inputs: Sequence[TensorSpec],
@@ -96,8 +68,10 @@ def steps_of(
     steps: list[CompressStep] = []
     for index, section in enumerate(sections.compress):
         key = ("compress", index)
-        steps.append(_READERS[section.method](recipe, key, section.model_dump()))
+        steps.append(_READERS[section.method](recipe, key, section.model_dump(by_alias=True), source))
         _check_samples(recipe, key, steps[-1], data)
+        if isinstance(steps[-1], StudentStep):
+            check_made_inputs(recipe, key, steps[-1], inputs)
         _check_precision(recipe, key, steps[-1], targets)
     found = check_order(steps)
     if found is not None:
@@ -110,9 +84,20 @@ def check_order(steps: Sequence[CompressStep]) -> tuple[int, str, str] | None:
     """Of the first step that stands in a senseless place: its index, why it is so, and what to do; None where none is.
 
     What a training with rounding gave fits one plan and one network: nothing may change the network after it. What is
-    trained after single weights became zero would fill these again.
+    trained after single weights became zero would fill these again. A student learns from the model as it was, and what
+    another network was made into before is of no use to it.
     """
     for index, step in enumerate(steps):
+        if isinstance(step, StudentStep):
+            if step.student is None and not steps[:index]:
+                why = "distill stands first and names no student: who learns would be its own teacher"
+                return index, why, 'put prune before it, or name a student: student = "pkg.mod:factory"'
+            if step.student is not None and steps[:index]:
+                why = (
+                    f"distill takes another student ({step.student.location}) than what {steps[index - 1].method} "
+                    "left, which would be thrown away"
+                )
+                return index, why, "put distill first, or leave student and scale out: what is left learns then"
         for before in steps[:index]:
             if isinstance(before, QatStep):
                 why = (
@@ -165,6 +150,8 @@ def _refuse_models(recipe: RecipeText, sections: RecipeFile, inputs: Sequence[Te
 
 def _check_samples(recipe: RecipeText, key: KeyPath, step: CompressStep, data: DataSpec) -> None:
     samples = data.learned_from
+    if not step.takes_samples:
+        return
     if samples is None:
         raise recipe.error(
             (*key, "method"), "has no samples to look at", 'give [data] training = "train.npz", or calibration'
@@ -186,9 +173,10 @@ def _check_precision(recipe: RecipeText, key: KeyPath, step: CompressStep, targe
         )
 
 
-def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> PruneStep:
+def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: ModelSource) -> PruneStep:
     from edgeport.exporter.prune.steps import check_step
 
+    del model
     goal: dict[str, float] = {}
     if values["target"] is not None:
         try:
@@ -233,9 +221,10 @@ def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> Prune
     return step
 
 
-def _qat(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> QatStep:
+def _qat(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: ModelSource) -> QatStep:
     from edgeport.exporter.qat.options import default_rate
 
+    del model
     precision = Precision(values["precision"])
     rate = values["rate"] if values["rate"] is not None else default_rate(precision)
     return _made(
@@ -261,16 +250,17 @@ def _training(values: Mapping[str, Any]) -> FineTuning:
     return FineTuning(epochs=values["epochs"], rate=values["rate"], **{name: values[name] for name in LEARNING})
 
 
-_READERS: Mapping[str, Callable[[RecipeText, KeyPath, Mapping[str, Any]], CompressStep]] = {
+_READERS: Mapping[str, Callable[[RecipeText, KeyPath, Mapping[str, Any], ModelSource], CompressStep]] = {
     "prune": _prune,
+    "distill": read_distill,
     "qat": _qat,
 }
 """Method to what reads its keys; each has its keys in `sections.COMPRESS`."""
 
 
-def as_keys(step: CompressStep) -> dict[str, Any]:
-    """The step as a block says it, by key; None for what is not given."""
-    return {"method": step.method, **_WRITERS[step.method](step)}
+def as_keys(step: CompressStep, folder: Path) -> dict[str, Any]:
+    """The step as a block of a recipe in this folder says it, by key; None for what is not given."""
+    return {"method": step.method, **_WRITERS[step.method](step, folder)}
 
 
 def _keys_of_training(training: FineTuning | None) -> dict[str, Any]:
@@ -279,7 +269,8 @@ def _keys_of_training(training: FineTuning | None) -> dict[str, Any]:
     return {"epochs": training.epochs, "rate": training.rate, **{name: getattr(training, name) for name in LEARNING}}
 
 
-def _pruned(step: Any) -> dict[str, Any]:
+def _pruned(step: Any, folder: Path) -> dict[str, Any]:
+    del folder
     goal = f"{step.speedup:.15g}x" if step.speedup is not None else None
     if step.latency_ns is not None:
         goal = f"p50 <= {step.latency_ns:.15g} ns"
@@ -296,7 +287,8 @@ def _pruned(step: Any) -> dict[str, Any]:
     }
 
 
-def _learned(step: Any) -> dict[str, Any]:
+def _learned(step: Any, folder: Path) -> dict[str, Any]:
+    del folder
     return {
         "precision": str(step.precision),
         "learn_ranges": step.learn_ranges,
@@ -305,5 +297,9 @@ def _learned(step: Any) -> dict[str, Any]:
     }
 
 
-_WRITERS: Mapping[str, Callable[[Any], dict[str, Any]]] = {"prune": _pruned, "qat": _learned}
+_WRITERS: Mapping[str, Callable[[Any, Path], dict[str, Any]]] = {
+    "prune": _pruned,
+    "distill": distill_keys,
+    "qat": _learned,
+}
 """Method to its keys, the reverse of `_READERS`."""

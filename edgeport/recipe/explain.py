@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edgeport.contracts.recipe import (
 )
 from edgeport.recipe.compress import LEARNING, as_keys
 from edgeport.recipe.evidence import evaluation_count, thin_by_target
+from edgeport.recipe.locations import relative_text, spelled_location
 from edgeport.recipe.preprocess import preprocessing_rows
 from edgeport.recipe.sections import COMPRESS
 
@@ -47,7 +47,7 @@ def explain(recipe: Recipe) -> str:
     if recipe.state:
         blocks.append(_block("[state]", [(_text(out), into, False) for out, into in recipe.state.items()]))
     blocks += [_data(recipe.data, folder), _export(recipe.export)]
-    blocks += [_compress(step) for step in recipe.compress]
+    blocks += [_compress(step, folder) for step in recipe.compress]
     blocks += _targets(recipe)
     blocks += [_budget(recipe.budget, recipe.data.metric), _search(recipe.search)]
     thin = thin_by_target(recipe, evaluation_count(recipe.data))
@@ -83,19 +83,11 @@ def _block(header: str, rows: list[tuple[str, Any, bool]], comments: tuple[str, 
     return "\n".join([header, *marked, *(f"# {comment}" for comment in comments)])
 
 
-def _relative(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else os.fspath(path)
-
-
 def _model(recipe: Recipe, folder: Path) -> str:
     from edgeport.recipe.build import default_name
 
     source = recipe.source
-    location = source.location
-    scheme, colon, path = location.rpartition(":")  # "hf:/models/net"; a plain path has no scheme
-    if Path(path).is_absolute():
-        relative = _relative(Path(path), folder)
-        location = f"{scheme}:./{relative}" if colon and not Path(relative).is_absolute() else scheme + colon + relative
+    location = spelled_location(source.location, folder)
     rows: list[tuple[str, Any, bool]] = [
         ("source", location, False),
         ("name", recipe.name, recipe.name == default_name(location)),
@@ -104,7 +96,7 @@ def _model(recipe: Recipe, folder: Path) -> str:
     stated = recipe.statement
     rows += [(name, value, False) for name, value in vars(stated).items() if value]
     if source.weights is not None:
-        rows.append(("weights", _relative(source.weights, folder), False))
+        rows.append(("weights", relative_text(source.weights, folder), False))
     if source.allow_pickle_sha256 is not None:
         rows.append(("allow_pickle_sha256", source.allow_pickle_sha256, False))
     return _block("[model]", rows, () if source.weights is not None else ("weights: none",))
@@ -137,7 +129,7 @@ def _input(spec: TensorSpec, initial: Mapping[str, float]) -> str:
 def _location(samples: SamplesLocation | SamplesMade, folder: Path) -> str:
     if isinstance(samples, SamplesFunction | SamplesMade):
         return samples.location
-    return _relative(samples.path, folder)
+    return relative_text(samples.path, folder)
 
 
 def _data(data: DataSpec, folder: Path) -> str:
@@ -195,10 +187,10 @@ def _compared(given: ExportSettings | Search, default: ExportSettings | Search) 
     return [(name, value, value == getattr(default, name)) for name, value in vars(given).items()]
 
 
-def _compress(step: CompressStep) -> str:
+def _compress(step: CompressStep, folder: Path) -> str:
     """One block, each key with the default of its section."""
-    given = as_keys(step)
-    defaults = {name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
+    given = as_keys(step, folder)
+    defaults = {field.alias or name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
     learning = [name for name in defaults if name in LEARNING]
     defaults = {
         name: defaults[name] for name in ("method", *(one for one in defaults if one not in learning), *learning)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-__all__ = ["CHECKPOINTS", "COLLECTIONS", "FILES", "FUNCTION", "SCHEMES", "located"]
+__all__ = ["CHECKPOINTS", "COLLECTIONS", "FILES", "FUNCTION", "SCHEMES", "located", "relative_text", "spelled_location"]
 
 FILES = (".onnx", ".pt2")
 COLLECTIONS = ("torchvision:", "timm:")
@@ -34,3 +35,17 @@ def located(location: str, folder: Path) -> tuple[str, Path | None]:
     if location.endswith(FILES):
         return str((folder / location).absolute()), None
     return location, folder
+
+
+def spelled_location(location: str, folder: Path) -> str:
+    """The other way: with paths that start at the folder, where they lie in it."""
+    scheme, colon, path = location.rpartition(":")  # "hf:/models/net"; a plain path has no scheme
+    if not Path(path).is_absolute():
+        return location
+    relative = relative_text(Path(path), folder)
+    return f"{scheme}:./{relative}" if colon and not Path(relative).is_absolute() else scheme + colon + relative
+
+
+def relative_text(path: Path, folder: Path) -> str:
+    """The path as it is written in the folder."""
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else os.fspath(path)

@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgeport.contracts import FineTuning, Preprocessing, PruneStep, QatStep
+from edgeport.contracts import DistillStep, FineTuning, Preprocessing, PruneStep, QatStep, WithoutDataStep
 from edgeport.contracts.recipe import ExportSettings, Search
 from edgeport.recipe.evidence import LEAST_ROUNDS
 
-__all__ = ["COMPRESS", "PREPROCESS", "PruneSection", "QatSection", "RecipeFile"]
+__all__ = ["COMPRESS", "PREPROCESS", "DistillSection", "PruneSection", "QatSection", "RecipeFile"]
 
 PREPROCESS = "inputs.NAME.preprocess"
 """Its keys' section, as `fields_by_section` names it."""
@@ -31,6 +31,8 @@ _SEARCH = Search()
 _PRUNE = PruneStep(amount=0.5)
 _LEARN = FineTuning()
 _QAT = QatStep()
+_DISTIL = DistillStep()
+_MADE = WithoutDataStep()
 
 
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -288,7 +290,7 @@ class _LearningSection(_Section):
 class PruneSection(_LearningSection):
     """What the model can do without is taken out."""
 
-    method: Literal["prune"] = Field(description="prune, or another method: qat")
+    method: Literal["prune"] = Field(description="prune, or another method: distill, qat")
     structure: Literal["units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks"] = Field(
         default="units", description="what goes; units are channels, neurons and heads together"
     )
@@ -325,10 +327,63 @@ class PruneSection(_LearningSection):
     weight_decay: float = Field(default=_LEARN.weight_decay, ge=0, le=1, description="of AdamW")
 
 
+class DistillSection(_Section):
+    """A student learns from the model as the recipe names it: min E[L] + lambda E[R]."""
+
+    method: Literal["distill"] = Field(description="distill, or another method: prune, qat")
+    student: str | None = Field(
+        default=None, description="who learns: pkg.mod:factory; what the steps before left, if missing"
+    )
+    student_weights: str | None = Field(default=None, description="that it begins with; random ones if missing")
+    student_arguments: dict[str, Any] = Field(default={}, description="keyword arguments of the student's factory")
+    scale: Annotated[dict[str, Annotated[list[_Finite], Field(min_length=1)]], Field(max_length=1)] = Field(
+        default={},
+        description="argument of the factory, the model's own if no student is given, to values of which the largest "
+        "one that meets the target is taken: { width = [8, 16, 32] }",
+    )
+    target: str | None = Field(
+        default=None, description='with scale: "4x" the speed of the model as it is, or "p50 <= 5 ms", measured'
+    )
+    L: list[str] = Field(
+        default=[], description='task and teacher terms: ["0.1 cross-entropy", "0.9 soft-targets:4"]; by the labels'
+    )
+    R: list[str] = Field(default=[], description='regularisers: ["confidence"]')
+    lambda_: float = Field(default=_DISTIL.lambda_, ge=0, le=1e6, alias="lambda", description="factor of R")
+    generations: int = Field(
+        default=_DISTIL.generations, ge=1, le=100, description="students, each taught by the one before"
+    )
+    epochs: int = Field(default=_DISTIL.epochs, ge=1, description="walks over the training samples, of each of them")
+    batch_size: int = Field(default=_DISTIL.batch_size, ge=1, description="samples per step")
+    optimizer: Literal["adamw", "sgd"] = Field(default=_DISTIL.optimizer, description="sgd has Nesterov's momentum")
+    rate: _Rate = Field(default=_DISTIL.rate, description="learning rate at its highest; it falls as a cosine")
+    weight_decay: float = Field(default=_DISTIL.weight_decay, ge=0, le=1, description="of the optimizer")
+    augment: str = Field(
+        default="", description="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn, feeds by name to feeds by name"
+    )
+    mixed: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="of the forward pass while training")
+    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="decay of the moving average of the weights"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="epochs without better weights after which a training stops; never if missing"
+    )
+    held_out: float = Field(
+        default=_DISTIL.held_out, gt=0, le=0.5, description="part of the samples that says which weights are best"
+    )
+    seed: int = Field(default=0, ge=0, lt=_SEEDS, description="of the order of the samples")
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="that trains")
+    without_data: Literal["fast", "contrastive", "dafl"] | None = Field(
+        default=None, description="no samples: a generator makes them, by this method"
+    )
+    steps: int = Field(default=_MADE.steps, ge=1, description="then: of the student")
+    values: dict[str, Any] = Field(default={}, description="then: of the method: { inner = 5 }")
+    mirror: bool = Field(default=_MADE.mirror, description="then: left and right of an image mean the same")
+
+
 class QatSection(_LearningSection):
     """Quantization-aware training, with the rounding of each target's own plan; the last step."""
 
-    method: Literal["qat"] = Field(description="qat, or another method: prune")
+    method: Literal["qat"] = Field(description="qat, or another method: prune, distill")
     precision: Literal[
         "int8",
         "int8-weights",
@@ -352,7 +407,7 @@ class QatSection(_LearningSection):
     )
 
 
-COMPRESS: dict[str, type[BaseModel]] = {"prune": PruneSection, "qat": QatSection}
+COMPRESS: dict[str, type[BaseModel]] = {"prune": PruneSection, "distill": DistillSection, "qat": QatSection}
 """Method of a [[compress]] to its keys."""
 
 
@@ -416,7 +471,7 @@ class RecipeFile(_Section):
     state: dict[str, str] = Field(default={}, description="output to the input that it feeds on the next call")
     data: DataSection
     export: ExportSection = Field(default_factory=ExportSection)
-    compress: list[Annotated[PruneSection | QatSection, Field(discriminator="method")]] = Field(
+    compress: list[Annotated[PruneSection | DistillSection | QatSection, Field(discriminator="method")]] = Field(
         default=[], description="what is done to the PyTorch model, in this order"
     )
     target: list[TargetSection] = Field(
@@ -442,4 +497,7 @@ class RecipeFile(_Section):
             "search": SearchSection,
             **{f"compress.{method}": section for method, section in COMPRESS.items()},
         }
-        return {name: tuple(section.model_fields) for name, section in sections.items()}
+        return {
+            name: tuple(field.alias or key for key, field in section.model_fields.items())
+            for name, section in sections.items()
+        }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from edgeport.contracts import DistillStep
+from edgeport.contracts import DistillStep, WithoutDataStep
 from edgeport.errors import ContractError
 from edgeport.exporter.train import TrainingSettings
 
@@ -71,26 +71,18 @@ class DistillResult:
     schema_version: int = 1
 
 
-def options_of(step: DistillStep) -> DistillOptions:
-    """The options of one generation of a step.
+def options_of(step: DistillStep | WithoutDataStep) -> DistillOptions:
+    """The options of a step, of one generation of it where there are several.
 
     Raises:
         ContractError: A combination that can't be.
 
     """
-    training = TrainingSettings(
-        epochs=step.epochs,
-        batch_size=step.batch_size,
-        precision=step.mixed,
-        average=step.average,
-        clip_norm=step.clip_norm,
-        patience=step.patience,
-        seed=step.seed,
+    training = TrainingSettings(batch_size=step.batch_size, precision=step.mixed, average=step.average, seed=step.seed)
+    options = DistillOptions(
+        training=training, optimizer=step.optimizer, rate=step.rate, weight_decay=step.weight_decay
     )
-    return DistillOptions(
-        training=training,
-        optimizer=step.optimizer,
-        rate=step.rate,
-        weight_decay=step.weight_decay,
-        held_out=step.held_out,
-    )
+    if isinstance(step, WithoutDataStep):
+        return options
+    training = replace(training, epochs=step.epochs, clip_norm=step.clip_norm, patience=step.patience)
+    return replace(options, training=training, held_out=step.held_out)

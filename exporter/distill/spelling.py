@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from edgeport.errors import DistillationError
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.generative.adversarial import Adversarial
 from edgeport.exporter.distill.generative.variational import Variational
+from edgeport.exporter.distill.names import parse_term
 from edgeport.exporter.distill.objective import Objective, Tap, Term
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
@@ -20,6 +19,8 @@ from edgeport.exporter.train.augment import CropAndFlip
 from edgeport.exporter.train.losses import users_function
 
 __all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "augment_spelled", "objective_spelled", "term_spelled"]
+
+_SEES = "it gets a Seen, and gives a loss []"
 
 Make = Callable[[str, float], Term]
 """Of what stands behind the colon (empty for nothing) and the weight."""
@@ -61,8 +62,6 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
 }
 """L where nobody says otherwise, by what labels are good for (`edgeport.exporter.train.losses.suggested_loss`)."""
 
-_SPELLED = re.compile(r"(?:(?P<weight>[0-9.eE+-]+)\s+)?(?P<name>[^:\s]+)(?::(?P<setting>\S+))?")
-
 
 def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None = None) -> Term:
     """The term "WEIGHT NAME:SETTING", where weight and setting may be left out, or "WEIGHT pkg.mod:fn".
@@ -77,31 +76,18 @@ def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None 
         SourceError: The user's function can't be imported.
 
     """
-    asked = f"learn by {text!r}"
-    found = _SPELLED.fullmatch(text.strip())
-    if found is None:
-        raise DistillationError(
-            asked=asked, found="no term", fix='write WEIGHT NAME:SETTING, as in "0.9 soft-targets:4"'
-        )
-    name, setting = found["name"], found["setting"] or ""
+    spelled = parse_term(text, known)
+    if spelled.of_user:
+        function = users_function(f"{spelled.name}:{spelled.setting}", search_path, _SEES)
+        return Callback(function=function, weight=spelled.weight)
     try:
-        weight = float(found["weight"] or 1)
-        if name in known:
-            return known[name](setting, weight)
+        return known[spelled.name](spelled.setting, spelled.weight)
     except ValueError as error:
         raise DistillationError(
-            asked=asked, found=f"no number ({error})", fix='write WEIGHT NAME:SETTING, as in "0.9 soft-targets:4"'
+            asked=f"learn by {text!r}",
+            found=f"no number ({error})",
+            fix='write WEIGHT NAME:SETTING, as in "0.9 soft-targets:4"',
         ) from error
-    if not setting:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-        raise DistillationError(
-            asked=asked,
-            found=f"no term {name!r}",
-            fix=f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(known)}, or pkg.mod:fn",
-        )
-    return Callback(
-        function=users_function(f"{name}:{setting}", search_path, "it gets a Seen, and gives a loss []"), weight=weight
-    )
 
 
 def objective_spelled(

@@ -105,6 +105,7 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "duration_s": st.floats(1, 9),
         "warmup_s": st.just(0.0),
     },
+    "StudentStep": {"scale": st.none(), "latency_ns": st.none(), "speedup": st.none()},
     "Target": {"precisions": st.permutations(list(contracts.Precision)).map(tuple)},
     "TensorSpec": {
         "dtype": st.sampled_from(sorted(contracts.DTYPES)),
@@ -112,6 +113,13 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "value_range": st.none() | st.lists(_NUMBER, min_size=2, max_size=2).map(sorted).map(tuple),
         # An image's preprocessing must fit the shape; see test_tensors.py.
         "preprocessing": st.sampled_from([None, contracts.PreprocessingFunction(function="tokens:encode", raw="text")]),
+    },
+    "WithoutDataStep": {
+        "steps": st.integers(1, 9),
+        "lambda_": st.floats(0, 9),
+        "batch_size": st.integers(1, 99),
+        "rate": st.floats(1e-6, 1),
+        "weight_decay": st.floats(0, 1),
     },
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -9,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,16 +20,24 @@ from edgeport import api
 from edgeport.contracts import (
     Capabilities,
     CompressStep,
+    DistillStep,
     FineTuning,
+    ModelSource,
     OnnxModel,
     Outcome,
     PruneStep,
     QatStep,
+    Scale,
+    StudentStep,
     TensorSpec,
+    WithoutDataStep,
 )
 from edgeport.contracts.recipe import Recipe
+from edgeport.errors import DistillationError
+from edgeport.exporter.prune.keeping import is_pruned
+from edgeport.exporter.sources import load_module
 from edgeport.exporter.train.samples import INDEX
-from edgeport.pipeline import compressing_prune
+from edgeport.pipeline import compressing_distill, compressing_prune
 from edgeport.pipeline.compressing_guess import guess_s, stage_names
 from edgeport.pipeline.compressing_step import StepWork, TrainingSamples
 from edgeport.pipeline.context import RunContext, run_context
@@ -42,11 +52,11 @@ NET = """
     from torch import nn
 
 
-    def create():
+    def create(width=32):
         torch.manual_seed(0)
         return nn.Sequential(
-            nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 4),
+            nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, width, 3), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 4),
         )
 """
 RECIPE = """
@@ -146,6 +156,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload))), {}
 
     monkeypatch.setattr(compressing_prune, "run_recorded", run)
+    monkeypatch.setattr(compressing_distill, "run_recorded", run)
     return done
 
 
@@ -219,20 +230,133 @@ def test_where_nothing_is_faster_nothing_goes(
     assert in_process == ["look_in_child"]
 
 
+LEARN = DistillStep(L=("0.1 cross-entropy", "0.9 soft-targets:2"), epochs=2, batch_size=16, rate=1e-2)
+
+
+def given(folder: Path, **arguments: object) -> ModelSource:
+    return ModelSource(location="compress_net:create", arguments=arguments, search_path=folder)
+
+
+def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in_process: list[str]) -> None:
+    step = StudentStep(learning=LEARN, device="cpu")
+    with work_for(folder, step) as work:
+        pruned = compressing_prune.prune_in_run(work, PruneStep(amount=0.6, device="cpu")).source
+        assert pruned is not None
+        recipe = dataclasses.replace(work.context.recipe, source=pruned)
+        after = dataclasses.replace(work, context=dataclasses.replace(work.context, recipe=recipe))
+        made = compressing_distill.distill_in_run(after, step)
+        again = compressing_distill.distill_in_run(after, step)
+
+    assert made == again
+    assert in_process == ["prune_in_child", "distill_in_child"]
+    assert made.source is not None
+    assert made.source.weights is not None
+    assert made.source.weights.is_relative_to(folder / "store")
+    assert is_pruned(made.source.weights)
+    left, learned = (load_module(one)[3].weight for one in (pruned, made.source))
+    assert left.shape == learned.shape
+    assert left.shape[0] < 32
+    sizes, told = made.said
+    assert "weights teach" in sizes
+    assert told.startswith("learned from 0.1 CrossEntropy + 0.9 SoftTargets for 10 steps")
+    assert "the teacher has top1" in told
+    assert not list((folder / "store").glob("training/*"))
+
+
+def test_a_given_student_learns(folder: Path, in_process: list[str]) -> None:
+    step = StudentStep(student=given(folder, width=8), learning=LEARN, device="cpu")
+    with work_for(folder, step) as work:
+        made = compressing_distill.distill_in_run(work, step)
+    assert in_process == ["distill_in_child"]
+    assert made.source is not None
+    assert made.source.arguments == {"width": 8}
+    assert load_module(made.source)[3].weight.shape == (8, 16, 3, 3)
+
+
+def test_a_scaled_student_is_the_largest_that_is_fast_enough(
+    folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = StudentStep(
+        student=given(folder), scale=Scale(argument="width", values=(4, 8, 16, 32)), speedup=2.5, learning=LEARN
+    )
+    asked: list[int] = []
+
+    def measured(work: object, function: str, payload: Mapping[str, Any], **others: Any) -> tuple[None, None]:
+        del work, function, others
+        asked.append(payload["source"]["arguments"]["width"])
+        return None, None
+
+    def compared(*_: object, **__: object) -> SimpleNamespace:
+        return SimpleNamespace(comparison=SimpleNamespace(speedup=SimpleNamespace(estimate=32 / asked[-1])))
+
+    monkeypatch.setattr(compressing_distill, "run_recorded", measured)
+    monkeypatch.setattr(compressing_distill, "compare_artifacts", compared)
+    monkeypatch.setattr(compressing_distill, "median_of", lambda *_: 4e6)
+    with work_for(folder, step) as work:
+        student, said = compressing_distill._student_of(work, step)
+        trials = list(asked)
+        assert compressing_distill._student_of(work, step) == (student, said)
+        assert asked == trials
+
+        faster = dataclasses.replace(step, speedup=100.0)
+        fastest, missed = compressing_distill._student_of(work, faster)
+
+    assert student.arguments == {"width": 8}
+    assert trials == [16, 8]
+    assert said == ("width = 8 of 4, 8, 16, 32: measured on the target 4 ms to 1 ms, 4x (asked were 1.6 ms)",)
+    assert fastest.arguments == {"width": 4}
+    assert missed[-1] == "the latency was not reached; this is the fastest student"
+
+
+def test_a_student_learns_without_a_sample(folder: Path, in_process: list[str]) -> None:
+    values = {"latent": 4, "width": 4, "batch": 8, "memory": 16, "warm_up": 1}
+    learning = WithoutDataStep(steps=3, batch_size=8, values=values)
+    step = StudentStep(student=given(folder, width=8), learning=learning, device="cpu")
+    spec = TensorSpec(name="input", dtype="float32", shape=("batch", 3, 10, 10), value_range=(0.0, 1.0))
+    with work_for(folder, step) as work:
+        recipe = dataclasses.replace(work.context.recipe, inputs=(spec,))
+        context = dataclasses.replace(work.context, recipe=recipe)
+        nowhere = TrainingSamples(context=context, shared=work.shared, folder=folder / "nowhere")
+        without = dataclasses.replace(work, context=context, samples=nowhere)
+        made = compressing_distill.distill_in_run(without, step)
+
+    assert in_process == ["distill_in_child"]
+    assert not (folder / "nowhere").exists()
+    assert made.source is not None
+    assert load_module(made.source)[3].weight.shape == (8, 16, 3, 3)
+    assert "for 3 steps; nothing told on the way how good it is" in made.said[1]
+
+
+def test_a_student_with_other_outputs_can_not_take_the_teachers_place() -> None:
+    def model(name: str, *shape: int | str) -> OnnxModel:
+        spec = TensorSpec(name=name, dtype="float32", shape=shape)
+        return OnnxModel(path=Path("m.onnx"), inputs=(spec,), outputs=(spec,), opset=20, digest="")
+
+    teacher = model("scores", "batch", 10)
+    compressing_distill.require_alike(teacher, model("scores", "n", 10))
+    for other in (model("scores", "batch", 100), model("logits", "batch", 10), model("scores", "batch", 10, 1)):
+        with pytest.raises(DistillationError, match=r"in place of scores: float32 \['batch', 10\]"):
+            compressing_distill.require_alike(teacher, other)
+
+
 def test_stages_have_names_and_guesses(folder: Path) -> None:
-    steps = (PruneStep(amount=0.5), PruneStep(speedup=2.0), QatStep())
-    assert stage_names(steps) == ["prune", "prune 2", "qat"]
+    scaled = StudentStep(student=given(folder), scale=Scale(argument="width", values=(4, 8)), speedup=2.0)
+    made = StudentStep(student=given(folder), learning=WithoutDataStep())
+    steps = (PruneStep(amount=0.5), PruneStep(speedup=2.0), StudentStep(), scaled, made, QatStep())
+    names = ["prune", "prune 2", "distill", "distill 2", "distill 3", "qat"]
+    assert stage_names(steps) == names
     recipe = _with(load_recipe(folder / "recipe.toml"), steps)
     short, long = guess_s(recipe, 1000), guess_s(recipe, 50_000)
-    assert list(short) == ["prune", "prune_2", "qat"]
+    assert list(short) == [name.replace(" ", "_") for name in names]
     assert short["prune"] < short["prune_2"]
+    assert short["distill"] < short["distill_2"]
     assert long["qat"] > short["qat"]
+    assert long["distill"] > short["distill"]
+    assert long["distill_3"] == short["distill_3"]
 
 
 def _with(recipe: Recipe, steps: tuple[CompressStep, ...]) -> Recipe:
-    from dataclasses import replace
-
-    return replace(recipe, compress=steps)
+    return dataclasses.replace(recipe, compress=steps)
 
 
 STEPS = """
@@ -249,10 +373,18 @@ structure = "blocks"
 amount = 3
 
 [[compress]]
+method = "distill"
+epochs = 1
+batch_size = 16
+
+[[compress]]
 method = "qat"
 epochs = 1
 batch_size = 16
 """
+
+
+STAGES = ("prune", "distill", "qat")
 
 
 @pytest.mark.slow
@@ -265,13 +397,16 @@ def test_a_run_with_steps_from_end_to_end(folder: Path) -> None:
     result = api.run(whole, output=folder / "out", store=folder / "store")
 
     rows = result.compression
-    assert [row.variant for row in rows] == ["original", "pruned", "pruned + trained"]
-    assert [row.problem for row in rows] == ["", "", ""]
-    assert rows[1].verification is not None
-    assert rows[1].verification.outcome is Outcome.PASS
+    assert [row.variant for row in rows] == ["original", "pruned", "pruned + distilled", "pruned + distilled + trained"]
+    assert [row.problem for row in rows] == ["", "", "", ""]
+    for row in rows[1:3]:
+        assert row.verification is not None
+        assert row.verification.outcome is Outcome.PASS
+        assert row.seconds > 0
     shown = [result.candidate(row.candidate) for row in rows]
     sizes = [one.artifact.size_bytes for one in shown if one.artifact is not None]
-    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == 4
+    assert sizes[0] > sizes[1] >= sizes[2] - 100 > sizes[3]
     assert all(one.latency is not None and one.accuracy is not None for one in shown)
     # All are judged against the original's outputs, and it alone is a float to beat.
     assert {one.accuracy.reference for one in result.candidates if one.accuracy} == {"PyTorch float32"}
@@ -288,13 +423,13 @@ def test_a_run_with_steps_from_end_to_end(folder: Path) -> None:
         assert manifest["provenance"]["training_samples"] == 96
 
     rehearsed = api.dry_run(whole, store=folder / "store")
-    assert [step.name for step in rehearsed.steps if step.name in ("prune", "qat") and step.stored] == ["prune", "qat"]
+    assert [step.name for step in rehearsed.steps if step.name in STAGES and step.stored] == list(STAGES)
 
     result = api.run(failing, output=folder / "out", store=folder / "store")
 
     problems = [row.problem for row in result.compression]
     assert problems[:2] == ["", ""]
     assert problems[2]
-    assert problems[3] == "not done, since prune 2 before it failed"
+    assert problems[3] == problems[4] == "not done, since prune 2 before it failed"
     assert {one.variant for one in result.candidates} == {"original", "pruned"}
     assert "onnxruntime int8, pruned" in {one.name for one in result.candidates}

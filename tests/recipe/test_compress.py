@@ -7,10 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.contracts import FineTuning, Precision, PruneStep, QatStep
+from edgeport.contracts import (
+    DistillStep,
+    FineTuning,
+    ModelSource,
+    Precision,
+    PruneStep,
+    QatStep,
+    Scale,
+    StudentStep,
+    WithoutDataStep,
+)
 from edgeport.errors import RecipeError, UsageError
 from edgeport.recipe import explain, load_recipe, schema
-from edgeport.recipe.compress import read_goal
+from edgeport.recipe.goals import read_goal
 
 RECIPE = """\
 [model]
@@ -27,6 +37,10 @@ precisions = ["fp32", "int8"]
 """
 PRUNE = '[[compress]]\nmethod = "prune"\n'
 QAT = '[[compress]]\nmethod = "qat"\n'
+DISTILL = '[[compress]]\nmethod = "distill"\n'
+SMALL = DISTILL + 'student = "net:small"\n'
+SCALED = DISTILL + "scale = { width = [8, 16] }\n"
+IMAGE = '[inputs.image]\nshape = ["batch", 3, 8, 8]\nrange = [0, 1]\n'
 ZEROS = PRUNE + 'structure = "weights"\namount = 0.5\n'
 HALF = PRUNE + 'target = "macs <= 50 %"\n'
 
@@ -58,6 +72,53 @@ def test_steps_come_in_the_order_given_and_are_explained(write: Callable[[str], 
     explained = explain(recipe)
     assert "epochs_between = 1" in explained
     assert load_recipe(write(explained)) == recipe
+
+
+def test_a_student_is_what_is_left_a_given_one_or_a_scaled_one(write: Callable[[str], Path], folder: Path) -> None:
+    (folder / "small.safetensors").write_bytes(b"")
+    learning = (
+        'L = ["0.5 cross-entropy", "0.5 soft-targets:2"]\nR = ["confidence"]\nlambda = 0.01\nepochs = 9\nrate = 0.05\n'
+        'optimizer = "sgd"\naugment = "crop-flip"\nseed = 3\n'
+    )
+    of_it = DistillStep(
+        L=("0.5 cross-entropy", "0.5 soft-targets:2"),
+        R=("confidence",),
+        lambda_=0.01,
+        epochs=9,
+        rate=0.05,
+        optimizer="sgd",
+        augment="crop-flip",
+        seed=3,
+    )
+    small = ModelSource(
+        location="net:small", arguments={"depth": 2}, weights=folder / "small.safetensors", search_path=folder
+    )
+    own = ModelSource(location="net:create", arguments={"depth": 4}, search_path=folder)
+    cases = {
+        HALF + DISTILL + learning + QAT: StudentStep(learning=of_it),
+        SMALL + 'student_weights = "small.safetensors"\nstudent_arguments = { depth = 2 }\n': StudentStep(
+            student=small
+        ),
+        SCALED + 'target = "4x"\nstudent_arguments = { depth = 4 }\n': StudentStep(
+            student=own, scale=Scale(argument="width", values=(8, 16)), speedup=4.0
+        ),
+        IMAGE + SMALL.replace("small", "create") + 'without_data = "fast"\nvalues = { inner = 5 }\nsteps = 100\n': (
+            StudentStep(
+                student=ModelSource(location="net:create", search_path=folder),
+                learning=WithoutDataStep(values={"inner": 5}, steps=100),
+            )
+        ),
+    }
+    for text, step in cases.items():
+        recipe = load_recipe(write(RECIPE + text))
+        assert next(one for one in recipe.compress if isinstance(one, StudentStep)) == step
+        assert load_recipe(write(explain(recipe))) == recipe
+    assert [step.said for step in cases.values()] == [
+        "distil into what is left, 9 epochs",
+        "distil into net:small, 30 epochs",
+        "distil into net:create with a width for 4x the speed, 30 epochs",
+        "distil into net:create, 100 steps without data (fast)",
+    ]
 
 
 def test_a_rate_suits_the_bits(write: Callable[[str], Path]) -> None:
@@ -95,6 +156,11 @@ def test_what_is_no_goal(text: str) -> None:
         pytest.param(QAT + HALF, "prune stands after qat: what qat learned are ranges", "put qat last", id="qat-first"),
         pytest.param(QAT + QAT, "qat stands after qat", "once", id="qat-twice"),
         pytest.param(ZEROS + QAT, "qat stands after prune weights", "put prune weights last", id="zeros-qat"),
+        pytest.param(HALF + QAT + DISTILL, "distill stands after qat", "put qat last", id="qat-distill"),
+        pytest.param(ZEROS + DISTILL, "distill stands after prune weights", "its zeros stay", id="zeros-distill"),
+        pytest.param(DISTILL, "would be its own teacher", "put prune before it", id="nobody-learns"),
+        pytest.param(HALF + SMALL, "which would be thrown away", "leave student and scale out", id="other-student"),
+        pytest.param(SMALL + SMALL, "than what distill left", "put distill first", id="two-students"),
         pytest.param(ZEROS + HALF + "epochs = 1\n", "fill or scatter the zeros", "stay zero", id="zeros-train"),
     ],
 )
@@ -109,8 +175,11 @@ def test_a_senseless_order_is_refused_with_the_reason(
 
 
 def test_sensible_orders(write: Callable[[str], Path]) -> None:
-    for steps in (HALF + QAT, HALF + HALF, HALF + ZEROS, ZEROS + ZEROS):
+    chain = (HALF + QAT, HALF + HALF, HALF + ZEROS, ZEROS + ZEROS, HALF + DISTILL, SMALL + HALF, SMALL + DISTILL)
+    for steps in chain:
         assert len(load_recipe(write(RECIPE + steps)).compress) == 2
+    for steps in (HALF + DISTILL + QAT, SMALL + HALF + QAT, HALF + DISTILL + ZEROS):
+        assert len(load_recipe(write(RECIPE + steps)).compress) == 3
 
 
 @pytest.mark.parametrize(
@@ -119,7 +188,23 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
         pytest.param(PRUNE, "no goal", "give one of amount", id="no-goal"),
         pytest.param(HALF + "amount = 0.3\n", "are both given", "remove one", id="two-goals"),
         pytest.param(PRUNE + 'target = "soon"\n', '"soon" is no latency', "p50 <= 5 ms", id="goal"),
-        pytest.param(PRUNE.replace("prune", "prun"), "is none of prune, qat", 'did you mean "prune"?', id="method"),
+        pytest.param(
+            PRUNE.replace("prune", "prun"), "is none of prune, distill, qat", 'did you mean "prune"?', id="method"
+        ),
+        pytest.param(HALF + DISTILL + 'L = ["0..5 soft-targets"]\n', "has no number", "WEIGHT NAME", id="weight"),
+        pytest.param(HALF + DISTILL + 'L = ["0.5 soft-target"]\n', "no term 'soft-target'", "soft-targets", id="term"),
+        pytest.param(SCALED, "no goal", "one latency to meet", id="scale-no-goal"),
+        pytest.param(SCALED + 'target = "macs <= 50 %"\n', "is no latency", "4x", id="scale-macs"),
+        pytest.param(HALF + DISTILL + 'target = "2x"\n', "may be changed", "or prune before", id="goal-nothing"),
+        pytest.param(HALF + DISTILL + "student_arguments = { w = 1 }\n", "no student", "name it", id="arguments"),
+        pytest.param(DISTILL + 'student = "small.onnx"\n', "is a graph", "factory", id="student-onnx"),
+        pytest.param(DISTILL + 'student = "small.py:net"\n', "names a file", "small:net", id="student-file"),
+        pytest.param(SMALL + 'student_weights = "no.pt"\n', "is not there", "exists", id="student-weights"),
+        pytest.param(SMALL + "steps = 3\n", "without data", 'without_data = "fast"', id="steps-with-data"),
+        pytest.param(SMALL + 'without_data = "fast"\nepochs = 3\n', "needs data", "remove", id="epochs-without"),
+        pytest.param(SMALL + 'without_data = "fast"\n', "declared is nothing", "[inputs.image]", id="no-input"),
+        pytest.param(SMALL + 'without_data = "fast"\nvalues = { iner = 5 }\n', "no such value", "inner", id="no-value"),
+        pytest.param(SMALL + "lambda_ = 3.0\n", "no such key", 'did you mean "lambda"?', id="lambda"),
         pytest.param("[[compress]]\nstructure = 'units'\n", "is missing", 'method = "prune"', id="no-method"),
         pytest.param(HALF + "epoch = 3\n", "no such key", 'did you mean "epochs"?', id="key"),
         pytest.param(QAT + "structure = 'units'\n", "no such key", 'method = "prune"', id="other-method"),
@@ -146,6 +231,7 @@ def test_what_can_not_be_compressed(write: Callable[[str], Path], folder: Path) 
         RECIPE.replace("net:create", "net.onnx") + HALF: "is a graph",
         RECIPE.replace('calibration = "calibration.npz"\n', "").replace(', "int8"', "") + HALF: "no samples to look at",
         RECIPE.replace('"calibration.npz"', '"range"') + HALF + "epochs = 1\n": "the samples are made up",
+        RECIPE.replace('"calibration.npz"', '"range"') + SMALL: "the samples are made up",
         'state = { out = "hidden" }\ninputs.hidden.shape = ["batch", 3]\n'
         + RECIPE.replace('evaluation = "evaluation.npz"', 'evaluation = "evaluation.npz"\nsequence = 2')
         + HALF: "models with a state",
@@ -169,4 +255,10 @@ def test_training_samples_are_none_of_the_evaluation(write: Callable[[str], Path
 def test_the_schema_tells_the_methods_apart() -> None:
     items = schema()["properties"]["compress"]["items"]
     assert items["discriminator"]["propertyName"] == "method"
-    assert set(items["discriminator"]["mapping"]) == {"prune", "qat"}
+    assert set(items["discriminator"]["mapping"]) == {"prune", "distill", "qat"}
+
+
+def test_without_data_no_samples_are_needed(write: Callable[[str], Path]) -> None:
+    text = RECIPE.replace('"calibration.npz"', '"range"') + IMAGE + SMALL + 'without_data = "dafl"\n'
+    (step,) = load_recipe(write(text)).compress
+    assert not step.takes_samples

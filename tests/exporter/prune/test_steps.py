@@ -12,7 +12,7 @@ from edgeport.exporter.prune.criteria import Magnitude
 from edgeport.exporter.prune.steps import check_step, criterion_of, schedule_named, structure_of
 from edgeport.exporter.prune.structures import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
 from edgeport.exporter.prune.units import Kind
-from edgeport.recipe.compress import median_ns
+from edgeport.recipe.goals import median_ns
 
 
 @pytest.mark.parametrize(
