@@ -23,12 +23,16 @@ def page(results: Mapping[str, Any], title: str) -> str:
 
     """
     name = str(results["benchmark"])
+    parts = results.get("parts", {"run": (), "not_run": ()})
     command = f"python -m benchmarks.{name} --out FOLDER{' --short' if results['short'] else ''}"
+    command += "".join(f" --part {part}" for part in parts["run"] if parts["not_run"])
     machine, versions = results["machine"], results["versions"]
     held = sum(check["holds"] for check in results["checks"])
     lines = [f"# {name}", "", title, "", "```sh", command, "```", ""]
     if results["short"]:
         lines += ["**A short run: for a look, no evidence.**", ""]
+    if parts["not_run"]:
+        lines += [f"Not run, so that nothing is said of it here: {', '.join(parts['not_run'])}.", ""]
     lines += [
         f"{held} of {len(results['checks'])} checks hold.",
         "",

@@ -188,13 +188,15 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def report(
+def report(  # noqa: PLR0913 (what a page shows)
     name: str,
     arguments: Arguments,
     figures: Any,
     checks: Sequence[Check],
     seed: int | None = None,
     tables: Sequence[Table] = (),
+    *,
+    parts: tuple[Sequence[str], Sequence[str]] = ((), ()),
 ) -> int:
     """Writes `results.json` and prints the checks.
 
@@ -205,6 +207,7 @@ def report(
         checks: One per claim.
         seed: Of whatever was random.
         tables: Of the page, beside the figures.
+        parts: Those that ran, and those that did not, where there are several.
 
     Returns:
         The exit status.
@@ -213,13 +216,20 @@ def report(
     results = {
         "schema_version": _SCHEMA_VERSION,
         "benchmark": name,
-        "command": f"python -m benchmarks.{name} --out {arguments.out}{' --short' if arguments.short else ''}",
+        "command": " ".join(
+            [
+                f"python -m benchmarks.{name} --out {arguments.out}",
+                *(["--short"] if arguments.short else []),
+                *(f"--part {part}" for part in parts[0] if parts[1]),
+            ]
+        ),
         "short": arguments.short,
         "seed": seed,
         "machine": _machine(),
         "versions": _versions(),
         "figures": figures,
         "tables": [asdict(table) for table in tables],
+        "parts": {"run": list(parts[0]), "not_run": list(parts[1])},
         "checks": [asdict(check) for check in checks],
     }
     path = arguments.out / "results.json"
@@ -234,8 +244,10 @@ def report(
     return 0 if all(check.holds for check in checks) else 1
 
 
-def report_parts(name: str, arguments: Arguments, parts: Mapping[str, Part], *, seed: int) -> int:
-    """As `report`, of a benchmark of several parts."""
+def report_parts(
+    name: str, arguments: Arguments, parts: Mapping[str, Part], *, seed: int, all_parts: Sequence[str] = ()
+) -> int:
+    """As `report`, of a benchmark of several parts; those of `all_parts` that did not run are named."""
     return report(
         name,
         arguments,
@@ -243,6 +255,7 @@ def report_parts(name: str, arguments: Arguments, parts: Mapping[str, Part], *, 
         [check for found in parts.values() for check in found.checks],
         seed=seed,
         tables=[table for found in parts.values() for table in found.tables],
+        parts=(tuple(parts), tuple(part for part in all_parts if part not in parts)),
     )
 
 

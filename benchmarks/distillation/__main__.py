@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     common = parsed(given)
     parts = {name: PARTS[name](common, given.on) for name in given.part or PARTS}
-    return report_parts("distillation", common, parts, seed=SEED)
+    return report_parts("distillation", common, parts, seed=SEED, all_parts=tuple(PARTS))
 
 
 if __name__ == "__main__":

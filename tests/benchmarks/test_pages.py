@@ -46,3 +46,11 @@ def test_tables_follow_the_checks():
     start = lines.index("## Times")
     assert lines[start + 2 : start + 5] == ["| model | s |", "|---|---|", "| a / b | 3 |"]
     assert start < lines.index("## Figures")
+
+
+def test_parts_that_did_not_run_are_named():
+    lines = page({**RESULTS, "parts": {"run": ["one", "two"], "not_run": ["three"]}}, "How long.").splitlines()
+    assert "python -m benchmarks.cold_start --out FOLDER --part one --part two" in lines
+    assert "Not run, so that nothing is said of it here: three." in lines
+    whole = page({**RESULTS, "parts": {"run": ["one"], "not_run": []}}, "How long.")
+    assert "--part" not in whole
