@@ -16,7 +16,10 @@ from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Structure, Units, Unstructured
 
-__all__ = ["CASES", "Case", "structures"]
+__all__ = ["CASES", "Case", "Tune", "structures"]
+
+Tune = Callable[[torch.nn.Module], None]
+"""What is done to a network when it is pruned, while masks still hold the zeros of its weights."""
 
 _MACS = 0.5
 _LEAST = 0.1
@@ -30,7 +33,7 @@ class Case:
         structure: "weights 50 %", "weights 70 %" or "channels".
         by: The criterion.
         maker: "edgeport", "torch" or "torch-pruning".
-        make: Of the samples and a seed, a pruned network.
+        make: Of the samples and a seed, a pruned network, tuned.
         drawn: It differs from seed to seed, by its samples or by chance.
 
     """
@@ -38,7 +41,7 @@ class Case:
     structure: str
     by: str
     maker: str
-    make: Callable[[Images, int], Any]
+    make: Callable[[Images, int, Tune], Any]
     drawn: bool
 
     @property
@@ -56,19 +59,19 @@ def structures() -> Mapping[str, Structure]:
     }
 
 
-def _ours(structure: Structure, by: str) -> Callable[[Images, int], Any]:
-    def make(images: Images, seed: int) -> Any:
+def _ours(structure: Structure, by: str) -> Callable[[Images, int, Tune], Any]:
+    def make(images: Images, seed: int, tune: Tune) -> Any:
         network = resnet20().eval()
         criterion = Random(seed) if by == "random" else criterion_named(by)
         samples = Samples(feeds={"images": images.images}, target=images.labels, batch=64)
-        prune(network, structure, criterion, samples)
+        prune(network, structure, criterion, samples, fine_tune=lambda module, _: tune(module))
         return network
 
     return make
 
 
-def _torch(amount: float, method: str) -> Callable[[Images, int], Any]:
-    def make(images: Images, seed: int) -> Any:
+def _torch(amount: float, method: str) -> Callable[[Images, int, Tune], Any]:
+    def make(images: Images, seed: int, tune: Tune) -> Any:
         from torch.nn.utils import prune as torchs
 
         del images
@@ -76,13 +79,14 @@ def _torch(amount: float, method: str) -> Callable[[Images, int], Any]:
         network = resnet20().eval()
         layers = [(one, "weight") for one in network.modules() if isinstance(one, torch.nn.Conv2d | torch.nn.Linear)]
         torchs.global_unstructured(layers, getattr(torchs, method), amount=amount)
+        tune(network)
         return network
 
     return make
 
 
-def _torch_pruning(importance: str, **options: Any) -> Callable[[Images, int], Any]:
-    def make(images: Images, seed: int) -> Any:
+def _torch_pruning(importance: str, **options: Any) -> Callable[[Images, int, Tune], Any]:
+    def make(images: Images, seed: int, tune: Tune) -> Any:
         import torch_pruning as tp
 
         torch.manual_seed(seed)
@@ -111,6 +115,7 @@ def _torch_pruning(importance: str, **options: Any) -> Callable[[Images, int], A
         _accumulate(network, score, images)
         while count_costs(network, samples).macs({}) > whole * (1.0 - _MACS):
             pruner.step()
+        tune(network)
         return network
 
     return make

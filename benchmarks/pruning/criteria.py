@@ -1,66 +1,139 @@
-"""Criteria before any fine-tuning: pruned by each, judged, and compared with chance and with other libraries.
+"""Criteria, before any training and after an equal short one: pruned by each, judged, and compared with chance and with
+other libraries.
 
-Every network, by whomever it was pruned, gets its BatchNorm statistics anew over the samples of its seed.
+Every network, by whomever it was pruned, gets its BatchNorm statistics anew over the samples of its seed. Then, in the
+second part, it learns: the same images in the same order as all networks of its seed.
 
 Hyperparameters are looked at on training images that are held back:
-`python -m benchmarks.pruning.criteria --judge train --out FOLDER`.
+`python -m benchmarks.pruning.criteria --judge train --rate 0.001 --out FOLDER`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from benchmarks.pruning.cases import CASES, Case
-from benchmarks.pruning.checks import Row, checks, table
+from benchmarks.pruning.cases import CASES, Case, Tune
+from benchmarks.pruning.checks import Row, checks, table, trained_checks
 from benchmarks.pruning.cifar import missing
 from benchmarks.pruning.data import Images, drawn, judged
+from benchmarks.pruning.judging import top1_of
 from benchmarks.quantization.networks import resnet20
-from benchmarks.results import Arguments, Part, argument_parser, at_least, parsed, report
+from benchmarks.results import Arguments, Check, Part, argument_parser, at_least, parsed, report
+from edgeport.contracts import FineTuning
 from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.train.samples import LearningSamples
 
-__all__ = ["criteria_part"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["criteria_part", "trained_part"]
 
 SEEDS, SEEDS_SHORT = 5, 2
 SAMPLES = 256
 IMAGES, IMAGES_SHORT = 5000, 500
+LEARNED, LEARNED_SHORT = 2000, 320
+RATE = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """When networks are judged.
+
+    Attributes:
+        folder: Name of what is kept.
+        title: Of the table.
+        tune: Of a seed: what is done to a network once it is pruned.
+        claimed: What follows from the rows.
+        by_chance: Each case differs from seed to seed, not only those whose criterion does.
+
+    """
+
+    folder: str
+    title: str
+    tune: Callable[[int], Tune]
+    claimed: Callable[[Sequence[Row]], list[Check]]
+    by_chance: bool
+
+    def work(self, only: Sequence[str], seeds: int) -> list[tuple[int, Case]]:
+        """Seed by seed, so that what is stopped has looked at all cases alike."""
+        chosen = [case for case in CASES if not only or any(part in case.name for part in only)]
+        if self.by_chance:  # the same chance by another library says nothing new
+            chosen = [case for case in chosen if (case.maker == "edgeport" or case.by != "random")]
+        return [(seed, case) for seed in range(seeds) for case in chosen if self.by_chance or case.drawn or not seed]
 
 
 def criteria_part(common: Arguments, *, judge: str = "dev", only: Sequence[str] = (), seeds: int = 0) -> Part:
-    """Goes through cases and seeds; what was judged in an earlier start is taken."""
+    """Before any training: goes through seeds and cases; what was judged in an earlier start is taken."""
+    stage = _Stage(
+        folder="criteria",
+        title="Top-1 before training",
+        tune=lambda seed: lambda module: _recalibrate(module, seed),
+        claimed=checks,
+        by_chance=False,
+    )
+    return _part(common, stage, judge, only, seeds)
+
+
+def trained_part(
+    common: Arguments, *, judge: str = "dev", only: Sequence[str] = (), seeds: int = 0, rate: float = RATE
+) -> Part:
+    """After one walk over `LEARNED` images, the same for all networks of a seed."""
+    count = LEARNED_SHORT if common.short else LEARNED
+
+    def tune(seed: int) -> Tune:
+        def learn(module: torch.nn.Module) -> None:
+            _recalibrate(module, seed)
+            _learn(module, seed, count, rate)
+
+        return learn
+
+    stage = _Stage(
+        folder=f"trained-{count}-{rate:g}",
+        title=f"Top-1 after one epoch of {count} images",
+        tune=tune,
+        claimed=trained_checks,
+        by_chance=True,
+    )
+    return _part(common, stage, judge, only, seeds)
+
+
+def _part(common: Arguments, stage: _Stage, judge: str, only: Sequence[str], seeds: int) -> Part:
     lacking = missing()
     if lacking:
-        print(f"criteria: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("criteria: measured", 0.0, 1.0),))
+        print(f"{stage.folder}: skipped, without {', '.join(lacking)}")
+        return Part(figures=[], checks=(at_least(f"{stage.folder}: measured", 0.0, 1.0),))
     images = judged(judge, IMAGES_SHORT if common.short else IMAGES)
-    folder = common.out / f"criteria-{judge}-{len(images.labels)}"
+    folder = common.out / f"{stage.folder}-{judge}-{len(images.labels)}"
     folder.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    for case in CASES:
-        if only and not any(part in case.name for part in only):
-            continue
-        for seed in range((seeds or (SEEDS_SHORT if common.short else SEEDS)) if case.drawn else 1):
-            rows.append(_row(case, seed, images, folder))
-            print(f"{case.name}, seed {seed}: {rows[-1].top1:.4f}", flush=True)
-    whole = Row(structure="none", by="none", maker="none", seed=0, top1=_top1(resnet20().eval(), images))
-    rows.insert(0, whole)
-    return Part(figures=[asdict(row) for row in rows], checks=tuple(checks(rows)), tables=(table(rows),))
+    found: dict[str, list[Row]] = {}
+    for seed, case in stage.work(only, seeds or (SEEDS_SHORT if common.short else SEEDS)):
+        row = _row(case, seed, images, folder, stage)
+        found.setdefault(case.name, []).append(row)
+        print(f"{case.name}, seed {seed}: {row.top1:.4f}", flush=True)
+    whole = Row(structure="none", by="none", maker="none", seed=0, top1=top1_of(resnet20().eval(), images))
+    rows = [whole, *(row for case in CASES for row in found.get(case.name, ()))]
+    return Part(
+        figures=[asdict(row) for row in rows],
+        checks=tuple(stage.claimed(rows)),
+        tables=(table(rows, stage.title),),
+    )
 
 
-def _row(case: Case, seed: int, images: Images, folder: Path) -> Row:
+def _row(case: Case, seed: int, images: Images, folder: Path, stage: _Stage) -> Row:
     """Judged in an earlier start, or now."""
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{case.name}-{seed}")
     kept = folder / f"{name}.json"
     if not kept.exists():
-        images_drawn = drawn(SAMPLES, seed)
-        network = case.make(images_drawn, seed)
-        recalibrate(network, Samples(feeds={"images": images_drawn.images}, batch=64))
-        found = {"top1": _top1(network, images)}
+        network = case.make(drawn(SAMPLES, seed), seed, stage.tune(seed))
+        found = {"top1": top1_of(network.eval(), images)}
         part = kept.with_suffix(".part")
         part.write_text(json.dumps(found), encoding="utf-8")
         part.replace(kept)
@@ -68,27 +141,38 @@ def _row(case: Case, seed: int, images: Images, folder: Path) -> Row:
     return Row(structure=case.structure, by=case.by, maker=case.maker, seed=seed, top1=top1)
 
 
-def _top1(network: Any, images: Images) -> float:
-    import torch
+def _recalibrate(module: torch.nn.Module, seed: int) -> None:
+    recalibrate(module, Samples(feeds={"images": drawn(SAMPLES, seed).images}, batch=64))
 
-    right = 0
-    with torch.no_grad():
-        for start in range(0, len(images.labels), 500):
-            rows = slice(start, start + 500)
-            told = network(torch.from_numpy(images.images[rows])).argmax(dim=1).numpy()
-            right += int((told == images.labels[rows]).sum())
-    return right / len(images.labels)
+
+@lru_cache(maxsize=1)
+def _lesson(seed: int, count: int) -> LearningSamples:
+    """Images to learn from, decoded once for all cases of a seed."""
+    images = drawn(count, seed)
+    return LearningSamples(feeds={"images": images.images}, labels=images.labels)
+
+
+def _learn(module: torch.nn.Module, seed: int, count: int, rate: float) -> None:
+    from edgeport.exporter.train.fine_tuning import fine_tune
+
+    asked = FineTuning(epochs=1, batch_size=64, rate=rate, seed=seed)
+    with tempfile.TemporaryDirectory(prefix="edgeport-learns-") as folder:
+        fine_tune(module, _lesson(seed, count), asked, Path(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs this part alone, with a choice of images."""
-    parser = argument_parser("Pruning criteria before fine-tuning")
+    """Runs one of these parts alone, with a choice of images."""
+    parser = argument_parser("Pruning criteria before training, or with --rate after it")
     parser.add_argument("--judge", choices=("dev", "train"), default="dev", help="which images [default: dev]")
     parser.add_argument("--case", action="append", default=[], help="only cases with this in their name")
     parser.add_argument("--seeds", type=int, default=0, help="[default: 5]")
+    parser.add_argument("--rate", type=float, help="train, at this rate")
     given = parser.parse_args(arguments)
     common = parsed(given)
-    part = criteria_part(common, judge=given.judge, only=given.case, seeds=given.seeds)
+    if given.rate is None:
+        part = criteria_part(common, judge=given.judge, only=given.case, seeds=given.seeds)
+    else:
+        part = trained_part(common, judge=given.judge, only=given.case, seeds=given.seeds, rate=given.rate)
     return report("pruning", common, {"criteria": part.figures}, part.checks, seed=0, tables=part.tables)
 
 

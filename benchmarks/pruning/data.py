@@ -27,18 +27,18 @@ class Images:
     labels: Array
 
 
-def drawn(count: int, seed: int) -> Images:
+def drawn(count: int, seed: int, *, network: str = "resnet20") -> Images:
     """Training images for criteria, without those that are held back."""
     free = np.random.default_rng(_SPLIT).permutation(_TRAINING)[_HELD:]
-    return _of("train", np.random.default_rng(seed).permutation(free)[:count])
+    return _of("train", np.random.default_rng(seed).permutation(free)[:count], network)
 
 
-def judged(part: str, count: int) -> Images:
+def judged(part: str, count: int, *, network: str = "resnet20") -> Images:
     """What accuracy is of: images of the dev file, or ("train") those of the training data that are held back."""
     every = np.random.default_rng(_SPLIT).permutation(_TRAINING if part == "train" else _HELD)
-    return _of("train" if part == "train" else "test_dev", every[: min(count, _HELD)])
+    return _of("train" if part == "train" else "test_dev", every[: min(count, _HELD)], network)
 
 
-def _of(name: str, rows: Array) -> Images:
-    images, labels = images_of(name, rows)
+def _of(name: str, rows: Array, network: str) -> Images:
+    images, labels = images_of(name, rows, network=network)
     return Images(images=images, labels=labels)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pruning.cifar import images_of, missing
+from benchmarks.pruning.judging import outputs_of_file
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from edgeport.contracts import Array, OnnxModel, QuantizationPlan, QuantizationRules, dump_json, load_json
 
@@ -36,7 +37,6 @@ MARGIN = 0.003
 DIFFERENCE = 0.01
 """Root mean square of the runtime's outputs less PyTorch's, over that of the outputs."""
 KILL_AFTER_STEPS = 20
-_BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +176,8 @@ def _written(base: Path, folder: Path, bits: int) -> Path:
     return output
 
 
-def _outputs(file: Path, images: Array) -> Array:
-    from edgeport.backends.onnxruntime.reference import open_reference
-
-    with open_reference(file) as run:
-        parts = [run({"images": images[start : start + _BATCH]}) for start in range(0, len(images), _BATCH)]
-    return np.concatenate([next(iter(part.values())) for part in parts])
-
-
 def _judged(name: str, bits: int, file: Path, images: Array, labels: Array, seed: int | None = None) -> Row:
-    right = _outputs(file, images).argmax(axis=1) == labels
+    right = outputs_of_file(file, images).argmax(axis=1) == labels
     return Row(
         name=name, bits=bits, seed=seed, top1=float(right.mean()), right="".join(map(str, right.astype(int).tolist()))
     )
@@ -194,7 +186,7 @@ def _judged(name: str, bits: int, file: Path, images: Array, labels: Array, seed
 def _with_difference(row: Row, file: Path, base: Path, folder: Path) -> Row:
     wanted = np.load(folder / "outputs.npy")
     with np.load(base / "train.npz") as arrays:
-        found = _outputs(file, arrays["images"][: len(wanted)])
+        found = outputs_of_file(file, arrays["images"][: len(wanted)])
     difference = float(np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean()))
     return Row(**{**asdict(row), "difference": difference})
 

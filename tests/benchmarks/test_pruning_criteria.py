@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
-from benchmarks.pruning.checks import Row, checks, paired, table
+from benchmarks.pruning.cases import CASES
+from benchmarks.pruning.checks import Row, checks, paired, table, trained_checks
+from benchmarks.pruning.data import Images
+from benchmarks.quantization import networks
 
 
 def _rows(by: str, values: list[float], maker: str = "edgeport") -> list[Row]:
@@ -36,7 +41,47 @@ def test_the_same_criterion_of_others_is_a_bound() -> None:
 
 
 def test_the_table_has_a_line_for_each() -> None:
-    assert table([*_rows("l1", [0.5]), *_rows("random", [0.1, 0.3])]).rows == (
+    assert table([*_rows("l1", [0.5]), *_rows("random", [0.1, 0.3])], "Top-1").rows == (
         ("channels", "l1", "edgeport", "0.5000", "0.5000 to 0.5000"),
         ("channels", "random", "edgeport", "0.2000", "0.1000 to 0.3000"),
     )
+
+
+def test_once_trained_a_criterion_may_be_a_little_below_chance_and_the_best_must_be_above_it() -> None:
+    chance = _rows("random", [0.7, 0.72, 0.71])
+    held = {check.name.removeprefix("channels, trained: "): check.holds for check in trained_checks([
+        *_rows("l1", [0.75, 0.77, 0.76]), *_rows("taylor", [0.697, 0.717, 0.707]), *_rows("worse", [0.69, 0.71, 0.70]),
+        *chance,
+    ])}  # fmt: skip
+    assert held == {
+        "l1 less random, top-1 (95 %)": True,
+        "taylor less random, top-1 (95 %)": True,
+        "worse less random, top-1 (95 %)": False,
+        "l1, the best, above random, top-1 (95 %)": True,
+    }
+    *_, best = trained_checks([*_rows("l1", [0.7, 0.72, 0.709]), *chance])
+    assert not best.holds
+
+
+@pytest.mark.parametrize("name", ["weights 70 %, l1, edgeport", "weights 70 %, l1, torch", "channels, l2, edgeport"])
+def test_what_is_done_to_a_pruned_network_leaves_its_zeros(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pruning.cases.resnet20", networks.ResNet20)
+    (case,) = [case for case in CASES if case.name == name]
+    random = np.random.default_rng(0)
+    images = Images(images=random.standard_normal((4, 3, 32, 32)).astype(np.float32), labels=random.integers(0, 10, 4))
+
+    def tune(module: torch.nn.Module) -> None:
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        torch.nn.functional.cross_entropy(module(torch.from_numpy(images.images)), torch.zeros(4).long()).backward()
+        optimizer.step()
+
+    network = case.make(images, 0, tune)
+
+    weight = network.layer3[0].conv2.weight
+    if case.structure == "channels":
+        assert sum(one.numel() for one in network.parameters()) < 250_000
+    else:
+        network(torch.from_numpy(images.images))
+        zeros = sum(int((one.weight == 0).sum()) for one in network.modules() if isinstance(one, torch.nn.Conv2d))
+        assert zeros > 150_000
+    assert weight.shape[0] == 64
