@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.pruning.criteria import criteria_part, trained_part
+from benchmarks.pruning.latency import latency_part
 from benchmarks.pruning.qat import qat_part
+from benchmarks.pruning.twice import twice_part
 from benchmarks.results import Arguments, Part, argument_parser, parsed, report_parts
 
 PARTS: Mapping[str, Callable[[Arguments], Part]] = {
     "criteria": criteria_part,
     "trained": trained_part,
+    "latency": latency_part,
+    "twice": twice_part,
     "qat": qat_part,
 }
 SEED = 0
@@ -24,7 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", action="append", choices=list(PARTS), help="only this one [default: all]")
     given = parser.parse_args(arguments)
     common = parsed(given)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin beside others' work take its time
     parts = {name: PARTS[name](common) for name in given.part or PARTS}
     return report_parts("pruning", common, parts, seed=SEED, all_parts=tuple(PARTS))
 

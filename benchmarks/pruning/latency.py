@@ -1,0 +1,358 @@
+"""Pruning for a latency beside pruning for multiplications, of ResNet-18 on CIFAR-10, without any training.
+
+What `edgeport prune --speedup` does, by the same functions: channels of the lowest first-order Taylor scores for the
+time that they save, until the measured latency is that asked for, and BatchNorm's statistics anew. Networks of the same
+widths are timed once: the search measures the same six probes for every goal.
+
+Beside it the same criterion for the multiplications that channels save, as `edgeport prune --amount` does: by so many
+that the measured latency comes to be the same. Its accuracy there is read between the slower and the faster of the
+networks that were measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.pruning.cifar import missing
+from benchmarks.pruning.data import Images, drawn, judged
+from benchmarks.pruning.judging import top1_of
+from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
+from edgeport.exporter.prune.choosing import choose_counts
+from edgeport.exporter.prune.costs import Costs, Counts, Outline
+from edgeport.exporter.prune.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LatencyRow", "Point", "by_multiplications", "latency_checks", "latency_part", "top1_at"]
+
+SPEEDUPS, SPEEDUPS_SHORT = (1.5, 2.0, 3.0), (2.0,)
+SEEDS, SEEDS_SHORT = 3, 1
+SAMPLES, SAMPLES_SHORT = 256, 64
+IMAGES, IMAGES_SHORT = 5000, 500
+ROUNDS = 6
+ROUNDS_IN_THE_END = 12
+THREADS = 1
+LEAST, MOST = 0.85, 1.0
+"""Of the latency that is asked for."""
+CRITERION = "taylor"
+NETWORK = "resnet18"
+_STEPS = 5
+_EQUAL = 0.01
+_FARTHER = 0.8
+_FEWEST = 0.05
+"""Share of the multiplications that is left at least."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A network pruned for multiplications.
+
+    Attributes:
+        left: Share of the multiplications that it has.
+        time: Its latency over that of the whole network.
+        top1: Accuracy, 0..1; None where it was not judged.
+
+    """
+
+    left: float
+    time: float
+    top1: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """A network's latency over that of the whole one, and its 95 % interval, from pairs of fresh processes."""
+
+    time: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatencyRow:
+    """One goal, and one draw of samples.
+
+    Attributes:
+        speedup: That was asked for.
+        seed: Of the samples.
+        time: Latency of what came out over that of the whole network, from fresh pairs of processes.
+        interval: 95 % of it.
+        left: Share of the multiplications that it has.
+        measured: Networks that the search looked at.
+        top1: Accuracy, 0..1.
+        by_macs: Accuracy at this latency of what is pruned for multiplications.
+        points: What that was read from.
+
+    """
+
+    speedup: float
+    seed: int
+    time: float
+    interval: tuple[float, float]
+    left: float
+    measured: int
+    top1: float
+    by_macs: float
+    points: tuple[Point, ...]
+
+    @property
+    def of_asked(self) -> float:
+        """The latency over the one that was asked for."""
+        return self.time * self.speedup
+
+
+def latency_part(common: Arguments) -> Part:
+    """Goes through seeds and goals; what was measured in an earlier start is taken."""
+    lacking = missing(("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors"))
+    if lacking:
+        print(f"latency: skipped, without {', '.join(lacking)}")
+        return Part(figures=[], checks=(at_least("latency: measured", 0.0, 1.0),))
+    folder = common.out / f"latency{'-short' if common.short else ''}"
+    folder.mkdir(parents=True, exist_ok=True)
+    images = judged("dev", IMAGES_SHORT if common.short else IMAGES, network=NETWORK)
+    rows = []
+    for seed in range(SEEDS_SHORT if common.short else SEEDS):
+        subject = _Subject(folder, seed, SAMPLES_SHORT if common.short else SAMPLES)
+        for speedup in SPEEDUPS_SHORT if common.short else SPEEDUPS:
+            row = _kept(
+                folder / f"row-{speedup:g}-{seed}.json",
+                LatencyRow,
+                lambda asked=speedup, one=subject: _row(one, asked, images),  # type: ignore[misc]
+            )
+            print(
+                f"{speedup:g}x, seed {seed}: {row.of_asked:.3f} of the latency asked, top-1 {row.top1:.4f}, "
+                f"for multiplications {row.by_macs:.4f}",
+                flush=True,
+            )
+            rows.append(row)
+    return Part(figures=[asdict(row) for row in rows], checks=tuple(latency_checks(rows)), tables=(_table(rows),))
+
+
+def _kept(file: Path, kind: type[Any], make: Callable[[], Any]) -> Any:
+    """What the file holds, or what is made now and then kept there."""
+    if not file.exists():
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(to_jsonable(make())), encoding="utf-8")
+        part.replace(file)
+    return load_json(kind, file.read_bytes())
+
+
+class _Subject:
+    """ResNet-18 as the samples of a seed see it; makes networks with fewer channels, and times them."""
+
+    def __init__(self, folder: Path, seed: int, count: int) -> None:
+        self.seed, self._folder = seed, folder
+        images = drawn(count, seed, network=NETWORK)
+        self._samples = Samples(feeds={"images": images.images}, target=images.labels)
+        self._seen: dict[str, Any] | None = None
+
+    def step(self, speedup: float) -> PruneStep:
+        """As the command would be asked for it."""
+        return PruneStep(by=CRITERION, speedup=speedup, samples=self._samples.count, recalibrate=True)
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Scores and costs, as `edgeport.pipeline.pruning.search_counts` takes them."""
+        if self._seen is None:
+            file = self._folder / f"seen-{self.seed}.json"
+            if not file.exists():
+                file.write_text(json.dumps(self._look()), encoding="utf-8")
+            self._seen = json.loads(file.read_text(encoding="utf-8"))
+        return self._seen
+
+    def _look(self) -> dict[str, Any]:
+        from benchmarks.quantization.networks import resnet18
+        from edgeport.exporter.prune.criteria import criterion_named
+        from edgeport.exporter.prune.pruning import look
+
+        seen = look(resnet18().eval(), criterion_named(CRITERION), self._samples)
+        return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs)}
+
+    @property
+    def outlines(self) -> list[Outline]:
+        """Groups with their scores."""
+        return [load_json(Outline, json.dumps(one)) for one in self.seen["outlines"]]
+
+    @property
+    def costs(self) -> Costs:
+        """Of the layers."""
+        return load_json(Costs, json.dumps(self.seen["costs"]))
+
+    def network(self, counts: Counts) -> torch.nn.Module:
+        """Without so many channels of each group, with statistics taken anew."""
+        from benchmarks.quantization.networks import resnet18
+        from edgeport.exporter.prune.pruning import take_counts
+        from edgeport.exporter.prune.recalibrating import recalibrate
+
+        network = resnet18().eval()
+        if any(counts.values()):
+            take_counts(network, self._samples.first(2), self.outlines, counts, by=CRITERION)
+            recalibrate(network, self._samples)
+        return network
+
+    def time(self, counts: Counts) -> float:
+        """Its latency over that of the whole network; measured once for each choice of widths."""
+        if not any(counts.values()):
+            return 1.0
+        return self.timed(counts, ROUNDS).time
+
+    def timed(self, counts: Counts, rounds: int, *, kept_as: str = "") -> Timed:
+        """By as many pairs; taken from where it is kept."""
+        name = kept_as or f"time-{digest_json(dict(sorted(counts.items())))[-16:]}"
+        found: Timed = _kept(self._folder / f"{name}.json", Timed, lambda: self._measured(counts, rounds))
+        return found
+
+    def _measured(self, counts: Counts, rounds: int) -> Timed:
+        from edgeport.pipeline.bench_opening import BenchSettings
+        from edgeport.pipeline.comparing import compare_artifacts
+
+        whole, trial = self._folder / "whole.onnx", self._folder / "trial.onnx"
+        if not whole.exists():
+            self._export({}, whole)
+        self._export(counts, trial)
+        compared = compare_artifacts(whole, trial, BenchSettings(threads=THREADS, rounds=rounds))
+        speedup = compared.comparison.speedup
+        return Timed(time=1 / speedup.estimate, low=1 / speedup.high, high=1 / speedup.low)
+
+    def _export(self, counts: Counts, output: Path) -> None:
+        from edgeport.exporter.onnx_export import export_onnx
+
+        export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
+
+
+def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
+    from edgeport.pipeline.pruning import search_counts
+
+    found, costs = search_counts(
+        subject.step(speedup),
+        subject.seen,
+        whole_ns=lambda: 1.0,
+        speedup=lambda counts: 1 / subject.time(counts),
+        on_trial=lambda number: print(f"  {speedup:g}x, seed {subject.seed}: network {number}", flush=True),
+    )
+    fresh = subject.timed(found.counts, ROUNDS_IN_THE_END, kept_as=f"fresh-{speedup:g}-{subject.seed}")
+    left = costs.macs(found.counts) / costs.macs({})
+    points = []
+    for counts in by_multiplications(subject.outlines, costs, subject.time, fresh.time, begin=left):
+        network = subject.network(counts)
+        points.append(
+            Point(left=costs.macs(counts) / costs.macs({}), time=subject.time(counts), top1=top1_of(network, images))
+        )
+    return LatencyRow(
+        speedup=speedup,
+        seed=subject.seed,
+        time=fresh.time,
+        interval=(fresh.low, fresh.high),
+        left=left,
+        measured=len(found.trials),
+        top1=top1_of(subject.network(found.counts), images),
+        by_macs=top1_at(points, fresh.time),
+        points=tuple(points),
+    )
+
+
+def by_multiplications(
+    outlines: Sequence[Outline], costs: Costs, time: Callable[[Counts], float], goal: float, *, begin: float
+) -> list[Counts]:
+    """Counts of one or two networks, pruned for multiplications, whose latencies are at the goal or around it.
+
+    Args:
+        outlines: Groups with their scores.
+        costs: What layers cost.
+        time: Of a network over that of the whole one.
+        goal: That it is to come to, 0..1.
+        begin: Share of the multiplications that is looked at first.
+
+    """
+    whole = costs.macs({})
+
+    def chosen(left: float) -> Counts:
+        return choose_counts(
+            outlines,
+            lambda counts: costs.macs(counts) <= whole * left,
+            round_to=8,
+            saving=lambda one, other: costs.macs(one) - costs.macs(other),
+            far=True,
+        )
+
+    slower: tuple[float, float, Counts] = (1.0, 1.0, {one.name: 0 for one in outlines})
+    faster: tuple[float, float, Counts] | None = None
+    left = begin
+    for _ in range(_STEPS):
+        counts = chosen(left)
+        found = (left, time(counts), counts)
+        if abs(found[1] / goal - 1) <= _EQUAL:
+            return [counts]
+        if found[1] > goal:
+            slower = found
+        else:
+            faster = found
+        left = _between(slower, faster, goal)
+    return [slower[2], *([faster[2]] if faster is not None else [])]
+
+
+def _between(slower: tuple[float, float, Counts], faster: tuple[float, float, Counts] | None, goal: float) -> float:
+    """The share of multiplications that meets the goal, were latency linear in it; less until one is faster."""
+    if faster is None:
+        return max(_FARTHER * slower[0] * goal / slower[1], _FEWEST)
+    part = (goal - faster[1]) / (slower[1] - faster[1])
+    return faster[0] + part * (slower[0] - faster[0])
+
+
+def top1_at(points: Sequence[Point], time: float) -> float:
+    """Accuracy at a latency, linear between the points around it; outside, that of the nearest."""
+    known = sorted(((one.time, one.top1) for one in points if one.top1 is not None), key=lambda pair: pair[0])
+    if time <= known[0][0]:
+        return known[0][1]
+    for (before, worse), (after, better) in pairwise(known):
+        if before <= time <= after:
+            return worse + (better - worse) * (time - before) / (after - before)
+    return known[-1][1]
+
+
+def latency_checks(rows: Sequence[LatencyRow]) -> list[Check]:
+    """The latency is that asked for, and no accuracy is lost against pruning for multiplications."""
+    asked = [row.of_asked for row in rows]
+    found = [
+        at_most("measured p50 over the one asked for, at most", max(asked), MOST),
+        at_least("measured p50 over the one asked for, at least", min(asked), LEAST),
+    ]
+    for speedup in dict.fromkeys(row.speedup for row in rows):
+        gain = mean(row.top1 - row.by_macs for row in rows if row.speedup == speedup)
+        found.append(at_least(f"{speedup:g}x: top-1 less that of pruning for multiplications, mean", gain, 0.0))
+    return found
+
+
+def _table(rows: Sequence[LatencyRow]) -> Table:
+    return Table(
+        title="ResNet-18, pruned for a latency, without training",
+        columns=(
+            "asked",
+            "seed",
+            "p50 of that asked",
+            "multiplications left",
+            "measured",
+            "top-1",
+            "for multiplications",
+        ),
+        rows=tuple(
+            (
+                f"{row.speedup:g}x",
+                str(row.seed),
+                f"{row.of_asked:.3f}",
+                f"{row.left:.1%}",
+                str(row.measured),
+                f"{row.top1:.4f}",
+                f"{row.by_macs:.4f}",
+            )
+            for row in rows
+        ),
+    )
