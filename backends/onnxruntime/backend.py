@@ -147,6 +147,17 @@ class OnnxRuntimeBackend:
 
         return pack(artifact, form, folder)
 
+    def placement_told(self, artifact: Artifact, told: Path) -> Placement:
+        """See `PlacementElsewhere`.
+
+        Raises:
+            BackendError: The folder changed after it was compiled, or it holds something else.
+
+        """
+        from edgeport.backends.onnxruntime.placement import told_placement
+
+        return told_placement(artifact, told)
+
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
         """See `Tunable`; of a model in stages nothing, for other stages are other files."""
         return () if "stages" in artifact.settings else executions(space)

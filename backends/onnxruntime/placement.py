@@ -5,10 +5,10 @@ The runtime writes its optimised graph when a session is opened; that graph is w
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -18,16 +18,12 @@ from edgeport.backends.onnxruntime.executions import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
 from edgeport.backends.onnxruntime.origin import MOVING, Origins
-from edgeport.backends.onnxruntime.session import inference_session, session_options
+from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 
-__all__ = ["node_precisions", "read_placement", "stored_weights"]
+__all__ = ["node_precisions", "read_placement", "stored_weights", "told_placement"]
 
-_COMPILED = "contains compiled nodes"
-"""What the runtime says where it can't write a graph in which a provider replaced nodes by what it compiled."""
-_OF_RUNNING = ("streams", "cores", "priority")
-"""Settings that say who runs a call and when; they change nothing in the graph, and this process keeps its priority."""
 CONVERTING = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _OUTPUT_TYPES = {
     "DequantizeLinear": ir.DataType.FLOAT,
@@ -64,47 +60,59 @@ def read_placement(artifact: Artifact) -> Placement:
 
     """
     path = check_artifact(artifact)
+    _require_graph(path)
+    with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
+        try:
+            describe_session(path, artifact.settings, folder)
+        except Exception as error:
+            raise BackendError(
+                asked=f"read back what ONNX Runtime makes of {path.name}",
+                found=f"{type(error).__name__}: {error}",
+                fix="see what the runtime says",
+            ) from error
+        return told_placement(artifact, Path(folder))
+
+
+def told_placement(artifact: Artifact, told: Path) -> Placement:
+    """The placement in what `describe_session` wrote, here or on a device.
+
+    Raises:
+        BackendError: The folder is not what was compiled, or it wrote something else.
+
+    """
+    path = check_artifact(artifact)
+    _require_graph(path)
+    stages = artifact.settings.get("stages")
+    parts = stages if isinstance(stages, list) else [artifact.settings]
+    try:
+        read = [
+            _told(path.with_name(str(one.get("entry", path.name))), one, told / str(index))
+            for index, one in enumerate(parts)
+        ]
+    except Exception as error:  # what came from a device may be anything
+        raise BackendError(
+            asked=f"read what ONNX Runtime made of {path.name}",
+            found=f"{type(error).__name__}: {error}",
+            fix="run it again; the files are not what a session writes",
+        ) from error
+    return Placement(nodes=tuple(node for one in read for node in one.nodes), source=read[0].source)
+
+
+def _require_graph(path: Path) -> None:
     if path.suffix == ".ort":
         raise BackendError(
             asked=f"read back what ONNX Runtime makes of {path.name}",
             found="a graph in the runtime's own format, which was optimised before",
             fix="see placement.json beside the artifact, which was read when it was written",
         )
-    stages = artifact.settings.get("stages")
-    if not isinstance(stages, list):
-        return _read(path, {name: value for name, value in artifact.settings.items() if name not in _OF_RUNNING})
-    parts = [_read(path.with_name(str(one["entry"])), _settings_of(one)) for one in stages]
-    return Placement(nodes=tuple(node for part in parts for node in part.nodes), source=parts[0].source)
 
 
-def _settings_of(stage: Mapping[str, object]) -> dict[str, object]:
-    """As a session of its own would have them, in this process, which keeps its processors."""
-    return {name: value for name, value in stage.items() if name not in ("entry", "affinity")}
-
-
-def _read(path: Path, settings: Mapping[str, object]) -> Placement:
-    with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
-        options = session_options(dict(settings))
-        optimised = Path(folder) / "optimised.onnx"
-        options.optimized_model_filepath = str(optimised)
-        # Weights go beside the graph, which then is small however large the model is.
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")
-        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        try:
-            session = inference_session(path, options, settings)
-        except Exception as error:
-            if _COMPILED in str(error):
-                return _assigned(path, settings)
-            raise BackendError(
-                asked=f"read back what ONNX Runtime makes of {path.name}",
-                found=f"{type(error).__name__}: {error}",
-                fix="see what the runtime says",
-            ) from error
-        providers = _providers(session)
-        graph = ir.load(optimised).graph
-        shipped = ir.load(path).graph
-        nodes = _place(graph, Origins(shipped, graph), providers, _is_fast(settings))
+def _told(path: Path, settings: Mapping[str, object], told: Path) -> Placement:
+    providers = json.loads((told / PROVIDERS).read_text(encoding="utf-8"))
+    if not (told / OPTIMISED).exists():
+        return _assigned(path, providers)
+    graph = ir.load(told / OPTIMISED).graph
+    nodes = _place(graph, Origins(ir.load(path).graph, graph), providers, _is_fast(settings))
     return Placement(nodes=nodes, source=f"optimised graph of ONNX Runtime{_left_out(settings)}")
 
 
@@ -118,11 +126,8 @@ def _left_out(settings: Mapping[str, object]) -> str:
     return ""
 
 
-def _assigned(path: Path, settings: Mapping[str, object]) -> Placement:
+def _assigned(path: Path, providers: Mapping[str, str]) -> Placement:
     """Who runs which of the file's nodes, where a provider compiles them into something of its own."""
-    options = session_options(dict(settings))
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    providers = _providers(inference_session(path, options, settings))
     graph = ir.load(path).graph
     precisions = node_precisions(graph)
     placed = []
@@ -243,14 +248,6 @@ def _rounds(node: ir.Node) -> bool:
     """Whether it multiplies integers, which the runtime does where the file allows it and the CPU has a kernel."""
     allowed = node.attributes.get_int("accuracy_level", 0) == ACCURACY_LEVEL
     return allowed and rounds_activations(node.attributes.get_int("bits", 4))
-
-
-def _providers(session: Any) -> dict[str, str]:
-    """Node name, as in the file, to execution provider; empty where this version can't tell."""
-    tell = getattr(session, "get_provider_graph_assignment_info", None)
-    if tell is None:
-        return {}
-    return {node.name: part.ep_name for part in tell() for node in part.get_nodes() if node.name}
 
 
 def _is_fast(settings: Mapping[str, object]) -> bool:

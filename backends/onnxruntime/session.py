@@ -6,8 +6,10 @@ Inputs and outputs are bound before, so that `Call.run` is the inference and not
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
+import json
 import os
 import pkgutil
 import platform
@@ -20,12 +22,15 @@ import numpy as np
 import onnxruntime as ort
 
 __all__ = [
+    "OPTIMISED",
+    "PROVIDERS",
     "Call",
     "Pipeline",
     "Session",
     "StageError",
     "Streams",
     "check_feeds",
+    "describe_session",
     "inference_session",
     "known_providers",
     "open_session",
@@ -70,6 +75,11 @@ _INSTRUCTIONS = ("avx", "avx2", "avx512f", "asimd", "sve")
 _LIBRARIES = "EDGEPORT_ORT_LIBRARIES"
 _CPU = "CPUExecutionProvider"
 _registered: dict[str, str] = {}
+OPTIMISED, PROVIDERS = "optimised.onnx", "providers.json"
+_OF_RUNNING = ("streams", "cores", "priority")
+_WEIGHTS = "weights.bin"
+_COMPILED = "contains compiled nodes"
+"""What the runtime says where it can't write a graph in which a provider replaced nodes by what it compiled."""
 _ERRORS_ONLY = 3
 _WAITING_PER_STAGE = 2
 
@@ -132,6 +142,50 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
     if "streams" in settings:
         return Streams(path, settings)
     return Session(inference_session(path, session_options(settings), settings))
+
+
+def describe_session(path: str | os.PathLike[str], settings: Mapping[str, Any], folder: str) -> None:
+    """Opens the file as `open_session` does, and writes what the runtime made of it.
+
+    For each stage, or for the whole, a folder 0, 1, ... with `PROVIDERS`, node name to execution provider (empty where
+    this release can't tell), and `OPTIMISED`, the graph that the executor walks, without the larger weights; none where
+    a provider compiled nodes into something of its own.
+    """
+    stages = settings.get("stages")
+    # Who runs a call and when changes nothing in the graph, and this process keeps its processors and priority.
+    parts = [{name: value for name, value in one.items() if name != "affinity"} for one in stages or [settings]]
+    for index, one in enumerate(parts):
+        entry = one.pop("entry", os.path.basename(os.fspath(path)))  # noqa: PTH119 (see `open_session`)
+        own = {name: value for name, value in one.items() if name not in _OF_RUNNING}
+        beside = os.path.join(os.path.dirname(os.fspath(path)), entry)  # noqa: PTH118, PTH120 (see `open_session`)
+        _describe(beside, own, os.path.join(folder, str(index)))  # noqa: PTH118 (see `open_session`)
+
+
+def _describe(path: str, settings: Mapping[str, Any], folder: str) -> None:
+    os.mkdir(folder)  # noqa: PTH102 (see `open_session`)
+    try:
+        session = _watched_session(path, settings, os.path.join(folder, OPTIMISED))  # noqa: PTH118 (see `open_session`)
+    except Exception as error:
+        if _COMPILED not in str(error):
+            raise
+        session = _watched_session(path, settings, "")
+    tell = getattr(session, "get_provider_graph_assignment_info", None)
+    providers = {node.name: part.ep_name for part in tell() for node in part.get_nodes() if node.name} if tell else {}
+    with open(os.path.join(folder, PROVIDERS), "w") as file:  # noqa: PTH118, PTH123 (see `open_session`)
+        json.dump(providers, file)
+    with contextlib.suppress(OSError):
+        os.remove(os.path.join(folder, _WEIGHTS))  # noqa: PTH107, PTH118 (see `open_session`)
+
+
+def _watched_session(path: str, settings: Mapping[str, Any], optimised: str) -> Any:
+    options = session_options(settings)
+    if optimised:
+        options.optimized_model_filepath = optimised
+        # Weights go beside the graph, which then is small however large the model is.
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _WEIGHTS)
+        options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return inference_session(path, options, settings)
 
 
 def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapping[str, Any]) -> Any:

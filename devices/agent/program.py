@@ -12,13 +12,14 @@ from typing import Any
 from edgeport.devices.agent.evaluate import run_evaluate_job
 from edgeport.devices.agent.facts import run_facts_job
 from edgeport.devices.agent.failure import JobError, three_parts
+from edgeport.devices.agent.inspect_job import run_inspect_job
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.timing import run_time_job
 
 RESULT_VERSION = 1
 
 # One visible table: the kind of job to the function that runs it.
-JOBS = {"time": run_time_job, "evaluate": run_evaluate_job, "facts": run_facts_job}
+JOBS = {"time": run_time_job, "evaluate": run_evaluate_job, "inspect": run_inspect_job, "facts": run_facts_job}
 
 _TRACEBACK_LINES = 30
 _STACKS = 8  # over the time that the job may take

@@ -24,6 +24,7 @@ __all__ = [
     "NodePlacement",
     "Packing",
     "Placement",
+    "PlacementElsewhere",
     "Session",
     "Support",
     "Tunable",
@@ -267,6 +268,23 @@ class Backend(Protocol):
 
     def placement(self, artifact: Artifact) -> Placement:
         """Asks the runtime what ran where."""
+        ...
+
+
+@runtime_checkable
+class PlacementElsewhere(Protocol):
+    """A backend whose session module can say on a device what the runtime there made of an artifact.
+
+    The module has `describe_session(path, settings, folder)`, which writes files into an empty folder.
+    """
+
+    def placement_told(self, artifact: Artifact, told: Path) -> Placement:
+        """What ran where, from the folder that was written there.
+
+        Raises:
+            BackendError: The files are not what the session module writes.
+
+        """
         ...
 
 

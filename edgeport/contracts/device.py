@@ -17,10 +17,12 @@ __all__ = [
     "DeviceFacts",
     "DeviceProbe",
     "EvaluateJob",
+    "InspectJob",
     "Job",
     "MaintainedDevice",
     "Processor",
     "TimeJob",
+    "TimesOnly",
 ]
 
 
@@ -111,6 +113,7 @@ class DeviceProbe:
             "thermal_status" (Android).
         missing: Sources that are not there, each with what is not known without it.
         prepared: The agent runs in an environment of its own.
+        runs_with: What runs artifacts there: the path of a Python, or of a runtime's benchmark program.
 
     """
 
@@ -123,6 +126,7 @@ class DeviceProbe:
     asked: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     prepared: bool = False
+    runs_with: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,25 @@ class EvaluateJob:
     starts: tuple[int, ...] = ()
     limits: Limits = field(default_factory=Limits)
     kind: str = "evaluate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectJob:
+    """Open the artifact and keep what the runtime made of it, for its backend to read (`PlacementElsewhere`).
+
+    Attributes:
+        artifact, entry, session, settings, limits: As in `EvaluateJob`.
+        outputs: `.zip` that is written on the device, with whatever files the session module writes.
+
+    """
+
+    artifact: str
+    entry: str
+    session: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    outputs: str
+    limits: Limits = field(default_factory=Limits)
+    kind: str = "inspect"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +251,7 @@ class TimeJob:
     kind: str = "time"
 
 
-Job = EvaluateJob | TimeJob
+Job = EvaluateJob | InspectJob | TimeJob
 
 
 class Device(Protocol):
@@ -294,4 +317,14 @@ class MaintainedDevice(Device, Protocol):
 
     def clean(self) -> Mapping[str, Any]:
         """Removes everything that Edgeport keeps there: `freed_bytes`, and in which `folder`."""
+        ...
+
+
+@runtime_checkable
+class TimesOnly(Protocol):
+    """A device that times artifacts and gives no outputs, so that nothing on it can be judged."""
+
+    @property
+    def only_times(self) -> str:
+        """What it runs them with, in a sentence for people."""
         ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from edgeport.contracts import (
     Artifact,
     Candidate,
     Capabilities,
+    InspectJob,
     Mix,
     OnnxModel,
     Outcome,
@@ -29,15 +31,16 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import Target
-from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
+from edgeport.errors import BackendCrash, ChildCrash, DeviceLost, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.context import RunContext, side_by_side
-from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, states_of
+from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, session_state, states_of
 from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import refining_key
 
 __all__ = ["build_candidates", "build_planned", "list_candidates", "named_apart", "probe", "refused"]
 
+_LOG = logging.getLogger(__name__)
 _COMPILING = threading.BoundedSemaphore(psutil.cpu_count(logical=False) or 1)
 """Candidates of several devices may be compiled at the same time, but this machine has only so many processors."""
 
@@ -206,7 +209,10 @@ def _with_batch_of(model: OnnxModel, candidate: Candidate) -> Candidate:
 def _build_one(context: RunContext, job: _Job) -> Candidate:
     try:
         with _COMPILING:
-            return _compiled(context, job)
+            built = _compiled(context, job)
+        return _placed_there(context, built, job.model)
+    except DeviceLost:  # no candidate's fault
+        raise
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
         return refused(job.candidate, error)
 
@@ -289,7 +295,10 @@ def build_planned(
         (folder / "built.json").write_text(json.dumps(found), encoding="utf-8")
 
     try:
-        return _built(candidate, context.store.get_or_build("compile", key, build), capabilities)
+        built = _built(candidate, context.store.get_or_build("compile", key, build), capabilities)
+        return _placed_there(context, built, model)
+    except DeviceLost:
+        raise
     except Exception as error:  # noqa: BLE001 (as in build_candidates)
         return refused(candidate, error)
 
@@ -313,13 +322,69 @@ def _built(candidate: Candidate, folder: Path, capabilities: Capabilities) -> Ca
     found: dict[str, Any] = json.loads((folder / "built.json").read_text(encoding="utf-8"))
     artifact = load_json(Artifact, json.dumps(found["artifact"]))
     artifact = replace(artifact, folder=folder / "artifact")  # it was built beside its final place
-    placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
-    recovered_by = tuple(found["recovered_by"])
-    candidate = replace(candidate, artifact=artifact, placement=placement, recovered_by=recovered_by)
-    if found["kept"] is not None:
-        candidate = replace(candidate, kept=found["kept"]["kept"], lost=tuple(found["kept"]["lost"]))
-    candidate = replace(candidate, strayed=tuple(found["strayed"]))
+    candidate = _with_placement(replace(candidate, artifact=artifact, recovered_by=tuple(found["recovered_by"])), found)
     if not capabilities.can_run:
         reason = f"built, not run: {capabilities.reason or 'nothing here can run it'}"
         return replace(candidate, outcome=Outcome.UNMEASURED, refusal=Refusal(code="UNMEASURED", reason=reason))
     return candidate
+
+
+def _with_placement(candidate: Candidate, found: Mapping[str, Any]) -> Candidate:
+    placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
+    candidate = replace(candidate, placement=placement, strayed=tuple(found["strayed"]))
+    if found["kept"] is not None:
+        candidate = replace(candidate, kept=found["kept"]["kept"], lost=tuple(found["kept"]["lost"]))
+    return candidate
+
+
+def _placed_there(context: RunContext, candidate: Candidate, model: OnnxModel) -> Candidate:
+    """The candidate with what the device's own runtime made of it, where it was built for another processor.
+
+    A device or a backend that can't say leaves it as it is: the run's notes name what was not read.
+
+    Raises:
+        DeviceLost: The device is gone.
+
+    """
+    artifact = candidate.artifact
+    if artifact is None or candidate.refusal is not None or context.processor is None:
+        return candidate
+    plan = artifact.folder.parent / "plan.json"
+    key = {
+        "artifact": artifact.digest,
+        "plan": digest_file(plan),
+        "session": session_state(artifact.session),
+        "device": context.facts.digest,
+    }
+
+    def build(folder: Path) -> None:
+        job = InspectJob(
+            artifact=context.device.push(artifact.folder),
+            entry=artifact.entry,
+            session=artifact.session,
+            settings=artifact.settings,
+            outputs=context.device.reserve("told.zip"),
+            limits=context.limits,
+        )
+        context.device.run(job)
+        context.device.pull(job.outputs, folder / "told.zip")
+        context.device.discard(job.outputs)
+        payload = {
+            "model": to_jsonable(model),
+            "artifact": to_jsonable(artifact),
+            "plan": str(plan),
+            "told": str(folder / "told.zip"),
+            "processor": to_jsonable(context.processor),
+        }
+        asked = f"see what became of {candidate.name} on {context.facts.name}"
+        found = run_isolated("edgeport.pipeline.children:placed_there", payload, limits=context.limits, asked=asked)
+        (folder / "placed.json").write_text(json.dumps(found), encoding="utf-8")
+
+    try:
+        folder = context.store.get_or_build("placement", key, build)
+    except DeviceLost:
+        raise
+    except EdgeportError as error:
+        _LOG.info("%s: %s", candidate.name, error)
+        return candidate
+    return _with_placement(candidate, json.loads((folder / "placed.json").read_text(encoding="utf-8")))

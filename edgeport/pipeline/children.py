@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+import zipfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from edgeport.contracts import (
     OnProgress,
     Packing,
     Placement,
+    PlacementElsewhere,
     Precision,
     ProgressEvent,
     QuantizationPlan,
@@ -42,7 +44,7 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import EdgeportError, PlanError, SamplesError, UnsupportedByBackend, UsageError
+from edgeport.errors import BackendError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend, UsageError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
 from edgeport.rows import SHAPE, Rows, run_rows
@@ -53,7 +55,9 @@ if TYPE_CHECKING:
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "prepare", "probe", "verify"]
+__all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "placed_there", "prepare", "probe", "verify"]
+
+_LARGEST_TOLD = 1 << 30
 
 AS_COMPILED = "onnx"
 """The form in which a backend compiles."""
@@ -403,10 +407,58 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
         placement = placement or backend.placement(artifact)
     except EdgeportError as error:
         return {**built, "placement": None, "placement_reason": error.found, "kept": None, "strayed": []}
-    placement = _compared(placement, plan, given, artifact)
+    return {**built, **_placed(placement, plan, given, artifact)}
+
+
+def placed_there(payload: dict[str, Any]) -> dict[str, Any]:
+    """Reads what a runtime on a device made of a candidate, beside its plan.
+
+    Args:
+        payload: `model` (OnnxModel), `artifact` (Artifact), `plan` (file), `told` (`.zip` of what the session module
+            wrote there) and `processor`, of the device.
+
+    Returns:
+        As `build`: `placement`, `placement_reason`, `kept`, `strayed`.
+
+    """
+    from edgeport.backends.registry import backend as backend_named
+
+    plan_for_processor(payload)
+    artifact = load_json(Artifact, json.dumps(payload["artifact"]))
+    backend = backend_named(artifact.backend)
+    if not isinstance(backend, PlacementElsewhere):
+        reason = f"{artifact.backend} can't say elsewhere what it makes of a model"
+        return {"placement": None, "placement_reason": reason, "kept": None, "strayed": []}
+    plan = load_json(QuantizationPlan, Path(payload["plan"]).read_bytes())
+    with tempfile.TemporaryDirectory(prefix="edgeport-told-") as folder:
+        _unpack(Path(payload["told"]), Path(folder))
+        return _placed(backend.placement_told(artifact, Path(folder)), plan, _model(payload), artifact)
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """What came from a device, no more of it than a graph can be.
+
+    Raises:
+        BackendError: It is no such archive, or larger.
+
+    """
+    try:
+        with zipfile.ZipFile(archive) as told:
+            if sum(one.file_size for one in told.infolist()) > _LARGEST_TOLD:
+                raise ValueError("more than a graph is large")
+            told.extractall(folder)  # which keeps names inside of the folder
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BackendError(
+            asked="read what a runtime made of a model on a device",
+            found=f"{type(error).__name__}: {error}",
+            fix="run it again; if it happens again, report it",
+        ) from error
+
+
+def _placed(placement: Placement, plan: QuantizationPlan, model: OnnxModel, artifact: Artifact) -> dict[str, Any]:
+    placement = _compared(placement, plan, model, artifact)
     kept = kept_nodes(plan, placement)
     return {
-        **built,
         "placement": plain(placement),
         "placement_reason": "",
         "kept": {"kept": len(kept.kept), "lost": list(kept.lost)} if kept.kept or kept.lost else None,

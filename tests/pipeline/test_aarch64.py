@@ -215,4 +215,8 @@ def test_a_recipe_for_it_judges_outputs_and_believes_no_latency(make_recipe, pro
     assert (result.outcome, result.chosen, result.device.machine) == (Outcome.INVALID, "", "aarch64")
     assert [one.accuracy is not None for one in result.candidates] == [True, True]
     assert all("emulated" in one.latency.flags for one in result.candidates)
-    assert any("which nodes of onnxruntime int8 ran as integers was not read" in note for note in result.notes)
+    placement = result.candidates[1].placement
+    assert placement.source.startswith("optimised graph of ONNX Runtime")
+    assert placement.as_planned == 1.0
+    assert {node.operator for node in placement.nodes if node.precision == "int8"} <= {"QGemm", "QLinearMatMul"}
+    assert not any("was not read" in note for note in result.notes)
