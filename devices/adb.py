@@ -1,22 +1,24 @@
 """How an Android device is reached by the system's `adb`, always by its serial number.
 
 The agent needs a Python there: one that was put in /data/local/tmp/python, or Termux's where `adb` runs as root (its
-folder is closed to other users).
+folder is closed to other users). Without one, the runtime's own benchmark can time artifacts (see `native.py`).
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 from edgeport.devices.bootstrap import COMMAND, NO_PROGRAM
 from edgeport.devices.inventory import AdbAddress
 from edgeport.errors import DependencyError, DeviceError
 
-__all__ = ["AdbTransport"]
+__all__ = ["PATHS", "AdbTransport"]
 
-_PYTHONS = "/data/local/tmp/python/bin:/data/data/com.termux/files/usr/bin"
-_COMMAND = f"PATH=$PATH:{_PYTHONS};{COMMAND}"
+PATHS = "/data/local/tmp/python/bin:/data/data/com.termux/files/usr/bin:/data/local/tmp"
+"""Where a Python, or a runtime's benchmark program, may lie beside the device's own PATH."""
+_COMMAND = f"PATH=$PATH:{PATHS};{COMMAND}"
 _LOOK_S = 20.0
 _LONGEST = 4000
 
@@ -39,7 +41,25 @@ class AdbTransport:
             DependencyError: There is no `adb` here.
 
         """
-        return [self._program(), "-s", self._address.serial, "shell", "-T", _COMMAND]
+        return [*self.shell(), _COMMAND]
+
+    def shell(self) -> list[str]:
+        """What runs the line that is put behind it there.
+
+        Raises:
+            DependencyError: There is no `adb` here.
+
+        """
+        return [self._program(), "-s", self._address.serial, "shell", "-T"]
+
+    def push(self, source: Path, target: str) -> list[str]:
+        """What brings a file there.
+
+        Raises:
+            DependencyError: There is no `adb` here.
+
+        """
+        return [self._program(), "-s", self._address.serial, "push", str(source.resolve()), target]
 
     def explain(self, status: int | None, stderr: str) -> DeviceError:
         """See `Transport`."""
@@ -49,7 +69,10 @@ class AdbTransport:
             return DeviceError(
                 asked=f"start the agent on {self._address}",
                 found="no python3 there",
-                fix="put a Python for Android there as /data/local/tmp/python/bin/python3, with numpy and the runtime",
+                fix=(
+                    "put a Python for Android there as /data/local/tmp/python/bin/python3, with numpy and the runtime;"
+                    " or onnxruntime_perf_test or benchmark_app into /data/local/tmp, which time and judge nothing"
+                ),
             )
         if "unauthorized" in low:
             return DeviceError(

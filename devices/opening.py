@@ -79,11 +79,22 @@ def _device(name: str, address: Address, workdir: Path) -> Device:
 
             return RemoteDevice(name, SshTransport(address), workdir)
         case AdbAddress():
-            from edgeport.devices.adb import AdbTransport
-
-            return RemoteDevice(name, AdbTransport(address), workdir)
+            return _android(name, address, workdir)
         case OtherAddress():
             return made_by_others(address.scheme, name=name, place=address.place, workdir=workdir)
+
+
+def _android(name: str, address: AdbAddress, workdir: Path) -> Device:
+    """With the agent where there is a Python, or nothing at all; else with the benchmark programs that are there."""
+    from edgeport.devices.adb import AdbTransport
+    from edgeport.devices.android import Shell, look
+    from edgeport.devices.native import NativeDevice
+
+    shell = Shell(address, name)
+    found = look(shell)
+    if not found.python and found.programs:
+        return NativeDevice(name, shell, found, workdir)
+    return RemoteDevice(name, AdbTransport(address), workdir)
 
 
 def local_probe() -> DeviceProbe:

@@ -26,6 +26,7 @@ __all__ = ["RemoteDevice"]
 _LOG = logging.getLogger(__name__)
 _PIECE_BYTES = 4 << 20
 _TRIES = 3
+_LONGEST_PATH = 500
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?")
 
 
@@ -180,8 +181,11 @@ class RemoteDevice:
             DeviceError: It can't be reached, or its answer makes no sense.
 
         """
-        value, _ = self._request({"ask": "probe"})
-        return load_json(DeviceProbe, json.dumps({**value, "facts": {**value["facts"], "name": self._name}}))
+        with self._lock:
+            value, _ = self._request({"ask": "probe"})
+            python = str(self._connected().hello.get("python", ""))[:_LONGEST_PATH]
+        facts = {**value["facts"], "name": self._name}
+        return load_json(DeviceProbe, json.dumps({**value, "facts": facts, "runs_with": python}))
 
     def prepare(self, packages: Sequence[str], wheels: Path | None = None) -> DeviceFacts:
         """Makes an isolated environment of Python there, and runs the agent in it from then on.

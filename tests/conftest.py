@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -77,10 +78,18 @@ def ssh_board(tmp_path_factory):
         server.close()
 
 
+_OF_TOYBOX = (
+    *("cat", "cut", "du", "flock", "grep", "head", "ln", "mkdir", "mv", "nice", "nproc", "rm", "sh", "sha256sum"),
+    *("taskset", "timeout", "uname"),
+)
+"""Programs of this machine that every Android has too."""
+
+
 class FakeAdb:
     """An `adb` in PATH that plays devices.
 
     Attributes:
+        native: Folder of the programs of those without a Python.
         home: Where those that work keep their files, each in a folder of its serial.
 
     """
@@ -88,9 +97,13 @@ class FakeAdb:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "phones"
         self.bin = folder / "bin"
+        self.native = folder / "native-bin"
         self._programs = folder / "device-bin"
-        for made in (self.bin, self._programs):
+        for made in (self.bin, self.native, self._programs):
             made.mkdir(parents=True)
+        for name in _OF_TOYBOX:
+            if (there := shutil.which(name)) is not None:
+                (self.native / name).symlink_to(there)
         text = (_HERE / "loopback" / "fake_adb.py").read_text()
         for path, script in (
             (self.bin / "adb", f"#!{sys.executable}\n{text}"),
@@ -101,7 +114,12 @@ class FakeAdb:
 
     def play(self, **devices: str) -> None:
         """Serial to state; see `loopback/fake_adb.py`."""
-        values = {"home": str(self.home), "path": f"{self._programs}:/usr/bin:/bin", "devices": devices}
+        values = {
+            "home": str(self.home),
+            "path": f"{self._programs}:/usr/bin:/bin",
+            "native": str(self.native),
+            "devices": devices,
+        }
         (self.bin / "devices.json").write_text(json.dumps(values))
 
     def calls(self) -> list[list[str]]:

@@ -70,19 +70,25 @@ _RUNTIMES = {
 
 def device_facts(root: Path = Path("/")) -> dict[str, Any]:
     """Asks the operating system and the installed packages; nothing is imported or run."""
-    cpu, flags = _cpu(root)
+    cpu, isa = cpu_facts(root)
     return {
         "machine": platform.machine(),
         "cpu": cpu or platform.processor() or "unknown",
         "cores": len(processors()),
         "memory_bytes": _memory_bytes(),
-        "isa": [name for name in _ISA if name in flags],
+        "isa": isa,
         "system": f"{_distribution(root) or platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "runtimes": _runtimes(),
         "sensors": sensor_names(root),
         "emulated": is_emulated(root),
     }
+
+
+def cpu_facts(root: Path) -> tuple[str, list[str]]:
+    """Model name, and the instruction sets that matter to inference."""
+    cpu, flags = _cpu(root)
+    return cpu, [name for name in _ISA if name in flags]
 
 
 def is_emulated(root: Path = Path("/"), machine: str = platform.machine()) -> bool:

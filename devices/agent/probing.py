@@ -51,6 +51,8 @@ _ACCELERATORS = {
     "dev/mali0": "Mali GPU",
 }
 
+ACCELERATOR_FILES = tuple(_ACCELERATORS)
+
 # Beginning of a sensor's name to the source's name, and what is not known without it.
 _SOURCES = (
     (("cpu", "_freq_khz"), "cpufreq", "clock frequencies are not known"),
@@ -97,12 +99,19 @@ def probe_device(root: Path = Path("/")) -> dict[str, Any]:
     return {
         "facts": device_facts(root),
         "board": board,
+        **told_by_files(root),
+        "asked": {name: told for name, told in asked.items() if told},
+        "missing": missing_sources(sensors, board),
+    }
+
+
+def told_by_files(root: Path) -> dict[str, Any]:
+    """The fields that only files tell of."""
+    return {
         "cores": _cores(root),
         "governors": _governors(root),
         "thermal_zones": _thermal_zones(root),
         "accelerators": [kind for file, kind in _ACCELERATORS.items() if (root / file).exists()] + _render_nodes(root),
-        "asked": {name: told for name, told in asked.items() if told},
-        "missing": missing_sources(sensors, board),
     }
 
 

@@ -169,6 +169,11 @@ def hottest_millicelsius(root: Path = Path("/")) -> float | None:
     return max(_Files(_temperatures(root))().values(), default=None)
 
 
+def heat_values(root: Path) -> dict[str, float]:
+    """What zones and cooling devices say now."""
+    return _Files(_temperatures(root) + _cooling(root))()
+
+
 def _energy_counters(root: Path) -> list[tuple[str, Path]]:
     """RAPL: microjoules that each processor package took, and where its counter begins again."""
     found = []

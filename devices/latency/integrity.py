@@ -30,6 +30,10 @@ FLAGS: Mapping[str, tuple[Outcome, str]] = MappingProxyType(
         "coarse-clock": (_INVALID, "the readings are too short for their clock"),
         "too-fast": (_INVALID, "calls took less than 0.4 of the time that the device's own peak allows"),
         "emulated": (_INVALID, "the processor is emulated"),
+        "native-benchmark": (
+            _INCONCLUSIVE,
+            "timed by the runtime's own program: outputs were not checked, and nobody watched for other load",
+        ),
         "rival-load": (_INCONCLUSIVE, "other processes had more than 15 % of the processors"),
         "steal": (_INCONCLUSIVE, "the hypervisor took more than 2 % of the processors' time"),
         "overload": (_INCONCLUSIVE, "queries came faster than they could be answered, so that they waited ever longer"),

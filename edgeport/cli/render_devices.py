@@ -35,12 +35,20 @@ def draw_probe(console: Console, found: DeviceProbe) -> None:
         ("governors", ", ".join(f"{name} ({count})" for name, count in found.governors.items()) or "not told"),
         ("heat", ", ".join(f"{zone} {degrees:.0f} °C" for zone, degrees in found.thermal_zones.items()) or "not told"),
         *((name.replace("_", " "), said) for name, said in found.asked.items()),
-        ("Python", f"{facts.python}{', prepared by Edgeport' * found.prepared}"),
+        ("Python" if facts.python else "runs with", _runs_with(found)),
         ("runtimes", ", ".join(f"{name} {version}" for name, version in facts.runtimes.items()) or "none"),
     ]
     width = max(len(name) for name, _ in rows)
     lines(console, *(Text(clean(f"{name:<{width}}  {value}")) for name, value in rows))
     lines(console, *(Text(clean(f"{'missing':<{width}}  {one}"), style="yellow") for one in found.missing))
+
+
+def _runs_with(found: DeviceProbe) -> str:
+    """A Python, or the program that takes its place."""
+    if not found.facts.python:
+        return f"{found.runs_with} (no Python there: it times, and judges no outputs)"
+    where = f" ({found.runs_with})" if found.runs_with else ""
+    return f"{found.facts.python}{where}{', prepared by Edgeport' * found.prepared}"
 
 
 def draw_profiles(console: Console, known: Sequence[Profile]) -> None:

@@ -18,6 +18,7 @@ from edgeport.contracts import (
     Outcome,
     ProgressEvent,
     TimeJob,
+    TimesOnly,
     silent,
 )
 from edgeport.errors import UsageError
@@ -153,7 +154,8 @@ def bench_artifact(
         )
         place = Place(store=Store(), device=device, facts=device.facts(), scratch=scratch, limits=settings.limits)
         summary = _summary(taken, asked)
-        if settings.scenario == "single-stream":
+        only_times = device.only_times if isinstance(device, TimesOnly) else ""
+        if settings.scenario == "single-stream" and not only_times:
             on_progress(ProgressEvent(stage="roofline", message="what this device can do at its best"))
             one = opened["artifact"]
             feeds = Path(jobs["artifact"].feeds)
@@ -167,6 +169,7 @@ def bench_artifact(
             settings=settings,
             facts=device.facts(),
             kept=kept,
+            notes=[only_times] if only_times else [],
         )
 
 
@@ -199,6 +202,7 @@ def _result(  # noqa: PLR0913 (what a result is made of)
     settings: BenchSettings,
     facts: DeviceFacts,
     kept: Baseline | None,
+    notes: list[str],
 ) -> BenchResult:
     from edgeport.devices.agent.probing import missing_sources
     from edgeport.devices.latency.comparison import compare
@@ -228,7 +232,6 @@ def _result(  # noqa: PLR0913 (what a result is made of)
     if asked.least_placement is not None:
         checks.append(_placed(one, asked.least_placement))
     outcome, reason = overall(checks)
-    notes = []
     if asked.save_baseline is not None:
         notes.append(keep(asked.save_baseline, now, summary))
     return BenchResult(

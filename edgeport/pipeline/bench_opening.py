@@ -21,6 +21,7 @@ from edgeport.contracts import (
     SingleStream,
     TensorSpec,
     TimeJob,
+    TimesOnly,
     load_json,
     to_jsonable,
 )
@@ -214,27 +215,21 @@ def time_job(opened: Opened, settings: BenchSettings, scratch: Path, device: Dev
     """Feeds for it, its own outputs for them as the reference of the timed calls, and the job."""
     scratch.mkdir(parents=True)
     artifact = opened.artifact
-    feeds = write_feeds(opened, settings, scratch)
-    evaluate = EvaluateJob(
-        artifact=device.push(artifact.folder),
-        entry=artifact.entry,
-        session=artifact.session,
-        settings=artifact.settings,
-        feeds=device.push(feeds),
-        outputs=device.reserve("outputs.npz"),
-        batch=opened.batch,
-        state=opened.state,
-        limits=settings.limits,
-    )
-    device.run(evaluate)
+    ran: dict[str, Any] = {
+        "artifact": device.push(artifact.folder),
+        "entry": artifact.entry,
+        "session": artifact.session,
+        "settings": artifact.settings,
+        "feeds": device.push(write_feeds(opened, settings, scratch)),
+        "state": opened.state,
+    }
+    reference = None
+    if not isinstance(device, TimesOnly):
+        reference = device.reserve("outputs.npz")
+        device.run(EvaluateJob(**ran, outputs=reference, batch=opened.batch, limits=settings.limits))
     return TimeJob(
-        artifact=evaluate.artifact,
-        entry=evaluate.entry,
-        session=evaluate.session,
-        settings=evaluate.settings,
-        feeds=evaluate.feeds,
-        reference=evaluate.outputs,
-        state=evaluate.state,
+        **ran,
+        reference=reference,
         duration_s=settings.process_s,
         scenario=settings.scenario,
         **_calls(artifact.execution, settings, device.facts().cores),

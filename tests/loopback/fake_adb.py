@@ -1,11 +1,13 @@
 """An `adb` that plays what a file beside it says: serial to state.
 
 States: "device" (a shell of this machine, with the file's `home`), "unauthorized", "offline", "endless" (it greets for
-ever), "noise" (lines that are no answers), "reboot" (it goes away in a job), "full" (a disk of 1 MB).
+ever), "noise" (lines that are no answers), "reboot" (it goes away in a job), "full" (a disk of 1 MB), "native" (it has
+no Python, but what lies in the file's `native`), "native-full", "native-reboot".
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -33,16 +35,26 @@ def main(arguments):
         return _fail(f"error: device '{arguments[1]}' not found")
     if state in SAYS:
         return _fail(SAYS[state])
+    if arguments[2] == "push":
+        return _push(state, *arguments[3:])
     assert arguments[2:4] == ["shell", "-T"]
-    if state == "endless":
-        while True:
-            os.write(1, b"y\n" * 4096)
-    if state == "noise":
-        os.write(1, b'\x1eedgeport {"have": true}\n\x1eedgeport {"hello": 1, "pid": 0}\n')
-        os.write(1, b'{"value": {"cpu": "\\u001b[31m<script>"}}\n[' + b"1," * 100 + b"\n" + b"[" * 100_000 + b"\n")
-        time.sleep(5)
-        return 0
-    return _shell(state, arguments[4], played)
+    while state == "endless":
+        os.write(1, b"y\n" * 4096)
+    return _noise() if state == "noise" else _shell(state, arguments[4], played)
+
+
+def _push(state, source, target):
+    if state == "native-full":
+        return _fail("adb: error: failed to copy: remote write failed: No space left on device")
+    shutil.copyfile(source, target)
+    return 0
+
+
+def _noise():
+    os.write(1, b'\x1eedgeport {"have": true}\n\x1eedgeport {"hello": 1, "pid": 0}\n')
+    os.write(1, b'{"value": {"cpu": "\\u001b[31m<script>"}}\n[' + b"1," * 100 + b"\n" + b"[" * 100_000 + b"\n")
+    time.sleep(5)
+    return 0
 
 
 def _fail(text):
@@ -55,6 +67,10 @@ def _shell(state, line, played):
     home.mkdir(parents=True, exist_ok=True)
     environment = {"HOME": "/", "TMPDIR": str(home), "PATH": played["path"]}
     command = ["/bin/sh", "-c", line]
+    if state.startswith("native"):
+        environment["PATH"] = played["native"]
+    if state == "native-reboot" and "onnxruntime_perf_test -e" in line:
+        os.kill(os.getpid(), 9)
     if state == "full":
         mount = 'mount -t tmpfs -o size=1m tmpfs "$TMPDIR" && exec /bin/sh -c "$0"'
         command = ["unshare", "-rm", "/bin/sh", "-c", mount, line]

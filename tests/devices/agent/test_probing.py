@@ -59,6 +59,38 @@ def test_a_board_with_two_kinds_of_cores(tmp_path):
     assert any(line.startswith("energy counters") for line in found.missing)
 
 
+INSTRUCTIONS = {
+    "a server with AMX": (
+        "flags\t\t: fpu sse4_1 avx2 avx512f avx512_vnni avx_vnni amx_bf16 avx512_fp16 amx_tile amx_int8 lahf_lm\n",
+        ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16"),
+    ),
+    "an ARM of 2022": (
+        "Features\t: fp asimd fphp asimdhp asimddp sve sve2 svei8mm svebf16 i8mm bf16 sme paca\n",
+        ("asimd", "asimdhp", "fphp", "asimddp", "i8mm", "bf16", "sve", "sve2", "svei8mm", "svebf16", "sme"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INSTRUCTIONS)
+def test_instructions_that_matter_to_inference_are_told(tmp_path, name):
+    line, told = INSTRUCTIONS[name]
+    _write(tmp_path, **{"proc/cpuinfo": f"processor\t: 0\nmodel name\t: a model\n{line}"})
+    found = _probed(tmp_path).facts.isa
+    assert set(told) <= set(found)
+    assert not {"fpu", "lahf_lm", "fp", "paca"} & set(found)
+
+
+def test_governors_differ_by_core_and_accelerators_are_named(tmp_path):
+    cpu = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_governor"
+    governors = {cpu.format(index): "performance\n" if index < 2 else "powersave\n" for index in range(6)}
+    devices = ("dev/nvidia0", "dev/nvhost-gpu", "dev/apex_0", "dev/hailo0", "dev/accel/accel0", "dev/kfd")
+    _write(tmp_path, **governors, **dict.fromkeys(devices, ""))
+    found = _probed(tmp_path)
+    assert found.governors == {"performance": 2, "powersave": 4}
+    assert {"NVIDIA GPU", "NVIDIA GPU of a Jetson", "Coral Edge TPU", "Hailo", "AMD GPU"} <= set(found.accelerators)
+    assert any("NPU" in one for one in found.accelerators)
+
+
 def test_what_is_not_there_is_named(tmp_path):
     _write(tmp_path, **{"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0"})
     found = _probed(tmp_path)
