@@ -44,6 +44,7 @@ TOGETHER = 100
 """Files that one child takes."""
 _TOLD = 120
 """Characters of what was found that the page shows; the rest is in the rows."""
+_FOLDERS = re.compile(r"/\S*/")
 _LIMITS = Limits(time_s=300.0, memory_bytes=6 << 30)
 _FITS = "fiubUS"
 
@@ -332,7 +333,7 @@ def _report(arguments: Arguments, rows: Mapping[str, Sequence[Row]]) -> int:
             title="All that is not right, or not built",
             columns=("test", "runtime", "outcome", "found"),
             rows=tuple(
-                (row.name, row.runtime, str(row.outcome), row.found[:_TOLD])
+                (row.name, row.runtime, str(row.outcome), _FOLDERS.sub("", row.found)[:_TOLD])
                 for row in every
                 if row.outcome not in (Outcome.RIGHT, Outcome.BUILT)
             ),
