@@ -69,11 +69,16 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """A network's latency over that of the whole one, and its 95 % interval, from pairs of fresh processes."""
+    """A network's speed over that of the whole one, and its 95 % interval, from pairs of fresh processes."""
 
-    time: float
+    speedup: float
     low: float
     high: float
+
+    @property
+    def time(self) -> float:
+        """Its latency over that of the whole network."""
+        return 1 / self.speedup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +88,7 @@ class LatencyRow:
     Attributes:
         speedup: That was asked for.
         seed: Of the samples.
-        time: Latency of what came out over that of the whole network, from fresh pairs of processes.
-        interval: 95 % of it.
+        found: Speed of what came out over that of the whole network, from fresh pairs of processes.
         left: Share of the multiplications that it has.
         measured: Networks that the search looked at.
         top1: Accuracy, 0..1.
@@ -95,8 +99,7 @@ class LatencyRow:
 
     speedup: float
     seed: int
-    time: float
-    interval: tuple[float, float]
+    found: Timed
     left: float
     measured: int
     top1: float
@@ -106,7 +109,7 @@ class LatencyRow:
     @property
     def of_asked(self) -> float:
         """The latency over the one that was asked for."""
-        return self.time * self.speedup
+        return self.found.time * self.speedup
 
 
 def latency_part(common: Arguments) -> Part:
@@ -220,7 +223,7 @@ class _Subject:
         self._export(counts, trial)
         compared = compare_artifacts(whole, trial, BenchSettings(threads=THREADS, rounds=rounds))
         speedup = compared.comparison.speedup
-        return Timed(time=1 / speedup.estimate, low=1 / speedup.high, high=1 / speedup.low)
+        return Timed(speedup=speedup.estimate, low=speedup.low, high=speedup.high)
 
     def _export(self, counts: Counts, output: Path) -> None:
         from edgeport.exporter.onnx_export import export_onnx
@@ -249,8 +252,7 @@ def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
     return LatencyRow(
         speedup=speedup,
         seed=subject.seed,
-        time=fresh.time,
-        interval=(fresh.low, fresh.high),
+        found=fresh,
         left=left,
         measured=len(found.trials),
         top1=top1_of(subject.network(found.counts), images),

@@ -49,8 +49,7 @@ def row(*, time: float = 0.48, top1: float = 0.9, seed: int = 0) -> LatencyRow:
     return LatencyRow(
         speedup=2.0,
         seed=seed,
-        time=time,
-        interval=(time, time),
+        found=Timed(speedup=1 / time, low=1 / time, high=1 / time),
         left=0.5,
         measured=9,
         top1=top1,
@@ -98,7 +97,8 @@ def test_a_goal_is_met_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def measured(self: latency._Subject, counts: Mapping[str, int], rounds: int) -> Timed:
         asked.append(rounds)
         left = self.costs.macs(counts) / self.costs.macs({})
-        return Timed(time=0.1 + 0.9 * left, low=0.1 + 0.89 * left, high=0.1 + 0.91 * left)
+        speedup = 1 / (0.1 + 0.9 * left)
+        return Timed(speedup=speedup, low=0.99 * speedup, high=1.01 * speedup)
 
     monkeypatch.setattr("benchmarks.quantization.networks.resnet18", _Small)
     monkeypatch.setattr(latency, "missing", lambda _: [])
