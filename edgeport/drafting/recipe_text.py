@@ -31,6 +31,7 @@ def recipe_text(plan: Plan) -> str:
         _state(plan),
         _data(plan),
         _export(plan),
+        _compress(plan),
     ]
     blocks += [_target(plan, one) for one in plan.backends]
     blocks += [_budget(plan), _search(plan)]
@@ -163,6 +164,13 @@ def _export(plan: Plan) -> str:
     if plan.legacy:
         rows.append(_line("allow_legacy_exporter", value=True, comment="torch.export failed"))
     return "\n".join(["[export]", *rows]) if rows else ""
+
+
+def _compress(plan: Plan) -> str:
+    """What a PyTorch model can be made smaller by, as a comment: it costs a training."""
+    if plan.written.endswith(FILES) or plan.state:
+        return ""
+    return '# [[compress]]  # with training samples: method = "prune", "distill" or "qat", in a block each'
 
 
 def _target(plan: Plan, backend: Capabilities) -> str:

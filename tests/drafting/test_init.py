@@ -33,8 +33,9 @@ def went_the_whole_way(folder: Path, name: str, backend: str = "onnxruntime"):
 
 
 def test_a_model_that_can_not_be_quantized_goes_the_whole_way(folder: Path) -> None:
-    _, result = went_the_whole_way(folder, "Filter")
+    draft, result = went_the_whole_way(folder, "Filter")
 
+    assert '# [[compress]]  # with training samples: method = "prune"' in draft.recipe.read_text(encoding="utf-8")
     assert result.chosen == "onnxruntime fp32"
     reasons = {one.precision: one.refusal for one in result.candidates}
     assert "no node to quantize" in reasons[Precision.INT8].reason
@@ -92,6 +93,7 @@ class TestOnnx:
         assert max(batch["tokens"].max() for batch in batches) == 19
         assert sum(len(batch["tokens"]) for batch in batches) == 512
         assert not any("guess" in sentence for sentence in draft.guessed)
+        assert "[[compress]]" not in draft.recipe.read_text(encoding="utf-8")  # which changes PyTorch models
 
     def test_a_file_of_samples_is_split_and_its_labels_found(self, gemm: Path, folder: Path) -> None:
         labels = np.arange(100) % 3
