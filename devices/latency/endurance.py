@@ -13,7 +13,7 @@ from edgeport.devices.latency.throttling import says_throttled
 from edgeport.devices.latency.timer import call_latency_ns
 from edgeport.errors import MeasurementError
 
-__all__ = ["endurance"]
+__all__ = ["endurance", "paused_s"]
 
 _BURST_S = 10.0
 _BURST_SHARE = 0.1
@@ -21,6 +21,7 @@ _SUSTAINED_SHARE = 1 / 3
 _SLOWER = 1.05
 _BATCHES = 10
 _WINDOW = 5
+_PAUSE, _PAUSE_S = 10.0, 10.0
 
 
 def endurance(trace: ProcessTrace, *, confidence: float = 0.95) -> Endurance:
@@ -60,6 +61,20 @@ def endurance(trace: ProcessTrace, *, confidence: float = 0.95) -> Endurance:
         hottest_celsius=max(heat, default=None),
         throttled=says_throttled(trace),
     )
+
+
+def paused_s(trace: ProcessTrace) -> float:
+    """Seconds in which the process stood still: the machine slept, or somebody stopped it.
+
+    That is what slots took beyond the usual, of those that took 10 times as long and 10 s more: neither a slow call nor
+    a busy machine does that.
+    """
+    at_ns = [sample.at_ns for sample in timed_samples(trace)]
+    took_s = np.diff(np.array(at_ns, dtype=np.float64)) / 1e9
+    if not took_s.size:
+        return 0.0
+    usual = float(np.median(took_s))
+    return float(np.sum(took_s[(took_s > _PAUSE * usual) & (took_s > usual + _PAUSE_S)] - usual))
 
 
 def _slots(trace: ProcessTrace, samples: Sequence[TelemetrySample]) -> list[tuple[float, float, float | None]]:

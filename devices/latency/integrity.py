@@ -36,6 +36,7 @@ FLAGS: Mapping[str, tuple[Outcome, str]] = MappingProxyType(
         ),
         "rival-load": (_INCONCLUSIVE, "other processes had more than 15 % of the processors"),
         "steal": (_INCONCLUSIVE, "the hypervisor took more than 2 % of the processors' time"),
+        "paused": (_INCONCLUSIVE, "the process stood still: the machine slept, or somebody stopped it"),
         "overload": (_INCONCLUSIVE, "queries came faster than they could be answered, so that they waited ever longer"),
         "slowdown": (_INCONCLUSIVE, "processes got slower while they ran"),
         "cyclic": (_INCONCLUSIVE, "processes went back and forth between levels"),

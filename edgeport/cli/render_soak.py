@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -27,7 +28,8 @@ def draw_soak(console: Console, found: SoakResult) -> None:
     rows = []
     for name, interval in (("burst", ran.burst_ns), ("sustained", ran.sustained_ns)):
         scaled = unit.scaled(interval)
-        rows.append((name, f"{significant(scaled.estimate)} {unit.name}, {span(scaled)}"))
+        within = span(scaled) if math.isfinite(interval.high) else "too few slots of time for an interval"
+        rows.append((name, f"{significant(scaled.estimate)} {unit.name}, {within}"))
     kept = 100 * ran.retention
     slowed = "" if ran.slowed_after_s is None else f"; over 5 % slower from {ran.slowed_after_s:.0f} s on"
     rows.append(("speed kept", f"{kept:.3g} %{slowed}"))

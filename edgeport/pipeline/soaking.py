@@ -53,7 +53,7 @@ def soak_artifact(
 ) -> SoakResult:
     """See `edgeport.api.soak`."""
     from edgeport.devices.agent.probing import missing_sources
-    from edgeport.devices.latency.endurance import endurance
+    from edgeport.devices.latency.endurance import endurance, paused_s
     from edgeport.devices.latency.integrity import measurement_flags, outcome_of
     from edgeport.devices.opening import open_device
 
@@ -71,7 +71,9 @@ def soak_artifact(
         trace = device.run(job)
         facts, artifact = device.facts(), opened["artifact"].artifact
     measured = Measurement(artifact_digest=trace.artifact_digest, device=facts.digest, seed=0, traces=(trace,))
-    flags = tuple(flag for flag in measurement_flags(measured) if flag not in _OWN)
+    stood_s = paused_s(trace)
+    seen = {*measurement_flags(measured), *([f"paused:{stood_s:.0f} s"] if stood_s else [])}
+    flags = tuple(sorted(flag for flag in seen if flag not in _OWN))
     return SoakResult(
         name=opened["artifact"].name,
         backend=artifact.backend,

@@ -11,7 +11,7 @@ from edgeport.contracts import TelemetrySample
 from edgeport.devices.agent.cooling import cool_down
 from edgeport.devices.agent.sustained import _spread, sustained
 from edgeport.devices.agent.telemetry import Telemetry
-from edgeport.devices.latency.endurance import endurance
+from edgeport.devices.latency.endurance import endurance, paused_s
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import MeasurementError
 
@@ -55,6 +55,21 @@ def test_a_device_that_keeps_its_speed_has_the_same_one_twice():
 
 def test_a_slow_minute_in_between_is_no_slowing_down():
     assert endurance(soaked([1.0] * 100 + [2.0] * 60 + [1.0] * 140)).slowed_after_s is None
+
+
+def test_a_process_that_stood_still_is_known():
+    trace = soaked([1.0] * 100)
+    late = [
+        replace(one, at_ns=one.at_ns + (60 * 10**9 if index > 50 else 0)) for index, one in enumerate(trace.telemetry)
+    ]
+    assert paused_s(replace(trace, telemetry=tuple(late))) == pytest.approx(60)
+    assert paused_s(trace) == 0
+
+
+def test_slow_calls_are_no_pause():
+    trace = soaked([40_000.0] * 10, kept=1)
+    slow = tuple(replace(one, at_ns=40 * one.at_ns) for one in trace.telemetry)
+    assert paused_s(replace(trace, telemetry=slow)) == 0
 
 
 def test_what_the_device_says_is_told():
