@@ -210,17 +210,19 @@ def test_benchmark_app_gives_a_mean_of_many_calls():
     timed = next(one for one in PROGRAMS if one.name == "benchmark_app").read(SAID, "")
     assert (timed.latency_ns, timed.calls_per_reading) == ((2_000_000,), 1200)
     assert (timed.load_ns, timed.first_ns) == (40_000_000, 4_890_000)
+    quick = next(one for one in PROGRAMS if one.name == "benchmark_app").read(SAID.replace("2.00 ms", "47.07 us"), "")
+    assert quick.latency_ns == (47_070,)
 
 
 @pytest.mark.slow
 def test_the_real_benchmark_app_takes_what_it_is_told(phone, small_onnx, save_onnx):
     """The one of OpenVINO's Python package, which has the same options and says the same."""
-    real = shutil.which("benchmark_app", path=str(Path(sys.executable).parent))
-    if real is None:
-        pytest.skip("OpenVINO's benchmark_app is not installed")
-    (phone.native / "benchmark_app").unlink(missing_ok=True)
-    (phone.native / "benchmark_app").symlink_to(real)
+    pytest.importorskip("openvino.tools.benchmark.main", reason="OpenVINO's benchmark_app is not installed")
+    program = phone.native / "benchmark_app"
+    program.write_text(f"#!{sys.executable}\nfrom openvino.tools.benchmark.main import main\n\nmain()\n")
+    program.chmod(0o755)
     settings = BenchSettings(rounds=2, duration_s=0.1, device="phone", backend="openvino", limits=Limits(time_s=60))
     found = bench_artifact(save_onnx(small_onnx), settings, Asked())
     assert found.summary.processes == 2
     assert all(trace.calls_per_reading > 100 for trace in found.measurement.traces)
+    program.unlink()
