@@ -173,7 +173,8 @@ def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     import openvino
 
     names = [value.name for value in onnx.load(path, load_external_data=False).graph.output]
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
     request = compiled.create_infer_request()
     read = {name for port in compiled.inputs for name in port.get_names()}  # it drops some inputs
     found = request.infer({name: array for name, array in feeds.items() if name in read})
