@@ -11,6 +11,7 @@ from pathlib import Path
 from edgeport import hardware
 from edgeport.backends.artifacts import artifact_digest, artifact_folder, check_artifact, make_artifact
 from edgeport.backends.onnxruntime.executions import SETTINGS
+from edgeport.backends.onnxruntime.fusing import FUSED, fused_where_faster
 from edgeport.backends.onnxruntime.placement import read_placement
 from edgeport.backends.onnxruntime.session import inference_session, processor_here, session_options
 from edgeport.contracts import Artifact, Placement
@@ -30,8 +31,9 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
 
     Args:
         artifact: An ONNX file; its level is kept where that is lower, because the runtime does not open it at a higher.
-        form: One of `FORMS`. `PORTABLE` runs on every machine and on minimal builds; `DEVICE` holds all that the
-            runtime makes of the graph here, and opens on processors with the same instructions and this version alone.
+        form: `fusing.FUSED`, see there, or one of `FORMS`. `PORTABLE` runs on every machine and on minimal builds;
+            `DEVICE` holds all that the runtime makes of the graph here, and opens on processors with the same
+            instructions and this version alone.
         folder: New or empty.
 
     Raises:
@@ -41,19 +43,22 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
 
     """
     settings = dict(artifact.settings)
+    known = (*FORMS, FUSED)
     if hardware.is_elsewhere():
         raise UnsupportedByBackend(
             asked=f"write {artifact.entry} as {form}",
             found=f"that it is for {hardware.machine()}, and the runtime here optimises for this machine",
             fix="leave it in ONNX, or write it there",
         )
-    if form not in FORMS or "stages" in settings or "providers" in settings:
+    if form not in known or "stages" in settings or "providers" in settings:
         found = "a model in stages" if "stages" in settings else "another provider than the CPU's"
         raise UnsupportedByBackend(
             asked=f"write {artifact.entry} as {form}",
-            found=found if form in FORMS else f"forms onnx, {', '.join(FORMS)}",
-            fix="leave it as it is, in ONNX" if form in FORMS else "choose one of them",
+            found=found if form in known else f"forms onnx, {', '.join(known)}",
+            fix="leave it as it is, in ONNX" if form in known else "choose one of them",
         )
+    if form == FUSED:
+        return fused_where_faster(artifact, folder)
     path = check_artifact(artifact)
     level = min(FORMS[form], str(settings.get("optimization", "all")), key=_LEVELS.index)
     settings["optimization"] = level

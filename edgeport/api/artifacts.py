@@ -129,8 +129,9 @@ def quantize(
         require_placement: Part of the planned nodes that must run as planned, 0..1; None where it does not matter.
         profile: Name in `device_profiles`: it is planned for a processor of that kind, whatever this machine has. What
             its runtime makes of the plan can be read here only where it is of this machine's architecture.
-        form: Of an artifact for ONNX Runtime: "onnx", "ort" (the runtime's own format, optimised as far as every
-            machine can run it), or "ort-device" (as far as this machine and this version can).
+        form: Of an artifact for ONNX Runtime: "onnx"; "onnx-fused" (with what the runtime's optimizer of transformers
+            fuses, where that is measured faster here); "ort" (the runtime's own format, optimised as far as every
+            machine can run it); or "ort-device" (as far as this machine and this version can).
         limits: Of the child.
 
     Raises:

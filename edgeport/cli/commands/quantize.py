@@ -69,10 +69,10 @@ __all__ = ["command"]
 )
 @click.option(
     "--form",
-    type=click.Choice(["onnx", "ort", "ort-device"]),
+    type=click.Choice(["onnx", "onnx-fused", "ort", "ort-device"]),
     default="onnx",
     show_default=True,
-    help="For ONNX Runtime: its own format, optimised for every machine, or for this one.",
+    help="For ONNX Runtime: fused where that is faster; or its own format, for every machine or for this one.",
 )
 @placement_option
 @click.option("--for", "profile", metavar="PROFILE", help="A kind of device, of edgeport devices profiles.")
