@@ -86,6 +86,23 @@ def test_bench_times_on_the_device_and_says_where(board, problem):
     assert board.left() == []
 
 
+@pytest.mark.slow
+def test_what_else_is_measured_is_measured_there(board, problem, tmp_path):
+    """An artifact against another one, at work for a while, and how it is best run."""
+    model = problem / "model.onnx"
+    paired = api.compare(model, model, rounds=2, duration_s=0.02, device="board", limits=LIMITS)
+    assert paired.device.name == "board"
+    soaked = api.soak(model, time_s=1.2, threads=1, device="board", limits=LIMITS)
+    assert soaked.device.name == "board"
+    assert soaked.measurement.traces[0].outputs_match is True
+    assert soaked.endurance.duration_s == pytest.approx(1.2, abs=0.5)
+    settings = {"time_s": 5.0, "rounds": 2, "duration_s": 0.02, "store": tmp_path / "store"}
+    tuned = api.tune_execution([model], output=tmp_path / "out", device="board", limits=LIMITS, **settings)
+    assert tuned.device.name == "board"
+    assert (tmp_path / "out" / "best").is_dir()
+    assert board.left() == []
+
+
 def test_a_device_is_probed_and_cleaned_by_its_name(board):
     found = api.probe_device("board")
     here = api.probe_device("local")
