@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import psutil
 
-from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, Processor, silent
+from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, Processor, TimesOnly, silent
 from edgeport.contracts.recipe import LOCAL, Recipe, Search
 from edgeport.errors import UsageError
 from edgeport.pipeline.clock import Clock
@@ -143,7 +143,7 @@ def reach(stack: ExitStack, name: str, workdir: Path) -> Reached:
     """Opens a device until the stack ends, and asks it what it is.
 
     Raises:
-        UsageError: There is no such device.
+        UsageError: There is no such device, or it gives no outputs.
         DeviceError: It can't be reached.
 
     """
@@ -151,6 +151,12 @@ def reach(stack: ExitStack, name: str, workdir: Path) -> Reached:
     from edgeport.devices.opening import open_device
 
     device = stack.enter_context(open_device(name, workdir))
+    if isinstance(device, TimesOnly):
+        raise UsageError(
+            asked=f"judge candidates on {name}",
+            found=device.only_times,
+            fix="put a Python there (docs/how-to/devices.md); edgeport bench and compare can time artifacts as it is",
+        )
     facts = device.facts()
     alike = facts.processor == _own_processor()
     processor = None if alike else facts.processor

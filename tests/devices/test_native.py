@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from edgeport.devices.opening import open_device
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import BackendCrash, BackendError, ChildTimeout, DeviceError, DeviceLost, UsageError
 from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact
+from edgeport.pipeline.context import reach
 
 PERF_TEST = Path(__file__).parent.parent / "loopback" / "fake_perf_test.py"
 SESSION = "edgeport.backends.onnxruntime.session"
@@ -118,6 +120,11 @@ def test_bench_passes_no_verdict_and_says_why(phone, small_onnx, save_onnx):
     assert found.outcome is Outcome.INCONCLUSIVE
     assert FLAG in found.summary.flags
     assert "phone has no Python: onnxruntime_perf_test of its own times artifacts there" in found.notes[0]
+
+
+def test_nothing_is_judged_there(phone, tmp_path):
+    with ExitStack() as stack, pytest.raises(UsageError, match=r"judge candidates on phone.*has no Python"):
+        reach(stack, "phone", tmp_path)
 
 
 @pytest.mark.parametrize(
