@@ -34,7 +34,6 @@ class Case:
         by: The criterion.
         maker: "edgeport", "torch" or "torch-pruning".
         make: Of the samples and a seed, a pruned network, tuned.
-        drawn: It differs from seed to seed, by its samples or by chance.
 
     """
 
@@ -42,7 +41,6 @@ class Case:
     by: str
     maker: str
     make: Callable[[Images, int, Tune], Any]
-    drawn: bool
 
     @property
     def name(self) -> str:
@@ -144,26 +142,10 @@ def _cases() -> tuple[Case, ...]:
         units = isinstance(structure, Units)
         for by, row in CRITERIA.items():
             if (row.of_units if units else row.of_weights) and not (by == "l2" and not units):
-                found.append(
-                    Case(
-                        structure=name,
-                        by=by,
-                        maker="edgeport",
-                        make=_ours(structure, by),
-                        drawn=row.needs_samples or by == "random",
-                    )
-                )
+                found.append(Case(structure=name, by=by, maker="edgeport", make=_ours(structure, by)))
         if isinstance(structure, Unstructured):
             for by, method in (("l1", "L1Unstructured"), ("random", "RandomUnstructured")):
-                found.append(
-                    Case(
-                        structure=name,
-                        by=by,
-                        maker="torch",
-                        make=_torch(structure.amount, method),
-                        drawn=by == "random",
-                    )
-                )
+                found.append(Case(structure=name, by=by, maker="torch", make=_torch(structure.amount, method)))
     peers: dict[str, tuple[str, dict[str, Any]]] = {
         "l1": ("GroupMagnitudeImportance", {"p": 1}),
         "l2": ("GroupMagnitudeImportance", {"p": 2}),
@@ -173,9 +155,8 @@ def _cases() -> tuple[Case, ...]:
         "random": ("RandomImportance", {}),
     }
     for by, (importance, options) in peers.items():
-        drawn = by in ("taylor", "hessian", "random")
         make = _torch_pruning(importance, **options)
-        found.append(Case(structure="channels", by=by, maker="torch-pruning", make=make, drawn=drawn))
+        found.append(Case(structure="channels", by=by, maker="torch-pruning", make=make))
     return tuple(found)
 
 

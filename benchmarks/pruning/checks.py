@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         structure, by, maker: As in `Case`.
-        seed: Of samples and chance; 0 where nothing is drawn.
+        seed: Of samples and chance.
         top1: Accuracy, 0..1.
 
     """
@@ -95,7 +95,7 @@ def _of(rows: Sequence[Row], structure: str, by: str, maker: str) -> list[float]
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean difference over seeds, by Student's t; what is not drawn is the same for every seed."""
+    """95 % interval of the mean difference over seeds, by Student's t; a single value stands for every seed."""
     from scipy.stats import t
 
     count = max(len(ours), len(theirs))

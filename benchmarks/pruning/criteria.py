@@ -1,8 +1,9 @@
 """Criteria, before any training and after an equal short one: pruned by each, judged, and compared with chance and with
 other libraries.
 
-Every network, by whomever it was pruned, gets its BatchNorm statistics anew over the samples of its seed. Then, in the
-second part, it learns: the same images in the same order as all networks of its seed.
+A seed draws the samples that criteria look at, the weights or channels that chance takes, and the samples over which
+BatchNorm's statistics are taken anew, of every network, by whomever it was pruned. Then, in the second part, it learns:
+the same images in the same order as all networks of its seed.
 
 Hyperparameters are looked at on training images that are held back:
 `python -m benchmarks.pruning.criteria --judge train --rate 0.001 --out FOLDER`.
@@ -52,7 +53,7 @@ class _Stage:
         title: Of the table.
         tune: Of a seed: what is done to a network once it is pruned.
         claimed: What follows from the rows.
-        by_chance: Each case differs from seed to seed, not only those whose criterion does.
+        others_chance: Chance by other libraries too, which says nothing new.
 
     """
 
@@ -60,14 +61,14 @@ class _Stage:
     title: str
     tune: Callable[[int], Tune]
     claimed: Callable[[Sequence[Row]], list[Check]]
-    by_chance: bool
+    others_chance: bool
 
     def work(self, only: Sequence[str], seeds: int) -> list[tuple[int, Case]]:
         """Seed by seed, so that what is stopped has looked at all cases alike."""
         chosen = [case for case in CASES if not only or any(part in case.name for part in only)]
-        if self.by_chance:  # the same chance by another library says nothing new
-            chosen = [case for case in chosen if (case.maker == "edgeport" or case.by != "random")]
-        return [(seed, case) for seed in range(seeds) for case in chosen if self.by_chance or case.drawn or not seed]
+        if not self.others_chance:
+            chosen = [case for case in chosen if case.maker == "edgeport" or case.by != "random"]
+        return [(seed, case) for seed in range(seeds) for case in chosen]
 
 
 def criteria_part(common: Arguments, *, judge: str = "dev", only: Sequence[str] = (), seeds: int = 0) -> Part:
@@ -77,7 +78,7 @@ def criteria_part(common: Arguments, *, judge: str = "dev", only: Sequence[str] 
         title="Top-1 before training",
         tune=lambda seed: lambda module: _recalibrate(module, seed),
         claimed=checks,
-        by_chance=False,
+        others_chance=True,
     )
     return _part(common, stage, judge, only, seeds)
 
@@ -100,7 +101,7 @@ def trained_part(
         title=f"Top-1 after one epoch of {count} images",
         tune=tune,
         claimed=trained_checks,
-        by_chance=True,
+        others_chance=False,
     )
     return _part(common, stage, judge, only, seeds)
 
