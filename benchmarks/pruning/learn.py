@@ -34,9 +34,9 @@ def learn_in(folder: Path) -> None:
 
     from benchmarks.quantization.networks import resnet20
     from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.contracts import QuantizationPlan, dump_json, load_json
+    from edgeport.contracts import Precision, QuantizationPlan, dump_json, load_json
     from edgeport.exporter.qat.learn import LearningSamples, learn
-    from edgeport.exporter.qat.options import QatOptions
+    from edgeport.exporter.qat.options import QatOptions, default_teacher
     from edgeport.exporter.train import TrainingSettings
     from edgeport.onnx_files import open_onnx
 
@@ -49,6 +49,8 @@ def learn_in(folder: Path) -> None:
     training = TrainingSettings(
         epochs=spec["epochs"], batch_size=64, average=0.98, seed=spec["seed"], checkpoint_every=spec["checkpoint_every"]
     )
+    precision = Precision.INT8 if spec["bits"] == 8 else Precision.INT4_WEIGHTS_32
+    options = QatOptions(training=training, rate=spec["rate"], teacher=default_teacher(precision, "auto"))
     learnt = learn(
         resnet20().eval(),
         open_onnx(base / "net.onnx"),
@@ -57,7 +59,7 @@ def learn_in(folder: Path) -> None:
         LearningSamples(feeds={"images": images}, labels=labels),
         open_reference,
         folder=folder / "learned",
-        options=QatOptions(training=training, rate=spec["rate"]),
+        options=options,
         on_progress=lambda event: print(event.done, event.total, event.message, flush=True),
     )
     (folder / "plan.json").write_bytes(dump_json(learnt.result.plan))

@@ -145,7 +145,7 @@ def qat(
     batch_size: int = 64,
     rate: float | None = None,
     loss: str = "auto",
-    teacher: float = 0.5,
+    teacher: float | None = None,
     mixed: str = "fp32",
     average: float | None = 0.99,
     patience: int | None = None,
@@ -175,7 +175,8 @@ def qat(
         rate: Highest learning rate, of AdamW; 2e-5 by default, and 3e-4 for weights of 4 bits.
         loss: "cross-entropy", "mse", `pkg.mod:fn` (outputs by name and labels to a loss []), "teacher" (the float model
             alone), or "auto": by what the labels are.
-        teacher: Weight of the float model's outputs beside the labels, 0..1.
+        teacher: Weight of the float model's outputs beside the labels, 0..1; where the loss is "auto", 1 by default of
+            8 bits, else 0.5.
         mixed: Precision of the forward pass while training: "fp32", "bf16" or "fp16".
         average: Decay of the moving average of the weights; None for none.
         patience: Epochs without better weights after which it stops; None: never.
@@ -195,7 +196,7 @@ def qat(
         EdgeportError: The model or the data can't be used.
 
     """
-    from edgeport.exporter.qat.options import QatOptions, default_rate
+    from edgeport.exporter.qat.options import QatOptions, default_rate, default_teacher
     from edgeport.exporter.train.settings import TrainingSettings
     from edgeport.pipeline.learning import qat_recipe
     from edgeport.pipeline.mixing import precision_named
@@ -211,7 +212,12 @@ def qat(
             patience=patience,
             seed=seed,
         )
-        options = QatOptions(training=training, rate=rate or default_rate(chosen), loss=loss, teacher=teacher)
+        options = QatOptions(
+            training=training,
+            rate=rate or default_rate(chosen),
+            loss=loss,
+            teacher=teacher if teacher is not None else default_teacher(chosen, loss),
+        )
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
     return qat_recipe(

@@ -222,7 +222,7 @@ def _epochs(training: FineTuning) -> str:
 
 
 def _qat_training() -> FineTuning:
-    return FineTuning(epochs=3, rate=2e-5, weight_decay=0.0, teacher=0.5, average=0.99)
+    return FineTuning(epochs=3, rate=2e-5, weight_decay=0.0, teacher=1.0, average=0.99)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -222,17 +222,18 @@ def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: M
 
 
 def _qat(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: ModelSource) -> QatStep:
-    from edgeport.exporter.qat.options import default_rate
+    from edgeport.exporter.qat.options import default_rate, default_teacher
 
     del model
     precision = Precision(values["precision"])
-    rate = values["rate"] if values["rate"] is not None else default_rate(precision)
+    chosen = {"rate": default_rate(precision), "teacher": default_teacher(precision, values["loss"])}
+    chosen = {name: default if values[name] is None else values[name] for name, default in chosen.items()}
     return _made(
         recipe,
         key,
         lambda: QatStep(
             precision=precision,
-            training=_training({**values, "rate": rate}),
+            training=_training({**values, **chosen}),
             learn_ranges=values["learn_ranges"],
             device=values["device"],
         ),

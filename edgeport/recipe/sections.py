@@ -267,8 +267,8 @@ class _LearningSection(_Section):
         description="cross-entropy, mse, pkg.mod:fn (outputs by name and labels to a loss []), teacher (no labels), or "
         "auto: by what the labels are",
     )
-    teacher: float = Field(
-        default=0.0, ge=0, le=1, description="weight of the teacher's outputs beside the labels: the original's"
+    teacher: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=0.0, description="weight of the teacher's outputs beside the labels: the original's"
     )
     temperature: float = Field(
         default=_LEARN.temperature, gt=0, le=1000, description="that class scores of both are divided by"
@@ -396,11 +396,8 @@ class QatSection(_LearningSection):
     ] = Field(default="int8", description="of the plan; one that the targets build")
     epochs: int = Field(default=_QAT.training.epochs, ge=1, description="walks over the training samples")
     learn_ranges: bool = Field(default=_QAT.learn_ranges, description="the ranges of activations are learned too")
-    teacher: float = Field(
-        default=_QAT.training.teacher,
-        ge=0,
-        le=1,
-        description="weight of the float model's outputs beside the labels",
+    teacher: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="weight of the float model's outputs beside the labels; by precision and loss"
     )
     average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=_QAT.training.average, description="decay of the moving average of the weights"

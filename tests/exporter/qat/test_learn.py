@@ -24,7 +24,7 @@ from edgeport.contracts import Array, Calibration, OnnxModel, Precision, Quantiz
 from edgeport.errors import ContractError, PlanError, SamplesError, SourceError
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.qat.learn import Learned, LearningSamples, learn
-from edgeport.exporter.qat.options import QatOptions
+from edgeport.exporter.qat.options import QatOptions, default_teacher
 from edgeport.exporter.train import TrainingSettings
 
 OPTIONS = QatOptions(rate=2e-4, training=TrainingSettings(epochs=4, batch_size=16, average=0.9))
@@ -219,6 +219,37 @@ def test_numbers_as_labels_are_regressed(made: Made, tmp_path: Path) -> None:
 
     assert result.loss == "mean squared error"
     assert result.after["loss"] < result.before["loss"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "loss", "share"),
+    [
+        (Precision.INT8, "auto", 1.0),
+        (Precision.INT8, "cross-entropy", 0.5),
+        (Precision.INT8_WEIGHTS, "auto", 1.0),
+        (Precision.INT4_WEIGHTS_32, "auto", 0.5),
+    ],
+)
+def test_the_float_model_says_all_where_only_8_bits_are_to_be_undone(
+    precision: Precision, loss: str, share: float
+) -> None:
+    assert default_teacher(precision, loss) == share
+
+
+def test_labels_are_counted_where_the_float_model_says_all(made: Made, tmp_path: Path) -> None:
+    rules = x86_rules(vnni=True)
+    plan = make_plan(made.model, made.calibration, rules)
+    options = replace(OPTIONS, teacher=1.0, training=replace(OPTIONS.training, epochs=1))
+    wrong = (made.labels + 1) % 4
+
+    results = [
+        learned(made, plan, rules, tmp_path / name, options=options, labels=labels).result
+        for name, labels in (("right", made.labels), ("wrong", wrong))
+    ]
+
+    assert [result.loss for result in results] == ["the float model's outputs"] * 2
+    assert results[0].after["loss"] == results[1].after["loss"]
+    assert results[0].after["top1"] != results[1].after["top1"]
 
 
 def test_what_can_not_be_learned_from_is_refused(made: Made, tmp_path: Path) -> None:
