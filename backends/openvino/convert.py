@@ -59,21 +59,12 @@ class IrFromOnnx:
             raise not_converted(error, graph, self.model.path.name) from error
         reach = REDUCED_LIMIT if rules_for().weight_reduce_range else LARGEST
         quantize_recurrent(converted, graph, frozenset(self.planned), reach=reach)
-        _name_inputs(converted)
         _name_canonically(converted, graph)
         _name_outputs(converted, [spec.name for spec in self.model.outputs])
         converted.set_rt_info(json.dumps(self.planned), [INFO, "int8"])
         ov.save_model(converted, str(path), compress_to_fp16=False)
         if self.floats is not None:
             self.floats.mark(path)
-
-
-def _name_inputs(model: Any) -> None:
-    """Gives back the names of inputs that are outputs, and are called like these alone."""
-    for port in model.inputs:
-        name = port.get_node().get_friendly_name()
-        if name not in port.get_names():
-            port.get_tensor().add_names({name})
 
 
 def _name_outputs(model: Any, names: list[str]) -> None:

@@ -232,18 +232,3 @@ def test_an_output_that_is_an_input_and_one_that_is_another_output(tmp_path):
     assert list(found) == ["same", "y", "again"]
     np.testing.assert_array_equal(found["same"], x)
     np.testing.assert_allclose(found["again"], np.exp(x), rtol=1e-5)
-
-
-def test_an_input_that_is_the_output(tmp_path):
-    """OpenVINO takes a Dropout away, and calls the input by the output's name."""
-    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Dropout", ["x"], ["y"], name="n_y")], "g", ports[:1], ports[1:])
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "model.onnx"
-    )
-    model = open_onnx(tmp_path / "model.onnx")
-    session = BACKEND.open(BACKEND.compile(model, float_plan(model), ExecutionConfig(batch=2), tmp_path / "artifact"))
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    call = session.bind({"x": x})
-    call.run()
-    np.testing.assert_array_equal(call.outputs()["y"], x)
