@@ -39,9 +39,9 @@ class Profile:
     def add(self, rows: Array) -> None:
         """Samples [n, ...] of numbers; those beyond 20 000 are not kept."""
         rows = rows[: _MOST_KEPT - self._count]
-        flat = rows.reshape(len(rows), -1)
-        if not flat.size:
+        if not rows.size:
             return
+        flat = rows.reshape(len(rows), -1)
         low, high = flat.min(axis=1), flat.max(axis=1)
         # float64 in the sums alone: no copy of the batch.
         mean, spread = flat.mean(axis=1, dtype=np.float64), flat.std(axis=1, dtype=np.float64)

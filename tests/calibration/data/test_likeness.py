@@ -77,3 +77,11 @@ def test_odd_labels_are_said_where_they_matter(labels, classes, metric, says):
     message = " ".join(lint.message for lint in lint_labels(labels, classes, metric))
 
     assert says in message if says else message == ""
+
+
+def test_what_comes_after_the_first_20_000_samples_is_not_kept():
+    profile = Profile()
+    for _ in range(3):
+        profile.add(np.zeros((8000, 2), np.float32))
+    profile.add(np.zeros((1, 2), np.float32))
+    assert len(profile.features) == 20_000
