@@ -36,7 +36,7 @@ XEON = Processor(machine="x86_64", isa=("avx2", "avx512_vnni", "avx512_bf16", "a
 
 
 class Board:
-    """A folder of this machine; how a shell is started in it."""
+    """A folder of this machine, measured as a machine of its own; how a shell is started in it."""
 
     def __init__(self, home):
         self._home = home
@@ -47,7 +47,8 @@ class Board:
         (programs / "python3").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
         (programs / "python3").chmod(0o755)
         path = f"PATH={programs}:{os.environ['PATH']}"
-        return ["env", path, f"XDG_CACHE_HOME={self._home}", "OPENBLAS_NUM_THREADS=1", "sh", "-c", COMMAND]
+        own = [f"XDG_CACHE_HOME={self._home}", f"EDGEPORT_LOCK_DIR={self._home}", "OPENBLAS_NUM_THREADS=1"]
+        return ["env", path, *own, "sh", "-c", COMMAND]
 
     def explain(self, status, stderr):
         return DeviceError(asked="reach a board", found=stderr, fix="look")
