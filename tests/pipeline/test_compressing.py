@@ -406,7 +406,8 @@ def test_a_run_with_steps_from_end_to_end(folder: Path) -> None:
     shown = [result.candidate(row.candidate) for row in rows]
     sizes = [one.artifact.size_bytes for one in shown if one.artifact is not None]
     assert len(sizes) == 4
-    assert sizes[0] > sizes[1] >= sizes[2] - 100 > sizes[3]
+    assert sizes[0] > sizes[1]
+    assert max(sizes[1:]) - min(sizes[1:]) < 0.05 * sizes[1]  # the same network in int8, with other numbers in it
     assert all(one.latency is not None and one.accuracy is not None for one in shown)
     # All are judged against the original's outputs, and it alone is a float to beat.
     assert {one.accuracy.reference for one in result.candidates if one.accuracy} == {"PyTorch float32"}
