@@ -97,7 +97,7 @@ class OnnxRuntimeBackend:
         check_fits(model, plan)
         _require_one_float(model, plan)
         layout = execution.layout
-        places = places_of(execution, _providers) if execution.runtime_device else ({},)
+        places = places_of(execution)
         with artifact_folder(folder) as draft:
             skip = _write(model, plan, draft / ENTRY)
             settings = dict(_settings(plan.default, execution, skip))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from edgeport.contracts import DataParallel, ExecutionConfig, ExecutionSpace, ModelParallel
 from edgeport.errors import UnsupportedByBackend
@@ -45,17 +46,20 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
     return settings
 
 
-def places_of(execution: ExecutionConfig, known: Callable[[], Sequence[str]]) -> tuple[Mapping[str, object], ...]:
+def places_of(execution: ExecutionConfig) -> tuple[Mapping[str, object], ...]:
     """`provider_settings` of the whole model, or of its stages, where they differ: "CPU|CUDA".
 
     Args:
         execution: With its runtime device.
-        known: Gives the names of the providers that there are.
 
     Raises:
         UnsupportedByBackend: See `provider_settings`; or not one for each stage.
 
     """
+    if not execution.runtime_device:
+        return ({},)
+    from edgeport.backends.onnxruntime.session import known_providers, unusable_plug_ins
+
     parts = execution.runtime_device.split("|")
     count = execution.layout.stages if isinstance(execution.layout, ModelParallel) else 1
     if len(parts) not in (1, count):
@@ -64,16 +68,20 @@ def places_of(execution: ExecutionConfig, known: Callable[[], Sequence[str]]) ->
             found=f"{len(parts)} providers for {count} stage{'s' if count > 1 else ''}",
             fix="name one for all of it, or one for each of its stages (--stages): CPU|CUDA",
         )
-    return tuple(provider_settings(part.strip(), known()) for part in parts)
+    known, unusable = known_providers(), unusable_plug_ins()
+    return tuple(provider_settings(part.strip(), known, unusable) for part in parts)
 
 
-def provider_settings(runtime_device: str, known: Sequence[str]) -> dict[str, object]:
+def provider_settings(
+    runtime_device: str, known: Sequence[str], unusable: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, object]:
     """What `session.open_session` is told of the execution provider; nothing for the CPU's.
 
     Args:
         runtime_device: A provider's name, "ExecutionProvider" at its end or not, then its options if there are any:
             "CUDA", "CUDAExecutionProvider:device_id=1,use_tf32=0".
         known: Names of the providers that there are.
+        unusable: Why those of other plug-ins are none of them.
 
     Raises:
         UnsupportedByBackend: No such provider here, or options that can't be read.
@@ -87,7 +95,7 @@ def provider_settings(runtime_device: str, known: Sequence[str]) -> dict[str, ob
     if full is None:
         raise UnsupportedByBackend(
             asked=f"run ONNX Runtime on {runtime_device}",
-            found=f"providers {', '.join(known)}",
+            found=f"providers {', '.join(known)}{''.join(f'; {one}: {why}' for one, why in unusable.items())}",
             fix="install the package that has it (onnxruntime-gpu, onnxruntime-ep-...), or name the library of a "
             "plug-in: EDGEPORT_ORT_LIBRARIES=NAME=PATH",
         )

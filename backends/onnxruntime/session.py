@@ -36,6 +36,7 @@ __all__ = [
     "open_session",
     "processor_here",
     "session_options",
+    "unusable_plug_ins",
 ]
 
 _LEVELS = {
@@ -239,15 +240,28 @@ def _spelled(processor: Mapping[str, Any]) -> str:
 
 def known_providers() -> list[str]:
     """Execution providers that can be asked for here: those in the runtime, and those of plug-ins that see a device."""
-    plugged = [name for name in _plug_ins() if _devices_seen(name)]
-    return list(dict.fromkeys([*ort.get_available_providers(), *plugged]))
+    unusable = unusable_plug_ins()
+    return list(dict.fromkeys([*ort.get_available_providers(), *(one for one in _plug_ins() if one not in unusable)]))
+
+
+def unusable_plug_ins() -> dict[str, str]:
+    """Providers of plug-ins that can't be asked for here, and why, in words that stand behind "found"."""
+    return {name: why for name, path in _plug_ins().items() for why in [_why_not(name, path)] if why}
+
+
+def _why_not(name: str, path: str) -> str:
+    try:
+        seen = _devices_seen(name, path)
+    except Exception as error:  # noqa: BLE001 (a library raises what it likes; it is told, not hidden)
+        return f"that its library ({path}) does not load: {error}"
+    return "" if seen else f"no device here that its library ({os.path.basename(path)}) takes"  # noqa: PTH119 (see `open_session`)
 
 
 def _devices_of(name: str) -> list[Any]:
     """What a provider of a plug-in can run on, as the runtime lists it.
 
     Raises:
-        RuntimeError: No such provider, or it sees no device of its kind.
+        RuntimeError: No such provider, its library does not load, or it sees no device of its kind.
 
     """
     plugged = _plug_ins()
@@ -256,23 +270,16 @@ def _devices_of(name: str) -> list[Any]:
             f"asked to run on {name}; found providers {', '.join([*ort.get_available_providers(), *plugged])}; "
             f"install the package that has it, or name its library: {_LIBRARIES}={name}=PATH"
         )
-    found = _devices_seen(name)
-    if not found:
-        raise RuntimeError(
-            f"asked to run on {name}; found no device here that its library ({os.path.basename(plugged[name])}) takes; "  # noqa: PTH119 (see `open_session`)
-            "run it where there is one"
-        )
-    return found
+    why = _why_not(name, plugged[name])
+    if why:
+        raise RuntimeError(f"asked to run on {name}; found {why}; run it where it can be used")
+    return _devices_seen(name, plugged[name])
 
 
-def _devices_seen(name: str) -> list[Any]:
+def _devices_seen(name: str, path: str) -> list[Any]:
     """Devices that the plug-in of that provider sees; its library is loaded at the first time."""
-    path = _plug_ins()[name]
     if _registered.get(name) != path:
-        try:
-            ort.register_execution_provider_library(name, path)
-        except Exception:  # noqa: BLE001 (whatever a library raises, it can't be used)
-            return []
+        ort.register_execution_provider_library(name, path)
         _registered[name] = path
     return [device for device in ort.get_ep_devices() if device.ep_name == name]
 

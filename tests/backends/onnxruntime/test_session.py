@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgeport.backends.onnxruntime.executions import provider_settings
+from edgeport.backends.onnxruntime.executions import places_of, provider_settings
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options
+from edgeport.contracts import ExecutionConfig
 from edgeport.errors import BackendError, SamplesError, UnsupportedByBackend
 
 
@@ -221,6 +222,19 @@ class TestPlugIns:
         monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", "Blind=/lib/blind.so")
         with pytest.raises(RuntimeError, match=r"found no device here that its library \(blind.so\) takes"):
             open_session(path, {"providers": ["Blind"]})
+
+    def test_one_whose_library_does_not_load_says_so(self, loaded, monkeypatch, path):
+        def fail(name, library):
+            raise RuntimeError(f"cannot open {library}")
+
+        monkeypatch.setattr("onnxruntime.register_execution_provider_library", fail)
+        monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", "Mine=/lib/mine.so")
+        assert "Mine" not in known_providers()
+        said = r"its library \(/lib/mine.so\) does not load: cannot open"
+        with pytest.raises(RuntimeError, match=said):
+            open_session(path, {"providers": ["Mine"]})
+        with pytest.raises(UnsupportedByBackend, match=said):
+            places_of(ExecutionConfig(runtime_device="Mine"))
 
     def test_one_that_is_not_there(self, loaded, path):
         with pytest.raises(RuntimeError, match=r"run on Mine; found providers .*; install the package that has it"):
