@@ -78,11 +78,15 @@ def _folders(own: Path) -> Iterator[Path]:
 def _opened(path: Path) -> int | None:
     for flags in (_FLAGS, _FLAGS | os.O_CREAT | os.O_EXCL, _FLAGS):
         try:
-            return os.open(str(path), flags, 0o644)
-        except (FileNotFoundError, FileExistsError):  # noqa: PERF203 (another process may make it meanwhile)
+            descriptor = os.open(str(path), flags, 0o644)
+        except (FileNotFoundError, FileExistsError):  # another process may make it meanwhile
             continue
         except OSError:
             return None
+        if flags & os.O_CREAT:
+            with contextlib.suppress(OSError):  # a file system without modes
+                os.fchmod(descriptor, 0o644)  # whatever this user's umask is, the file is everybody's
+        return descriptor
     return None
 
 

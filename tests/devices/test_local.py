@@ -73,3 +73,15 @@ def test_a_lock_that_can_not_be_had_is_taken_elsewhere(tmp_path, monkeypatch):
     turn = take_turn(tmp_path, pause)
     assert (tmp_path / FILE).exists()
     os.close(turn)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
+def test_the_lock_is_everybodys_whatever_the_umask(tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        turn = take_turn(tmp_path / "own", pause)
+    finally:
+        os.umask(before)
+    os.close(turn)
+    assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
