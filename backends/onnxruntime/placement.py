@@ -70,11 +70,11 @@ def read_placement(artifact: Artifact) -> Placement:
                 found=f"{type(error).__name__}: {error}",
                 fix="see what the runtime says",
             ) from error
-        return told_placement(artifact, Path(folder))
+        return _read(path, artifact, Path(folder))
 
 
 def told_placement(artifact: Artifact, told: Path) -> Placement:
-    """The placement in what `describe_session` wrote, here or on a device.
+    """The placement in what `describe_session` wrote on a device.
 
     Raises:
         BackendError: The folder is not what was compiled, or it wrote something else.
@@ -82,19 +82,23 @@ def told_placement(artifact: Artifact, told: Path) -> Placement:
     """
     path = check_artifact(artifact)
     _require_graph(path)
-    stages = artifact.settings.get("stages")
-    parts = stages if isinstance(stages, list) else [artifact.settings]
     try:
-        read = [
-            _told(path.with_name(str(one.get("entry", path.name))), one, told / str(index))
-            for index, one in enumerate(parts)
-        ]
+        return _read(path, artifact, told)
     except Exception as error:  # what came from a device may be anything
         raise BackendError(
             asked=f"read what ONNX Runtime made of {path.name}",
             found=f"{type(error).__name__}: {error}",
             fix="run it again; the files are not what a session writes",
         ) from error
+
+
+def _read(path: Path, artifact: Artifact, told: Path) -> Placement:
+    stages = artifact.settings.get("stages")
+    parts = stages if isinstance(stages, list) else [artifact.settings]
+    read = [
+        _told(path.with_name(str(one.get("entry", path.name))), one, told / str(index))
+        for index, one in enumerate(parts)
+    ]
     return Placement(nodes=tuple(node for one in read for node in one.nodes), source=read[0].source)
 
 

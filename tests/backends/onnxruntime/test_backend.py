@@ -13,7 +13,7 @@ from edgeport.backends.onnxruntime.session import open_session
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.plan import dynamic_plan, float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
-from edgeport.errors import PlanError
+from edgeport.errors import BackendError, PlanError
 
 backend = create_backend()
 
@@ -117,6 +117,18 @@ def test_conversions_are_shown_and_compute_nothing(network, bench):
     assert len(pairs) == 4, "at the input, on both sides of the float resize, before the float end"
     assert {node.precision for node in pairs} == {""}
     assert all("converts" in node.reason for node in pairs)
+
+
+def test_what_a_device_told_may_be_anything_and_a_fault_of_ours_is_not_its(network, bench, monkeypatch, tmp_path):
+    artifact = backend.compile(network, float_plan(network), ExecutionConfig(threads=1), bench.folder / "artifact")
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "providers.json").write_text("[1]")
+    (tmp_path / "0" / "optimised.onnx").write_bytes(b"nonsense")
+    with pytest.raises(BackendError, match="not what a session writes"):
+        backend.placement_told(artifact, tmp_path)
+    monkeypatch.delattr("edgeport.backends.onnxruntime.placement._place")
+    with pytest.raises(NameError):
+        backend.placement(artifact)
 
 
 def test_float_placement_finds_what_was_fused(network, bench):
