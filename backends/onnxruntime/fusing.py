@@ -76,9 +76,10 @@ def fused_where_faster(artifact: Artifact, folder: Path) -> tuple[Artifact, Plac
     path = check_artifact(artifact)
     with artifact_folder(folder) as draft:
         counts = fuse(path, draft / ENTRY)
-        why = "found nothing to fuse" if not counts else _why_not(path, draft / ENTRY, artifact)
-        told = "fused " + ", ".join(f"{count} {name}" for name, count in counts.items())
-        if not counts or not why.startswith("takes"):
+        kept, told = _judged(path, draft / ENTRY, artifact) if counts else (False, "found nothing to fuse")
+        if counts:
+            told = f"fused {', '.join(f'{count} {name}' for name, count in counts.items())}, which {told}"
+        if not kept:
             (draft / ENTRY).write_bytes(path.read_bytes())
             for data in path.parent.glob(f"{path.name}.*.data"):
                 (draft / data.name).write_bytes(data.read_bytes())
@@ -92,16 +93,11 @@ def fused_where_faster(artifact: Artifact, folder: Path) -> tuple[Artifact, Plac
         execution=artifact.execution,
     )
     placement = read_placement(made)
-    return made, replace(
-        placement,
-        source=f"{placement.source}; its optimizer of transformers {told}, which {why}"
-        if counts
-        else f"{placement.source}; its optimizer of transformers {why}",
-    )
+    return made, replace(placement, source=f"{placement.source}; its optimizer of transformers {told}")
 
 
-def _why_not(path: Path, fused: Path, artifact: Artifact) -> str:
-    """What came of it: it begins with "takes" where the fused graph is kept."""
+def _judged(path: Path, fused: Path, artifact: Artifact) -> tuple[bool, str]:
+    """Whether the fused graph is kept, and what came of it."""
     example = example_feeds(open_onnx(path), artifact.execution.batch)
     settings = {name: value for name, value in artifact.settings.items() if name not in _OF_RUNNING}
     try:
@@ -109,11 +105,14 @@ def _why_not(path: Path, fused: Path, artifact: Artifact) -> str:
         for seed in range(_DRAWS):
             feeds = _drawn(example, seed)
             if not same(_outputs(plain, feeds), _outputs(other, feeds)):
-                return "gives other numbers, so it was left out"
+                return False, "gives other numbers, so it was left out"
     except Exception as error:  # noqa: BLE001 (whatever the runtime says of it, the graph stays as it was)
-        return f"does not run ({type(error).__name__}), so it was left out"
+        return False, f"does not run ({type(error).__name__}), so it was left out"
     trial = tried(plain, other, example)
-    return f"takes {trial}" if trial.is_faster else f"is not surely faster ({trial}), so it was left out"
+    return (
+        trial.is_faster,
+        f"takes {trial}" if trial.is_faster else f"is not surely faster ({trial}), so it was left out",
+    )
 
 
 def _drawn(example: Mapping[str, Array], seed: int) -> dict[str, Array]:

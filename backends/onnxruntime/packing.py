@@ -1,5 +1,6 @@
-"""An artifact in ONNX Runtime's own format: for builds of the runtime that read no ONNX, and for a faster start.
+"""An artifact optimised ahead: fused (`fusing.py`), or in ONNX Runtime's own format.
 
+The format is for builds of the runtime that read no ONNX, and for a faster start:
 https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html
 """
 

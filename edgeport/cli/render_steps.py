@@ -188,10 +188,13 @@ def draw_calibration(console: Console, found: Calibration, path: Path) -> None:
         lines(console, Text(f"{clean(', '.join(found.transforms))}; quantize {clean(made)}"))
 
 
-def draw_artifact(console: Console, artifact: Artifact, folder: Path) -> None:
-    """What was built, and what it is not."""
+def draw_artifact(console: Console, artifact: Artifact, folder: Path, *, made: str = "") -> None:
+    """What was built, what became of it on the way where that is said, and what it is not."""
     built = f"{artifact.backend} {artifact.precision}, {bytes_of(artifact.size_bytes)}: {folder}"
-    lines(console, Text(clean(built)), Text("It is not measured yet: edgeport bench", style="dim"))
+    lines(console, Text(clean(built)))
+    if made:
+        lines(console, Text(clean(made)))
+    lines(console, Text("It is not measured yet: edgeport bench", style="dim"))
 
 
 def draw_draft(console: Console, draft: Draft) -> None:

@@ -31,6 +31,7 @@ from edgeport.contracts import (
     ModelSource,
     Outcome,
     OutputDifference,
+    Placement,
     Precision,
     PruneStep,
     Quantile,
@@ -38,6 +39,7 @@ from edgeport.contracts import (
     RunResult,
     SearchedGroup,
     Verification,
+    dump_json,
 )
 from edgeport.devices.profiles import PROFILES
 from edgeport.drafting import Draft
@@ -519,6 +521,18 @@ def test_options_arrive_as_the_api_wants_them(
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", *placed).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(affinity=(0, 1), spinning=False, runtime_device="AUTO")
     assert stub["quantize"][1]["form"] == "ort"
+
+
+def test_what_became_of_fusing_is_said(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+    placement = Placement(nodes=(), source="optimised graph; its optimizer found nothing to fuse")
+    (tmp_path / "placement.json").write_bytes(dump_json(placement))
+    ran = edgeport("quantize", "net.onnx", "--precision", "fp32", "--form", "onnx-fused", "-o", tmp_path)
+    assert (ran.code, stub["quantize"][1]["form"]) == (0, "onnx-fused")
+    assert "its optimizer found nothing to fuse" in ran.out
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,16 @@ def command(  # noqa: PLR0913 (one per option)
         profile=profile,
         form=form,
     )
-    output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder))
+    made = _made(folder) if form == "onnx-fused" else ""
+    output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder, made=made))
     return 0
+
+
+def _made(folder: Path) -> str:
+    """What the placement says of the graph: whether it was fused, and why not."""
+    from edgeport.contracts import Placement, load_json
+
+    return load_json(Placement, (folder / "placement.json").read_bytes()).source
 
 
 def _processors(text: str | None) -> tuple[int, ...]:
