@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgeport.backends.tensorrt.runtime import TensorRt
-from edgeport.backends.tensorrt.session import keep_timings, use_timings
+from edgeport.backends.tensorrt.session import UnbuildableError, keep_timings, use_timings
 from edgeport.contracts import OnnxModel, TensorSpec
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import node_module, read_ir
@@ -89,12 +89,10 @@ class EngineFromOnnx:
             raise _refused(model, [parser.get_error(index) for index in range(parser.num_errors)])
         try:
             config = self.tensorrt.config(builder, self.target, self.flags)
-        except RuntimeError as error:
-            asked, found, fix = str(error).split("; ")
+        except UnbuildableError as error:
+            asked, found, fix = error.parts
             raise UnsupportedByBackend(
-                asked=f"build an engine of {model.path.name}: {asked.removeprefix('asked ')}",
-                found=found.removeprefix("found "),
-                fix=fix,
+                asked=f"build an engine of {model.path.name}: {asked}", found=found, fix=fix
             ) from error
         ranges = self._ranges(model.inputs)
         if ranges:

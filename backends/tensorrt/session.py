@@ -25,6 +25,7 @@ __all__ = [
     "EngineCall",
     "EngineSession",
     "KeptFiles",
+    "UnbuildableError",
     "configure",
     "digests_of",
     "import_tensorrt",
@@ -104,6 +105,19 @@ def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
 
 class ForeignEngineError(RuntimeError):
     """An engine that is not for this machine, or not the one that was built."""
+
+
+class UnbuildableError(RuntimeError):
+    """Something that no engine is built with here.
+
+    Args:
+        asked, found, fix: As in every error of Edgeport.
+
+    """
+
+    def __init__(self, asked: str, found: str, fix: str) -> None:
+        super().__init__(f"asked {asked}; found {found}; {fix}")
+        self.parts = asked, found, fix
 
 
 def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
@@ -230,7 +244,7 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
             ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.executions`.
 
     Raises:
-        RuntimeError: No DLA core of that number, or a compute capability that the runtime does not build for.
+        UnbuildableError: No DLA core of that number, or a compute capability that the runtime does not build for.
 
     """
     config = builder.create_builder_config()
@@ -242,9 +256,10 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
         for index, one in enumerate(targets):
             known = getattr(module.ComputeCapability, "SM" + one.replace(".", ""), None)
             if known is None:
-                raise RuntimeError(
-                    f"asked to build for compute capability {one}; found that this TensorRT-RTX has none such; "
-                    "take the full TensorRT"
+                raise UnbuildableError(
+                    f"to build for compute capability {one}",
+                    "that this TensorRT-RTX has none such",
+                    "take the full TensorRT",
                 )
             config.set_compute_capability(known, index)
     if flags.get("version_compatible"):
@@ -254,8 +269,8 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
         config.hardware_compatibility_level = getattr(module.HardwareCompatibilityLevel, level)
     if "dla" in flags:
         if int(flags["dla"]) >= builder.num_DLA_cores:
-            raise RuntimeError(
-                f"asked for DLA core {flags['dla']}; found {builder.num_DLA_cores} DLA cores here; leave DLA out"
+            raise UnbuildableError(
+                f"for DLA core {flags['dla']}", f"{builder.num_DLA_cores} DLA cores here", "leave DLA out"
             )
         config.default_device_type = module.DeviceType.DLA
         config.DLA_core = int(flags["dla"])

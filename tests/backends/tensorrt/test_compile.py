@@ -11,9 +11,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport.backends.tensorrt import create_backend
+from edgeport.backends.tensorrt.build import EngineFromOnnx
 from edgeport.backends.tensorrt.capabilities import describe, target_for
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
-from edgeport.backends.tensorrt.runtime import Gpu, TensorRt
+from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, load_tensorrt
 from edgeport.backends.tensorrt.session import digests_of
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig, Precision
@@ -207,3 +208,19 @@ def test_an_engine_for_several_gpus_ships_what_it_was_built_from(cnn, tmp_path):
     assert key["compute_capability"] == "8.6+8.9"
     assert key["source"] == digests_of(artifact.folder / "model.onnx")
     assert (key["gpu"], key["driver"]) == ("", "")
+
+
+@needs_tensorrt
+def test_what_is_not_built_for_is_said_and_what_else_is_raised_is_passed_on(cnn, monkeypatch):
+    if "rtx" not in KNOWN.version:
+        pytest.skip("the full TensorRT builds for the GPU in the machine")
+    build = EngineFromOnnx(tensorrt=load_tensorrt(), target="1.0", batch=1)
+    with pytest.raises(UnsupportedByBackend, match=r"compute capability 1\.0.*none such.*take the full TensorRT"):
+        build(cnn.model)
+
+    def fail(*_):
+        raise RuntimeError("a fault of the runtime's")
+
+    monkeypatch.setattr(TensorRt, "config", fail)
+    with pytest.raises(RuntimeError, match="a fault of the runtime's"):
+        build(cnn.model)
