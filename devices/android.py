@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import signal
 import subprocess
 import tempfile
 import threading
@@ -14,6 +11,7 @@ from pathlib import Path
 
 from edgeport.devices.adb import PATHS, AdbTransport
 from edgeport.devices.inventory import AdbAddress
+from edgeport.devices.link import ProcessGroup
 from edgeport.devices.native_programs import PROGRAMS
 from edgeport.errors import DeviceError, DeviceLost
 
@@ -117,23 +115,23 @@ class Shell:
         """Status (None where it had to be ended), stdout and stderr, no more of them than can be meant."""
         try:
             with tempfile.TemporaryFile() as errors:
-                process = subprocess.Popen(
+                process = ProcessGroup(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     start_new_session=True,  # Ctrl-C is ours first
                 )
-                late = threading.Timer(within_s, _end, [process])
+                late = threading.Timer(within_s, process.kill)
                 late.start()
                 try:
                     said = process.stdout.read(_LARGEST_BYTES) if process.stdout is not None else b""
                     if len(said) == _LARGEST_BYTES:
-                        _end(process)
+                        process.kill()
                     status = process.wait()
                 finally:
                     late.cancel()
-                    _end(process)
+                    process.kill()
                     process.wait()
                     if process.stdout is not None:
                         process.stdout.close()
@@ -166,9 +164,3 @@ def look(shell: Shell) -> Found:
         programs={one.name: paths[one.name] for one in PROGRAMS if one.name in paths},
         folder=paths.get("folder", "/data/local/tmp"),
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)

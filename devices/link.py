@@ -23,7 +23,7 @@ from edgeport.devices.agent.serving import HELLO, PROTOCOL
 from edgeport.devices.bootstrap import first_line
 from edgeport.errors import DeviceError, DeviceLost, EdgeportError, error_from_dict
 
-__all__ = ["Ends", "Link", "StartingTransport", "Transport"]
+__all__ = ["Ends", "Link", "ProcessGroup", "StartingTransport", "Transport"]
 
 CONNECT_S = 60.0
 SILENCE_S = 45.0
@@ -114,19 +114,21 @@ class StartingTransport(Protocol):
         ...
 
 
-class _Group(subprocess.Popen[bytes]):
-    """A process with all that it starts."""
+class ProcessGroup(subprocess.Popen[bytes]):
+    """A process with all that it starts; made with `start_new_session`."""
 
     def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        """Ends them all, unless it has ended already."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def _started(transport: Transport | StartingTransport) -> Ends:
     if isinstance(transport, StartingTransport):
         return transport.start()
     try:
-        return _Group(
+        return ProcessGroup(
             transport.command(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
