@@ -42,3 +42,14 @@ def time_job(artifact):
         return TimeJob(**(values | changes))
 
     return make
+
+
+@pytest.fixture
+def job_on(artifact, time_job):
+    """A job for a device at the other end of a link, by settings of the fake session."""
+
+    def make(device, **settings):
+        there = {name: device.push(artifact / file) for name, file in (("artifact", "model"), ("feeds", "feeds.npz"))}
+        return time_job(settings, **there, reference=None, duration_s=0.3, limits=Limits(time_s=60))
+
+    return make

@@ -6,12 +6,9 @@ import threading
 import time
 from contextlib import ExitStack
 
-import numpy as np
 import pytest
 
 from edgeport import api
-from edgeport.contracts import Limits, TimeJob
-from edgeport.devices.agent.arrays import save_arrays
 from edgeport.devices.asyncssh_client import AsyncSshTransport
 from edgeport.devices.inventory import SshAddress
 from edgeport.devices.opening import open_device
@@ -112,27 +109,6 @@ def test_without_asyncssh_its_extra_is_said(monkeypatch, tmp_path):
         pytest.raises(DependencyError, match=r"edgeport\[ssh\]"),
     ):
         device.facts()
-
-
-@pytest.fixture
-def job_on(tmp_path):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "m.txt").write_text("a model")
-    save_arrays(tmp_path / "feeds.npz", {"x": np.ones((2, 3), np.float32)})
-
-    def job(device, **settings):
-        return TimeJob(
-            artifact=device.push(tmp_path / "model"),
-            entry="m.txt",
-            session="edgeport.testing.fake_session",
-            settings=settings,
-            feeds=device.push(tmp_path / "feeds.npz"),
-            warmup_s=0.01,
-            duration_s=0.1,
-            limits=Limits(time_s=60),
-        )
-
-    return job
 
 
 @pytest.mark.parametrize("whose", ["the host's", "the device's"])

@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.contracts import Limits, TimeJob
 from edgeport.devices import link
-from edgeport.devices.agent.arrays import save_arrays
 from edgeport.devices.inventory import SshAddress
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
@@ -38,28 +36,6 @@ def reach(tmp_path):
             yield device
 
     return opened
-
-
-@pytest.fixture
-def job_on(tmp_path):
-    folder = tmp_path / "artifact"
-    (folder / "model").mkdir(parents=True)
-    (folder / "model" / "m.txt").write_text("a model")
-    save_arrays(folder / "feeds.npz", {"x": np.ones((2, 3), np.float32)})
-
-    def job(device, **settings):
-        return TimeJob(
-            artifact=device.push(folder / "model"),
-            entry="m.txt",
-            session="edgeport.testing.fake_session",
-            settings=settings,
-            feeds=device.push(folder / "feeds.npz"),
-            warmup_s=0.01,
-            duration_s=0.3,
-            limits=Limits(time_s=60),
-        )
-
-    return job
 
 
 def _until(condition, seconds=10.0):
