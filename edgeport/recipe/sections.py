@@ -38,6 +38,19 @@ _MADE = WithoutDataStep()
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Rate = Annotated[float, Field(gt=0, le=10)]
 
+# Of every training, by whatever method.
+_Mixed = Annotated[Literal["fp32", "bf16", "fp16"], Field(description="of the forward pass while training")]
+_Average = Annotated[
+    Annotated[float, Field(gt=0, lt=1)] | None, Field(description="decay of the moving average of the weights")
+]
+_Patience = Annotated[
+    int | None,
+    Field(ge=1, description="epochs without better weights after which a training stops; never if missing"),
+]
+_HeldOut = Annotated[float, Field(gt=0, le=0.5, description="part of the samples that says which weights are best")]
+_Seed = Annotated[int, Field(ge=0, lt=_SEEDS, description="of the order of the samples")]
+_Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="that trains")]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -273,18 +286,12 @@ class _LearningSection(_Section):
     temperature: float = Field(
         default=_LEARN.temperature, gt=0, le=1000, description="that class scores of both are divided by"
     )
-    mixed: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="of the forward pass while training")
-    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="decay of the moving average of the weights"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="epochs without better weights after which a training stops; never if missing"
-    )
-    held_out: float = Field(
-        default=_LEARN.held_out, gt=0, le=0.5, description="part of the samples that says which weights are best"
-    )
-    seed: int = Field(default=0, ge=0, lt=_SEEDS, description="of the order of the samples")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="that trains")
+    mixed: _Mixed = "fp32"
+    average: _Average = None
+    patience: _Patience = None
+    held_out: _HeldOut = _LEARN.held_out
+    seed: _Seed = 0
+    device: _Device = "auto"
 
 
 class PruneSection(_LearningSection):
@@ -360,18 +367,12 @@ class DistillSection(_Section):
     augment: str = Field(
         default="", description="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn, feeds by name to feeds by name"
     )
-    mixed: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="of the forward pass while training")
-    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="decay of the moving average of the weights"
-    )
-    patience: int | None = Field(
-        default=None, ge=1, description="epochs without better weights after which a training stops; never if missing"
-    )
-    held_out: float = Field(
-        default=_DISTIL.held_out, gt=0, le=0.5, description="part of the samples that says which weights are best"
-    )
-    seed: int = Field(default=0, ge=0, lt=_SEEDS, description="of the order of the samples")
-    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="that trains")
+    mixed: _Mixed = "fp32"
+    average: _Average = None
+    patience: _Patience = None
+    held_out: _HeldOut = _DISTIL.held_out
+    seed: _Seed = 0
+    device: _Device = "auto"
     without_data: Literal["fast", "contrastive", "dafl"] | None = Field(
         default=None, description="no samples: a generator makes them, by this method"
     )
@@ -399,9 +400,7 @@ class QatSection(_LearningSection):
     teacher: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="weight of the float model's outputs beside the labels; by precision and loss"
     )
-    average: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=_QAT.training.average, description="decay of the moving average of the weights"
-    )
+    average: _Average = _QAT.training.average
 
 
 COMPRESS: dict[str, type[BaseModel]] = {"prune": PruneSection, "distill": DistillSection, "qat": QatSection}
