@@ -17,9 +17,10 @@ from edgeport.contracts import (
     StudentStep,
 )
 from edgeport.contracts.recipe import DataSpec, SamplesMade, Target
-from edgeport.errors import ContractError, PruningError, UsageError
+from edgeport.errors import ContractError, PruningError
 from edgeport.recipe.distill import check_made_inputs, distill_keys, read_distill
-from edgeport.recipe.goals import read_goal
+from edgeport.recipe.goals import goal_at, goal_text
+from edgeport.recipe.locations import FILES
 
 if TYPE_CHECKING:
     from edgeport.contracts import TensorSpec
@@ -43,8 +44,6 @@ LEARNING = (
     "seed",
 )
 """Keys of a block that are settings of its training, by the same names."""
-
-_GRAPHS = (".onnx", ".pt2")
 
 
 def steps_of(
@@ -127,7 +126,7 @@ def trained_from(steps: Sequence[CompressStep]) -> bool:
 
 def _refuse_models(recipe: RecipeText, sections: RecipeFile, inputs: Sequence[TensorSpec]) -> None:
     source = sections.model.source
-    if source.endswith(_GRAPHS):
+    if source.endswith(FILES):
         raise recipe.error(
             ("compress",),
             f"changes a PyTorch model, and {source} is a graph whose sizes and weights are fixed",
@@ -177,18 +176,13 @@ def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: M
     from edgeport.exporter.prune.steps import check_step
 
     del model
-    goal: dict[str, float] = {}
-    if values["target"] is not None:
-        try:
-            goal = read_goal(values["target"])
-        except UsageError as error:
-            raise recipe.wrong_value((*key, "target"), f"is {error.found}", error.fix) from error
-        if "amount" in goal and values["structure"] in ("weights", "blocks"):
-            raise recipe.wrong_value(
-                (*key, "target"),
-                f"is no goal for {values['structure']}",
-                "give amount instead, such as amount = 0.5",
-            )
+    goal = goal_at(recipe, (*key, "target"), values["target"])
+    if "amount" in goal and values["structure"] in ("weights", "blocks"):
+        raise recipe.wrong_value(
+            (*key, "target"),
+            f"is no goal for {values['structure']}",
+            "give amount instead, such as amount = 0.5",
+        )
     if values["amount"] is not None:
         if goal:
             raise recipe.error((*key, "amount"), "and target are both given", "remove one of the two")
@@ -272,13 +266,10 @@ def _keys_of_training(training: FineTuning | None) -> dict[str, Any]:
 
 def _pruned(step: Any, folder: Path) -> dict[str, Any]:
     del folder
-    goal = f"{step.speedup:.15g}x" if step.speedup is not None else None
-    if step.latency_ns is not None:
-        goal = f"p50 <= {step.latency_ns:.15g} ns"
     return {
         "structure": step.what,
         "criterion": step.by,
-        "target": goal,
+        "target": goal_text(step),
         "amount": step.amount,
         **{name: getattr(step, name) for name in ("schedule", "scope", "round_to", "least", "samples", "recalibrate")},
         "epochs_between": step.epochs_between,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import DistillStep, ModelSource, Scale, StudentStep, TensorSpec, WithoutDataStep
-from edgeport.errors import ContractError, DistillationError, UsageError
-from edgeport.recipe.goals import read_goal
-from edgeport.recipe.locations import relative_text, spelled_location
+from edgeport.errors import ContractError, DistillationError
+from edgeport.recipe.goals import goal_at, goal_text
+from edgeport.recipe.locations import FILES, relative_text, spelled_location
 from edgeport.recipe.source import named_source
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ __all__ = ["check_made_inputs", "distill_keys", "read_distill"]
 _BOTH = ("batch_size", "optimizer", "rate", "weight_decay", "mixed", "average", "seed")
 _OF_DATA = ("generations", "epochs", "augment", "patience", "held_out")
 _WITHOUT = ("steps", "values", "mirror")
-_GRAPHS = (".onnx", ".pt2")
 
 
 def read_distill(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: ModelSource) -> StudentStep:
@@ -77,9 +76,6 @@ def check_made_inputs(recipe: RecipeText, key: KeyPath, step: StudentStep, input
 def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
     """What a block says of the step, by key; None for what is not given."""
     learning, student = step.learning, step.student
-    goal = f"{step.speedup:.15g}x" if step.speedup is not None else None
-    if step.latency_ns is not None:
-        goal = f"p50 <= {step.latency_ns:.15g} ns"
     weights = student.weights if student is not None else None
     keys = _BOTH + (_OF_DATA if step.takes_samples else _WITHOUT)
     return {
@@ -87,7 +83,7 @@ def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
         "student_weights": relative_text(weights, folder) if weights is not None else None,
         "student_arguments": dict(student.arguments) if student is not None else {},
         "scale": {step.scale.argument: list(step.scale.values)} if step.scale is not None else {},
-        "target": goal,
+        "target": goal_text(step),
         "L": list(learning.L),
         "R": list(learning.R),
         "lambda": learning.lambda_,
@@ -125,7 +121,7 @@ def _student(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model:
         if not values["scale"]:
             return None
         return replace(model, weights=None, arguments={**model.arguments, **arguments})
-    if values["student"].endswith(_GRAPHS):
+    if values["student"].endswith(FILES):
         raise recipe.wrong_value(keys["source"], "is a graph, whose weights are fixed", "give pkg.mod:factory")
     return named_source(recipe, keys, values["student"], arguments=arguments, weights=weights)
 
@@ -143,12 +139,7 @@ def _scale(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> Scale
 
 
 def _goal(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> dict[str, Any]:
-    if values["target"] is None:
-        return {}
-    try:
-        goal = read_goal(values["target"])
-    except UsageError as error:
-        raise recipe.wrong_value((*key, "target"), f"is {error.found}", error.fix) from error
+    goal = goal_at(recipe, (*key, "target"), values["target"])
     if "amount" in goal:
         raise recipe.wrong_value((*key, "target"), "is no latency", 'give "4x" or "p50 <= 5 ms"')
     return goal

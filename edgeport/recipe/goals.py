@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from edgeport.errors import UsageError
 from edgeport.recipe.quantities import NotAQuantity, parse_latency, parse_share
 
-__all__ = ["median_ns", "read_goal"]
+if TYPE_CHECKING:
+    from edgeport.contracts import PruneStep, StudentStep
+    from edgeport.recipe.mistakes import KeyPath, RecipeText
+
+__all__ = ["goal_at", "goal_text", "median_ns", "read_goal"]
 
 
 def median_ns(text: str) -> float:
@@ -47,3 +52,25 @@ def read_goal(text: str) -> dict[str, float]:
         except NotAQuantity as error:
             raise UsageError(asked=f"reach {text!r}", found="no share", fix=f"give {error}") from error
     return {"latency_ns": median_ns(text)}
+
+
+def goal_at(recipe: RecipeText, key: KeyPath, text: str | None) -> dict[str, float]:
+    """As `read_goal`, of what stands at a key of a recipe; nothing where nothing does.
+
+    Raises:
+        RecipeError: None of these.
+
+    """
+    if text is None:
+        return {}
+    try:
+        return read_goal(text)
+    except UsageError as error:
+        raise recipe.wrong_value(key, f"is {error.found}", error.fix) from error
+
+
+def goal_text(step: PruneStep | StudentStep) -> str | None:
+    """The other way, of a goal that is measured; None for no such goal."""
+    if step.latency_ns is not None:
+        return f"p50 <= {step.latency_ns:.15g} ns"
+    return f"{step.speedup:.15g}x" if step.speedup is not None else None
