@@ -239,7 +239,7 @@ def distill_without_data(
     Raises:
         UsageError: No such method, or a model whose graph is fixed.
         ContractError: A value that the method does not have or can't take.
-        DistillationError: A teacher that inputs can't be made for.
+        DistillationError: A term that is none or needs labels; or a teacher that inputs can't be made for.
         SamplesError: An input without a size; or samples to judge by that do not fit.
         SourceError: A model that can't be loaded.
         TrainingError: It diverged.

@@ -25,6 +25,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import SamplesError, UsageError
 from edgeport.exporter.distill.generative.methods import method_named
+from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
 from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.isolation import run_isolated
 from edgeport.npz import load_npz
@@ -184,8 +185,12 @@ def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[s
     Raises:
         UsageError: No such method.
         ContractError: A value that the method does not have or can't take.
+        DistillationError: A term that is none, or that needs labels.
 
     """
+    for terms, known in ((step.L, TERMS), (step.R, REGULARISERS)):
+        for text in terms:
+            check_term(text, known, labels=False)
     options = options_of(step)
     options = replace(options, training=replace(options.training, epochs=min(looks, step.steps)))
     return {

@@ -94,12 +94,12 @@ def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
 
 
 def _check_terms(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> None:
-    from edgeport.exporter.distill.names import REGULARISERS, TERMS, parse_term
+    from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
 
     for name, known in (("L", TERMS), ("R", REGULARISERS)):
         for text in values[name]:
             try:
-                parse_term(text, known)
+                check_term(text, known, labels=not values["without_data"])
             except DistillationError as error:
                 raise recipe.wrong_value((*key, name), f"has {error.found}", error.fix) from error
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from edgeport.errors import DistillationError
 
-__all__ = ["REGULARISERS", "TERMS", "Spelled", "check_terms", "parse_term"]
+__all__ = ["OF_LABELS", "REGULARISERS", "TERMS", "Spelled", "check_term", "parse_term"]
 
 TERMS = (
     "cross-entropy",
@@ -25,6 +25,9 @@ TERMS = (
     "variational",
 )
 """What L may be made of; `edgeport.exporter.distill.spelling` makes them."""
+
+OF_LABELS = ("cross-entropy", "squared-error", "decoupled")
+"""Those of `TERMS` that can't do without labels."""
 
 REGULARISERS = ("confidence", "activity")
 """What R may be made of."""
@@ -84,14 +87,22 @@ def parse_term(text: str, known: Collection[str]) -> Spelled:
     return Spelled(weight=weight, name=name, setting=setting, of_user=name not in known)
 
 
-def check_terms(of_l: Sequence[str], of_r: Sequence[str]) -> None:
-    """Makes sure that each is a term, before anything is loaded.
+def check_term(text: str, known: Collection[str], *, labels: bool) -> None:
+    """Makes sure that it is a term, and one of such samples, before anything is loaded.
+
+    Args:
+        text: As it is spelled.
+        known: As in `parse_term`.
+        labels: Samples may have some; those that are made have none.
 
     Raises:
-        DistillationError: As `parse_term`.
+        DistillationError: As `parse_term`; or it needs labels.
 
     """
-    for text in of_l:
-        parse_term(text, TERMS)
-    for text in of_r:
-        parse_term(text, REGULARISERS)
+    spelled = parse_term(text, known)
+    if not labels and spelled.name in OF_LABELS:
+        raise DistillationError(
+            asked=f"learn by {text!r}",
+            found=f"the term {spelled.name!r}, which needs labels, and samples that are made have none",
+            fix="take terms of the teacher alone, such as soft-targets:20",
+        )

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from edgeport import api
 from edgeport.contracts import ModelSource, Outcome, TensorSpec
-from edgeport.errors import ContractError, SamplesError, UsageError
+from edgeport.errors import ContractError, DistillationError, SamplesError, UsageError
 from edgeport.npz import load_npz, made_of
 from edgeport.pipeline import without_data
 
@@ -103,6 +103,8 @@ def test_what_is_asked_wrongly_is_refused(models, tmp_path):
         distilled(models, tmp_path, method="gan")
     with pytest.raises(ContractError, match="inner = 0"):
         distilled(models, tmp_path, values={"inner": 0})
+    with pytest.raises(DistillationError, match="'decoupled', which needs labels"):
+        distilled(models, tmp_path, L=("0.5 decoupled:4",))
     with pytest.raises(UsageError, match=r"name it \.safetensors"):
         api.distill_without_data(source(models), source(models), SPEC, output=tmp_path / "student.pt")
     with pytest.raises(UsageError, match="whose graph is fixed"):

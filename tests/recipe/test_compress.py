@@ -204,6 +204,12 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
         pytest.param(SMALL + 'without_data = "fast"\nepochs = 3\n', "needs data", "remove", id="epochs-without"),
         pytest.param(SMALL + 'without_data = "fast"\n', "declared is nothing", "[inputs.image]", id="no-input"),
         pytest.param(SMALL + 'without_data = "fast"\nvalues = { iner = 5 }\n', "no such value", "inner", id="no-value"),
+        pytest.param(
+            SMALL + 'without_data = "fast"\nL = ["0.1 cross-entropy:0.1", "soft-targets"]\n',
+            "'cross-entropy', which needs labels",
+            "terms of the teacher alone",
+            id="labels-without",
+        ),
         pytest.param(SMALL + "lambda_ = 3.0\n", "no such key", 'did you mean "lambda"?', id="lambda"),
         pytest.param("[[compress]]\nstructure = 'units'\n", "is missing", 'method = "prune"', id="no-method"),
         pytest.param(HALF + "epoch = 3\n", "no such key", 'did you mean "epochs"?', id="key"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
-from edgeport.errors import EdgeportError, SourceError
+from edgeport.errors import DistillationError, EdgeportError, SourceError
+from edgeport.exporter.distill import names
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
-from edgeport.exporter.distill.objective import Objective, Tap
+from edgeport.exporter.distill.objective import Objective, Seen, Tap
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
 from edgeport.exporter.distill.spelling import (
@@ -22,6 +24,8 @@ from edgeport.exporter.distill.spelling import (
 from edgeport.exporter.distill.supervised import Callback, CrossEntropy, SquaredError
 from edgeport.exporter.train.augment import CropAndFlip
 
+NEED_MORE = ("hints", "attention", "adversarial", "variational")
+"""Modules, or a network of their own; none of them takes labels where there are none."""
 PAIRS = (Tap(student="layers.1", teacher="layers.3"), Tap(student="stem", teacher="stem"))
 
 
@@ -83,6 +87,22 @@ def test_the_whole_objective_and_functions_of_the_user(tmp_path: Path) -> None:
 def test_what_is_no_term_is_refused_with_the_next_step(text: str, known: object, says: str) -> None:
     with pytest.raises(EdgeportError, match=says):
         Objective(L=(term_spelled(text, known),))
+
+
+def test_names_are_known_without_pytorch() -> None:
+    assert tuple(TERMS) == names.TERMS
+    assert tuple(REGULARISERS) == names.REGULARISERS
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in NEED_MORE])
+def test_terms_that_need_labels_are_known(name: str) -> None:
+    scores = torch.tensor([[1.0, 2.0, 0.5], [0.2, 0.1, 0.4], [3.0, 1.0, 1.0]])
+    seen = Seen(student={"output": scores}, teacher={"output": scores.flip(0)})
+    if name in names.OF_LABELS:
+        with pytest.raises(DistillationError, match="samples without labels"):
+            term_spelled(name, TERMS).loss(seen)
+    else:
+        assert term_spelled(name, TERMS).loss(seen).isfinite()
 
 
 def test_augmentations(tmp_path: Path) -> None:
