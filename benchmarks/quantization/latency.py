@@ -52,7 +52,7 @@ def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], meas
         kinds, runtimes = {one.name: one.kind for one in timed}, {one.name: one.runtime for one in timed}
         names = finalists(medians, kinds, runtimes)
         left = [one for one in timed if one.name in names]
-        final, lost_later = measured_rounds(left, folder, rounds[1], place / "final")
+        final, lost_later = measured_rounds(left, folder, rounds[1], _place_of(left, place))
         return LatencyRow(
             model=subject.name,
             runtimes={name: runtimes[name] for name in first},
@@ -71,6 +71,13 @@ def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], meas
         for name, median in row.medians_us.items():
             print(f"{row.model:<20}{name:<40}{median:10.1f} us", flush=True)
     return row
+
+
+def _place_of(left: Sequence[Candidate], folder: Path) -> Path:
+    """Of the second stage's rounds: one for each set of finalists, which may be others after a stop."""
+    from edgeport.contracts import digest_json
+
+    return folder / f"final-{digest_json(sorted(one.name for one in left))[-16:]}"
 
 
 def _has_twin(candidate: Candidate) -> bool:

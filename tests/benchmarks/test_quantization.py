@@ -10,12 +10,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quantization import ceiling, checks
+from benchmarks.quantization import ceiling, checks, latency
 from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db
+from benchmarks.quantization.candidates import Candidate
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.kept import kept, slug
-from benchmarks.quantization.latency import finalists, merged
+from benchmarks.quantization.latency import finalists, latency_row, merged
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.prepare import MAKERS, varied, write_many
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
@@ -215,6 +216,31 @@ def test_the_second_stage_times_ours_beside_the_best():
     kinds = dict.fromkeys(medians, "peer") | {"ours": "ours", "float": "float", "half": "float"}
     found = finalists(medians, kinds, dict.fromkeys(medians, "openvino"))
     assert found == ["ours", "half", "b", "c, rest bf16"]
+
+
+def test_rounds_of_other_finalists_are_not_gone_on_with(tmp_path, monkeypatch):
+    """The first stage went on after a stop, and another peer is the fastest by now."""
+    kinds = {"ours": "ours", "float": "float", "one": "peer", "two": "peer"}
+    every = [Candidate(name=name, kind=kind, runtime="onnxruntime", folder=tmp_path) for name, kind in kinds.items()]
+    medians = {"ours": 1.0, "float": 3.0, "one": 1.1, "two": 1.2}
+    places = []
+
+    def measured(timed, folder, rounds, place):
+        if rounds == 1:
+            return medians, 0
+        places.append((place, [one.name for one in timed]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "candidates", lambda *_, **__: every)
+    monkeypatch.setattr(latency, "measured_rounds", measured)
+    monkeypatch.setattr(latency, "median_us", lambda one: one)
+    for fastest in ("one", "one", "two"):
+        medians |= {"one": 1.1, "two": 1.1, fastest: 1.0}
+        with pytest.raises(KeyboardInterrupt):
+            latency_row(SUBJECTS["tiny"], tmp_path, rounds=(1, 2), measure=True)
+    assert [names[-1] for _, names in places] == ["one", "one", "two"]
+    assert places[0] == places[1]
+    assert places[1][0] != places[2][0]
 
 
 def test_the_second_stage_counts_where_both_are_in_it():
