@@ -7,16 +7,18 @@ products gain. The products are those of a MiniLM's feed-forward layers over 96 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.quantization.candidates import FLOATS, Candidate
+from benchmarks.quantization.candidates import FLOATS, candidates
 from benchmarks.quantization.latency import measured_rounds, median_us, speedups_of
-from benchmarks.quantization.ours import OURS, calibrate_command, float_command, quantize_command
-from benchmarks.quantization.watched import watched
+from benchmarks.quantization.ours import OURS
+from benchmarks.quantization.subjects import Subject
 from benchmarks.results import Table, argument_parser, parsed, report
 
 TOKENS, WIDTH, HIDDEN, LAYERS = 96, 384, 1536, 6
+NAMES = (*FLOATS, *(name for name, one in OURS.items() if one.checked))
+"""Of the candidates."""
 ROUNDS, ROUNDS_SHORT = 20, 6
 SEED = 0
 
@@ -27,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = common.out.resolve() / "products"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder)
-    every = [_built(folder, name, runtime) for name, runtime in _names().items()]
+    every = candidates(Subject(name="products", key="products", judged=()), folder, make=True, names=NAMES)
+    for one in every:
+        if one.why:
+            raise SystemExit(f"{one.name}: {one.why}: {one.told}")
     rounds = ROUNDS_SHORT if common.short else ROUNDS
     found, _ = measured_rounds(every, folder, rounds, folder / "rounds")
     kinds = {one.name: one.kind for one in every}
@@ -38,14 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, others in speedups.items()
         for other, (low, estimate, high) in others.items()
     ]
+    for line in lines:
+        print("{:<24}{:>10} us  {:<24}{}".format(*line), flush=True)
     table = Table(title="Products", columns=("int8", "median us", "beside", "times as fast"), rows=tuple(lines))
     return report("quantization.ceiling", common, {"medians_us": medians}, [], seed=SEED, tables=[table])
-
-
-def _names() -> Mapping[str, str]:
-    """Of candidates, and their runtimes."""
-    floats = {name: runtime for name, (runtime, _) in FLOATS.items()}
-    return floats | {name: one.runtime for name, one in OURS.items() if one.checked}
 
 
 def _write(folder: Path) -> None:
@@ -69,23 +70,6 @@ def _write(folder: Path) -> None:
     onnx.save(onnx.shape_inference.infer_shapes(model), folder / "model.onnx")
     samples = rng.standard_normal((128, TOKENS, WIDTH)).astype(np.float32)
     np.savez(folder / "calibration.npz", x=samples)
-
-
-def _built(folder: Path, name: str, runtime: str) -> Candidate:
-    model, samples = folder / "model.onnx", folder / "calibration.npz"
-    built, calibration = folder / name, folder / "calibration.safetensors"
-    if name in FLOATS:
-        commands = [float_command(model, built, runtime=runtime, precision=FLOATS[name][1])]
-    else:
-        commands = [
-            calibrate_command(model, samples, calibration, method="measured"),
-            quantize_command(model, calibration, samples, built, OURS[name]),
-        ]
-    for command in commands if not (built / "artifact.json").exists() else ():
-        ended = watched(command)
-        if ended.why:
-            raise SystemExit(f"{name}: {ended.why}: {ended.told}")
-    return Candidate(name=name, kind="float" if name in FLOATS else "ours", runtime=runtime, folder=built)
 
 
 if __name__ == "__main__":
