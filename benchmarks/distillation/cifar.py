@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from edgeport.contracts import Array
 
-__all__ = ["Cifar", "Images", "missing"]
+__all__ = ["FILES", "Cifar", "Images"]
 
-_FILES = (
+FILES = (
     "cifar10_train.npz",
     "cifar10_test_dev.npz",
     "models/cifar_wrn40_2.safetensors",
@@ -84,9 +83,3 @@ class Cifar:
         part = path.with_suffix(".part.npz")
         np.savez(part, images=images, labels=labels)
         part.replace(path)
-
-
-def missing(files: Sequence[str] = _FILES) -> list[str]:
-    """Those of the files that are not there; all of them without the folder."""
-    folder = os.environ.get("EDGEPORT_ZOO")
-    return [name for name in files if folder is None or not Path(folder, name).is_file()]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.distillation.cifar import Cifar, Images, missing
+from benchmarks.distillation.cifar import FILES, Cifar, Images
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from benchmarks.zoo import missing
 
 if TYPE_CHECKING:
     from benchmarks.distillation.wide import WideResNet
@@ -127,7 +128,7 @@ def generative_part(arguments: Arguments, on: str = "dev") -> Part:
     """Trains what is not there yet, and says what came of it."""
     import torch
 
-    absent = missing()
+    absent = missing(FILES)
     if absent:
         print(f"generative: skipped, for EDGEPORT_ZOO has no {', '.join(absent)}")
         return Part(figures={"skipped": absent}, checks=())

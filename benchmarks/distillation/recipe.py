@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.distillation.cifar import Cifar, Images, missing
+from benchmarks.distillation.cifar import Cifar, Images
 from benchmarks.results import Arguments, Check, Part, Table, at_least
+from benchmarks.zoo import missing
 
 if TYPE_CHECKING:
     from edgeport.contracts import RunResult

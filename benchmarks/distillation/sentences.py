@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.distillation.cifar import missing
 from benchmarks.distillation.trainings import spec_of, trained
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from benchmarks.zoo import missing
 from edgeport.contracts import Array
 
 __all__ = ["SentenceRow", "sentences_checks", "sentences_part"]

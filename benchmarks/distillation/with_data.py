@@ -12,10 +12,11 @@ from statistics import mean
 
 import numpy as np
 
-from benchmarks.distillation.cifar import Cifar, Images, missing
+from benchmarks.distillation.cifar import FILES, Cifar, Images
 from benchmarks.distillation.trainings import spec_of, trained
 from benchmarks.pruning.checks import paired
 from benchmarks.results import Arguments, Check, Part, Table, at_least
+from benchmarks.zoo import missing
 
 __all__ = ["CANDIDATES", "METHODS", "Row", "with_data_checks", "with_data_part"]
 
@@ -65,7 +66,7 @@ class Row:
 
 def with_data_part(common: Arguments, judge: str) -> Part:
     """Trains what is not there yet, and judges all of it."""
-    lacking = missing()
+    lacking = missing(FILES)
     if lacking:
         print(f"with data: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least("with data: measured", 0.0, 1.0),))

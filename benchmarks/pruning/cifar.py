@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgeport.contracts import Array
 
-__all__ = ["images_of", "missing"]
+__all__ = ["FILES", "images_of"]
 
-_FILES = ("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet20.safetensors")
+FILES = ("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet20.safetensors")
 _SCALES = {
     "resnet20": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "resnet18": ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
 }
 """Means and deviations of the three colours, of 0..1."""
-
-
-def missing(files: Sequence[str] = _FILES) -> list[str]:
-    """Those of the files that are not there; all of them without the folder."""
-    folder = os.environ.get("EDGEPORT_ZOO")
-    return [name for name in files if folder is None or not Path(folder, name).is_file()]
 
 
 def images_of(name: str, rows: Array | None = None, *, network: str = "resnet20") -> tuple[Array, Array]:

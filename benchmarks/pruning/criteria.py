@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 from benchmarks.pruning.cases import CASES, Case, Tune
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
-from benchmarks.pruning.cifar import missing
+from benchmarks.pruning.cifar import FILES
 from benchmarks.pruning.data import Images, drawn, judged
 from benchmarks.pruning.judging import top1_of
 from benchmarks.quantization.networks import resnet20
 from benchmarks.results import Arguments, Check, Part, argument_parser, at_least, parsed, report
+from benchmarks.zoo import missing
 from edgeport.contracts import FineTuning
 from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
@@ -107,7 +108,7 @@ def trained_part(
 
 
 def _part(common: Arguments, stage: _Stage, judge: str, only: Sequence[str], seeds: int) -> Part:
-    lacking = missing()
+    lacking = missing(FILES)
     if lacking:
         print(f"{stage.folder}: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least(f"{stage.folder}: measured", 0.0, 1.0),))

@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.pruning.cifar import missing
 from benchmarks.pruning.data import Images, drawn, judged
 from benchmarks.pruning.judging import top1_of
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from benchmarks.zoo import missing
 from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
@@ -58,13 +58,13 @@ class Point:
     Attributes:
         left: Share of the multiplications that it has.
         time: Its latency over that of the whole network.
-        top1: Accuracy, 0..1; None where it was not judged.
+        top1: Accuracy, 0..1.
 
     """
 
     left: float
     time: float
-    top1: float | None = None
+    top1: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,7 +311,7 @@ def _between(slower: tuple[float, float, Counts], faster: tuple[float, float, Co
 
 def top1_at(points: Sequence[Point], time: float) -> float:
     """Accuracy at a latency, linear between the points around it; outside, that of the nearest."""
-    known = sorted(((one.time, one.top1) for one in points if one.top1 is not None), key=lambda pair: pair[0])
+    known = sorted((one.time, one.top1) for one in points)
     if time <= known[0][0]:
         return known[0][1]
     for (before, worse), (after, better) in pairwise(known):

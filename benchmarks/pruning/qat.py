@@ -19,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pruning.cifar import images_of, missing
+from benchmarks.pruning.cifar import FILES, images_of
 from benchmarks.pruning.data import drawn
 from benchmarks.pruning.judging import outputs_of_file
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from benchmarks.zoo import missing
 from edgeport.contracts import Array, OnnxModel, QuantizationPlan, QuantizationRules, dump_json, load_json
 
 __all__ = ["Row", "qat_checks", "qat_part"]
@@ -65,7 +66,7 @@ class Row:
 
 def qat_part(arguments: Arguments) -> Part:
     """Trains what is not there yet, and judges all of it."""
-    lacking = missing()
+    lacking = missing(FILES)
     if lacking:
         print(f"qat: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least("qat: measured", 0.0, 1.0),))

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.pruning.cifar import missing
 from benchmarks.pruning.data import drawn, judged
 from benchmarks.results import Arguments, Check, Part, Table, at_least
+from benchmarks.zoo import missing
 
 if TYPE_CHECKING:
     from edgeport.contracts import RunResult

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.pruning.cifar import missing
+from benchmarks.pruning.cifar import FILES
+from benchmarks.zoo import missing
 from edgeport import api
 
 RECIPE = """
@@ -45,7 +46,7 @@ duration_s = 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(missing()), reason="EDGEPORT_ZOO does not name CIFAR-10 and its ResNet-20")
+@pytest.mark.skipif(bool(missing(FILES)), reason="EDGEPORT_ZOO does not name CIFAR-10 and its ResNet-20")
 def test_resnet20_is_pruned_for_a_speed_and_trained_with_rounding(tmp_path: Path) -> None:
     from benchmarks.pruning.data import drawn, judged
 
