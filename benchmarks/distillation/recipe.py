@@ -128,7 +128,7 @@ def recipe_part(common: Arguments, judge: str) -> Part:
         print(f"recipe: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least("recipe: measured", 0.0, 1.0),))
     out = common.out.resolve()
-    folder = out / f"recipe-{judge}"
+    folder = out / f"recipe-{judge}{'-short' if common.short else ''}"
     size = SIZES[common.short]
     _write(folder, Cifar(out), judge, size)
     result = api.run(

@@ -6,14 +6,14 @@ floats are built: nothing is quantized.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.pruning.data import drawn, judged
+from benchmarks.pruning.data import Images, drawn, judged
 from benchmarks.results import Arguments, Check, Part, Table, at_least
 from benchmarks.zoo import missing
 
@@ -111,23 +111,22 @@ def twice_part(common: Arguments) -> Part:
 
 
 def _written(folder: Path, *, short: bool) -> Path:
-    """The recipe, beside its samples."""
-    recipe = folder / "recipe.toml"
-    if recipe.exists():
-        return recipe
+    """The recipe as it is now, beside its samples."""
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {
-        "training": drawn(LEARNED_SHORT if short else LEARNED, 0, network=NETWORK),
-        "calibration": drawn(256, 1, network=NETWORK),
-        "evaluation": judged("dev", IMAGES_SHORT if short else IMAGES, network=NETWORK),
+    parts: dict[str, Callable[[], Images]] = {
+        "training": lambda: drawn(LEARNED_SHORT if short else LEARNED, 0, network=NETWORK),
+        "calibration": lambda: drawn(256, 1, network=NETWORK),
+        "evaluation": lambda: judged("dev", IMAGES_SHORT if short else IMAGES, network=NETWORK),
     }
-    for name, part in parts.items():
-        np.savez(folder / f"{name}.npz", images=part.images, label=part.labels)
+    for name, made in parts.items():
+        file = folder / f"{name}.npz"
+        if not file.exists():
+            part, whole = made(), file.with_suffix(".part.npz")
+            np.savez(whole, images=part.images, label=part.labels)
+            whole.replace(file)
+    recipe = folder / "recipe.toml"
     epochs, rounds = (EPOCHS_SHORT, 6) if short else (EPOCHS, 12)
-    text = RECIPE.format(asked=ASKED, epochs=epochs, rounds=rounds)
-    part_written = recipe.with_suffix(".part")
-    part_written.write_text(text, encoding="utf-8")
-    part_written.replace(recipe)
+    recipe.write_text(RECIPE.format(asked=ASKED, epochs=epochs, rounds=rounds), encoding="utf-8")
     return recipe
 
 

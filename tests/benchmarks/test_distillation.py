@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.distillation.cifar import Cifar
+from benchmarks.distillation import recipe
+from benchmarks.distillation.cifar import Cifar, Images
 from benchmarks.distillation.generative import LONG, ROWS, Learned, generative_checks, terms_of
-from benchmarks.distillation.recipe import SIZES, Stage, recipe_checks, recipe_text
+from benchmarks.distillation.recipe import SIZES, Stage, recipe_checks, recipe_part, recipe_text
 from benchmarks.distillation.wide import WideResNet, student
+from benchmarks.results import Arguments
 from edgeport.recipe import load_recipe
 
 
@@ -90,3 +92,22 @@ def test_the_recipe_is_one_and_its_claims_are_of_what_ships(tmp_path) -> None:
     assert [one.holds for one in recipe_checks([whole, stage(9.0, 0.911, ships=True)])] == [True, False]
     # As fast and as good as it may be, it is of no use where it does not ship.
     assert [one.value for one in recipe_checks([whole, stage(11.0, 0.911, ships=False)])] == [0.0, 0.0]
+
+
+def test_a_short_run_leaves_no_samples_to_a_whole_one(tmp_path, monkeypatch) -> None:
+    images = Images(images=np.zeros((50_000, 3, 1, 1), np.uint8), labels=np.zeros(50_000, np.int64))
+    found = []
+
+    def run(file, **_):
+        with np.load(file.with_name("training.npz")) as arrays:
+            found.append(len(arrays["labels"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "missing", lambda _: [])
+    monkeypatch.setattr(Cifar, "training", lambda _: images)
+    monkeypatch.setattr(Cifar, "judged", lambda _, part, count: images.rows(np.arange(count)))
+    monkeypatch.setattr("edgeport.api.run", run)
+    for short in (True, False):
+        with pytest.raises(KeyboardInterrupt):
+            recipe_part(Arguments(out=tmp_path, short=short), "dev")
+    assert found == [SIZES[True]["training"], SIZES[False]["training"]]

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.pruning import twice
+from benchmarks.pruning.data import Images
 from benchmarks.pruning.twice import RECIPE, TwiceRow, twice_checks
 from edgeport.contracts import PruneStep
 from edgeport.recipe import load_recipe
@@ -23,6 +25,26 @@ def test_the_recipe_is_one(tmp_path: Path) -> None:
     assert step.speedup == 2.15
     assert step.training is not None
     assert (step.training.epochs, step.training.teacher, step.training.mixed) == (3, 0.5, "bf16")
+
+
+def test_a_later_start_takes_the_samples_that_are_there_and_the_recipe_as_it_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+
+    def images(count: int) -> Images:
+        drawn.append(count)
+        return Images(images=np.zeros((1, 3, 2, 2), np.float32), labels=np.zeros(1, np.int64))
+
+    monkeypatch.setattr(twice, "drawn", lambda count, seed, network: images(count))
+    monkeypatch.setattr(twice, "judged", lambda part, count, network: images(count))
+    twice._written(tmp_path, short=True)
+    monkeypatch.setattr(twice, "ASKED", 2.5)
+    recipe = twice._written(tmp_path, short=True)
+
+    assert 'target = "2.5x"' in recipe.read_text(encoding="utf-8")
+    assert drawn == [twice.LEARNED_SHORT, 256, twice.IMAGES_SHORT]
+    assert sorted(file.stem for file in tmp_path.glob("*.npz")) == ["calibration", "evaluation", "training"]
 
 
 def row(name: str, top1: float, low: float | None) -> TwiceRow:
