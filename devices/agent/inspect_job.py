@@ -11,16 +11,13 @@ from edgeport.devices.agent.clock import measure_timer
 from edgeport.devices.agent.digest import artifact_digest
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
+from edgeport.devices.agent.opening import entry_of
 from edgeport.devices.agent.sessions import load_session_module
 
 
 def run_inspect_job(job: dict[str, Any]) -> dict[str, Any]:
     """Runs an `InspectJob`; the fields of a `ProcessTrace`, without readings."""
-    path = Path(job["artifact"], job["entry"])
-    if not path.exists():
-        raise JobError(
-            "DEVICE_FAILED", "open " + job["entry"], "no such file in the artifact", "push the artifact again"
-        )
+    path = entry_of(job)
     module = load_session_module(job["session"])
     describe = getattr(module, "describe_session", None)
     if describe is None:

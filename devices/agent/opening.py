@@ -35,11 +35,7 @@ class Opened:
         self.feeds: Arrays = load_arrays(job["feeds"])
         self.state: dict[str, str] = dict(job.get("state") or {})
         self.count = sample_count(self.feeds, self.inputs_of_state)
-        path = Path(job["artifact"], job["entry"])
-        if not path.exists():
-            raise JobError(
-                "DEVICE_FAILED", "open " + job["entry"], "no such file in the artifact", "push the artifact again"
-            )
+        path = entry_of(job)
         self.cold = bool(job.get("cold")) and forget_files(Path(job["artifact"]))
         before = now_ns()
         module = load_session_module(job["session"])
@@ -93,3 +89,18 @@ def forget_files(folder: Path) -> bool:
             finally:
                 os.close(descriptor)
     return True
+
+
+def entry_of(job: dict[str, Any]) -> Path:
+    """The file that a session opens.
+
+    Raises:
+        JobError: There is none.
+
+    """
+    path = Path(job["artifact"], job["entry"])
+    if not path.exists():
+        raise JobError(
+            "DEVICE_FAILED", "open " + job["entry"], "no such file in the artifact", "push the artifact again"
+        )
+    return path
