@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.pipeline.locations import location_from_json, open_samples
 from edgeport.pipeline.preparation import Preparation
-from edgeport.pipeline.samples import not_repeatable
+from edgeport.pipeline.sample_files import not_repeatable
 
 if TYPE_CHECKING:
     from edgeport.contracts import OnnxModel, SampleSet

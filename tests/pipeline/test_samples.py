@@ -13,7 +13,8 @@ from edgeport.errors import RecipeError, SamplesError
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.preparing import Calibrated, calibrate_model, prepare_model
-from edgeport.pipeline.samples import prepare_samples, require_fit, write_samples
+from edgeport.pipeline.sample_files import write_samples
+from edgeport.pipeline.samples import prepare_samples, require_fit
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)

@@ -17,7 +17,8 @@ from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.children import adopt
 from edgeport.pipeline.layout import Layout
 from edgeport.pipeline.linking import linked
-from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx, write_samples
+from edgeport.pipeline.sample_files import write_samples
+from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx
 
 RUNNING_SUM = [
     helper.make_node("Cast", ["rate"], ["factor"], to=TensorProto.FLOAT, name="cast"),
