@@ -1,7 +1,7 @@
 """The form of `results.json`: the machine, versions, every raw figure, and one check per claim.
 
-Every benchmark is run as `python -m benchmarks.NAME --out FOLDER [--short]`, prints a table, writes this file, and
-exits with 0 when all checks hold. A check that falls short stays in the table.
+Every benchmark is run as `python -m benchmarks.NAME --out FOLDER [--short]`, prints its checks, writes this file
+with its tables, and exits with 0 when all checks hold. A check that falls short stays among them.
 """
 
 from __future__ import annotations
