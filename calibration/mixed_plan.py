@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
 from edgeport.calibration.graph import float_graph
-from edgeport.calibration.plan import dynamic_plan, make_plan
+from edgeport.calibration.plan import dynamic_plan, float8_plan, make_plan
 from edgeport.calibration.ranges import RangeMethod
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import (
@@ -63,8 +63,10 @@ def mixed_plan(
     """
     graph = float_graph(model)
     chosen = chosen_precisions(graph, mix.nodes)
+    wanted = dict.fromkeys((precision, *(one for one in chosen.values() if not one.is_float)))
+    _refuse_two_ranges(wanted)
     parts = []
-    for part in dict.fromkeys((precision, *(one for one in chosen.values() if not one.is_float))):
+    for part in wanted:
         only = {str(node.name) for node in graph if chosen.get(node, precision) is part}
         only |= _folded_behind(graph, rules, only, chosen) if part is Precision.INT8 else set()
         names = [node.name for node, one in chosen.items() if one is part]
@@ -91,6 +93,17 @@ def mixed_plan(
         found_by=_told(parts, mix),
         data_free=any(part.data_free for part in parts),
     )
+
+
+def _refuse_two_ranges(wanted: Collection[Precision]) -> None:
+    """A tensor between an int8 node and one of fp8 would need two forms."""
+    static = [one for one in wanted if one.needs_ranges]
+    if len(static) > 1:
+        raise PlanError(
+            asked=f"run nodes in {' and others in '.join(static)}",
+            found="that what stands between two nodes has one range and one type",
+            fix=f"choose {static[0]} or {static[1]}, and a float for the others",
+        )
 
 
 def chosen_precisions(graph: ir.Graph, choices: Iterable[NodeChoice]) -> dict[ir.Node, Precision]:
@@ -172,6 +185,8 @@ def _part(
             found="no calibration",
             fix="calibrate first, or choose int8-dynamic or int8-weights for them, which need none",
         )
+    if precision is Precision.FP8:
+        return float8_plan(model, calibration, rules, only=only)
     return make_plan(model, calibration, rules, method, only=only)
 
 
@@ -198,6 +213,7 @@ def _cannot(rules: QuantizationRules, precision: Precision, names: list[str | No
     able = {
         Precision.INT8: tuple(rules.operators),
         Precision.INT8_DYNAMIC: rules.dynamic_operators,
+        Precision.FP8: rules.float8_operators,
     }.get(precision, tuple(rules.weight_operators))
     reason = rules.float_weights.get(node.op_type, "") if node is not None and precision.weight_form is not None else ""
     return PlanError(

@@ -6,6 +6,7 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import onnx_ir as ir
@@ -37,7 +38,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import CalibrationError
 
-__all__ = ["dynamic_plan", "float_plan", "make_plan", "needed_tensors"]
+__all__ = ["dynamic_plan", "float8_plan", "float_plan", "make_plan", "needed_tensors"]
 
 _DYNAMIC_DEFAULT = OperatorRule(weight=1, weight_axis=-1)
 """Of a dynamic operator that the dialect has no static rule for: X, W."""
@@ -107,6 +108,22 @@ def make_plan(
         data_free=calibration.data_free,
         recovered_by=calibration.transforms,
     )
+
+
+def float8_plan(
+    model: OnnxModel,
+    calibration: Calibration,
+    rules: QuantizationRules,
+    *,
+    exclude: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
+) -> QuantizationPlan:
+    """A static plan of floats of 8 bits, for `rules.float8_operators`; as `make_plan` else.
+
+    Ranges are by min-max: such floats have steps as fine as what they stand for, so that clipping wins nothing.
+    """
+    plan = make_plan(model, calibration, rules.in_float8(), MinMax(), exclude=exclude, only=only)
+    return replace(plan, nodes=dict.fromkeys(plan.nodes, Precision.FP8))
 
 
 def dynamic_plan(
@@ -185,7 +202,7 @@ def needed_tensors(model: OnnxModel, rules: Sequence[QuantizationRules]) -> list
     observable = activations(graph)
     known = set(observable)
     needed: set[ir.Value] = set()
-    for dialect in rules:
+    for dialect in (*rules, *(one.in_float8() for one in rules if one.float8_operators)):
         found = find_integer_nodes(
             graph,
             dialect,

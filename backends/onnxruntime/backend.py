@@ -261,7 +261,7 @@ def _settings(floats: Precision, execution: ExecutionConfig, skip: tuple[str, ..
 
 
 def _precisions() -> dict[Precision, Support]:
-    from edgeport.backends.onnxruntime.kernels import missing_int16, missing_kernel, missing_weights
+    from edgeport.backends.onnxruntime.kernels import missing_float8, missing_int16, missing_kernel, missing_weights
 
     yes = Support(available=True)
     eight, four = (_if_nothing_misses(missing_weights(bits)) for bits in (8, 4))
@@ -274,6 +274,7 @@ def _precisions() -> dict[Precision, Support]:
         Precision.INT8: yes,
         Precision.INT8_DYNAMIC: yes,
         **{one: eight if one is Precision.INT8_WEIGHTS else four for one in Precision if one.weight_form is not None},
+        Precision.FP8: _if_nothing_misses(missing_float8()),
         Precision.INT16: _if_nothing_misses(missing_int16()),
     }
 

@@ -13,7 +13,14 @@ import onnx_ir as ir
 
 from edgeport.contracts import Array
 
-__all__ = ["missing_int16", "missing_kernel", "missing_weights", "rounds_activations", "takes_integers"]
+__all__ = [
+    "missing_float8",
+    "missing_int16",
+    "missing_kernel",
+    "missing_weights",
+    "rounds_activations",
+    "takes_integers",
+]
 
 _OPSET = 21
 _IR_VERSION = 10
@@ -87,6 +94,19 @@ def missing_int16() -> str:
     return (
         f"ONNX Runtime {ort.__version__} computes no MatMul, Conv or Add in int16 or uint16 on this CPU: its optimised "
         "graph keeps each in float between a DequantizeLinear and a QuantizeLinear, so int16 would only cost time"
+    )
+
+
+@functools.cache
+def missing_float8() -> str:
+    """Why floats of 8 bits are not offered here; asked as `missing_int16` asks."""
+    import onnxruntime as ort
+
+    if any(takes_integers(operator, "float8e4m3fn") for operator in ("MatMul", "Conv")):
+        return "Edgeport writes no floats of 8 bits for ONNX Runtime"
+    return (
+        f"ONNX Runtime {ort.__version__} multiplies no floats of 8 bits on this CPU: its optimised graph keeps MatMul "
+        "and Conv in float behind a DequantizeLinear, so fp8 would only cost time"
     )
 
 

@@ -91,10 +91,14 @@ def supported(features: Collection[str], *, vnni: bool) -> Mapping[Precision, Su
             available=False, reason="OpenVINO quantizes activations while running only on x86 processors with VNNI"
         ),
         **{one: _YES for one in Precision if one.weight_form is not None},
-        Precision.INT16: Support(
-            available=False,
-            reason=f"OpenVINO's CPU plugin names no INT16 among what it computes in ({', '.join(sorted(features))})",
-        ),
+        **{
+            precision: Support(
+                available=False,
+                reason=f"OpenVINO's CPU plugin names no {name} among what it computes in "
+                f"({', '.join(sorted(features))})",
+            )
+            for precision, name in ((Precision.FP8, "FP8"), (Precision.INT16, "INT16"))
+        },
     }
 
 

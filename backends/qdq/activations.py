@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgeport.backends.qdq.arithmetic import activation_parameters
-from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.backends.qdq.graph import GraphEdit, is_static
 from edgeport.contracts import ActivationQuantization, Precision, QuantizationPlan
 
 __all__ = ["write_activations"]
@@ -16,6 +16,7 @@ def write_activations(edit: GraphEdit, plan: QuantizationPlan) -> None:
 
     Behind an int8 node everybody reads the pair, the graph's output too: the runtime then computes integers there,
     and they are what exists. Behind a float node (or a graph input) only int8 nodes do, and float ones lose nothing.
+    An fp8 node gives wider floats, so behind it only those do that read fp8.
     """
     values = [edit.values[name] for name in plan.activations]
     for value in sorted(values, key=lambda value: str(value.name)):
@@ -25,7 +26,7 @@ def write_activations(edit: GraphEdit, plan: QuantizationPlan) -> None:
 def _write_pair(edit: GraphEdit, plan: QuantizationPlan, value: ir.Value, spec: ActivationQuantization) -> None:
     producer = value.producer()
     behind_int8 = producer is not None and plan.nodes.get(producer.name or "") is Precision.INT8
-    uses = [use for use in value.uses() if behind_int8 or plan.nodes.get(use.node.name or "") is Precision.INT8]
+    uses = [use for use in value.uses() if behind_int8 or is_static(use.node, plan)]
     like = producer if producer is not None else next((use.node for use in uses), None)
     name = str(value.name)
 

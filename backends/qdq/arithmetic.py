@@ -1,15 +1,20 @@
-"""Scales and zero points from ranges, and the integers they give. numpy only.
+"""Scales and zero points from ranges, and the integers, or floats of 8 bits, that they give. numpy only.
 
 `quantize` and `dequantize` compute what the ONNX operators QuantizeLinear and DequantizeLinear are specified to
 (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html): q = saturate(round_half_even(x / scale) + zero_point).
 The affine scheme, with a zero that is always exact, is that of Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference" (CVPR 2018), section 2.1.
+
+Floats of 8 bits are E4M3: the largest is 448, there is no Inf, and a scale brings the largest value of the range there
+(Micikevicius et al., "FP8 Formats for Deep Learning", 2022). They have no zero point.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +22,7 @@ from edgeport.contracts import ActivationQuantization, Array, QuantizedDtype, We
 from edgeport.contracts.plan import integer_limits
 
 __all__ = [
+    "FLOAT8",
     "REDUCED_LIMIT",
     "QuantizationParameters",
     "activation_parameters",
@@ -28,6 +34,8 @@ __all__ = [
 SMALLEST_SCALE = 2.0**-60
 """The product of two of them (a bias scale) is still a normal float32, which no processor flushes to zero."""
 
+FLOAT8 = np.dtype(ml_dtypes.float8_e4m3fn)
+
 REDUCED_LIMIT = 64
 """Largest weight of a reduced range: 255 * 64 * 2 = 32640, so a sum of two u8*s8 products fits 16 bits."""
 
@@ -38,7 +46,7 @@ class QuantizationParameters:
 
     Attributes:
         scale: float32, positive; shape [] or, with an axis, [C].
-        zero_point: The integer that 0.0 maps to; of the quantized dtype, shaped like `scale`.
+        zero_point: The number that 0.0 maps to; of the quantized dtype, shaped like `scale`.
         axis: Axis that `scale` runs along, not negative; None for one scale in all.
 
     """
@@ -62,7 +70,7 @@ def activation_parameters(spec: ActivationQuantization) -> QuantizationParameter
     else:
         scale = _scales(np.asarray((maximum - minimum) / (high - low)))
         zero_point = int(np.clip(np.rint(low - minimum / float(scale)), low, high))
-    return QuantizationParameters(scale=scale, zero_point=np.asarray(zero_point, dtype=spec.dtype))
+    return QuantizationParameters(scale=scale, zero_point=np.asarray(zero_point, dtype=_numpy(spec.dtype)))
 
 
 def weight_parameters(
@@ -90,27 +98,37 @@ def weight_parameters(
         middle = _middle(spec.dtype)
         reach = REDUCED_LIMIT if spec.reduce_range else high - middle
         scale = _scales(_stepped(np.maximum(np.maximum(-minimum, maximum) / reach, floor), spec))
-        zero_point = np.full(scale.shape, middle, dtype=stored or spec.dtype)
+        zero_point = np.full(scale.shape, middle, dtype=stored or _numpy(spec.dtype))
     else:
         steps = (high - low) // 2 if spec.reduce_range else high - low
         scale = _scales(_stepped(np.maximum((maximum - minimum) / steps, floor), spec))
-        zero_point = np.clip(np.rint(low - minimum / scale), low, high).astype(stored or spec.dtype)
+        zero_point = np.clip(np.rint(low - minimum / scale), low, high).astype(stored or _numpy(spec.dtype))
     return QuantizationParameters(scale=scale, zero_point=zero_point, axis=axis)
 
 
 def quantize(array: Array, parameters: QuantizationParameters) -> Array:
-    """The integers of `array`: rounded half to even, saturated; of the zero point's dtype."""
-    limits = np.iinfo(parameters.zero_point.dtype)
+    """The integers of `array`, or its floats of 8 bits: rounded half to even, saturated; of the zero point's dtype."""
     scale, zero_point = _aligned(parameters, array.ndim)
+    if parameters.zero_point.dtype == FLOAT8:
+        largest = integer_limits("float8e4m3fn")[1]
+        narrow: Array = np.clip(array.astype(np.float32) / scale, -largest, largest).astype(FLOAT8)
+        return narrow
+    limits = np.iinfo(parameters.zero_point.dtype)
     integers = np.rint(array.astype(np.float32) / scale).astype(np.float64) + zero_point
     result: Array = np.clip(integers, limits.min, limits.max).astype(parameters.zero_point.dtype)
     return result
 
 
 def dequantize(integers: Array, parameters: QuantizationParameters) -> NDArray[np.float32]:
-    """The numbers that the integers stand for, float32."""
+    """The numbers that the integers, or floats of 8 bits, stand for, float32."""
     scale, zero_point = _aligned(parameters, integers.ndim)
+    if integers.dtype == FLOAT8:
+        return integers.astype(np.float32) * scale
     return ((integers.astype(np.int64) - zero_point) * scale).astype(np.float32)
+
+
+def _numpy(dtype: QuantizedDtype) -> np.dtype[Any]:
+    return FLOAT8 if dtype == "float8e4m3fn" else np.dtype(dtype)
 
 
 def _aligned(parameters: QuantizationParameters, ndim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

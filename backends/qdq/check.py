@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.backends.qdq.graph import GraphEdit, is_static
 from edgeport.contracts import OperatorRule, Precision, QuantizationPlan, QuantizationRules
 from edgeport.errors import PlanError
 
@@ -13,7 +13,10 @@ __all__ = ["check_plan", "rule_inputs"]
 LOWEST_OPSET = 13
 """QuantizeLinear has scales per channel from here on."""
 
-_BYTES = ("int8", "uint8")
+FLOAT8_OPSET = 19
+"""QuantizeLinear gives floats of 8 bits from here on."""
+
+_BYTES = ("int8", "uint8", "float8e4m3fn")
 _NIBBLES = ("int4", "uint4")
 
 
@@ -40,6 +43,9 @@ def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: Quant
     for name, precision in plan.nodes.items():
         if precision is Precision.INT8:
             _check_static(edit, name, plan, rules)
+        elif precision is Precision.FP8:
+            _check_float8(opset)
+            _check_static(edit, name, plan, rules.in_float8())
         elif precision is Precision.INT8_DYNAMIC:
             _check_dynamic(edit, name, plan, rules)
         elif precision.weight_form is not None:
@@ -56,6 +62,15 @@ def check_plan(edit: GraphEdit, opset: int, plan: QuantizationPlan, rules: Quant
     _check_weights(edit, plan)
 
 
+def _check_float8(opset: int) -> None:
+    if opset < FLOAT8_OPSET:
+        raise PlanError(
+            asked="quantize to floats of 8 bits",
+            found=f"a model of opset {opset}; QuantizeLinear gives them from opset {FLOAT8_OPSET} on",
+            fix="export the model again with opset 20, or convert it with onnx.version_converter",
+        )
+
+
 def rule_inputs(node: ir.Node, rule: OperatorRule) -> tuple[int, ...]:
     """Indices of the activations that the rule names and the node has."""
     indices = range(len(node.inputs)) if -1 in rule.inputs else rule.inputs
@@ -68,16 +83,17 @@ def _check_static(edit: GraphEdit, name: str, plan: QuantizationPlan, rules: Qua
         return
     rule = rules.operators.get(node.op_type) if node.domain == "" else None
     if rule is None or not rule.fits({name: attribute.value for name, attribute in node.attributes.items()}):
+        kind = "integer" if plan.nodes[name] is Precision.INT8 else plan.nodes[name]
         raise PlanError(
-            asked=f"run node {name!r} ({node.op_type}) in int8",
-            found=f"that {rules.dialect} has no integer {node.op_type} like it, and the node before does not fold it",
+            asked=f"run node {name!r} ({node.op_type}) in {plan.nodes[name]}",
+            found=f"that {rules.dialect} has no {kind} {node.op_type} like it, and the node before does not fold it",
             fix="leave the node in float",
         )
     for index in sorted({*rule_inputs(node, rule), *(() if rule.weight is None else (rule.weight,))}):
         value = node.inputs[index]
         if value is not None and value.name not in plan.activations and value.name not in plan.weights:
             raise PlanError(
-                asked=f"run node {name!r} ({node.op_type}) in int8",
+                asked=f"run node {name!r} ({node.op_type}) in {plan.nodes[name]}",
                 found=f"no range for its input {value.name!r}",
                 fix="calibrate that tensor, or leave the node in float",
             )
@@ -87,7 +103,7 @@ def _is_folded(node: ir.Node, plan: QuantizationPlan, rules: QuantizationRules) 
     """The integer operator before takes it in, so that no integers stand between the two."""
     for index, value in enumerate(node.inputs):
         before = value.producer() if value is not None else None
-        if before is None or not _is_static(before, plan) or before.outputs[0].name in plan.activations:
+        if before is None or not is_static(before, plan) or before.outputs[0].name in plan.activations:
             continue
         folds = rules.fused.get(before.op_type, ())
         added = node.op_type == "Add" and "Bias" in folds
@@ -168,7 +184,7 @@ def _check_activations(edit: GraphEdit, plan: QuantizationPlan) -> None:
             raise PlanError(asked=f"quantize {name!r}", found=f"{value.dtype}", fix="quantize float32 tensors only")
         if plan.activations[name].dtype not in _BYTES:
             raise _wide(name, plan.activations[name].dtype)
-        if not any(_is_static(node, plan) for node in (value.producer(), *(use.node for use in value.uses()))):
+        if not any(is_static(node, plan) for node in (value.producer(), *(use.node for use in value.uses()))):
             raise PlanError(
                 asked=f"quantize {name!r}",
                 found="no int8 node that writes or reads it",
@@ -214,10 +230,6 @@ def _node(edit: GraphEdit, name: str) -> ir.Node:
             fix="export the model with Edgeport, which gives every node a name of its own",
         )
     return edit.nodes[name]
-
-
-def _is_static(node: ir.Node | None, plan: QuantizationPlan) -> bool:
-    return node is not None and plan.nodes.get(node.name or "") is Precision.INT8
 
 
 def _unknown(what: str, name: str) -> PlanError:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from edgeport.contracts import Array
+from edgeport.contracts import Array, Precision, QuantizationPlan
 
-__all__ = ["PARTS_KEY", "PRECISION_KEY", "GraphEdit", "new_initializer"]
+__all__ = ["PARTS_KEY", "PRECISION_KEY", "GraphEdit", "is_static", "new_initializer"]
 
 PRECISION_KEY = "edgeport.precision"
 """Node metadata: the precision that the plan gave it, so that a placement can tell what became of it."""
@@ -82,6 +82,11 @@ class GraphEdit:
         """Removes an initializer that nobody reads any more."""
         if value.name and value.name in self.graph.initializers and not value.uses() and not value.is_graph_output():
             del self.graph.initializers[value.name]
+
+
+def is_static(node: ir.Node | None, plan: QuantizationPlan) -> bool:
+    """The plan has the ranges of what it reads: it runs in int8, or in floats of 8 bits."""
+    return node is not None and plan.nodes.get(node.name or "") in (Precision.INT8, Precision.FP8)
 
 
 def new_initializer(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:

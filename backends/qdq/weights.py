@@ -15,7 +15,7 @@ from edgeport.backends.qdq.arithmetic import (
     weight_parameters,
 )
 from edgeport.backends.qdq.bias import bias_integers, bias_scale, scale_floor
-from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.backends.qdq.graph import GraphEdit, is_static
 from edgeport.contracts import Array, Precision, QuantizationPlan, QuantizationRules
 from edgeport.errors import PlanError
 
@@ -25,13 +25,15 @@ __all__ = ["constant_array", "write_weights"]
 def write_weights(edit: GraphEdit, plan: QuantizationPlan, rules: QuantizationRules) -> None:
     """Stores the weights of the plan's int8 nodes as integers, and their biases where the dialect wants it.
 
+    Those of fp8 nodes become floats of 8 bits; their biases stay.
+
     A float node that reads the same weight keeps the float one.
     """
     biases = _find_biases(edit, plan, rules) if rules.quantize_bias else []
     floors = _scale_floors(biases)
     written: dict[str, QuantizationParameters] = {}
     for node in list(edit.graph):
-        if plan.nodes.get(node.name or "") is not Precision.INT8:
+        if not is_static(node, plan):
             continue
         for value in node.inputs:
             name = value.name if value is not None else None
@@ -68,7 +70,7 @@ def _write_weight(
     edit: GraphEdit, plan: QuantizationPlan, value: ir.Value, integers: Array, parameters: QuantizationParameters
 ) -> None:
     """Puts integers and a DequantizeLinear in place of a float constant, for the int8 nodes that read it."""
-    uses = [use for use in value.uses() if plan.nodes.get(use.node.name or "") is Precision.INT8]
+    uses = [use for use in value.uses() if is_static(use.node, plan)]
     readers = {use.node for use in uses}
     first = next(node for node in edit.graph if node in readers)
     name = str(value.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
-from edgeport.backends.tensorrt.capabilities import capabilities_here, target_for
+from edgeport.backends.tensorrt.capabilities import capabilities_here, check_float8, target_for
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
@@ -54,7 +54,7 @@ class TensorRtBackend:
         tensorrt = load_tensorrt()
         self._check(model, plan, execution)
         options = engine_options(execution.runtime_device, tensorrt)
-        about = _about(tensorrt, options)
+        about = _about(tensorrt, options, plan)
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
                 source = write_tensorrt(model, plan, Path(scratch) / "model.onnx")
@@ -134,14 +134,17 @@ class TensorRtBackend:
         check_request(model, plan, execution, self.capabilities(), name="TensorRT")
 
 
-def _about(tensorrt: TensorRt, options: EngineOptions) -> dict[str, object]:
+def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -> dict[str, object]:
     """What an engine that is built here is bound to; one that is built without a GPU is for none in particular."""
     gpu = find_gpu()
     bound = gpu if isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu else None
+    target = options.flags.get("capabilities", target_for(tensorrt, gpu, plan.precision))
+    if plan.precision is Precision.FP8:
+        check_float8(target)
     return {
         "runtime": tensorrt.name,
         "version": tensorrt.version,
-        "compute_capability": options.flags.get("capabilities", target_for(tensorrt, gpu)),
+        "compute_capability": target,
         "gpu": bound.name if bound else "",
         "driver": bound.driver if bound else "",
         "flags": dict(options.flags),
@@ -149,7 +152,7 @@ def _about(tensorrt: TensorRt, options: EngineOptions) -> dict[str, object]:
 
 
 def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
-    """The model as TensorRT's parser gets it: as it is, with Q/DQ, with integer weights, and every node's float in it.
+    """The model as TensorRT's parser gets it: as it is, with Q/DQ, with narrow weights, and every node's float in it.
 
     Raises:
         AlreadyQuantizedError, PlanError: See `write_plan`.

@@ -22,7 +22,7 @@ class BuiltLayer:
     Attributes:
         name: The ONNX node's, where the layer comes from one.
         operator: TensorRT's layer type ("CONVOLUTION").
-        takes: What its first input is ("int8 numbers, dequantized", "float32 numbers").
+        takes: What its first input is ("int8 numbers, dequantized", "float8 numbers, dequantized", "float32 numbers").
 
     """
 
@@ -146,17 +146,18 @@ def _layers(network: Any) -> tuple[BuiltLayer, ...]:
     In the network everything between Q and DQ is float; that a layer's input was dequantized just before is what lets
     TensorRT take an integer kernel for it.
     """
-    integers: set[str] = set()
+    integers: dict[str, str] = {}
     stored: dict[str, str] = {}
     built = []
     for layer in (network.get_layer(index) for index in range(network.num_layers)):
         operator = str(layer.type).rpartition(".")[2]
         first = layer.get_input(0) if layer.num_inputs else None
-        quantized = first is not None and str(first.name) in integers
-        if operator == "DEQUANTIZE" or (operator == "SHUFFLE" and quantized):
-            integers.update(str(layer.get_output(index).name) for index in range(layer.num_outputs))
+        quantized = integers.get(str(first.name), "") if first is not None else ""
         kind = _TYPE_NAMES.get(str(first.dtype).rpartition(".")[2], str(first.dtype)) if first is not None else ""
-        takes = "int8 numbers, dequantized" if quantized else f"{kind} numbers" if kind else ""
+        if operator == "DEQUANTIZE" or (operator == "SHUFFLE" and quantized):
+            narrow = kind if operator == "DEQUANTIZE" else quantized
+            integers.update((str(layer.get_output(index).name), narrow) for index in range(layer.num_outputs))
+        takes = f"{quantized} numbers, dequantized" if quantized else f"{kind} numbers" if kind else ""
         width = kind if operator == "DEQUANTIZE" else stored.get(str(first.name), "") if first is not None else ""
         if operator in ("DEQUANTIZE", "SHUFFLE") and width:
             stored[str(layer.get_output(0).name)] = width
@@ -173,6 +174,7 @@ _TYPE_NAMES = {
     "BF16": "bfloat16",
     "INT8": "int8",
     "INT4": "int4",
+    "FP8": "float8",
     "BOOL": "boolean",
 }
 

@@ -32,6 +32,7 @@ _TYPES = (
     (re.compile(r"\bfp16\b|\bhalf\b", re.IGNORECASE), "fp16"),
     (re.compile(r"\bfp32\b|\bfloat\b", re.IGNORECASE), "fp32"),
 )
+_NARROW = ("int8", "fp8")
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
@@ -82,7 +83,7 @@ def _kernel(layer: Mapping[str, Any]) -> NodePlacement:
 def _arithmetic(layer: Mapping[str, Any]) -> tuple[str, str]:
     """What a kernel computes in, and why it is not what its inputs are.
 
-    Integer only where its inputs and, if it has any, its weights are int8: a kernel may well read int8 and multiply
+    In 8 bits only where its inputs and, if it has any, its weights are: a kernel may well read int8 and multiply
     floats.
     """
     inputs = _types(layer.get("Inputs", ()))
@@ -90,8 +91,8 @@ def _arithmetic(layer: Mapping[str, Any]) -> tuple[str, str]:
         return "", "TensorRT does not tell what this layer takes"
     precision = inputs[0]
     stored = _stored(layer)
-    if precision == "int8" and stored not in ("", "int8"):
-        return stored, f"it reads int8, but its weights are {stored}"
+    if precision in _NARROW and stored not in ("", precision):
+        return stored, f"it reads {precision}, but its weights are {stored}"
     return precision, ""
 
 

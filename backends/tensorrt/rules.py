@@ -3,7 +3,7 @@
 TensorRT refuses other zero points and biases behind a DequantizeLinear. Weights alone may be int8 per channel, those of
 convolutions too, or int4 in blocks that divide the summed axis of a product; it refuses uint4. Where the pairs stand
 follows "Working with Quantized Types" of its documentation: before what computes in integers, on both sides of a
-residual Add, and not behind the last operator.
+residual Add, and not behind the last operator. Floats of 8 bits stand before what multiplies, and nowhere else.
 https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/work-quantized-types.html
 """
 
@@ -48,4 +48,5 @@ def rules() -> QuantizationRules:
         block_operators=("Gemm", "MatMul"),
         whole_blocks=True,
         mixed_floats=True,
+        float8_operators=("Conv", "Gemm", "MatMul"),
     )

@@ -36,7 +36,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 PLACE = click.Path(path_type=Path)
 PRECISIONS = (
-    *("fp32", "bf16", "fp16", "int8", "int8-dynamic", "int8-weights"),
+    *("fp32", "bf16", "fp16", "int8", "fp8", "int8-dynamic", "int8-weights"),
     *("int4-weights-32", "int4-weights-64", "int4-weights-128"),
     *("uint4-weights-32", "uint4-weights-64", "uint4-weights-128"),
     "int16",

@@ -245,7 +245,7 @@ class QatStep:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if not self.precision.needs_ranges and self.precision.weight_form is None:
+        if not self.precision.has_fixed_integers:
             raise ContractError(
                 asked=f"train with the rounding of {self.precision}",
                 found="a precision without fixed integers",

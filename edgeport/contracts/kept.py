@@ -11,6 +11,7 @@ from edgeport.contracts.precision import Precision
 __all__ = ["Kept", "is_as_planned", "kept_nodes", "kept_share"]
 
 _INTEGER = "int8"
+_FLOAT8 = "fp8"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,9 @@ def is_as_planned(precision: Precision, kernel: NodePlacement) -> bool:
     if precision.is_float:
         return kernel.precision == precision
     form = precision.weight_form
-    return kernel.precision == _INTEGER if form is None else kernel.weights == form.stored
+    if form is not None:
+        return kernel.weights == form.stored
+    return kernel.precision == (_FLOAT8 if precision is Precision.FP8 else _INTEGER)
 
 
 def kept_share(plan: QuantizationPlan, placement: Placement) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeport.contracts.precision import Precision, QuantizedDtype, integer_limits
 from edgeport.errors import ContractError, PlanError
@@ -24,12 +24,20 @@ __all__ = [
 _BY_RANK = (
     Precision.INT16,
     Precision.INT8,
+    Precision.FP8,
     Precision.INT8_DYNAMIC,
     # Before int8 weights, which stand in where blocks don't fit.
     *(one for one in Precision if one.weight_form is not None and one is not Precision.INT8_WEIGHTS),
     Precision.INT8_WEIGHTS,
 )
 """Integer precisions, the most integer first; a plan that mixes them is named after the first that it has."""
+
+
+def _require_zero(dtype: QuantizedDtype, symmetric: bool) -> None:
+    if dtype == "float8e4m3fn" and not symmetric:
+        raise ContractError(
+            asked=f"quantize to {dtype} with a zero point", found="a float, whose zero is zero", fix="make it symmetric"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +63,7 @@ class ActivationQuantization:
                 found=f"range {self.minimum}..{self.maximum}",
                 fix="calibrate with samples that give finite activations",
             )
+        _require_zero(self.dtype, self.symmetric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +95,7 @@ class WeightQuantization:
                 found="no axis that they lie along" if self.axis is None else "fewer than one value in a block",
                 fix="name the axis, and blocks of one value or more",
             )
+        _require_zero(self.dtype, self.symmetric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +218,7 @@ class QuantizationRules:
         quantize_bias: Biases are written as int32 behind a DequantizeLinear; else they stay float.
         float_weights: Operator type to why its weights can't be integers alone, as a sentence; for refusals.
         mixed_floats: Float nodes may have floats of their own, beside the plan's default; else all have that one.
+        float8_operators: Operator types that multiply floats of 8 bits (`Precision.FP8`).
 
     """
 
@@ -227,3 +238,18 @@ class QuantizationRules:
     quantize_bias: bool = False
     float_weights: Mapping[str, str] = field(default_factory=dict)
     mixed_floats: bool = False
+    float8_operators: tuple[str, ...] = ()
+
+    def in_float8(self) -> QuantizationRules:
+        """The dialect's rules for `Precision.FP8`: what its `float8_operators` read is narrow, and nothing else is."""
+        read = {name: replace(self.operators[name], outputs=(), bias=None) for name in self.float8_operators}
+        return replace(
+            self,
+            activation_dtype="float8e4m3fn",
+            activation_symmetric=True,
+            weight_dtype="float8e4m3fn",
+            weight_reduce_range=False,
+            operators=read,
+            fused={},
+            recurrent_operators={},
+        )

@@ -8,7 +8,7 @@ from typing import Literal
 
 __all__ = ["Precision", "QuantizedDtype", "WeightForm", "integer_limits"]
 
-QuantizedDtype = Literal["uint8", "int8", "uint16", "int16", "int4", "uint4"]
+QuantizedDtype = Literal["uint8", "int8", "uint16", "int16", "int4", "uint4", "float8e4m3fn"]
 
 _LIMITS: dict[str, tuple[int, int]] = {
     "uint8": (0, 255),
@@ -17,6 +17,7 @@ _LIMITS: dict[str, tuple[int, int]] = {
     "int16": (-32768, 32767),
     "int4": (-8, 7),
     "uint4": (0, 15),
+    "float8e4m3fn": (-448, 448),
 }
 
 
@@ -28,6 +29,8 @@ class Precision(StrEnum):
     FP16 = "fp16"
     INT8 = "int8"
     """Static: activation ranges are in the plan."""
+    FP8 = "fp8"
+    """Static, in floats of 8 bits (E4M3) instead of integers: what multiplies reads them, and gives wider floats."""
     INT8_DYNAMIC = "int8-dynamic"
     """Activation ranges are found while it runs."""
     INT8_WEIGHTS = "int8-weights"
@@ -45,13 +48,18 @@ class Precision(StrEnum):
 
     @property
     def is_float(self) -> bool:
-        """A node in this precision needs no ranges and no integer weights."""
+        """A node in this precision needs no ranges and no weights that were quantized."""
         return self in (Precision.FP32, Precision.BF16, Precision.FP16)
 
     @property
     def needs_ranges(self) -> bool:
         """A plan needs the ranges of activations, which come from calibration samples."""
-        return self in (Precision.INT8, Precision.INT16)
+        return self in (Precision.INT8, Precision.FP8, Precision.INT16)
+
+    @property
+    def has_fixed_integers(self) -> bool:
+        """Its integers are known before it runs: of ranges, or of weights alone."""
+        return (self.needs_ranges and self is not Precision.FP8) or self.weight_form is not None
 
     @property
     def weight_form(self) -> WeightForm | None:
@@ -88,5 +96,5 @@ class WeightForm:
 
 
 def integer_limits(dtype: QuantizedDtype) -> tuple[int, int]:
-    """Smallest and largest integer of a quantized type."""
+    """Smallest and largest number of a quantized type."""
     return _LIMITS[dtype]

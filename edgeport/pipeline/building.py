@@ -171,7 +171,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
         calibration: The calibration's file, or None.
         calibration_digest: Of that file; empty where there is none.
         transformed: What static int8 is made from instead of the exported model, where that is another file.
-        refining: How static int8 is fitted to its plan (`refining_payload`); None where it isn't.
+        refining: How static int8 is fitted to its plan (`refining_payload`), fp8 never; None where it isn't.
         listed: What is compiled instead of the recipe's candidates (`list_candidates`); of these backends.
         methods: By dialect, the range method instead of the recipe's.
 
@@ -185,7 +185,7 @@ def build_candidates(  # noqa: PLR0913 (what all candidates are made from)
             model=transformed if transformed is not None and candidate.needs_ranges else model,
             calibration=calibration,
             calibration_digest=calibration_digest,
-            refining=refining,
+            refining=refining if candidate.precision is not Precision.FP8 else None,
             method=method_for(methods or {}, capabilities[candidate.backend], context.recipe.search.calibration_method),
         )
         for candidate in listed

@@ -52,6 +52,7 @@ from edgeport.rows import SHAPE, Rows, run_rows
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from edgeport.calibration.ranges import RangeMethod
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
@@ -497,7 +498,8 @@ def _method_measured(model: OnnxModel, backend: Any, payload: dict[str, Any]) ->
 
     method: str | None = payload.get("method")
     rules, calibration = backend.capabilities().rules, payload.get("calibration")
-    if method is None or not payload.get("measuring") or not calibration or rules is None or not measures(method):
+    fixed = method is None or not measures(method) or Precision(payload["precision"]) is Precision.FP8
+    if fixed or not payload.get("measuring") or not calibration or rules is None:
         return method
     calls = list(few_calls(model, payload["measuring"], MANY))
     return find_method(payload["backend"], model, Calibration.load(Path(calibration)), rules, calls).method
@@ -512,7 +514,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
 
     """
     from edgeport.calibration.mixed_plan import mixed_plan
-    from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
+    from edgeport.calibration.plan import dynamic_plan, float_plan
     from edgeport.calibration.ranges import MEASURED, Measured, method_named
     from edgeport.calibration.weight_plan import weight_plan
 
@@ -556,4 +558,18 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
             found="no calibration (--calibration)",
             fix="make one with edgeport calibrate, or take precision int8-dynamic or int8-weights, which need none",
         )
-    return make_plan(model, calibration, capabilities.rules, method)
+    return _static_plan(model, calibration, capabilities.rules, precision, method)
+
+
+def _static_plan(
+    model: OnnxModel,
+    calibration: Calibration,
+    rules: QuantizationRules,
+    precision: Precision,
+    method: RangeMethod,
+) -> QuantizationPlan:
+    from edgeport.calibration.plan import float8_plan, make_plan
+
+    if precision is Precision.FP8:
+        return float8_plan(model, calibration, rules)
+    return make_plan(model, calibration, rules, method)

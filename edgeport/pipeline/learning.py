@@ -169,7 +169,7 @@ def _target(recipe: Recipe, backend: str, precision: Precision) -> Target:
     if not found:
         known = ", ".join(dict.fromkeys(target.backend for target in recipe.targets))
         raise UsageError(asked=asked, found=f"targets {known}", fix="name one of them, or add it to the recipe")
-    if not precision.needs_ranges and precision.weight_form is None:
+    if not precision.has_fixed_integers:
         raise UsageError(
             asked=asked,
             found="a precision without fixed integers",

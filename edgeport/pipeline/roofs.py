@@ -42,7 +42,14 @@ WorkOf = Mapping[int, Work]
 _OWN = ("onnxruntime", "openvino")
 """Backends of ours that compute on the processor; the first one stands in for those of others."""
 
-_BITS = {Precision.FP32: 32, Precision.BF16: 16, Precision.FP16: 16, Precision.INT8: 8, Precision.INT8_DYNAMIC: 8}
+_BITS = {
+    Precision.FP32: 32,
+    Precision.BF16: 16,
+    Precision.FP16: 16,
+    Precision.INT8: 8,
+    Precision.FP8: 8,
+    Precision.INT8_DYNAMIC: 8,
+}
 _NIBBLE = 4
 """Bits of a weight that alone is an integer of 4 bits; there is no arithmetic of so few here."""
 _SLOWER_THAN_FP32 = frozenset({"fp64", "int32", "int64"})

@@ -203,6 +203,7 @@ PrecisionName = Literal[
     "bf16",
     "fp16",
     "int8",
+    "fp8",
     "int8-dynamic",
     "int8-weights",
     "int4-weights-32",

@@ -17,6 +17,7 @@ _MARKERS = {
     Precision.BF16: "diamond",
     Precision.FP16: "inverted_triangle",
     Precision.INT8: "square",
+    Precision.FP8: "square_x",
     Precision.INT16: "square_cross",
     Precision.INT8_DYNAMIC: "triangle",
 }
@@ -25,6 +26,7 @@ _GLYPHS = {
     Precision.BF16: "◆",
     Precision.FP16: "▼",
     Precision.INT8: "■",
+    Precision.FP8: "⊠",
     Precision.INT16: "▣",
     Precision.INT8_DYNAMIC: "▲",
 }
@@ -35,6 +37,7 @@ _DASHES = {
     Precision.BF16: "dotted",
     Precision.FP16: "dotdash",
     Precision.INT8: "solid",
+    Precision.FP8: "dotted",
     Precision.INT16: "solid",
     Precision.INT8_DYNAMIC: "dashdot",
 }

@@ -165,7 +165,7 @@ class BackendSuite:
 
     def plan(self, precision: Precision, case: Case, known: Capabilities) -> QuantizationPlan:
         """A plan in that precision, or a skip where the backend has it not."""
-        from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
+        from edgeport.calibration.plan import dynamic_plan, float8_plan, float_plan, make_plan
         from edgeport.calibration.weight_plan import weight_plan
 
         support = known.precisions[precision]
@@ -179,6 +179,8 @@ class BackendSuite:
                 return weight_plan(case.model, known.rules, precision)
             except PlanError as error:  # blocks that this small network has not
                 pytest.skip(f"{known.backend} {precision}: {error.found}")
+        if precision is Precision.FP8:
+            return float8_plan(case.model, case.calibration, known.rules)
         if precision is Precision.INT8:
             return make_plan(case.model, case.calibration, known.rules)
         return dynamic_plan(case.model, known.rules)
