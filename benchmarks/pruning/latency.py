@@ -148,6 +148,10 @@ def _kept(file: Path, kind: type[Any], make: Callable[[], Any]) -> Any:
     return load_json(kind, file.read_bytes())
 
 
+def _short(counts: Counts) -> str:
+    return digest_json(dict(sorted(counts.items())))[-16:]
+
+
 class _Subject:
     """ResNet-18 as the samples of a seed see it; makes networks with fewer channels, and times them."""
 
@@ -207,9 +211,13 @@ class _Subject:
             return 1.0
         return self.timed(counts, ROUNDS).time
 
+    def again(self, counts: Counts) -> float:
+        """Its speed over the whole network's, measured anew; once for each choice of widths."""
+        return self.timed(counts, ROUNDS, kept_as=f"again-{_short(counts)}").speedup
+
     def timed(self, counts: Counts, rounds: int, *, kept_as: str = "") -> Timed:
         """By as many pairs; taken from where it is kept."""
-        name = kept_as or f"time-{digest_json(dict(sorted(counts.items())))[-16:]}"
+        name = kept_as or f"time-{_short(counts)}"
         found: Timed = _kept(self._folder / f"{name}.json", Timed, lambda: self._measured(counts, rounds))
         return found
 
@@ -239,6 +247,7 @@ def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
         subject.seen,
         whole_ns=lambda: 1.0,
         speedup=lambda counts: 1 / subject.time(counts),
+        again=subject.again,
         on_trial=lambda number: print(f"  {speedup:g}x, seed {subject.seed}: network {number}", flush=True),
     )
     fresh = subject.timed(found.counts, ROUNDS_IN_THE_END, kept_as=f"fresh-{speedup:g}-{subject.seed}")

@@ -39,7 +39,14 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
         return kept.made(folder, found, ())
     _, seen = kept.child("look", {})
     trials = _Trials(kept=kept, seen=seen)
-    budgeted, costs = search_counts(step, seen, whole_ns=trials.whole_ns, speedup=trials.speedup, on_trial=trials.tell)
+    budgeted, costs = search_counts(
+        step,
+        seen,
+        whole_ns=trials.whole_ns,
+        speedup=trials.speedup,
+        again=lambda counts: trials.speedup(counts, again=True),
+        on_trial=trials.tell,
+    )
     said = _measured_text(step, budgeted.latency_ns, budgeted.before_ns, costs, budgeted.counts)
     if not any(budgeted.counts.values()):
         why = "it is as fast already" if budgeted.reached else "no network that was measured is faster"
@@ -146,11 +153,11 @@ class _Trials:
         """Median of the network as it is."""
         return self._known({}, lambda bench: bench.whole_ns())
 
-    def speedup(self, counts: Counts) -> float:
-        """Of the network without these units over that."""
-        return self._known(counts, lambda bench: bench.speedup(counts))
+    def speedup(self, counts: Counts, *, again: bool = False) -> float:
+        """Of the network without these units over that; measured anew where it was measured before."""
+        return self._known(counts, lambda bench: bench.speedup(counts), again=again)
 
-    def _known(self, counts: Counts, measure: Any) -> float:
+    def _known(self, counts: Counts, measure: Any, *, again: bool = False) -> float:
         work, settings = self._kept.work, self._kept.work.bench
         key = {
             **work.key(self._kept.step),
@@ -158,6 +165,7 @@ class _Trials:
             "counts": dict(counts),
             "measured": [settings.backend, settings.threads, settings.rounds, settings.duration_s],
             "device": work.context.facts.digest,
+            "again": again,
         }
         return float(work.context.store.get_or_build_json("prune-trial", key, lambda: measure(self._opened(settings))))
 

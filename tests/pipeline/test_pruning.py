@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from edgeport import api
-from edgeport.contracts import FineTuning, ModelSource, Outcome
+from edgeport.contracts import Change, FineTuning, Interval, ModelSource, Outcome, PruneStep
 from edgeport.errors import EdgeportError, UsageError
+from edgeport.exporter.prune.costs import Costs, LayerCost
+from edgeport.exporter.prune.latency import Budgeted
+from edgeport.pipeline.pruning import PruneBench, PruneReport, judge_final
 
 NET = """
 import torch
@@ -134,3 +140,39 @@ def test_a_criterion_that_has_no_answer_names_what_has_one(source: ModelSource, 
             amount=0.5,
             target="label",
         )
+
+
+@dataclass(frozen=True)
+class _FinalBench:
+    """A device that tells one speed of whatever is compared in the end."""
+
+    whole: Path
+    speedup: Interval
+
+    def compare(self, old: Path, new: Path) -> SimpleNamespace:
+        del old, new
+        return SimpleNamespace(comparison=SimpleNamespace(speedup=self.speedup, change=Change.FASTER))
+
+
+@pytest.mark.parametrize(("speedup", "outcome"), [(2.05, Outcome.PASS), (1.98, Outcome.FAIL)])
+def test_what_is_measured_in_the_end_is_held_to_the_goal(tmp_path: Path, speedup: float, outcome: Outcome) -> None:
+    costs = Costs(layers=(LayerCost(name="l", macs=100.0, weights=10, axes=({"g": 0.01},)),))
+    searched = Budgeted(
+        counts={"g": 50}, latency_ns=4.9e6, before_ns=10e6, goal_ns=5e6, reached=True, trials=()
+    )  # what the search measured met the goal
+    report = PruneReport(
+        file=tmp_path / "small.safetensors",
+        step=PruneStep(speedup=2.0),
+        weights=(20, 10),
+        macs=(100.0, 50.0),
+        size_bytes=1,
+        zeros=0.0,
+    )
+    last = Interval(low=speedup - 0.02, estimate=speedup, high=speedup + 0.02)
+    bench = cast("PruneBench", _FinalBench(whole=tmp_path / "whole.onnx", speedup=last))
+
+    judged = judge_final(bench, searched, costs, tmp_path / "small.onnx", report)
+
+    assert judged.outcome is outcome
+    assert judged.latency_ns == (10e6, 10e6 / speedup)
+    assert ("1.010 of the latency that was asked" in judged.reason) is (outcome is Outcome.FAIL)

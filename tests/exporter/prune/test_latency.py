@@ -119,3 +119,27 @@ def test_a_goal_must_be_asked() -> None:
     outlines, costs = _network()
     with pytest.raises(PruningError, match="no goal"):
         prune_to_latency(outlines, costs, _device(costs))
+
+
+def _flattering(measure: Callable[[Counts], float]) -> Callable[[Counts], float]:
+    """A device that measures the whole rightly, and whatever is smaller too fast by a tenth."""
+    return lambda counts: measure(counts) * (0.9 if any(counts.values()) else 1.0)
+
+
+def test_what_meets_the_goal_by_chance_is_not_taken_for_it() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    believed = prune_to_latency(outlines, costs, _flattering(measure), speedup=2.0)
+    assert believed.reached
+    assert measure(believed.counts) > believed.goal_ns
+    found = prune_to_latency(outlines, costs, _flattering(measure), confirm=measure, speedup=2.0, rounds=8)
+    assert found.reached
+    assert found.latency_ns == measure(found.counts)
+    assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
+
+
+def test_what_misses_the_goal_when_measured_again_is_not_told_as_reached() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    found = prune_to_latency(outlines, costs, measure, confirm=lambda _: measure({}), speedup=2.0)
+    assert not found.reached
