@@ -72,7 +72,10 @@ class TensorRtBackend:
                 "sha256": hashlib.sha256(engine.data).hexdigest(),
                 "model": source.digest,
                 "source": digests_of(draft / MODEL_FILE),
-                "profile": {name: [list(shape) for shape in shapes] for name, shapes in engine.profile.items()},
+                "profiles": [
+                    {name: [list(shape) for shape in shapes] for name, shapes in profile.items()}
+                    for profile in engine.profiles
+                ],
             }
             layers = [[layer.name, layer.operator, layer.takes] for layer in engine.layers]
             (draft / ENTRY).write_bytes(engine.data)

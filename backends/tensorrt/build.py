@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edgeport.backends.tensorrt.executions import Range
 from edgeport.backends.tensorrt.runtime import TensorRt
-from edgeport.backends.tensorrt.session import UnbuildableError, keep_timings, use_timings
+from edgeport.backends.tensorrt.session import UnbuildableError, add_profiles, keep_timings, use_timings
 from edgeport.contracts import OnnxModel, TensorSpec
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import node_module, read_ir
@@ -38,13 +39,13 @@ class BuiltEngine:
     Attributes:
         data: Its bytes; two builds of one model differ.
         layers: Of the network that it was built from.
-        profile: Input to the lowest, best and highest shape, of those that have an open axis.
+        profiles: Each is of inputs with an open axis to their lowest, best and highest shape; none without such inputs.
 
     """
 
     data: bytes
     layers: tuple[BuiltLayer, ...]
-    profile: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    profiles: tuple[Mapping[str, tuple[tuple[int, ...], ...]], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class EngineFromOnnx:
         tensorrt: The runtime.
         target: Compute capabilities to build for ("8.6", "8.6+8.9").
         batch: Largest and best batch size; smaller ones run too.
-        axes: Lowest, best and highest size of open axes besides the batch, by name.
+        axes: Ranges of open axes by name, one for each optimisation profile or one for all; the batch has 1..`batch`
+            where it is not named.
         flags: See `session.configure`.
         about: What kernels' times that are kept are of: runtime, version, GPU, driver and flags.
 
@@ -64,7 +66,7 @@ class EngineFromOnnx:
     tensorrt: TensorRt
     target: str
     batch: int
-    axes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    axes: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     _said: list[str] = field(default_factory=list, repr=False)
@@ -94,35 +96,35 @@ class EngineFromOnnx:
             raise UnsupportedByBackend(
                 asked=f"build an engine of {model.path.name}: {asked}", found=found, fix=fix
             ) from error
-        ranges = self._ranges(model.inputs)
-        if ranges:
-            profile = builder.create_optimization_profile()
-            for name, shapes in ranges.items():
-                profile.set_shape(name, *shapes)
-            config.add_optimization_profile(profile)
+        profiles = self._profiles(model.inputs)
+        add_profiles(builder, config, profiles)
         use_timings(module, config, self.about)
         data = builder.build_serialized_network(network, config)
         if data is None:
             raise self._failed(model)
         keep_timings(module, config, self.about)
-        return BuiltEngine(data=bytes(data), layers=_layers(network), profile=ranges)
+        return BuiltEngine(data=bytes(data), layers=_layers(network), profiles=profiles)
 
-    def _ranges(self, inputs: Sequence[TensorSpec]) -> dict[str, tuple[tuple[int, ...], ...]]:
-        """Lowest, best and highest shape of each input with an open axis: 1..batch for the batch axis."""
-        found: dict[str, tuple[tuple[int, ...], ...]] = {}
-        for spec in inputs:
-            if not spec.dynamic_axes:
-                continue
-            sizes = [self._sizes(spec, axis) for axis in range(len(spec.shape))]
-            found[spec.name] = tuple(tuple(size[place] for size in sizes) for place in range(3))
-        return found
+    def _profiles(self, inputs: Sequence[TensorSpec]) -> tuple[dict[str, tuple[tuple[int, ...], ...]], ...]:
+        """Lowest, best and highest shape of each input with an open axis, profile by profile."""
+        opened = [spec for spec in inputs if spec.dynamic_axes]
+        named = {size for spec in opened for size in spec.shape}
+        count = max((len(ranges) for name, ranges in self.axes.items() if name in named), default=1)
+        profiles = []
+        for number in range(count if opened else 0):
+            sizes = {spec.name: [self._sizes(spec, axis, number) for axis in range(len(spec.shape))] for spec in opened}
+            profiles.append(
+                {name: tuple(tuple(size[place] for size in of) for place in range(3)) for name, of in sizes.items()}
+            )
+        return tuple(profiles)
 
-    def _sizes(self, spec: TensorSpec, axis: int) -> tuple[int, int, int]:
+    def _sizes(self, spec: TensorSpec, axis: int, profile: int) -> Range:
         size = spec.shape[axis]
         if not isinstance(size, str):
             return size, size, size
         if size in self.axes:
-            return self.axes[size]
+            ranges = self.axes[size]
+            return ranges[profile if len(ranges) > 1 else 0]
         if axis == 0:
             return 1, self.batch, self.batch
         raise UnsupportedByBackend(

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from edgeport.backends.tensorrt.runtime import TensorRt
 from edgeport.errors import UnsupportedByBackend
 
-__all__ = ["EngineOptions", "engine_options"]
+__all__ = ["EngineOptions", "Range", "engine_options"]
+
+Range = tuple[int, int, int]
+"""Lowest, best and highest size of an axis."""
 
 _HARDWARE = ("ampere+", "same")
 _KNOWN = {
@@ -27,13 +30,18 @@ class EngineOptions:
     Attributes:
         device: Number of the GPU.
         flags: Of `session.configure`, with `capabilities` where several are built for.
-        axes: Name of an open axis to its lowest, best and highest size.
+        axes: Name of an open axis to its ranges, one for each optimisation profile; a single one is for them all.
 
     """
 
     device: int = 0
     flags: Mapping[str, str] = field(default_factory=dict)
-    axes: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    axes: Mapping[str, tuple[Range, ...]] = field(default_factory=dict)
+
+    @property
+    def profiles(self) -> int:
+        """How many optimisation profiles the engine is to have."""
+        return max((len(ranges) for ranges in self.axes.values()), default=1)
 
 
 def engine_options(runtime_device: str, tensorrt: TensorRt) -> EngineOptions:
@@ -41,7 +49,8 @@ def engine_options(runtime_device: str, tensorrt: TensorRt) -> EngineOptions:
 
     Args:
         runtime_device: "GPU" or "DLA", then options: "GPU:device=1,hardware=ampere+,version_compatible=1",
-            "GPU:capabilities=8.6+8.9", "GPU:axis.length=1/64/128", "DLA:core=0,fallback=1"; empty for the first GPU.
+            "GPU:capabilities=8.6+8.9", "GPU:axis.length=1/16/32+33/64/128", "DLA:core=0,fallback=1"; empty for the
+            first GPU.
         tensorrt: That builds.
 
     Raises:
@@ -69,14 +78,25 @@ def engine_options(runtime_device: str, tensorrt: TensorRt) -> EngineOptions:
     _check_values(asked, given, kind, tensorrt)
     flags: dict[str, str] = {name: given[name] for name in ("capabilities", "hardware") if name in given}
     flags |= {name: "1" for name in ("version_compatible", "fallback") if given.get(name) == "1"}
-    return EngineOptions(
+    options = EngineOptions(
         device=int(numbers[0]),
         flags=flags | ({"dla": numbers[1]} if kind == "DLA" else {}),
-        axes={name.removeprefix(_AXIS): _sizes(asked, name, text) for name, text in axes.items()},
+        axes={
+            name.removeprefix(_AXIS): tuple(_sizes(asked, name, part) for part in text.split("+"))
+            for name, text in axes.items()
+        },
     )
+    for name, ranges in options.axes.items():
+        if len(ranges) not in (1, options.profiles):
+            raise UnsupportedByBackend(
+                asked=asked,
+                found=f"{len(ranges)} ranges of axis {name!r}, and {options.profiles} of another",
+                fix="give each axis one range, or as many as there are optimisation profiles",
+            )
+    return options
 
 
-def _sizes(asked: str, name: str, text: str) -> tuple[int, int, int]:
+def _sizes(asked: str, name: str, text: str) -> Range:
     parts = text.split("/")
     sizes = tuple(int(part) for part in parts if part.isdecimal())
     if len(parts) != 3 or len(sizes) != 3 or not 0 < sizes[0] <= sizes[1] <= sizes[2]:

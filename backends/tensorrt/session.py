@@ -14,7 +14,7 @@ import importlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "EngineSession",
     "KeptFiles",
     "UnbuildableError",
+    "add_profiles",
     "configure",
     "digests_of",
     "import_tensorrt",
@@ -33,6 +34,7 @@ __all__ = [
     "keep_timings",
     "network_flags",
     "open_session",
+    "profile_engine",
     "use_timings",
 ]
 
@@ -129,6 +131,17 @@ def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
         session.close()
 
 
+def profile_engine(
+    path: str, settings: Mapping[str, Any], feeds: Mapping[str, Any], calls: int
+) -> tuple[str, dict[str, list[int]]]:
+    """What TensorRT tells of the engine's layers, and what each takes; see `inspect_engine` and `layer_times`."""
+    session = open_session(path, settings)
+    try:
+        return session.information(), session.layer_times(feeds, calls)
+    finally:
+        session.close()
+
+
 def _checked_engine(path: str, expected: Any, here: Mapping[str, str]) -> bytes:
     """The engine's bytes, if they are those that were built, and for this very runtime and GPU.
 
@@ -181,16 +194,16 @@ def _rebuilt(source: Path, key: Mapping[str, Any], here: Mapping[str, str], modu
             f"{why}, as it can't be here; found that {source.name} is not what it was built from; compile it again"
         )
     flags = {name: value for name, value in dict(key.get("flags") or {}).items() if name != "capabilities"}
-    about = {**here, "flags": flags, "profile": key["profile"], "source": key["source"]}
+    about = {**here, "flags": flags, "profiles": key["profiles"], "source": key["source"]}
     kept = KeptFiles()
     engine = kept.get("engine", about)
     if engine is None:
-        engine = _build(module, source, here, flags, key["profile"])
+        engine = _build(module, source, here, flags, key["profiles"])
         kept.put("engine", about, engine)
     return engine
 
 
-def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[str, str], ranges: Any) -> bytes:
+def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[str, str], profiles: Any) -> bytes:
     logger = module.Logger(module.Logger.ERROR)
     builder = module.Builder(logger)
     network = builder.create_network(network_flags(module))
@@ -202,11 +215,7 @@ def _build(module: Any, source: Path, here: Mapping[str, str], flags: Mapping[st
             f"{said}; compile it with this version"
         )
     config = configure(module, builder, here["compute_capability"], flags)
-    if ranges:
-        profile = builder.create_optimization_profile()
-        for name, shapes in ranges.items():
-            profile.set_shape(name, *map(tuple, shapes))
-        config.add_optimization_profile(profile)
+    add_profiles(builder, config, profiles)
     use_timings(module, config, {**here, "flags": flags})
     data = builder.build_serialized_network(network, config)
     if data is None:
@@ -277,6 +286,15 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
         if flags.get("fallback"):
             config.set_flag(module.BuilderFlag.GPU_FALLBACK)
     return config
+
+
+def add_profiles(builder: Any, config: Any, profiles: Iterable[Mapping[str, Any]]) -> None:
+    """Adds optimisation profiles: each is of input names to their lowest, best and highest shape."""
+    for shapes_of in profiles:
+        profile = builder.create_optimization_profile()
+        for name, shapes in shapes_of.items():
+            profile.set_shape(name, *map(tuple, shapes))
+        config.add_optimization_profile(profile)
 
 
 def use_timings(module: Any, config: Any, about: Mapping[str, Any]) -> None:
@@ -486,9 +504,11 @@ class EngineSession:
         for name, array in arrays.items():
             if array.dtype != self._dtypes[name]:
                 raise ValueError(f"asked to feed {name!r} as {array.dtype}; found that it takes {self._dtypes[name]}")
-            self._check_shape(name, array.shape)
+        profile = self._profile_for({name: array.shape for name, array in arrays.items()})
         self._cuda.activate()
         context = self._engine.create_execution_context()
+        if profile:
+            self._choose(context, profile)
         for name, array in arrays.items():
             if not context.set_input_shape(name, tuple(array.shape)):
                 raise ValueError(f"asked to feed {name!r} in shape {list(array.shape)}; found that TensorRT refused it")
@@ -506,6 +526,29 @@ class EngineSession:
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(self._module.LayerInformationFormat.JSON))
 
+    def layer_times(self, feeds: Mapping[str, Any], calls: int) -> dict[str, list[int]]:
+        """What each layer takes, in ns, by TensorRT's profiler; as many numbers as calls.
+
+        The profiler waits between layers, so that their sum is more than a call takes: for comparing layers, not for
+        timing the model.
+
+        Args:
+            feeds: As for `bind`.
+            calls: Told of, after two that are not.
+
+        """
+        times: dict[str, list[int]] = {}
+        call = self.bind(feeds)
+        try:
+            for _ in range(2):
+                call.run()
+            call.tell(_layer_profiler(self._module, times))
+            for _ in range(calls):
+                call.run()
+        finally:
+            call.free()
+        return times
+
     def close(self) -> None:
         """Frees the engine; calls that were bound must not be run after."""
         if self._engine is not None:
@@ -513,13 +556,61 @@ class EngineSession:
             self._runtime = None
             self._cuda.release()
 
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        """Against the range that the engine was built for."""
-        lowest, _, highest = self._engine.get_tensor_profile_shape(name, 0)
-        if len(shape) != len(lowest) or any(not a <= n <= b for a, n, b in zip(lowest, shape, highest)):  # noqa: B905 (strict is Python 3.10)
-            raise ValueError(
-                f"asked to feed {name!r} in shape {list(shape)}; found that it takes {list(lowest)} to {list(highest)}"
-            )
+    def _profile_for(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """The profile that all inputs fit; of several the one whose best shapes are nearest in size."""
+        engine = self._engine
+        profiles = [
+            {name: engine.get_tensor_profile_shape(name, number) for name in shapes}
+            for number in range(engine.num_optimization_profiles)
+        ]
+        fits = [n for n, of in enumerate(profiles) if all(_holds(of[name], shapes[name]) for name in shapes)]
+        if fits:
+            return min(fits, key=lambda number: _distance(profiles[number], shapes))
+        for name, shape in shapes.items():
+            if not any(_holds(of[name], shape) for of in profiles):
+                takes = " or ".join(f"{list(of[name][0])} to {list(of[name][2])}" for of in profiles)
+                raise ValueError(f"asked to feed {name!r} in shape {list(shape)}; found that it takes {takes}")
+        given = ", ".join(f"{name!r} in shape {list(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"asked to feed {given}; found no optimisation profile for them together; feed sizes of one")
+
+    def _choose(self, context: Any, profile: int) -> None:
+        """Waits until the context has the profile; one that is new has the first."""
+        stream = ctypes.c_void_p()
+        self._cuda.call("cuStreamCreate", ctypes.byref(stream), ctypes.c_uint(1))
+        try:
+            if not context.set_optimization_profile_async(profile, stream.value):
+                raise RuntimeError(f"asked for optimisation profile {profile}; found that TensorRT refused it")
+            self._cuda.call("cuStreamSynchronize", stream)
+        finally:
+            self._cuda.call("cuStreamDestroy_v2", stream)
+
+
+def _layer_profiler(module: Any, times: dict[str, list[int]]) -> Any:
+    """An `IProfiler` that appends each layer's time in ns; TensorRT calls it from C++."""
+    base = module.IProfiler
+
+    def __init__(profiler: Any) -> None:  # noqa: N807 (of the class below)
+        base.__init__(profiler)
+
+    def report_layer_time(_: Any, name: str, milliseconds: float) -> None:
+        times.setdefault(str(name), []).append(round(milliseconds * 1e6))
+
+    return type("LayerTimes", (base,), {"__init__": __init__, "report_layer_time": report_layer_time})()
+
+
+def _holds(ranges: Any, shape: tuple[int, ...]) -> bool:
+    """The shape lies between the lowest and the highest."""
+    lowest, _, highest = ranges
+    return len(shape) == len(lowest) and all(a <= n <= b for a, n, b in zip(lowest, shape, highest))  # noqa: B905 (strict is Python 3.10)
+
+
+def _distance(ranges: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
+    """How far the shapes are from a profile's best ones: the sum of the logarithms of the ratios of their sizes."""
+    return float(sum(abs(np.log(_size(shape) / _size(ranges[name][1]))) for name, shape in shapes.items()))
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return max(1, int(np.prod(shape, dtype=np.int64)))
 
 
 class EngineCall:
@@ -569,6 +660,11 @@ class EngineCall:
             call("cuMemcpyDtoHAsync_v2", host, gpu, size, stream)
         call("cuStreamSynchronize", stream)
         self._done = True
+
+    def tell(self, profiler: Any) -> None:
+        """Hands every later `run` to an `IProfiler`, layer by layer."""
+        self._context.profiler = profiler
+        self._context.enqueue_emits_profile = True
 
     def outputs(self) -> dict[str, Any]:
         """Copies of the outputs of the last `run`, by name.

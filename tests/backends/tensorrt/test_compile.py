@@ -144,7 +144,16 @@ class TestASecondOpenAxis:
     def test_is_built_for_its_range(self, model, tmp_path):
         execution = ExecutionConfig(batch=2, runtime_device="GPU:axis.length=1/64/128")
         artifact = BACKEND.compile(model, float_plan(model), execution, tmp_path / "artifact")
-        assert artifact.settings["engine"]["profile"] == {"x": [[1, 1], [2, 64], [2, 128]]}
+        assert artifact.settings["engine"]["profiles"] == [{"x": [[1, 1], [2, 64], [2, 128]]}]
+
+    def test_is_built_for_several_ranges(self, model, tmp_path):
+        asked = "GPU:axis.length=1/16/32+33/64/128,axis.batch=1/1/2"
+        execution = ExecutionConfig(batch=2, runtime_device=asked)
+        artifact = BACKEND.compile(model, float_plan(model), execution, tmp_path / "artifact")
+        assert artifact.settings["engine"]["profiles"] == [
+            {"x": [[1, 1], [1, 16], [2, 32]]},
+            {"x": [[1, 33], [1, 64], [2, 128]]},
+        ]
 
 
 def test_older_runtimes_are_served_by_what_they_have():
@@ -188,6 +197,12 @@ def test_options_of_an_engine(asked, runs_on, device, flags):
         pytest.param("GPU:capabilities=9.0", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="unknown GPU"),
         pytest.param("GPU:axis.length=8/4/16", "tensorrt", "axis.length=8/4/16", id="sizes out of order"),
         pytest.param("GPU:axis.length=8", "tensorrt", "axis.length=8", id="one size"),
+        pytest.param(
+            "GPU:axis.a=1/2/3+4/5/6,axis.b=1/2/3+4/5/6+7/8/9",
+            "tensorrt",
+            "2 ranges of axis 'a', and 3 of another",
+            id="profiles that differ in number",
+        ),
         pytest.param("DLA", "tensorrt-rtx", "has no DLA", id="DLA"),
         pytest.param("GPU:hardware=same", "tensorrt-rtx", "has no hardware", id="compatible"),
     ],

@@ -84,7 +84,7 @@ def opened(folder, batch: int = 4, **said) -> None:
         "driver": "580.1",
         "sha256": hashlib.sha256(FOREIGN).hexdigest(),
         "source": digests_of(folder / "model.onnx"),
-        "profile": {"x": [[1, 3], [batch, 3], [batch, 3]]},
+        "profiles": [{"x": [[1, 3], [batch, 3], [batch, 3]]}],
         **said,
     }
     (folder / "engine.json").write_text(json.dumps(key))
@@ -123,6 +123,12 @@ def test_what_is_kept_is_of_one_key(machine, folder):
     assert machine.built == [(4, 3), (8, 3), (4, 3)]
 
 
+def test_it_is_built_again_with_every_profile(machine, folder):
+    ranges = [{"x": [[1, 3], [1, 3], [8, 3]]}, {"x": [[9, 3], [16, 3], [32, 3]]}]
+    opened(folder, version="10.3", profiles=ranges)
+    assert machine.built == [(8, 3), (32, 3)]
+
+
 def test_a_kept_one_that_was_changed_is_built_again(machine, folder, tmp_path):
     opened(folder, version="10.3")
     (kept,) = (tmp_path / "cache").glob("*.engine")
@@ -143,7 +149,7 @@ def test_a_model_that_was_changed_is_not_built_from(machine, folder):
     (folder / "model.onnx").write_bytes(b"another model")
     (folder / "engine.json").write_text("{}")
     with pytest.raises(RuntimeError, match="is not what it was built from; compile it again"):
-        open_session(str(folder / "model.engine"), {"engine": {"source": source, "profile": {}}})
+        open_session(str(folder / "model.engine"), {"engine": {"source": source, "profiles": []}})
     assert (machine.handed, machine.built) == ([], [])
 
 

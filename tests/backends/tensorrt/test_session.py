@@ -16,6 +16,7 @@ from edgeport.backends.tensorrt import session as module
 from edgeport.backends.tensorrt.session import Cuda, open_session
 
 ENGINE = b"twice the input"
+PROFILES = [[(1, 3), (4, 3), (4, 3)], [(3, 3), (16, 3), (32, 3)], [(3, 3), (8, 3), (32, 3)]]
 
 
 class Driver:
@@ -79,10 +80,17 @@ class Context:
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
         self.addresses: dict[str, int] = {}
+        self.profile = 0
+
+    def set_optimization_profile_async(self, profile, stream):
+        assert stream
+        self.profile = profile
+        return True
 
     def set_input_shape(self, name, shape):
         self.shape = shape
-        return True
+        lowest, _, highest = PROFILES[self.profile]
+        return all(a <= n <= b for a, n, b in zip(lowest, shape, highest, strict=True))
 
     def get_tensor_shape(self, name):
         return self.shape
@@ -109,7 +117,8 @@ def fake_tensorrt(seen: list[bytes]):
         get_tensor_name=lambda index: "yx"[index],
         get_tensor_mode=lambda name: f"TensorIOMode.{'INPUT' if name == 'x' else 'OUTPUT'}",
         get_tensor_dtype=lambda name: "float32",
-        get_tensor_profile_shape=lambda name, profile: [(1, 3), (4, 3), (4, 3)],
+        num_optimization_profiles=len(PROFILES),
+        get_tensor_profile_shape=lambda name, profile: PROFILES[profile],
         create_execution_context=Context,
     )
 
@@ -203,7 +212,7 @@ def test_foreign_engine_is_never_handed_over(where, name, value, path, handed_ov
         pytest.param({}, id="no input"),
         pytest.param({"z": np.zeros((1, 3), np.float32)}, id="name"),
         pytest.param({"x": np.zeros((1, 3))}, id="dtype"),
-        pytest.param({"x": np.zeros((5, 3), np.float32)}, id="more than the profile allows"),
+        pytest.param({"x": np.zeros((33, 3), np.float32)}, id="more than every profile allows"),
         pytest.param({"x": np.zeros(3, np.float32)}, id="rank"),
     ],
 )
@@ -211,6 +220,24 @@ def test_feeds_that_do_not_fit(feeds, path):
     session = open_session(path, {})
     with pytest.raises(ValueError, match="asked to feed"):
         session.bind(feeds)
+
+
+@pytest.mark.usefixtures("handed_over")
+@pytest.mark.parametrize(("count", "profile"), [(2, 0), (4, 0), (7, 2), (9, 2), (20, 1), (32, 1)])
+def test_a_call_has_the_profile_that_is_best_for_its_shapes(driver, path, count, profile):
+    session = open_session(path, {})
+    call = session.bind({"x": np.ones((count, 3), np.float32)})
+    assert call._context.profile == profile
+    call.run()
+    np.testing.assert_array_equal(call.outputs()["y"], 2)
+    del call
+    assert not driver.streams
+
+
+@pytest.mark.usefixtures("driver", "handed_over")
+def test_every_range_is_named_where_none_holds(path):
+    with pytest.raises(ValueError, match=r"takes \[1, 3\] to \[4, 3\] or \[3, 3\] to \[32, 3\]"):
+        open_session(path, {}).bind({"x": np.ones((33, 3), np.float32)})
 
 
 def test_no_driver_and_no_gpu_are_told(monkeypatch, driver):
