@@ -32,6 +32,7 @@ _ALIVE_S, _ALIVE_COUNT = 5, 3
 _LOST = 255
 """Status of `ssh` when its connection broke."""
 _MOST_JUMPS = 8
+_CONFIGURATIONS = (Path("~/.ssh/config"), Path("/etc/ssh/ssh_config"))
 _USERS_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 _SYSTEMS_FILES = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 _JUMP = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^]]+\]|[^:]+)(?::(?P<port>[0-9]+))?")
@@ -48,8 +49,8 @@ class AsyncSshTransport:
 
     def __init__(self, address: SshAddress, config: Sequence[Path] | None = None) -> None:
         self._address = address
-        files = (Path.home() / ".ssh" / "config", Path("/etc/ssh/ssh_config")) if config is None else config
-        self._config = [str(path) for path in files if os.access(path, os.R_OK)]
+        files = _CONFIGURATIONS if config is None else config
+        self._config = [path for path in map(_at_home, files) if os.access(path, os.R_OK)]
 
     def start(self) -> Process:
         """See `StartingTransport`.
@@ -130,8 +131,10 @@ class AsyncSshTransport:
                 keepalive_count_max=_ALIVE_COUNT,
             )
         except failures as error:
-            await _leave(hops)
-            raise await self._refusal(error, seen, host) from error
+            try:
+                raise await self._refusal(error, seen, host, hops) from error
+            finally:
+                await _leave(hops)
         except BaseException:
             await _leave(hops)
             raise
@@ -151,7 +154,8 @@ class AsyncSshTransport:
             hops = await self._connect(parts["host"].strip("[]"), parts["user"] or (), port, after=after, through=hops)
         return hops or ()
 
-    async def _refusal(self, error: BaseException, seen: _Seen, host: str) -> DeviceError:
+    async def _refusal(self, error: BaseException, seen: _Seen, host: str, hops: tuple[Any, ...]) -> DeviceError:
+        """Why a host, the last one behind these, was not reached."""
         import asyncssh
 
         of = self._address if host == self._address.host else SshAddress(host=host, client=self._address.client)
@@ -159,7 +163,8 @@ class AsyncSshTransport:
         if broke and seen.known and not seen.offered:
             # It may have no key of the kind that is known, and hang up on hearing so: ask which one it has.
             with suppress(*_failures()):
-                asking = asyncssh.get_server_host_key(host, seen.port or (), tunnel=None, config=self._config)
+                way = hops[0] if hops else None
+                asking = asyncssh.get_server_host_key(host, seen.port or (), tunnel=way, config=self._config)
                 key = await asyncio.wait_for(asking, _CONNECT_S)
                 shown = _name(key) if key is not None else ""
                 seen.offered = shown if shown not in {name for name, _ in seen.known} else ""
@@ -276,8 +281,13 @@ def _files(config: Any) -> list[Path]:
     listed = []
     for option, usual in (("UserKnownHostsFile", _USERS_FILES), ("GlobalKnownHostsFile", _SYSTEMS_FILES)):
         named = config.get(option, usual)
-        listed += [Path(str(name)).expanduser() for name in named or ()]
+        listed += [Path(_at_home(name)) for name in named or ()]
     return listed
+
+
+def _at_home(path: object) -> str:
+    """With the user's home in place of `~`; as it is where nobody knows one, which `Path.expanduser` does not bear."""
+    return os.path.expanduser(str(path))  # noqa: PTH111
 
 
 def _client(seen: _Seen) -> Any:

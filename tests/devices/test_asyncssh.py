@@ -84,6 +84,37 @@ def test_jump_hosts_are_followed_and_their_keys_checked(board, reach):
     assert caught.value.asked == "connect to asyncssh://board"
 
 
+def test_a_changed_key_behind_a_jump_host_is_asked_for_through_it(board, reach, monkeypatch):
+    """`far` has no key of the known kind, so it hangs up before it shows one, and is asked once more."""
+    import asyncssh
+
+    asked, ask = [], asyncssh.get_server_host_key
+
+    async def through(host, *arguments, tunnel, **options):
+        asked.append(tunnel)
+        return await ask(host, *arguments, tunnel=tunnel, **options)
+
+    monkeypatch.setattr(asyncssh, "get_server_host_key", through)
+    other = asyncssh.generate_private_key("ecdsa-sha2-nistp256")
+    with board.known_hosts.open("a") as known:
+        known.write(f"far {other.export_public_key().decode()}\n")
+    address = f"  HostName 127.0.0.1\n  Port {board.port}\n  User tester\n  IdentityFile {board.folder / 'id'}"
+    board.jumps = True
+    far = ("Host far", "  HostKeyAlias far", address, "  ProxyJump board", f"  UserKnownHostsFile {board.known_hosts}")
+    with reach("far", *far) as device, pytest.raises(DeviceError, match="another host key") as caught:
+        device.facts()
+    assert f"it shows ssh-ed25519 {board.fingerprint()}" in caught.value.found
+    assert other.get_fingerprint() in caught.value.found
+    assert asked != [None]
+    assert not board.commands
+
+
+def test_without_a_home_it_has_no_configuration(monkeypatch):
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user whom nobody knows
+    assert "~" not in "".join(AsyncSshTransport(BOARD)._config)
+
+
 def test_what_else_keeps_it_out_is_said(board, reach, tmp_path):
     import asyncssh
 

@@ -86,8 +86,7 @@ class SshServer:
 
     def close(self) -> None:
         self.cut()
-        self._listener.close()
-        self._wait(self._listener.wait_closed())
+        self._wait(self._listen_no_more())
         self._wait(self._end_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -128,6 +127,10 @@ class SshServer:
             process_factory=self._serve,
             encoding=None,
         )
+
+    async def _listen_no_more(self) -> None:
+        self._listener.close()
+        await self._listener.wait_closed()
 
     async def _end_all(self) -> None:
         if self._served:
