@@ -19,7 +19,7 @@ from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
 from edgeport.devices.deaths import no_result, raise_if_dead
 from edgeport.devices.link import Link, StartingTransport, Transport
-from edgeport.errors import DeviceError, UsageError
+from edgeport.errors import DependencyError, DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]
 
@@ -129,6 +129,7 @@ class RemoteDevice:
         Raises:
             ChildTimeout, ResourceLimit, BackendCrash: What became of the process.
             BackendError: What the runtime said.
+            DependencyError: There is no such runtime; says how to prepare the device.
             DeviceLost: The link broke; the process is ended there too.
             DeviceError: The job's files, or its result, are not what they should be.
 
@@ -144,7 +145,10 @@ class RemoteDevice:
         with tempfile.TemporaryDirectory(dir=_made(self._workdir / "results"), ignore_cleanup_errors=True) as folder:
             result = Path(folder, "result.json")
             result.write_bytes(content)
-            return read_trace(result, job)
+            try:
+                return read_trace(result, job)
+            except DependencyError as error:
+                raise self._not_installed(error) from error
 
     def pull(self, path: str, into: Path) -> None:
         """Copies a file from there to `into` (a file's path, or a folder), in one step.
@@ -231,6 +235,17 @@ class RemoteDevice:
             value, _ = self._request({"ask": "clean"})
             self.close()
             return value
+
+    def _not_installed(self, error: DependencyError) -> DependencyError:
+        return DependencyError(
+            asked=f"{error.asked} on {self._name}",
+            found=error.found,
+            fix=(
+                f"edgeport devices prepare {self._name} --package numpy --package RUNTIME (no network there: --wheels),"
+                f" and see what it has: edgeport devices probe {self._name}"
+            ),
+            details=error.details,
+        )
 
     def _say_that_it_waits(self, tick: dict[str, Any]) -> None:
         if tick.get("waits") is True:

@@ -38,7 +38,8 @@ def prepare(root: Path, packages: list[str], wheels: str | None, channel: Channe
     made = folder / secrets.token_hex(8)
     python = made / "bin" / "python"
     try:
-        _run([sys.executable, "-m", "venv", str(made)], folder, channel, "install Python's venv there (python3-venv)")
+        venv = [sys.executable, "-m", "venv", str(made)]
+        _run(venv, "make an environment of Python", folder, channel, "install Python's venv there (python3-venv)")
         source = ["--no-index", "--find-links", wheels] if wheels is not None else []
         install = ["-m", "pip", "install", "--no-input", "--disable-pip-version-check", "--only-binary=:all:"]
         fix = (
@@ -46,7 +47,7 @@ def prepare(root: Path, packages: list[str], wheels: str | None, channel: Channe
             if wheels is None
             else "add the wheels that it misses"
         )
-        _run([str(python), *install, *source, *packages], folder, channel, fix)
+        _run([str(python), *install, *source, *packages], "install " + ", ".join(packages), folder, channel, fix)
         partial = folder / (made.name + ".part")
         partial.write_text(str(python), encoding="utf-8")
         partial.replace(folder / "current")
@@ -59,8 +60,8 @@ def prepare(root: Path, packages: list[str], wheels: str | None, channel: Channe
     return {"python": str(python)}
 
 
-def _run(command: list[str], folder: Path, channel: Channel, fix: str) -> None:
+def _run(command: list[str], what: str, folder: Path, channel: Channel, fix: str) -> None:
     ended = run_watched(command, folder, _LIMITS, channel)
     if ended["status"] != 0:
         said = ended["stderr"].strip()[-_SHOWN:] or "status {}".format(ended["status"])
-        raise JobError("DEVICE_FAILED", "prepare the device: " + " ".join(command[1:4]), said, fix)
+        raise JobError("DEVICE_FAILED", f"{what} on the device", said, fix)

@@ -107,6 +107,10 @@ def _exit():
     os._exit(7)
 
 
+def _import():
+    importlib.import_module("fake_runtime")
+
+
 FAILURES = {
     "crash": _crash,
     "hang": _hang,
@@ -114,4 +118,5 @@ FAILURES = {
     "bad-alloc": _ask_for_too_much,
     "raise": _raise,
     "exit": _exit,
+    "missing": _import,
 }

@@ -154,6 +154,12 @@ def test_a_damaged_file_there_is_sent_again(board, reach, tmp_path):
     assert there.read_bytes() == b"x" * 1000
 
 
+def test_a_runtime_that_is_not_there_says_how_to_prepare_the_device(board, reach, job_on):
+    with reach() as device, pytest.raises(DependencyError, match=r"m\.txt .* on board") as caught:
+        device.run(job_on(device, fail="missing"))
+    assert "edgeport devices prepare board" in caught.value.fix
+
+
 def test_a_link_that_is_cut_in_a_job_is_a_lost_device_and_leaves_no_process(board, reach, job_on):
     with reach() as device:
         job = job_on(device, fail="hang")
