@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result = app.main(list(arguments), prog_name="edgeport", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _stopped()
+        return _stopped(arguments)
     except BrokenPipeError:
         return _reader_gone()
     except Exception as error:  # noqa: BLE001 (the last place that can turn a fault into words)
@@ -155,9 +155,20 @@ def _next_step(error: click.ClickException, message: str, command: str) -> str:
     return f"{hint}see {command} --help"
 
 
-def _stopped() -> int:
-    click.echo("Stopped. What was finished is kept: the same command goes on from there.", err=True)
+def _stopped(arguments: Sequence[str]) -> int:
+    if _keeps(arguments[0] if arguments else ""):
+        click.echo("Stopped. What was finished is kept: the same command goes on from there.", err=True)
+    else:
+        click.echo("Stopped. Nothing is kept of what was not finished: the same command begins anew.", err=True)
     return INTERRUPTED
+
+
+def _keeps(command: str) -> bool:
+    """Whether it keeps what it finished on its way: those do that can be told where."""
+    if command not in COMMANDS:
+        return False
+    module = importlib.import_module(f"edgeport.cli.commands.{command}")
+    return any(option.name == "store" for option in module.command.params)
 
 
 def _reader_gone() -> int:

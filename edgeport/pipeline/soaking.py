@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeport.contracts import DeviceFacts, Endurance, Measurement, OnProgress, Outcome, ProgressEvent, silent
-from edgeport.errors import UsageError
+from edgeport.errors import DeviceLost, UsageError
 from edgeport.pipeline.bench import open_all
 from edgeport.pipeline.bench_opening import BenchSettings
 
@@ -68,7 +69,11 @@ def soak_artifact(
         limits = replace(settings.limits, time_s=settings.limits.time_s + time_s)
         job = replace(jobs["artifact"], scenario="sustained", streams=1, duration_s=time_s, limits=limits)
         on_progress(ProgressEvent(stage="soak", message=f"at work for {time_s:g} s", time_left_s=time_s))
-        trace = device.run(job)
+        began = time.monotonic()
+        try:
+            trace = device.run(job)
+        except DeviceLost as error:
+            raise _lost(error, path.name, settings.device, time_s, time.monotonic() - began) from error
         facts, artifact = device.facts(), opened["artifact"].artifact
     measured = Measurement(artifact_digest=trace.artifact_digest, device=facts.digest, seed=0, traces=(trace,))
     stood_s = paused_s(trace)
@@ -84,4 +89,14 @@ def soak_artifact(
         outcome=outcome_of(flags),
         flags=flags,
         measurement=measured,
+    )
+
+
+def _lost(error: DeviceLost, name: str, device: str, time_s: float, after_s: float) -> DeviceLost:
+    """A soak is one process: its readings were on the device, and went with it."""
+    return DeviceLost(
+        asked=f"keep {name} at work on {device} for {time_s:g} s",
+        found=f"{error.found}, {after_s:.0f} s after it began; what it had measured is lost",
+        fix="look at its power, network and heat; the same command begins anew, with the files that are there",
+        details=error.details,
     )

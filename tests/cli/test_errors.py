@@ -109,6 +109,21 @@ def test_ctrl_c_is_clean(edgeport: Any, fails: Any) -> None:
     assert "Traceback" not in ran.err
 
 
+def test_ctrl_c_promises_nothing_of_a_command_that_keeps_nothing(
+    edgeport: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stopped(*_arguments: Any, **_options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edgeport.api.soak", stopped)
+    (tmp_path / "net.onnx").write_bytes(b"")
+
+    ran = edgeport("bench", str(tmp_path / "net.onnx"), "--soak", "1h", "-q")
+
+    assert ran.code == 130
+    assert ran.err.endswith("the same command begins anew.\n")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_ends_a_real_process_without_a_traceback(tmp_path: Path) -> None:
     program = (

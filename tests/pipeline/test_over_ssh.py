@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,9 +28,22 @@ def board(ssh_board, monkeypatch, tmp_path):
     return ssh_board
 
 
-def _cut_in_a_job(board):
-    while not any("job.json" in line for line in board.processes()):
+def _until_a_job_runs(board, word=""):
+    """A job that holds the word."""
+    while not any(word in job for job in _jobs(board)):
         time.sleep(0.005)
+
+
+def _jobs(board):
+    """What the processes there were asked for."""
+    places = [Path(word) for line in board.processes() for word in line.split() if word.endswith("job.json")]
+    with suppress(FileNotFoundError):  # it ended meanwhile
+        return [place.read_text() for place in places]
+    return []
+
+
+def _cut_in_a_job(board):
+    _until_a_job_runs(board)
     board.cut()
 
 
@@ -84,6 +100,28 @@ def test_bench_times_on_the_device_and_says_where(board, problem):
     assert found.summary.processes == 3
     assert "wrong-output" not in found.summary.flags
     assert board.left() == []
+
+
+def test_a_soak_that_ends_early_says_what_is_lost_and_leaves_nothing_there(board, make_artifact_folder):
+    net = make_artifact_folder("net", busy_ns=1_000_000)
+
+    def soak(end):
+        at_work = threading.Thread(target=lambda: (_until_a_job_runs(board, "sustained"), end()), daemon=True)
+        at_work.start()
+        try:
+            api.soak(net, time_s=60, device="board", limits=LIMITS)
+        finally:
+            at_work.join(timeout=10)
+
+    with pytest.raises(DeviceLost, match="keep net at work on board for 60 s") as caught:
+        soak(board.cut)
+    assert caught.value.found.endswith("s after it began; what it had measured is lost")
+    assert "begins anew" in caught.value.fix
+    assert board.left() == []
+    with pytest.raises(KeyboardInterrupt):
+        soak(lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT))
+    assert board.left() == []
+    assert not list(board.home.glob(".cache/edgeport-device/sessions/*"))
 
 
 @pytest.mark.slow
