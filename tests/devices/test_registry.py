@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import sys
+from importlib import metadata
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -115,3 +120,24 @@ def test_a_device_without_upkeep_says_so(tmp_path):
 def test_a_place_that_could_mean_more_is_refused(place):
     with pytest.raises(UsageError, match="no address of a device"):
         parse_address(f"here://{place}")
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-device.md"
+
+
+@pytest.mark.skipif(shutil.which("taskset") is None or not PAGE.exists(), reason="taskset, and a checkout")
+def test_the_device_of_the_page_is_reached_by_its_name(monkeypatch, tmp_path):
+    for block in re.findall(r"^```\w+\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        named = re.match(r"# (cores_device\S*)\n", block)
+        if named:
+            (tmp_path / named[1]).parent.mkdir(exist_ok=True)
+            (tmp_path / named[1]).write_text(block)
+    monkeypatch.setattr(registry, "entry_points", metadata.entry_points)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    usable = min(os.sched_getaffinity(0))
+    api.add_device("first", f"cores://{usable}")
+    assert api.probe_device("first").facts.cores == 1
+    api.add_device("none", "cores://none")
+    with pytest.raises(DeviceError, match=r"use the processors none.*as 0 or 0-3,6"):
+        api.probe_device("none")
