@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -23,9 +23,11 @@ from edgeport.contracts import (
     TensorSpec,
     Verification,
 )
-from edgeport.doctor import Diagnosis
-from edgeport.drafting import Draft
-from edgeport.pipeline.dry_run import DryRun
+
+if TYPE_CHECKING:
+    from edgeport.doctor import Diagnosis
+    from edgeport.drafting import Draft
+    from edgeport.pipeline.dry_run import DryRun
 
 __all__ = [
     "draw_artifact",

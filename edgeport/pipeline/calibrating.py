@@ -8,12 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from edgeport.contracts import Calibration, Limits, OnProgress, ProgressEvent
 from edgeport.errors import UsageError
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.context import side_by_side
 
 __all__ = ["calibrate_in_children"]
 
@@ -46,7 +43,10 @@ def calibrate_in_children(
             found="a model with a state, whose samples follow each other",
             fix="leave the workers out: one process takes the samples in their order",
         )
+    import psutil
+
     from edgeport.calibration.merge import merge_calibrations
+    from edgeport.pipeline.context import side_by_side
 
     threads = max(1, (psutil.cpu_count(logical=False) or 1) // workers)
     together = _Together(on_progress, workers)

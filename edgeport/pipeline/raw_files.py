@@ -28,10 +28,10 @@ def preparation_for(recipe: Path | None, inputs: Sequence[TensorSpec]) -> Prepar
         UsageError: It declares no preprocessing.
 
     """
-    from edgeport.recipe import load_recipe
-
     if recipe is None:
         return Preparation()
+    from edgeport.recipe import load_recipe
+
     preparation = replace(Preparation.of(load_recipe(recipe)), raw=True)
     if not preparation.does_something:
         raise UsageError(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from edgeport.contracts import Limits, OnnxModel, load_json, to_jsonable
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.context import RunContext, tool_versions
 from edgeport.pipeline.refining import samples_payload
 
 if TYPE_CHECKING:
+    from edgeport.pipeline.context import RunContext
     from edgeport.pipeline.samples import PreparedSamples
 
 __all__ = ["Transformed", "transform", "transform_in_child", "transformed_model"]
@@ -79,6 +79,7 @@ def transformed_model(context: RunContext, model: OnnxModel, samples: PreparedSa
 
     """
     from edgeport.calibration.recovery import before_calibration, describe, recoveries_named
+    from edgeport.pipeline.context import tool_versions
 
     recipe = context.recipe
     wanted = any(target.needs_ranges for target in recipe.targets)
