@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.calibration.mixing.sensitivity import noise_over_signal
-from edgeport.calibration.plan import make_plan
+from edgeport.calibration.plan import make_plans
 from edgeport.calibration.ranges import MEASURED, RangeMethod, form_of, observers_of
 from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules
 from edgeport.errors import EdgeportError
@@ -69,7 +69,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
         methods: Those before win where there is little between them. One whose observers did not watch is left out.
 
     Raises:
-        CalibrationError, PlanError: As `make_plan` with the first method.
+        CalibrationError, PlanError: As `make_plans` with the first method.
 
     """
     watched = set.intersection(*map(set, calibration.statistics.values())) if calibration.statistics else set()
@@ -79,8 +79,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     chosen, least = methods[0], (float("inf"), float("inf"))
     noise: dict[str, float] = {}
     tried: dict[str, tuple[float, float]] = {}
-    for method in methods:
-        plan = make_plan(model, calibration, rules, method)
+    for method, plan in zip(methods, make_plans(model, calibration, rules, methods), strict=True):
         same = str(sorted(plan.activations.items()))
         if same not in tried:
             tried[same] = _noise(model, plan, batches, reference, open_model, write)

@@ -5,7 +5,7 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -25,7 +25,7 @@ from edgeport.calibration.integer_nodes import (
 from edgeport.calibration.nothing import nothing_to_quantize
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
 from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
-from edgeport.calibration.tensor_ranges import TensorRanges
+from edgeport.calibration.tensor_ranges import Found, TensorRanges
 from edgeport.contracts import (
     ActivationQuantization,
     Calibration,
@@ -38,7 +38,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import CalibrationError
 
-__all__ = ["dynamic_plan", "float8_plan", "float_plan", "make_plan", "needed_tensors"]
+__all__ = ["dynamic_plan", "float8_plan", "float_plan", "make_plan", "make_plans", "needed_tensors"]
 
 _DYNAMIC_DEFAULT = OperatorRule(weight=1, weight_axis=-1)
 """Of a dynamic operator that the dialect has no static rule for: X, W."""
@@ -73,6 +73,26 @@ def make_plan(
         PlanError: `exclude` names what is not there, or nothing can be quantized.
 
     """
+    graph = _calibrated_graph(model, calibration)
+    return _static_plan(model, graph, calibration, rules, method or MinMax(), exclude=exclude, only=only)
+
+
+def make_plans(
+    model: OnnxModel, calibration: Calibration, rules: QuantizationRules, methods: Sequence[RangeMethod]
+) -> Iterator[QuantizationPlan]:
+    """`make_plan` by each method, one after the other; what they have in common is found once.
+
+    Raises:
+        AlreadyQuantizedError, CalibrationError, PlanError: As `make_plan`.
+
+    """
+    graph = _calibrated_graph(model, calibration)
+    found: dict[Found, tuple[float, float]] = {}
+    for method in methods:
+        yield _static_plan(model, graph, calibration, rules, method, found=found)
+
+
+def _calibrated_graph(model: OnnxModel, calibration: Calibration) -> ir.Graph:
     if calibration.model_digest != model.digest:
         raise CalibrationError(
             asked=f"plan {model.path.name} (digest {model.digest[:12]})",
@@ -81,18 +101,30 @@ def make_plan(
             if calibration.transforms
             else "calibrate this very model again",
         )
-    graph = float_graph(model)
-    method = method if method is not None else MinMax()
+    return float_graph(model)
+
+
+def _static_plan(  # noqa: PLR0913 (those of `make_plan`)
+    model: OnnxModel,
+    graph: ir.Graph,
+    calibration: Calibration,
+    rules: QuantizationRules,
+    method: RangeMethod,
+    *,
+    exclude: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
+    found: dict[Found, tuple[float, float]] | None = None,
+) -> QuantizationPlan:
     exclude = dict(exclude or {})
-    ranges = TensorRanges(calibration, rules, method)
+    ranges = TensorRanges(calibration, rules, method, found)
     excluded = excluded_nodes(graph, exclude, only) | divisors(graph)
-    found = find_integer_nodes(graph, rules, ranges.known, excluded, ranges.drowns)
-    nodes = {str(node.name): Precision.INT8 for node in found.nodes}
+    integers = find_integer_nodes(graph, rules, ranges.known, excluded, ranges.drowns)
+    nodes = {str(node.name): Precision.INT8 for node in integers.nodes}
     if not nodes:
         begins = [name for name in rules.operators if name in MULTIPLYING]
         why = partial(why_float, rules=rules, has_range=ranges.known, excluded=excluded)
         raise nothing_to_quantize(model, graph, rules, begins, why)
-    rounded = {value for node in found.nodes for value in node.outputs if value in found.activations}
+    rounded = {value for node in integers.nodes for value in node.outputs if value in integers.activations}
     recurrent = recurrent_nodes(graph, rules, excluded, rounded)
     nodes |= {str(node.name): Precision.INT8_DYNAMIC for node in recurrent}
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
@@ -101,8 +133,8 @@ def make_plan(
         dialect=rules.dialect,
         model_digest=model.digest,
         nodes=nodes,
-        activations=_activations(found, ranges),
-        weights=_weights(found, rules, power_of_two=isinstance(ranges.method, PowerOfTwo))
+        activations=_activations(integers, ranges),
+        weights=_weights(integers, rules, power_of_two=isinstance(ranges.method, PowerOfTwo))
         | recurrent_weights(recurrent, rules),
         found_by=f"{ranges.describe()}, {calibration.sample_count} {kind}samples{reasons}{_told(recurrent)}",
         data_free=calibration.data_free,

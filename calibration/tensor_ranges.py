@@ -24,7 +24,10 @@ from edgeport.calibration.readers import bias_weight
 from edgeport.contracts import Calibration, QuantizationRules
 from edgeport.errors import CalibrationError
 
-__all__ = ["TensorRanges"]
+__all__ = ["Found", "TensorRanges"]
+
+Found = tuple[str, RangeMethod, Scheme]
+"""Tensor, method and integers."""
 
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "ReduceL1", "ReduceL2"})
 _FEW_STEPS = 4
@@ -37,6 +40,7 @@ class TensorRanges:
         calibration: Statistics of the model.
         rules: The dialect.
         method: How ranges are found.
+        found: What is known already, by `Found`; plans of one calibration by several methods share it.
 
     Raises:
         CalibrationError: The method looks at the whole model, and nothing in it was finite; or a tensor was not
@@ -44,13 +48,20 @@ class TensorRanges:
 
     """
 
-    def __init__(self, calibration: Calibration, rules: QuantizationRules, method: RangeMethod) -> None:
+    def __init__(
+        self,
+        calibration: Calibration,
+        rules: QuantizationRules,
+        method: RangeMethod,
+        found: dict[Found, tuple[float, float]] | None = None,
+    ) -> None:
         self.method = method
         self.scheme = Scheme(dtype=rules.activation_dtype, symmetric=rules.activation_symmetric)
         self._statistics = calibration.statistics
         self._rules = rules
         self._require_observers()
         self._resolved = resolve(method, self._statistics)
+        self._known = {} if found is None else found
         self._found: dict[str, tuple[float, float]] = {}
         self._chosen: Counter[str] = Counter()
 
@@ -97,15 +108,24 @@ class TensorRanges:
     def _of_activation(self, value: ir.Value, name: str) -> tuple[float, float]:
         statistics = self._statistics[name]
         if isinstance(self.method, Auto):
-            chosen, (low, high) = choose(statistics, self.scheme, bias_weight=bias_weight(value, self._rules))
+            weight = bias_weight(value, self._rules)
+            chosen, (low, high) = choose(
+                statistics, self.scheme, bias_weight=weight, find=lambda one: self._by(one, name)
+            )
             self._chosen[describe(chosen)] += 1
         else:
-            low, high = range_of(self._resolved, statistics, scheme=self.scheme)
+            low, high = self._by(self._resolved, name)
         if isinstance(self._resolved, FixedRange | PowerOfTwo):
             return low, high  # its scale must stay what it is
         if not self.scheme.symmetric and _is_never_negative(value):
             low = 0.0  # the zero point is then the lowest integer, and saturation is the Relu
         return min(low, high), high
+
+    def _by(self, method: RangeMethod, name: str) -> tuple[float, float]:
+        key = (name, method, self.scheme)
+        if key not in self._known:
+            self._known[key] = range_of(method, self._statistics[name], scheme=self.scheme)
+        return self._known[key]
 
     def describe(self) -> str:
         """The method in a few words, with what it found or chose."""

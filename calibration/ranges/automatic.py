@@ -16,6 +16,12 @@ means of the samples' extremes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
 from edgeport.calibration.ranges.ends import NOTHING_FINITE, average, min_max, percentile
 from edgeport.calibration.ranges.entropy import entropy
 from edgeport.calibration.ranges.error import density_of, mean_error, mean_squared_error
@@ -27,6 +33,17 @@ from edgeport.contracts import TensorStatistics
 
 __all__ = ["automatic", "choose"]
 
+Find = Callable[[RangeMethod], tuple[float, float]]
+
+_CANDIDATES: tuple[RangeMethod, ...] = (MinMax(), Percentile(99.999), Percentile(99.99), LeastSquares(), Entropy())
+_COMPUTE: Mapping[type, Callable[[Any, TensorStatistics, Scheme], tuple[float, float]]] = {
+    MinMax: min_max,
+    Percentile: percentile,
+    LeastSquares: least_squares,
+    Entropy: entropy,
+    Average: average,
+}
+
 
 def automatic(method: Auto, statistics: TensorStatistics, scheme: Scheme) -> tuple[float, float]:
     """The range of the chosen method, for a reader that lets every error through alike."""
@@ -35,7 +52,7 @@ def automatic(method: Auto, statistics: TensorStatistics, scheme: Scheme) -> tup
 
 
 def choose(
-    statistics: TensorStatistics, scheme: Scheme, *, bias_weight: float = 1.0
+    statistics: TensorStatistics, scheme: Scheme, *, bias_weight: float = 1.0, find: Find | None = None
 ) -> tuple[RangeMethod, tuple[float, float]]:
     """The method with the least expected error at the readers' outputs, and its range; of equal ones the first.
 
@@ -43,21 +60,22 @@ def choose(
         statistics: Of one tensor, with extremes, histogram and averages.
         scheme: Integers.
         bias_weight: How much the mean of the error counts against its variance: (sum w)**2 / sum w**2 of the readers.
+        find: The range by a method, where someone keeps what was found already.
 
     """
-    density = density_of(state_of(statistics, "histogram"))
-    ranges: list[tuple[RangeMethod, tuple[float, float]]] = [(MinMax(), min_max(MinMax(), statistics, scheme))]
-    if not density.share.size:
+    find = find or partial(_found, statistics, scheme)
+    state = state_of(statistics, "histogram")
+    if not state["counts"].any():
         return MinMax(), NOTHING_FINITE
-    ranges += [(cut, percentile(cut, statistics, scheme)) for cut in (Percentile(99.999), Percentile(99.99))]
-    ranges.append((LeastSquares(), least_squares(LeastSquares(), statistics, scheme)))
-    ranges.append((Entropy(), entropy(Entropy(), statistics, scheme)))
-    usual = average(Average(), statistics, scheme)
-    ranges = [(method, (min(low, usual[0]), max(high, usual[1]))) for method, (low, high) in ranges]
+    usual = find(Average())
+    ends = [(min(low, usual[0]), max(high, usual[1])) for low, high in map(find, _CANDIDATES)]
+    density, grid = density_of(state), grid_of(scheme, *np.array(ends).T)
+    cost = mean_squared_error(density, grid)
+    if bias_weight != 1.0:
+        cost = cost + (bias_weight - 1.0) * np.square(mean_error(density, grid))
+    best = int(np.argmin(cost))
+    return _CANDIDATES[best], ends[best]
 
-    def cost(ends: tuple[float, float]) -> float:
-        grid = grid_of(scheme, *ends)
-        mean = float(mean_error(density, grid))
-        return float(mean_squared_error(density, grid)) + (bias_weight - 1.0) * mean * mean
 
-    return min(ranges, key=lambda candidate: cost(candidate[1]))
+def _found(statistics: TensorStatistics, scheme: Scheme, method: RangeMethod) -> tuple[float, float]:
+    return _COMPUTE[type(method)](method, statistics, scheme)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.calibration.ranges.ends import NOTHING_FINITE
-from edgeport.calibration.ranges.error import density_of, mean_squared_error, merged
+from edgeport.calibration.ranges.error import clipping_error, density_of, mean_squared_error
 from edgeport.calibration.ranges.methods import LeastSquares, PowerOfTwo
-from edgeport.calibration.ranges.scheme import Scheme, grid_of
+from edgeport.calibration.ranges.scheme import Grid, Scheme, grid_of
 from edgeport.calibration.ranges.seen import extremes_of, state_of
 from edgeport.contracts import TensorStatistics
 
 __all__ = ["cover_by_power_of_two", "least_squares", "power_of_two"]
 
 Floats = NDArray[np.float64]
+_Grids = Callable[[Floats | float, Floats | float], Grid]
+"""Parts of the lower end, and of the upper one, to grids."""
 
 _COARSE = np.geomspace(1.0, 2.0**-10, 81)
 """Parts of the full range, 8 % apart: outliers may be a thousand times larger than all else."""
@@ -26,6 +28,10 @@ _FINE = np.linspace(0.92, 1.08, 17)
 """Around the best of those, 1 % apart."""
 _MERGED = 4
 """Bins that are one in the first look."""
+_AT_ONCE = 9
+"""Ranges that are tried before those are left out that clip too much, whatever they round."""
+_ROUNDED = 1e-6
+"""By so much, relatively, what is known of clipping may be too large."""
 _ROUNDS = 3
 _DEEPEST = 8
 """Powers of two below the one that covers everything: 256 times fewer is beyond any sensible clipping."""
@@ -40,72 +46,89 @@ def least_squares(method: LeastSquares, statistics: TensorStatistics, scheme: Sc
     """
     del method
     smallest, largest = extremes_of(statistics)
-    density = density_of(state_of(statistics, "histogram"))
-    if not density.share.size:
+    state = state_of(statistics, "histogram")
+    if not state["counts"].any():
         return NOTHING_FINITE
-
-    rough = merged(density, _MERGED)
+    density, rough = density_of(state), density_of(state, merged=_MERGED)
     bottom, top = min(smallest, 0.0), max(largest, 0.0)
     if scheme.symmetric:
         reach = max(-bottom, top)
         bottom, top = -reach, reach
 
-    def cost(lower: Floats | float, upper: Floats | float, *, fine: bool) -> Floats:
-        grid = grid_of(scheme, np.multiply(lower, bottom), np.multiply(upper, top))
-        return mean_squared_error(density if fine else rough, grid)
+    def grids(lower: Floats | float, upper: Floats | float) -> Grid:
+        return grid_of(scheme, np.multiply(lower, bottom), np.multiply(upper, top))
 
-    both = _search(lambda part, fine: cost(part, part, fine=fine))
+    def search(ends: Callable[[Floats], Grid]) -> float:
+        return _search(
+            lambda parts: mean_squared_error(rough, ends(parts)),
+            lambda parts: clipping_error(rough, ends(parts)),
+            lambda parts: mean_squared_error(density, ends(parts)),
+        )
+
+    both = search(lambda parts: grids(parts, parts))
     if scheme.symmetric or not bottom < 0.0 < top:
         return both * bottom, both * top
-    lower, upper = _in_turn(cost, both)
+    lower, upper = _in_turn(search, grids, both)
     return lower * bottom, upper * top
 
 
-class _Cost(Protocol):
-    def __call__(self, lower: Floats | float, upper: Floats | float, *, fine: bool) -> Floats: ...
-
-
-def _in_turn(cost: _Cost, both: float) -> tuple[float, float]:
-    """Parts of the two ends, from one part for both."""
+def _in_turn(search: Callable[[Callable[[Floats], Grid]], float], grids: _Grids, both: float) -> tuple[float, float]:
+    """Parts of the two ends, from one part for both: each is searched while the other stays, until neither changes."""
     lower = upper = both
-    for _ in range(_ROUNDS):
-        before = lower, upper
-        upper = _search(partial(lambda kept, part, fine: cost(kept, part, fine=fine), lower))
-        lower = _search(partial(lambda kept, part, fine: cost(part, kept, fine=fine), upper))
-        if (lower, upper) == before:
+    for turn in range(_ROUNDS):
+        before = upper
+        upper = search(partial(grids, lower))
+        if turn and upper == before:
+            break  # the lower one was found for this one
+        before = lower
+        lower = search(partial(_upper_first, grids, upper))
+        if lower == before:
             break
     return lower, upper
 
 
-class _PartCost(Protocol):
-    def __call__(self, part: Floats, fine: bool) -> Floats: ...
+def _upper_first(grids: _Grids, upper: float, lower: Floats) -> Grid:
+    return grids(lower, upper)
 
 
-def _search(cost: _PartCost) -> float:
+def _search(
+    cost: Callable[[Floats], Floats], at_least: Callable[[Floats], Floats], fine_cost: Callable[[Floats], Floats]
+) -> float:
     """The part of the full range, at most 1, with the least cost; of equal ones the largest.
 
     Args:
-        cost: Parts [C], and whether the histogram's own bins count or merged ones, to costs [C].
+        cost: Parts [C] to costs [C], on merged bins.
+        at_least: The same, no more than those.
+        fine_cost: The same, on the histogram's own bins.
 
     """
-    coarse = float(_COARSE[np.argmin(cost(_COARSE, fine=False))])
-    fine = np.unique(np.minimum(coarse * _FINE, 1.0))[::-1]
-    return float(fine[np.argmin(cost(fine, fine=True))])
+    found, least = 1.0, math.inf
+    floor = at_least(_COARSE) * (1.0 - _ROUNDED)
+    for start in range(0, _COARSE.size, _AT_ONCE):
+        block = slice(start, start + _AT_ONCE)
+        parts = _COARSE[block][floor[block] < least]
+        if parts.size:
+            costs = cost(parts)
+            best = int(np.argmin(costs))
+            if costs[best] < least:
+                found, least = float(parts[best]), float(costs[best])
+    fine = np.unique(np.minimum(found * _FINE, 1.0))[::-1]
+    return float(fine[np.argmin(fine_cost(fine))])
 
 
 def power_of_two(method: PowerOfTwo, statistics: TensorStatistics, scheme: Scheme) -> tuple[float, float]:
     """The ends of the grid with the best power of two as its step, and the best zero point to it."""
     del method
     smallest, largest = extremes_of(statistics)
-    density = density_of(state_of(statistics, "histogram"))
-    if not density.share.size:
+    state = state_of(statistics, "histogram")
+    if not state["counts"].any():
         return NOTHING_FINITE
     candidates = [cover_by_power_of_two(scheme, smallest, largest)]
     step = float(grid_of(scheme, *candidates[0]).step)
     for below in range(1, _DEEPEST + 1):
         candidates += _ends_at(math.ldexp(step, -below), scheme, smallest, largest)
     low, high = np.array(candidates).T
-    best = int(np.argmin(mean_squared_error(merged(density, _MERGED), grid_of(scheme, low, high))))
+    best = int(np.argmin(mean_squared_error(density_of(state, merged=_MERGED), grid_of(scheme, low, high))))
     return candidates[best]
 
 

@@ -27,7 +27,8 @@ from edgeport.calibration.ranges import (
     grid_of,
     range_of,
 )
-from edgeport.calibration.ranges.error import density_of, mean_error, mean_squared_error
+from edgeport.calibration.ranges.entropy import divergences, thresholds
+from edgeport.calibration.ranges.error import clipping_error, density_of, mean_error, mean_squared_error
 from edgeport.contracts import ActivationQuantization
 
 SCHEMES = [
@@ -98,6 +99,20 @@ def test_the_expected_error_is_the_measured_one(statistics, scheme, kind, part):
 
 @BY_SCHEME
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_clipping_costs_is_known_before_the_rest(statistics, scheme, kind):
+    values = drawn(kind, 50_000)
+    parts = np.array([1.0, 0.6, 0.1])
+    lows, highs = parts * float(values.min()), parts * float(values.max())
+    density = density_of(statistics(values)["histogram"], merged=4)
+    grid = grid_of(scheme, lows, highs)
+    beyond = np.maximum(values[:, None] - grid.highest, 0.0) + np.maximum(grid.lowest - values[:, None], 0.0)
+    found = clipping_error(density, grid)
+    assert found.tolist() == pytest.approx(np.square(beyond).mean(axis=0).tolist(), rel=0.02, abs=1e-4)
+    assert (found <= mean_squared_error(density, grid) * (1 + 1e-9)).all()
+
+
+@BY_SCHEME
+@pytest.mark.parametrize("kind", KINDS)
 def test_least_squares_finds_what_trying_all_ranges_finds(statistics, scheme, kind):
     values = drawn(kind)
     found = squared_error(values, *range_of(LeastSquares(), statistics(values), scheme=scheme), scheme)
@@ -123,6 +138,8 @@ def divergence_reference(values, low, high, width, scheme):
         clipped[inside] = clipped.get(inside, 0) + count
         if inside == place and count:
             kept[place] = count
+    if not kept:
+        return math.inf
     levels = {}
     for place, count in clipped.items():
         if count:
@@ -138,6 +155,20 @@ def divergence_reference(values, low, high, width, scheme):
                 return math.inf
             lost += share * math.log(share / (mass / len(places)))
     return lost
+
+
+@BY_SCHEME
+@pytest.mark.parametrize("kind", ["normal", "rectified", "outlier", "negative", "few values"])
+def test_divergences_of_many_ranges_are_those_of_each(statistics, scheme, kind):
+    values = np.repeat(np.float32([-0.5, 0.3, 0.75, 1.0]), 5) if kind == "few values" else drawn(kind, 1500)
+    histogram = statistics(values)["histogram"]
+    width = bin_width(histogram)
+    counts = histogram["counts"].astype(np.float64)
+    counts[BINS // 2] = counts[BINS // 2 + 1]
+    reach = max(-float(values.min()), float(values.max())) * np.array([1.0, 0.7, 0.4, 0.131, 0.01, 1e-4])
+    lows, highs = np.maximum(float(values.min()), -reach), np.minimum(float(values.max()), reach)
+    expected = [divergence_reference(values, low, high, width, scheme) for low, high in zip(lows, highs, strict=True)]
+    assert divergences(counts, width, lows, highs, scheme).tolist() == pytest.approx(expected, rel=1e-9, abs=1e-11)
 
 
 @BY_SCHEME
@@ -164,8 +195,6 @@ def test_entropy_clips_a_far_outlier(statistics):
 
 
 def test_entropy_has_more_thresholds_than_levels_would_allow_with_few_bins(statistics):
-    from edgeport.calibration.ranges.entropy import thresholds
-
     assert BINS // 2 > 4 * 256
     values = drawn("normal")
     width = bin_width(statistics(values)["histogram"])
