@@ -117,7 +117,7 @@ class Shell:
             with tempfile.TemporaryFile() as errors:
                 process = ProcessGroup(
                     command,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # nothing is written; when it closes, they know there that nobody listens
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     start_new_session=True,  # Ctrl-C is ours first
@@ -133,8 +133,9 @@ class Shell:
                     late.cancel()
                     process.kill()
                     process.wait()
-                    if process.stdout is not None:
-                        process.stdout.close()
+                    for end in (process.stdin, process.stdout):
+                        if end is not None:
+                            end.close()
                 errors.seek(0)
                 told = errors.read(_STDERR_BYTES)
         except OSError as error:

@@ -48,7 +48,9 @@ _LOG = logging.getLogger(__name__)
 FLAG = "native-benchmark"
 _ASK_S = 60.0
 _POLL_S = 1.0
-_BUSY, _OVERDUE, _KILLED = 98, 124, 137
+_BUSY = "edgeport-busy"
+"""All that is said there while another measurement has its turn; a status may be the program's own."""
+_OVERDUE, _KILLED = 124, 137
 _SAID = 20_000
 _FILE = re.compile(r"/(proc|sys|dev)(/[A-Za-z0-9._:+-]+)+")
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -205,7 +207,7 @@ class NativeDevice:
             DeviceError: A job, or a setting of its artifact, that the program has no word for.
             BackendError: What the program said.
             BackendCrash, ChildTimeout: What became of it.
-            DeviceLost: The link broke; the program ends with its limit of time.
+            DeviceLost: The link broke; the program is ended there too.
 
         """
         if not isinstance(job, TimeJob):
@@ -232,7 +234,7 @@ class NativeDevice:
         while True:
             began = time.monotonic_ns()
             status, said = self._shell.run(line, asked=asked, within_s=job.limits.time_s + _ASK_S)
-            if status != _BUSY:
+            if said.strip() != _BUSY:
                 break
             if not self._said_that_it_waits:
                 _LOG.warning("%s: waiting for another measurement there to end", self._name)
@@ -251,7 +253,11 @@ class NativeDevice:
         return _trace(job, timed, digest, self._heat(parts, began, ended))
 
     def _line(self, folder: str, program: str, call: Call, links: Mapping[str, str], time_s: float) -> str:
-        """One line of a POSIX shell, of words that are all ours."""
+        """One line of a POSIX shell, of words that are all ours.
+
+        The program has a session of its own. Another process there reads what the host says, which is nothing; so when
+        the link breaks (`adbd` closes the pipes then) it ends that session, whatever became of the shell.
+        """
         places = "; ".join(f"ln -s {self._file(digest)} {name}" for name, digest in links.items())
         words = shlex.join(["timeout", "-s", "KILL", f"{max(1, round(time_s))}", *call.before, program, *call.words])
         here = str(Path(program).parent)
@@ -260,11 +266,17 @@ class NativeDevice:
             f"echo; echo edgeport-file /{name}; head -c {most} {file} 2>/dev/null"
             for name, file, most in (("said", "said", 1 << 20), ("told", "told", _SAID), ("result", RESULT, 32 << 20))
         )
+        watched = (
+            f"LD_LIBRARY_PATH={here} $(command -v setsid) {words} > said 2> told & program=$!;"
+            " ( trap '' HUP; read nothing <&8; kill -9 -$program || kill -9 $program;"
+            f" rm -rf {folder} ) > /dev/null 2>&1 9>&- & watch=$!;"
+            " wait $program; code=$?; kill -9 $watch"
+        )
         return (
-            f"mkdir -p {folder}/test_data_set_0 && cd {folder} && ( flock -n -x 9; [ $? -eq 1 ] && exit {_BUSY};"
-            f" {places}; {heat}; echo; echo edgeport-file /after-this; LD_LIBRARY_PATH={here} {words} > said 2> told;"
-            f" code=$?; {heat}; {tell}; exit $code ) 9>> {self._folder}/measuring.lock;"
-            f" code=$?; rm -rf {folder}; (exit $code)"
+            f"mkdir -p {folder}/test_data_set_0 && cd {folder} && ("
+            f" flock -n -x 9; if [ $? -eq 1 ]; then echo {_BUSY}; exit; fi;"
+            f" {places}; {heat}; echo; echo edgeport-file /after-this; {watched}; {heat}; {tell}; exit $code"
+            f" ) 8<&0 9>> {self._folder}/measuring.lock; code=$?; rm -rf {folder}; (exit $code)"
         )
 
     def _heat(self, parts: Mapping[str, str], began: int, ended: int) -> tuple[TelemetrySample, ...]:

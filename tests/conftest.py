@@ -80,7 +80,7 @@ def ssh_board(tmp_path_factory):
 
 _OF_TOYBOX = (
     *("cat", "cut", "du", "flock", "grep", "head", "ln", "mkdir", "mv", "nice", "nproc", "rm", "sh", "sha256sum"),
-    *("taskset", "timeout", "uname"),
+    *("setsid", "taskset", "timeout", "uname"),
 )
 """Programs of this machine that every Android has too."""
 

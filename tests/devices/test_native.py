@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,36 @@ def test_a_phone_that_goes_away_or_is_full_says_so(phone, device, job_on, state,
     phone.play(phone=state)
     with pytest.raises(error, match=says):
         device.run(job) if job is not None else job_on(device)
+
+
+def test_a_link_that_is_cut_ends_the_program(phone, device, job_on):
+    (phone.native / "how").write_text("hang")
+    job = job_on(device)
+    phone.play(phone="native-cut")
+    with pytest.raises(DeviceLost, match="the link broke"):
+        device.run(job)
+    until = time.monotonic() + 20  # of 30 s that it may take, and of 60 s that it would
+    while (
+        left := _programs(phone) + list(phone.home.glob("phone/edgeport-native/jobs/*"))
+    ) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def _programs(phone):
+    """Command lines of benchmark programs that run there."""
+    place, found = str(phone.native / "onnxruntime_perf_test").encode(), []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and place in (line := (entry / "cmdline").read_bytes()):
+                found.append(line)
+    return found + list(phone.home.glob("phone/edgeport-native/jobs/*"))
+
+
+def test_a_status_of_the_programs_own_is_not_taken_for_a_turn(phone, device, job_on):
+    (phone.native / "how").write_text("status 98")
+    with pytest.raises(BackendError, match="status 98"):
+        device.run(job_on(device))
 
 
 def test_output_without_end_is_ended(phone, device, job_on, monkeypatch):

@@ -2,7 +2,8 @@
 
 States: "device" (a shell of this machine, with the file's `home`), "unauthorized", "offline", "endless" (it greets for
 ever), "noise" (lines that are no answers), "reboot" (it goes away in a job), "full" (a disk of 1 MB), "native" (it has
-no Python, but what lies in the file's `native`), "native-full", "native-reboot".
+no Python, but what lies in the file's `native`), "native-full", "native-reboot", "native-cut" (the cable is pulled in a
+run of the program).
 """
 
 import json
@@ -75,7 +76,10 @@ def _shell(state, line, played):
         mount = 'mount -t tmpfs -o size=1m tmpfs "$TMPDIR" && exec /bin/sh -c "$0"'
         command = ["unshare", "-rm", "/bin/sh", "-c", mount, line]
         environment["PATH"] += ":/usr/sbin:/sbin"
-    child = subprocess.Popen(command, env=environment, cwd=home)
+    started = {"env": environment, "cwd": home, "start_new_session": True}  # it is another machine
+    if state == "native-cut":
+        return _cut(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **started), home)
+    child = subprocess.Popen(command, **started)
     if state == "reboot":
         while child.poll() is None and not list(home.glob("edgeport-device/sessions/*/jobs/*/job.json")):
             time.sleep(0.02)
@@ -83,6 +87,16 @@ def _shell(state, line, played):
         child.wait()
         return 255
     return child.wait()
+
+
+def _cut(child, home):
+    """Ends as a cable that is pulled while the program runs: the shell there loses its pipes and nothing else."""
+    while child.poll() is None and not list(home.glob("edgeport-native/jobs/*/said")):
+        time.sleep(0.02)
+    if child.poll() is None:
+        os.kill(os.getpid(), 9)
+    sys.stdout.buffer.write(child.stdout.read())
+    return child.returncode
 
 
 if __name__ == "__main__":

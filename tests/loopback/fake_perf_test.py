@@ -1,6 +1,6 @@
 """`onnxruntime_perf_test` as its README and sources describe it, played with ONNX Runtime's Python package.
 
-What `how` beside it says may go wrong: "crash", "hang", "silent", "nonsense", "endless".
+What `how` beside it says may go wrong: "crash", "hang", "silent", "nonsense", "endless", "status NUMBER".
 """
 
 import os
@@ -16,6 +16,8 @@ def main(arguments):
     assert set(options) <= {"-e", "-m", "-t", "-o", "-x", "-y", "-C"}, options
     if how == "crash":
         os.abort()
+    if how.startswith("status "):
+        return int(how.split()[1])
     if how == "hang":
         time.sleep(60)
     if how == "endless":
