@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from edgeport.contracts import DeviceFacts, Job, ProcessTrace, TimeJob, dump_json, load_json
@@ -37,7 +37,7 @@ class LocalDevice:
     def __init__(self, workdir: Path) -> None:
         self._workdir = workdir.resolve()
         self._facts: DeviceFacts | None = None
-        self._together = _Together(self._workdir)
+        self._together = _Together()
 
     def facts(self) -> DeviceFacts:
         """Processor, memory, system, runtimes and sensors of this machine."""
@@ -116,7 +116,7 @@ class LocalDevice:
     def _turn_of(self, job: Job) -> AbstractContextManager[None]:
         if not isinstance(job, TimeJob):
             return nullcontext()
-        return self._together.turn() if job.meet else _turn(self._workdir)
+        return self._together.turn() if job.meet else _turn()
 
     def pull(self, path: str, into: Path) -> None:
         """Copies a file to `into` (a file's path, or a folder), in one step.
@@ -140,7 +140,7 @@ class LocalDevice:
 
 
 @contextmanager
-def _turn(own: Path) -> Iterator[None]:
+def _turn() -> Iterator[None]:
     """While it lasts, no other run of Edgeport measures on this machine; says so where it has to wait."""
     said: list[bool] = []
 
@@ -150,8 +150,7 @@ def _turn(own: Path) -> Iterator[None]:
             _LOG.warning("local: waiting for another measurement on this machine to end")
         pause()
 
-    own.mkdir(parents=True, exist_ok=True)
-    descriptor = take_turn(own, wait)
+    descriptor = take_turn(_own_folder(), wait)
     try:
         yield
     finally:
@@ -159,11 +158,20 @@ def _turn(own: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def _own_folder() -> Path:
+    """Of all runs of this user; a run's working folder would be shared with nobody."""
+    import platformdirs
+
+    own = Path(platformdirs.user_cache_dir("edgeport"))
+    with suppress(OSError):  # then there is no lock at all
+        own.mkdir(parents=True, exist_ok=True)
+    return own
+
+
 class _Together:
     """One turn of several jobs that are timed at the same time because they are asked what they cost each other."""
 
-    def __init__(self, own: Path) -> None:
-        self._own = own
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs = 0
         self._held = ExitStack()
@@ -172,7 +180,7 @@ class _Together:
     def turn(self) -> Iterator[None]:
         with self._lock:
             if not self._jobs:
-                self._held.enter_context(_turn(self._own))
+                self._held.enter_context(_turn())
             self._jobs += 1
         try:
             yield

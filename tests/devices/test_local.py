@@ -75,6 +75,14 @@ def test_a_lock_that_can_not_be_had_is_taken_elsewhere(tmp_path, monkeypatch):
     os.close(turn)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_where_there_is_no_folder_for_all_a_users_runs_share_one(device, time_job, tmp_path, monkeypatch):
+    monkeypatch.setenv(FOLDER, str(tmp_path / "nowhere"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    device.run(time_job())
+    assert (tmp_path / "cache" / "edgeport" / FILE).exists()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
 def test_the_lock_is_everybodys_whatever_the_umask(tmp_path, monkeypatch):
     monkeypatch.setenv(FOLDER, str(tmp_path))
