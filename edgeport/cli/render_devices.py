@@ -11,7 +11,7 @@ from rich.text import Text
 from edgeport.cli.numbers import bytes_of
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
-from edgeport.contracts import DeviceProbe
+from edgeport.contracts import DeviceFacts, DeviceProbe
 
 if TYPE_CHECKING:
     from edgeport.devices.profiles import Profile
@@ -36,7 +36,7 @@ def draw_probe(console: Console, found: DeviceProbe) -> None:
         ("heat", ", ".join(f"{zone} {degrees:.0f} °C" for zone, degrees in found.thermal_zones.items()) or "not told"),
         *((name.replace("_", " "), said) for name, said in found.asked.items()),
         ("Python" if facts.python else "runs with", _runs_with(found)),
-        ("runtimes", ", ".join(f"{name} {version}" for name, version in facts.runtimes.items()) or "none"),
+        ("runtimes", _runtimes(found.facts)),
     ]
     width = max(len(name) for name, _ in rows)
     lines(console, *(Text(clean(f"{name:<{width}}  {value}")) for name, value in rows))
@@ -49,6 +49,15 @@ def _runs_with(found: DeviceProbe) -> str:
         return f"{found.runs_with} (no Python there: it times, and judges no outputs)"
     where = f" ({found.runs_with})" if found.runs_with else ""
     return f"{found.facts.python}{where}{', prepared by Edgeport' * found.prepared}"
+
+
+def _runtimes(facts: DeviceFacts) -> str:
+    """Each with its version; how to get one where nothing there runs an artifact."""
+    listed = ", ".join(f"{name} {version}" for name, version in facts.runtimes.items())
+    if set(facts.runtimes) - {"numpy"}:
+        return listed
+    get = "edgeport doctor" if facts.name == "local" else f"edgeport devices prepare {facts.name}"
+    return f"{listed or 'none'} (nothing that runs artifacts; see {get})"
 
 
 def draw_profiles(console: Console, known: Sequence[Profile]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgeport import api
+from edgeport.cli.app import run
 from edgeport.devices.inventory import (
     AdbAddress,
     Inventory,
@@ -132,3 +135,20 @@ def test_a_folder_that_takes_no_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DeviceError, match="EDGEPORT_CONFIG"):
         Inventory(path=tmp_path / "file" / "devices.toml", devices={}).save()
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "says"),
+    [
+        ({}, "none (nothing that runs artifacts; see edgeport devices prepare pi5)"),
+        ({"numpy": "2.4.6"}, "numpy 2.4.6 (nothing that runs artifacts; see edgeport devices prepare pi5)"),
+        ({"numpy": "2.4.6", "openvino": "2026.4.1"}, "numpy 2.4.6, openvino 2026.4.1"),
+    ],
+    ids=["bare", "numpy", "runtime"],
+)
+def test_a_probe_says_where_a_device_needs_a_runtime(runtimes, says, monkeypatch, capsys):
+    here = api.probe_device("local")
+    there = replace(here, facts=replace(here.facts, name="pi5", runtimes=runtimes))
+    monkeypatch.setattr(api, "probe_device", lambda _name: there)
+    assert run(["devices", "probe", "pi5"]) == 0
+    assert f"runtimes      {says}\n" in capsys.readouterr().out
