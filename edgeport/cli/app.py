@@ -129,6 +129,7 @@ def _translated(error: Exception) -> EdgeportError:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "edgeport"
         message = error.format_message().rstrip(".").partition(" Did you mean")[0].rstrip(".")
+        message = re.sub(r"is not a valid (?:float|integer)(?: range)?$", "is no number of its kind", message)
         return UsageError(
             asked=f"run {command}", found=message[:1].lower() + message[1:], fix=_next_step(error, message, command)
         )

@@ -92,6 +92,13 @@ def test_the_outcome_is_the_exit_code(
     assert edgeport("run", "recipe.toml", "-q").code == code
 
 
+def test_a_number_that_is_none_is_said_in_words_of_people(edgeport: Any) -> None:
+    ran = edgeport("bench", ".", "--duration", "300ms")
+
+    assert ran.code == 2
+    assert "'300ms' is no number of its kind" in " ".join(ran.err.split())
+
+
 def test_an_unknown_command_names_the_nearest(edgeport: Any) -> None:
     ran = edgeport("quikstart")
 
