@@ -107,8 +107,9 @@ class Boards:
 
 
 def _address(index: int, host: int) -> str:
-    """In 198.18.0.0/15, which is for tests of networks (RFC 2544)."""
-    return f"198.18.{index}.{host}"
+    """In 198.18.0.0/15, which is for tests of networks (RFC 2544); another network for each process and board."""
+    network = 4 * ((16 * os.getpid() + index) % (1 << 15))
+    return f"198.{18 + (network >> 16)}.{network >> 8 & 255}.{(network & 255) + host}"
 
 
 def _ip(*words: str) -> None:
