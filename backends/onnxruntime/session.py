@@ -18,7 +18,7 @@ import queue
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterable, Iterator, Mapping, Sequence  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
 
 import numpy as np
 import onnxruntime as ort
@@ -37,6 +37,7 @@ __all__ = [
     "known_providers",
     "open_session",
     "processor_here",
+    "serve_stage",
     "session_options",
     "unusable_plug_ins",
 ]
@@ -85,6 +86,21 @@ _COMPILED = "contains compiled nodes"
 """What the runtime says where it can't write a graph in which a provider replaced nodes by what it compiled."""
 _ERRORS_ONLY = 3
 _WAITING_PER_STAGE = 2
+_SHARED = "/dev/shm"  # noqa: S108 (memory that is shared, where the system has it; the folder in it is private)
+_ALIGNED = 64
+_ENDED_S = 10.0
+_START = """import importlib, importlib.util, json, sys
+words = json.loads(sys.stdin.buffer.readline())
+sys.path[:] = words["path"]
+try:
+    module = importlib.import_module(words["module"])
+except ImportError:
+    found = importlib.util.spec_from_file_location(words["module"], words["file"])
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+module.serve_stage(words)
+"""
+"""What the process of a stage runs: this very module, found as it was found here."""
 
 
 def session_options(settings: Mapping[str, Any]) -> Any:
@@ -499,8 +515,10 @@ class Pipeline:
     """Stages in a row, each with a thread, a session and processors of its own, all at work on different calls.
 
     Threads of one process, for ONNX Runtime lets go of Python's lock while it computes: values go from stage to stage
-    as they are, nothing is copied, and no process can be left behind. Calls leave in the order in which they came.
-    Calls that wait are held back at the entry, so that at most two per stage are inside.
+    as they are, nothing is copied, and no process can be left behind. Or, where it is asked for, each session lies in a
+    process of its own, which the thread here feeds through shared memory: what one crashes, or takes of memory or of a
+    device, is its own, and each value that crosses is copied twice. Calls leave in the order in which they came. Calls
+    that wait are held back at the entry, so that at most two per stage are inside.
 
     Args:
         folder: Where the files of the stages lie.
@@ -508,6 +526,7 @@ class Pipeline:
             "affinity" share the processors that this process may use in equal parts, with a thread on each; where there
             are fewer processors than stages, each has one thread, and goes where the system puts it. outputs: names of
             the whole's outputs, in order; what no stage makes of them is an input.
+            processes: true for a process per stage.
 
     Raises:
         ValueError: A setting that there is not.
@@ -515,13 +534,16 @@ class Pipeline:
     """
 
     def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
-        if set(settings) != {"stages", "outputs"}:
-            raise ValueError(f"asked to open a pipeline with {sorted(settings)}; found settings stages and outputs")
+        if set(settings) - {"processes"} != {"stages", "outputs"}:
+            raise ValueError(
+                f"asked to open a pipeline with {sorted(settings)}; found settings stages and outputs, and processes"
+            )
         self._outputs = list(settings["outputs"])
         stages = settings["stages"]
         shares = _shares(len(stages))
         own = [{**({"affinity": share} if share else {"threads": 1}), **one} for one, share in zip(stages, shares)]  # noqa: B905
-        self._stages = [_Stage(folder, one) for one in own]
+        opening = _Elsewhere if settings.get("processes") else _session_of
+        self._stages = [_Stage(folder, one, opening) for one in own]
         for stage, following in zip(self._stages, self._stages[1:]):  # noqa: B905 (newer than 3.8)
             stage.following = following
         self._entry = threading.Semaphore(_WAITING_PER_STAGE * len(stages))
@@ -622,7 +644,10 @@ class _Item:
 class _Stage:
     """One file and the thread that runs it."""
 
-    def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str, settings: Mapping[str, Any], opening: Callable[[str, Mapping[str, Any]], Any]
+    ) -> None:
+        self._opening = opening
         self._settings = {name: value for name, value in settings.items() if name != "entry"}
         self._entry = str(settings["entry"])
         self._path = os.path.join(folder, self._entry)  # noqa: PTH118 (see `open_session`)
@@ -630,6 +655,7 @@ class _Stage:
         self.following: _Stage | None = None
         self.inputs: Sequence[Any] = ()
         self.outputs: list[str] = []
+        self.pid = os.getpid()
         self._failed: BaseException | None = None
         self._opened = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -649,7 +675,8 @@ class _Stage:
         session = None
         try:
             # In this thread: on Linux affinity is a thread's own, and the runtime's threads inherit it.
-            session = inference_session(self._path, session_options(self._settings), self._settings)
+            session = self._opening(self._path, self._settings)
+            self.pid = getattr(session, "pid", self.pid)
             self.inputs = session.get_inputs()
             self.outputs = [output.name for output in session.get_outputs()]
         except BaseException as error:  # noqa: BLE001 (raised by the thread that opens)
@@ -664,6 +691,8 @@ class _Stage:
             elif item is not None:
                 item.end()
             if item is None:
+                if isinstance(session, _Elsewhere):
+                    session.close()
                 return
 
     def _run(self, session: Any, item: _Item) -> None:
@@ -682,6 +711,171 @@ class _Stage:
                     f"asked to run stage {self._entry}; found {found}; the pipeline has ended, so open it again"
                 )
             )
+
+
+def _session_of(path: str, settings: Mapping[str, Any]) -> Any:
+    return inference_session(path, session_options(settings), settings)
+
+
+class _Area:
+    """Arrays in a file that two processes have mapped: one writes, the other reads, never at the same time."""
+
+    def __init__(self, path: str) -> None:
+        self._file = open(path, "a+b")  # noqa: PTH123, SIM115 (see `open_session`; it is open as long as this lives)
+        self._map: Any = None
+
+    def put(self, arrays: Mapping[str, Any]) -> list[list[Any]]:
+        """Writes them; name, dtype, shape and place of each, for `take`."""
+        told, end = [], 0
+        for name, array in arrays.items():
+            if array.dtype.hasobject:
+                raise ValueError(f"asked to hand {name!r} to another process; found text; leave the stages in one")
+            told.append([name, array.dtype.str, list(array.shape), end])
+            end += -(-array.nbytes // _ALIGNED) * _ALIGNED
+        self._reach(max(end, 1), grow=True)
+        for (_, _, _, start), array in zip(told, arrays.values()):  # noqa: B905 (newer than 3.8)
+            np.frombuffer(self._map, array.dtype, array.size, start).reshape(array.shape)[...] = array
+        return told
+
+    def take(self, told: Iterable[Sequence[Any]]) -> dict[str, Any]:
+        """What was written, as views: they hold until the other process writes again."""
+        found = {}
+        for name, dtype, shape, start in told:
+            count = int(np.prod(shape, dtype=np.int64))
+            self._reach(start + count * np.dtype(dtype).itemsize, grow=False)
+            found[name] = np.frombuffer(self._map, dtype, count, start).reshape(shape)
+        return found
+
+    def close(self) -> None:
+        """Lets go of the file; views of it hold."""
+        self._file.close()
+        self._map = None
+
+    def _reach(self, size: int, *, grow: bool) -> None:
+        """Maps so much of the file, at least; one that writes makes it so large, or says that there is no room."""
+        if self._map is not None and len(self._map) >= size:
+            return
+        if grow and os.fstat(self._file.fileno()).st_size < size:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            else:
+                self._file.truncate(size)
+        import mmap
+
+        self._map = mmap.mmap(self._file.fileno(), 0)  # views of the one before keep that
+
+
+class _Elsewhere:
+    """A session in a process of its own: values cross in shared memory, and words in its pipes.
+
+    The process ends with its stdin, so that none outlives the one that started it.
+    """
+
+    def __init__(self, path: str, settings: Mapping[str, Any]) -> None:
+        # Here, for nobody else needs them: each would cost every session's start.
+        import shutil
+        import subprocess
+        import tempfile
+
+        roomy = os.path.isdir(_SHARED) and os.access(_SHARED, os.W_OK)  # noqa: PTH112 (see `open_session`)
+        folder = tempfile.mkdtemp(prefix="edgeport-stage-", dir=_SHARED if roomy else None)
+        try:
+            areas = [os.path.join(folder, name) for name in ("given", "found")]  # noqa: PTH118 (see `open_session`)
+            self._given, self._found = (_Area(area) for area in areas)
+            self._process: Any = subprocess.Popen(
+                [sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            found = [os.path.abspath(one) for one in sys.path]  # noqa: PTH100 (see `open_session`)
+            words = {"path": found, "module": __name__, "file": __file__, "areas": areas}
+            try:
+                about = self._ask({**words, "entry": os.fspath(path), "settings": dict(settings)})
+            except BaseException:
+                self.close()
+                raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)  # both have opened what is in it
+        self._inputs = [_Port(*one) for one in about["inputs"]]
+        self._outputs = [_Port(*one) for one in about["outputs"]]
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return int(self._process.pid)
+
+    def get_inputs(self) -> Sequence[Any]:
+        """As the runtime's session tells them."""
+        return self._inputs
+
+    def get_outputs(self) -> Sequence[Any]:
+        """As the runtime's session tells them."""
+        return self._outputs
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """As the runtime's session runs; the results are copies."""
+        found = self._found.take(self._ask({"outputs": list(outputs), "given": self._given.put(feeds)})["found"])
+        return [np.array(found[name]) for name in outputs]
+
+    def close(self) -> None:
+        """Ends the process."""
+        import subprocess
+
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        try:
+            self._process.wait(_ENDED_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for file in (self._process.stdout, self._given, self._found):
+            file.close()
+
+    def _ask(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        line = b""
+        with contextlib.suppress(OSError):  # it is gone, and the empty answer says so
+            self._process.stdin.write(json.dumps(words).encode() + b"\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"its process ended with {self._process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return answer
+
+
+class _Port:
+    """An input or an output, as the runtime tells of one."""
+
+    def __init__(self, name: str, kind: str, shape: Sequence[Any]) -> None:
+        self.name, self.type, self.shape = name, kind, shape
+
+
+def serve_stage(words: Mapping[str, Any]) -> None:
+    """Opens a stage, and runs it for the process that asks at stdin; see `_Elsewhere`."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever prints prints there
+
+    def tell(answer: Mapping[str, Any]) -> None:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+    def told(ports: Sequence[Any]) -> list[list[Any]]:
+        return [[port.name, port.type, list(port.shape)] for port in ports]
+
+    given, found = (_Area(area) for area in words["areas"])
+    try:
+        session = _session_of(words["entry"], words["settings"])
+    except BaseException as error:  # noqa: BLE001 (raised by the process that asked)
+        tell({"error": f"{type(error).__name__}: {error}"})
+        return
+    tell({"inputs": told(session.get_inputs()), "outputs": told(session.get_outputs())})
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        try:
+            results = session.run(asked["outputs"], given.take(asked["given"]))
+            tell({"found": found.put(dict(zip(asked["outputs"], results)))})  # noqa: B905 (newer than 3.8)
+        except Exception as error:  # noqa: BLE001 (raised by the process that asked)
+            tell({"error": f"{type(error).__name__}: {error}"})
 
 
 class _StagedCall:

@@ -62,7 +62,8 @@ def write_pipeline(
             stage["affinity"] = list(cores)
     for index, stage in enumerate(stages):
         stage.update(places[index % len(places)])
-    return {"stages": stages, "outputs": [spec.name for spec in model.outputs]}
+    apart = {"processes": True} if layout.processes else {}
+    return {"stages": stages, "outputs": [spec.name for spec in model.outputs], **apart}
 
 
 def _cores(layout: ModelParallel, execution: ExecutionConfig) -> tuple[tuple[int, ...], ...]:

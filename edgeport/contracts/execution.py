@@ -59,11 +59,13 @@ class ModelParallel:
     Attributes:
         stages: How many.
         cores: Logical processors of each stage; empty for equal parts of those that there are on the device.
+        processes: Each stage in a process of its own; else all are threads of one.
 
     """
 
     stages: int
     cores: tuple[tuple[int, ...], ...] = ()
+    processes: bool = False
     kind: str = "model-parallel"
 
     def __post_init__(self) -> None:
@@ -121,7 +123,7 @@ class ExecutionConfig:
             streams = f"{self.layout.streams} stream{'s' if self.layout.streams > 1 else ''}"
             words = [f"{streams} of {threads}" if threads else streams]
         elif isinstance(self.layout, ModelParallel):
-            words.insert(0, f"{self.layout.stages} stages")
+            words.insert(0, f"{self.layout.stages} stages" + (" in processes" if self.layout.processes else ""))
         cores = self.layout.cores if isinstance(self.layout, DataParallel) else ()
         wait_ns = self.layout.wait_ns if isinstance(self.layout, DataParallel) else None
         gathered = f" gathered within {wait_ns / 1e6:g} ms" if wait_ns is not None else ""

@@ -49,6 +49,7 @@ __all__ = ["command"]
     type=click.IntRange(min=2),
     help="Cut it into stages that work on several calls at once, each on its own cores (ONNX Runtime).",
 )
+@click.option("--stage-processes", is_flag=True, help="With --stages: each in a process of its own, not in a thread.")
 @click.option(
     "--streams",
     type=click.IntRange(min=1),
@@ -94,6 +95,7 @@ def command(  # noqa: PLR0913 (one per option)
     rest: str | None,
     threads: int | None,
     stages: int | None,
+    stage_processes: bool,
     streams: int | None,
     spinning: bool | None,
     affinity: str | None,
@@ -140,7 +142,7 @@ def command(  # noqa: PLR0913 (one per option)
             affinity=_processors(affinity),
             spinning=spinning,
             batch=batch,
-            layout=_layout(stages, streams, batch_wait),
+            layout=_layout(stages, streams, batch_wait, processes=stage_processes),
             runtime_device=runtime_device,
         ),
         require_placement=part_of(require_placement, "--require-placement"),
@@ -170,7 +172,7 @@ def _processors(text: str | None) -> tuple[int, ...]:
 
 
 def _layout(
-    stages: int | None, streams: int | None, batch_wait: str | None
+    stages: int | None, streams: int | None, batch_wait: str | None, *, processes: bool
 ) -> DataParallel | ModelParallel | SingleStream:
     from edgeport.contracts import DataParallel, ModelParallel, SingleStream
 
@@ -181,7 +183,9 @@ def _layout(
             fix="take --stages, or --streams: a stage works on one call",
         )
     if stages:
-        return ModelParallel(stages=stages)
+        return ModelParallel(stages=stages, processes=processes)
+    if processes:
+        raise UsageError(asked="run stages in processes", found="no stages", fix="give --stages 2 or more too")
     wait_s = seconds_of(batch_wait, "--batch-wait")
     if wait_s is not None:
         return DataParallel(streams=streams or 1, wait_ns=round(1e9 * wait_s))
