@@ -101,13 +101,14 @@ def quantize(
     require_placement: float | None = None,
     profile: str | None = None,
     form: str = "onnx",
+    on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:
     """Plans and compiles a model for one backend.
 
     Args:
         model: A float `.onnx` file.
-        calibration: What `calibrate` wrote; static int8 needs it.
+        calibration: What `calibrate` wrote; static int8 needs it, or `samples`.
         backend: "onnxruntime", "openvino", "tensorrt" or `module:factory`.
         precision: "fp32", "bf16", "fp16", "int8", "int8-dynamic", or one of weights alone: "int8-weights",
             "int4-weights-32", "uint4-weights-128", ...; see `edgeport.contracts.Precision`.
@@ -116,8 +117,9 @@ def quantize(
             else "minmax".
         recover: What brings accuracy back to static int8: "rounding:500", "bias-correction". Off by default; they
             need `samples`.
-        samples: Calibration samples, for the methods that run the model: `.npz` with one array [N, ...] per input, or
-            `pkg.mod:function`.
+        samples: Calibration samples, where there is no `calibration`, and for the methods that run the model: `.npz`
+            with one array [N, ...] per input, or `pkg.mod:function`. The model is then calibrated for this backend and
+            `method` alone, and the statistics are not kept.
         target: An array in the `.npz` that is no input.
         preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
         output: A new or empty folder, which gets `artifact/`, `artifact.json`, `plan.json`, and `placement.json`
@@ -132,14 +134,16 @@ def quantize(
         form: Of an artifact for ONNX Runtime: "onnx"; "onnx-fused" (with what the runtime's optimizer of transformers
             fuses, where that is measured faster here); "ort" (the runtime's own format, optimised as far as every
             machine can run it); or "ort-device" (as far as this machine and this version can).
+        on_progress: Told of every batch, where it is calibrated.
         limits: Of the child.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision, no such operator, or no such form.
         AlreadyQuantizedError: The model is not float.
+        SamplesError: Samples that do not fit the model.
         SourceError, ModelFormatError: No ONNX file there.
         PlanError: A calibration of another model; or `nodes` names what the model has not, or what can't run so.
-        UsageError: A precision that there is not, or static int8 without a calibration.
+        UsageError: A precision that there is not, or static int8 without a calibration and samples.
         CalibrationError: No such recovery method, or one that finds nothing to do in this model.
         PlacementMissed: Fewer nodes run as planned than `require_placement`; nothing is written.
 
@@ -163,6 +167,7 @@ def quantize(
         least_placement=require_placement,
         profile=profile,
         form=form,
+        on_progress=on_progress,
         limits=limits,
     )
 

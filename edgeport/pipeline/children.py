@@ -23,6 +23,7 @@ from edgeport.contracts import (
     Artifact,
     Backend,
     Calibration,
+    Capabilities,
     ExecutionConfig,
     Mix,
     NodeOrigin,
@@ -56,7 +57,18 @@ if TYPE_CHECKING:
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
-__all__ = ["adopt", "build", "calibrate", "feeds_of", "fold", "placed_there", "prepare", "probe", "verify"]
+__all__ = [
+    "adopt",
+    "build",
+    "calibrate",
+    "collected",
+    "feeds_of",
+    "fold",
+    "placed_there",
+    "prepare",
+    "probe",
+    "verify",
+]
 
 _LARGEST_TOLD = 1 << 30
 
@@ -182,21 +194,51 @@ def fold(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
-    """Collects statistics of every activation over the calibration samples, on ONNX Runtime in float.
+    """Writes what `collected` finds.
 
     Args:
-        payload: `model` (OnnxModel), `samples` (a location), `target`, `observers` (names), `output` (file), and where
-            wanted `batch_size` (samples per call of a model with a free batch), `arrangement` (an `Arrangement`),
-            `preparation` (of raw samples), `rules` (of the dialects whose plans read it, else all tensors are watched),
-            `transforms` (what was done to the float model before), `part` (index, parts), `threads` (inside one call),
-            `measure` (dialect to its `backend` and `rules`, for which the best range method is measured), and of a
-            model with a state
-            `states` (its inputs) and `initial` (what fills them).
+        payload: What `collected` takes, `output` (file), and where wanted `measure` (dialect to its `backend` and
+            `rules`, for which the best range method is measured).
         on_progress: Told of every batch.
 
     Returns:
         `digest` and `sample_count` of the calibration, `warnings` about the samples, and `methods`, a `MethodFound` by
         dialect. A part without samples writes no file.
+
+    """
+    model = _model(payload)
+    calibration, warnings = collected(model, payload, on_progress)
+    if calibration is None:
+        return {"digest": "", "sample_count": 0, "warnings": warnings}
+    calibration.save(Path(payload["output"]))
+    return {
+        "digest": calibration.digest,
+        "sample_count": calibration.sample_count,
+        "warnings": warnings,
+        "methods": _methods(model, calibration, payload),
+    }
+
+
+def collected(
+    model: OnnxModel, payload: dict[str, Any], on_progress: OnProgress = silent
+) -> tuple[Calibration | None, list[str]]:
+    """Statistics of every activation over the calibration samples, from ONNX Runtime in float.
+
+    Args:
+        model: Float.
+        payload: `samples` (a location), `target`, `observers` (names), and where wanted `batch_size` (samples per call
+            of a model with a free batch), `arrangement` (an `Arrangement`), `preparation` (of raw samples), `rules` (of
+            the dialects whose plans read it, else all tensors are watched), `transforms` (what was done to the float
+            model before), `part` (index, parts), `threads` (inside one call), and of a model with a state `states` (its
+            inputs) and `initial` (what fills them).
+        on_progress: Told of every batch.
+
+    Returns:
+        The statistics, None of a part without samples; and warnings about the samples.
+
+    Raises:
+        SamplesError: Samples that do not fit the model.
+        AlreadyQuantizedError: The model is not float.
 
     """
     from edgeport.backends.onnxruntime.reference import open_reference
@@ -205,7 +247,6 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     from edgeport.calibration.observers import OBSERVERS
     from edgeport.pipeline.child_samples import calibration_samples
 
-    model = _model(payload)
     samples = calibration_samples(payload, model)
     index, parts = payload.get("part") or (0, 1)
     warnings = [lint.message for lint in check_samples(samples, model.fed)] if index == 0 else []
@@ -222,7 +263,7 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
         samples = part_of(samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch), index, parts)
         if not len(samples):
             on_progress(ProgressEvent(stage="calibrate"))
-            return {"digest": "", "sample_count": 0, "warnings": warnings}
+            return None, warnings
     calibration = collect(
         model,
         samples,
@@ -234,13 +275,7 @@ def calibrate(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict
     )
     transforms = tuple(payload.get("transforms", ()))
     calibration = replace(calibration, data_free=bool(payload["samples"].get("made")), transforms=transforms)
-    calibration.save(Path(payload["output"]))
-    return {
-        "digest": calibration.digest,
-        "sample_count": calibration.sample_count,
-        "warnings": warnings,
-        "methods": _methods(model, calibration, payload),
-    }
+    return calibration, warnings
 
 
 def _methods(model: OnnxModel, calibration: Calibration, payload: dict[str, Any]) -> dict[str, Any]:
@@ -351,7 +386,7 @@ def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
         return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
 
 
-def build(payload: dict[str, Any]) -> dict[str, Any]:
+def build(payload: dict[str, Any], calibration: Calibration | None = None) -> dict[str, Any]:
     """Plans, compiles and asks for the placement of one candidate.
 
     Args:
@@ -362,6 +397,7 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
             one already; `measuring` (samples as in `calibrate`) where the range method is to be measured;
             `form` where it ships in another one than the backend's own; `layout_optional` where a layout that the
             backend has not becomes a single stream; `processor` where it is for another one than this machine's.
+        calibration: Statistics that are at hand; else those of the payload's file.
 
     Raises:
         AlreadyQuantizedError: It carries Q/DQ or integer operators, and `float_only` or an integer precision is asked.
@@ -383,8 +419,14 @@ def build(payload: dict[str, Any]) -> dict[str, Any]:
     folder = Path(payload["folder"])
     backend = backend_named(payload["backend"])
     planned = payload.get("plan")
-    payload = {**payload, "method": _method_measured(model, backend, payload)}
-    plan = load_json(QuantizationPlan, Path(planned).read_bytes()) if planned else plan_for(model, backend, payload)
+    if calibration is None and not planned and payload.get("calibration"):
+        calibration = Calibration.load(Path(payload["calibration"]))
+    payload = {**payload, "method": _method_measured(model, backend, payload, calibration)}
+    plan = (
+        load_json(QuantizationPlan, Path(planned).read_bytes())
+        if planned
+        else plan_for(model, backend, payload, calibration)
+    )
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     if payload.get("layout_optional") and execution.layout.kind not in backend.capabilities().layouts:
         execution = replace(execution, layout=SingleStream())
@@ -491,22 +533,51 @@ def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, ar
     return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
 
 
-def _method_measured(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> str | None:
+def _method_measured(
+    model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None
+) -> str | None:
     """The range method of a payload: as it stands there, or as measured on the samples of `measuring`."""
     from edgeport.pipeline.few import MANY, few_calls
     from edgeport.pipeline.range_choice import find_method, measures
 
     method: str | None = payload.get("method")
-    rules, calibration = backend.capabilities().rules, payload.get("calibration")
-    fixed = method is None or not measures(method) or Precision(payload["precision"]) is Precision.FP8
-    if fixed or not payload.get("measuring") or not calibration or rules is None:
+    if method is None or not measures(method) or not payload.get("measuring") or calibration is None:
+        return method
+    rules = backend.capabilities().rules
+    if Precision(payload["precision"]) is Precision.FP8 or rules is None:
         return method
     calls = list(few_calls(model, payload["measuring"], MANY))
-    return find_method(payload["backend"], model, Calibration.load(Path(calibration)), rules, calls).method
+    return find_method(payload["backend"], model, calibration, rules, calls).method
 
 
-def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> QuantizationPlan:
-    """The plan that gives `payload["precision"]` on this backend.
+def require_offered(backend: Any, payload: dict[str, Any]) -> Capabilities:
+    """What the backend can do here, `payload["precision"]` among it.
+
+    Raises:
+        UnsupportedByBackend: It has no such precision, or no rules for integers.
+
+    """
+    precision = Precision(payload["precision"])
+    capabilities: Capabilities = backend.capabilities()
+    support = capabilities.precisions.get(precision)
+    asked = f"compile {precision} for {payload['backend']}"
+    if support is None or not support.available:
+        raise UnsupportedByBackend(
+            asked=asked,
+            found=support.reason if support is not None and support.reason else f"no {precision} in this backend",
+            fix="leave this precision out for this target",
+        )
+    if capabilities.rules is None and not precision.is_float:
+        raise UnsupportedByBackend(
+            asked=asked, found="a backend without quantization rules", fix="ask it for float precisions only"
+        )
+    return capabilities
+
+
+def plan_for(
+    model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None = None
+) -> QuantizationPlan:
+    """The plan that gives `payload["precision"]` on this backend, from statistics at hand or the payload's file.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision here.
@@ -519,14 +590,7 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
     from edgeport.calibration.weight_plan import weight_plan
 
     precision = Precision(payload["precision"])
-    capabilities = backend.capabilities()
-    support = capabilities.precisions.get(precision)
-    if support is None or not support.available:
-        raise UnsupportedByBackend(
-            asked=f"compile {precision} for {payload['backend']}",
-            found=support.reason if support is not None and support.reason else f"no {precision} in this backend",
-            fix="leave this precision out for this target",
-        )
+    rules = require_offered(backend, payload).rules
     mix = load_json(Mix, json.dumps(payload["mix"])) if payload.get("mix") else Mix()
     if precision.is_float:
         if not mix.is_plain:
@@ -536,29 +600,27 @@ def plan_for(model: OnnxModel, backend: Any, payload: dict[str, Any]) -> Quantiz
                 fix="take an integer precision, such as int8-weights; nodes that are not integer run in `rest`",
             )
         return float_plan(model, precision)
-    if capabilities.rules is None:
-        raise UnsupportedByBackend(
-            asked=f"compile {precision} for {payload['backend']}",
-            found="a backend without quantization rules",
-            fix="ask it for float precisions only",
-        )
-    calibration = Calibration.load(Path(payload["calibration"])) if payload["calibration"] else None
+    if rules is None:
+        raise TypeError(payload["backend"])  # require_offered has refused it
+    if calibration is None and payload["calibration"]:
+        calibration = Calibration.load(Path(payload["calibration"]))
     method = method_named(payload["method"])
     if isinstance(method, Measured):
         method = MEASURED[0]  # nobody had samples to measure with
     if not mix.is_plain:
-        return mixed_plan(model, capabilities.rules, precision, mix, calibration, method)
+        return mixed_plan(model, rules, precision, mix, calibration, method)
     if precision is Precision.INT8_DYNAMIC:
-        return dynamic_plan(model, capabilities.rules)
+        return dynamic_plan(model, rules)
     if precision.weight_form is not None:
-        return weight_plan(model, capabilities.rules, precision)
+        return weight_plan(model, rules, precision)
     if calibration is None:
         raise UsageError(
             asked=f"quantize {model.path.name} to static {precision}",
-            found="no calibration (--calibration)",
-            fix="make one with edgeport calibrate, or take precision int8-dynamic or int8-weights, which need none",
+            found="no calibration (--calibration) and no samples (--samples)",
+            fix="give samples, or what edgeport calibrate made of them; precisions int8-dynamic and int8-weights "
+            "need none",
         )
-    return _static_plan(model, calibration, capabilities.rules, precision, method)
+    return _static_plan(model, calibration, rules, precision, method)
 
 
 def _static_plan(

@@ -283,6 +283,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     least_placement: float | None,
     profile: str | None,
     form: str,
+    on_progress: OnProgress,
     limits: Limits,
 ) -> Artifact:
     """See `edgeport.api.quantize`."""
@@ -318,15 +319,18 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "float_only": True,
             "processor": to_jsonable(processor),
         }
-        found = run_isolated(
-            "edgeport.pipeline.children:build",
-            payload,
-            limits=limits,
-            asked=f"compile {model.name} in {precision} for {backend}",
-        )
+        function = "edgeport.pipeline.children:build"
+        asked = f"compile {model.name} in {precision} for {backend}"
+        ranges = Precision(precision).needs_ranges or (not Precision(precision).is_float and mix.needs_ranges)
+        if calibration is None and about_samples is not None and ranges:
+            payload["calibrating"] = about_samples
+            function = "edgeport.pipeline.quantizing:calibrate_and_build"
+        found = run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=asked)
+        for warning in found.get("warnings", ()):
+            _LOG.warning("%s", warning)
         if least_placement is not None:
             placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
-            require_placement(placement, least_placement, f"compile {model.name} in {precision} for {backend}")
+            require_placement(placement, least_placement, asked)
         if found["placement"]:
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
         write_artifact_record(folder, found["artifact"], payload["model"])

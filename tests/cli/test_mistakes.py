@@ -51,7 +51,7 @@ MISTAKES = [
     Mistake(line="quantize weights.safetensors", found="weights alone", fix="edgeport export", code=NO_ONNX),
     Mistake(line="quantize plain.npz", found="a zip file", fix="edgeport export", code=NO_ONNX),
     Mistake(line="quantize text.onnx", found="no complete ONNX file", fix="export or copy it", code=NO_ONNX),
-    usage("quantize net.onnx", "no calibration (--calibration)", "edgeport calibrate"),
+    usage("quantize net.onnx", "no calibration (--calibration) and no samples", "edgeport calibrate"),
     Mistake(line="quantize quantized.onnx --calibration c.safetensors", found="QuantizeLinear 'q'",
             fix="give the float model", code="ALREADY_QUANTIZED"),
     Mistake(line="quantize quantized.onnx --precision fp32", found="QuantizeLinear 'q'",

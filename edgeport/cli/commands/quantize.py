@@ -20,7 +20,7 @@ __all__ = ["command"]
 
 @click.command(name="quantize")
 @click.argument("model", type=FILE)
-@click.option("--calibration", type=FILE, help="From edgeport calibrate; needed for int8.")
+@click.option("--calibration", type=FILE, help="From edgeport calibrate; int8 needs it, or --samples.")
 @click.option("--backend", default="onnxruntime", show_default=True)
 @click.option("--precision", type=click.Choice(PRECISIONS), default="int8", show_default=True)
 @click.option(
@@ -31,7 +31,7 @@ __all__ = ["command"]
 @click.option(
     "--recover", multiple=True, metavar="METHOD", help="Bring accuracy back to int8: rounding, bias-correction."
 )
-@click.option("--samples", help="To measure ranges, and for --recover: .npz or pkg.mod:fn, as for the calibration.")
+@click.option("--samples", help="To calibrate with, to measure ranges, and for --recover: .npz or pkg.mod:fn.")
 @click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
 @raw_samples
 @click.option(
@@ -112,10 +112,12 @@ def command(  # noqa: PLR0913 (one per option)
 
     Ends with 3, and writes nothing, where less than --require-placement of the planned nodes runs as planned.
     Writes OUTPUT/artifact.json and the artifact's files beside it. It is not measured: see edgeport bench and run.
+    With --samples alone it is calibrated on the way; for several targets, edgeport calibrate does that once.
 
     \b
     Examples:
-      edgeport quantize net.onnx --calibration net.calibration.safetensors --backend openvino -o net-int8
+      edgeport quantize net.onnx --samples samples.npz -o net-int8
+      edgeport quantize net.onnx --calibration net.calibration.safetensors --backend openvino -o net-openvino
       edgeport quantize net.onnx --precision int8-dynamic --for raspberry-pi-5 -o net-pi5
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
@@ -124,31 +126,33 @@ def command(  # noqa: PLR0913 (one per option)
 
     listed, its_rest = _listed(nodes_file)
     chosen = _chosen(nodes)
-    artifact = api.quantize(
-        model,
-        calibration,
-        backend=backend,
-        precision=precision,
-        method=method,
-        recover=recover,
-        samples=samples_place(samples) if samples is not None else None,
-        target=target,
-        preprocess=preprocess,
-        output=folder,
-        nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
-        rest=rest or its_rest,
-        execution=ExecutionConfig(
-            threads=threads,
-            affinity=_processors(affinity),
-            spinning=spinning,
-            batch=batch,
-            layout=_layout(stages, streams, batch_wait, processes=stage_processes),
-            runtime_device=runtime_device,
-        ),
-        require_placement=part_of(require_placement, "--require-placement"),
-        profile=profile,
-        form=form,
-    )
+    with output.progress() as on_progress:
+        artifact = api.quantize(
+            model,
+            calibration,
+            backend=backend,
+            precision=precision,
+            method=method,
+            recover=recover,
+            samples=samples_place(samples) if samples is not None else None,
+            target=target,
+            preprocess=preprocess,
+            output=folder,
+            nodes={name: one for name, one in listed.items() if name not in chosen} | chosen,
+            rest=rest or its_rest,
+            execution=ExecutionConfig(
+                threads=threads,
+                affinity=_processors(affinity),
+                spinning=spinning,
+                batch=batch,
+                layout=_layout(stages, streams, batch_wait, processes=stage_processes),
+                runtime_device=runtime_device,
+            ),
+            require_placement=part_of(require_placement, "--require-placement"),
+            profile=profile,
+            form=form,
+            on_progress=on_progress,
+        )
     made = _made(folder) if form == "onnx-fused" else ""
     output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder, made=made))
     return 0

@@ -1,0 +1,55 @@
+"""A float model and samples to an artifact in one child process, with no file of statistics between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgeport.contracts import OnnxModel, OnProgress, load_json, silent
+from edgeport.contracts import to_jsonable as plain
+from edgeport.pipeline.children import build, collected, plan_for_processor, require_offered
+
+__all__ = ["calibrate_and_build"]
+
+
+def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Calibrates for one backend and one range method, and builds what `children.build` builds of it.
+
+    What can be refused without the samples is refused first. Only tensors are watched that the backend's plans read,
+    and only by the observers that the method reads.
+
+    Args:
+        payload: Of `children.build`, without `calibration`, and `calibrating`: samples as `children.collected` takes
+            them.
+        on_progress: Told of every batch.
+
+    Returns:
+        As `children.build`, and `warnings` about the samples.
+
+    Raises:
+        UnsupportedByBackend: The backend has no such precision.
+        AlreadyQuantizedError: The model is not float.
+        SamplesError: Samples that do not fit the model.
+
+    """
+    from edgeport.backends.registry import backend as backend_named
+    from edgeport.calibration.ranges import method_named, observers_of
+    from edgeport.onnx_files import read_ir, refuse_quantized
+
+    plan_for_processor(payload)
+    rules = require_offered(backend_named(payload["backend"]), payload).rules
+    model = load_json(OnnxModel, json.dumps(payload["model"]))
+    refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
+    # What is folded depends on which nodes are chosen, so then every activation is watched.
+    chosen = bool((payload.get("mix") or {}).get("nodes"))
+    calibration, warnings = collected(
+        model,
+        {
+            **payload["calibrating"],
+            "observers": observers_of(method_named(payload["method"])),
+            "rules": [plain(rules)] if rules is not None and not chosen else None,
+        },
+        on_progress,
+    )
+    return {**build(payload, calibration), "warnings": warnings}
