@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.quantization.kept import slug
-from benchmarks.quantization.ours import OURS, Ours, calibrate_command, float_command, quantize_command
+from benchmarks.quantization.ours import OURS, Ours, float_command, quantize_command
 from benchmarks.quantization.peers import PEERS, Peer, peer_request, run_peer
 from benchmarks.quantization.subjects import Subject
 from benchmarks.quantization.watched import Ended, watched
@@ -96,10 +96,8 @@ def _float(folder: Path, runtime: str, precision: str) -> Callable[[Path, Path],
 
 def _ours(folder: Path, ours: Ours) -> Callable[[Path, Path], Ended | None]:
     def make(built: Path, scratch: Path) -> Ended:
-        model, samples = folder / "model.onnx", folder / "calibration.npz"
-        calibration = scratch / "calibration.safetensors"
-        first = watched(calibrate_command(model, samples, calibration, method=ours.method))
-        return first if first.why else watched(quantize_command(model, calibration, samples, built, ours))
+        del scratch
+        return watched(quantize_command(folder / "model.onnx", folder / "calibration.npz", built, ours))
 
     return make
 

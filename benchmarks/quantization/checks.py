@@ -14,7 +14,7 @@ T = TypeVar("T")
 __all__ = ["accuracy_checks", "latency_checks", "time_checks"]
 
 TIMES_MINMAX, TIMES_OTHER, MORE_S = 2.5, 4.0, 3.0
-"""Of a plain forward pass, and seconds for starting two commands."""
+"""Of a plain forward pass, and seconds for starting the command."""
 MEMORY_TIMES, MORE_BYTES = 2.0, 100e6
 MOST_GROWTH = 1.05
 LOSS, BELOW_PEER = 0.005, 0.01

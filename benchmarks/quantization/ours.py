@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["METHODS", "OURS", "Ours", "calibrate_command", "float_command", "quantize_command"]
+__all__ = ["METHODS", "OURS", "Ours", "float_command", "quantize_command"]
 
-METHODS: Mapping[str, tuple[str, str]] = {
-    "minmax": ("minmax", "extremes"),
-    "average": ("average", "extremes,averages"),
-    "percentile": ("percentile:99.99", "extremes,histogram"),
-    "entropy": ("entropy", "extremes,histogram"),
-    "mse": ("mse", "extremes,histogram"),
-    "auto": ("auto", "extremes,histogram,averages"),
-    "measured": ("measured", "extremes,histogram,averages"),
+METHODS: Mapping[str, str] = {
+    "minmax": "minmax",
+    "average": "average",
+    "percentile": "percentile:99.99",
+    "entropy": "entropy",
+    "mse": "mse",
+    "auto": "auto",
+    "measured": "measured",
 }
-"""By name: what `edgeport quantize --method` and `edgeport calibrate --observers` are told."""
+"""By name: what `edgeport quantize --method` is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Ours:
         runtime: That it is for.
         method: Of `METHODS`.
         options: More of `edgeport quantize`.
-        recover: Methods of recovery, which need the samples.
+        recover: Methods of recovery.
         checked: Claims are about it; the others are shown beside it.
 
     """
@@ -63,19 +63,12 @@ OURS: Mapping[str, Ours] = {
 _EDGEPORT = (sys.executable, "-m", "edgeport")
 
 
-def calibrate_command(model: Path, samples: Path, output: Path, *, method: str) -> list[str]:
-    """`edgeport calibrate`, watching what the method needs."""
-    observers = METHODS[method][1]
-    return [*_EDGEPORT, "calibrate", str(model), str(samples), "-o", str(output), "--observers", observers, "--quiet"]
-
-
-def quantize_command(model: Path, calibration: Path, samples: Path, output: Path, ours: Ours) -> list[str]:
-    """`edgeport quantize` in int8."""
-    command = [*_EDGEPORT, "quantize", str(model), "--calibration", str(calibration), "--backend", ours.runtime]
-    command += ["--method", METHODS[ours.method][0], *ours.options]
+def quantize_command(model: Path, samples: Path, output: Path, ours: Ours) -> list[str]:
+    """`edgeport quantize` in int8, which calibrates on the way."""
+    command = [*_EDGEPORT, "quantize", str(model), "--samples", str(samples), "--backend", ours.runtime]
+    command += ["--method", METHODS[ours.method], *ours.options]
     for method in ours.recover:
         command += ["--recover", method]
-    command += ["--samples", str(samples)] if ours.recover or ours.method == "measured" else []
     return [*command, "-o", str(output), "--quiet"]
 
 

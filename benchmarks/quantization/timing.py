@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.quantization.kept import kept, slug
-from benchmarks.quantization.ours import METHODS, OURS, Ours, calibrate_command, quantize_command
+from benchmarks.quantization.ours import METHODS, OURS, Ours, quantize_command
 from benchmarks.quantization.peers import PEERS, Peer, peer_request, run_peer
 from benchmarks.quantization.rows import TimeRow
 from benchmarks.quantization.subjects import Subject
@@ -124,14 +124,7 @@ def _plain(model: Path, batch: int) -> Callable[[Path, int, Path], Ended]:
 def _ours(model: Path, ours: Ours) -> Callable[[Path, int, Path], Ended]:
     def run(samples: Path, count: int, scratch: Path) -> Ended:
         del count
-        calibration = scratch / "calibration.safetensors"
-        first = watched(calibrate_command(model, samples, calibration, method=ours.method))
-        if first.why:
-            return first
-        then = watched(
-            quantize_command(model, calibration, samples, scratch / "artifact", ours),
-        )
-        return replace(then, seconds=first.seconds + then.seconds, peak_bytes=max(first.peak_bytes, then.peak_bytes))
+        return watched(quantize_command(model, samples, scratch / "artifact", ours))
 
     return run
 
