@@ -76,7 +76,7 @@ class Shell:
         )
         text, end, code = said.rpartition(f"\n{_END} ")
         if not end or not code.strip().isdigit():
-            raise self._no_answer(asked, status, told)
+            raise self._no_answer(asked, status, told if status != 0 else "what is no answer of its shell")
         self._reached = True
         return int(code), text.removesuffix("\n")
 
@@ -126,7 +126,8 @@ class Shell:
                 late.start()
                 try:
                     said = process.stdout.read(_LARGEST_BYTES) if process.stdout is not None else b""
-                    if len(said) == _LARGEST_BYTES:
+                    endless = len(said) == _LARGEST_BYTES
+                    if endless:
                         process.kill()
                     status = process.wait()
                 finally:
@@ -141,7 +142,8 @@ class Shell:
         except OSError as error:
             raise self._transport.explain(None, str(error)) from error
         ended = None if status < 0 else status
-        return ended, said.decode("utf-8", "replace"), told.decode("utf-8", "replace")
+        last = "output without end" if endless else told.decode("utf-8", "replace")
+        return ended, said.decode("utf-8", "replace"), last
 
 
 def look(shell: Shell) -> Found:

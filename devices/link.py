@@ -206,7 +206,7 @@ class Link:
                 if "tick" in frame:
                     on_tick(frame)
                 elif isinstance(frame.get("error"), dict):
-                    raise error_from_dict(frame["error"])
+                    raise _of_device(error_from_dict(frame["error"]), self._name)
                 elif isinstance(frame.get("value"), dict):
                     return frame["value"], answer
                 else:
@@ -368,6 +368,13 @@ class Link:
 
     def _tail(self) -> str:
         return self._stderr.decode(errors="replace")
+
+
+def _of_device(error: EdgeportError, name: str) -> EdgeportError:
+    """With the name that its user gave the device, which it does not know itself."""
+    error.asked = error.asked.replace("on the device", f"on {name}")
+    error.fix = error.fix.replace("edgeport devices clean NAME", f"edgeport devices clean {name}")
+    return error
 
 
 class _NoAnswerError(Exception):

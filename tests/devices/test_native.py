@@ -215,7 +215,13 @@ def test_a_status_of_the_programs_own_is_not_taken_for_a_turn(phone, device, job
 def test_output_without_end_is_ended(phone, device, job_on, monkeypatch):
     monkeypatch.setattr(android, "_LARGEST_BYTES", 1 << 16)
     phone.play(phone="endless")
-    with pytest.raises(DeviceError):
+    with pytest.raises(DeviceError, match="output without end"):
+        device.facts()
+
+
+def test_what_is_no_answer_of_a_shell_is_said(phone, device):
+    phone.play(phone="noise")
+    with pytest.raises(DeviceError, match="no answer of its shell"):
         device.facts()
 
 

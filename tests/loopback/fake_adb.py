@@ -54,7 +54,7 @@ def _push(state, source, target):
 def _noise():
     os.write(1, b'\x1eedgeport {"have": true}\n\x1eedgeport {"hello": 1, "pid": 0}\n')
     os.write(1, b'{"value": {"cpu": "\\u001b[31m<script>"}}\n[' + b"1," * 100 + b"\n" + b"[" * 100_000 + b"\n")
-    time.sleep(5)
+    time.sleep(1)
     return 0
 
 
