@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 
 from edgeport.contracts import DeviceFacts, Job, ProcessTrace, TimeJob, dump_json, load_json
-from edgeport.devices.agent.alone import pause, take_turn
+from edgeport.devices.agent.alone import FOLDER, pause, take_turn
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
@@ -150,7 +150,10 @@ def _turn() -> Iterator[None]:
             _LOG.warning("local: waiting for another measurement on this machine to end")
         pause()
 
-    descriptor = take_turn(_own_folder(), wait)
+    def warn(folder: str) -> None:
+        _LOG.warning("local: no lock can be had in %s (%s), so who measures by it is not waited for", folder, FOLDER)
+
+    descriptor = take_turn(_own_folder(), wait, warn)
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, digest_file, dump_json, load_json
+from edgeport.devices.agent.alone import FOLDER
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
 from edgeport.devices.deaths import no_result, raise_if_dead
@@ -138,7 +139,7 @@ class RemoteDevice:
         with self._lock:
             there = self.push(agent)
             ask = {"ask": "run", "agent": there, "job": dump_json(job).decode()}
-            ended, content = self._connected().request(ask, on_tick=self._say_that_it_waits)
+            ended, content = self._connected().request(ask, on_tick=self._say_what_it_told)
         raise_if_dead(job, ended)
         if ended["result"] is None:
             raise no_result(job, int(ended["status"]))
@@ -247,9 +248,15 @@ class RemoteDevice:
             details=error.details,
         )
 
-    def _say_that_it_waits(self, tick: dict[str, Any]) -> None:
+    def _say_what_it_told(self, tick: dict[str, Any]) -> None:
         if tick.get("waits") is True:
             _LOG.warning("%s: waiting for another measurement there to end", self._name)
+        if tick.get("no_lock") is True:
+            _LOG.warning(
+                "%s: no lock can be had in the folder that %s names there, so who measures by it is not waited for",
+                self._name,
+                FOLDER,
+            )
 
     def _read(self, path: str, write: Any) -> None:
         size, offset = None, 0

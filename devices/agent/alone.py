@@ -29,12 +29,14 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 
 _flock = getattr(fcntl, "flock", None)
 
 
-def take_turn(own: Path, wait: Callable[[], None]) -> int | None:
+def take_turn(own: Path, wait: Callable[[], None], warn: Callable[[str], None] = lambda _: None) -> int | None:
     """Waits until nobody else measures on this machine.
 
     Args:
         own: A folder of this user's, for the file where there is none for everybody.
         wait: Called again and again while somebody else measures, and pauses; may raise.
+        warn: Called with the folder that the environment names, where no lock can be had in it: then this user's own
+            is taken, and who shares the other is not waited for.
 
     Returns:
         A file descriptor: the turn is over when it is closed. None where the system locks no files.
@@ -45,6 +47,7 @@ def take_turn(own: Path, wait: Callable[[], None]) -> int | None:
     for folder in _folders(own):
         descriptor = _opened(folder / FILE)
         if descriptor is None:
+            _tell(folder, warn)
             continue
         try:
             locks = _locks(descriptor)
@@ -57,12 +60,18 @@ def take_turn(own: Path, wait: Callable[[], None]) -> int | None:
         if locks:
             return descriptor
         os.close(descriptor)
+        _tell(folder, warn)
     return None
 
 
 def pause() -> None:
     """A `wait` that only waits."""
     time.sleep(POLL_S)
+
+
+def _tell(folder: Path, warn: Callable[[str], None]) -> None:
+    if str(folder) == str(Path(os.environ.get(FOLDER) or os.devnull)):
+        warn(str(folder))
 
 
 def _folders(own: Path) -> Iterator[Path]:

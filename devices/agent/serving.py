@@ -278,7 +278,10 @@ class Server:
             pause()
             self._channel.tick()
 
-        return take_turn(self._place.root, wait)
+        def warn(_: str) -> None:
+            self._channel.send({"tick": 1, "no_lock": True})
+
+        return take_turn(self._place.root, wait, warn)
 
 
 def _size_bytes(path: Path) -> int:

@@ -70,17 +70,21 @@ def test_a_lock_that_can_not_be_had_is_taken_elsewhere(tmp_path, monkeypatch):
     (tmp_path / "all" / "somewhere").write_text("")
     (tmp_path / "all" / FILE).symlink_to("somewhere")  # somebody's trick in everybody's folder
     monkeypatch.setenv(FOLDER, str(tmp_path / "all"))
-    turn = take_turn(tmp_path, pause)
+    warned = []
+    turn = take_turn(tmp_path, pause, warned.append)
     assert (tmp_path / FILE).exists()
+    assert warned == [str(tmp_path / "all")]
     os.close(turn)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
-def test_where_there_is_no_folder_for_all_a_users_runs_share_one(device, time_job, tmp_path, monkeypatch):
+def test_where_there_is_no_folder_for_all_a_users_runs_share_one(device, time_job, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(FOLDER, str(tmp_path / "nowhere"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     device.run(time_job())
     assert (tmp_path / "cache" / "edgeport" / FILE).exists()
+    named = f"{tmp_path / 'nowhere'} (EDGEPORT_LOCK_DIR)"
+    assert caplog.messages == [f"local: no lock can be had in {named}, so who measures by it is not waited for"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
