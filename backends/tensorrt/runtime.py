@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeport.backends.tensorrt.session import Cuda, configure, import_tensorrt, network_flags
+from edgeport.backends.tensorrt.session import Cuda, GpuError, configure, import_tensorrt, network_flags
 from edgeport.errors import DependencyError
 
 __all__ = ["Gpu", "TensorRt", "find_gpu", "load_tensorrt"]
@@ -36,8 +36,8 @@ def find_gpu() -> Gpu | str:
     """The GPU, or why there is none; asked of the driver, which is not started for it."""
     try:
         cuda = Cuda()
-    except RuntimeError as error:
-        return str(error).split("; ")[1].removeprefix("found ")
+    except GpuError as error:
+        return error.found
     return Gpu(name=cuda.name, compute_capability=cuda.compute_capability, driver=cuda.driver)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Cuda",
     "EngineCall",
     "EngineSession",
+    "GpuError",
     "KeptFiles",
     "UnbuildableError",
     "add_profiles",
@@ -107,6 +108,19 @@ def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
 
 class ForeignEngineError(RuntimeError):
     """An engine that is not for this machine, or not the one that was built."""
+
+
+class GpuError(RuntimeError):
+    """No GPU, or one that does not do what was asked of it.
+
+    Args:
+        asked, found, fix: As in every error of Edgeport.
+
+    """
+
+    def __init__(self, asked: str, found: str, fix: str) -> None:
+        super().__init__(f"asked for {asked}; found {found}; {fix}")
+        self.found = found
 
 
 class UnbuildableError(RuntimeError):
@@ -401,7 +415,7 @@ class Cuda:
         self.call("cuInit", ctypes.c_uint(0))
         self.call("cuDeviceGetCount", ctypes.byref(count))
         if not 0 <= device < count.value:
-            raise RuntimeError(f"asked for GPU {device}; found {count.value} GPUs; choose one that is there")
+            raise GpuError(f"GPU {device}", f"{count.value} GPUs", "choose one that is there")
         self.call("cuDeviceGet", ctypes.byref(handle), ctypes.c_int(device))
         self._device = handle
         text = ctypes.create_string_buffer(256)
@@ -436,7 +450,7 @@ class Cuda:
             text = ctypes.c_char_p()
             self._lib.cuGetErrorString(status, ctypes.byref(text))
             said = text.value.decode(errors="replace") if text.value else "unknown error"
-            raise RuntimeError(f"asked CUDA for {name}; found error {status} ({said}); check the driver and the GPU")
+            raise GpuError(f"{name} of CUDA", f"error {status} ({said})", "check the driver and the GPU")
 
     def _driver_version(self) -> str:
         with contextlib.suppress(OSError):
@@ -457,7 +471,7 @@ def _driver() -> Any:
             return ctypes.CDLL(name)
         except OSError:
             continue
-    raise RuntimeError("asked for a GPU; found no NVIDIA driver (libcuda); run where one is installed")
+    raise GpuError("a GPU", "no NVIDIA driver (libcuda)", "run where one is installed")
 
 
 class EngineSession:

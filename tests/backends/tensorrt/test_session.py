@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edgeport.backends.tensorrt import session as module
+from edgeport.backends.tensorrt.runtime import find_gpu
 from edgeport.backends.tensorrt.session import Cuda, open_session
 
 ENGINE = b"twice the input"
@@ -246,6 +247,9 @@ def test_no_driver_and_no_gpu_are_told(monkeypatch, driver):
         Cuda()
     monkeypatch.undo()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
+    find_gpu.cache_clear()
+    assert find_gpu() == "no NVIDIA driver (libcuda)"
+    find_gpu.cache_clear()
     with pytest.raises(RuntimeError, match="no NVIDIA driver"):
         Cuda()
 
