@@ -70,6 +70,7 @@ class OnnxRuntimeBackend:
             precisions=precisions,
             rules=default_rules(),
             devices=tuple(providers),
+            unusable=_unusable(),
             layouts=("single-stream", "data-parallel", "model-parallel"),
         )
 
@@ -283,6 +284,12 @@ def _providers() -> Sequence[str]:
     from edgeport.backends.onnxruntime.session import known_providers
 
     return known_providers()
+
+
+def _unusable() -> Mapping[str, str]:
+    from edgeport.backends.onnxruntime.session import unusable_plug_ins
+
+    return unusable_plug_ins()
 
 
 def _if_nothing_misses(missing: str) -> Support:

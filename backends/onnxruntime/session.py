@@ -263,8 +263,13 @@ def known_providers() -> list[str]:
 
 
 def unusable_plug_ins() -> dict[str, str]:
-    """Providers of plug-ins that can't be asked for here, and why, in words that stand behind "found"."""
-    return {name: why for name, path in _plug_ins().items() for why in [_why_not(name, path)] if why}
+    """Providers of plug-ins that can't be asked for here, and why, in words that stand behind "found".
+
+    A package that does not import, so that nobody knows what it provides, stands there by its own name.
+    """
+    broken: dict[str, str] = {}
+    unusable = {name: why for name, path in _plug_ins(broken).items() for why in [_why_not(name, path)] if why}
+    return {**unusable, **broken}
 
 
 def _why_not(name: str, path: str) -> str:
@@ -302,11 +307,12 @@ def _devices_seen(name: str, path: str) -> list[Any]:
     return [device for device in ort.get_ep_devices() if device.ep_name == name]
 
 
-def _plug_ins() -> dict[str, str]:
+def _plug_ins(broken: dict[str, str] | None = None) -> dict[str, str]:
     """Providers outside of the runtime, by name, with their libraries: what the environment names, then packages.
 
     Packages by the convention of https://onnxruntime.ai/docs/execution-providers/plugin-ep-libraries/packaging.html:
-    a module that gives `get_library_path` and `get_ep_names`.
+    a module that gives `get_library_path` and `get_ep_names`. Those that raise are put into `broken`, with what they
+    said.
     """
     if not hasattr(ort, "register_execution_provider_library"):
         return {}
@@ -317,7 +323,9 @@ def _plug_ins() -> dict[str, str]:
             package = importlib.import_module(module)
             path = str(package.get_library_path())
             names = package.get_ep_names() if hasattr(package, "get_ep_names") else [package.get_ep_name()]
-        except Exception:  # noqa: BLE001, S112 (whatever a broken package raises, it has no provider)
+        except Exception as error:  # noqa: BLE001 (whatever a broken package raises, it has no provider)
+            if broken is not None:
+                broken[module] = f"that the package does not import: {type(error).__name__}: {error}"
             continue
         for name in names:
             found.setdefault(str(name), path)

@@ -140,6 +140,7 @@ def _reasons(backend: Capabilities) -> list[str]:
         if not support.available and support.reason not in ("", backend.reason):
             lacking.setdefault(support.reason, []).append(str(precision))
     reasons = [backend.reason] if backend.reason else []
+    reasons += [f"{name} can't be asked for: found {why}" for name, why in backend.unusable.items()]
     return reasons + [f"{', '.join(_shortened(names))}: {reason}" for reason, names in lacking.items()]
 
 

@@ -58,6 +58,7 @@ class Capabilities:
         precisions: Per precision, whether it can be compiled here.
         rules: The dialect for this hardware; None where it takes no integer plans.
         devices: What the runtime sees ("CPU", "GPU.0").
+        unusable: Devices that were installed and can't be asked for here, each with the reason.
         layouts: Kinds of `ExecutionConfig.layout` that it runs.
         processor: That all of this is for; None for this machine's own.
 
@@ -71,6 +72,7 @@ class Capabilities:
     precisions: Mapping[Precision, Support] = field(default_factory=dict)
     rules: QuantizationRules | None = None
     devices: tuple[str, ...] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
     layouts: tuple[str, ...] = ("single-stream",)
     processor: Processor | None = None
 

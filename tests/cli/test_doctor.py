@@ -109,3 +109,15 @@ def test_forms_that_differ_in_their_block_alone_are_told_once(
     assert "int8-weights yes int4-weights-32/64/128 yes uint4-weights-32/64/128 no" in out
     assert out.count("no zero points") == 1
     assert "uint4-weights-32/64/128: no zero points" in out
+
+
+def test_what_is_installed_and_can_not_be_used_is_told(
+    edgeport: Any, diagnosis: doctor.Diagnosis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    why = "that the package does not import: OSError: no library"
+    told = Capabilities(backend="b", installed=True, can_run=True, unusable={"onnxruntime_ep_mine": why})
+    monkeypatch.setattr(doctor, "diagnose", lambda **_: replace(diagnosis, backends=(told,)))
+    out = " ".join(edgeport("doctor", "-q").out.split())
+    assert f"b: onnxruntime_ep_mine can't be asked for: found {why}" in out

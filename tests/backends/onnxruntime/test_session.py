@@ -13,7 +13,7 @@ import pytest
 
 from edgeport.backends.onnxruntime.executions import places_of, provider_settings
 from edgeport.backends.onnxruntime.reference import open_reference
-from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options
+from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options, unusable_plug_ins
 from edgeport.contracts import ExecutionConfig
 from edgeport.errors import BackendError, SamplesError, UnsupportedByBackend
 
@@ -217,6 +217,8 @@ class TestPlugIns:
         monkeypatch.syspath_prepend(tmp_path)
         assert "Mine" in known_providers()
         assert loaded == {"Mine": "/lib/ep.so"}
+        said = "that the package does not import: OSError: no library"
+        assert unusable_plug_ins() == {"onnxruntime_ep_broken": said}
 
     def test_one_that_sees_no_device_says_so(self, loaded, monkeypatch, path):
         monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", "Blind=/lib/blind.so")
