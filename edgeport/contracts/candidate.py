@@ -84,6 +84,7 @@ class Candidate:
         against_float: Latency against the best float candidate, from paired processes.
         baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
         mix: What it mixes; nothing in a float.
+        unread: Why its device did not tell what its runtime made of it; empty where it did, or was not asked.
         least_placement: Part of its planned nodes that must run as planned, 0..1; None where nobody asked.
         strayed: Names of nodes that were to stay in a float precision by name, and ran in others.
         outcome: PASS where it may ship.
@@ -110,6 +111,7 @@ class Candidate:
     baseline: bool = False
     mix: Mix = field(default_factory=Mix)
     strayed: tuple[str, ...] = ()
+    unread: str = ""
     least_placement: float | None = None
 
     @property

@@ -386,5 +386,5 @@ def _placed_there(context: RunContext, candidate: Candidate, model: OnnxModel) -
         raise
     except EdgeportError as error:
         _LOG.info("%s: %s", candidate.name, error)
-        return candidate
+        return replace(candidate, unread=error.found)
     return _with_placement(candidate, json.loads((folder / "placed.json").read_text(encoding="utf-8")))

@@ -339,11 +339,18 @@ def made_notes(evaluation: SamplesLocation) -> list[str]:
 
 def _unread_notes(context: RunContext, candidates: Sequence[Candidate]) -> list[str]:
     """Of a device of another architecture nobody here can say what a runtime made of a plan."""
-    unread = [one.name for one in candidates if one.artifact is not None and one.placement is None and not one.is_float]
-    if context.processor is None or not unread:
+    unread: dict[str, list[str]] = {}
+    for one in candidates:
+        if one.artifact is not None and one.placement is None and not one.is_float:
+            unread.setdefault(one.unread, []).append(one.name)
+    if context.processor is None:
         return []
     where = f"{context.facts.name} ({context.facts.machine})"
-    return [f"Planned for {where} and run there; which nodes of {', '.join(unread)} ran as integers was not read."]
+    return [
+        f"Planned for {where} and run there; which nodes of {', '.join(names)} ran as integers was not read"
+        f"{': found ' if why else ''}{why}."
+        for why, names in unread.items()
+    ]
 
 
 def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from edgeport.backends.registry import backend
 from edgeport.contracts import (
+    Candidate,
     ExecutionConfig,
     InspectJob,
+    Limits,
     Placement,
     Precision,
     dump_json,
@@ -22,7 +25,9 @@ from edgeport.devices.local import LocalDevice
 from edgeport.errors import BackendError, DeviceError
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline import children
+from edgeport.pipeline.building import _placed_there
 from edgeport.pipeline.children import placed_there, plan_for
+from edgeport.pipeline.run import _unread_notes
 
 
 @pytest.fixture
@@ -110,3 +115,29 @@ def test_a_session_that_can_not_say_is_an_error(built, tmp_path):
         device.run(job)
     with pytest.raises(DeviceError, match="no such file in the artifact"):
         device.run(replace(job, entry="other"))
+
+
+def test_a_run_says_why_it_was_not_read(built, tmp_path):
+    _, _, artifact = built
+
+    class NoRoom(LocalDevice):
+        def run(self, job):
+            raise DeviceError(asked="look", found="that the device has no room", fix="make some")
+
+    facts = SimpleNamespace(name="pi", machine="aarch64", digest="pi")
+    context = SimpleNamespace(
+        device=NoRoom(tmp_path / "device"),
+        facts=facts,
+        processor=object(),
+        store=SimpleNamespace(get_or_build=lambda kind, key, build: build(tmp_path)),
+        limits=Limits(),
+    )
+    candidate = Candidate(name="a", backend="onnxruntime", precision=Precision.INT8_DYNAMIC, artifact=artifact)
+    found = _placed_there(context, candidate, built[0])
+    assert (found.unread, found.placement) == ("that the device has no room", None)
+    unasked = replace(candidate, name="b")
+    began = "Planned for pi (aarch64) and run there; which nodes of"
+    assert _unread_notes(context, [found, replace(found, name="c"), unasked]) == [
+        f"{began} a, c ran as integers was not read: found that the device has no room.",
+        f"{began} b ran as integers was not read.",
+    ]
