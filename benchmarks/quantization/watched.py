@@ -64,6 +64,8 @@ def watched(
 
     inherited = os.environ.get("PYTHONPATH", "")
     both = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), inherited))), **(environment or {})}
+    # An installed package comes with its bytecode; without it, ours alone would be compiled at every start.
+    both.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         started = time.perf_counter()
         process = subprocess.Popen(
