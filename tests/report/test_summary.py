@@ -50,6 +50,16 @@ def test_every_target_has_its_row_and_links_to_what_there_is(several: RunResult)
     assert "onnxruntime int8" in words
 
 
+def test_each_device_has_the_runtimes_that_it_has(several: RunResult) -> None:
+    board, server = several.targets
+    pi5 = replace(board.device, name="pi5", runtimes={"onnxruntime": "1.22.0", "numpy": "2.2.1"})
+    targets = (replace(board, device=pi5), replace(server, device=replace(server.device, name="bare", runtimes={})))
+    words = " ".join(_Links(render(replace(several, targets=targets))).words)
+    assert "runtimes numpy 2.2.1, onnxruntime 1.22.0" in words
+    assert "runtimes none" in words
+    assert "runtimes" not in " ".join(_Links(render(several)).words)  # one device: they stand with the versions
+
+
 def test_it_runs_no_script_and_shows_no_place_of_this_machine(several: RunResult, tmp_path: Path) -> None:
     text = render(several)
     assert "script" not in _Links(text).tags
