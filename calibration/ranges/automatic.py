@@ -35,6 +35,8 @@ __all__ = ["automatic", "choose"]
 
 Find = Callable[[RangeMethod], tuple[float, float]]
 
+_SAME = 1e-12
+"""Costs are equal where they differ by no more, relatively: a sum is rounded otherwise in another row of a product."""
 _CANDIDATES: tuple[RangeMethod, ...] = (MinMax(), Percentile(99.999), Percentile(99.99), LeastSquares(), Entropy())
 _COMPUTE: Mapping[type, Callable[[Any, TensorStatistics, Scheme], tuple[float, float]]] = {
     MinMax: min_max,
@@ -73,7 +75,7 @@ def choose(
     cost = mean_squared_error(density, grid)
     if bias_weight != 1.0:
         cost = cost + (bias_weight - 1.0) * np.square(mean_error(density, grid))
-    best = int(np.argmin(cost))
+    best = int(np.argmax(cost <= cost.min() * (1.0 + _SAME)))
     return _CANDIDATES[best], ends[best]
 
 
