@@ -11,16 +11,19 @@ so much from the few with large activations that the whole was 1.2 dB worse.
 
 from __future__ import annotations
 
+import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgeport.calibration.mixing.sensitivity import noise_over_signal
 from edgeport.calibration.plan import make_plans
 from edgeport.calibration.ranges import MEASURED, RangeMethod, form_of, observers_of
-from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules
+from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules, RunModel
 from edgeport.errors import EdgeportError
 
 __all__ = ["MeasuredMethods", "measure_methods", "noises"]
@@ -28,6 +31,12 @@ __all__ = ["MeasuredMethods", "measure_methods", "noises"]
 _SURELY = 0.95
 """A method with at least so much of the noise of one before it is no better: that is what few samples can tell."""
 
+
+_MOST_ROWS, _MOST_BYTES = 8, 256 << 10
+"""Samples, and bytes of feeds, in one call: what is gained by more is little, and memory grows with them."""
+
+_AS_ALONE = 1e-6
+"""Noise over signal of a sample in a batch against the same sample alone: above it is no rounding any more."""
 
 _LEAST, _MOST = 1e-15, 1e6
 """Of one call: less noise is none, and where the signal is all zero any noise is this much."""
@@ -75,14 +84,15 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     watched = set.intersection(*map(set, calibration.statistics.values())) if calibration.statistics else set()
     methods = [method for method in methods if watched.issuperset(observers_of(method))] or methods[:1]
     with open_model(model.path) as run:
-        reference = [run(feeds) for feeds in batches]
+        calls = _stacked(model, batches, run)
+        reference = [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
     chosen, least = methods[0], (float("inf"), float("inf"))
     noise: dict[str, float] = {}
     tried: dict[str, tuple[float, float]] = {}
     for method, plan in zip(methods, make_plans(model, calibration, rules, methods), strict=True):
         same = str(sorted(plan.activations.items()))
         if same not in tried:
-            tried[same] = _noise(model, plan, batches, reference, open_model, write)
+            tried[same] = _noise(model, plan, calls, reference, open_model, write)
         noise[form_of(method)], _ = tried[same]
         if all(mine < _SURELY * best for mine, best in zip(tried[same], least, strict=True)):
             chosen, least = method, tried[same]
@@ -110,7 +120,7 @@ def noises(reference: Sequence[Arrays], outputs: Iterable[Arrays]) -> tuple[floa
 def _noise(
     model: OnnxModel,
     plan: QuantizationPlan,
-    batches: Sequence[Arrays],
+    calls: Sequence[tuple[Arrays, int]],
     reference: Sequence[Arrays],
     open_model: OpenModel,
     write: Callable[[OnnxModel, QuantizationPlan, Path], OnnxModel],
@@ -119,6 +129,56 @@ def _noise(
         written = write(model, plan, Path(folder) / model.path.name)
         try:
             with open_model(written.path) as run:
-                return noises(reference, (run(feeds) for feeds in batches))
+                return noises(reference, (row for feeds, rows in calls for row in _rows(run(feeds), rows)))
         except EdgeportError:  # the runtime that looks can't run what another one may
             return float("inf"), float("inf")
+
+
+def _stacked(model: OnnxModel, batches: Sequence[Arrays], run: RunModel) -> list[tuple[Arrays, int]]:
+    """The calls, several as one where the model takes them so: a call of one sample computes little for what it costs.
+
+    Returns:
+        Feeds, and how many of the calls they are.
+
+    """
+    alone = [(feeds, 1) for feeds in batches]
+    if model.state or model.fixed_batch is not None or not all(_of_one(feeds) for feeds in batches):
+        return alone
+    held = max((sum(array.nbytes for array in feeds.values()) for feeds in batches), default=0)
+    most = min(_MOST_ROWS, _MOST_BYTES // max(held, 1))
+    runs = [list(each) for _, each in itertools.groupby(batches, key=_kinds)]
+    parts = [each[start : start + most] for each in runs for start in range(0, len(each), most)] if most > 1 else []
+    if not any(len(part) > 1 for part in parts):
+        return alone
+    together: list[tuple[Arrays, int]] = [
+        ({name: np.concatenate([one[name] for one in part]) for name in part[0]}, len(part)) for part in parts
+    ]
+    feeds, rows = next(each for each in together if each[1] > 1)
+    one = {name: array[:1] for name, array in feeds.items()}
+    try:
+        true, found = run(one), _rows(run(feeds), rows)[0]
+    except (EdgeportError, ValueError):  # a batch that is free by name alone
+        return alone
+    return together if noise_over_signal([true], iter([found])) < _AS_ALONE else alone
+
+
+def _of_one(feeds: Arrays) -> bool:
+    return all(array.ndim and len(array) == 1 for array in feeds.values())
+
+
+def _kinds(feeds: Arrays) -> list[tuple[str, str, tuple[int, ...]]]:
+    return [(name, str(array.dtype), array.shape) for name, array in feeds.items()]
+
+
+def _rows(outputs: Arrays, rows: int) -> list[Arrays]:
+    """Of each call in it.
+
+    Raises:
+        ValueError: An output that has no row for each.
+
+    """
+    if rows == 1:
+        return [outputs]
+    if not all(array.ndim and len(array) == rows for array in outputs.values()):
+        raise ValueError("an output that does not count samples")
+    return [{name: array[index : index + 1] for name, array in outputs.items()} for index in range(rows)]

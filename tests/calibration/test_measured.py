@@ -127,3 +127,24 @@ def test_a_plan_is_not_made_by_a_method_that_is_not_measured_yet(measured, rando
 def test_a_method_is_called_as_it_is_read(text):
     assert form_of(method_named(text)) == text
     assert form_of(Auto()) == "auto"
+
+
+@pytest.mark.parametrize(("first", "rows"), [("Abs(x)", 8), ("Sub(x, m)", 1)], ids=["each alone", "mixed"])
+def test_samples_are_run_together_where_that_changes_nothing(first, rows, model_text, open_model, random):
+    from contextlib import contextmanager
+
+    text = f"""(float[n,{WIDTH}] x) => (float[n,{WIDTH}] z)
+        {{ m = ReduceMean <keepdims = 1> (x, axes)  c = {first}  y = Add(c, x)  z = MatMul(y, w) }}"""
+    model = model_text(text, {"w": random(WIDTH, WIDTH, seed=1), "axes": np.array([0])})
+    x = random(COUNT, WIDTH)
+    calibration = collect(model, ArraySamples({"x": x}, batch_size=1), open_model)
+    counts = []
+
+    @contextmanager
+    def watched(path):
+        with open_model(path) as run:
+            yield lambda feeds: counts.append((path == model.path, len(feeds["x"]))) or run(feeds)
+
+    calls = [{"x": x[index : index + 1]} for index in range(16)]
+    measure_methods(model, calibration, RULES, calls, watched, write, methods=(MinMax(),))
+    assert {count for is_float, count in counts if not is_float} == {rows}
