@@ -25,6 +25,7 @@ from edgeport.calibration.plan import make_plans
 from edgeport.calibration.ranges import MEASURED, RangeMethod, form_of, observers_of
 from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules, RunModel
 from edgeport.errors import EdgeportError
+from edgeport.isolation.memory import give_back
 
 __all__ = ["MeasuredMethods", "measure_methods", "noises"]
 
@@ -83,13 +84,15 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     """
     watched = set.intersection(*map(set, calibration.statistics.values())) if calibration.statistics else set()
     methods = [method for method in methods if watched.issuperset(observers_of(method))] or methods[:1]
+    plans = list(make_plans(model, calibration, rules, methods))  # before anything is run: a graph is held no longer
+    give_back()
     with open_model(model.path) as run:
         calls = _stacked(model, batches, run)
         reference = [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
     chosen, least = methods[0], (float("inf"), float("inf"))
     noise: dict[str, float] = {}
     tried: dict[str, tuple[float, float]] = {}
-    for method, plan in zip(methods, make_plans(model, calibration, rules, methods), strict=True):
+    for method, plan in zip(methods, plans, strict=True):
         same = str(sorted(plan.activations.items()))
         if same not in tried:
             tried[same] = _noise(model, plan, calls, reference, open_model, write)
@@ -127,6 +130,7 @@ def _noise(
 ) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="edgeport-ranges-") as folder:
         written = write(model, plan, Path(folder) / model.path.name)
+        give_back()  # the graphs that were read to write it
         try:
             with open_model(written.path) as run:
                 return noises(reference, (row for feeds, rows in calls for row in _rows(run(feeds), rows)))
