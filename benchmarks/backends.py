@@ -1,6 +1,6 @@
 """How an artifact is run, as `edgeport tune` finds it, against what the runtimes and their own tool do by themselves.
 
-`python -m benchmarks.backends --out FOLDER [--short]`
+`python -m benchmarks.backends --out FOLDER [--short] [--part MODEL ...] [--minutes N]`
 
 EfficientNet-Lite0, MiniLM and ResNet-18 in float32, on all processors that this process may use. Each is compiled for
 ONNX Runtime and OpenVINO; `edgeport tune` searches over both for the lowest latency, and for the highest throughput.
@@ -13,7 +13,10 @@ each once a round in a fresh process, in random order, and compared within the r
 of one sample, throughput is samples per second, whatever the batch. benchmark_app counts the time within the runtime
 alone, which favours it by some microseconds a call.
 
-It needs a machine that nobody else uses; rounds and searches that lie in `--out` are not run again.
+It needs a machine that nobody else uses, for three quarters of an hour: five minutes for each search, as `edgeport
+tune` takes by itself, and then the rounds. Searches and rounds that lie in `--out` are not run again, so it may be done
+in pieces: with `--minutes 20` none begins later than that, and models of which something is missing then are left out,
+by name.
 """
 
 from __future__ import annotations
@@ -25,24 +28,47 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.models import MODELS, BenchmarkModel, available
-from benchmarks.results import Arguments, Check, Table, at_least, median_interval, parse_arguments, report
+from benchmarks.results import Arguments, Check, Table, argument_parser, at_least, median_interval, parsed, report
 from edgeport.contracts import Artifact, TimeJob
 
 SEED = 0
 NAMES = ("EfficientNet-Lite0", "MiniLM", "ResNet-18")
 GOALS = ("latency", "throughput")
-ROUNDS, ROUNDS_SHORT = 20, 6
-TUNING_S, TUNING_SHORT_S = 420.0, 60.0
+ROUNDS, ROUNDS_SHORT = 14, 6
+TUNING_S, TUNING_SHORT_S = 300.0, 60.0
+"""The first is what `edgeport tune` takes where nobody says."""
 DURATION_S, DURATION_SHORT_S = 2, 1
 LEAST_RATIO = 0.97
 LEAST_MEAN = {"latency": 1.0, "throughput": 1.03}
 TUNED, DEFAULTS, CALL_PER_CORE, APP = "tuned", "ONNX Runtime's defaults", "a call per core", "benchmark_app"
+
+
+class OutOfTimeError(Exception):
+    """What is missing may not begin any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadline:
+    """When nothing more begins; never where `at_s` is None. Of `time.monotonic`."""
+
+    at_s: float | None = None
+
+    def require(self) -> None:
+        """Raises where the time is up.
+
+        Raises:
+            OutOfTimeError: It is.
+
+        """
+        if self.at_s is not None and time.monotonic() > self.at_s:
+            raise OutOfTimeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,28 +111,39 @@ def prepare(model: BenchmarkModel, out: Path) -> Prepared:
     return made
 
 
-def tuned(prepared: Prepared, goal: str, seconds: float) -> dict[str, Any]:
-    """What the search says of itself; its artifact lies in `tuned-GOAL/best`."""
+def tuned(prepared: Prepared, goal: str, seconds: float, deadline: Deadline) -> dict[str, Any]:
+    """What the search says of itself; its artifact lies in `tuned-GOAL-SECONDS/best`."""
     from edgeport import api
     from edgeport.contracts import to_jsonable
 
+    output = prepared.folder / f"tuned-{goal}-{seconds:.0f}s"
+    said = output.with_suffix(".json")
+    if said.exists():
+        known: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))
+        return known
+    deadline.require()
     found = api.tune_execution(
         [prepared.folder / "onnxruntime", prepared.folder / "openvino"],
         goal=goal,
-        output=prepared.folder / f"tuned-{goal}",
+        output=output,
         time_s=seconds,
         samples=prepared.feeds,
         store=prepared.folder / "store",
     )
     kept: dict[str, Any] = to_jsonable(found)
-    return {name: kept[name] for name in ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")}
+    names = ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")
+    told = {name: kept[name] for name in names} | {"folder": output.name}
+    partial = said.with_suffix(".partial")
+    partial.write_text(json.dumps(told), encoding="utf-8")
+    partial.replace(said)
+    return told
 
 
-def arms(prepared: Prepared, goal: str, duration_s: int) -> dict[str, Callable[[], float]]:
+def arms(prepared: Prepared, goal: str, duration_s: int, folder: str) -> dict[str, Callable[[], float]]:
     """Per arm what runs it once: nanoseconds of a call for latency, samples per second for throughput."""
     from edgeport.pipeline.artifacts import load_artifact
 
-    best = load_artifact(prepared.folder / f"tuned-{goal}" / "best")
+    best = load_artifact(prepared.folder / folder / "best")
     plain = prepared.artifact("onnxruntime")
     found = {
         TUNED: lambda: ours(prepared, best, goal, duration_s, best.execution.calls_at_once),
@@ -182,22 +219,22 @@ def printed(text: str, goal: str) -> float:
 
 
 def measure(
-    prepared: Prepared, goal: str, run: Mapping[str, Callable[[], float]], rounds: int
+    folder: Path, run: Mapping[str, Callable[[], float]], rounds: int, deadline: Deadline
 ) -> list[dict[str, float]]:
     """Every arm once in every round; a round that lies in the folder is taken from there."""
-    folder = prepared.folder / f"rounds-{goal}"
     folder.mkdir(exist_ok=True)
     done = []
     for index in range(rounds):
         path = folder / f"{index:04}.json"
         if not path.exists():
-            order = random.Random(f"{SEED}:{goal}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
+            deadline.require()
+            order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
             one = {name: run[name]() for name in order}
             partial = path.with_suffix(".partial")
             partial.write_text(json.dumps(one), encoding="utf-8")
             partial.replace(path)
         done.append(json.loads(path.read_text(encoding="utf-8")))
-        print(f"\r{prepared.name}, {goal}: round {index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+        print(f"\r{folder.parent.name}, {folder.name}: {index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return done
 
@@ -211,26 +248,55 @@ def gains(rounds: Sequence[Mapping[str, float]], goal: str, peer: str) -> tuple[
 
 def main() -> int:
     """Three models, two goals."""
-    arguments = parse_arguments("How an artifact is run")
-    missing = [name for name in NAMES if not available(MODELS[name])]
+    parser = argument_parser("How an artifact is run")
+    parser.add_argument("--part", action="append", choices=NAMES, help="this model alone; may be repeated")
+    parser.add_argument("--minutes", type=float, help="no search and no round begins later")
+    given = parser.parse_args()
+    names = [name for name in NAMES if name in (given.part or NAMES)]
+    missing = [name for name in names if not available(MODELS[name])]
     if missing:
         print(f"{', '.join(missing)}: pip install -e '.[peers]'", file=sys.stderr)
         return 1
-    return _run(arguments)
+    ends = None if given.minutes is None else time.monotonic() + 60 * given.minutes
+    return _run(parsed(given), names, Deadline(at_s=ends))
 
 
-def _run(arguments: Arguments) -> int:
+def searched_and_measured(
+    prepared: Prepared, goal: str, deadline: Deadline, *, short: bool
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """What the search says, and the rounds of what it chose.
+
+    Raises:
+        OutOfTimeError: Something is missing that may not begin any more.
+
+    """
+    search = tuned(prepared, goal, TUNING_SHORT_S if short else TUNING_S, deadline)
+    duration_s = DURATION_SHORT_S if short else DURATION_S
+    run = arms(prepared, goal, duration_s, search["folder"])
+    folder = prepared.folder / f"rounds-{search['folder']}"
+    return search, measure(folder, run, ROUNDS_SHORT if short else ROUNDS, deadline)
+
+
+def _run(arguments: Arguments, names: Sequence[str], deadline: Deadline) -> int:
+    done: dict[str, dict[str, Any]] = {}
+    for name in names:
+        prepared = prepare(MODELS[name], arguments.out)
+        try:
+            done[name] = {
+                goal: searched_and_measured(prepared, goal, deadline, short=arguments.short) for goal in GOALS
+            }
+        except OutOfTimeError:
+            print(f"\n{name}: the time is up; what was measured is kept in {prepared.folder}")
+    return _report(arguments, done)
+
+
+def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
     checks: list[Check] = []
     figures: dict[str, Any] = {}
     rows = []
     means: dict[str, list[float]] = {goal: [] for goal in GOALS}
-    for name in NAMES:
-        prepared = prepare(MODELS[name], arguments.out)
-        for goal in GOALS:
-            search = tuned(prepared, goal, TUNING_SHORT_S if arguments.short else TUNING_S)
-            duration_s = DURATION_SHORT_S if arguments.short else DURATION_S
-            count = ROUNDS_SHORT if arguments.short else ROUNDS
-            rounds = measure(prepared, goal, arms(prepared, goal, duration_s), count)
+    for name, of in done.items():
+        for goal, (search, rounds) in of.items():
             found = {peer: gains(rounds, goal, peer) for peer in rounds[0] if peer != TUNED}
             hardest = min(found, key=lambda peer: found[peer][1])
             means[goal].append(found[hardest][1])
@@ -244,7 +310,7 @@ def _run(arguments: Arguments) -> int:
                 print(f"{name}, {goal}: {search['chosen']}: {middle:.3f}x of {peer}, 95 % {low:.3f}x to {high:.3f}x")
             low = min(gain[0] for gain in found.values())
             checks.append(at_least(f"{name}, {goal}: tuned over the best of its peers, lower bound", low, LEAST_RATIO))
-    for goal, ratios in means.items():
+    for goal, ratios in means.items() if len(done) == len(NAMES) else ():
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         checks.append(at_least(f"{goal}: tuned over the best peer of each, geometric mean", mean, LEAST_MEAN[goal]))
     table = Table(
@@ -252,7 +318,8 @@ def _run(arguments: Arguments) -> int:
         columns=("model", "goal", "chosen", "peer", "gain", "95 %"),
         rows=tuple(rows),
     )
-    return report("backends", arguments, figures, checks, seed=SEED, tables=[table])
+    parts = tuple(done), tuple(name for name in NAMES if name not in done)
+    return report("backends", arguments, figures, checks, seed=SEED, tables=[table], parts=parts)
 
 
 def _cores() -> int:

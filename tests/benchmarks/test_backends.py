@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.backends import APP, TUNED, gains, printed
+from benchmarks.backends import APP, TUNED, Deadline, OutOfTimeError, gains, measure, printed
 
 PRINTED = """\
 [ INFO ] Latency:
@@ -24,3 +24,16 @@ def test_a_gain_is_better_above_one_for_both_goals():
     fast = [{TUNED: 8.0 * each, APP: 10.0 * each} for each in slow]
     assert gains(fast, "latency", APP) == pytest.approx((1.25, 1.25, 1.25))
     assert gains(fast, "throughput", APP) == pytest.approx((0.8, 0.8, 0.8))
+
+
+def test_rounds_are_kept_and_go_on_where_they_were(tmp_path):
+    ran = []
+    arms = {name: lambda name=name: float(ran.append(name) or len(ran)) for name in (TUNED, APP)}
+    folder = tmp_path / "rounds"
+    first = measure(folder, arms, 2, Deadline())
+    assert sorted(ran) == sorted([TUNED, APP] * 2)
+    with pytest.raises(OutOfTimeError):
+        measure(folder, arms, 3, Deadline(at_s=0.0))
+    assert len(ran) == 4, "none begins when the time is up"
+    assert measure(folder, arms, 2, Deadline(at_s=0.0)) == first, "and those that are there are taken"
+    assert measure(folder, arms, 3, Deadline())[:2] == first
