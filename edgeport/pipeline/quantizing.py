@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
         SamplesError: Samples that do not fit the model.
 
     """
+    import edgeport.calibration.collect
+    import edgeport.calibration.mixed_plan  # noqa: F401 (imported by what follows, and not to be walked over there)
     from edgeport.backends.registry import backend as backend_named
     from edgeport.calibration.ranges import method_named, observers_of
     from edgeport.onnx_files import read_ir, refuse_quantized
@@ -40,6 +43,7 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     plan_for_processor(payload)
     rules = require_offered(backend_named(payload["backend"]), payload).rules
     model = load_json(OnnxModel, json.dumps(payload["model"]))
+    gc.freeze()  # modules; what is made from here on may be a graph with its weights, and is looked for as garbage
     refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
     # What is folded depends on which nodes are chosen, so then every activation is watched.
     chosen = bool((payload.get("mix") or {}).get("nodes"))
