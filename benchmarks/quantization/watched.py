@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-__all__ = ["MEMORY_BYTES", "TIME_S", "Ended", "watched"]
+__all__ = ["MEMORY_BYTES", "ROOT", "TIME_S", "Ended", "watched"]
 
 TIME_S = 600.0
 MEMORY_BYTES = 4 << 30
