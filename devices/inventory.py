@@ -345,8 +345,11 @@ def load_inventory(path: Path | None = None) -> Inventory:
 def _address(path: Path, name: str, entry: Any) -> Address:
     if not isinstance(entry, dict) or set(entry) != {"address"} or not isinstance(entry["address"], str):
         raise _damaged(path, f"more or less than an address at the device {name!r}")
-    check_name(name)
-    return _read_address(entry["address"])
+    try:
+        check_name(name)
+        return _read_address(entry["address"])
+    except UsageError as error:
+        raise _damaged(path, f"{error.found} at the device {name!r}: {error.asked}") from error
 
 
 def _damaged(path: Path, found: str) -> UsageError:

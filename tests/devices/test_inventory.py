@@ -127,8 +127,9 @@ def test_this_machine_is_always_there_under_its_own_name(tmp_path):
 )
 def test_a_file_that_does_not_fit_is_refused(text, found, tmp_path):
     (tmp_path / "devices.toml").write_text(text, encoding="utf-8")
-    with pytest.raises(UsageError, match=found):
+    with pytest.raises(UsageError, match=found) as caught:
         load_inventory(tmp_path / "devices.toml")
+    assert caught.value.asked == f"read the devices in {tmp_path / 'devices.toml'}"
 
 
 def test_a_folder_that_takes_no_file_is_an_error(tmp_path):
