@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import OnnxModel, OnProgress, load_json, silent
+from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, load_json, silent
 from edgeport.contracts import to_jsonable as plain
 from edgeport.pipeline.children import build, collected, plan_for_processor, require_offered
 
@@ -21,28 +21,36 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     and only by the observers that the method reads.
 
     Args:
-        payload: Of `children.build`, without `calibration`, and `calibrating`: samples as `children.collected` takes
-            them.
+        payload: Of `children.build`, without `calibration`; `calibrating`, samples as `children.collected` takes them;
+            and where `model` is None its `path`.
         on_progress: Told of every batch.
 
     Returns:
-        As `children.build`, and `warnings` about the samples.
+        As `children.build`, and the `model` and `warnings` about the samples.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision.
         AlreadyQuantizedError: The model is not float.
         SamplesError: Samples that do not fit the model.
+        SourceError, ModelFormatError: No ONNX file there.
+        UsageError: Another batch than the model's is asked for.
 
     """
     import edgeport.calibration.collect
     import edgeport.calibration.mixed_plan  # noqa: F401 (imported by what follows, and not to be walked over there)
     from edgeport.backends.registry import backend as backend_named
     from edgeport.calibration.ranges import method_named, observers_of
-    from edgeport.onnx_files import read_ir, refuse_quantized
+    from edgeport.onnx_files import open_onnx, read_ir, refuse_quantized
+    from edgeport.pipeline.steps import execution_for
 
     plan_for_processor(payload)
     rules = require_offered(backend_named(payload["backend"]), payload).rules
-    model = load_json(OnnxModel, json.dumps(payload["model"]))
+    if payload["model"] is None:
+        model = open_onnx(Path(payload["path"]))
+        execution = execution_for(model, load_json(ExecutionConfig, json.dumps(payload["execution"])))
+        payload = {**payload, "model": plain(model), "execution": plain(execution)}
+    else:
+        model = load_json(OnnxModel, json.dumps(payload["model"]))
     gc.freeze()  # modules; what is made from here on may be a graph with its weights, and is looked for as garbage
     refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
     # What is folded depends on which nodes are chosen, so then every activation is watched.
@@ -56,4 +64,4 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
         },
         on_progress,
     )
-    return {**build(payload, calibration), "warnings": warnings}
+    return {**build(payload, calibration), "model": payload["model"], "warnings": warnings}

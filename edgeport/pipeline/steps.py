@@ -293,7 +293,10 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
     _known("compile in precision", precision, [str(one) for one in Precision])
     method = _range_method(method, given=samples is not None)
     methods = named_after_plan(recover, precision, given=samples is not None)
-    opened = open_onnx(model)
+    ranges = Precision(precision).needs_ranges or (not Precision(precision).is_float and mix.needs_ranges)
+    calibrating = calibration is None and samples is not None and ranges
+    # A child that calibrates opens the model itself, so that ONNX is loaded once.
+    opened = None if calibrating and preprocess is None else open_onnx(model)
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
     with artifact_draft(output) as folder:
@@ -302,13 +305,13 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             about_samples = {
                 "samples": to_jsonable(location_named(samples)),
                 "target": target,
-                **preparation_for(preprocess, opened.inputs).as_payload(),
+                **preparation_for(preprocess, opened.inputs if opened is not None else ()).as_payload(),
             }
         payload = {
-            "model": to_jsonable(opened),
+            "model": to_jsonable(opened) if opened is not None else None,
             "backend": backend,
             "precision": precision,
-            "execution": to_jsonable(execution_for(opened, execution)),
+            "execution": to_jsonable(execution_for(opened, execution) if opened is not None else execution),
             "calibration": str(calibration.resolve()) if calibration is not None else None,
             "method": method,
             "measuring": about_samples,
@@ -321,9 +324,8 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
         }
         function = "edgeport.pipeline.children:build"
         asked = f"compile {model.name} in {precision} for {backend}"
-        ranges = Precision(precision).needs_ranges or (not Precision(precision).is_float and mix.needs_ranges)
-        if calibration is None and about_samples is not None and ranges:
-            payload["calibrating"] = about_samples
+        if calibrating:
+            payload |= {"calibrating": about_samples, "path": str(model)}
             function = "edgeport.pipeline.quantizing:calibrate_and_build"
         found = run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=asked)
         for warning in found.get("warnings", ()):
@@ -333,7 +335,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             require_placement(placement, least_placement, asked)
         if found["placement"]:
             (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
-        write_artifact_record(folder, found["artifact"], payload["model"])
+        write_artifact_record(folder, found["artifact"], found.get("model", payload["model"]))
     return load_artifact(output)
 
 

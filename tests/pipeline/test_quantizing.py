@@ -10,7 +10,7 @@ import pytest
 
 from edgeport import api
 from edgeport.contracts import to_jsonable
-from edgeport.errors import AlreadyQuantizedError, SamplesError, UnsupportedByBackend
+from edgeport.errors import AlreadyQuantizedError, SamplesError, SourceError, UnsupportedByBackend, UsageError
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.quantizing import calibrate_and_build
 
@@ -76,6 +76,8 @@ def test_it_gives_what_two_commands_give(folder, tmp_path):
     assert plans[0] == plans[1]
     assert "64 samples" in plans[0]["found_by"]
     assert one.digest == two.digest
+    models = [(tmp_path / name / "model.json").read_bytes() for name in ("one", "two")]
+    assert models[0] == models[1]
     assert [event.done for event in events][-1] == 64
     assert not list(tmp_path.glob("one/**/*.safetensors"))
 
@@ -125,7 +127,19 @@ def test_what_can_be_refused_without_samples_is_refused_before_them(folder, tmp_
         calibrate_and_build(payload(folder, tmp_path, model=quantized, calibrating=nowhere))
 
 
-def test_samples_that_do_not_fit_leave_nothing_behind(folder, tmp_path):
+def test_another_batch_than_the_models_is_refused(folder, tmp_path):
+    proto = onnx.load(folder / "net.onnx")
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(proto, tmp_path / "fixed.onnx")
+    told = payload(folder, tmp_path, model=None, path=str(tmp_path / "fixed.onnx"), execution={"batch": 3})
+    with pytest.raises(UsageError, match="fixed to 4"):
+        calibrate_and_build(told)
+
+
+def test_what_does_not_fit_leaves_nothing_behind(folder, tmp_path):
     with pytest.raises(SamplesError, match="images"):
         api.quantize(folder / "net.onnx", samples=folder / "others.npz", output=tmp_path / "out")
+    with pytest.raises(SourceError, match="no readable file"):
+        api.quantize(folder / "none.onnx", samples=folder / "samples.npz", output=tmp_path / "out")
     assert not list(tmp_path.iterdir())
