@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -22,7 +23,7 @@ from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
-from edgeport.calibration.observers.histogram import MOST_VALUES, every
+from edgeport.calibration.observers.histogram import MOST_VALUES, every, summary_of
 from edgeport.calibration.summarised import Look, Seen, Summarising, can_sum_up
 from edgeport.contracts import (
     Array,
@@ -114,7 +115,8 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs})
         if None in axes.values():
             rows = 1  # a call is then one sample, whatever the batches and however short the sample
-        walk = _Walk(fed=fed, batches=batches, watched=watched, axes=axes, rows=rows)
+        summarised = {key for key, observer in observers.items() if isinstance(observer(), Summarised)}
+        walk = _Walk(fed=fed, batches=batches, watched=watched, summarised=summarised, axes=axes, rows=rows)
         for index, group in enumerate(groups):
             with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
                 for done in walk.over(group, summarising):
@@ -137,12 +139,14 @@ class _Walk:
         watched: Observers by tensor, which take in what they see.
         axes: Of each tensor, the one that counts samples.
         rows: Samples in a call, at most.
+        summarised: Names of the observers that are `Summarised`: to ask each time would take as long as to observe.
 
     """
 
     fed: _Fed
     batches: SampleSet
     watched: _Watched
+    summarised: Collection[str]
     axes: Mapping[str, int | None]
     rows: int
 
@@ -159,14 +163,14 @@ class _Walk:
 
     def _show(self, name: str, seen: Seen, count: int) -> None:
         summary = seen.summaries.get(name)
-        if summary is None:
-            array = by_sample(seen.arrays[name], self.axes[name], count)
-            for observer in self.watched[name].values():
+        array = None if summary is not None else by_sample(seen.arrays[name], self.axes[name], count)
+        if array is not None:
+            summary = summary_of(array)
+        for key, observer in self.watched[name].items():
+            if summary is not None and key in self.summarised:
+                cast("Summarised", observer).update_by(summary)
+            elif array is not None:  # all of them are `Summarised` where it was the runtime that summed up
                 observer.update(array)
-            return
-        for observer in self.watched[name].values():
-            if isinstance(observer, Summarised):  # all of them are, where there is a summary
-                observer.update_by(summary)
 
 
 def _tell(on_progress: OnProgress, names: Collection[str], done: int, total: int) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
-__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges"]
+__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges", "summary_of"]
 
 BINS = 4096
 """Half of them for negative values: the largest magnitude lies 1024 to 2048 bins away from zero."""
@@ -58,16 +58,23 @@ class Histogram:
     def update_by(self, summary: Summary) -> None:
         """Takes in one tensor."""
         if summary.counted is not None:
-            self._count_all(summary.counted.reshape(-1))
+            largest = float(max(-summary.lowest.min(), summary.highest.max()))
+            self._count_all(summary.counted.reshape(-1), fits=_exponent_for(largest) <= self._exponent)
 
-    def _count_all(self, flat: NDArray[np.float32]) -> None:
+    def _count_all(self, flat: NDArray[np.float32], *, fits: bool = False) -> None:
+        """Takes in values; `fits` where all are known to be finite and within the bins."""
         scaled = np.empty(min(_CHUNK, flat.size), dtype=np.float32)
         narrow = np.empty(scaled.size, dtype=np.int16)
         for start in range(0, flat.size, _CHUNK):
             chunk = flat[start : start + _CHUNK]
-            self._count(chunk, scaled[: chunk.size], narrow[: chunk.size])
+            if fits:
+                self._count(chunk, scaled[: chunk.size], narrow[: chunk.size])
+            else:
+                self._fit_and_count(chunk, scaled[: chunk.size], narrow[: chunk.size])
 
-    def _count(self, chunk: NDArray[np.float32], scaled: NDArray[np.float32], narrow: NDArray[np.int16]) -> None:
+    def _fit_and_count(
+        self, chunk: NDArray[np.float32], scaled: NDArray[np.float32], narrow: NDArray[np.int16]
+    ) -> None:
         largest = float(max(-chunk.min(), chunk.max()))
         if not math.isfinite(largest):
             chunk = chunk[np.isfinite(chunk)]
@@ -79,6 +86,9 @@ class Histogram:
         if exponent > self._exponent:
             self._counts = coarsen(self._counts, exponent - self._exponent)
             self._exponent = exponent
+        self._count(chunk, scaled, narrow)
+
+    def _count(self, chunk: NDArray[np.float32], scaled: NDArray[np.float32], narrow: NDArray[np.int16]) -> None:
         if self._exponent > 0:
             # Dividing a tiny negative float32 could underflow to zero, and so leave its bin; a float64 does not.
             scaled = np.floor(np.ldexp(chunk.astype(np.float64), -self._exponent)).astype(np.float32)
@@ -102,6 +112,20 @@ class Histogram:
         for state in states:
             counts += coarsen(state["counts"], exponent - int(state["exponent"]))
         return {"counts": counts, "exponent": np.asarray(exponent, dtype=np.int32)}
+
+
+def summary_of(array: Array) -> Summary | None:
+    """What `Summary` says of an array, a sample per index of axis 0, so that observers need not look at it each.
+
+    None where it is not float32, empty, or not finite everywhere; then each looks at the array.
+    """
+    if array.size == 0 or array.dtype != np.float32:
+        return None
+    rows = array.reshape(len(array) if array.ndim else 1, -1)
+    lowest, highest = rows.min(axis=1), rows.max(axis=1)
+    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):  # a NaN anywhere makes both NaN
+        return None
+    return Summary(lowest=lowest, highest=highest, values=array.size, counted=rows[:, :: every(rows.shape[1])])
 
 
 def coarsen(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:

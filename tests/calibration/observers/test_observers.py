@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
 from edgeport.calibration.observers.averages import mean_extremes
-from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges
+from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges, summary_of
 from edgeport.errors import CalibrationError
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -49,6 +49,19 @@ def test_merging_equals_having_seen_everything_whatever_the_order(name, parts, d
 def test_how_values_are_cut_into_arrays_does_not_show(name, array):
     rows = [array[i : i + 1] for i in range(len(array))]
     assert as_bytes(observe(name, [array])) == as_bytes(observe(name, rows))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(parts=PARTS)
+def test_one_look_for_all_observers_is_as_good_as_one_each(name, parts):
+    observer = OBSERVERS[name]()
+    for part in parts:
+        summary = summary_of(part)
+        if summary is None:
+            observer.update(part)
+        else:
+            observer.update_by(summary)
+    assert as_bytes(observer.state()) == as_bytes(observe(name, parts))
 
 
 @pytest.mark.parametrize("name", ["extremes", "histogram"])
