@@ -81,7 +81,7 @@ def few_calls(model: OnnxModel, payload: Mapping[str, Any], most: int = FEW) -> 
     chosen = {index * calls // wanted for index in range(wanted)}
     for index, sample in enumerate(samples):
         if index in chosen:
-            yield sample.feeds
+            yield {name: array.copy() for name, array in sample.feeds.items()}  # a view would hold its whole batch
         if index >= max(chosen):
             break
 
