@@ -125,14 +125,14 @@ def _accumulate(network: Any, score: Any, images: Images) -> None:
     if "Taylor" not in kind and "Hessian" not in kind:
         return
     x, y = torch.from_numpy(images.images), torch.from_numpy(images.labels)
-    losses = torch.nn.functional.cross_entropy(network(x), y, reduction="none")
     if "Taylor" in kind:
-        losses.mean().backward()  # type: ignore[no-untyped-call]
+        torch.nn.functional.cross_entropy(network(x), y).backward()  # type: ignore[no-untyped-call]
         return
     score.zero_grad()
-    for loss in losses:
+    for index in range(len(y)):  # in evaluation mode, where no sample changes what another one gives
         network.zero_grad()
-        loss.backward(retain_graph=True)
+        one = slice(index, index + 1)
+        torch.nn.functional.cross_entropy(network(x[one]), y[one]).backward()  # type: ignore[no-untyped-call]
         score.accumulate_grad(network)
 
 

@@ -134,7 +134,7 @@ def _row(case: Case, seed: int, images: Images, folder: Path, stage: _Stage) -> 
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{case.name}-{seed}")
     kept = folder / f"{name}.json"
     if not kept.exists():
-        network = case.make(drawn(SAMPLES, seed), seed, stage.tune(seed))
+        network = case.make(_seen(seed), seed, stage.tune(seed))
         found = {"top1": top1_of(network.eval(), images)}
         part = kept.with_suffix(".part")
         part.write_text(json.dumps(found), encoding="utf-8")
@@ -144,7 +144,13 @@ def _row(case: Case, seed: int, images: Images, folder: Path, stage: _Stage) -> 
 
 
 def _recalibrate(module: torch.nn.Module, seed: int) -> None:
-    recalibrate(module, Samples(feeds={"images": drawn(SAMPLES, seed).images}, batch=64))
+    recalibrate(module, Samples(feeds={"images": _seen(seed).images}, batch=64))
+
+
+@lru_cache(maxsize=1)
+def _seen(seed: int) -> Images:
+    """What criteria look at, decoded once for all cases of a seed."""
+    return drawn(SAMPLES, seed)
 
 
 @lru_cache(maxsize=1)
@@ -155,8 +161,11 @@ def _lesson(seed: int, count: int) -> LearningSamples:
 
 
 def _learn(module: torch.nn.Module, seed: int, count: int, rate: float) -> None:
+    import torch
+
     from edgeport.exporter.train.fine_tuning import fine_tune
 
+    module.to(memory_format=torch.channels_last)  # twice as fast on a CPU
     asked = FineTuning(epochs=1, batch_size=64, rate=rate, seed=seed)
     with tempfile.TemporaryDirectory(prefix="edgeport-learns-") as folder:
         fine_tune(module, _lesson(seed, count), asked, Path(folder))
