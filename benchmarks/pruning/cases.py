@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.pruning.data import Images
 from benchmarks.quantization.networks import resnet20
+from edgeport.exporter.prune.choosing import Scope
 from edgeport.exporter.prune.counting import count_costs
 from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
@@ -23,6 +24,9 @@ Tune = Callable[[torch.nn.Module], None]
 
 _MACS = 0.5
 _LEAST = 0.1
+_OF_EACH_LAYER = "channels of each layer"
+_WITHIN_LAYERS = ("near-zero", "zero-activations", "entropy", "random")
+"""What was proposed for the channels of one layer among themselves, and chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class Case:
     """One way to prune.
 
     Attributes:
-        structure: "weights 50 %", "weights 70 %" or "channels".
+        structure: A name of `structures()`.
         by: The criterion.
         maker: "edgeport", "torch" or "torch-pruning".
         make: Of the samples and a seed, a pruned network, tuned.
@@ -54,6 +58,7 @@ def structures() -> Mapping[str, Structure]:
         "weights 50 %": Unstructured(amount=0.5),
         "weights 70 %": Unstructured(amount=0.7),
         "channels": Units(macs=_MACS, round_to=1, least=_LEAST),
+        _OF_EACH_LAYER: Units(macs=_MACS, round_to=1, least=_LEAST, scope=Scope.LAYER),
     }
 
 
@@ -141,6 +146,8 @@ def _cases() -> tuple[Case, ...]:
     for name, structure in structures().items():
         units = isinstance(structure, Units)
         for by, row in CRITERIA.items():
+            if name == _OF_EACH_LAYER and by not in _WITHIN_LAYERS:
+                continue
             if (row.of_units if units else row.of_weights) and not (by == "l2" and not units):
                 found.append(Case(structure=name, by=by, maker="edgeport", make=_ours(structure, by)))
         if isinstance(structure, Unstructured):
