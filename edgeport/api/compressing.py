@@ -57,8 +57,8 @@ def prune(
     """Takes out of a PyTorch model what it can do without, in child processes, and keeps what is left.
 
     Where a latency or a speedup is asked, the exported float model is timed on this machine, again and again with other
-    channels gone, until the goal is met; what comes out is compared with the unpruned model in fresh pairs, and not
-    kept where it is not surely faster.
+    channels gone, until the goal is met; what comes out is compared with the unpruned model in fresh pairs, fails where
+    the goal is not met by these, and is not kept where it is not surely faster.
 
     Args:
         source: The model; one that is built from code.
