@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.distillation.cifar import FILES, Cifar, Images
+from benchmarks.distillation.trainings import kept_row, quick_precision
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from benchmarks.zoo import missing
 
@@ -162,11 +163,11 @@ class _Work:
 
     def learned(self, row: Row, seed: int) -> Learned:
         """Of a row; as it is kept, where it was finished."""
-        folder = self._folder / f"{row.by}-{seed}"
-        told = folder / "told.json"
-        if told.exists():
-            return Learned(**json.loads(told.read_text(encoding="utf-8")))
-        folder.mkdir(parents=True, exist_ok=True)
+        key = {"row": asdict(row), "seed": seed, "length": asdict(self._length), "judged on": self._on}
+        found = kept_row(self._folder, f"{row.by}-{seed}", key, lambda folder: asdict(self._learn(row, seed, folder)))
+        return Learned(**found)
+
+    def _learn(self, row: Row, seed: int, folder: Path) -> Learned:
         before = folder / "seconds.json"
         spent = json.loads(before.read_text(encoding="utf-8")) if before.exists() else 0.0
         began = time.perf_counter()
@@ -175,7 +176,7 @@ class _Work:
         finally:
             before.write_text(json.dumps(spent + time.perf_counter() - began), encoding="utf-8")
         right = self._right(network)
-        found = Learned(
+        return Learned(
             name=row.name,
             side=row.side,
             seed=seed,
@@ -185,19 +186,16 @@ class _Work:
             seconds=json.loads(before.read_text(encoding="utf-8")),
             device=self._device_name(),
         )
-        told.write_text(json.dumps(asdict(found)), encoding="utf-8")
-        return found
 
     def yardsticks(self) -> dict[str, float]:
         """Of the ready-made networks, on the same images."""
         from benchmarks.distillation.wide import teacher, yardstick
 
-        path = self._folder / "yardsticks.json"
-        if not path.exists():
-            made = {"teacher": teacher(), "WideResNet-16-1, trained on the data": yardstick()}
-            path.write_text(json.dumps({name: float(self._right(one).mean()) for name, one in made.items()}))
-        found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        def made(_: Path) -> dict[str, float]:
+            networks = {"teacher": teacher(), "WideResNet-16-1, trained on the data": yardstick()}
+            return {name: float(self._right(one).mean()) for name, one in networks.items()}
+
+        return kept_row(self._folder, "yardsticks", {"judged on": self._on, "judged": self._length.judged}, made)
 
     def _train(self, row: Row, seed: int, folder: Path) -> tuple[WideResNet, int]:
         import torch
@@ -231,7 +229,7 @@ class _Work:
             epochs=self._length.epochs,
             batch_size=self._length.batch,
             schedule=Schedule(warmup=0.02),
-            precision="bf16" if self._hardware.device.type == "cuda" or _has_bf16() else "fp32",
+            precision=quick_precision(),
             average=0.999 if self._length is LONG else None,
             seed=seed,
             evaluate_every=self._length.epochs,
@@ -337,13 +335,6 @@ class _Batches:
 
         chosen = self._images.rows(np.array(rows))
         return {_FEED: torch.from_numpy(chosen.floats()), LABELS: torch.from_numpy(chosen.labels)}
-
-
-def _has_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 in one instruction; else autocast would be slower than float32."""
-    from edgeport.hardware import cpu_flags
-
-    return not cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def image_spec() -> TensorSpec:

@@ -20,7 +20,6 @@ __all__ = ["learn_in"]
 def learn_in(folder: Path) -> None:
     """Trains as FOLDER/spec.json says, or goes on where it was."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import torch
     from safetensors.torch import save_file
 
     from benchmarks.distillation.subjects import SUBJECTS
@@ -31,7 +30,6 @@ def learn_in(folder: Path) -> None:
     from edgeport.exporter.train.hardware import this_process
 
     spec: Mapping[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(spec["threads"])
     subject = SUBJECTS[spec["subject"]](spec)
     training = TrainingSettings(
         epochs=spec["epochs"],

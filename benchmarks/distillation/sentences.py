@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.distillation.trainings import spec_of, trained
+from benchmarks.distillation.trainings import kept_row, quick_precision, spec_of, trained
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from benchmarks.zoo import missing
-from edgeport.contracts import Array
+from edgeport.contracts import Array, digest_file, digest_json
 
 __all__ = ["SentenceRow", "sentences_checks", "sentences_part"]
 
 FILES = ("stsb_train.csv", "stsb_dev.csv", "sst2_train.tsv")
+LAYERS = (0, 2, 4)
+"""Of six, those that are taught."""
 TERMS = ("cosine", "relational")
 DROP, RATIO = 0.03, 0.55
 PAIRS, PAIRS_SHORT = 1500, 200
+ROUNDS, ROUNDS_SHORT = 20, 6
 _DRAWS = 1000
 
 
@@ -46,8 +50,7 @@ def sentences_part(common: Arguments, judge: str) -> Part:
     if lacking:
         print(f"sentences: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least("sentences: measured", 0.0, 1.0),))
-    from benchmarks.distillation.encoder import encoder
-    from benchmarks.distillation.subjects import judged_pairs, nearness
+    from benchmarks.distillation.subjects import judged_pairs
 
     out = common.out.resolve()
     count = PAIRS_SHORT if common.short else PAIRS
@@ -61,21 +64,39 @@ def sentences_part(common: Arguments, judge: str) -> Part:
         optimizer="adamw",
         rate=1e-4,
         weight_decay=0.01,
-        precision="fp32",
+        precision=quick_precision(),
         samples=256 if common.short else 16_000,
         epochs=1 if common.short else 4,
     )
-    folder = trained(out / f"sentences-{judge}", spec)
+    folder = out / f"sentences-{judge}{'-short' if common.short else ''}"
+    trained(folder / "taught", spec)
     pairs = judged_pairs(judge, count)
     truth = np.array([float(pair[2]) for pair in pairs])
-    whole, cut = nearness(encoder(), pairs), nearness(encoder(layers=(0, 2, 4)), pairs)
+    whole, cut = (_untaught(folder, layers, pairs) for layers in ((0, 1, 2, 3, 4, 5), LAYERS))
     rows = [SentenceRow(name="six layers", spearman=_spearman(whole, truth))]
-    for name, found in (("three layers, untrained", cut), ("three layers, taught", np.load(folder / "outputs.npy"))):
+    for name, found in (
+        ("three layers, untrained", cut),
+        ("three layers, taught", np.load(folder / "taught" / "outputs.npy")),
+    ):
         drop = drop_interval(whole, found, truth)
         rows.append(SentenceRow(name=name, spearman=_spearman(found, truth), drop=drop))
-    ratio = _ratio(out / "latency", folder / "student.safetensors", short=common.short)
+    rounds = ROUNDS_SHORT if common.short else ROUNDS
+    weights = folder / "taught" / "student.safetensors"
+    key = {"student": digest_file(weights), "rounds": rounds}
+    low, middle, high = kept_row(folder, "latency", key, lambda place: _ratio(place, weights, rounds))
+    ratio = low, middle, high
     figures = {"rows": [asdict(row) for row in rows], "latency ratio": ratio}
     return Part(figures=figures, checks=tuple(sentences_checks(rows, ratio)), tables=(_table(rows, ratio),))
+
+
+def _untaught(folder: Path, layers: Sequence[int], pairs: Sequence[Sequence[str]]) -> Array:
+    """Cosines of each pair by so many layers of the encoder as it is."""
+    from benchmarks.distillation.encoder import encoder
+    from benchmarks.distillation.subjects import nearness
+
+    key = {"layers": list(layers), "pairs": digest_json([list(pair) for pair in pairs])}
+    found = kept_row(folder, f"untaught-{len(layers)}", key, lambda _: nearness(encoder(layers), pairs).tolist())
+    return np.array(found, np.float32)
 
 
 def sentences_checks(rows: list[SentenceRow], ratio: tuple[float, float, float]) -> list[Check]:
@@ -104,21 +125,19 @@ def drop_interval(whole: Array, cut: Array, truth: Array) -> tuple[float, float]
     return float(low), float(high)
 
 
-def _ratio(folder: Path, weights: Path, *, short: bool) -> tuple[float, float, float]:
+def _ratio(folder: Path, weights: Path, rounds: int) -> tuple[float, float, float]:
     """Latency of the taught encoder over the whole one's: low, estimate, high; pairs of fresh processes."""
     from benchmarks.distillation.encoder import tokens_of
     from edgeport import api
     from edgeport.contracts import ModelSource
     from edgeport.npz import save_npz
 
-    folder.mkdir(parents=True, exist_ok=True)
     root = Path(__file__).parents[2]
     save_npz(folder / "example.npz", tokens_of(["A man is playing a guitar.", "Two dogs run through the snow."]))
-    made = {"whole": {}, "cut": {"layers": [0, 2, 4], "weights": str(weights)}}
+    made = {"whole": {}, "cut": {"layers": list(LAYERS), "weights": str(weights)}}
     for name, arguments in made.items():
         source = ModelSource(location="benchmarks.distillation.encoder:encoder", arguments=arguments, search_path=root)
         api.export(source, example=folder / "example.npz", output=folder / f"{name}.onnx")
-    rounds = 6 if short else 20
     found = api.compare(folder / "whole.onnx", folder / "cut.onnx", threads=1, rounds=rounds)
     speedup = found.comparison.speedup
     return 1 / speedup.high, 1 / speedup.estimate, 1 / speedup.low

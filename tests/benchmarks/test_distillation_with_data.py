@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.distillation.sentences import SentenceRow, drop_interval, sentences_checks
-from benchmarks.distillation.trainings import spec_of, trained
+from benchmarks.distillation.trainings import kept_row, spec_of, trained
 from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.distillation.with_data import CANDIDATES, METHODS, Row, with_data_checks
 from edgeport.exporter.distill.pair import Network, Pair
@@ -58,6 +58,20 @@ def test_a_folder_keeps_to_its_settings_and_finished_work_is_taken(tmp_path: Pat
     assert trained(tmp_path / "one", spec) == tmp_path / "one"
     with pytest.raises(ValueError, match="other settings"):
         trained(tmp_path / "one", spec | {"seed": 1})
+
+
+def test_a_row_is_kept_by_its_key_and_a_stopped_one_is_made_again(tmp_path: Path) -> None:
+    places = []
+
+    def stopped(place: Path) -> float:
+        places.append(place)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        kept_row(tmp_path, "one", {"seed": 0}, stopped)
+    assert kept_row(tmp_path, "one", {"seed": 0}, lambda place: float(place == places[0])) == 1.0
+    assert kept_row(tmp_path, "one", {"seed": 0}, stopped) == 1.0
+    assert kept_row(tmp_path, "one", {"seed": 1}, lambda _: 0.5) == 0.5
 
 
 def test_methods_look_where_both_networks_have_the_same_pixels() -> None:
