@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.distillation.digits import digits_part
 from benchmarks.distillation.generative import generative_part
+from benchmarks.distillation.processes import processes_part
 from benchmarks.distillation.recipe import recipe_part
 from benchmarks.distillation.sentences import sentences_part
 from benchmarks.distillation.with_data import with_data_part
@@ -16,6 +18,8 @@ PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {
     "sentences": sentences_part,
     "generative": generative_part,
     "recipe": recipe_part,
+    "digits": digits_part,
+    "processes": processes_part,
 }
 SEED = 0
 

@@ -10,7 +10,10 @@ import torch
 
 from benchmarks.distillation import recipe
 from benchmarks.distillation.cifar import Cifar, Images
+from benchmarks.distillation.digits import ROWS as MAKERS
+from benchmarks.distillation.digits import DigitsRow, digits_checks
 from benchmarks.distillation.generative import LONG, ROWS, Learned, generative_checks, terms_of
+from benchmarks.distillation.processes import ProcessesRow, difference, processes_checks
 from benchmarks.distillation.recipe import SIZES, Stage, recipe_checks, recipe_part, recipe_text
 from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.results import Arguments
@@ -111,3 +114,38 @@ def test_a_short_run_leaves_no_samples_to_a_whole_one(tmp_path, monkeypatch) -> 
         with pytest.raises(KeyboardInterrupt):
             recipe_part(Arguments(out=tmp_path, short=short), "dev")
     assert found == [SIZES[True]["training"], SIZES[False]["training"]]
+
+
+@pytest.mark.parametrize(
+    ("dafl", "holds"), [(0.8, [True] * 4), (0.15, [True, False, True, True]), (0.95, [True] * 3 + [False])]
+)
+def test_makers_are_held_to_one_that_learns_nothing(dafl: float, holds: list[bool]) -> None:
+    means = {"data": 0.99, "vae": 0.96, "fast": 0.9, "dafl": dafl, "contrastive": 0.75}
+    rows = [
+        DigitsRow(name=maker.name, seed=seed, top1=noise + (0.2 if maker is MAKERS[-1] else means[maker.method]))
+        for maker in MAKERS
+        for seed, noise in enumerate((0.0, 0.01, -0.01))
+    ]
+
+    assert [check.holds for check in digits_checks(rows)] == holds
+
+
+@pytest.mark.parametrize(
+    ("moved", "between", "alone", "holds"),
+    [
+        (0.5, 0.0, 2e-6, [True, True, True]),
+        (0.0, 0.0, 0.0, [False, True, True]),
+        (0.5, 1e-7, 1e-4, [True, False, False]),
+    ],
+)
+def test_equal_weights_say_something_where_they_have_moved(moved, between, alone, holds) -> None:
+    row = ProcessesRow(steps=9, moved=moved, between=between, alone=alone)
+
+    assert [check.holds for check in processes_checks(row)] == holds
+
+
+def test_weights_differ_by_the_largest_of_their_tensor() -> None:
+    found = {"small": torch.tensor([0.1, -0.2]), "large": torch.tensor([10.0])}
+    expected = {"small": torch.tensor([0.1, -0.1]), "large": torch.tensor([9.0])}
+
+    assert difference(found, expected) == pytest.approx(0.5)

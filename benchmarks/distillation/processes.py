@@ -1,0 +1,157 @@
+"""Two processes that share each batch, tied together by gloo, distil what one process distils from the whole batch.
+
+WideResNet-40-2 teaches a small network of convolutions by soft targets and attention maps. The student has no
+BatchNorm layers: each process would take their statistics over its own share of a batch, which is another training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.distillation.cifar import FILES, Cifar
+from benchmarks.distillation.trainings import kept_row
+from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
+from benchmarks.zoo import missing
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgeport.exporter.train.hardware import Hardware
+
+__all__ = ["ProcessesRow", "difference", "processes_checks", "processes_part"]
+
+BOUND = 1e-5
+"""Of each weight, over the largest one of its tensor: float32 sums in another order, over some dozen steps."""
+
+PROCESSES = 2
+_TERMS = ("0.5 cross-entropy", "0.5 soft-targets:1", "10 attention:1=layers.11,3=layers.17")
+_SIZE = {"images": 640, "batch": 32, "epochs": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessesRow:
+    """What came of it.
+
+    Attributes:
+        steps: Of each training.
+        moved: How far the furthest weight has gone in them, over the largest one of its tensor; else nothing is shown.
+        between: The largest difference between the two processes' weights, in the same unit.
+        alone: Of their weights and those of a process alone.
+
+    """
+
+    steps: int
+    moved: float
+    between: float
+    alone: float
+
+
+def student() -> torch.nn.Module:
+    """Images float32 [N, 3, 32, 32] to scores [N, 10]; weights at random, the same each time."""
+    import torch
+    from torch import nn
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, 2, 1), nn.Tanh()),
+            *(nn.Conv2d(16, 32, 3, 2, 1), nn.Tanh()),
+            *(nn.Flatten(), nn.Linear(32 * 64, 10)),
+        )
+
+
+def learn(images: str, folder: str, hardware: Hardware) -> None:
+    """One training, or one process of it; leaves `rank0.pt` and so on in the folder."""
+    import torch
+
+    from benchmarks.distillation.wide import teacher
+    from edgeport.exporter.distill.distilling import distill
+    from edgeport.exporter.distill.options import DistillOptions
+    from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.distill.spelling import objective_spelled
+    from edgeport.exporter.train import TrainingSettings
+    from edgeport.exporter.train.samples import LearningSamples
+
+    found = Cifar(Path(images)).training().rows(np.arange(_SIZE["images"]))
+    learner = student()
+    training = TrainingSettings(
+        epochs=_SIZE["epochs"], batch_size=_SIZE["batch"], evaluate_every=_SIZE["epochs"], monitor="loss"
+    )
+    distill(
+        Network(module=learner),
+        Network(module=teacher()),
+        LearningSamples(feeds={"images": found.floats()}, labels=found.labels),
+        objective_spelled(_TERMS, (), 0.0),
+        folder=Path(folder) / "training",
+        options=DistillOptions(training=training, optimizer="sgd", rate=0.02),
+        hardware=hardware,
+    )
+    torch.save(learner.state_dict(), Path(folder) / f"rank{hardware.rank}.pt")
+
+
+def processes_part(common: Arguments, judge: str) -> Part:
+    """Trains alone and in two processes; `--short` is no shorter."""
+    del judge  # no accuracy is looked at
+    packages = [name for name in ("lightning_fabric",) if find_spec(name) is None]
+    lacking = [*missing(FILES), *packages]
+    if lacking:
+        print(f"processes: skipped, without {', '.join(lacking)}")
+        return Part(figures=[], checks=(at_least("processes: measured", 0.0, 1.0),))
+    out = common.out.resolve()
+    Cifar(out).training()  # decoded once, before there are two to do it
+    key = {"size": _SIZE, "L": _TERMS, "processes": PROCESSES}
+    row = ProcessesRow(**kept_row(out, "processes", key, partial(_row, out)))
+    return Part(figures=asdict(row), checks=tuple(processes_checks(row)), tables=(_table(row),))
+
+
+def _row(images: Path, folder: Path) -> dict[str, Any]:
+    import torch
+
+    from edgeport.exporter.train.hardware import launch, this_process
+
+    for name in ("one", "two"):
+        (folder / name).mkdir(exist_ok=True)
+    learn(str(images), str(folder / "one"), this_process())
+    launch(partial(learn, str(images), str(folder / "two")), processes=PROCESSES, device="cpu")
+    alone, first, second = (
+        torch.load(folder / name, weights_only=True) for name in ("one/rank0.pt", "two/rank0.pt", "two/rank1.pt")
+    )
+    steps = _SIZE["epochs"] * (int(0.9 * _SIZE["images"]) // _SIZE["batch"])
+    found = ProcessesRow(
+        steps=steps,
+        moved=difference(alone, student().state_dict()),
+        between=difference(first, second),
+        alone=max(difference(first, alone), difference(second, alone)),
+    )
+    return asdict(found)
+
+
+def difference(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> float:
+    """The largest of any weight, over the largest weight of its tensor in `found`."""
+    return max(float((one - expected[name]).abs().max() / one.abs().max()) for name, one in found.items())
+
+
+def processes_checks(row: ProcessesRow) -> list[Check]:
+    """What is claimed, from figures alone; of weights that have not moved it would say nothing."""
+    return [
+        at_least("processes: how far the furthest weight has gone", row.moved, 0.01),
+        at_most("processes: weights of two processes apart", row.between, 0.0),
+        at_most("processes: weights of two processes from those of one, same global batch", row.alone, BOUND),
+    ]
+
+
+def _table(row: ProcessesRow) -> Table:
+    lines = (
+        ("how far the furthest weight has gone", f"{row.moved:.3g}"),
+        ("between the two processes", f"{row.between:.3g}"),
+        ("between either and one alone", f"{row.alone:.3g}"),
+    )
+    title = f"Two gloo processes and one, {row.steps} steps of {_SIZE['batch']} images"
+    return Table(title=title, columns=("largest difference, over the largest weight of its tensor", ""), rows=lines)
