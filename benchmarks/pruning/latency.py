@@ -113,29 +113,34 @@ class LatencyRow:
 
 
 def latency_part(common: Arguments) -> Part:
-    """Goes through seeds and goals; what was measured in an earlier start is taken."""
+    """Measures all networks of all seeds and goals, then judges them; what an earlier start has done is taken."""
     lacking = missing(("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors"))
     if lacking:
         print(f"latency: skipped, without {', '.join(lacking)}")
         return Part(figures=[], checks=(at_least("latency: measured", 0.0, 1.0),))
     folder = common.out / f"latency{'-short' if common.short else ''}"
     folder.mkdir(parents=True, exist_ok=True)
+    count = SAMPLES_SHORT if common.short else SAMPLES
+    subjects = [_Subject(folder, seed, count) for seed in range(SEEDS_SHORT if common.short else SEEDS)]
+    asked = [(one, speedup) for one in subjects for speedup in (SPEEDUPS_SHORT if common.short else SPEEDUPS)]
+    for subject, speedup in asked:
+        if not subject.row_file(speedup).exists():
+            _networks(subject, speedup)
+    print("all is measured: what follows needs no quiet machine", flush=True)
     images = judged("dev", IMAGES_SHORT if common.short else IMAGES, network=NETWORK)
     rows = []
-    for seed in range(SEEDS_SHORT if common.short else SEEDS):
-        subject = _Subject(folder, seed, SAMPLES_SHORT if common.short else SAMPLES)
-        for speedup in SPEEDUPS_SHORT if common.short else SPEEDUPS:
-            row = _kept(
-                folder / f"row-{speedup:g}-{seed}.json",
-                LatencyRow,
-                lambda asked=speedup, one=subject: _row(one, asked, images),  # type: ignore[misc]
-            )
-            print(
-                f"{speedup:g}x, seed {seed}: {row.of_asked:.3f} of the latency asked, top-1 {row.top1:.4f}, "
-                f"for multiplications {row.by_macs:.4f}",
-                flush=True,
-            )
-            rows.append(row)
+    for subject, speedup in asked:
+        row = _kept(
+            subject.row_file(speedup),
+            LatencyRow,
+            lambda of=speedup, one=subject: _row(one, of, images),  # type: ignore[misc]
+        )
+        print(
+            f"{speedup:g}x, seed {subject.seed}: {row.of_asked:.3f} of the latency asked, top-1 {row.top1:.4f}, "
+            f"for multiplications {row.by_macs:.4f}",
+            flush=True,
+        )
+        rows.append(row)
     return Part(figures=[asdict(row) for row in rows], checks=tuple(latency_checks(rows)), tables=(_table(rows),))
 
 
@@ -160,6 +165,10 @@ class _Subject:
         images = drawn(count, seed, network=NETWORK)
         self._samples = Samples(feeds={"images": images.images}, target=images.labels)
         self._seen: dict[str, Any] | None = None
+
+    def row_file(self, speedup: float) -> Path:
+        """Where a goal's row is kept."""
+        return self._folder / f"row-{speedup:g}-{self.seed}.json"
 
     def step(self, speedup: float) -> PruneStep:
         """As the command would be asked for it."""
@@ -239,7 +248,27 @@ class _Subject:
         export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
 
 
-def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
+@dataclass(frozen=True, kw_only=True)
+class _Networks:
+    """What a goal leads to, all of it measured.
+
+    Attributes:
+        counts: Of the network that was pruned for the latency.
+        trials: Networks that the search for it looked at.
+        found: Its speed, measured anew.
+        left: Share of the multiplications that it has.
+        by_macs: Counts of those around it that were pruned for multiplications.
+
+    """
+
+    counts: Counts
+    trials: int
+    found: Timed
+    left: float
+    by_macs: list[Counts]
+
+
+def _networks(subject: _Subject, speedup: float) -> _Networks:
     from edgeport.pipeline.pruning import search_counts
 
     found, costs = search_counts(
@@ -252,20 +281,33 @@ def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
     )
     fresh = subject.timed(found.counts, ROUNDS_IN_THE_END, kept_as=f"fresh-{speedup:g}-{subject.seed}")
     left = costs.macs(found.counts) / costs.macs({})
-    points = []
-    for counts in by_multiplications(subject.outlines, costs, subject.time, fresh.time, begin=left):
-        network = subject.network(counts)
-        points.append(
-            Point(left=costs.macs(counts) / costs.macs({}), time=subject.time(counts), top1=top1_of(network, images))
+    return _Networks(
+        counts=found.counts,
+        trials=len(found.trials),
+        found=fresh,
+        left=left,
+        by_macs=by_multiplications(subject.outlines, costs, subject.time, fresh.time, begin=left),
+    )
+
+
+def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
+    networks, costs = _networks(subject, speedup), subject.costs
+    points = [
+        Point(
+            left=costs.macs(counts) / costs.macs({}),
+            time=subject.time(counts),
+            top1=top1_of(subject.network(counts), images),
         )
+        for counts in networks.by_macs
+    ]
     return LatencyRow(
         speedup=speedup,
         seed=subject.seed,
-        found=fresh,
-        left=left,
-        measured=len(found.trials),
-        top1=top1_of(subject.network(found.counts), images),
-        by_macs=top1_at(points, fresh.time),
+        found=networks.found,
+        left=networks.left,
+        measured=networks.trials,
+        top1=top1_of(subject.network(networks.counts), images),
+        by_macs=top1_at(points, networks.found.time),
         points=tuple(points),
     )
 
