@@ -64,7 +64,7 @@ def mixed_plan(
     graph = float_graph(model)
     chosen = chosen_precisions(graph, mix.nodes)
     wanted = dict.fromkeys((precision, *(one for one in chosen.values() if not one.is_float)))
-    _refuse_two_ranges(wanted)
+    _refuse_ranges(wanted)
     parts = []
     for part in wanted:
         only = {str(node.name) for node in graph if chosen.get(node, precision) is part}
@@ -95,8 +95,14 @@ def mixed_plan(
     )
 
 
-def _refuse_two_ranges(wanted: Collection[Precision]) -> None:
-    """A tensor between an int8 node and one of fp8 would need two forms."""
+def _refuse_ranges(wanted: Collection[Precision]) -> None:
+    """A tensor between an int8 node and one of fp8 would need two forms; that of int16 nobody has."""
+    if Precision.INT16 in wanted:
+        raise PlanError(
+            asked=f"run nodes in {Precision.INT16}",
+            found="that no dialect has activations of 16 bits",
+            fix="choose int8 for them, or keep them in float",
+        )
     static = [one for one in wanted if one.needs_ranges]
     if len(static) > 1:
         raise PlanError(
@@ -169,12 +175,6 @@ def _part(
     calibration: Calibration | None,
     method: RangeMethod | None,
 ) -> QuantizationPlan:
-    if precision is Precision.INT16:
-        raise PlanError(
-            asked=f"run nodes in {precision}",
-            found="that no dialect has activations of 16 bits",
-            fix="choose int8 for them, or keep them in float",
-        )
     if precision is Precision.INT8_DYNAMIC:
         return dynamic_plan(model, rules, only=only)
     if precision.weight_form is not None:
