@@ -61,7 +61,7 @@ def page(results: Mapping[str, Any], title: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(' '.join(cell.replace('|', '/').split()) for cell in cells)} |"
 
 
 def _scalars(figures: Any, where: str = "") -> Iterator[tuple[str, Any]]:

@@ -41,7 +41,7 @@ def test_a_short_run_is_no_evidence():
 
 
 def test_tables_follow_the_checks():
-    tables = [{"title": "Times", "columns": ["model", "s"], "rows": [["a | b", "3"]]}]
+    tables = [{"title": "Times", "columns": ["model", "s"], "rows": [["a | b", "3\n"]]}]
     lines = page({**RESULTS, "tables": tables}, "How long it takes.").splitlines()
     start = lines.index("## Times")
     assert lines[start + 2 : start + 5] == ["| model | s |", "|---|---|", "| a / b | 3 |"]
