@@ -108,6 +108,8 @@ class OnnxRuntimeBackend:
                 from edgeport.backends.onnxruntime.staging import write_pipeline
 
                 settings = write_pipeline(draft / ENTRY, model, execution, settings, places)
+            elif len(places) > 1:
+                settings["places"] = [dict(place) for place in places]
             else:
                 settings |= places[0]
         return make_artifact(
@@ -160,20 +162,26 @@ class OnnxRuntimeBackend:
         return told_placement(artifact, told)
 
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
-        """See `Tunable`; of a model in stages nothing, for other stages are other files."""
-        return () if "stages" in artifact.settings else executions(space)
+        """See `Tunable`; of a model in stages nothing, for other stages are other files, nor of replicas on devices."""
+        return () if {"stages", "places"} & set(artifact.settings) else executions(space)
 
     def with_execution(self, artifact: Artifact, execution: ExecutionConfig) -> Artifact:
         """See `Tunable`.
 
         Raises:
-            UnsupportedByBackend: A setting that it has not, or stages.
+            UnsupportedByBackend: A setting that it has not, stages, or streams in several places.
 
         """
         if "stages" in artifact.settings or isinstance(execution.layout, ModelParallel):
             raise UnsupportedByBackend(
                 asked=f"run {artifact.entry} with {execution}",
                 found="a model in stages, which are files of their own",
+                fix="compile it again",
+            )
+        if "places" in artifact.settings:
+            raise UnsupportedByBackend(
+                asked=f"run {artifact.entry} with {execution}",
+                found=f"streams with a place each ({artifact.execution.runtime_device})",
                 fix="compile it again",
             )
         execution = replace(execution, runtime_device=artifact.execution.runtime_device)

@@ -47,13 +47,13 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
 
 
 def places_of(execution: ExecutionConfig) -> tuple[Mapping[str, object], ...]:
-    """`provider_settings` of the whole model, or of its stages, where they differ: "CPU|CUDA".
+    """`provider_settings` of the whole model, or of its stages or streams, where they differ: "CPU|CUDA".
 
     Args:
         execution: With its runtime device.
 
     Raises:
-        UnsupportedByBackend: See `provider_settings`; or not one for each stage.
+        UnsupportedByBackend: See `provider_settings`; or not one for each stage or stream.
 
     """
     if not execution.runtime_device:
@@ -61,12 +61,14 @@ def places_of(execution: ExecutionConfig) -> tuple[Mapping[str, object], ...]:
     from edgeport.backends.onnxruntime.session import known_providers, unusable_plug_ins
 
     parts = execution.runtime_device.split("|")
-    count = execution.layout.stages if isinstance(execution.layout, ModelParallel) else 1
+    layout = execution.layout
+    count, what = (layout.streams, "stream") if isinstance(layout, DataParallel) else (1, "stage")
+    count = layout.stages if isinstance(layout, ModelParallel) else count
     if len(parts) not in (1, count):
         raise UnsupportedByBackend(
             asked=f"run ONNX Runtime on {execution.runtime_device}",
-            found=f"{len(parts)} providers for {count} stage{'s' if count > 1 else ''}",
-            fix="name one for all of it, or one for each of its stages (--stages): CPU|CUDA",
+            found=f"{len(parts)} providers for {count} {what}{'s' if count > 1 else ''}",
+            fix="name one for all of it, or one for each of its stages (--stages) or streams (--streams): CPU|CUDA",
         )
     known, unusable = known_providers(), unusable_plug_ins()
     return tuple(provider_settings(part.strip(), known, unusable) for part in parts)

@@ -51,7 +51,7 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
             found=f"that it is for {hardware.machine()}, and the runtime here optimises for this machine",
             fix="leave it in ONNX, or write it there",
         )
-    if form not in known or "stages" in settings or "providers" in settings:
+    if form not in known or "stages" in settings or {"providers", "places"} & set(settings):
         found = "a model in stages" if "stages" in settings else "another provider than the CPU's"
         raise UnsupportedByBackend(
             asked=f"write {artifact.entry} as {form}",

@@ -18,7 +18,7 @@ from edgeport.backends.onnxruntime.executions import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
 from edgeport.backends.onnxruntime.origin import MOVING, Origins
-from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session
+from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session, parts_of
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 
@@ -93,8 +93,7 @@ def told_placement(artifact: Artifact, told: Path) -> Placement:
 
 
 def _read(path: Path, artifact: Artifact, told: Path) -> Placement:
-    stages = artifact.settings.get("stages")
-    parts = stages if isinstance(stages, list) else [artifact.settings]
+    parts = parts_of(artifact.settings)
     read = [
         _told(path.with_name(str(one.get("entry", path.name))), one, told / str(index))
         for index, one in enumerate(parts)

@@ -36,6 +36,7 @@ __all__ = [
     "inference_session",
     "known_providers",
     "open_session",
+    "parts_of",
     "processor_here",
     "serve_stage",
     "session_options",
@@ -163,16 +164,23 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
     return Session(inference_session(path, session_options(settings), settings))
 
 
+def parts_of(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of each session that is opened with these: of every stage, of every place of streams, or of the one."""
+    if settings.get("stages"):
+        return list(settings["stages"])
+    own = {name: value for name, value in settings.items() if name != "places"}
+    return [{**own, **place} for place in settings.get("places") or [{}]]
+
+
 def describe_session(path: str | os.PathLike[str], settings: Mapping[str, Any], folder: str) -> None:
     """Opens the file as `open_session` does, and writes what the runtime made of it.
 
-    For each stage, or for the whole, a folder 0, 1, ... with `PROVIDERS`, node name to execution provider (empty where
-    this release can't tell), and `OPTIMISED`, the graph that the executor walks, without the larger weights; none where
-    a provider compiled nodes into something of its own.
+    For each stage, each place of streams, or the whole, a folder 0, 1, ... with `PROVIDERS`, node name to execution
+    provider (empty where this release can't tell), and `OPTIMISED`, the graph that the executor walks, without the
+    larger weights; none where a provider compiled nodes into something of its own.
     """
-    stages = settings.get("stages")
     # Who runs a call and when changes nothing in the graph, and this process keeps its processors and priority.
-    parts = [{name: value for name, value in one.items() if name != "affinity"} for one in stages or [settings]]
+    parts = [{name: value for name, value in one.items() if name != "affinity"} for one in parts_of(settings)]
     for index, one in enumerate(parts):
         entry = one.pop("entry", os.path.basename(os.fspath(path)))  # noqa: PTH119 (see `open_session`)
         own = {name: value for name, value in one.items() if name not in _OF_RUNNING}
@@ -420,14 +428,15 @@ class Streams:
     """Several calls at once: each bound call belongs to one stream, the next to the next.
 
     Calls of one thread each share one session, which then holds the weights once: the caller's thread is all that it
-    needs. Where a call has more threads, each stream has a session of its own, whose threads no other one waits for.
+    needs. Where a call has more threads, each stream has a session of its own, whose threads no other one waits for; so
+    it has where streams run in different places (replicas on several devices).
 
     Args:
         path: The `.onnx` file.
         settings: As of `session_options`, and: streams, how many; cores, the processors of each, on which the threads
             of its session stay, and every thread that runs one of its calls. Without "threads" a stream has an equal
             part of the processors that this process may use; without "spinning" idle threads of several sessions do
-            not spin.
+            not spin. places: of each stream, its providers and their options.
 
     Raises:
         ValueError: A setting that there is not.
@@ -435,10 +444,13 @@ class Streams:
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]) -> None:
-        own = {name: value for name, value in settings.items() if name not in ("streams", "cores")}
+        own = {name: value for name, value in settings.items() if name not in ("streams", "cores", "places")}
         count, cores = int(settings["streams"]), list(settings.get("cores") or ())
+        places = list(settings.get("places") or ())
         if count < 1 or (cores and len(cores) != count):
             raise ValueError(f"asked to open {count} streams; found the processors of {len(cores)}")
+        if places and len(places) != count:
+            raise ValueError(f"asked to open {count} streams; found the places of {len(places)}")
         if own.get("affinity") and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, set(own.pop("affinity")))
         threads = own.get("threads") or max(1, (len(cores[0]) if cores else _processors() // count))
@@ -447,8 +459,11 @@ class Streams:
             own["spinning"] = False
         self._cores = cores
         self._count = count
-        shared = threads == 1
-        self._sessions = [self._opened(path, own, index) for index in range(1 if shared else count)]
+        shared = threads == 1 and not places
+        self._sessions = [
+            self._opened(path, {**own, **(places[index] if places else {})}, index)
+            for index in range(1 if shared else count)
+        ]
         self._inputs = self._sessions[0].get_inputs()
         self._outputs = [output.name for output in self._sessions[0].get_outputs()]
         self._turns = itertools.count()

@@ -16,7 +16,15 @@ from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.onnxruntime.session import Pipeline, StageError, open_session
 from edgeport.calibration.plan import float_plan
 from edgeport.calibration.weight_plan import weight_plan
-from edgeport.contracts import EvaluateJob, ExecutionConfig, ModelParallel, Precision, SingleStream, TimeJob
+from edgeport.contracts import (
+    DataParallel,
+    EvaluateJob,
+    ExecutionConfig,
+    ModelParallel,
+    Precision,
+    SingleStream,
+    TimeJob,
+)
 from edgeport.errors import BackendError, ContractError, ModelError, SamplesError, UnsupportedByBackend
 from edgeport.onnx_files import open_onnx
 
@@ -235,6 +243,30 @@ def test_each_stage_may_have_a_provider_of_its_own(network, bench):
     session = backend.open(artifact)
     assert set(outputs(session, bench.batch(network))) == {"y", "r1"}
     session.close()
+
+
+def test_each_stream_may_have_a_provider_of_its_own(network, bench):
+    execution = ExecutionConfig(threads=1, layout=DataParallel(streams=2), runtime_device="CPU | CPU:told=1")
+    artifact = backend.compile(network, float_plan(network), execution, bench.folder / "replicas")
+    assert artifact.settings["places"] == [
+        {},
+        {"providers": ["CPUExecutionProvider"], "provider_options": {"told": "1"}},
+    ]
+    session = open_session(artifact.folder / artifact.entry, artifact.settings)
+    feeds = bench.batch(network)
+    first, second = session.bind(feeds), session.bind(feeds)
+    assert first._session is not second._session, "one thread each, and still a session per place"
+    for call in (first, second):
+        call.run()
+    np.testing.assert_array_equal(first.outputs()["y"], second.outputs()["y"])
+    session.close()
+    computing = [node.name for node in backend.placement(artifact).nodes if node.precision]
+    assert sorted(computing) == sorted([*set(computing)] * 2), "both are told of"
+    with pytest.raises(UnsupportedByBackend, match=r"streams with a place each \(CPU \| CPU:told=1\)"):
+        backend.with_execution(artifact, ExecutionConfig(threads=1))
+    three = ExecutionConfig(layout=DataParallel(streams=3), runtime_device="CPU|CPU")
+    with pytest.raises(UnsupportedByBackend, match="2 providers for 3 streams"):
+        backend.compile(network, float_plan(network), three, bench.folder / "three")
 
 
 @pytest.mark.parametrize(
