@@ -6,7 +6,7 @@ from edgeport.backends.qdq.fit import check_fits
 from edgeport.contracts import Capabilities, ExecutionConfig, OnnxModel, QuantizationPlan
 from edgeport.errors import PlanError, UnsupportedByBackend
 
-__all__ = ["check_request"]
+__all__ = ["check_opset", "check_request"]
 
 
 def check_request(
@@ -23,10 +23,11 @@ def check_request(
 
     Raises:
         PlanError: A plan for another model or dialect.
-        UnsupportedByBackend: A precision or a layout that the backend has not.
+        UnsupportedByBackend: A precision, a layout or an opset that the backend has not.
 
     """
     check_fits(model, plan)
+    check_opset(model, known.highest_opset, name=name)
     if not plan.precision.is_float and (known.rules is None or plan.dialect != known.rules.dialect):
         raise PlanError(
             asked=f"compile {model.path.name} for {name}",
@@ -47,4 +48,19 @@ def check_request(
             asked=f"compile {model.path.name} for {execution.layout.kind} execution on {name}",
             found=f"that this backend runs {' and '.join(known.layouts)} alone",
             fix="take one of these, or another backend; edgeport doctor lists them",
+        )
+
+
+def check_opset(model: OnnxModel, highest: int | None, *, name: str) -> None:
+    """Raises where the file is newer than the runtime.
+
+    Raises:
+        UnsupportedByBackend: It is.
+
+    """
+    if highest is not None and model.opset > highest:
+        raise UnsupportedByBackend(
+            asked=f"compile {model.path.name} of opset {model.opset} for {name}",
+            found=f"that this version takes files up to opset {highest}",
+            fix="take a newer runtime, or export the model with an older opset ([export] opset)",
         )

@@ -11,6 +11,7 @@ from edgeport.backends.artifacts import artifact_folder, make_artifact, with_set
 from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, places_of
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.fit import check_fits
+from edgeport.backends.requests import check_opset
 from edgeport.backends.sessions import open_artifact
 from edgeport.contracts import (
     Artifact,
@@ -72,6 +73,7 @@ class OnnxRuntimeBackend:
             devices=tuple(providers),
             unusable=_unusable(),
             layouts=("single-stream", "data-parallel", "model-parallel"),
+            highest_opset=_highest_opset(),
         )
 
     def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
@@ -96,6 +98,7 @@ class OnnxRuntimeBackend:
                     fix="choose another precision, or a backend that has this one",
                 )
         check_fits(model, plan)
+        check_opset(model, _highest_opset(), name="ONNX Runtime")
         _require_one_float(model, plan)
         layout = execution.layout
         places = places_of(execution)
@@ -298,6 +301,12 @@ def _unusable() -> Mapping[str, str]:
     from edgeport.backends.onnxruntime.session import unusable_plug_ins
 
     return unusable_plug_ins()
+
+
+def _highest_opset() -> int | None:
+    from edgeport.backends.onnxruntime.kernels import highest_opset
+
+    return highest_opset()
 
 
 def _if_nothing_misses(missing: str) -> Support:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnx_ir as ir
 from edgeport.contracts import Array
 
 __all__ = [
+    "highest_opset",
     "missing_float8",
     "missing_int16",
     "missing_kernel",
@@ -23,9 +25,29 @@ __all__ = [
 ]
 
 _OPSET = 21
+_TOO_NEW = 999
 _IR_VERSION = 10
 _SIZE = 32
 _OWN = "com.microsoft"
+
+
+@functools.cache
+def highest_opset() -> int | None:
+    """The newest opset of ONNX's own operators that the runtime takes; None where it does not tell.
+
+    It names it where it refuses a newer one.
+    """
+    import onnxruntime as ort
+
+    x = ir.val("x", dtype=ir.DataType.FLOAT, shape=(1,))
+    node = ir.node("Identity", [x], name="probe")
+    proto = _proto([node], [x], {}, ir.DataType.FLOAT, opset=_TOO_NEW)
+    try:
+        ort.InferenceSession(proto, _quiet(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 (the runtime's own classes; what it says is the answer)
+        found = re.search(r"ai\.onnx is till opset (\d+)", str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 @functools.cache
@@ -215,7 +237,12 @@ def _quiet() -> Any:
 
 
 def _proto(
-    nodes: Sequence[ir.Node], inputs: Sequence[ir.Value], constants: Mapping[str, ir.Value], output: ir.DataType
+    nodes: Sequence[ir.Node],
+    inputs: Sequence[ir.Value],
+    constants: Mapping[str, ir.Value],
+    output: ir.DataType,
+    *,
+    opset: int = _OPSET,
 ) -> bytes:
     for index, node in enumerate(nodes):
         node.outputs[0].name = node.outputs[0].name or f"v{index}"
@@ -225,7 +252,7 @@ def _proto(
         nodes[-1].outputs,
         nodes=nodes,
         initializers=list(constants.values()),
-        opset_imports={"": _OPSET, _OWN: 1},
+        opset_imports={"": opset, _OWN: 1},
         name="probe",
     )
     data: bytes = ir.to_proto(ir.Model(graph, ir_version=_IR_VERSION)).SerializeToString()

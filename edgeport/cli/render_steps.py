@@ -111,11 +111,16 @@ def _matrix(backends: Sequence[Capabilities]) -> Table:
         table.add_row(label, *(_support(backend, members) for backend in backends))
     operators = [str(len(backend.rules.operators)) if backend.rules is not None else "-" for backend in backends]
     table.add_row("operators in int8", *operators)
+    table.add_row("opset", *("-" if not one.installed else _opset(one.highest_opset) for one in backends))
     for layout in dict.fromkeys(layout for backend in backends for layout in backend.layouts):
         table.add_row(
             clean(layout), *(_answer(yes=backend.installed and layout in backend.layouts) for backend in backends)
         )
     return table
+
+
+def _opset(highest: int | None) -> str:
+    return "any" if highest is None else f"up to {highest}"
 
 
 def _device(name: str) -> str:

@@ -60,6 +60,7 @@ class Capabilities:
         devices: What the runtime sees ("CPU", "GPU.0").
         unusable: Devices that were installed and can't be asked for here, each with the reason.
         layouts: Kinds of `ExecutionConfig.layout` that it runs.
+        highest_opset: Of ONNX's own operators that files may have; None where it looks at the operators alone.
         processor: That all of this is for; None for this machine's own.
 
     """
@@ -74,6 +75,7 @@ class Capabilities:
     devices: tuple[str, ...] = ()
     unusable: Mapping[str, str] = field(default_factory=dict)
     layouts: tuple[str, ...] = ("single-stream",)
+    highest_opset: int | None = None
     processor: Processor | None = None
 
 

@@ -13,7 +13,7 @@ from edgeport.backends.onnxruntime.session import open_session
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.plan import dynamic_plan, float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, Placement, Precision
-from edgeport.errors import BackendError, PlanError
+from edgeport.errors import BackendError, PlanError, UnsupportedByBackend
 
 backend = create_backend()
 
@@ -208,6 +208,18 @@ def test_an_old_runtime_is_named(monkeypatch):
     assert not known.installed
     assert "1.21.3" in known.reason
     assert "upgrade" in known.reason
+
+
+def test_a_file_that_is_newer_than_the_runtime_is_refused_before_work(network, bench):
+    highest = backend.capabilities().highest_opset
+    assert highest is not None
+    newer = dataclasses.replace(network, opset=highest + 1)
+    with pytest.raises(UnsupportedByBackend, match=f"opset {highest + 1} .* files up to opset {highest}"):
+        backend.compile(newer, float_plan(newer), ExecutionConfig(), bench.folder / "artifact")
+    assert not (bench.folder / "artifact").exists()
+    backend.compile(
+        dataclasses.replace(network, opset=highest), float_plan(network), ExecutionConfig(), bench.folder / "a"
+    )
 
 
 def test_execution_settings_reach_the_session(network, bench):
