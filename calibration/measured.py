@@ -63,7 +63,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     rules: QuantizationRules,
     batches: Sequence[Arrays],
     open_model: OpenModel,
-    write: Callable[[OnnxModel, QuantizationPlan, Path], OnnxModel],
+    write: Callable[[OnnxModel, QuantizationPlan, Path], Path],
     *,
     methods: Sequence[RangeMethod] = MEASURED,
 ) -> MeasuredMethods:
@@ -75,7 +75,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
         rules: The dialect.
         batches: Feeds of some calibration samples.
         open_model: Opens an ONNX file with some runtime.
-        write: The dialect's writer.
+        write: The dialect's writer: to a file in a folder that is empty, or to another that is removed here.
         methods: Those before win where there is little between them. One whose observers did not watch is left out.
 
     Raises:
@@ -126,16 +126,18 @@ def _noise(
     calls: Sequence[tuple[Arrays, int]],
     reference: Sequence[Arrays],
     open_model: OpenModel,
-    write: Callable[[OnnxModel, QuantizationPlan, Path], OnnxModel],
+    write: Callable[[OnnxModel, QuantizationPlan, Path], Path],
 ) -> tuple[float, float]:
     with tempfile.TemporaryDirectory(prefix="edgeport-ranges-") as folder:
-        written = write(model, plan, Path(folder) / model.path.name)
+        written = write(model, plan, Path(folder))
         give_back()  # the graphs that were read to write it
         try:
-            with open_model(written.path) as run:
+            with open_model(written) as run:
                 return noises(reference, (row for feeds, rows in calls for row in _rows(run(feeds), rows)))
         except EdgeportError:  # the runtime that looks can't run what another one may
             return float("inf"), float("inf")
+        finally:
+            written.unlink(missing_ok=True)
 
 
 def _stacked(model: OnnxModel, batches: Sequence[Arrays], run: RunModel) -> list[tuple[Arrays, int]]:

@@ -12,14 +12,13 @@ import onnx_ir as ir
 from edgeport.calibration.graph import activations
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
 from edgeport.isolation.memory import give_back
-from edgeport.onnx_files import infer_types, read_ir
+from edgeport.onnx_files import infer_types, read_ir, write_scratch
 
 __all__ = ["Shapes", "add_node", "add_output", "inner", "open_edited", "open_observed", "open_shapes"]
 
 Shapes = Callable[[Arrays], Mapping[str, tuple[int, ...]]]
 """Feeds to the shapes of tensors, by name."""
 
-_EXTERNAL_ABOVE_BYTES = 1536 << 20
 _HEAVY_BYTES = 1 << 20
 """Of a file whose graph is worth the walk over all objects that frees it."""
 _SHAPE = "#edgeport.shape"
@@ -79,14 +78,15 @@ def open_edited(
     infer_types(ir_model)
     edit(ir_model.graph)
     with tempfile.TemporaryDirectory(dir=folder) as own:
-        path = Path(own) / model.path.name  # as errors name it
-        # Not by write_ir: that checks what it wrote, and a tensor whose rank nobody knows is no output to be shipped.
-        ir.save(ir_model, path, external_data="observed.data" if _is_large(ir_model) else None)
+        path = write_scratch(ir_model, Path(own), model.path.name)
         del ir_model
         if is_heavy:
             give_back()
-        with open_model(path) as run:
-            yield run
+        try:
+            with open_model(path) as run:
+                yield run
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def inner(graph: ir.Graph, names: Collection[str]) -> list[ir.Value]:
@@ -111,9 +111,3 @@ def add_output(graph: ir.Graph, after: ir.Node | None, node: ir.Node, name: str,
     node.name = output.name = name
     output.type = ir.TensorType(dtype)
     graph.outputs.append(output)
-
-
-def _is_large(ir_model: ir.Model) -> bool:
-    """Too large for one protobuf file, which ends at 2 GiB."""
-    weights = (value.const_value for value in ir_model.graph.initializers.values())
-    return sum(tensor.nbytes for tensor in weights if tensor is not None) > _EXTERNAL_ABOVE_BYTES

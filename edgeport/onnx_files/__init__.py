@@ -4,10 +4,10 @@ from edgeport.onnx_files.constants import write_constants
 from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
 from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
-from edgeport.onnx_files.reading import open_onnx, read_ir
+from edgeport.onnx_files.reading import open_onnx, read_ir, read_once
 from edgeport.onnx_files.reads import values_read
 from edgeport.onnx_files.types import infer_types
-from edgeport.onnx_files.writing import write_ir
+from edgeport.onnx_files.writing import write_ir, write_scratch
 
 __all__ = [
     "MODULE_KEY",
@@ -19,9 +19,11 @@ __all__ = [
     "open_onnx",
     "quantization_evidence",
     "read_ir",
+    "read_once",
     "refuse_custom_operators",
     "refuse_quantized",
     "values_read",
     "write_constants",
     "write_ir",
+    "write_scratch",
 ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from edgeport.contracts.serialise import digest_file, digest_json
 from edgeport.errors import ModelFormatError, ModelLimitError, SourceError
 from edgeport.onnx_files.external import check_external_data, load_external_data
 from edgeport.onnx_files.functions import check_functions
+from edgeport.onnx_files.laid_out import lay_out_weights, locate_weights
 from edgeport.onnx_files.names import name_nodes
 from edgeport.onnx_files.specs import default_opset, read_specs
 from edgeport.onnx_files.structure import check_structure
@@ -21,10 +24,13 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir
 
-__all__ = ["open_onnx", "read_ir"]
+__all__ = ["open_onnx", "read_ir", "read_once"]
 
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
 """protobuf.dev, "Proto Limits": a message must be smaller than 2 GiB."""
+
+_READ: dict[str, tuple[onnx.ModelProto, Path]] = {}
+"""By digest, what `read_once` has read, and the folder of its weights."""
 
 
 def open_onnx(path: Path) -> OnnxModel:
@@ -46,8 +52,33 @@ def open_onnx(path: Path) -> OnnxModel:
     return _open(Path(path))[1]
 
 
+@contextlib.contextmanager
+def read_once(model: OnnxModel | Path, folder: Path) -> Iterator[OnnxModel]:
+    """Opens a file as `open_onnx` does; as long as this lasts, `read_ir` of it gives graphs of what was read now.
+
+    For a process that reads one model again and again. Its large weights are written to a file in `folder` and mapped
+    from there by every graph: nothing of them stays in memory between two.
+
+    Args:
+        model: The file.
+        folder: Empty, and nobody else's.
+
+    Raises:
+        ModelFormatError: The file is not the one that was opened as `model`, or what `open_onnx` raises.
+
+    """
+    proto, opened = _opened(model)
+    _load_external(proto, opened.path)
+    _READ[opened.digest] = lay_out_weights(proto, folder), folder
+    del proto
+    try:
+        yield opened if not isinstance(model, OnnxModel) else model
+    finally:
+        del _READ[opened.digest]
+
+
 def read_ir(model: OnnxModel | Path) -> onnx_ir.Model:
-    """Checks a file as `open_onnx` does and reads it, weights included; no file stays open.
+    """Checks a file as `open_onnx` does and reads it, weights included; no file stays open (but see `read_once`).
 
     Every node has a name of its own afterwards: a missing or doubled one is replaced, always by the same.
 
@@ -57,24 +88,47 @@ def read_ir(model: OnnxModel | Path) -> onnx_ir.Model:
     """
     import onnx_ir
 
-    known = model if isinstance(model, OnnxModel) else None
-    path = known.path if known else Path(os.fspath(model))  # type: ignore[arg-type] # a Path, where it is no OnnxModel
-    proto, opened = _open(path)
-    if known is not None and known.digest != opened.digest:
-        raise ModelFormatError(
-            asked=f"read {path.name} as it was opened",
-            found=f"other content (digest {opened.digest[:12]}, was {known.digest[:12]})",
-            fix="open it again",
-        )
+    proto, folder = _READ.get(model.digest, (None, None)) if isinstance(model, OnnxModel) else (None, None)
+    path = _path(model)
+    if proto is None:
+        proto, _ = _opened(model)
+        _load_external(proto, path)
     try:
-        load_external_data(proto, path)
         result = onnx_ir.from_proto(proto)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError) as error:
-        raise ModelFormatError(
-            asked=f"read {path.name}", found=f"a model that onnx-ir can't represent ({error})", fix="export it again"
-        ) from error
+        raise _unrepresentable(path, error) from error
+    if folder is not None:
+        locate_weights(result, folder)
     name_nodes(result)
     return result
+
+
+def _path(model: OnnxModel | Path) -> Path:
+    return model.path if isinstance(model, OnnxModel) else Path(os.fspath(model))
+
+
+def _opened(model: OnnxModel | Path) -> tuple[onnx.ModelProto, OnnxModel]:
+    proto, opened = _open(_path(model))
+    if isinstance(model, OnnxModel) and model.digest != opened.digest:
+        raise ModelFormatError(
+            asked=f"read {model.path.name} as it was opened",
+            found=f"other content (digest {opened.digest[:12]}, was {model.digest[:12]})",
+            fix="open it again",
+        )
+    return proto, opened
+
+
+def _load_external(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        load_external_data(proto, path)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OSError) as error:
+        raise _unrepresentable(path, error) from error
+
+
+def _unrepresentable(path: Path, error: Exception) -> ModelFormatError:
+    return ModelFormatError(
+        asked=f"read {path.name}", found=f"a model that onnx-ir can't represent ({error})", fix="export it again"
+    )
 
 
 def _open(path: Path) -> tuple[onnx.ModelProto, OnnxModel]:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts.model import OnnxModel
 from edgeport.errors import OutputError
+from edgeport.onnx_files.laid_out import load_weights, weights_folder
 from edgeport.onnx_files.reading import open_onnx
 
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["write_ir"]
+__all__ = ["write_ir", "write_scratch"]
 
 _EXTERNAL_ABOVE_BYTES = 1536 << 20
 """protobuf ends at 2 GiB; the graph itself needs room too."""
@@ -36,8 +37,10 @@ def write_ir(model: onnx_ir.Model, path: Path) -> OnnxModel:
 
     """
     path = Path(path)
-    weights = [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
-    external = sum(tensor.nbytes for tensor in weights) > _EXTERNAL_ABOVE_BYTES
+    weights = _weights(model)
+    external = _is_large(weights)
+    if not external:
+        load_weights(model)
     data_name = f"{path.name}.{_digest(weights)}.data" if external else None
     _refuse_link(path)
     if data_name:
@@ -52,6 +55,39 @@ def write_ir(model: onnx_ir.Model, path: Path) -> OnnxModel:
         ) from error
     _remove_old_data(path, data_name)
     return open_onnx(path)
+
+
+def write_scratch(model: onnx_ir.Model, folder: Path, name: str) -> Path:
+    """Writes a model that a runtime opens next, and nobody reads after this process: without checks or syncing.
+
+    It may have what `write_ir` refuses, such as an output whose rank nobody knows.
+
+    Args:
+        model: A graph.
+        folder: An empty one.
+        name: Of the file, as a runtime's errors will name it.
+
+    Returns:
+        The file: in `folder`, or beside the weights that the graph maps, where `name` is free there.
+
+    """
+    import onnx_ir
+
+    beside = weights_folder(model)
+    if beside is not None and not (beside / name).exists():
+        onnx_ir.save(model, beside / name)
+        return beside / name
+    load_weights(model)
+    onnx_ir.save(model, folder / name, external_data="scratch.data" if _is_large(_weights(model)) else None)
+    return folder / name
+
+
+def _weights(model: onnx_ir.Model) -> list[onnx_ir.TensorProtocol]:
+    return [value.const_value for value in model.graph.initializers.values() if value.const_value is not None]
+
+
+def _is_large(weights: list[onnx_ir.TensorProtocol]) -> bool:
+    return sum(tensor.nbytes for tensor in weights) > _EXTERNAL_ABOVE_BYTES
 
 
 def _save(model: onnx_ir.Model, folder: Path, path: Path, data_name: str | None) -> None:

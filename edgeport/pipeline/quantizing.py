@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,28 +41,31 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     import edgeport.calibration.mixed_plan  # noqa: F401 (imported by what follows, and not to be walked over there)
     from edgeport.backends.registry import backend as backend_named
     from edgeport.calibration.ranges import method_named, observers_of
-    from edgeport.onnx_files import open_onnx, read_ir, refuse_quantized
+    from edgeport.onnx_files import read_ir, read_once, refuse_quantized
     from edgeport.pipeline.steps import execution_for
 
     plan_for_processor(payload)
     rules = require_offered(backend_named(payload["backend"]), payload).rules
-    if payload["model"] is None:
-        model = open_onnx(Path(payload["path"]))
-        execution = execution_for(model, load_json(ExecutionConfig, json.dumps(payload["execution"])))
-        payload = {**payload, "model": plain(model), "execution": plain(execution)}
-    else:
-        model = load_json(OnnxModel, json.dumps(payload["model"]))
-    gc.freeze()  # modules; what is made from here on may be a graph with its weights, and is looked for as garbage
-    refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
-    # What is folded depends on which nodes are chosen, so then every activation is watched.
-    chosen = bool((payload.get("mix") or {}).get("nodes"))
-    calibration, warnings = collected(
-        model,
-        {
-            **payload["calibrating"],
-            "observers": observers_of(method_named(payload["method"])),
-            "rules": [plain(rules)] if rules is not None and not chosen else None,
-        },
-        on_progress,
-    )
-    return {**build(payload, calibration), "model": payload["model"], "warnings": warnings}
+    given = load_json(OnnxModel, json.dumps(payload["model"])) if payload["model"] is not None else None
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeport-weights-") as folder,
+        read_once(given if given is not None else Path(payload["path"]), Path(folder)) as model,
+    ):
+        if given is None:
+            execution = execution_for(model, load_json(ExecutionConfig, json.dumps(payload["execution"])))
+            payload = {**payload, "model": plain(model), "execution": plain(execution)}
+        gc.freeze()  # modules; what is made from here on may be a graph with its weights, and is looked for as garbage
+        refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
+        # What is folded depends on which nodes are chosen, so then every activation is watched.
+        chosen = bool((payload.get("mix") or {}).get("nodes"))
+        calibration, warnings = collected(
+            model,
+            {
+                **payload["calibrating"],
+                "observers": observers_of(method_named(payload["method"])),
+                "rules": [plain(rules)] if rules is not None and not chosen else None,
+            },
+            on_progress,
+        )
+        built = build({**payload, "float_only": False}, calibration)  # refused above
+    return {**built, "model": payload["model"], "warnings": warnings}

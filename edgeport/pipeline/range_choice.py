@@ -69,8 +69,8 @@ def find_method(
     from edgeport.pipeline.few import open_in_steps
     from edgeport.pipeline.written import write_as
 
-    def write(one: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:
-        return write_as(backend, one, plan, rules, path)
+    def write(one: OnnxModel, plan: QuantizationPlan, folder: Path) -> Path:
+        return write_as(backend, one, plan, rules, folder)
 
     opened = partial(open_in_steps, state=model.state)
     try:

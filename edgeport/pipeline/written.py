@@ -29,8 +29,8 @@ def _as_written(backend: str, graph: ir.Graph, plan: QuantizationPlan, rules: Qu
     return read_pairs_only(graph, plan, rules) if backend in ("openvino", "tensorrt") else plan
 
 
-def write_as(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: QuantizationRules, path: Path) -> OnnxModel:
-    """The model with the plan's pairs, those that the backend leaves out apart, to `path`.
+def write_as(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: QuantizationRules, folder: Path) -> Path:
+    """The model with the plan's pairs, those that the backend leaves out apart, to a file as `write_scratch` writes it.
 
     Raises:
         PlanError: See `write_plan`.
@@ -38,9 +38,9 @@ def write_as(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: Quan
     """
     from edgeport.backends.qdq.fit import check_fits
     from edgeport.backends.qdq.write import quantize_ir
-    from edgeport.onnx_files import read_ir, write_ir
+    from edgeport.onnx_files import read_ir, write_scratch
 
     check_fits(model, plan)
     graph = read_ir(model)  # once for both
     quantize_ir(graph, _as_written(backend, graph.graph, plan, rules), rules)
-    return write_ir(graph, path)
+    return write_scratch(graph, folder, model.path.name)

@@ -18,8 +18,8 @@ RULES = x86_rules(vnni=True)
 COUNT, WIDTH = 64, 64
 
 
-def write(model, plan, path):
-    return write_plan(model, plan, RULES, path)
+def write(model, plan, folder):
+    return write_plan(model, plan, RULES, folder / "written.onnx").path
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_where_there_is_little_between_them_the_first_stays(measured, random):
 
 def test_the_noise_is_that_of_the_written_plan(measured, random, open_model, tmp_path):
     model, calibration, calls, found = measured(random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1), (Entropy(),))
-    written = write(model, make_plan(model, calibration, RULES, Entropy()), tmp_path / "written.onnx")
-    with open_model(model.path) as true, open_model(written.path) as other:
+    written = write(model, make_plan(model, calibration, RULES, Entropy()), tmp_path)
+    with open_model(model.path) as true, open_model(written) as other:
         signal = [true(feeds)["z"].astype(np.float64) for feeds in calls]
         noise = [other(feeds)["z"] - one for feeds, one in zip(calls, signal, strict=True)]
     assert found.noise["entropy"] == pytest.approx(np.square(noise).sum() / np.square(signal).sum(), rel=1e-6)
