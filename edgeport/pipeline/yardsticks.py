@@ -328,7 +328,7 @@ def build_products(payload: dict[str, Any]) -> dict[str, Any]:
             "backend": payload["backend"],
             "precision": precision,
             "execution": payload["execution"],
-            "calibration": str(calibration),
+            "calibration": str(calibration) if calibration.exists() else None,
             "method": "minmax",
             "folder": str(into),
             "processor": payload.get("processor"),
