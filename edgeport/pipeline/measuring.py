@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgeport.contracts import Candidate, Comparison, DataParallel, Measurement, OnnxModel, Outcome
+from edgeport.contracts import Candidate, Comparison, Measurement, OnnxModel, Outcome, SingleStream
 from edgeport.pipeline.choosing import best_float, challengers, gains, is_yardstick, judge, rivals
 from edgeport.pipeline.context import RunContext
 from edgeport.pipeline.roofs import run_rooflines
@@ -85,7 +85,9 @@ def load_fully(
 
 def _streams(candidate: Candidate, cores: int) -> int:
     layout = candidate.execution.layout
-    return layout.streams if isinstance(layout, DataParallel) else max(1, cores)
+    if isinstance(layout, SingleStream):
+        return max(1, cores)
+    return candidate.execution.calls_at_once
 
 
 @dataclass(frozen=True, kw_only=True)

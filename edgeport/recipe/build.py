@@ -15,6 +15,7 @@ from edgeport.contracts import (
     DataParallel,
     ExecutionConfig,
     Mix,
+    ModelParallel,
     NodeChoice,
     Precision,
     Preprocessing,
@@ -271,6 +272,8 @@ def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
         if section.backend not in BACKENDS and not FUNCTION.fullmatch(section.backend):
             near = nearest(section.backend, BACKENDS) or "use one of them, or module:factory"
             raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(BACKENDS)}", near)
+        if section.stages is not None and section.streams is not None:
+            raise recipe.error((*key, "stages"), "stands beside streams", "keep one of them: a stage works on one call")
         if section.name == "":
             raise recipe.wrong_value((*key, "name"), "is empty", "give a name, or remove this line")
         for name, device in places[index]:
@@ -319,8 +322,11 @@ def _tune(recipe: RecipeText, sections: RecipeFile, index: int) -> float | None:
 
 
 def _execution(section: TargetSection) -> ExecutionConfig:
-    several = section.streams is not None and section.streams > 1
-    layout = DataParallel(streams=section.streams or 1) if several else SingleStream()
+    layout: DataParallel | ModelParallel | SingleStream = SingleStream()
+    if section.stages is not None:
+        layout = ModelParallel(stages=section.stages)
+    elif section.streams is not None and section.streams > 1:
+        layout = DataParallel(streams=section.streams)
     return ExecutionConfig(
         threads=section.threads,
         affinity=tuple(section.affinity or ()),

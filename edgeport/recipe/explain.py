@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import AxisRange, Budget, CompressStep, DataParallel, TensorSpec
+from edgeport.contracts import AxisRange, Budget, CompressStep, DataParallel, ModelParallel, TensorSpec
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -234,6 +234,8 @@ def _target(target: Target) -> str:
         rows.append(("threads", target.execution.threads, False))
     if isinstance(target.execution.layout, DataParallel):
         rows.append(("streams", target.execution.layout.streams, False))
+    if isinstance(target.execution.layout, ModelParallel):
+        rows.append(("stages", target.execution.layout.stages, False))
     if target.execution.spinning is not None:
         rows.append(("spinning", target.execution.spinning, False))
     if target.execution.affinity:

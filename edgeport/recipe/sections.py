@@ -245,6 +245,11 @@ class TargetSection(_Section):
     streams: int | None = Field(
         default=None, ge=1, le=_MOST_THREADS, description="calls that run at once, with `threads` threads each; 1"
     )
+    stages: int | None = Field(
+        default=None,
+        ge=2,
+        description="cut into so many, each at work on another call (ONNX Runtime); not with `streams`",
+    )
     spinning: bool | None = Field(
         default=None, description="idle threads spin: faster calls, busier processors (ONNX Runtime); its default"
     )

@@ -59,6 +59,14 @@ def refused(folder: Path, text: str | bytes) -> RecipeError:
             '[[target]]\nbackend = "openvion"', 7, "target.0.backend", "openvion", '"openvino"', id="unknown-backend"
         ),
         pytest.param(
+            '[[target]]\nbackend = "onnxruntime"\nstreams = 2\nstages = 2',
+            9,
+            "target.0.stages",
+            "stands beside streams",
+            "a stage works on one call",
+            id="streams-and-stages",
+        ),
+        pytest.param(
             '[[target]]\nbackend = "onnx"', 7, "target.0.backend", "onnx", '"onnxruntime"', id="beginning-of-a-backend"
         ),
         pytest.param(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.contracts import ExecutionConfig
+from edgeport.contracts import ExecutionConfig, ModelParallel
 from edgeport.errors import RecipeError
 from edgeport.recipe import explain, load_recipe
 
@@ -258,3 +258,10 @@ affinity = [0, 2]
         ExecutionConfig(spinning=False, affinity=(0, 2)),
     ]
     assert [target.execution for target in load_recipe(write(explain(recipe))).targets] == executions
+
+
+def test_a_target_may_be_cut_into_stages(write: Callable[[str], Path]) -> None:
+    recipe = load_recipe(write(BASE + '[[target]]\nbackend = "onnxruntime"\nprecisions = ["fp32"]\nstages = 3\n'))
+
+    assert recipe.targets[0].execution.layout == ModelParallel(stages=3)
+    assert load_recipe(write(explain(recipe))) == recipe
