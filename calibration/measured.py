@@ -49,11 +49,13 @@ class MeasuredMethods:
 
     Attributes:
         chosen: The method to take.
+        plan: By it.
         noise: Over the signal, by the method as a recipe names it; infinite where something broke.
 
     """
 
     chosen: RangeMethod
+    plan: QuantizationPlan
     noise: Mapping[str, float]
 
 
@@ -89,7 +91,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     with open_model(model.path) as run:
         calls = _stacked(model, batches, run)
         reference = [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
-    chosen, least = methods[0], (float("inf"), float("inf"))
+    chosen, least = (methods[0], plans[0]), (float("inf"), float("inf"))
     noise: dict[str, float] = {}
     tried: dict[str, tuple[float, float]] = {}
     for method, plan in zip(methods, plans, strict=True):
@@ -98,8 +100,8 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
             tried[same] = _noise(model, plan, calls, reference, open_model, write)
         noise[form_of(method)], _ = tried[same]
         if all(mine < _SURELY * best for mine, best in zip(tried[same], least, strict=True)):
-            chosen, least = method, tried[same]
-    return MeasuredMethods(chosen=chosen, noise=noise)
+            chosen, least = (method, plan), tried[same]
+    return MeasuredMethods(chosen=chosen[0], plan=chosen[1], noise=noise)
 
 
 def noises(reference: Sequence[Arrays], outputs: Iterable[Arrays]) -> tuple[float, float]:

@@ -421,11 +421,11 @@ def build(payload: dict[str, Any], calibration: Calibration | None = None) -> di
     planned = payload.get("plan")
     if calibration is None and not planned and payload.get("calibration"):
         calibration = Calibration.load(Path(payload["calibration"]))
-    payload = {**payload, "method": _method_measured(model, backend, payload, calibration)}
+    method, measured = _measured(model, backend, payload, calibration)
     plan = (
         load_json(QuantizationPlan, Path(planned).read_bytes())
         if planned
-        else plan_for(model, backend, payload, calibration)
+        else plan_for(model, backend, {**payload, "method": method}, calibration, measured=measured)
     )
     execution = load_json(ExecutionConfig, json.dumps(payload["execution"]))
     if payload.get("layout_optional") and execution.layout.kind not in backend.capabilities().layouts:
@@ -533,21 +533,22 @@ def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, ar
     return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
 
 
-def _method_measured(
+def _measured(
     model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None
-) -> str | None:
-    """The range method of a payload: as it stands there, or as measured on the samples of `measuring`."""
+) -> tuple[str | None, QuantizationPlan | None]:
+    """The range method of a payload: as it stands there, or measured on the samples of `measuring`, with its plan."""
     from edgeport.pipeline.few import MANY, few_calls
-    from edgeport.pipeline.range_choice import find_method, measures
+    from edgeport.pipeline.range_choice import find_plan, measures
 
     method: str | None = payload.get("method")
     if method is None or not measures(method) or not payload.get("measuring") or calibration is None:
-        return method
+        return method, None
     rules = backend.capabilities().rules
     if Precision(payload["precision"]) is Precision.FP8 or rules is None:
-        return method
+        return method, None
     calls = list(few_calls(model, payload["measuring"], MANY))
-    return find_method(payload["backend"], model, calibration, rules, calls).method
+    found, plan = find_plan(payload["backend"], model, calibration, rules, calls)
+    return found.method, plan
 
 
 def require_offered(backend: Any, payload: dict[str, Any]) -> Capabilities:
@@ -575,9 +576,21 @@ def require_offered(backend: Any, payload: dict[str, Any]) -> Capabilities:
 
 
 def plan_for(
-    model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None = None
+    model: OnnxModel,
+    backend: Any,
+    payload: dict[str, Any],
+    calibration: Calibration | None = None,
+    *,
+    measured: QuantizationPlan | None = None,
 ) -> QuantizationPlan:
     """The plan that gives `payload["precision"]` on this backend, from statistics at hand or the payload's file.
+
+    Args:
+        model: Float.
+        backend: That it is for.
+        payload: Of `build`.
+        calibration: Of this model.
+        measured: The plan by the payload's method, for int8 in all nodes, where it was made to measure that method.
 
     Raises:
         UnsupportedByBackend: The backend has no such precision here.
@@ -620,7 +633,7 @@ def plan_for(
             fix="give samples, or what edgeport calibrate made of them; precisions int8-dynamic and int8-weights "
             "need none",
         )
-    return _static_plan(model, calibration, rules, precision, method)
+    return measured or _static_plan(model, calibration, rules, precision, method)
 
 
 def _static_plan(

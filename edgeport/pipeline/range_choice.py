@@ -11,7 +11,7 @@ from typing import Any
 from edgeport.contracts import Arrays, Calibration, Capabilities, OnnxModel, QuantizationPlan, QuantizationRules
 from edgeport.errors import EdgeportError
 
-__all__ = ["MEASURED", "MethodFound", "find_method", "measures", "method_for", "methods_from"]
+__all__ = ["MEASURED", "MethodFound", "find_method", "find_plan", "measures", "method_for", "methods_from"]
 
 MEASURED = "measured"
 """What a recipe calls the method that is found here."""
@@ -51,6 +51,17 @@ def find_method(
     rules: QuantizationRules,
     calls: list[Arrays],
 ) -> MethodFound:
+    """As `find_plan`, the method alone."""
+    return find_plan(backend, model, calibration, rules, calls)[0]
+
+
+def find_plan(
+    backend: str,
+    model: OnnxModel,
+    calibration: Calibration,
+    rules: QuantizationRules,
+    calls: list[Arrays],
+) -> tuple[MethodFound, QuantizationPlan | None]:
     """Makes a plan by each method, runs it on ONNX Runtime, and takes the one with the least noise.
 
     Where no plan can be made the first method stands, and whoever plans by it is told why.
@@ -61,6 +72,9 @@ def find_method(
         calibration: Of this model.
         rules: Of the backend.
         calls: What `edgeport.pipeline.few` takes of the calibration samples.
+
+    Returns:
+        The method, and the plan by it; None where none can be made.
 
     """
     from edgeport.calibration.measured import measure_methods
@@ -76,10 +90,9 @@ def find_method(
     try:
         found = measure_methods(model, calibration, rules, calls, opened, write)
     except EdgeportError:
-        return MethodFound(method=form_of(MEASURED[0]), signal_db={})
-    return MethodFound(
-        method=form_of(found.chosen), signal_db={name: sqnr_db(noise) for name, noise in found.noise.items()}
-    )
+        return MethodFound(method=form_of(MEASURED[0]), signal_db={}), None
+    signal_db = {name: sqnr_db(noise) for name, noise in found.noise.items()}
+    return MethodFound(method=form_of(found.chosen), signal_db=signal_db), found.plan
 
 
 def method_for(methods: Mapping[str, str], capabilities: Capabilities, asked: str) -> str:

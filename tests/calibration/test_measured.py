@@ -45,6 +45,14 @@ def test_a_range_that_one_outlier_made_is_left(measured, random):
     assert found.noise["percentile:99.9"] < found.noise["minmax"] / 10
 
 
+def test_its_plan_is_the_one_that_the_method_makes(measured, random):
+    x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
+    x[1, 0] = 200.0
+    for methods in ((MinMax(), Percentile(99.9)), (Percentile(99.9), MinMax())):
+        model, calibration, _, found = measured(x, weight, methods)
+        assert found.plan == make_plan(model, calibration, RULES, Percentile(99.9))
+
+
 def test_large_values_that_decide_are_not_cut(measured, random):
     x, weight = random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1)
     x[:, 0] = 12.0 + np.abs(x[:, 0])
