@@ -5,8 +5,9 @@
 EfficientNet-Lite0 and MiniLM, on ONNX Runtime, one sample a call:
 
 - **Throughput**: the whole model on one core; the model in two stages on two cores, with a call more than stages under
-  way; and, beside them, whole calls on each of the two cores (data-parallel: one session, two calls at once). Each arm
-  once a round in a fresh process, in random order; the ratio to the whole on one core is taken within the round.
+  way; the same with each stage in a process of its own; and, beside them, whole calls on each of the two cores
+  (data-parallel: one session, two calls at once). Each arm once a round in a fresh process, in random order; the ratio
+  to the whole on one core is taken within the round.
 - **Equality**: a cut into three stages, in float and in int8, gives the outputs of the whole.
 - **Side by side**: both models at work at the same time, each held to 1.3 times the p90 that it has alone on one core.
   As they are, each with its runtime's defaults, one of them breaks its budget; what `edgeport schedule` finds keeps
@@ -55,6 +56,7 @@ EQUAL = {"fp32": 1e-5, "int8": 1e-5}
 ROOM = 1.3
 """A budget over the p90 of a model alone on one core."""
 WHOLE, PIPELINE, DATA = "whole, one core", "two stages, two cores", "data-parallel, two cores"
+PROCESSES = "two stages, two processes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +118,13 @@ def arms(prepared: Prepared, cores: Sequence[int]) -> dict[str, TimeJob]:
     first, second = cores[:2]
     one = ExecutionConfig(threads=1, affinity=(first,))
     both = ExecutionConfig(threads=1, affinity=(first, second))
-    two = ExecutionConfig(threads=1, layout=ModelParallel(stages=2, cores=((first,), (second,))))
+    cut = ModelParallel(stages=2, cores=((first,), (second,)))
+    two = ExecutionConfig(threads=1, layout=cut)
+    apart = ExecutionConfig(threads=1, layout=replace(cut, processes=True))
     return {
         WHOLE: _job(prepared, prepared.compiled("fp32", one, "whole"), streams=1),
         PIPELINE: _job(prepared, prepared.compiled("fp32", two, "2-stages"), streams=3),
+        PROCESSES: _job(prepared, prepared.compiled("fp32", apart, "2-processes"), streams=3),
         DATA: _job(prepared, prepared.compiled("fp32", both, "2-streams"), streams=2),
     }
 
@@ -272,9 +277,9 @@ def _run(arguments: Arguments, cores: Sequence[int]) -> int:
                 "samples_per_s": [throughput_per_s(one[arm]) for one in rounds],
                 "flags": sorted({flag for one in rounds for flag in one[arm].flags}),
             }
-            for arm in (WHOLE, PIPELINE, DATA)
+            for arm in (WHOLE, PIPELINE, PROCESSES, DATA)
         }
-        for arm in (PIPELINE, DATA):
+        for arm in (PIPELINE, PROCESSES, DATA):
             low, middle, high = gains(rounds, arm)
             figures[name][arm]["gain_low_median_high"] = [low, middle, high]
             rows.append((name, arm, f"{middle:.2f}x", f"{low:.2f}x to {high:.2f}x"))
