@@ -48,6 +48,7 @@ _FOLDERS = re.compile(r"/\S*/")
 _LIMITS = Limits(time_s=1800.0, memory_bytes=6 << 30)
 """Of a child: a busy machine, which gives it a tenth of a processor, is no fault of a file."""
 _FITS = "fiubUS"
+_UNFED = "no array type for what is fed"
 
 
 class Outcome(StrEnum):
@@ -61,6 +62,8 @@ class Outcome(StrEnum):
     """And so does Edgeport, by an error of its own."""
     RUNTIME_DIFFERS = "the runtime gives something else"
     """And through Edgeport it gives the same, or is refused."""
+    NOT_FED = "not fed"
+    """It takes or gives bfloat16, which numpy has not, so that neither was asked."""
     LISTED = "refused, on the list"
     UNLISTED = "refused, not on the list"
     WRONG = "wrong"
@@ -157,7 +160,7 @@ def _walked(case: Path, runtime: str, on_progress: OnProgress) -> Row:
     if runtime == BUILT:
         return _built(case, about, on_progress)
     if not (case / "feeds.npz").exists() or not (case / "wanted.npz").exists():
-        alone, wanted, feeds = "no array type for what is fed", {}, {}
+        alone, wanted, feeds = _UNFED, {}, {}
     else:
         feeds, wanted = load_npz(case / "feeds.npz"), load_npz(case / "wanted.npz")
         try:
@@ -174,7 +177,8 @@ def _walked(case: Path, runtime: str, on_progress: OnProgress) -> Row:
         return Row(**about, outcome=Outcome.FAULT, found=text)
     if not found:
         return Row(**about, outcome=Outcome.RIGHT)
-    return Row(**about, outcome=Outcome.RUNTIME_DIFFERS if alone else Outcome.WRONG, found=found)
+    outcome = Outcome.NOT_FED if alone == _UNFED else Outcome.RUNTIME_DIFFERS if alone else Outcome.WRONG
+    return Row(**about, outcome=outcome, found=found)
 
 
 def _built(case: Path, about: Mapping[str, str], on_progress: OnProgress) -> Row:
@@ -211,6 +215,8 @@ def _parsed_alone(path: Path) -> str:
 def _of_refusal(error: EdgeportError, alone: str) -> Outcome:
     if any(error.code == each.code and re.search(each.found, error.found) for each in REFUSALS):
         return Outcome.LISTED
+    if alone == _UNFED:
+        return Outcome.NOT_FED
     if alone.startswith("refuses"):
         return Outcome.RUNTIME_REFUSES
     return Outcome.RUNTIME_DIFFERS if alone else Outcome.UNLISTED

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.adapters import Outcome, _of_refusal, differs
+from benchmarks.adapters import _UNFED, Outcome, _of_refusal, differs
 from edgeport.errors import ModelFormatError
 
 
@@ -43,6 +43,7 @@ def test_text_and_integers_must_be_equal(case):
         pytest.param("input 'x' of type sequence_type", "", Outcome.LISTED, id="listed"),
         pytest.param("a cycle", "refuses: no kernel", Outcome.RUNTIME_REFUSES, id="the runtime too"),
         pytest.param("a cycle", "y: other numbers", Outcome.RUNTIME_DIFFERS, id="the runtime is wrong"),
+        pytest.param("a cycle", _UNFED, Outcome.NOT_FED, id="nobody was asked"),
         pytest.param("a cycle", "", Outcome.UNLISTED, id="alone"),
     ],
 )
