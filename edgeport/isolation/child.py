@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from edgeport.contracts import ProgressEvent
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_SHELL = "/bin/sh"
+_END_WHEN_STDIN_CLOSES = 'while read -r _; do :; done; kill -9 "$1"; rm -rf -- "$2"; kill -9 0'
 _TRACEBACK_LINES = 30
 _ALLOCATIONS = 5000
 """New objects between two looks for garbage. Imports after the start make many; with Python's own 700 the looks took a
@@ -67,10 +69,21 @@ def _die_with_parent(parent: int, folder: Path) -> None:
         os._exit(1)
     # The kernel kills this process only, not its children. A process of its own watches for those, because a thread
     # here would wait for ever on native code that holds the interpreter's lock.
-    if os.getpgrp() == os.getpid() and os.fork() == 0:
-        _end_when_stdin_closes(folder)
+    if os.getpgrp() == os.getpid():
+        _watch_parent(folder)
     with Path(os.devnull).open("rb") as null:
         os.dup2(null.fileno(), 0)
+
+
+def _watch_parent(folder: Path) -> None:
+    """Starts what does `_end_when_stdin_closes` for this group, in a tenth of an interpreter's memory."""
+    try:
+        os.posix_spawn(
+            _SHELL, ["sh", "-c", _END_WHEN_STDIN_CLOSES, "edgeport", str(os.getpid()), str(folder)], os.environ
+        )
+    except OSError:  # a container without a shell
+        if os.fork() == 0:
+            _end_when_stdin_closes(folder)
 
 
 def _end_when_stdin_closes(folder: Path) -> None:

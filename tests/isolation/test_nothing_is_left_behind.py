@@ -89,3 +89,20 @@ def test_after_the_parent_dies(jobs, tmp_path, number, job):
     finally:
         parent.kill()
         parent.wait()
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/nowhere/sh"], ids=["by a shell", "where there is none"])
+def test_the_watcher_ends_the_group_and_removes_the_folder(shell, tmp_path):
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    (folder / "file").touch()
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom edgeport.isolation import child\n"
+        "child._SHELL = sys.argv[2]\nchild._watch_parent(Path(sys.argv[1]))\ntime.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder), shell], stdin=subprocess.PIPE, start_new_session=True
+    )
+    process.stdin.close()
+    assert process.wait(timeout=10) == -signal.SIGKILL
+    assert _wait(lambda: not folder.exists())
