@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from types import ModuleType
 from typing import Any, TypeVar
 
 import click
@@ -56,51 +58,43 @@ def share_of(text: str | None, option: str) -> float | None:
         UsageError: It is none.
 
     """
-    from edgeport.recipe.quantities import parse_share
-
-    return _parsed(text, option, parse_share)
+    return _parsed(text, option, lambda known: known.parse_share)
 
 
 def part_of(text: str | None, option: str) -> float | None:
     """A fraction of at most 1, of "95%"."""
-    from edgeport.recipe.quantities import parse_part
-
-    return _parsed(text, option, parse_part)
+    return _parsed(text, option, lambda known: known.parse_part)
 
 
 def rate_of(text: str | None, option: str) -> float | None:
     """Per second, of "100/s"."""
-    from edgeport.recipe.quantities import parse_rate
-
-    return _parsed(text, option, parse_rate)
+    return _parsed(text, option, lambda known: known.parse_rate)
 
 
 def seconds_of(text: str | None, option: str) -> float | None:
     """Seconds, of "60s"; above 0."""
-    from edgeport.recipe.quantities import NotAQuantity, parse_time
 
-    def parse(given: str) -> float:
-        seconds = parse_time(given) / 1e9
-        if not seconds > 0:
-            raise NotAQuantity('a time above 0, such as "60s"')
-        return seconds
+    def seconds(known: ModuleType, given: str) -> float:
+        found: float = known.parse_time(given) / 1e9
+        if not found > 0:
+            raise known.NotAQuantity('a time above 0, such as "60s"')
+        return found
 
-    return _parsed(text, option, parse)
+    return _parsed(text, option, lambda known: partial(seconds, known))
 
 
 def duration_of(text: str | None, option: str) -> float | None:
     """Seconds, of "5m", "90s" or "1h"; above 0."""
-    from edgeport.recipe.quantities import parse_duration
-
-    return _parsed(text, option, parse_duration)
+    return _parsed(text, option, lambda known: known.parse_duration)
 
 
-def _parsed(text: str | None, option: str, parse: Callable[[str], float]) -> float | None:
+def _parsed(text: str | None, option: str, parser: Callable[[ModuleType], Callable[[str], float]]) -> float | None:
+    """By a function of `edgeport.recipe.quantities`, which loads all of recipes and so is only imported for a text."""
     if text is None:
         return None
-    from edgeport.recipe.quantities import NotAQuantity
+    from edgeport.recipe import quantities
 
     try:
-        return parse(text)
-    except NotAQuantity as error:
+        return parser(quantities)(text)
+    except quantities.NotAQuantity as error:
         raise UsageError(asked=f"take {option} {text}", found="none of its kind", fix=f"give {error}") from error
