@@ -287,7 +287,7 @@ def _run(arguments: Arguments, names: Sequence[str], deadline: Deadline) -> int:
             }
         except OutOfTimeError:
             print(f"\n{name}: the time is up; what was measured is kept in {prepared.folder}")
-    return _report(arguments, done)
+    return _report(arguments, done) if done else 1
 
 
 def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
