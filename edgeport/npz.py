@@ -9,11 +9,12 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from edgeport.contracts import Array
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["GrowingArray", "load_npz", "made_of", "save_npy", "save_npz"]
 
@@ -49,6 +50,8 @@ class GrowingArray:
             ValueError: They are of another shape.
 
         """
+        import numpy as np
+
         if rows.dtype.hasobject:
             raise TypeError("Python objects")
         if self._dtype is None:
@@ -72,6 +75,8 @@ class GrowingArray:
     @property
     def shapes(self) -> Array | None:
         """int64 [N, axes]: the shape of each sample; None where all have one."""
+        import numpy as np
+
         if len({shape for shape, _, _ in self._parts}) <= 1:
             return None
         return np.concatenate([np.tile(np.asarray(shape, np.int64), (count, 1)) for shape, count, _ in self._parts])
@@ -86,6 +91,8 @@ class GrowingArray:
             ValueError: Nothing was added.
 
         """
+        import numpy as np
+
         if self._dtype is None:
             raise ValueError("no rows")
         shapes = self.shapes
@@ -138,6 +145,8 @@ def load_npz(path: Path | str) -> dict[str, Array]:
         OSError, ValueError, EOFError: No such file, or something else in it.
 
     """
+    import numpy as np
+
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
@@ -157,6 +166,8 @@ def save_npy(file: IO[bytes], array: Array | GrowingArray) -> None:
     if isinstance(array, GrowingArray):
         array.write_to(file)
     else:
+        import numpy as np
+
         np.lib.format.write_array(file, np.asarray(array, order="C"), allow_pickle=False)
 
 

@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeport.errors import ContractError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = Any  # a command that leaves all work to a child makes no arrays, and does without NumPy
+
 __all__ = ["Array", "Arrays", "OpenModel", "RunModel", "Sample", "SampleSet"]
 
-Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
 RunModel = Callable[[Arrays], dict[str, Array]]
@@ -42,6 +45,8 @@ class Sample:
     first: Array | None = None
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         sizes = {name: int(np.shape(array)[0]) if np.ndim(array) else 1 for name, array in self.feeds.items()}
         if self.target is not None:
             sizes["target"] = len(self.target)
@@ -55,6 +60,8 @@ class Sample:
             )
 
     def __len__(self) -> int:
+        import numpy as np
+
         first = next(iter(self.feeds.values()))
         return int(np.shape(first)[0]) if np.ndim(first) else 1
 

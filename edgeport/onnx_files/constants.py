@@ -6,11 +6,10 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgeport.errors import ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx_ir as ir
 
 __all__ = ["write_constants"]
@@ -47,6 +46,8 @@ def write_constants(model: ir.Model, values: Mapping[str, object]) -> None:
 
 
 def _array(value: ir.Value, given: object) -> np.ndarray:
+    import numpy as np
+
     asked = f"write {given!r} into the graph as input {value.name!r}"
     if value.dtype is None or value.shape is None:
         raise ModelError(asked=asked, found="an input without dtype or shape", fix="export the model with them")

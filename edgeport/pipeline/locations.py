@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgeport.contracts import SampleSet, TensorSpec, digest_file, load_json, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesLocation, SamplesTable
 from edgeport.errors import SamplesError
@@ -94,6 +92,8 @@ def _opened(location: SamplesLocation, target: str, wants: dict[str, Wanted], ba
         return data.NpySamples(location.path, data.sole(wants, location.path.name).name, batch_size)
     key: str | None = None
     if target:
+        import numpy as np
+
         with np.load(location.path, allow_pickle=False) as file:
             key = target if target in file.files else None
     return data.NpzSamples(location.path, key, batch_size)

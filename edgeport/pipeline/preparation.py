@@ -19,7 +19,6 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
-from edgeport.preprocessing import Preprocessor, apply, inside_of, outside_of
 
 if TYPE_CHECKING:
     from edgeport.contracts.recipe import Recipe
@@ -77,11 +76,15 @@ class Preparation:
 
     def fed(self, inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
         """The float model's inputs as devices feed them, with what is done before."""
+        from edgeport.preprocessing import outside_of
+
         declared = {spec.name: spec.preprocessing for spec in self.inputs}
         return tuple(outside_of(replace(spec, preprocessing=declared.get(spec.name))) for spec in inputs)
 
     def described(self, model: OnnxModel) -> OnnxModel:
         """The model that devices run, each input with what is done before it."""
+        from edgeport.preprocessing import outside_of
+
         outside = {spec.name: outside_of(spec).preprocessing for spec in self.inputs}
         return replace(
             model, inputs=tuple(replace(spec, preprocessing=outside.get(spec.name)) for spec in model.inputs)
@@ -93,6 +96,8 @@ class Preparation:
 
         if not self.does_something:
             return samples
+        from edgeport.preprocessing import Preprocessor
+
         return Preprocessed(samples, Preprocessor(self.fed(self.inputs), self.search_path))
 
     def unfolded(self, feeds: Arrays) -> dict[str, Array]:
@@ -103,5 +108,7 @@ class Preparation:
 
     @staticmethod
     def _last_part(declared: Preprocessing, images: Array, dtype: str) -> Array:
+        from edgeport.preprocessing import apply, inside_of
+
         images = images if declared.fold == "NHWC" else images.transpose(0, 2, 3, 1)
         return apply(inside_of(declared), images, dtype=dtype)

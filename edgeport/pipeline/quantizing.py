@@ -31,6 +31,7 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
 
     Raises:
         UnsupportedByBackend: The backend has no such precision.
+        CalibrationError: No such method.
         AlreadyQuantizedError: The model is not float.
         SamplesError: Samples that do not fit the model.
         SourceError, ModelFormatError: No ONNX file there.
@@ -45,6 +46,7 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     from edgeport.pipeline.steps import execution_for
 
     plan_for_processor(payload)
+    observers = observers_of(method_named(payload["method"]))
     rules = require_offered(backend_named(payload["backend"]), payload).rules
     given = load_json(OnnxModel, json.dumps(payload["model"])) if payload["model"] is not None else None
     with (
@@ -62,7 +64,7 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
             model,
             {
                 **payload["calibrating"],
-                "observers": observers_of(method_named(payload["method"])),
+                "observers": observers,
                 "rules": [plain(rules)] if rules is not None and not chosen else None,
             },
             on_progress,

@@ -32,10 +32,8 @@ from edgeport.contracts import (
 )
 from edgeport.errors import IsolationError, SamplesError, UsageError
 from edgeport.isolation import run_isolated
-from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
-from edgeport.pipeline.batches import first_batch, require_a_batch
 from edgeport.pipeline.calibrating import calibrate_in_children
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
@@ -66,6 +64,7 @@ def export_source(  # noqa: PLR0913 (those of the API)
 ) -> tuple[OnnxModel, tuple[str, ...]]:
     """See `edgeport.api.export`; the example is a `.npz` or shapes by name. Returns the model and notes."""
     from edgeport.exporter.options import ExportOptions
+    from edgeport.npz import save_npz
 
     require_writable(output)
     settings = ExportOptions(**options)
@@ -97,6 +96,8 @@ def export_source(  # noqa: PLR0913 (those of the API)
 
 def _traced(path: Path, target: str, *, free: bool) -> dict[str, Array]:
     """Two samples for a free batch; every one of the file for a fixed one."""
+    from edgeport.pipeline.batches import first_batch
+
     feeds = read_samples(path, target, count=2 if free else _WHOLE).feeds
     return first_batch(feeds, 2) if free else dict(feeds)
 
@@ -124,6 +125,9 @@ def verify_export(  # noqa: PLR0913 (those of the API)
 ) -> Verification:
     """See `edgeport.api.verify`."""
     import numpy as np
+
+    from edgeport.npz import save_npz
+    from edgeport.pipeline.batches import require_a_batch
 
     _check_metric(metric, target)
     opened = open_onnx(model)
@@ -291,10 +295,11 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
 
     processor = profile_named(profile).processor if profile is not None else None
     _known("compile in precision", precision, [str(one) for one in Precision])
-    method = _range_method(method, given=samples is not None)
     methods = named_after_plan(recover, precision, given=samples is not None)
     ranges = Precision(precision).needs_ranges or (not Precision(precision).is_float and mix.needs_ranges)
     calibrating = calibration is None and samples is not None and ranges
+    if not calibrating:
+        method = _range_method(method, given=samples is not None)
     # A child that calibrates opens the model itself, so that ONNX is loaded once.
     opened = None if calibrating and preprocess is None else open_onnx(model)
     if calibration is not None:
@@ -313,7 +318,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "precision": precision,
             "execution": to_jsonable(execution_for(opened, execution) if opened is not None else execution),
             "calibration": str(calibration.resolve()) if calibration is not None else None,
-            "method": method,
+            "method": method or MEASURED,
             "measuring": about_samples,
             "recovery": {"methods": methods, **about_samples} if methods and about_samples is not None else None,
             "mix": to_jsonable(mix),

@@ -57,3 +57,16 @@ def test_the_table_of_commands_tells_the_truth() -> None:
         command = app.get_command(context, name)
         assert command is not None
         assert command.name == name
+
+
+def test_a_command_that_leaves_all_work_to_a_child_makes_no_arrays(tmp_path) -> None:
+    model, samples = tmp_path / "empty.onnx", tmp_path / "empty.npz"
+    model.touch()
+    samples.touch()
+    arguments = ["quantize", str(model), "--samples", str(samples)]
+    ended = subprocess.run(
+        [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert "an empty file" in ended.stderr
+    assert "numpy" not in ended.stderr.splitlines()[-1]
