@@ -38,7 +38,7 @@ def learn_in(folder: Path) -> None:
         precision=spec["precision"],
         # Only the last weights are looked at beside the first ones: the schedule has come to its end by then.
         evaluate_every=spec["epochs"],
-        checkpoint_every=100,
+        checkpoint_every=40,
     )
     options = DistillOptions(
         training=training,
