@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from edgeport.backends.stages import Costs
 from edgeport.contracts import Arrays, OnnxModel
 from edgeport.errors import BackendError, UnsupportedByBackend
 
-__all__ = ["example_feeds", "measure_costs"]
+__all__ = ["example_feeds", "measure_costs", "whole_ns"]
 
 _CALLS = 20
 _BEFORE = 2
@@ -64,6 +65,39 @@ def measure_costs(path: Path, feeds: Arrays, settings: Mapping[str, object], *, 
             ) from error
         shipped, optimised = ir.load(path).graph, ir.load(folder / "optimised.onnx").graph
     return _costs(profile, Origins(shipped, optimised), shipped, optimised)
+
+
+def whole_ns(path: Path, feeds: Arrays, settings: Mapping[str, object], *, calls: int = _CALLS) -> int:
+    """What a call of the whole file takes in this process, in ns: the median, after two calls that are not timed.
+
+    What a provider of a GPU takes for a node is not told by the profiler, which sees it handed over; a call is waited
+    for.
+
+    Args:
+        path: The `.onnx` file.
+        feeds: Arrays by input name; of one call.
+        settings: Of the session (see `session.session_options`), with its providers.
+        calls: Timed.
+
+    Raises:
+        BackendError: The runtime refused the file, the provider or the feeds.
+
+    """
+    try:
+        session = inference_session(path, session_options(settings), settings)
+        arrays = check_feeds(session.get_inputs(), feeds)
+        taken = []
+        for _ in range(_BEFORE + calls):
+            before = time.perf_counter_ns()
+            session.run(None, arrays)
+            taken.append(time.perf_counter_ns() - before)
+    except Exception as error:
+        raise BackendError(
+            asked=f"time {path.name} as a whole",
+            found=f"{type(error).__name__}: {error}",
+            fix="see what the runtime says",
+        ) from error
+    return int(statistics.median(taken[_BEFORE:]))
 
 
 def example_feeds(model: OnnxModel, batch: int) -> dict[str, Any]:

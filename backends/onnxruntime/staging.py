@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeport.backends.onnxruntime.node_times import example_feeds, measure_costs
+from edgeport.backends.onnxruntime.node_times import example_feeds, measure_costs, whole_ns
 from edgeport.backends.stages import cut_graph, write_stages
-from edgeport.contracts import ExecutionConfig, ModelParallel, OnnxModel
+from edgeport.contracts import Arrays, ExecutionConfig, ModelParallel, OnnxModel
 from edgeport.errors import UnsupportedByBackend
 from edgeport.onnx_files import read_ir
 
@@ -24,7 +24,8 @@ def write_pipeline(
 ) -> dict[str, object]:
     """Puts the stages in the place of the compiled file, and says how a session opens them.
 
-    Stages are balanced by what nodes take on this machine's CPU, with one thread where the execution says nothing else.
+    Stages are balanced by what nodes take on this machine's CPU, with one thread where the execution says nothing else;
+    where they run in different places, times what the whole takes there beside what it takes on the CPU.
 
     Args:
         path: The file as it would run whole; it is removed.
@@ -53,7 +54,8 @@ def write_pipeline(
     axes = {spec.shape[0]: execution.batch for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
     given = {name: array.nbytes for name, array in feeds.items()}
     graph = read_ir(path)
-    cut = cut_graph(graph, replace(costs, axes=axes, size_bytes={**costs.size_bytes, **given}), layout.stages)
+    costs = replace(costs, axes=axes, size_bytes={**costs.size_bytes, **given})
+    cut = cut_graph(graph, costs, layout.stages, slowness=_slowness(path, feeds, {"threads": 1, **own}, places))
     stages = [{**own, "entry": stage.path.name} for stage in write_stages(graph, cut, path.parent)]
     for file in (path, *path.parent.glob(f"{path.name}.*.data")):
         file.unlink()
@@ -64,6 +66,16 @@ def write_pipeline(
         stage.update(places[index % len(places)])
     apart = {"processes": True} if layout.processes else {}
     return {"stages": stages, "outputs": [spec.name for spec in model.outputs], **apart}
+
+
+def _slowness(
+    path: Path, feeds: Arrays, settings: Mapping[str, object], places: Sequence[Mapping[str, object]]
+) -> tuple[float, ...]:
+    """How many times as long as on the CPU the whole takes in each place; nothing where all are the same."""
+    if all(place == places[0] for place in places):
+        return ()
+    here = whole_ns(path, feeds, settings)
+    return tuple(whole_ns(path, feeds, {**settings, **place}) / here if place else 1.0 for place in places)
 
 
 def _cores(layout: ModelParallel, execution: ExecutionConfig) -> tuple[tuple[int, ...], ...]:

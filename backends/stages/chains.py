@@ -89,7 +89,15 @@ class Chain:
     exhaustive: bool
 
 
-def best_chain(dag: Dag, stages: int, *, ns_per_byte: float, slack: float, most_sets: int = _MOST_SETS) -> Chain | None:
+def best_chain(
+    dag: Dag,
+    stages: int,
+    *,
+    ns_per_byte: float,
+    slack: float,
+    slowness: Sequence[float] = (),
+    most_sets: int = _MOST_SETS,
+) -> Chain | None:
     """The fewest bytes among the chains whose slowest stage takes at most `1 + slack` times the shortest possible.
 
     Args:
@@ -97,6 +105,7 @@ def best_chain(dag: Dag, stages: int, *, ns_per_byte: float, slack: float, most_
         stages: How many, each of one part or more.
         ns_per_byte: What a byte costs the stage that hands it on, and the one that takes it.
         slack: Share by which the slowest stage may be slower for fewer bytes; 0 for the shortest.
+        slowness: Of each stage, how many times as long as `Dag.times_ns` its place takes; once where there are none.
         most_sets: Down-sets that are considered; with more, those of three orders.
 
     Returns:
@@ -104,7 +113,8 @@ def best_chain(dag: Dag, stages: int, *, ns_per_byte: float, slack: float, most_
 
     """
     found = _all_down_sets(dag, most_sets)
-    family = _Family(dag, found if found is not None else _of_orders(dag), ns_per_byte)
+    sets = found if found is not None else _of_orders(dag)
+    family = _Family(dag, sets, ns_per_byte, tuple(slowness) or (1.0,) * stages)
     shortest = family.shortest(stages)
     if not math.isfinite(shortest):
         return None
@@ -117,8 +127,9 @@ class _Family:
     Of the empty set and of the whole nothing is carried: what goes in and comes out is the same for every cut.
     """
 
-    def __init__(self, dag: Dag, sets: Sequence[int], ns_per_byte: float) -> None:
+    def __init__(self, dag: Dag, sets: Sequence[int], ns_per_byte: float, slowness: tuple[float, ...]) -> None:
         count = len(dag.times_ns)
+        self._slowness = slowness
         self._dag = dag
         self._sets = sorted(sets, key=lambda one: (one.bit_count(), one))
         members = _members(self._sets, count)
@@ -157,7 +168,9 @@ class _Family:
         values = self._dag.values
         return Chain(
             stages=tuple(tuple(_numbers(self._sets[after] & ~self._sets[before])) for before, after in pairs),
-            times_ns=tuple(float(self._cost(np.array([before]), after)[0]) for before, after in pairs),
+            times_ns=tuple(
+                float(self._cost(np.array([before]), after, stage)[0]) for stage, (before, after) in enumerate(pairs)
+            ),
             crossing=tuple(
                 tuple(value.name for value, live in zip(values, self._live, strict=True) if live[cut]) for cut in cuts
             ),
@@ -175,15 +188,15 @@ class _Family:
             if math.isinf(self._price[after]):
                 continue
             inside = np.flatnonzero(~(self._bits[:after] & ~self._bits[after]).any(axis=1))
-            cost = self._cost(inside, after)
             for stage in range(1, stages + 1):
+                cost = self._cost(inside, after, stage - 1)
                 found = step(best[stage - 1, inside], cost, self.bytes[after])
                 at = int(np.argmin(found))
                 best[stage, after], parents[stage, after] = found[at], inside[at]
         return best, parents
 
-    def _cost(self, before: NDArray[np.intp], after: int) -> NDArray[Any]:
-        own = np.maximum(self._work[after] - self._work[before], 0.0)
+    def _cost(self, before: NDArray[np.intp], after: int, stage: int) -> NDArray[Any]:
+        own = self._slowness[stage] * np.maximum(self._work[after] - self._work[before], 0.0)
         return np.asarray(own + self._price[before] + self._price[after])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,7 +67,13 @@ class Cut:
 
 
 def cut_graph(
-    model: ir.Model, costs: Costs, stages: int, *, ns_per_byte: float = _NS_PER_BYTE, slack: float = _SLACK
+    model: ir.Model,
+    costs: Costs,
+    stages: int,
+    *,
+    ns_per_byte: float = _NS_PER_BYTE,
+    slack: float = _SLACK,
+    slowness: Sequence[float] = (),
 ) -> Cut:
     """The stages whose slowest one is the fastest possible, within `slack`, and between which the fewest bytes cross.
 
@@ -78,16 +86,20 @@ def cut_graph(
         stages: 1 or more.
         ns_per_byte: What handing over a byte costs each of the two stages.
         slack: Share by which the slowest stage may be slower than the fastest possible, for fewer bytes.
+        slowness: Of each stage, how many times as long as `costs` say its nodes take where it runs; once if empty.
 
     Raises:
         ModelError: It has no cut into so many stages, or the times are of other nodes.
 
     """
     _check(model, costs, stages)
+    _check_slowness(slowness, stages)
     _infer_types(model, costs)
     parts = find_parts(model, costs)
     count = len(parts.nodes)
-    chain = best_chain(parts.dag, stages, ns_per_byte=ns_per_byte, slack=slack) if stages <= count else None
+    chain = None
+    if stages <= count:
+        chain = best_chain(parts.dag, stages, ns_per_byte=ns_per_byte, slack=slack, slowness=slowness)
     if chain is None:
         raise ModelError(
             asked=f"cut a graph into {stages} stages",
@@ -150,6 +162,15 @@ def _check(model: ir.Model, costs: Costs, stages: int) -> None:
     if negative:
         raise ModelError(
             asked=asked, found=f"a negative time of node {negative[0]!r}", fix="give nanoseconds, 0 or more"
+        )
+
+
+def _check_slowness(slowness: Sequence[float], stages: int) -> None:
+    if slowness and (len(slowness) != stages or not all(0 < one < math.inf for one in slowness)):
+        raise ModelError(
+            asked=f"cut a graph into {stages} stages",
+            found=f"that they take {', '.join(f'{one:g}' for one in slowness)} times as long as measured",
+            fix="give a number above 0 for each stage",
         )
 
 

@@ -245,6 +245,21 @@ def test_each_stage_may_have_a_provider_of_its_own(network, bench):
     session.close()
 
 
+def test_a_faster_provider_gets_the_larger_stage(network, bench, monkeypatch):
+    asked = []
+
+    def whole_ns(path, feeds, settings):
+        asked.append(settings.get("provider_options"))
+        return 100 if settings.get("provider_options") else 1000
+
+    monkeypatch.setattr("edgeport.backends.onnxruntime.staging.whole_ns", whole_ns)
+    execution = ExecutionConfig(threads=1, layout=ModelParallel(stages=2), runtime_device="CPU | CPU:told=1")
+    artifact = backend.compile(network, float_plan(network), execution, bench.folder / "faster")
+    counts = [len(onnx.load(artifact.folder / f"stage_{index}.onnx").graph.node) for index in range(2)]
+    assert counts[1] > 2 * counts[0], "ten times as fast, it has nearly all"
+    assert asked == [None, {"told": "1"}], "the CPU, and the other; places that are the CPU are not timed twice"
+
+
 def test_each_stream_may_have_a_provider_of_its_own(network, bench):
     execution = ExecutionConfig(threads=1, layout=DataParallel(streams=2), runtime_device="CPU | CPU:told=1")
     artifact = backend.compile(network, float_plan(network), execution, bench.folder / "replicas")

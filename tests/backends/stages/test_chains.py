@@ -120,3 +120,20 @@ def test_wide_graphs_are_cut_along_orders():
     found = best_chain(dag, 2, ns_per_byte=0.0, slack=0.0)
     assert not found.exhaustive
     assert found.times_ns == (32.0, 32.0)
+
+
+@pytest.mark.parametrize(
+    ("slowness", "counts"),
+    [((), [20, 20]), ((1.0, 3.0), [30, 10]), ((4.0, 1.0), [8, 32]), ((1.0, 1.0, 2.0), [16, 16, 8])],
+)
+def test_a_slow_place_gets_less(slowness, counts):
+    count = 40
+    values = tuple(
+        Carried(name=str(part), source=part, readers=frozenset([part + 1]), size_bytes=1) for part in range(count - 1)
+    )
+    waits = tuple(frozenset([part - 1] if part else []) for part in range(count))
+    dag = Dag(times_ns=(10.0,) * count, waits_for=waits, values=values)
+    found = best_chain(dag, len(counts), ns_per_byte=0.0, slack=0.0, slowness=slowness)
+    assert [len(stage) for stage in found.stages] == counts
+    taken = [10.0 * number * slow for number, slow in zip(counts, slowness or (1.0,) * len(counts), strict=True)]
+    assert found.times_ns == pytest.approx(taken)

@@ -278,3 +278,11 @@ def test_what_has_no_cut_is_refused(times, stages, said, graphs, tmp_path):
     with pytest.raises(ModelError, match="cut a graph") as caught:
         cut_graph(read_ir(path), Costs(times_ns=times), stages)
     assert said in caught.value.found
+
+
+@pytest.mark.parametrize("slowness", [(1.0,), (1.0, 0.0), (1.0, float("inf"))])
+def test_slowness_is_a_number_above_zero_for_each_stage(slowness, graphs, tmp_path):
+    g = graphs.GraphOfParts()
+    path = g.save(tmp_path / "whole.onnx", [g.node("Tanh", g.node("Tanh", "in_0"))])
+    with pytest.raises(ModelError, match="a number above 0 for each stage"):
+        cut_graph(read_ir(path), Costs(times_ns={}), 2, slowness=slowness)
