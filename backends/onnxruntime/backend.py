@@ -197,7 +197,16 @@ def default_rules() -> QuantizationRules:
 
 
 def _require_one_float(model: OnnxModel, plan: QuantizationPlan) -> None:
-    """Raises where a node is to run in another float than the rest: which one it is, is a setting of the session."""
+    """Raises where a node is to run in another float than the rest: which one it is, is a setting of the session.
+
+    Or where float16 is to stand beside integers: no kernel takes both.
+    """
+    if plan.default is Precision.FP16 and not plan.precision.is_float:
+        raise UnsupportedByBackend(
+            asked=f"run what is not integer in {model.path.name} in fp16",
+            found="that ONNX Runtime's integer kernels take and give float32",
+            fix="leave the rest in fp32",
+        )
     other = next(((name, one) for name, one in plan.nodes.items() if one.is_float and one is not plan.default), None)
     if other is not None:
         raise UnsupportedByBackend(
@@ -232,6 +241,11 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
     asked = f"compile {model.path.name} for ONNX Runtime"
     refuse_custom_operators(graph, asked=asked, runtime="ONNX Runtime", known=OWN_DOMAINS)
     skip: tuple[str, ...] = (SLOW_FUSION,)
+    if plan.default is Precision.FP16:
+        from edgeport.backends.floats import write_floats
+
+        write_floats(model, path, plan.default, plan.nodes)
+        return skip
     if not plan.precision.is_float:
         rules = rules_for(plan.dialect, vnni=has_vnni())
         products = [node for node in graph.graph if node.op_type in QUANTIZED_BY_RUNTIME]
@@ -277,12 +291,10 @@ def _precisions() -> dict[Precision, Support]:
 
     yes = Support(available=True)
     eight, four = (_if_nothing_misses(missing_weights(bits)) for bits in (8, 4))
-    missing = missing_kernel("float16")
-    half = missing or "Edgeport writes no float16 models for ONNX Runtime; its CPU provider has them on ARM64 only"
     return {
         Precision.FP32: yes,
         Precision.BF16: _bf16(missing_kernel("bfloat16")),
-        Precision.FP16: Support(available=False, reason=half),
+        Precision.FP16: _if_nothing_misses(missing_kernel("float16")),
         Precision.INT8: yes,
         Precision.INT8_DYNAMIC: yes,
         **{one: eight if one is Precision.INT8_WEIGHTS else four for one in Precision if one.weight_form is not None},

@@ -170,7 +170,7 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
     floats = {plan.default, *(one for one in plan.nodes.values() if one.is_float)}
     if floats == {Precision.FP32}:
         return model
-    from edgeport.backends.tensorrt.floats import write_floats
+    from edgeport.backends.floats import write_floats
 
     typed = path if plan.precision.is_float else path.with_name(f"typed-{path.name}")
     return write_floats(model, typed, plan.default, plan.nodes)

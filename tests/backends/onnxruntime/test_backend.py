@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
@@ -188,6 +189,33 @@ def test_arm_has_bf16_where_the_processor_has(flags, available, reason, monkeypa
         plan = float_plan(network, Precision.BF16)
         artifact = backend.compile(network, plan, ExecutionConfig(), bench.folder / "artifact")
         assert artifact.settings["config"] == {"mlas.enable_gemm_fastmath_arm64_bfloat16": "1"}
+
+
+def test_float16_is_written_where_there_are_kernels(network, bench, monkeypatch):
+    """Here it is cast to float32 and back, so the numbers are those of float16 all the same."""
+    monkeypatch.setattr("edgeport.backends.onnxruntime.kernels.missing_kernel", lambda dtype: "")
+    assert backend.capabilities().precisions[Precision.FP16].available
+    plans = [float_plan(network), float_plan(network, Precision.FP16)]
+    whole, half = (
+        backend.compile(network, plan, ExecutionConfig(threads=1), bench.folder / str(plan.default)) for plan in plans
+    )
+    proto = onnx.load(half.folder / half.entry)
+    weights = [tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4]  # scales of a Resize stay
+    assert {tensor.data_type for tensor in weights} == {onnx.TensorProto.FLOAT16}
+    assert {port.type.tensor_type.elem_type for port in proto.graph.input} == {onnx.TensorProto.FLOAT}
+    feeds, found = bench.batch(network), []
+    for artifact in (whole, half):
+        session = backend.open(artifact)
+        call = session.bind(feeds)
+        call.run()
+        found.append(call.outputs())
+        session.close()
+    for name, array in found[0].items():
+        assert found[1][name].dtype == np.float32
+        assert 0 < np.abs(found[1][name] - array).max() < 0.01 * np.abs(array).max()
+    beside = dataclasses.replace(bench.quantize(network, x86_rules(vnni=True)).plan, default=Precision.FP16)
+    with pytest.raises(UnsupportedByBackend, match="integer kernels take and give float32"):
+        backend.compile(network, beside, ExecutionConfig(), bench.folder / "beside")
 
 
 def test_float16_is_not_offered_where_it_is_only_cast(monkeypatch):

@@ -10,9 +10,9 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from edgeport.backends.floats import write_floats
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.backend import write_tensorrt
-from edgeport.backends.tensorrt.floats import write_floats
 from edgeport.backends.tensorrt.rules import rules
 from edgeport.calibration.mixed_plan import mixed_plan
 from edgeport.calibration.plan import float_plan

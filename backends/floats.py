@@ -1,4 +1,4 @@
-"""Float precisions written into a graph, node by node: TensorRT is strongly typed, so they have to stand there.
+"""Float precisions written into a graph, node by node, for runtimes that take them from there.
 
 Each node computes in the float that is its own; a Cast stands where a tensor goes from one to another, and constants
 are stored in the type of those that read them. Inputs and outputs of the model stay what they were. Nodes that run as
