@@ -28,7 +28,7 @@ from edgeport.contracts import (
     Support,
 )
 from edgeport.errors import DependencyError, UnsupportedByBackend
-from edgeport.hardware import cpu_flags, has_vnni, is_arm64
+from edgeport.hardware import cpu_flags, has_vnni, is_arm64, is_elsewhere
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -294,7 +294,7 @@ def _precisions() -> dict[Precision, Support]:
     return {
         Precision.FP32: yes,
         Precision.BF16: _bf16(missing_kernel("bfloat16")),
-        Precision.FP16: _if_nothing_misses(missing_kernel("float16")),
+        Precision.FP16: _fp16(missing_kernel("float16")),
         Precision.INT8: yes,
         Precision.INT8_DYNAMIC: yes,
         **{one: eight if one is Precision.INT8_WEIGHTS else four for one in Precision if one.weight_form is not None},
@@ -323,6 +323,13 @@ def _highest_opset() -> int | None:
 
 def _if_nothing_misses(missing: str) -> Support:
     return Support(available=not missing, reason=missing)
+
+
+def _fp16(missing: str) -> Support:
+    """The runtime is asked for kernels, and only that of this machine can be."""
+    if is_elsewhere():
+        return Support(available=False, reason="only on the processor itself ONNX Runtime tells of its float16 kernels")
+    return _if_nothing_misses(missing)
 
 
 def _bf16(missing: str) -> Support:
