@@ -87,11 +87,10 @@ def weight_parameters(
     """
     axis = None if spec.axis is None else spec.axis % weight.ndim
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    values = weight.astype(np.float64)
     low, high = integer_limits(spec.dtype)
     # Where nothing is to be reduced over (an empty weight), zero is the range.
-    minimum = np.minimum(values.min(axis=others, initial=0.0), 0.0)
-    maximum = np.maximum(values.max(axis=others, initial=0.0), 0.0)
+    minimum = weight.min(axis=others, initial=0.0).astype(np.float64)
+    maximum = weight.max(axis=others, initial=0.0).astype(np.float64)
     if axis is None:
         floor = np.max(floor)
     if spec.symmetric:
@@ -114,8 +113,11 @@ def quantize(array: Array, parameters: QuantizationParameters) -> Array:
         narrow: Array = np.clip(array.astype(np.float32) / scale, -largest, largest).astype(FLOAT8)
         return narrow
     limits = np.iinfo(parameters.zero_point.dtype)
-    integers = np.rint(array.astype(np.float32) / scale).astype(np.float64) + zero_point
-    result: Array = np.clip(integers, limits.min, limits.max).astype(parameters.zero_point.dtype)
+    integers = np.asarray(array.astype(np.float32, copy=False) / scale)
+    np.rint(integers, out=integers)
+    if limits.bits > 8 or zero_point.any():  # else float32 has all that is not cut off, in half the memory
+        integers = np.asarray(integers.astype(np.float64) + zero_point)
+    result: Array = np.clip(integers, limits.min, limits.max, out=integers).astype(parameters.zero_point.dtype)
     return result
 
 

@@ -123,3 +123,24 @@ def test_a_dead_channel_keeps_its_bias():
     scale = bias_scale(np.float32(0.05), parameters.scale, 2)
     restored = bias_integers(bias, scale) * scale.astype(np.float64)
     assert all(math.isclose(a, b, rel_tol=1e-6) for a, b in zip(restored, bias, strict=True))
+
+
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_integers_are_those_of_exact_arithmetic(dtype, symmetric, random_values):
+    parameters = weight_parameters(random_values[:, :8], WeightQuantization(dtype=dtype, axis=0, symmetric=symmetric))
+    scale, zero_point = parameters.scale[:, None], parameters.zero_point[:, None].astype(np.float64)
+    limits = np.iinfo(dtype)
+    expected = np.clip(np.rint(random_values / scale).astype(np.float64) + zero_point, limits.min, limits.max)
+    integers = quantize(random_values, parameters)
+    assert integers.dtype == dtype
+    np.testing.assert_array_equal(integers, expected)
+
+
+@pytest.fixture
+def random_values():
+    """float32 [4, 512]: the first eight of a row are small, many others far outside of their range."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal((4, 512)) * np.logspace(-2, 30, 512)
+    values[:, 8:16] = 0.5
+    return values.astype(np.float32)
