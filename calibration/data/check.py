@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from edgeport.calibration.data.arranged import axis_parts
-from edgeport.calibration.data.digests import sample_digests
+from edgeport.calibration.data.digests import Walked, Walking
 from edgeport.contracts import Array, AxisRange, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 
@@ -74,7 +74,7 @@ def check_samples(
     """Walks the set once and compares every batch with the model's inputs.
 
     Args:
-        samples: The set.
+        samples: The set; it learns its fingerprint and digests on the way.
         specs: The model's inputs (`OnnxModel.inputs`). A constant axis 0 is the model's fixed batch, into which samples
             are grouped later (`rebatch`), so it is not compared.
         axes: Ranges of free axes, where they were declared.
@@ -88,7 +88,7 @@ def check_samples(
 
     """
     seen = {spec.name: _Seen() for spec in specs}
-    digests: set[str] = set()
+    walking, steps = Walking(), False
     count = 0
     for sample in samples:
         _check_names(sample, specs)
@@ -101,7 +101,8 @@ def check_samples(
                 seen[spec.name].add(array)
                 if observers is not None:
                     observers[spec.name].add(array)
-        digests.update(sample_digests(sample) if sample.first is None else map(str, range(count, count + len(sample))))
+        walking.add(sample)
+        steps = steps or sample.first is not None
         count += len(sample)
     if not count:
         raise SamplesError(
@@ -110,8 +111,11 @@ def check_samples(
             fix="give at least one sample, better 100 or more",
             details={"problem": "empty"},
         )
+    found = walking.found()
+    if isinstance(samples, Walked):
+        samples.remember(found)
     return [
-        *_lint_count(count, len(digests)),
+        *_lint_count(count, count if steps else len(found.digests)),
         *(lint for spec in specs for lint in _lint_values(spec, seen[spec.name])),
     ]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgeport.contracts import Array, Sample
 
-__all__ = ["Walk", "Walked", "sample_digests", "walk"]
+__all__ = ["Walk", "Walked", "Walking", "sample_digests", "walk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +31,43 @@ class Walk:
     digests: frozenset[str]
 
 
-def walk(samples: Iterable[Sample]) -> Walk:
-    """Walks once; memory grows by one digest per sample."""
-    whole = hashlib.sha256()
-    digests: set[str] = set()
-    steps: list[str] = []
-    count = 0
-    for sample in samples:
+class Walking:
+    """What a walk finds, batch by batch; memory grows by one digest per sample."""
+
+    def __init__(self) -> None:
+        self._whole = hashlib.sha256()
+        self._digests: set[str] = set()
+        self._steps: list[str] = []
+        self._count = 0
+
+    def add(self, sample: Sample) -> None:
+        """The next batch."""
         for row, digest in enumerate(sample_digests(sample)):
-            whole.update(digest.encode())
+            self._whole.update(digest.encode())
             if sample.target is not None:
-                whole.update(_array_bytes("", sample.target[row]))
-            count += 1
+                self._whole.update(_array_bytes("", sample.target[row]))
+            self._count += 1
             if sample.first is None:
-                digests.add(digest)
+                self._digests.add(digest)
                 continue
             if sample.first[row]:
-                whole.update(b"first")
-                digests.update(_of_sequence(steps))
-                steps = []
-            steps.append(digest)
-    digests.update(_of_sequence(steps))
-    return Walk(count=count, fingerprint=whole.hexdigest(), digests=frozenset(digests))
+                self._whole.update(b"first")
+                self._digests.update(_of_sequence(self._steps))
+                self._steps = []
+            self._steps.append(digest)
+
+    def found(self) -> Walk:
+        """After the last batch."""
+        digests = frozenset(self._digests | _of_sequence(self._steps))
+        return Walk(count=self._count, fingerprint=self._whole.hexdigest(), digests=digests)
+
+
+def walk(samples: Iterable[Sample]) -> Walk:
+    """Walks once."""
+    walking = Walking()
+    for sample in samples:
+        walking.add(sample)
+    return walking.found()
 
 
 def _of_sequence(steps: list[str]) -> set[str]:
@@ -65,6 +80,10 @@ class Walked(ABC):
     @cached_property
     def _walk(self) -> Walk:
         return walk(self)
+
+    def remember(self, found: Walk) -> None:
+        """What somebody found who had to walk over the whole set; then no other walk is needed to know it."""
+        self.__dict__.setdefault("_walk", found)
 
     @property
     def fingerprint(self) -> str:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeport.calibration.data import ArraySamples, FunctionSamples, NpzSamples, rebatch, subset
+from edgeport.calibration.data import ArraySamples, FunctionSamples, NpzSamples, check_samples, rebatch, subset
+from edgeport.contracts import TensorSpec
 from edgeport.errors import SamplesError
 
 IMAGES = np.arange(10 * 3, dtype=np.float32).reshape(10, 3)
@@ -281,3 +282,18 @@ def test_an_npz_is_read_a_batch_at_a_time(tmp_path):
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_who_checks_a_set_walks_for_its_fingerprint_too():
+    class Counted(ArraySamples):
+        walks = 0
+
+        def __iter__(self):
+            self.walks += 1
+            return super().__iter__()
+
+    arrays = {"x": np.arange(40, dtype=np.float32).reshape(10, 4)}
+    checked, alone = Counted(arrays, batch_size=3), Counted(arrays)
+    check_samples(checked, (TensorSpec(name="x", dtype="float32", shape=("n", 4)),))
+    assert (checked.fingerprint, checked.digests()) == (alone.fingerprint, alone.digests())
+    assert (checked.walks, alone.walks) == (1, 1)
