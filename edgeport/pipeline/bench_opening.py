@@ -30,8 +30,9 @@ from edgeport.isolation import run_isolated
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.artifacts import load_artifact, load_inputs, load_state
 from edgeport.pipeline.batches import first_batch
+from edgeport.pipeline.fixed_batch import execution_for
 from edgeport.pipeline.raw_files import preparation_for, prepared_file
-from edgeport.pipeline.steps import execution_for, read_samples
+from edgeport.pipeline.steps import read_samples
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array

@@ -10,7 +10,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
 from edgeport.pipeline.calibrating import calibrate_in_children
+from edgeport.pipeline.fixed_batch import execution_for
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
 from edgeport.pipeline.placement_gate import require_placement
@@ -45,7 +45,7 @@ from edgeport.pipeline.transforming import Transformed, transform_in_child
 if TYPE_CHECKING:
     from edgeport.contracts import Array
 
-__all__ = ["calibrate_onnx", "execution_for", "export_source", "quantize_onnx", "read_samples", "verify_export"]
+__all__ = ["calibrate_onnx", "export_source", "quantize_onnx", "read_samples", "verify_export"]
 
 _LOG = logging.getLogger(__name__)
 _WHOLE = 1 << 62
@@ -302,6 +302,8 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
         method = _range_method(method, given=samples is not None)
     # A child that calibrates opens the model itself, so that ONNX is loaded once.
     opened = None if calibrating and preprocess is None else open_onnx(model)
+    if opened is not None:
+        execution = execution_for(opened, execution)
     if calibration is not None:
         Calibration.load(calibration)  # before minutes are spent
     with artifact_draft(output) as folder:
@@ -316,7 +318,7 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "model": to_jsonable(opened) if opened is not None else None,
             "backend": backend,
             "precision": precision,
-            "execution": to_jsonable(execution_for(opened, execution) if opened is not None else execution),
+            "execution": to_jsonable(execution),
             "calibration": str(calibration.resolve()) if calibration is not None else None,
             "method": method or MEASURED,
             "measuring": about_samples,
@@ -361,24 +363,6 @@ def _range_method(method: str | None, *, given: bool) -> str:
             fix="give calibration samples, or another method",
         )
     return method
-
-
-def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:
-    """The settings with the batch that the model is fixed to, if it is.
-
-    Raises:
-        UsageError: Another batch was asked for.
-
-    """
-    if model.fixed_batch is None:
-        return execution
-    if execution.batch not in (1, model.fixed_batch):
-        raise UsageError(
-            asked=f"run {model.path.name} with {execution.batch} samples per call",
-            found=f"a model whose batch is fixed to {model.fixed_batch}",
-            fix="leave the batch out, or export the model with a free batch",
-        )
-    return replace(execution, batch=model.fixed_batch)
 
 
 def _known(asked: str, name: str, known: Collection[str]) -> None:
