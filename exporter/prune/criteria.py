@@ -90,6 +90,9 @@ class Entropy:
     A channel that says nearly the same of every sample tells its readers little, and a constant could stand for it; so
     the lowest go first, as in the paper. The other direction is for networks whose busiest channels are noise.
 
+    Bits of different layers say little of each other: the paper takes the same share of every layer, as the scope of
+    layers does.
+
     Attributes:
         first: What goes first: "lowest" or "highest".
         bins: Of the histogram. They are those of the whole layer, from its smallest to its largest mean: with bins of
