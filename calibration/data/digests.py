@@ -45,7 +45,7 @@ class Walking:
         for row, digest in enumerate(sample_digests(sample)):
             self._whole.update(digest.encode())
             if sample.target is not None:
-                self._whole.update(_array_bytes("", sample.target[row]))
+                _update(self._whole, "", sample.target[row])
             self._count += 1
             if sample.first is None:
                 self._digests.add(digest)
@@ -110,14 +110,19 @@ def sample_digests(sample: Sample) -> Iterator[str]:
     for row in range(len(sample)):
         state = hashlib.sha256()
         for name in names:
-            state.update(_array_bytes(name, sample.feeds[name][row]))
+            _update(state, name, sample.feeds[name][row])
         yield state.hexdigest()
 
 
-def _array_bytes(name: str, array: Array) -> bytes:
+def _update(state: hashlib._Hash, name: str, array: Array) -> None:
     array = np.asarray(array)
     is_text = array.dtype.kind in "US"
-    data = repr(array.tolist()).encode() if is_text or array.dtype.hasobject else array.tobytes()
+    data: bytes | memoryview
+    if is_text or array.dtype.hasobject:
+        data = repr(array.tolist()).encode()
+    else:
+        data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data  # not copied: a batch may be large
     dtype = array.dtype.kind if is_text else str(array.dtype)
     # Lengths are in the header, so no two different samples read the same.
-    return f"{len(name)}:{name}:{dtype}:{array.shape}:{len(data)}:".encode() + data
+    state.update(f"{len(name)}:{name}:{dtype}:{array.shape}:{len(data)}:".encode())
+    state.update(data)
