@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from edgeport.pipeline.locations import location_from_json, open_samples
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from edgeport.contracts import OnnxModel, SampleSet
 
 __all__ = ["calibration_samples"]
+
+_BATCH = 32
+_READ_VALUES = 1 << 20
+"""Read at once for a model that takes a fixed number of samples in a call, and would not see more of them together."""
 
 
 def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
@@ -32,7 +37,7 @@ def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
         payload["target"],
         inputs=[spec for spec in preparation.inputs or model.inputs if spec.name not in model.state.values()],
         raw=preparation.raw,
-        batch_size=payload.get("batch_size", 32),
+        batch_size=payload.get("batch_size") or _batch_of(model),
         arrangement=payload.get("arrangement"),
     )
     samples = preparation.prepared(raw)
@@ -40,3 +45,10 @@ def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
     if payload.get("fingerprint") and functions and samples.fingerprint != payload["fingerprint"]:
         raise not_repeatable(location.location)
     return samples
+
+
+def _batch_of(model: OnnxModel) -> int:
+    if model.fixed_batch is None:
+        return _BATCH
+    row = sum(math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int)) for spec in model.fed)
+    return max(1, min(_BATCH, _READ_VALUES // max(row, 1)))
