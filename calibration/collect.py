@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 import math
 import tempfile
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -24,7 +26,7 @@ from edgeport.calibration.graph import activations
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
 from edgeport.calibration.observers.histogram import MOST_VALUES, every, summary_of
-from edgeport.calibration.summarised import Look, Seen, Summarising, can_sum_up
+from edgeport.calibration.summarised import Look, Seen, Summarising, Told, can_sum_up
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -72,6 +74,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     observers: Mapping[str, type[Observer]] = OBSERVERS,
     tensors: Sequence[str] | None = None,
     initial: Arrays | None = None,
+    at_once: int = 1,
     on_progress: OnProgress = silent,
 ) -> Calibration:
     """Statistics of a model's activations over a sample set.
@@ -86,6 +89,8 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         tensors: Names of the tensors to watch; None for all of them (see `watchable`).
         initial: What each state of a stateful model begins with, by input; then samples are fed one by one, outputs are
             fed back, and the state begins anew at each sample that is `first`.
+        at_once: Calls of a model with a fixed batch and no state that are on their way at the same time, since a small
+            call keeps few processors busy; `open_model` should then give each its share of them.
         on_progress: Told after each batch, in samples.
 
     Returns:
@@ -116,7 +121,16 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         if None in axes.values():
             rows = 1  # a call is then one sample, whatever the batches and however short the sample
         summarised = {key for key, observer in observers.items() if isinstance(observer(), Summarised)}
-        walk = _Walk(fed=fed, batches=batches, watched=watched, summarised=summarised, axes=axes, rows=rows)
+        at_once = 1 if whole else at_once
+        walk = _Walk(
+            fed=fed,
+            batches=batches,
+            watched=watched,
+            summarised=summarised,
+            axes=axes,
+            rows=rows,
+            at_once=at_once,
+        )
         for index, group in enumerate(groups):
             with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
                 for done in walk.over(group, summarising):
@@ -139,6 +153,7 @@ class _Walk:
         watched: Observers by tensor, which take in what they see.
         axes: Of each tensor, the one that counts samples.
         rows: Samples in a call, at most.
+        at_once: Calls on their way at the same time; more than one only where each takes a whole batch.
         summarised: Names of the observers that are `Summarised`: to ask each time would take as long as to observe.
 
     """
@@ -149,9 +164,13 @@ class _Walk:
     summarised: Collection[str]
     axes: Mapping[str, int | None]
     rows: int
+    at_once: int
 
     def over(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
         """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
+        if self.at_once > 1:
+            yield from self._over_several(names, summarising)
+            return
         done = 0
         for sample in self.batches:
             for seen, count in self.fed.calls(summarising, sample, self.rows):
@@ -160,6 +179,31 @@ class _Walk:
             done += len(sample)
             del sample, seen  # before the next batch is read
             yield done
+
+    def _over_several(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
+        """Calls side by side; shown in the samples' order, so that nothing of it shows in what is found."""
+        done = 0
+        waiting: deque[tuple[Sample, Future[Told]]] = deque()
+        with ThreadPoolExecutor(self.at_once) as pool:
+
+            def shown() -> int:
+                sample, future = waiting.popleft()
+                told = future.result()
+                del future
+                seen = summarising.seen(told, sample.feeds, len(sample), lambda: wait([one for _, one in waiting]))
+                for name in names:
+                    self._show(name, seen, len(sample))
+                return len(sample)
+
+            for sample in self.batches:
+                waiting.append((sample, pool.submit(summarising.call, sample.feeds, len(sample))))
+                del sample
+                if len(waiting) > self.at_once:
+                    done += shown()
+                    yield done
+            while waiting:
+                done += shown()
+                yield done
 
     def _show(self, name: str, seen: Seen, count: int) -> None:
         summary = seen.summaries.get(name)

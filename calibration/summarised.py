@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -22,7 +22,7 @@ from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
 from edgeport.errors import EdgeportError
 
-__all__ = ["Look", "Seen", "Summarising", "can_sum_up"]
+__all__ = ["Look", "Seen", "Summarising", "Told", "can_sum_up"]
 
 _FIRST_OPSET = 13
 """Since then the axes of ReduceSum are an input."""
@@ -59,6 +59,22 @@ class Seen:
 def can_sum_up(model: OnnxModel) -> bool:
     """Whether the operators that this takes are in the model's opset."""
     return model.opset >= _FIRST_OPSET
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What a runtime told of one call.
+
+    Attributes:
+        run: The opened model that was called.
+        outputs: Its outputs.
+        error: What was raised instead.
+
+    """
+
+    run: RunModel
+    outputs: Arrays = field(default_factory=dict)
+    error: EdgeportError | None = None
 
 
 class Summarising:
@@ -106,16 +122,40 @@ class Summarising:
             EdgeportError: What the runtime raises.
 
         """
+        return self.seen(self.call(feeds, samples), feeds, samples)
+
+    def call(self, feeds: Arrays, samples: int) -> Told:
+        """What the runtime tells of a call; several threads may be here at once, and nothing is raised."""
+        run = self._run
+        rows = {_ROWS: np.array([samples, -1], np.int64)} if self._by_sample() else {}
+        try:
+            return Told(run=run, outputs=run({**feeds, **rows}))
+        except EdgeportError as error:
+            return Told(run=run, error=error)
+
+    def seen(self, told: Told | None, feeds: Arrays, samples: int, settle: Callable[[], object] = bool) -> Seen:
+        """What `call` told of the same feeds.
+
+        Args:
+            told: By `call`, which is asked again where the model was opened anew since, or where it is None.
+            feeds: Of the model.
+            samples: In the feeds.
+            settle: Waits until nobody is in `call` any more; before the model is opened anew.
+
+        Raises:
+            EdgeportError: What the runtime raised.
+
+        """
         while True:
+            if told is None or told.run is not self._run:
+                told = self.call(feeds, samples)
             unfit: Sequence[str]
-            rows = {_ROWS: np.array([samples, -1], np.int64)} if self._by_sample() else {}
-            try:
-                outputs = self._run({**feeds, **rows})
-            except EdgeportError:
+            if told.error is not None:
                 if not self._looks:
-                    raise
+                    raise told.error
                 unfit = list(self._looks)  # it may be a tensor without values, which has no extremes
             else:
+                outputs = told.outputs
                 finite = _all_finite(outputs, self._looks)
                 seen = {
                     name: _summary(outputs, name, look, samples) if finite or _all_finite(outputs, [name]) else None
@@ -126,6 +166,8 @@ class Summarising:
                     arrays = {name: array for name, array in outputs.items() if "#edgeport." not in name}
                     summaries = {name: summary for name, summary in seen.items() if summary is not None}
                     return Seen(arrays={**feeds, **arrays}, summaries=summaries)
+            settle()
+            told = None  # it holds the model that is closed now
             for name in unfit:
                 del self._looks[name]
             self._close()

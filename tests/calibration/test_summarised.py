@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 
 import numpy as np
@@ -194,3 +195,45 @@ def test_a_sample_that_fails_fails(model_text, outputs, observers):
     x[1, 3] = 5
     with pytest.raises(EdgeportError, match="out of data bounds"):
         outputs(model, ArraySamples({"x": x}, batch_size=1), observers, 10)
+
+
+@pytest.mark.parametrize("odd", [0.5, np.nan, np.inf])
+def test_calls_side_by_side_do_not_show(model_text, random, outputs, observers, odd):
+    x = random(32, 20)
+    x[9, 7] = odd  # where it is not finite, the model is opened anew while another call is on its way
+    model = model_text("(float[1,20] x) => (float[1,20] y) { r = Neg(x) y = Exp(x) }")
+    samples = ArraySamples({"x": x}, batch_size=8)
+    found, returned = outputs(model, samples, observers, 10, at_once=3)
+    assert ("r" in returned) == (odd != 0.5)
+    assert found.digest == outputs(model, samples, observers, 10)[0].digest
+
+
+def test_calls_are_really_side_by_side(model_text, random, open_model):
+    met = threading.Barrier(2)
+
+    @contextmanager
+    def opened(path):
+        with open_model(path) as run:
+
+            def together(feeds):
+                if feeds["x"][0, 0] == 7:
+                    met.wait(timeout=10)
+                return run(feeds)
+
+            yield together
+
+    x = np.full((4, 20), 7, np.float32)
+    x[0] = 0  # the model's shapes are found by this one
+    model = model_text("(float[1,20] x) => (float[1,20] y) { y = Neg(x) }")
+    collect(model, ArraySamples({"x": np.concatenate([x, x[3:]])}, batch_size=1), opened, at_once=2)
+    assert not met.broken
+
+
+def test_of_calls_side_by_side_one_that_fails_fails(model_text, outputs, observers):
+    model = model_text(
+        "(int64[1,20] x) => (float[1,20,4] y) { y = Gather(table, x) }", {"table": np.ones((3, 4), np.float32)}
+    )
+    x = np.ones((9, 20), np.int64)
+    x[4, 3] = 5
+    with pytest.raises(EdgeportError, match="out of data bounds"):
+        outputs(model, ArraySamples({"x": x}, batch_size=1), observers, 10, at_once=2)
