@@ -17,7 +17,7 @@ import onnx_ir as ir
 from edgeport.calibration.graph import constant_of
 from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel
 from edgeport.errors import CalibrationError
-from edgeport.onnx_files import infer_types, read_ir, values_read
+from edgeport.onnx_files import infer_types, load_weights, read_ir, values_read
 
 __all__ = ["Stepper", "StoredWeight"]
 
@@ -65,6 +65,7 @@ class Stepper:
     def __init__(self, model: OnnxModel, batches: Sequence[Arrays], open_model: OpenModel) -> None:
         ir_model = read_ir(model)
         infer_types(ir_model)
+        load_weights(ir_model)  # the pieces are files in folders of their own
         self._name = model.path.name
         self._open_model = open_model
         self._shell = ir.serde.serialize_model(ir_model)

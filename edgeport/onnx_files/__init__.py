@@ -2,6 +2,7 @@
 
 from edgeport.onnx_files.constants import write_constants
 from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
+from edgeport.onnx_files.laid_out import load_weights
 from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir, read_once
@@ -15,6 +16,7 @@ __all__ = [
     "infer_types",
     "integer_nodes",
     "is_quantized",
+    "load_weights",
     "node_module",
     "open_onnx",
     "quantization_evidence",

@@ -33,10 +33,10 @@ net (float[batch, 8] images) => (float[batch, 8] scores) <float scale = {0.1}, u
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """`net.onnx` of two layers, `quantized.onnx`, and `samples.npz` of 64."""
+    """`net.onnx` of two layers, whose first weights are mapped, `quantized.onnx`, and `samples.npz` of 64."""
     folder, random = tmp_path_factory.mktemp("layers"), np.random.default_rng(0)
     proto = onnx.parser.parse_model(LAYERS)
-    for name, shape in {"first": (8, 16), "second": (16, 4)}.items():
+    for name, shape in {"first": (8, 160), "second": (160, 4)}.items():
         array = random.standard_normal(shape).astype(np.float32)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     for node in proto.graph.node:
@@ -143,3 +143,9 @@ def test_what_does_not_fit_leaves_nothing_behind(folder, tmp_path):
     with pytest.raises(SourceError, match="no readable file"):
         api.quantize(folder / "none.onnx", samples=folder / "samples.npz", output=tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_recovery_runs_pieces_of_a_model_whose_weights_are_mapped(folder, tmp_path):
+    about = payload(folder, tmp_path)["calibrating"]
+    built = calibrate_and_build(payload(folder, tmp_path, recovery={"methods": ["rounding:5"], **about}))
+    assert [one.partition(" ")[0] for one in built["recovered_by"]] == ["rounding"]
