@@ -165,7 +165,7 @@ def _stacked(model: OnnxModel, batches: Sequence[Arrays], run: RunModel) -> list
     one = {name: array[:1] for name, array in feeds.items()}
     try:
         true, found = run(one), _rows(run(feeds), rows)[0]
-    except (EdgeportError, ValueError):  # a batch that is free by name alone
+    except EdgeportError:  # a batch that is free by name alone
         return alone
     return together if noise_over_signal([true], iter([found])) < _AS_ALONE else alone
 
@@ -179,14 +179,11 @@ def _kinds(feeds: Arrays) -> list[tuple[str, str, tuple[int, ...]]]:
 
 
 def _rows(outputs: Arrays, rows: int) -> list[Arrays]:
-    """Of each call in it.
-
-    Raises:
-        ValueError: An output that has no row for each.
-
-    """
+    """Of each call in it; an output that has no row for each, as many as were found for example, is whole in all."""
     if rows == 1:
         return [outputs]
-    if not all(array.ndim and len(array) == rows for array in outputs.values()):
-        raise ValueError("an output that does not count samples")
-    return [{name: array[index : index + 1] for name, array in outputs.items()} for index in range(rows)]
+    cut = {name: array.ndim > 0 and len(array) == rows for name, array in outputs.items()}
+    return [
+        {name: array[index : index + 1] if cut[name] else array for name, array in outputs.items()}
+        for index in range(rows)
+    ]

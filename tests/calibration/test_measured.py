@@ -156,3 +156,18 @@ def test_samples_are_run_together_where_that_changes_nothing(first, rows, model_
     calls = [{"x": x[index : index + 1]} for index in range(16)]
     measure_methods(model, calibration, RULES, calls, watched, write, methods=(MinMax(),))
     assert {count for is_float, count in counts if not is_float} == {rows}
+
+
+def test_outputs_that_do_not_count_samples_are_compared_as_they_are(model_text, open_model, random):
+    text = f"""(float[n,{WIDTH}] x) => (float[n,{WIDTH}] z, int64[k,2] found)
+        {{ z = MatMul(x, w)  first = Gather <axis = 1> (x, zero)  is = Greater(first, half)
+           places = NonZero(is)  found = Transpose(places) }}"""
+    weights = {"w": random(WIDTH, WIDTH, seed=1), "zero": np.array([0]), "half": np.float32([0.5])}
+    model = model_text(text, weights)
+    x = random(COUNT, WIDTH)
+    x[:, 0] = 1.0
+    x[8:16:2, 0] = 0.0  # as many as samples are found in the first eight calls, and fewer in the next
+    calibration = collect(model, ArraySamples({"x": x}, batch_size=1), open_model)
+    calls = [{"x": x[index : index + 1]} for index in range(16)]
+    found = measure_methods(model, calibration, RULES, calls, open_model, write, methods=(MinMax(),))
+    assert 0 < found.noise["minmax"] < 0.1
