@@ -55,6 +55,8 @@ def entropy(method: Entropy, statistics: TensorStatistics, scheme: Scheme) -> tu
         return float(lows[0]), float(highs[0])
     counts = state["counts"].astype(np.float64)
     counts[_HALF] = counts[_HALF + 1]
+    if not counts.any():  # zeros are all that was counted of many values
+        return smallest, largest
     lost = divergences(counts, width, lows, highs, scheme)
     least = lost.min()
     if not math.isfinite(least):

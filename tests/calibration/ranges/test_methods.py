@@ -194,6 +194,12 @@ def test_entropy_clips_a_far_outlier(statistics):
     assert -20 < low < -5 < 5 < high < 20
 
 
+def test_entropy_is_min_max_where_zeros_alone_were_counted(statistics):
+    seen = statistics(np.zeros(64, np.float32))
+    extremes = {**seen["extremes"], "minimum": np.float32(-1.0), "maximum": np.float32(3.0)}
+    assert range_of(Entropy(), {**seen, "extremes": extremes}, scheme=Scheme()) == (-1.0, 3.0)
+
+
 def test_entropy_has_more_thresholds_than_levels_would_allow_with_few_bins(statistics):
     assert BINS // 2 > 4 * 256
     values = drawn("normal")
