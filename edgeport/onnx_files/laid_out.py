@@ -30,6 +30,7 @@ def lay_out_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
     """
     import onnx
+    from google.protobuf.message import EncodeError
 
     with (folder / WEIGHTS).open("xb") as file:
         for tensor in model.graph.initializer:
@@ -43,7 +44,10 @@ def lay_out_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
     # protobuf keeps what a field held as long as there is the message.
-    graph: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    try:
+        graph: onnx.ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
+    except EncodeError:  # more than its 2 GiB is of other types, and stays in memory
+        return model
     return graph
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.serialise import digest_file, digest_json
-from edgeport.errors import ModelFormatError, ModelLimitError, SourceError
+from edgeport.errors import ModelFormatError, ModelLimitError, OutputError, SourceError
 from edgeport.onnx_files.external import check_external_data, load_external_data
 from edgeport.onnx_files.functions import check_functions
 from edgeport.onnx_files.laid_out import lay_out_weights, locate_weights
@@ -65,11 +65,19 @@ def read_once(model: OnnxModel | Path, folder: Path) -> Iterator[OnnxModel]:
 
     Raises:
         ModelFormatError: The file is not the one that was opened as `model`, or what `open_onnx` raises.
+        OutputError: The folder has no room for them.
 
     """
     proto, opened = _opened(model)
     _load_external(proto, opened.path)
-    _READ[opened.digest] = lay_out_weights(proto, folder), folder
+    try:
+        _READ[opened.digest] = lay_out_weights(proto, folder), folder
+    except OSError as error:
+        raise OutputError(
+            asked=f"lay out the weights of {opened.path.name} in {folder}",
+            found=f"{error.strerror or error}",
+            fix="free space there, or set TMPDIR to a folder that has some",
+        ) from error
     del proto
     try:
         yield opened if not isinstance(model, OnnxModel) else model

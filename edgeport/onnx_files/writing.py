@@ -74,7 +74,8 @@ def write_scratch(model: onnx_ir.Model, folder: Path, name: str) -> Path:
     import onnx_ir
 
     beside = weights_folder(model)
-    if beside is not None and not (beside / name).exists():
+    held = [tensor for tensor in _weights(model) if not isinstance(tensor, onnx_ir.ExternalTensor)]
+    if beside is not None and not (beside / name).exists() and not _is_large(held):
         onnx_ir.save(model, beside / name)
         return beside / name
     load_weights(model)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+from google.protobuf.message import EncodeError
 
 from edgeport.backends.onnxruntime.reference import open_reference
-from edgeport.errors import ModelFormatError
-from edgeport.onnx_files import open_onnx, read_ir, read_once, write_ir, write_scratch
+from edgeport.errors import ModelFormatError, OutputError
+from edgeport.onnx_files import open_onnx, read_ir, read_once, reading, write_ir, write_scratch
+from edgeport.onnx_files.laid_out import lay_out_weights, locate_weights
 
 ROWS, COLUMNS = 3, 400
 
@@ -79,3 +86,25 @@ def test_a_runtime_opens_a_scratch_file_of_either(saved, folder, tmp_path):
         for file in files:
             with open_reference(file) as run:
                 np.testing.assert_array_equal(run(feeds)["y"], expected["y"])
+
+
+def test_what_protobuf_can_not_hold_once_more_stays_as_it_was_read(saved, folder):
+    def too_large():
+        raise EncodeError("Failed to serialize proto")
+
+    proto = onnx.load(saved)
+    model = SimpleNamespace(graph=proto.graph, SerializeToString=too_large)
+    assert lay_out_weights(model, folder) is model
+    graph = ir.from_proto(proto)
+    locate_weights(graph, folder)
+    expected = read_ir(saved).graph.initializers["w"].const_value.numpy()
+    np.testing.assert_array_equal(graph.graph.initializers["w"].const_value.numpy(), expected)
+
+
+def test_a_full_disk_is_said(saved, folder, monkeypatch):
+    def full(model, where):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(reading, "lay_out_weights", full)
+    with pytest.raises(OutputError, match="No space left"), read_once(saved, folder):
+        pass
