@@ -50,8 +50,11 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     rules = require_offered(backend_named(payload["backend"]), payload).rules
     given = load_json(OnnxModel, json.dumps(payload["model"])) if payload["model"] is not None else None
     with (
-        # Windows keeps a file as long as a graph maps it.
-        tempfile.TemporaryDirectory(prefix="edgeport-weights-", ignore_cleanup_errors=True) as folder,
+        # Beside the draft: what a killed child leaves there goes with it, and so does what Windows keeps as long as a
+        # graph maps it.
+        tempfile.TemporaryDirectory(
+            prefix="edgeport-weights-", dir=Path(payload["folder"]).parent, ignore_cleanup_errors=True
+        ) as folder,
         read_once(given if given is not None else Path(payload["path"]), Path(folder)) as model,
     ):
         if given is None:

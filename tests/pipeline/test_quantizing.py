@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import numpy as np
 import onnx
@@ -10,7 +11,14 @@ import pytest
 
 from edgeport import api
 from edgeport.contracts import to_jsonable
-from edgeport.errors import AlreadyQuantizedError, SamplesError, SourceError, UnsupportedByBackend, UsageError
+from edgeport.errors import (
+    AlreadyQuantizedError,
+    ChildCrash,
+    SamplesError,
+    SourceError,
+    UnsupportedByBackend,
+    UsageError,
+)
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.quantizing import calibrate_and_build
 
@@ -149,3 +157,17 @@ def test_recovery_runs_pieces_of_a_model_whose_weights_are_mapped(folder, tmp_pa
     about = payload(folder, tmp_path)["calibrating"]
     built = calibrate_and_build(payload(folder, tmp_path, recovery={"methods": ["rounding:5"], **about}))
     assert [one.partition(" ")[0] for one in built["recovered_by"]] == ["rounding"]
+
+
+def test_what_is_killed_leaves_no_weights_behind(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "limits.py").write_text(
+        "import os, signal\n\ndef samples():\n    os.kill(os.getpid(), signal.SIGKILL)\n    yield {}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ChildCrash):
+        api.quantize(folder / "net.onnx", samples="limits:samples", output=tmp_path / "out" / "artifact")
+    assert not list((tmp_path / "temporary").glob("edgeport-*"))
+    assert not list((tmp_path / "out").iterdir())
