@@ -49,7 +49,7 @@ class Workbench:
         self,
         nodes: Sequence[onnx.NodeProto],
         constants: Mapping[str, np.ndarray],
-        shape: Sequence[int],
+        shape: Sequence[int | str],
         outputs: Sequence[str],
     ) -> OnnxModel:
         from edgeport.onnx_files import open_onnx
@@ -118,3 +118,21 @@ class Workbench:
 @pytest.fixture
 def bench(tmp_path) -> Workbench:
     return Workbench(tmp_path)
+
+
+@pytest.fixture
+def summed(bench):
+    """Makes three convolutions with activations, and a sum that reaches over each cut: x float32 [batch, 8, 10, 10]."""
+
+    def make(batch: int | str) -> OnnxModel:
+        same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+        nodes, value = [], "x"
+        for index in range(3):
+            nodes += [bench.node("Conv", [value, f"w{index}"], [f"c{index}"], **same)]
+            nodes += [bench.node("Relu", [f"c{index}"], [f"r{index}"])]
+            value = f"r{index}"
+        nodes += [bench.node("Add", ["r0", "r2"], ["y"])]
+        weights = {f"w{index}": bench.weight(8, 8, 3, 3) for index in range(3)}
+        return bench.model(nodes, weights, (batch, 8, 10, 10), ["y", "r1"])
+
+    return make

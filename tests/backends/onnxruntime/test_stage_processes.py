@@ -23,17 +23,8 @@ APART = ModelParallel(stages=2, processes=True)
 
 
 @pytest.fixture
-def network(bench):
-    """x float32 [batch, 8, 10, 10]; a sum reaches over the cut."""
-    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-    nodes, value = [], "x"
-    for index in range(3):
-        nodes += [bench.node("Conv", [value, f"w{index}"], [f"c{index}"], **same)]
-        nodes += [bench.node("Relu", [f"c{index}"], [f"r{index}"])]
-        value = f"r{index}"
-    nodes += [bench.node("Add", ["r0", "r2"], ["y"])]
-    weights = {f"w{index}": bench.weight(8, 8, 3, 3) for index in range(3)}
-    return bench.model(nodes, weights, ("batch", 8, 10, 10), ["y", "r1"])
+def network(summed):
+    return summed("batch")
 
 
 @pytest.fixture
