@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.results import Arguments, Table, argument_parser, at_least, at_most, parsed, report
 from benchmarks.robustness.networks import networks
 from benchmarks.robustness.node_tests import Case, node_tests
-from benchmarks.robustness.outcomes import Outcome, Row
+from benchmarks.robustness.outcomes import Outcome, Row, share_refused
 from benchmarks.robustness.refusals import REFUSALS, on_the_list
 from benchmarks.robustness.walk import FLOAT
 from edgeport.contracts import Limits, ProgressEvent
@@ -105,9 +105,7 @@ def _report(
     ran = [row for row in every if row.outcome is not Outcome.RUNTIME]
     refused = [row for row in ran if row.outcome is Outcome.REFUSED]
     checks = [
-        at_most(
-            "refused though the runtime takes the float file, share", len(refused) / max(len(ran), 1), MOST_REFUSED
-        ),
+        at_most("refused though the runtime takes the float file, share", share_refused(every), MOST_REFUSED),
         at_most("refused and not on the list", _count(row for row in refused if not on_the_list(row)), 0.0),
         at_most("ran and gave something else", _count(row for row in ran if row.outcome is Outcome.WRONG), 0.0),
         at_most("crashes, hangs, errors without a name", _count(r for r in ran if r.outcome is Outcome.FAULT), 0.0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CEILING_DB", "LEAST_DB", "Outcome", "Row", "compared", "lossy", "sudden"]
+__all__ = ["CEILING_DB", "LEAST_DB", "Outcome", "Row", "compared", "lossy", "share_refused", "sudden"]
 
 CEILING_DB = 150.0
 """Shown where there is no noise at all."""
@@ -65,6 +65,15 @@ class Row:
     found: str = ""
     sqnr_db: float | None = None
     nodes: int = 0
+
+
+def share_refused(rows: Iterable[Row]) -> float:
+    """Of the float files that a runtime takes, those that Edgeport refuses; 0 without any.
+
+    Files that are no float files (`Outcome.LOW`) count on neither side.
+    """
+    taken = [row for row in rows if row.outcome not in (Outcome.RUNTIME, Outcome.LOW)]
+    return sum(row.outcome is Outcome.REFUSED for row in taken) / max(len(taken), 1)
 
 
 def compared(

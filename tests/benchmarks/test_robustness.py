@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.robustness.outcomes import Outcome, Row, compared, sudden
+from benchmarks.robustness.outcomes import Outcome, Row, compared, share_refused, sudden
 from benchmarks.robustness.refusals import REFUSALS, on_the_list
 
 WANTED = {"y": np.array([1.0, -2.0, 3.0], np.float32), "n": np.array([1, 2])}
@@ -65,3 +65,11 @@ def test_the_list_holds_what_it_names_and_nothing_else() -> None:
     assert not on_the_list(row("MODEL_FORMAT", "a cycle"))
     assert not on_the_list(row("INTERNAL", "input 'x' of type sequence_type"))
     assert all(each.why for each in REFUSALS)
+
+
+def test_what_is_no_float_file_dilutes_no_share() -> None:
+    outcomes = [Outcome.REFUSED, *[Outcome.FLOAT] * 3, *[Outcome.LOW] * 50, *[Outcome.RUNTIME] * 50]
+    rows = [Row(name=str(index), runtime="openvino", outcome=one) for index, one in enumerate(outcomes)]
+
+    assert share_refused(rows) == 0.25
+    assert share_refused([]) == 0
