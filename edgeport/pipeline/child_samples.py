@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from edgeport.pipeline.locations import location_from_json, open_samples
+from edgeport.pipeline.locations import BATCH, location_from_json, open_samples
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.sample_files import not_repeatable
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["calibration_samples"]
 
-_BATCH = 32
 _READ_VALUES = 1 << 20
 """Read at once for a model that takes a fixed number of samples in a call, and would not see more of them together."""
 
@@ -37,7 +36,7 @@ def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
         payload["target"],
         inputs=[spec for spec in preparation.inputs or model.inputs if spec.name not in model.state.values()],
         raw=preparation.raw,
-        batch_size=payload.get("batch_size") or _batch_of(model),
+        batch_size=_read_at_once(model, payload.get("batch_size", BATCH)),
         arrangement=payload.get("arrangement"),
     )
     samples = preparation.prepared(raw)
@@ -47,8 +46,8 @@ def calibration_samples(payload: dict[str, Any], model: OnnxModel) -> SampleSet:
     return samples
 
 
-def _batch_of(model: OnnxModel) -> int:
+def _read_at_once(model: OnnxModel, wanted: int) -> int:
     if model.fixed_batch is None:
-        return _BATCH
+        return wanted
     row = sum(math.prod(axis for axis in spec.shape[1:] if isinstance(axis, int)) for spec in model.fed)
-    return max(1, min(_BATCH, _READ_VALUES // max(row, 1)))
+    return max(1, min(wanted, _READ_VALUES // max(row, 1)))

@@ -15,9 +15,10 @@ from edgeport.npz import made_of
 if TYPE_CHECKING:
     from edgeport.calibration.data import Arrangement, Wanted
 
-__all__ = ["location_from_json", "location_named", "location_state", "open_samples"]
+__all__ = ["BATCH", "location_from_json", "location_named", "location_state", "open_samples"]
 
-_BATCH = 32
+BATCH = 32
+"""Samples in one, where nobody says how many."""
 
 
 def open_samples(
@@ -26,7 +27,7 @@ def open_samples(
     *,
     inputs: Sequence[TensorSpec] = (),
     raw: bool = True,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     arrangement: Mapping[str, Any] | None = None,
 ) -> SampleSet:
     """Opens a sample set; a `.npz` or table without the target is a set without labels (see `require_target`).
