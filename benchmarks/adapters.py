@@ -1,4 +1,4 @@
-"""ONNX's own node tests through each adapter in float32: as the reference says, or refused where the runtime refuses.
+"""ONNX's own node tests through each adapter in float32: as the runtime alone gives, or refused, by it or by a list.
 
 `python -m benchmarks.adapters --out FOLDER [--runtime NAME ...] [--short]`
 
