@@ -105,7 +105,8 @@ def test_a_changed_key_behind_a_jump_host_is_asked_for_through_it(board, reach, 
         device.facts()
     assert f"it shows ssh-ed25519 {board.fingerprint()}" in caught.value.found
     assert other.get_fingerprint() in caught.value.found
-    assert asked != [None]
+    assert len(asked) == 1
+    assert asked[0] is not None
     assert not board.commands
 
 
