@@ -583,6 +583,11 @@ class Pipeline:
         self._inputs = list(inputs.values())
         self._passed = [name for name in self._outputs if name not in made and name not in inputs]
 
+    @property
+    def processes(self) -> list[int]:
+        """Numbers of the processes that it runs in besides this one."""
+        return [stage.pid for stage in self._stages if stage.pid != os.getpid()]
+
     def bind(self, feeds: Mapping[str, Any]) -> _StagedCall:
         """Checks the inputs (arrays by name); the call runs on them as they are now.
 

@@ -24,6 +24,7 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
     telemetry = Telemetry()
     telemetry.sample()
     opened = Opened(job)
+    telemetry.beside = opened.beside
     count, batch = opened.count, 1 if opened.state else job["batch"]
     starts = set(job.get("starts") or ())
     held: Arrays = {}
@@ -42,6 +43,7 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
             held = opened.fed_back(outputs)
             kept = {name: array_ for name, array_ in outputs.items() if name not in opened.state}
             parts.append(_rows(kept, batch, min(batch, count - start)))
+        peak_bytes = peak_memory_bytes(opened.beside)
     finally:
         opened.session.close()
     telemetry.sample()
@@ -57,7 +59,7 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
         "warmup_ns": [],
         "latency_ns": readings.tolist(),
         "started_at_ns": started_at_ns,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak_bytes,
         "timer": timer,
         "telemetry": telemetry.samples,
         "flags": ["nan-output"] if has_nan(outputs) else [],

@@ -27,6 +27,7 @@ class Opened:
         import_ns: Loading the session module and the runtime.
         load_ns: Opening the artifact, without the imports.
         cold: Its files had to be read from the disk.
+        beside: Numbers of the processes that the session runs in besides this one (`Session.processes`).
 
     """
 
@@ -45,6 +46,7 @@ class Opened:
             self.session = module.open_session(str(path), dict(job["settings"]))
             self.load_ns = max(0, now_ns() - before - imports.import_ns)
         self.import_ns += imports.import_ns
+        self.beside: list[int] = list(getattr(self.session, "processes", ()))
 
     @property
     def inputs_of_state(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Sequence
 
 from edgeport.devices.agent.boards import Programs
 from edgeport.devices.agent.clock import now_ns, wall_offset_ns
@@ -24,11 +24,16 @@ class Telemetry:
     Args:
         root: Where /proc and /sys lie; tests plant their own.
 
+    Attributes:
+        samples: What was read.
+        beside: Numbers of the session's other processes, whose processor time is this one's own.
+
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.samples: list[dict[str, Any]] = []
-        self._sources = [read for read in _sources(root) if _works(read)]
+        self.beside: Sequence[int] = ()
+        self._sources = [read for read in [*_sources(root), self._read_use] if _works(read)]
 
     def sample(self, **extra: float) -> None:
         """Reads all sources once and keeps the values, and `extra` with them."""
@@ -47,11 +52,14 @@ class Telemetry:
         stepped = any(abs(after - before) > _STEP_NS for before, after in zip(offsets, offsets[1:]))
         return ["clock-step"] if stepped else []
 
+    def _read_use(self) -> dict[str, float]:
+        return _own_use(self.beside)
+
 
 def sensor_names(root: Path = Path("/")) -> list[str]:
     """Names of the values that can be read on this machine, and of its programs that say more."""
     names: list[str] = Programs().names
-    for read in _sources(root):
+    for read in [*_sources(root), _own_use]:
         values = _try(read)
         names.extend(values or {})
     return sorted(names)
@@ -80,7 +88,6 @@ def _sources(root: Path) -> list[_Read]:
         read_gpus,
         lambda: _processor_ticks(root),
         lambda: _pressure(root),
-        _own_use,
     ]
 
 
@@ -233,14 +240,20 @@ def _pressure(root: Path) -> dict[str, float]:
     return values
 
 
-def _own_use() -> dict[str, float]:
-    """Processor time and involuntary switches of this process, all its threads."""
+def _own_use(beside: Sequence[int] = ()) -> dict[str, float]:
+    """Processor time and involuntary switches of this process, all its threads; the time of those `beside` it too."""
     try:
         import resource
     except ImportError:
         return {}
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
-        "own_cpu_us": round(1e6 * (usage.ru_utime + usage.ru_stime)),
+        "own_cpu_us": round(1e6 * (usage.ru_utime + usage.ru_stime + sum(map(_cpu_s, beside)))),
         "involuntary_switches": float(usage.ru_nivcsw),
     }
+
+
+def _cpu_s(process: int) -> float:
+    """User and system time; fields 14 and 15 of /proc/PID/stat, counted behind the name (proc(5))."""
+    fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

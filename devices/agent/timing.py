@@ -65,6 +65,7 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
 def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> dict[str, Any]:
     """The fields of the trace, but for what the machine said meanwhile."""
     opened = Opened(job)
+    telemetry.beside = opened.beside
     try:
         feeds = opened.batch(0, job["batch"])
         call = opened.bind(feeds)
@@ -98,7 +99,7 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
         if meeting is not None:
             meeting.end(call.run)
         outputs = [each.outputs() for each in calls]
-        peak_bytes = peak_memory_bytes()  # before the reference is read, which is no part of the model
+        peak_bytes = peak_memory_bytes(opened.beside)  # before the reference is read, which is no part of the model
     finally:
         opened.session.close()
     difference, match, flags = check_outputs(job, outputs, first_outputs)

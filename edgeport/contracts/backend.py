@@ -124,7 +124,10 @@ class Call(Protocol):
 
 
 class Session(Protocol):
-    """An opened artifact."""
+    """An opened artifact.
+
+    One that runs in other processes too has `processes`, their numbers: what they take counts as its own.
+    """
 
     def bind(self, feeds: Arrays) -> Call:
         """Checks and places the inputs (arrays by input name), so that `run` does not pay for it."""

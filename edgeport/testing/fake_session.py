@@ -24,6 +24,7 @@ def open_session(path, settings):
 class Session:
     def __init__(self, settings):
         self._settings = settings
+        self.processes = settings.get("processes", ())
 
     def bind(self, feeds):
         for name, array in feeds.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,8 @@ import pytest
 
 from edgeport.contracts import EvaluateJob
 from edgeport.devices.agent.alone import FILE, FOLDER, pause, take_turn
+from edgeport.devices.agent.memory import peak_memory_bytes
+from edgeport.devices.latency.telemetry import timed_samples
 
 
 def test_a_file_is_used_where_it_lies(device, tmp_path):
@@ -53,6 +57,29 @@ def test_what_is_not_timed_does_not_wait(device, time_job, somebody_measures, ca
     shared = {name: getattr(job, name) for name in ("artifact", "entry", "session", "settings", "feeds", "limits")}
     assert device.run(EvaluateJob(**shared, outputs=device.reserve("outputs.npz"))).latency_ns
     assert not caplog.messages
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_what_a_sessions_other_processes_take_is_its_own(device, time_job):
+    """Here that of this very process, which has taken more than the job ever does."""
+    memory, cpu_us = peak_memory_bytes(), 1e6 * time.process_time()
+    job = time_job({"processes": [os.getpid()]})
+    shared = {name: getattr(job, name) for name in ("artifact", "entry", "session", "settings", "feeds", "limits")}
+    timed = device.run(job)
+    evaluated = device.run(EvaluateJob(**shared, outputs=device.reserve("outputs.npz")))
+    assert min(timed.peak_memory_bytes, evaluated.peak_memory_bytes) > memory + (10 << 20)
+    own = [sample.values["own_cpu_us"] for sample in timed_samples(timed)]
+    assert own
+    assert min(own) > cpu_us
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_what_a_process_that_ended_took_is_not_known(device, time_job):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    trace = device.run(time_job({"processes": [ended.pid]}))
+    assert trace.peak_memory_bytes == 0
+    assert not any("own_cpu_us" in sample.values for sample in timed_samples(trace))
 
 
 def test_processes_that_measure_each_other_share_a_turn(device, time_job):

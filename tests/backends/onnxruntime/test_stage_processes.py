@@ -43,10 +43,6 @@ def feeds(count, value=1.0):
     return {"x": np.random.default_rng(count).normal(size=(count, 8, 10, 10)).astype(np.float32) * np.float32(value)}
 
 
-def processes(pipeline) -> list[int]:
-    return [stage.pid for stage in pipeline._stages]
-
-
 def is_gone(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -60,7 +56,7 @@ def test_outputs_are_those_of_the_whole_in_order_and_no_process_is_left(network,
     alone = ExecutionConfig(threads=1, batch=2, layout=SingleStream())
     whole = backend.open(backend.compile(network, float_plan(network), alone, bench.folder / "whole"))
     pipeline = open_session(artifact.folder / artifact.entry, artifact.settings)
-    pids = processes(pipeline)
+    pids = pipeline.processes
     assert len(set(pids) - {os.getpid()}) == 2
     # Batches that grow and shrink: what is shared grows with them.
     samples = [feeds(count, value) for count, value in ((1, 1.0), (7, 2.0), (2, 3.0), (7, 4.0), (0, 1.0))]
@@ -79,7 +75,7 @@ def test_outputs_are_those_of_the_whole_in_order_and_no_process_is_left(network,
 def test_a_process_that_dies_ends_the_pipeline_and_takes_nothing_with_it(artifact):
     pipeline = open_session(artifact.folder / artifact.entry, artifact.settings)
     outputs(pipeline, feeds(1))
-    first, second = processes(pipeline)
+    first, second = pipeline.processes
     os.kill(second, signal.SIGKILL)
     with pytest.raises(StageError, match=r"run stage stage_1\.onnx; found RuntimeError: its process ended with -9"):
         outputs(pipeline, feeds(1))
@@ -99,7 +95,7 @@ def test_a_process_ends_with_the_one_that_started_it(artifact):
     code = (
         "import json, os, sys; from edgeport.backends.onnxruntime.session import open_session\n"
         "pipeline = open_session(sys.argv[1], json.loads(sys.argv[2]))\n"
-        "print(*[stage.pid for stage in pipeline._stages], flush=True); os.kill(os.getpid(), 9)\n"
+        "print(*pipeline.processes, flush=True); os.kill(os.getpid(), 9)\n"
     )
     entry, settings = artifact.folder / artifact.entry, json.dumps(artifact.settings)
     ended = subprocess.run([sys.executable, "-c", code, entry, settings], capture_output=True, text=True, check=False)
