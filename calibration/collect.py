@@ -51,8 +51,8 @@ held 140 and 200 MB more at their peak (the runtime's arena keeps what it had), 
 transformer took 13 % less."""
 
 FETCH_BYTES = 1 << 30
-"""Activations that the smallest batch returns. Where there are more, they are fetched in groups, each in a walk of its
-own."""
+"""Activations that the smallest batch returns, or all calls together that are on their way. Where there are more, they
+are fetched in groups, each in a walk of its own."""
 
 WHOLE_VALUES = 4096
 """A tensor with no more in a sample is returned: summing it up takes longer than copying it."""
@@ -117,11 +117,12 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         once, axes = _probe(fed, batches, open_model, names, Path(folder))
         looks = _looks(model, names, once, axes, observers)
-        rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs})
+        at_once = 1 if whole else at_once
+        held = at_once + 1 if at_once > 1 else 1  # one is looked at meanwhile
+        rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
         if None in axes.values():
             rows = 1  # a call is then one sample, whatever the batches and however short the sample
         summarised = {key for key, observer in observers.items() if isinstance(observer(), Summarised)}
-        at_once = 1 if whole else at_once
         walk = _Walk(
             fed=fed,
             batches=batches,
@@ -359,15 +360,21 @@ def _looks(
 
 
 def _cut(
-    names: Mapping[str, int], once: Mapping[str, tuple[int, ...]], looks: Mapping[str, Look], *, fed: Collection[str]
+    names: Mapping[str, int],
+    once: Mapping[str, tuple[int, ...]],
+    looks: Mapping[str, Look],
+    *,
+    fed: Collection[str],
+    most: int,
 ) -> tuple[int, list[list[str]]]:
-    """Smallest batches per call that keep to SLICE_BYTES, and groups of tensors that keep to FETCH_BYTES.
+    """Smallest batches per call that keep to SLICE_BYTES, and groups of tensors that keep to a number of bytes.
 
     Args:
         names: Bytes of a value, by tensor.
         once: Shapes for the smallest batch.
         looks: Of those that are not returned.
         fed: Tensors that nobody need return.
+        most: Bytes of a group, for the smallest batch.
 
     """
     groups: list[list[str]] = [[]]
@@ -377,7 +384,7 @@ def _cut(
         if name in looks:
             inside = max(inside, _LIVE * size)
             size = size // looks[name].step if looks[name].step else 0
-        if groups[-1] and held + size > FETCH_BYTES:
+        if groups[-1] and held + size > most:
             groups.append([])
             held = 0
         groups[-1].append(name)

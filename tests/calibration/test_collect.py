@@ -117,6 +117,16 @@ def test_very_many_large_tensors_come_in_groups(network, samples, open_model, mo
     assert [(event.done, event.total) for event in events][-1] == (40, 40)
 
 
+@pytest.mark.parametrize(("at_once", "groups"), [(1, {3}), (2, {1})])
+def test_what_calls_side_by_side_return_counts_together(model_text, random, open_model, monkeypatch, at_once, groups):
+    model = model_text("(float[4,25] x) => (float[4,25] c) { a = Relu(x) b = Neg(a) c = Abs(b) }")  # 400 bytes each
+    calls = []
+    monkeypatch.setattr(collect_module, "FETCH_BYTES", 1200)
+    samples = ArraySamples({"x": random(24, 25)}, batch_size=4)
+    collect(model, samples, recording(open_model, calls), at_once=at_once)
+    assert {outputs for _, outputs in calls[1:]} == groups  # the first asked for the shapes
+
+
 def test_progress_is_told_in_samples(network, samples, open_model):
     events = []
     collect(network, samples, open_model, on_progress=events.append)
