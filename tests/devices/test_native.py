@@ -189,15 +189,13 @@ def test_a_link_that_is_cut_ends_the_program(phone, device, job_on):
     with pytest.raises(DeviceLost, match="the link broke"):
         device.run(job)
     until = time.monotonic() + 20  # of 30 s that it may take, and of 60 s that it would
-    while (
-        left := _programs(phone) + list(phone.home.glob("phone/edgeport-native/jobs/*"))
-    ) and time.monotonic() < until:
+    while (left := _left(phone)) and time.monotonic() < until:
         time.sleep(0.05)
     assert left == []
 
 
-def _programs(phone):
-    """Command lines of benchmark programs that run there."""
+def _left(phone):
+    """Command lines of benchmark programs that run there, and folders of jobs."""
     place, found = str(phone.native / "onnxruntime_perf_test").encode(), []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
