@@ -59,7 +59,7 @@ class ProcessTrace:
         samples: How many were run while timed; 0 where it was not counted.
         elapsed_ns: From the start of the first timed call to the end of the last; 0 where it was not taken.
         started_at_ns: Start of the first timed reading on the trace's clock.
-        peak_memory_bytes: Largest resident size.
+        peak_memory_bytes: Largest resident size, of all processes that run the model; 0 where the device does not tell.
         timer: The clock.
         telemetry: Readings of sensors while it ran.
         outputs_match: Outputs of timed calls equal the reference within the job's tolerance; None where none was given.

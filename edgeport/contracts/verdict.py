@@ -186,7 +186,7 @@ class LatencySummary:
         steady: Part of the processes that reached steady state, 0..1.
         load_ns, first_inference_ns: Medians over the processes whose files lay in memory.
         first_load_ns: Of the first process, whose files were read from the disk; None where that was not tried.
-        peak_memory_bytes: Largest over the processes.
+        peak_memory_bytes: Largest over the processes; 0 where the device does not tell.
         scenario: See `TimeJob`.
         throughput_per_s: Samples per second, over processes; None where they were not counted.
         energy: Above the machine at rest; None where it was not asked for.

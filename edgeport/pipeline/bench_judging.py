@@ -142,8 +142,11 @@ def judge_bound(bound: Bound, measurement: Measurement, *, size_bytes: int, look
         reason = "flags forbid its use: " + ", ".join(flags)
         return Check(name=str(bound), outcome=Outcome.INVALID, found="not to be used", reason=reason, looks=look)
     if bound.kind is BoundKind.MEMORY:
-        largest = max(trace.peak_memory_bytes for trace in measurement.traces)
-        return _fixed(bound, largest, f"the largest of {len(measurement.traces)} processes", look)
+        peaks = [trace.peak_memory_bytes for trace in measurement.traces]
+        if not all(peaks):
+            reason = "the device does not tell what memory a process takes"
+            return Check(name=str(bound), outcome=Outcome.INCONCLUSIVE, found="unknown", reason=reason, looks=look)
+        return _fixed(bound, max(peaks), f"the largest of {len(peaks)} processes", look)
     if bound.kind is BoundKind.LATENCY:
         return _latency(bound, measurement, look)
     return _per_process(bound, measurement, look)

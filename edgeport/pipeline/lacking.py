@@ -144,8 +144,13 @@ def _size(candidate: Candidate, budget: Budget) -> Lack | None:
 def _memory(candidate: Candidate, budget: Budget) -> Lack | None:
     if candidate.latency is None:
         return None
-    largest = candidate.latency.peak_memory_bytes
-    return _above_limit("peak memory", BoundKind.MEMORY, largest, budget.peak_memory_bytes)
+    largest, limit = candidate.latency.peak_memory_bytes, budget.peak_memory_bytes
+    if limit is not None and not largest:
+        reason = f"peak memory against {shown(BoundKind.MEMORY, limit)} can't be told: the device does not tell it"
+        return Lack(
+            of="peak memory", found=None, limit=limit, sure=False, text=reason, change="a device that tells it (Linux)"
+        )
+    return _above_limit("peak memory", BoundKind.MEMORY, largest, limit)
 
 
 def _first_inference(candidate: Candidate, budget: Budget) -> Lack | None:

@@ -45,6 +45,13 @@ def test_each_line_of_a_budget_has_its_verdict(played, budget, outcome):
     assert (found.reason == "") is (outcome is Outcome.PASS)
 
 
+def test_a_memory_that_nobody_tells_keeps_to_no_budget(played):
+    (check,) = api.bench(played("net", heavy(QUIET, 0)), budgets=["memory=60MB"], time_s=5.0).checks
+
+    assert (check.outcome, check.found) == (Outcome.INCONCLUSIVE, "unknown")
+    assert "does not tell" in check.reason
+
+
 def test_the_worst_line_is_the_outcome_and_is_named(played):
     found = api.bench(played("net", QUIET), budgets=["p50=2ms", "p90=1us", "size=1MB"], time_s=5.0)
 

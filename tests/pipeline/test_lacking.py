@@ -114,6 +114,15 @@ def test_a_throughput_is_judged_by_its_interval(limit, flags, outcome):
         assert judged.outcome is outcome
 
 
+def test_a_memory_that_nobody_tells_keeps_to_no_budget():
+    one = candidate()
+    untold = replace(one, latency=replace(one.latency, peak_memory_bytes=0), placement=None)
+    judged = judge(untold, Budget(peak_memory_bytes=50_000_000))
+    assert judged.outcome is Outcome.INCONCLUSIVE
+    assert judged.refusal.reason == "peak memory against 50 MB can't be told: the device does not tell it"
+    assert budget_lacks(untold, Budget()) == ()
+
+
 def test_the_suggested_limits_would_be_kept():
     one = candidate(per_s=100)
     enough = Budget(
