@@ -39,6 +39,8 @@ BUILT = "tensorrt"
 """Its engines are built, and not run."""
 RUNTIMES = (*RUN, BUILT)
 LEAST_RIGHT = 1000
+LEAST_BUILT = 800
+"""Of what is not run: a parser that refused all would tell nothing."""
 SHORT_EVERY = 20
 TOGETHER = 100
 """Files that one child takes."""
@@ -320,6 +322,8 @@ def _report(arguments: Arguments, rows: Mapping[str, Sequence[Row]]) -> int:
     for runtime, count in counts.items():
         if runtime in RUN and not arguments.short:
             checks.append(at_least(f"{runtime}: as the reference says", float(count[Outcome.RIGHT]), LEAST_RIGHT))
+        if runtime == BUILT and not arguments.short:
+            checks.append(at_least(f"{runtime}: engines built", float(count[Outcome.BUILT]), LEAST_BUILT))
         checks += [
             at_most(f"{runtime}: refused by Edgeport alone, not on the list", float(count[Outcome.UNLISTED]), 0.0),
             *(

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.adapters import _UNFED, Outcome, _of_refusal, differs
+from benchmarks.adapters import _UNFED, LEAST_BUILT, Outcome, Row, _of_refusal, _report, differs
+from benchmarks.results import Arguments
 from edgeport.errors import ModelFormatError
 
 
@@ -49,3 +50,10 @@ def test_text_and_integers_must_be_equal(case):
 )
 def test_a_refusal_is_judged_by_what_the_runtime_does(found, alone, outcome):
     assert _of_refusal(ModelFormatError(asked="open", found=found, fix="no"), alone) is outcome
+
+
+@pytest.mark.parametrize(("built", "status"), [(LEAST_BUILT, 0), (LEAST_BUILT - 1, 1)])
+def test_a_parser_that_refuses_too_much_is_no_evidence(built, status, tmp_path):
+    outcomes = [Outcome.BUILT] * built + [Outcome.RUNTIME_REFUSES] * 200
+    rows = [Row(name=str(index), runtime="tensorrt", outcome=one) for index, one in enumerate(outcomes)]
+    assert _report(Arguments(out=tmp_path, short=False), {"tensorrt": rows}) == status
