@@ -61,18 +61,18 @@ def can_sum_up(model: OnnxModel) -> bool:
     return model.opset >= _FIRST_OPSET
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Told:
-    """What a runtime told of one call.
+    """What a runtime told of one call; it does not hold the opened model, or only by what was raised.
 
     Attributes:
-        run: The opened model that was called.
+        opening: How often the model had been opened anew before.
         outputs: Its outputs.
         error: What was raised instead.
 
     """
 
-    run: RunModel
+    opening: int
     outputs: Arrays = field(default_factory=dict)
     error: EdgeportError | None = None
 
@@ -101,6 +101,7 @@ class Summarising:
         self._open_model = open_model
         self._folder = folder
         self._stack = contextlib.ExitStack()
+        self._opening = 0
         self._run = self._opened()
 
     def __enter__(self) -> Self:
@@ -126,18 +127,17 @@ class Summarising:
 
     def call(self, feeds: Arrays, samples: int) -> Told:
         """What the runtime tells of a call; several threads may be here at once, and nothing is raised."""
-        run = self._run
         rows = {_ROWS: np.array([samples, -1], np.int64)} if self._by_sample() else {}
         try:
-            return Told(run=run, outputs=run({**feeds, **rows}))
+            return Told(opening=self._opening, outputs=self._run({**feeds, **rows}))
         except EdgeportError as error:
-            return Told(run=run, error=error)
+            return Told(opening=self._opening, error=error)
 
-    def seen(self, told: Told | None, feeds: Arrays, samples: int, settle: Callable[[], object] = bool) -> Seen:
+    def seen(self, told: Told, feeds: Arrays, samples: int, settle: Callable[[], object] = bool) -> Seen:
         """What `call` told of the same feeds.
 
         Args:
-            told: By `call`, which is asked again where the model was opened anew since, or where it is None.
+            told: By `call`, which is asked again where the model was opened anew since.
             feeds: Of the model.
             samples: In the feeds.
             settle: Waits until nobody is in `call` any more; before the model is opened anew.
@@ -147,7 +147,7 @@ class Summarising:
 
         """
         while True:
-            if told is None or told.run is not self._run:
+            if told.opening != self._opening:
                 told = self.call(feeds, samples)
             unfit: Sequence[str]
             if told.error is not None:
@@ -167,10 +167,11 @@ class Summarising:
                     summaries = {name: summary for name, summary in seen.items() if summary is not None}
                     return Seen(arrays={**feeds, **arrays}, summaries=summaries)
             settle()
-            told = None  # it holds the model that is closed now
+            told.error = None  # its traceback holds the model that is closed now
             for name in unfit:
                 del self._looks[name]
             self._close()
+            self._opening += 1
             self._run = self._opened()
 
     def _close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextlib import contextmanager
 
 import numpy as np
@@ -206,6 +207,36 @@ def test_calls_side_by_side_do_not_show(model_text, random, outputs, observers, 
     found, returned = outputs(model, samples, observers, 10, at_once=3)
     assert ("r" in returned) == (odd != 0.5)
     assert found.digest == outputs(model, samples, observers, 10)[0].digest
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.parametrize("fails", [False, True], ids=["not finite", "an error"])
+def test_a_model_is_gone_before_it_is_opened_anew(model_text, open_model, at_once, fails):
+    class Memory:
+        """Held as long as somebody can call the runtime."""
+
+    held, found = [], []
+
+    @contextmanager
+    def opened(path):
+        found.append([one() for one in held if one() is not None])
+        with open_model(path) as run:
+            memory = Memory()
+            held.append(weakref.ref(memory))
+
+            def runs(feeds, memory=memory):
+                if fails and len(held) == 2 and np.isnan(feeds["x"]).any():
+                    raise BackendError(asked="run", found="a sample that can't be summed up", fix="-")
+                return run(feeds)
+
+            del memory
+            yield runs
+
+    x = np.ones((4, 5000), np.float32)
+    x[2, 7] = np.nan
+    model = model_text("(float[1,5000] x) => (float[1,5000] y) { y = Neg(x) }")
+    collect(model, ArraySamples({"x": x}), opened, observers={"extremes": OBSERVERS["extremes"]}, at_once=at_once)
+    assert found == [[], [], []]  # for the shapes, and twice to watch
 
 
 def test_calls_are_really_side_by_side(model_text, random, open_model):
