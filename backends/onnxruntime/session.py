@@ -295,10 +295,12 @@ def _devices_of(name: str) -> list[Any]:
         RuntimeError: No such provider, its library does not load, or it sees no device of its kind.
 
     """
-    plugged = _plug_ins()
+    broken: dict[str, str] = {}
+    plugged = _plug_ins(broken)
     if name not in plugged:
+        told = "".join(f", and of {package} {why}" for package, why in broken.items())
         raise RuntimeError(
-            f"asked to run on {name}; found providers {', '.join([*ort.get_available_providers(), *plugged])}; "
+            f"asked to run on {name}; found providers {', '.join([*ort.get_available_providers(), *plugged])}{told}; "
             f"install the package that has it, or name its library: {_LIBRARIES}={name}=PATH"
         )
     why = _why_not(name, plugged[name])

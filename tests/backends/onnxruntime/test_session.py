@@ -209,7 +209,7 @@ class TestPlugIns:
         assert "Blind" not in known
         assert loaded == {"Mine": "/lib/mine.so", "Blind": "/lib/blind.so"}
 
-    def test_in_a_package(self, loaded, monkeypatch, tmp_path):
+    def test_in_a_package(self, loaded, monkeypatch, tmp_path, path):
         (tmp_path / "onnxruntime_ep_mine.py").write_text(
             "def get_library_path():\n    return '/lib/ep.so'\ndef get_ep_names():\n    return ['Mine']\n"
         )
@@ -219,6 +219,8 @@ class TestPlugIns:
         assert loaded == {"Mine": "/lib/ep.so"}
         said = "that the package does not import: OSError: no library"
         assert unusable_plug_ins() == {"onnxruntime_ep_broken": said}
+        with pytest.raises(RuntimeError, match=f"found providers .*Mine, and of onnxruntime_ep_broken {said}; "):
+            open_session(path, {"providers": ["Broken"]})
 
     def test_one_that_sees_no_device_says_so(self, loaded, monkeypatch, path):
         monkeypatch.setenv("EDGEPORT_ORT_LIBRARIES", "Blind=/lib/blind.so")
