@@ -161,7 +161,7 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
         return Pipeline(os.path.dirname(os.fspath(path)), settings)  # noqa: PTH120 (Path would be its only use)
     if "streams" in settings:
         return Streams(path, settings)
-    return Session(inference_session(path, session_options(settings), settings))
+    return Session(_session_of(path, settings))
 
 
 def parts_of(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -239,6 +239,10 @@ def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapp
             f"{', '.join(session.get_providers())}; install the libraries that it needs"
         )
     return session
+
+
+def _session_of(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Any:
+    return inference_session(path, session_options(settings), settings)
 
 
 def processor_here() -> dict[str, str]:
@@ -517,9 +521,9 @@ class Streams:
     def _opened(self, path: str | os.PathLike[str], settings: Mapping[str, Any], index: int) -> Any:
         """A session; opened by a thread on its processors, for the runtime's threads inherit these."""
         if not self._cores:
-            return inference_session(path, session_options(settings), settings)
+            return _session_of(path, settings)
         with ThreadPoolExecutor(1, initializer=_pin, initargs=(set(self._cores[index]),)) as pool:
-            return pool.submit(lambda: inference_session(path, session_options(settings), settings)).result()
+            return pool.submit(_session_of, path, settings).result()
 
 
 def _pin(cores: set[int]) -> None:
@@ -741,10 +745,6 @@ class _Stage:
                     f"asked to run stage {self._entry}; found {found}; the pipeline has ended, so open it again"
                 )
             )
-
-
-def _session_of(path: str, settings: Mapping[str, Any]) -> Any:
-    return inference_session(path, session_options(settings), settings)
 
 
 class _Area:
