@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeport.calibration.data import ArraySamples, FunctionSamples, NpzSamples, check_samples, rebatch, subset
-from edgeport.contracts import TensorSpec
+from edgeport.contracts import Sample, TensorSpec
 from edgeport.errors import SamplesError
 
 IMAGES = np.arange(10 * 3, dtype=np.float32).reshape(10, 3)
@@ -297,3 +297,19 @@ def test_who_checks_a_set_walks_for_its_fingerprint_too():
     check_samples(checked, (TensorSpec(name="x", dtype="float32", shape=("n", 4)),))
     assert (checked.fingerprint, checked.digests()) == (alone.fingerprint, alone.digests())
     assert (checked.walks, alone.walks) == (1, 1)
+
+
+def test_steps_of_a_sequence_may_repeat_where_samples_may_not():
+    class Given(list):
+        fingerprint = "given"
+
+    feeds, inputs = {"x": IMAGES[[0, 0, 1]]}, (TensorSpec(name="x", dtype="float32", shape=("n", 3)),)
+    for first, codes in ((None, ["FEW_SAMPLES", "DUPLICATES"]), (np.array([True, False, False]), ["FEW_SAMPLES"])):
+        assert [lint.code for lint in check_samples(Given([Sample(feeds=feeds, first=first)]), inputs)] == codes
+
+
+@pytest.mark.parametrize("view", [lambda x: x, np.asfortranarray, lambda x: np.repeat(x, 2, axis=1)[:, ::2]])
+def test_how_an_array_lies_in_memory_does_not_show(view):
+    found = ArraySamples({"x": view(IMAGES)}, view(IMAGES))
+    expected = ArraySamples({"x": IMAGES}, IMAGES)
+    assert (found.fingerprint, found.digests()) == (expected.fingerprint, expected.digests())
