@@ -143,3 +143,24 @@ def test_what_misses_the_goal_when_measured_again_is_not_told_as_reached() -> No
     measure = _device(costs)
     found = prune_to_latency(outlines, costs, measure, confirm=lambda _: measure({}), speedup=2.0)
     assert not found.reached
+
+
+@pytest.mark.parametrize("speedup", [2.3, 2.5])
+def test_what_hardly_meets_the_goal_is_not_taken_where_something_surely_meets_it(speedup: float) -> None:
+    outlines, costs = _network()
+    smooth = _device(costs)
+    found = prune_to_latency(outlines, costs, lambda counts: np.ceil(smooth(counts) / 1e6) * 1e6, speedup=speedup)
+    hardly = [one for one in found.trials if 0.985 * found.goal_ns < one.latency_ns <= found.goal_ns]
+    assert hardly
+    assert 0.85 * found.goal_ns <= found.latency_ns <= 0.985 * found.goal_ns
+
+
+@pytest.mark.parametrize(("layers", "noise", "round_to", "speedup"), [(3, 0.02, 8, 3.1), (4, 0.05, 16, 1.5)])
+def test_a_network_that_missed_the_goal_is_not_the_end(
+    layers: int, noise: float, round_to: int, speedup: float
+) -> None:
+    outlines, costs = _network(layers)
+    measure = _device(costs, noise=noise)
+    found = prune_to_latency(outlines, costs, measure, confirm=_device(costs), speedup=speedup, round_to=round_to)
+    assert found.reached
+    assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
