@@ -13,6 +13,7 @@ from edgeport.calibration.measured import measure_methods, noises
 from edgeport.calibration.plan import make_plan
 from edgeport.calibration.ranges import Auto, Entropy, Measured, MinMax, Percentile, form_of, method_named
 from edgeport.errors import BackendError, CalibrationError
+from edgeport.onnx_files import read_ir, read_once, write_scratch
 
 RULES = x86_rules(vnni=True)
 COUNT, WIDTH = 64, 64
@@ -171,3 +172,22 @@ def test_outputs_that_do_not_count_samples_are_compared_as_they_are(model_text, 
     calls = [{"x": x[index : index + 1]} for index in range(16)]
     found = measure_methods(model, calibration, RULES, calls, open_model, write, methods=(MinMax(),))
     assert 0 < found.noise["minmax"] < 0.1
+
+
+def test_what_is_written_beside_mapped_weights_does_not_stay_there(model_text, open_model, random, tmp_path):
+    folder, written = tmp_path / "weights", []
+    folder.mkdir()
+
+    def scratch(model, plan, into):
+        written.append(write_scratch(read_ir(model), into, "tried.onnx"))
+        return written[-1]
+
+    text = f"(float[n,{WIDTH}] x) => (float[n,{WIDTH}] z) {{ z = MatMul(x, w) }}"
+    x = random(COUNT, WIDTH)
+    with read_once(model_text(text, {"w": random(WIDTH, WIDTH, seed=1)}), folder) as model:
+        calibration = collect(model, ArraySamples({"x": x}), open_model)
+        assert [file.name for file in folder.iterdir()] == ["weights.data"]
+        calls, methods = [{"x": x[:1]}], (MinMax(), Percentile(90.0))
+        measure_methods(model, calibration, RULES, calls, open_model, scratch, methods=methods)
+        assert [file.name for file in folder.iterdir()] == ["weights.data"]
+    assert [file.parent for file in written] == [folder, folder]
