@@ -174,7 +174,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     for _ in range(rounds):
         model = LatencyModel.fit(costs, trials)
         counts = _chosen(outlines, model, aim, round_to, least)
-        known = next((one for one in trials if dict(one.counts) == dict(counts)), None)
+        known = next((one for one in (trials[0], *tried) if dict(one.counts) == dict(counts)), None)
         if known is not None and known.latency_ns <= goal:
             break
         if known is not None:

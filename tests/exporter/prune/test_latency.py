@@ -164,3 +164,12 @@ def test_a_network_that_missed_the_goal_is_not_the_end(
     found = prune_to_latency(outlines, costs, measure, confirm=_device(costs), speedup=speedup, round_to=round_to)
     assert found.reached
     assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
+
+
+@pytest.mark.parametrize(("layers", "round_to", "speedup"), [(3, 16, 2.7), (4, 32, 1.5)])
+def test_a_network_by_which_was_learned_may_be_the_answer(layers: int, round_to: int, speedup: float) -> None:
+    outlines, costs = _network(layers)
+    found = prune_to_latency(outlines, costs, _device(costs), speedup=speedup, round_to=round_to)
+    assert found.reached
+    assert found.latency_ns <= found.goal_ns
+    assert dict(found.counts) in [dict(one.counts) for one in found.trials[1:7]]  # so few networks are there
