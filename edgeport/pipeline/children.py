@@ -255,8 +255,8 @@ def collected(
     samples = calibration_samples(payload, model)
     index, parts = payload.get("part") or (0, 1)
     warnings = [lint.message for lint in check_samples(samples, model.fed)] if index == 0 else []
-    grouped = index == 0 and not model.state and model.fixed_batch is not None
-    if grouped and (repeats := -len(samples) % (model.fixed_batch or 1)):
+    grouped = not model.state and model.fixed_batch is not None
+    if index == 0 and grouped and (repeats := -len(samples) % (model.fixed_batch or 1)):
         warnings.append(
             f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(samples)} samples, "
             f"{repeats} repeats of them were calibrated with"
@@ -270,7 +270,7 @@ def collected(
             on_progress(ProgressEvent(stage="calibrate"))
             return None, warnings
     threads, at_once = payload.get("threads"), 1
-    if threads is None and model.fixed_batch is not None:
+    if threads is None and grouped:
         processors = psutil.cpu_count(logical=False) or 1
         at_once = min(_AT_ONCE, processors)
         threads = processors // at_once

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgeport import api
-from edgeport.contracts import Limits
+from edgeport.contracts import Calibration, Limits, OnnxModel, TensorSpec, to_jsonable
 from edgeport.errors import UsageError
 from edgeport.pipeline.calibrating import calibrate_in_children
+from edgeport.pipeline.children import collected
+from edgeport.pipeline.locations import location_named
 
 
 @pytest.fixture
@@ -54,3 +58,32 @@ def test_samples_of_a_model_with_a_state_are_not_shared():
     payload = {"model": {"state": {"next": "last"}}}
     with pytest.raises(UsageError, match="a model with a state, whose samples follow each other"):
         calibrate_in_children(payload, 2, limits=Limits(), on_progress=print, asked="calibrate")
+
+
+@pytest.mark.parametrize(
+    ("batch", "state", "asked", "expected"),
+    [
+        (1, {}, None, (2, 4)),
+        (1, {}, 3, (1, 3)),
+        ("n", {}, None, (1, None)),
+        (1, {"hn": "h"}, None, (1, None)),
+    ],
+    ids=["fixed batch", "of several workers", "free batch", "state"],
+)
+def test_processors_are_shared_where_calls_are_side_by_side_alone(tmp_path, monkeypatch, batch, state, asked, expected):
+    given = []
+
+    def collect(model, samples, open_model, **options):
+        given.append((options["at_once"], open_model.keywords["threads"]))
+        return Calibration(model_digest="d", samples_fingerprint="f", sample_count=4, statistics={})
+
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
+    monkeypatch.setattr("edgeport.calibration.collect.collect", collect)
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 2), np.float32))
+    inputs = tuple(TensorSpec(name=name, dtype="float32", shape=(batch, 2)) for name in ("x", *state.values()))
+    outputs = tuple(replace(inputs[1], name=name) for name in state)
+    model = OnnxModel(path=tmp_path / "m.onnx", inputs=inputs, outputs=outputs, opset=20, digest="d", state=state)
+    about = {"samples": to_jsonable(location_named(tmp_path / "x.npz")), "target": "", "observers": []}
+    about |= {"states": [to_jsonable(one) for one in inputs[1:]], "initial": {}}
+    collected(model, about | ({"threads": asked} if asked is not None else {}))
+    assert given == [expected]
