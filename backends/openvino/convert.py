@@ -59,12 +59,34 @@ class IrFromOnnx:
             raise not_converted(error, graph, self.model.path.name) from error
         reach = REDUCED_LIMIT if rules_for().weight_reduce_range else LARGEST
         quantize_recurrent(converted, graph, frozenset(self.planned), reach=reach)
+        _part_from_inputs(ov, converted)
         _name_canonically(converted, graph)
+        _name_inputs(converted, [spec.name for spec in self.model.inputs])
         _name_outputs(converted, [spec.name for spec in self.model.outputs])
         converted.set_rt_info(json.dumps(self.planned), [INFO, "int8"])
         ov.save_model(converted, str(path), compress_to_fp16=False)
         if self.floats is not None:
             self.floats.mark(path)
+
+
+def _part_from_inputs(ov: Any, model: Any) -> None:
+    """Puts an operation that changes nothing between an input and what gives it out as it is.
+
+    A Dropout, or the sum of one tensor, is none in OpenVINO; the input is then called like the output in the file.
+    """
+    for result in model.results:
+        given = result.input_value(0)
+        if given.get_node().get_type_name() == "Parameter":
+            between = ov.opset1.convert(given, given.get_element_type().to_string())
+            result.input(0).replace_source_output(between.output(0))
+
+
+def _name_inputs(model: Any, names: list[str]) -> None:
+    """Gives back the names of inputs that are called like outputs, where OpenVINO dropped no input."""
+    if len(model.inputs) == len(names):
+        for port, name in zip(model.inputs, names, strict=True):
+            if port.get_names() != {name}:
+                port.get_tensor().set_names({name})
 
 
 def _name_outputs(model: Any, names: list[str]) -> None:

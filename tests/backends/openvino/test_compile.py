@@ -148,3 +148,27 @@ def test_constant_of_an_integer_sum_has_all_axes(save_onnx, tmp_path):
     assert {"m", "s"} <= plan.nodes.keys()
     written = read_ir(write_openvino(model, plan, tmp_path / "written.onnx"))
     assert list(written.graph.initializers["b_quantized"].const_value.shape) == [1, 1, 1, 32]
+
+
+def test_input_that_is_given_out_as_it_is_keeps_its_name(save_onnx, tmp_path):
+    """OpenVINO makes nothing of a Dropout, and calls the input like what comes out of it."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 13]>
+        net (float[batch, 4] x, float[batch, 4] m) => (float[batch, 4] y, float[batch, 4] again, float[batch, 4] z)
+        { y = Dropout(x) again = Sum(x) z = Add(x, m) }
+    """
+    proto = onnx.parser.parse_model(text)
+    for node in proto.graph.node:
+        node.name = node.output[0]
+    model = open_onnx(save_onnx(proto))
+    artifact = BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "artifact")
+    session = BACKEND.open(artifact)
+    x, m = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    call = session.bind({"x": x, "m": m})
+    call.run()
+    outputs = call.outputs()
+    session.close()
+    assert list(outputs) == ["y", "again", "z"]
+    np.testing.assert_array_equal(outputs["y"], x)
+    np.testing.assert_array_equal(outputs["again"], x)
+    np.testing.assert_allclose(outputs["z"], x + m)
