@@ -39,7 +39,7 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     import onnxruntime as ort
     from google.protobuf.message import DecodeError
 
-    from edgeport.backends.onnxruntime.session import check_feeds, session_options
+    from edgeport.backends.onnxruntime.session import check_feeds, plain_text, session_options
     from edgeport.onnx_files import refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
@@ -66,9 +66,10 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
         except ValueError as error:
             raise feed_error(f"feed {path.name}", error) from error
         try:
-            return dict(zip(names, session.run(names, arrays), strict=True))
+            found = session.run(names, arrays)
         except Exception as error:
             raise _failed(path, "run", error) from error
+        return {name: plain_text(array) for name, array in zip(names, found, strict=True)}
 
     yield run
 

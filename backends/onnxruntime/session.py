@@ -37,6 +37,7 @@ __all__ = [
     "known_providers",
     "open_session",
     "parts_of",
+    "plain_text",
     "processor_here",
     "serve_stage",
     "session_options",
@@ -62,6 +63,7 @@ _DTYPES = {
     "tensor(uint16)": "uint16",
     "tensor(uint32)": "uint32",
     "tensor(uint64)": "uint64",
+    "tensor(string)": "object",
 }
 _SETTINGS = (
     "threads",
@@ -380,28 +382,35 @@ class Session:
 
 
 class Call:
-    """One bound call."""
+    """One bound call; where an input is text, which the runtime binds not, each run copies the inputs first."""
 
     def __init__(self, session: Any, arrays: dict[str, Any], outputs: Sequence[str]) -> None:
         self._session = session
         # The runtime reads these very buffers, so they must live as long as the call.
         self._arrays = arrays
         self._names = outputs
+        self._found: Sequence[Any] = ()
+        self._done = False
+        if any(array.dtype.hasobject for array in arrays.values()):
+            self._binding = None
+            return
         self._binding = session.io_binding()
         self._values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
         for name, value in self._values.items():
             self._binding.bind_ortvalue_input(name, value)
         for name in outputs:
             self._binding.bind_output(name, "cpu")
-        self._done = False
 
     def run(self) -> None:
         """One inference."""
-        self._session.run_with_iobinding(self._binding)
+        if self._binding is None:
+            self._found = self._session.run(self._names, self._arrays)
+        else:
+            self._session.run_with_iobinding(self._binding)
         self._done = True
 
     def outputs(self) -> dict[str, Any]:
-        """Copies of the last run's outputs, by name.
+        """Copies of the last run's outputs, by name; text as arrays of numpy's own text.
 
         Raises:
             RuntimeError: Nothing was run yet.
@@ -409,8 +418,8 @@ class Call:
         """
         if not self._done:
             raise RuntimeError("asked for outputs; found that nothing was run; call run() first")
-        values = self._binding.get_outputs()
-        return {name: np.array(value.numpy()) for name, value in zip(self._names, values)}  # noqa: B905 (newer than 3.8)
+        values = self._found if self._binding is None else [one.numpy() for one in self._binding.get_outputs()]
+        return {name: np.array(plain_text(value)) for name, value in zip(self._names, values)}  # noqa: B905 (newer than 3.8)
 
 
 class _PinnedCall(Call):
@@ -941,7 +950,7 @@ def _shares(count: int) -> list[list[int]]:
 
 
 def check_feeds(inputs: Sequence[Any], feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """The feeds as contiguous arrays of its own memory, by input name.
+    """The feeds as contiguous arrays of its own memory, by input name; text as Python's objects.
 
     Args:
         inputs: What `InferenceSession.get_inputs` tells.
@@ -959,14 +968,23 @@ def check_feeds(inputs: Sequence[Any], feeds: Mapping[str, Any]) -> dict[str, An
     for name, node in wanted.items():
         array = np.asarray(feeds[name])
         dtype = _DTYPES.get(node.type)
+        is_text = dtype == "object"
+        if is_text and array.dtype.kind in "UT":
+            array = array.astype(object)
         if dtype is None or array.dtype != np.dtype(dtype):
-            raise ValueError(f"asked to feed {name!r} as {array.dtype}; found that it takes {dtype or node.type}")
+            takes = node.type if dtype is None or is_text else dtype
+            raise ValueError(f"asked to feed {name!r} as {array.dtype}; found that it takes {takes}")
         if not _fits(array.shape, node.shape, sizes):
             raise ValueError(
                 f"asked to feed {name!r} in shape {list(array.shape)}; found that it takes {list(node.shape)}"
             )
         arrays[name] = np.array(array, order="C", copy=True)
     return arrays
+
+
+def plain_text(array: Any) -> Any:
+    """The array; text, which the runtime gives as Python's objects, as numpy's own, which files can hold."""
+    return array.astype(np.str_) if array.dtype.hasobject else array
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[Any], sizes: dict[str, int]) -> bool:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -244,3 +245,37 @@ class TestPlugIns:
         with pytest.raises(RuntimeError, match=r"run on Mine; found providers .*; install the package that has it"):
             open_session(path, {"providers": ["Mine"]})
         assert not loaded
+
+
+@pytest.fixture
+def text_path(save_onnx):
+    text = """
+        <ir_version: 10, opset_import: ["" : 20]>
+        net (string[batch] x, float[batch] w) => (string[batch] y, float[batch] z)
+        { y = StringConcat(x, x) z = Neg(w) }
+    """
+    return save_onnx(onnx.parser.parse_model(text))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [pytest.param({"threads": 1}, id="session"), pytest.param({"streams": 2, "threads": 1}, id="streams")],
+)
+def test_text_is_fed_and_given_as_files_hold_it(text_path, settings):
+    session = open_session(text_path, settings)
+    for words in (np.array(["a", "bcd"]), np.array(["é", ""], object)):
+        call = session.bind({"x": words, "w": np.ones(2, np.float32)})
+        call.run()
+        outputs = call.outputs()
+        assert outputs["y"].dtype.kind == "U"
+        assert outputs["y"].tolist() == [word + word for word in words.tolist()]
+        np.testing.assert_array_equal(outputs["z"], -np.ones(2, np.float32))
+    with pytest.raises(ValueError, match=re.escape("asked to feed 'x' as int64; found that it takes tensor(string)")):
+        session.bind({"x": np.array([1, 2]), "w": np.ones(2, np.float32)})
+    session.close()
+
+
+def test_reference_runs_text(text_path):
+    with open_reference(text_path) as run:
+        outputs = run({"x": np.array(["a", "b"]), "w": np.ones(2, np.float32)})
+    np.testing.assert_array_equal(outputs["y"], np.array(["aa", "bb"]))
