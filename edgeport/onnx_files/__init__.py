@@ -7,7 +7,7 @@ from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir, read_once
 from edgeport.onnx_files.reads import values_read
-from edgeport.onnx_files.types import infer_types
+from edgeport.onnx_files.types import infer_types, values_not_tensors
 from edgeport.onnx_files.writing import write_ir, write_scratch
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "read_once",
     "refuse_custom_operators",
     "refuse_quantized",
+    "values_not_tensors",
     "values_read",
     "write_constants",
     "write_ir",
