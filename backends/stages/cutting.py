@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgeport.backends.stages.chains import best_chain
 from edgeport.backends.stages.parts import Costs, Parts, find_parts
 from edgeport.errors import ModelError
-from edgeport.onnx_files import values_read
+from edgeport.onnx_files import infer_types, values_not_tensors, values_read
 
 if TYPE_CHECKING:
     from edgeport.backends.stages.chains import Chain
@@ -30,7 +30,8 @@ class Stage:
 
     Attributes:
         nodes: Names, in the graph's order; a node that is copied is in several stages.
-        inputs: Names of the values that it takes, of any earlier stage or of the whole's inputs.
+        inputs: Names of the values that it takes, of any earlier stage or of the whole's inputs; the first stage also
+            takes those that nothing reads.
         outputs: Names of the values that it gives, to any later stage or as the whole's outputs.
         time_ns: Of its nodes, and of handing its values over.
 
@@ -128,6 +129,9 @@ def _stages(graph: ir.Graph, parts: Parts, chain: Chain) -> tuple[Stage, ...]:
         made = {value for node in own for value in node.outputs}
         nodes = sorted({*own, *copies}, key=place.__getitem__)
         taken.append((nodes, [value for value in inputs if value not in made]))
+    read = {value for _, values in taken for value in values} | set(graph.outputs)
+    # Who runs the whole feeds all its inputs, also those that nothing reads.
+    taken[0][1].extend(value for value in graph.inputs if value not in read and not value.is_initializer())
     leaving = [value for value in graph.outputs if value in parts.sources]
     found = []
     for index, (nodes, inputs) in enumerate(taken):
@@ -175,12 +179,10 @@ def _check_slowness(slowness: Sequence[float], stages: int) -> None:
 
 
 def _infer_types(model: ir.Model, costs: Costs) -> None:
-    if any(value.shape is None or value.dtype is None for node in model.graph for value in node.outputs if value.name):
-        from onnx_ir.passes.common import ShapeInferencePass
-
-        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    infer_types(model, shapes=True)
+    others = values_not_tensors(model.graph)
     for value in (value for node in model.graph for value in node.outputs):
         known = costs.types.get(value.name or "")
-        if known is not None and (value.dtype is None or value.shape is None):
+        if known is not None and value not in others and (value.dtype is None or value.shape is None):
             value.dtype = ir.DataType[known[0].upper()]
             value.shape = ir.Shape([None] * known[1])

@@ -87,6 +87,30 @@ def test_values_of_the_runtimes_own_operators_cross(bench):
     staged.close()
 
 
+def test_an_input_that_nothing_reads_is_fed(network, bench):
+    proto = onnx.load(network.path)
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("unread", onnx.TensorProto.FLOAT, [2, 3]))
+    onnx.save(proto, bench.folder / "unread.onnx")
+    feeds = {**bench.batch(network), "unread": bench.weight(2, 3)}
+    artifact = compiled(bench, open_onnx(bench.folder / "unread.onnx"), TWO.layout)
+    staged = backend.open(artifact)
+    assert set(outputs(staged, feeds)) == {"y", "r1"}
+    staged.close()
+
+
+def test_a_sequence_stays_within_a_stage(bench):
+    """The profile tells it as a tensor of its items' type."""
+    nodes = [bench.node("MatMul", ["x", "w"], ["a"]), bench.node("SplitToSequence", ["a"], ["s"], axis=1)]
+    nodes += [bench.node("SequenceAt", ["s", "first"], ["p"]), bench.node("Concat", ["p", "a"], ["q"], axis=1)]
+    nodes += [bench.node("Tanh", ["q"], ["y"])]
+    weights = {"w": bench.weight(8, 8), "first": np.array(0, np.int64)}
+    model = bench.model(nodes, weights, ("batch", 8), ["y"])
+    whole, staged = (backend.open(compiled(bench, model, each)) for each in (SingleStream(), TWO.layout))
+    feeds = {"x": bench.weight(3, 8)}
+    np.testing.assert_allclose(outputs(staged, feeds)["y"], outputs(whole, feeds)["y"], rtol=0, atol=1e-5)
+    staged.close()
+
+
 def test_calls_of_many_threads_get_their_own_results_in_order(network, bench):
     artifact = compiled(bench, network, ModelParallel(stages=3))
     samples = [{"x": np.full((2, 8, 10, 10), value, np.float32)} for value in range(40)]
