@@ -164,7 +164,7 @@ def schedule(  # noqa: PLR0913 (those of the API)
     from edgeport.devices.opening import open_device
 
     _check(models)
-    make_room(output)
+    make_room(output, tuple(models), [path for path, _ in models.values()])
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-schedule-")))
         device = stack.enter_context(open_device("local", scratch / "device"))

@@ -11,7 +11,7 @@ from edgeport import api
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, TaskParallel, TimeJob, load_json
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.local import LocalDevice
-from edgeport.errors import ContractError, UsageError
+from edgeport.errors import ContractError, OutputError, UsageError
 from edgeport.pipeline import scheduling
 from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 from edgeport.pipeline.schedules import Share, as_executions, promising, shares
@@ -145,6 +145,19 @@ def test_processes_that_meet_are_at_work_at_the_same_time(small_onnx, save_onnx,
     ends = min(each.started_at_ns + each.elapsed_ns for each in (one, two))
     assert ends - starts > 0.1e9
     assert not list((tmp_path / "device" / "outputs").glob("*/meeting*"))
+
+
+def test_what_is_given_and_what_is_not_its_own_stay(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "artifact.json").write_text("{}", encoding="utf-8")
+    models = {name: (tmp_path / name, "p50=1ms") for name in ("one", "two")}
+    with pytest.raises(OutputError, match=r"one would be replaced, which was given"):
+        api.schedule(models, output=tmp_path)
+    (tmp_path / "out" / "two").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"something else in the place of .*two"):
+        api.schedule(models, output=tmp_path / "out")
+    assert (tmp_path / "one" / "artifact.json").read_text(encoding="utf-8") == "{}"
 
 
 def test_what_can_not_be_scheduled(tmp_path):
