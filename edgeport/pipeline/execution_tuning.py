@@ -2,7 +2,8 @@
 
 What is written to the output folder:
 
-    best/         the artifact (or bundle) with the settings that were chosen; the runtime's own until then
+    best/         the artifact (or bundle) with the settings that were chosen; until then the runtime's own, or what an
+                  earlier search for the same found
     tuned.json    what was measured of which execution, and the choice
 """
 
@@ -43,7 +44,7 @@ from edgeport.errors import MeasurementError, UsageError
 from edgeport.pipeline.bench_opening import BenchSettings, Opened, open_artifact, write_feeds
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.dependencies import session_state
-from edgeport.pipeline.execution_saving import save_tuned
+from edgeport.pipeline.execution_saving import save_tuned, saved_digest
 from edgeport.pipeline.execution_search import Choice, Goal, choose, halve, is_last
 from edgeport.pipeline.spending import Spending
 from edgeport.pipeline.timing import StoredRounds
@@ -164,7 +165,7 @@ def tune_execution(
     """See `edgeport.api.tune_execution`."""
     from edgeport.devices.opening import open_device
 
-    make_room(output)
+    make_room(output, given=paths)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-tune-")))
         device = stack.enter_context(open_device(asked.device, scratch / "device"))
@@ -197,7 +198,9 @@ def tune_execution(
             ),
             on_progress=on_progress,
         )
-        save_tuned(arms[search.defaults[0]].artifact, arms[search.defaults[0]].source.path, output / BEST, None)
+        if not search.found_before(output):
+            (output / TUNED_FILE).unlink(missing_ok=True)  # it is of what is replaced
+            save_tuned(arms[search.defaults[0]].artifact, arms[search.defaults[0]].source.path, output / BEST, None)
         choice, measured = search.run()
         return _result(search, choice, measured, output)
 
@@ -351,11 +354,24 @@ class _Search:
     spending: Spending
     on_progress: OnProgress
     finished: bool = True
+    tried: set[str] = field(default_factory=set)
 
     @property
     def defaults(self) -> list[str]:
         """Names of the runtimes' own."""
         return [name for name, arm in self.arms.items() if arm.default]
+
+    def found_before(self, output: Path) -> bool:
+        """An earlier search for the same on this device left one of these: it stays until something better is known."""
+        try:
+            told = json.loads((output / TUNED_FILE).read_text(encoding="utf-8"))
+            known = told["goal"], told["p99_ns"], told["device"]
+            kept = saved_digest(output / BEST)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        goal = self.asked.goal
+        same = known == (goal.of, goal.p99_ns, to_jsonable(self.device.facts()))
+        return same and kept in {arm.artifact.digest for arm in self.arms.values()}
 
     def run(self) -> tuple[Choice, Mapping[str, Measurement]]:
         """Fewer and fewer arms, then the last word over fresh rounds."""
@@ -422,6 +438,7 @@ class _Search:
         from edgeport.devices.experiment import run_rounds, to_measurements
         from edgeport.devices.latency.neighbours import without_disturbed
 
+        self.tried |= set(names)
         jobs = {name: self.jobs[name] for name in names}
         facts = self.device.facts()
         seed = sum(stage.encode())
@@ -487,7 +504,7 @@ def _result(search: _Search, choice: Choice, measured: Mapping[str, Measurement]
     found = ExecutionTuned(
         goal=asked.goal.of,
         p99_ns=asked.goal.p99_ns,
-        tried=len(search.arms),
+        tried=len(search.tried),
         arms=tuple(rows),
         chosen=choice.arm,
         execution=chosen.execution if chosen is not None else None,

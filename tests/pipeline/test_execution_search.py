@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
 from edgeport import api
+from edgeport.backends.registry import backend
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import UsageError
+from edgeport.pipeline.artifacts import load_artifact
 from edgeport.pipeline.clock import Clock
+from edgeport.pipeline.execution_saving import save_tuned
 from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, scores
 from edgeport.pipeline.execution_tuning import ExecutionAsked, _Search
 from edgeport.pipeline.spending import Spending
@@ -108,10 +112,25 @@ def test_the_runtime_s_own_stays_where_there_is_no_time_and_the_store_answers_ag
 
     assert found.execution == ExecutionConfig()
     assert not found.finished
+    assert found.tried == 1  # what there was no time for is not said to be tried
     assert (again.arms, again.spent_s) == (found.arms, found.spent_s)
     kept = load_json(Artifact, (tmp_path / "tuned" / "best" / "artifact.json").read_bytes())
     assert kept.execution == ExecutionConfig()
     assert json.loads((tmp_path / "tuned" / "tuned.json").read_text())["chosen"] == found.chosen
+
+
+def test_what_was_found_stays_while_the_same_is_searched_again(small_onnx, save_onnx, monkeypatch, tmp_path):
+    path, out = save_onnx(small_onnx), tmp_path / "tuned"
+    options = {"output": out, "time_s": 0.5, "duration_s": 0.02, "store": tmp_path / "store"}
+    api.tune_execution([path], **options)
+    one_thread = backend("onnxruntime").with_execution(load_artifact(out / "best"), ExecutionConfig(threads=1))
+    save_tuned(one_thread, path, out / "best", None)
+    monkeypatch.setattr(_Search, "run", Mock(side_effect=KeyboardInterrupt))
+    for goal, stays in (("latency", True), ("throughput", False)):
+        with pytest.raises(KeyboardInterrupt):
+            api.tune_execution([path], goal=goal, **options)
+        assert load_artifact(out / "best").execution.threads == (1 if stays else None)
+        assert (out / "tuned.json").exists() is stays
 
 
 @pytest.mark.parametrize(("time_s", "tried"), [(100.0, 9), (29.5, 5), (1.0, 2)])
