@@ -14,19 +14,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.calibration.batch_axis import batch_axis, by_sample
+from edgeport.calibration.batch_axis import batch_axis
 from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
-from edgeport.calibration.observers.histogram import MOST_VALUES, every, summary_of
+from edgeport.calibration.observers.histogram import MOST_VALUES, every
 from edgeport.calibration.summarised import Look, Seen, Summarising, Told, can_sum_up
+from edgeport.calibration.watching import Watching
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -62,8 +62,6 @@ COUNTED_VALUES = 4 * MOST_VALUES
 
 _LIVE = 4
 """Tensors as large as the largest that a runtime holds at once, of those that are not returned: a guess."""
-
-_Watched = dict[str, dict[str, Observer]]
 
 
 def collect(  # noqa: PLR0913 (what is watched, over what, by what)
@@ -112,31 +110,25 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     fed = _Fed(model, dict(initial or {}))
     whole = model.fixed_batch is None or model.state
     batches = samples if whole else rebatch(samples, model.fixed_batch or 1, fill_up=True)
-    watched: _Watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         once, axes = _probe(fed, batches, open_model, names, Path(folder))
-        looks = _looks(model, names, once, axes, observers)
+        asked = [observer() for observer in observers.values()]
+        summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
+        most = MOST_VALUES if any(isinstance(one, Summarised) and one.needs_counted for one in asked) else 0
+        looks = _looks(model, names, once, axes, most) if summed_up else {}
         at_once = 1 if whole else at_once
         held = at_once + 1 if at_once > 1 else 1  # one is looked at meanwhile
         rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
         if None in axes.values():
             rows = 1  # a call is then one sample, whatever the batches and however short the sample
-        summarised = {key for key, observer in observers.items() if isinstance(observer(), Summarised)}
-        walk = _Walk(
-            fed=fed,
-            batches=batches,
-            watched=watched,
-            summarised=summarised,
-            axes=axes,
-            rows=rows,
-            at_once=at_once,
-        )
+        watching = Watching(names, observers, axes, most)
+        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
         for index, group in enumerate(groups):
             with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
                 for done in walk.over(group, summarising):
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
-    statistics = {name: {key: observer.state() for key, observer in watched[name].items()} for name in names}
+    statistics = watching.states()
     if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
         require_finite(statistics)
     return Calibration(
@@ -151,32 +143,28 @@ class _Walk:
     Attributes:
         fed: Calls the model.
         batches: Of all samples.
-        watched: Observers by tensor, which take in what they see.
-        axes: Of each tensor, the one that counts samples.
+        watching: Is shown every call.
         rows: Samples in a call, at most.
         at_once: Calls on their way at the same time; more than one only where each takes a whole batch.
-        summarised: Names of the observers that are `Summarised`: to ask each time would take as long as to observe.
 
     """
 
     fed: _Fed
     batches: SampleSet
-    watched: _Watched
-    summarised: Collection[str]
-    axes: Mapping[str, int | None]
+    watching: Watching
     rows: int
     at_once: int
 
     def over(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
         """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
-        if self.at_once > 1:
-            yield from self._over_several(names, summarising)
-            return
+        yield from self._over_several(names, summarising) if self.at_once > 1 else self._over_each(names, summarising)
+        self.watching.settle()
+
+    def _over_each(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
         done = 0
         for sample in self.batches:
             for seen, count in self.fed.calls(summarising, sample, self.rows):
-                for name in names:
-                    self._show(name, seen, count)
+                self.watching.show(names, seen, count)
             done += len(sample)
             del sample, seen  # before the next batch is read
             yield done
@@ -192,8 +180,7 @@ class _Walk:
                 told = future.result()
                 del future
                 seen = summarising.seen(told, sample.feeds, len(sample), lambda: wait([one for _, one in waiting]))
-                for name in names:
-                    self._show(name, seen, len(sample))
+                self.watching.show(names, seen, len(sample))
                 return len(sample)
 
             for sample in self.batches:
@@ -205,17 +192,6 @@ class _Walk:
             while waiting:
                 done += shown()
                 yield done
-
-    def _show(self, name: str, seen: Seen, count: int) -> None:
-        summary = seen.summaries.get(name)
-        array = None if summary is not None else by_sample(seen.arrays[name], self.axes[name], count)
-        if array is not None:
-            summary = summary_of(array)
-        for key, observer in self.watched[name].items():
-            if summary is not None and key in self.summarised:
-                cast("Summarised", observer).update_by(summary)
-            elif array is not None:  # all of them are `Summarised` where it was the runtime that summed up
-                observer.update(array)
 
 
 def _tell(on_progress: OnProgress, names: Collection[str], done: int, total: int) -> None:
@@ -236,13 +212,11 @@ def _value_bytes(ir_model: ir.Model) -> dict[str, int]:
 
 
 def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> dict[str, int]:
-    """The tensors to watch, each once, in the order in which they are computed, and the bytes of one of its values."""
+    """The tensors to watch, in the order in which they are computed, with the bytes of one value."""
     ir_model = read_ir(model)
     refuse_quantized(ir_model, f"calibrate {model.path.name}")
     known = _value_bytes(ir_model)
-    if tensors is None:
-        return known
-    unknown = sorted(set(tensors) - set(known))
+    unknown = sorted(set(tensors or ()) - set(known))
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         raise CalibrationError(
@@ -251,7 +225,7 @@ def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> dict[str, int]:
             fix=f"did you mean {near[0]!r}?" if near else "name one of those that watchable() lists",
             details={"unknown": unknown},
         )
-    wanted = set(tensors)
+    wanted = set(known if tensors is None else tensors)
     return {name: size for name, size in known.items() if name in wanted}
 
 
@@ -341,21 +315,17 @@ def _looks(
     names: Mapping[str, int],
     once: Mapping[str, tuple[int, ...]],
     axes: Mapping[str, int | None],
-    observers: Mapping[str, type[Observer]],
+    most: int,
 ) -> dict[str, Look]:
-    """How the large tensors are summed up where the model runs, if that is enough for all observers."""
-    asked = [observer() for observer in observers.values()]
-    if not can_sum_up(model) or not all(isinstance(one, Summarised) for one in asked):
-        return {}
-    counted = any(one.needs_counted for one in asked if isinstance(one, Summarised))
+    """How the large tensors are summed up where the model runs; `most` values of a sample are counted."""
     fed = {spec.name for spec in model.inputs}
     looks = {}
-    for name, shape in once.items():
-        values = math.prod(shape)
-        large = values > (COUNTED_VALUES if counted else WHOLE_VALUES)
-        float32 = names[name] == np.float32().itemsize
+    for name, value_bytes in names.items():
+        values = math.prod(once[name])
+        large = values > (COUNTED_VALUES if most else WHOLE_VALUES)
+        float32 = value_bytes == np.float32().itemsize
         if large and float32 and name not in fed and axes[name] in (0, None):
-            looks[name] = Look(by_sample=axes[name] == 0, step=every(values) if counted else 0)
+            looks[name] = Look(by_sample=axes[name] == 0, step=every(values, most) if most else 0, most=most)
     return looks
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
-__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges", "summary_of"]
+__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges", "summary_of", "thinned"]
 
 BINS = 4096
 """Half of them for negative values: the largest magnitude lies 1024 to 2048 bins away from zero."""
@@ -51,15 +51,14 @@ class Histogram:
         """Takes in one array, a sample per index of axis 0; float64 is rounded to float32."""
         if array.size == 0:
             return
-        rows = array.reshape(len(array) if array.ndim else 1, -1)
         with np.errstate(over="ignore"):
-            self._count_all(rows[:, :: every(rows.shape[1])].reshape(-1).astype(np.float32, copy=False))
+            self._count_all(thinned(array).reshape(-1).astype(np.float32, copy=False))
 
     def update_by(self, summary: Summary) -> None:
         """Takes in one tensor."""
         if summary.counted is not None:
             largest = float(max(-summary.lowest.min(), summary.highest.max()))
-            self._count_all(summary.counted.reshape(-1), fits=_exponent_for(largest) <= self._exponent)
+            self._count_all(summary.counted, fits=_exponent_for(largest) <= self._exponent)
 
     def _count_all(self, flat: NDArray[np.float32], *, fits: bool = False) -> None:
         """Takes in values; `fits` where all are known to be finite and within the bins."""
@@ -114,10 +113,15 @@ class Histogram:
         return {"counts": counts, "exponent": np.asarray(exponent, dtype=np.int32)}
 
 
-def summary_of(array: Array) -> Summary | None:
-    """What `Summary` says of an array, a sample per index of axis 0, so that observers need not look at it each.
+def summary_of(array: Array, most: int | None = None) -> Summary | None:
+    """What `Summary` says of an array, so that observers need not look at it each.
 
     None where it is not float32, empty, or not finite everywhere; then each looks at the array.
+
+    Args:
+        array: A sample per index of axis 0.
+        most: Values of a sample that are counted; 0 for none, None for MOST_VALUES.
+
     """
     if array.size == 0 or array.dtype != np.float32:
         return None
@@ -125,7 +129,14 @@ def summary_of(array: Array) -> Summary | None:
     lowest, highest = rows.min(axis=1), rows.max(axis=1)
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):  # a NaN anywhere makes both NaN
         return None
-    return Summary(lowest=lowest, highest=highest, values=array.size, counted=rows[:, :: every(rows.shape[1])])
+    counted = None if most == 0 else thinned(rows, most).reshape(-1)
+    return Summary(lowest=lowest, highest=highest, values=array.size, counted=counted)
+
+
+def thinned(array: Array, most: int | None = None) -> Array:
+    """Those values that are counted of an array, a sample per index of axis 0; see `every`."""
+    rows = array.reshape(len(array) if array.ndim else 1, -1)
+    return rows[:, :: every(rows.shape[1], most)]
 
 
 def coarsen(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
@@ -147,9 +158,15 @@ def left_edges(state: Mapping[str, Array]) -> NDArray[np.float64]:
     return np.arange(-_HALF, _HALF, dtype=np.float64) * bin_width(state)
 
 
-def every(size: int) -> int:
-    """From one counted value of a sample to the next, where a sample has `size` of them."""
-    step = -(-size // MOST_VALUES)
+def every(size: int, most: int | None = None) -> int:
+    """From one counted value of a sample to the next.
+
+    Args:
+        size: Values in a sample.
+        most: Of which this many are counted; None for MOST_VALUES.
+
+    """
+    step = max(1, -(-size // (most or MOST_VALUES)))
     while math.gcd(step, size) > 1:
         step += 1
     return step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,18 +11,18 @@ from numpy.typing import NDArray
 
 from edgeport.calibration.observers.protocol import Observer
 
-__all__ = ["Summarised", "Summary"]
+__all__ = ["Summarised", "Summary", "joined"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Of a tensor in one call; all of its values are finite, and there is at least one per sample.
+    """Of a tensor in one call or several; all of its values are finite, and there is at least one per sample.
 
     Attributes:
         lowest: Of each sample, float32 [samples].
         highest: Of each sample, float32 [samples].
         values: How many there are, in all samples together.
-        counted: Those that `Histogram` counts, float32 [samples, n]; None where no observer asks for them.
+        counted: Those that `Histogram` counts, float32 [n]; None where no observer asks for them.
 
     """
 
@@ -29,6 +30,19 @@ class Summary:
     highest: NDArray[np.float32]
     values: int
     counted: NDArray[np.float32] | None = None
+
+
+def joined(summaries: Sequence[Summary]) -> Summary:
+    """Of several calls, as if they had been one."""
+    if len(summaries) == 1:
+        return summaries[0]
+    counted = [one.counted for one in summaries if one.counted is not None]
+    return Summary(
+        lowest=np.concatenate([one.lowest for one in summaries]),
+        highest=np.concatenate([one.highest for one in summaries]),
+        values=sum(one.values for one in summaries),
+        counted=np.concatenate(counted) if counted else None,
+    )
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgeport.calibration import collect as collect_module
+from edgeport.calibration import watching
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
 from edgeport.calibration.observers import OBSERVERS, histogram
@@ -106,6 +107,15 @@ def test_whatever_the_shape_and_the_type(model_text, random, outputs, observers,
     found, returned = outputs(model, samples, observers, 15)
     assert summed_up(returned)
     assert found.digest == outputs(model, samples, observers, NONE_SUMMED_UP)[0].digest
+
+
+@pytest.mark.parametrize("limit", [{"_CALLS": 3}, {"_HELD_BYTES": 50}], ids=str)
+def test_how_many_calls_are_shown_together_does_not_show(model_text, random, outputs, observers, monkeypatch, limit):
+    model, samples = model_text(RELU), ArraySamples({"x": random(16, 20)}, batch_size=1)
+    expected, _ = outputs(model, samples, observers, 10)
+    for name, value in limit.items():
+        monkeypatch.setattr(watching, name, value)
+    assert outputs(model, samples, observers, 10)[0].digest == expected.digest
 
 
 def test_a_mask_whose_sum_no_float_holds_is_still_summed_up(model_text, random, outputs, observers):

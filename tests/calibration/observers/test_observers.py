@@ -7,13 +7,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
 from edgeport.calibration.observers.averages import mean_extremes
 from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges, summary_of
+from edgeport.calibration.observers.summary import joined
 from edgeport.errors import CalibrationError
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -62,6 +63,17 @@ def test_one_look_for_all_observers_is_as_good_as_one_each(name, parts):
         else:
             observer.update_by(summary)
     assert as_bytes(observer.state()) == as_bytes(observe(name, parts))
+
+
+@pytest.mark.parametrize("name", sorted(OBSERVERS))
+@given(parts=PARTS)
+def test_looks_that_are_joined_are_as_good_as_one_each(name, parts):
+    looks = {id(part): summary_of(part) for part in parts}
+    seen = [part for part in parts if looks[id(part)] is not None]
+    assume(seen)
+    observer = OBSERVERS[name]()
+    observer.update_by(joined([looks[id(part)] for part in seen]))
+    assert as_bytes(observer.state()) == as_bytes(observe(name, seen))
 
 
 @pytest.mark.parametrize("name", ["extremes", "histogram"])
