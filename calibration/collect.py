@@ -21,7 +21,7 @@ import onnx_ir as ir
 from edgeport.calibration.batch_axis import batch_axis
 from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch, rows_of
-from edgeport.calibration.graph import activations
+from edgeport.calibration.graph import activations, same_values
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
 from edgeport.calibration.observers.histogram import MOST_VALUES, every
@@ -101,7 +101,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
             of the samples that is nothing wrong; `merge_calibrations` looks again).
 
     """
-    names = _wanted(model, tensors)
+    names, alike = _wanted(model, tensors)
     count = len(samples)
     if count < 1:
         raise CalibrationError(
@@ -113,22 +113,25 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         once, axes = _probe(fed, batches, open_model, names, Path(folder))
+        same = _same(alike, once, axes)
+        apart = {name: size for name, size in names.items() if same[name] == name}
         asked = [observer() for observer in observers.values()]
         summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
         most = MOST_VALUES if any(isinstance(one, Summarised) and one.needs_counted for one in asked) else 0
-        looks = _looks(model, names, once, axes, most) if summed_up else {}
+        looks = _looks(model, apart, once, axes, most) if summed_up else {}
         at_once = 1 if whole else at_once
         held = at_once + 1 if at_once > 1 else 1  # one is looked at meanwhile
-        rows, groups = _cut(names, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
+        rows, groups = _cut(apart, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
         if None in axes.values():
             rows = 1  # a call is then one sample, whatever the batches and however short the sample
-        watching = Watching(names, observers, axes, most)
+        watching = Watching(apart, observers, axes, most)
         walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
         for index, group in enumerate(groups):
             with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
                 for done in walk.over(group, summarising):
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
-    statistics = watching.states()
+    states = watching.states()
+    statistics = {name: states[same[name]] for name in names}
     if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
         require_finite(statistics)
     return Calibration(
@@ -211,8 +214,8 @@ def _value_bytes(ir_model: ir.Model) -> dict[str, int]:
     }
 
 
-def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> dict[str, int]:
-    """The tensors to watch, in the order in which they are computed, with the bytes of one value."""
+def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> tuple[dict[str, int], list[list[str]]]:
+    """The tensors to watch, in the order in which they are computed, with the bytes of one value; see `same_values`."""
     ir_model = read_ir(model)
     refuse_quantized(ir_model, f"calibrate {model.path.name}")
     known = _value_bytes(ir_model)
@@ -226,7 +229,7 @@ def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> dict[str, int]:
             details={"unknown": unknown},
         )
     wanted = set(known if tensors is None else tensors)
-    return {name: size for name, size in known.items() if name in wanted}
+    return {name: size for name, size in known.items() if name in wanted}, same_values(ir_model.graph, wanted)
 
 
 class _Fed:
@@ -308,6 +311,18 @@ def _probe(
     if None not in axes.values():
         fed.probed_values = sum(array.size for array in feeds.values())
     return once, axes
+
+
+def _same(
+    alike: Iterable[Sequence[str]], once: Mapping[str, tuple[int, ...]], axes: Mapping[str, int | None]
+) -> dict[str, str]:
+    """Of each tensor the one that is watched for it: of large ones that have the same values, a single one."""
+    found = {}
+    for names in alike:
+        watched = next((name for name in names if axes[name] in (0, None)), names[0])  # this one can be summed up
+        large = math.prod(once[watched]) > WHOLE_VALUES
+        found.update({name: watched if large else name for name in names})
+    return found
 
 
 def _looks(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import onnx_ir as ir
 
@@ -14,11 +16,14 @@ __all__ = [
     "float_graph",
     "is_constant_float",
     "is_default_domain",
+    "same_values",
 ]
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 _SHAPE_ONLY = frozenset({"Shape", "Size"})
 """What these return says nothing of the values that went in."""
+_REARRANGES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""What these return are all the values of the first input, and no others."""
 
 
 def is_default_domain(node: ir.Node) -> bool:
@@ -75,3 +80,17 @@ def activations(graph: ir.Graph) -> list[ir.Value]:
             depends.update(node.outputs)
             found += [value for value in node.outputs if value.name and value.dtype in _FLOATS]
     return found
+
+
+def same_values(graph: ir.Graph, names: Collection[str]) -> list[list[str]]:
+    """These activations, those together that have the same values in another order or shape; in computed order."""
+    origins: dict[ir.Value, ir.Value] = {}
+    found: dict[ir.Value, list[str]] = {}
+    for value in activations(graph):
+        node, origin = value.producer(), value
+        if node is not None and node.op_type in _REARRANGES and is_default_domain(node) and node.inputs[0] is not None:
+            origin = origins.get(node.inputs[0], node.inputs[0])
+        origins[value] = origin
+        if value.name in names:
+            found.setdefault(origin, []).append(str(value.name))
+    return list(found.values())

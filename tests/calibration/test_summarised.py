@@ -118,6 +118,19 @@ def test_how_many_calls_are_shown_together_does_not_show(model_text, random, out
     assert outputs(model, samples, observers, 10)[0].digest == expected.digest
 
 
+def test_what_is_only_rearranged_is_summed_up_once(model_text, random, outputs):
+    text = """(float[batch,20] x) => (float[n,m] y) {
+        r = Neg(x) s = Constant<value_ints=[-1,4,5]>() a = Reshape(r, s) t = Transpose<perm=[1,0,2]>(a)
+        n = Neg(t) y = Flatten<axis=1>(n)
+    }"""
+    observers = {name: OBSERVERS[name] for name in ("extremes", "averages")}
+    model, samples = model_text(text), ArraySamples({"x": random(16, 20)}, batch_size=4)
+    found, returned = outputs(model, samples, observers, 15)
+    assert summed_up(returned) == {"r"}
+    assert not {"a", "t"} & set(returned)
+    assert found.digest == outputs(model, samples, observers, NONE_SUMMED_UP)[0].digest
+
+
 def test_a_mask_whose_sum_no_float_holds_is_still_summed_up(model_text, random, outputs, observers):
     mask = np.full(20, -3.4e38, np.float32)
     model = model_text("(float[batch,20] x) => (float[batch,20] y) { y = Min(x, mask) }", {"mask": mask})
