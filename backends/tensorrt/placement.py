@@ -40,7 +40,7 @@ def placement_of_network(folder: Path) -> Placement:
     """The layers that the engine in `folder` was built from; none has a precision, for nothing ran."""
     layers = json.loads((folder / KEY_FILE).read_bytes())["layers"]
     nodes = tuple(_planned(name, operator, takes) for name, operator, takes in layers)
-    return Placement(nodes=nodes, source="parsed network: built, not run")
+    return Placement(nodes=nodes, source="parsed network: built, not run", ran=False)
 
 
 def placement_of_engine(text: str) -> Placement:

@@ -196,13 +196,16 @@ def draw_calibration(console: Console, found: Calibration, path: Path) -> None:
         lines(console, Text(f"{clean(', '.join(found.transforms))}; quantize {clean(made)}"))
 
 
-def draw_artifact(console: Console, artifact: Artifact, folder: Path, *, made: str = "") -> None:
+def draw_artifact(console: Console, artifact: Artifact, folder: Path, *, made: str = "", ran: bool = True) -> None:
     """What was built, what became of it on the way where that is said, and what it is not."""
     built = f"{artifact.backend} {artifact.precision}, {bytes_of(artifact.size_bytes)}: {folder}"
     lines(console, Text(clean(built)))
     if made:
         lines(console, Text(clean(made)))
-    lines(console, Text("It is not measured yet: edgeport bench", style="dim"))
+    if ran:
+        lines(console, Text("It is not measured yet: edgeport bench", style="dim"))
+    else:
+        lines(console, Text("Built, not run: nothing here runs it, and edgeport doctor tells why", style="yellow"))
 
 
 def draw_draft(console: Console, draft: Draft) -> None:

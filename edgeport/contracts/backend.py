@@ -211,6 +211,7 @@ class Placement:
             nobody has compared the two.
         misplaced: Those of them that did not run so.
         unseen: Number of planned nodes that the runtime did not tell of, or that only move numbers.
+        ran: It is of what a runtime runs; False where it was built, not run.
 
     """
 
@@ -219,6 +220,7 @@ class Placement:
     planned: int | None = None
     misplaced: tuple[Misplaced, ...] = ()
     unseen: int = 0
+    ran: bool = True
 
     @property
     def as_planned(self) -> float | None:

@@ -533,6 +533,19 @@ def test_what_became_of_fusing_is_said(
     ran = edgeport("quantize", "net.onnx", "--precision", "fp32", "--form", "onnx-fused", "-o", tmp_path)
     assert (ran.code, stub["quantize"][1]["form"]) == (0, "onnx-fused")
     assert "its optimizer found nothing to fuse" in ran.out
+    assert "not measured yet" in ran.out
+
+
+def test_what_nothing_here_runs_is_called_built(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
+    (tmp_path / "placement.json").write_bytes(dump_json(Placement(nodes=(), source="parsed network", ran=False)))
+    ran = edgeport("quantize", "net.onnx", "--precision", "fp32", "-o", tmp_path)
+    assert (ran.code, "quantize" in stub) == (0, True)
+    assert "Built, not run" in ran.out
+    assert "edgeport bench" not in ran.out
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeport.contracts import DataParallel, ModelParallel, SingleStream
+    from edgeport.contracts import DataParallel, ModelParallel, Placement, SingleStream
 
 __all__ = ["command"]
 
@@ -153,16 +153,21 @@ def command(  # noqa: PLR0913 (one per option)
             form=form,
             on_progress=on_progress,
         )
-    made = _made(folder) if form == "onnx-fused" else ""
-    output.show(lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder, made=made))
+    placement = _placement(folder)
+    made = placement.source if placement is not None and form == "onnx-fused" else ""
+    ran = placement is None or placement.ran
+    output.show(
+        lambda: to_jsonable(artifact), lambda console: draw_artifact(console, artifact, folder, made=made, ran=ran)
+    )
     return 0
 
 
-def _made(folder: Path) -> str:
-    """What the placement says of the graph: whether it was fused, and why not."""
+def _placement(folder: Path) -> Placement | None:
+    """What became of the graph: whether it was fused, and why not; None where nothing tells."""
     from edgeport.contracts import Placement, load_json
 
-    return load_json(Placement, (folder / "placement.json").read_bytes()).source
+    file = folder / "placement.json"
+    return load_json(Placement, file.read_bytes()) if file.exists() else None
 
 
 def _processors(text: str | None) -> tuple[int, ...]:
