@@ -58,14 +58,16 @@ class TensorRtBackend:
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
                 source = write_tensorrt(model, plan, Path(scratch) / "model.onnx")
-                engine = EngineFromOnnx(
+                build = EngineFromOnnx(
                     tensorrt=tensorrt,
                     target=str(about["compute_capability"]),
                     batch=execution.batch,
                     axes=options.axes,
                     flags=options.flags,
                     about=about,
-                )(source)
+                )
+                with tensorrt.building_for(options.device):
+                    engine = build(source)
                 write_ir(read_ir(source), draft / MODEL_FILE)
             key = {
                 **about,
@@ -138,8 +140,17 @@ class TensorRtBackend:
 
 
 def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -> dict[str, object]:
-    """What an engine that is built here is bound to; one that is built without a GPU is for none in particular."""
-    gpu = find_gpu()
+    """What an engine that is built here is bound to; one that is built without a GPU is for none in particular.
+
+    Raises:
+        UnsupportedByBackend: No GPU of the number that is asked for, or one that does not have what the plan needs.
+
+    """
+    gpu = find_gpu(options.device)
+    if isinstance(gpu, str) and not tensorrt.needs_no_gpu:
+        raise UnsupportedByBackend(
+            asked=f"build an engine for GPU {options.device}", found=gpu, fix="name one that is there (GPU:device=0)"
+        )
     bound = gpu if isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu else None
     target = options.flags.get("capabilities", target_for(tensorrt, gpu, plan.precision))
     if plan.precision is Precision.FP8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _INSTALL = "pip install 'edgeport[tensorrt]' on a machine with an NVIDIA GPU, or
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """The first GPU.
+    """A GPU.
 
     Attributes:
         name: As the driver tells it.
@@ -32,10 +33,10 @@ class Gpu:
 
 
 @functools.cache
-def find_gpu() -> Gpu | str:
-    """The GPU, or why there is none; asked of the driver, which is not started for it."""
+def find_gpu(device: int = 0) -> Gpu | str:
+    """The GPU of that number, or why there is none; asked of the driver, which is not started for it."""
     try:
-        cuda = Cuda()
+        cuda = Cuda(device)
     except GpuError as error:
         return error.found
     return Gpu(name=cuda.name, compute_capability=cuda.compute_capability, driver=cuda.driver)
@@ -67,6 +68,10 @@ class TensorRt:
             return ()
         members = self.module.ComputeCapability.__members__
         return tuple(f"{name[2:-1]}.{name[-1]}" for name in members if name.startswith("SM") and name[2:].isdecimal())
+
+    def building_for(self, device: int) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, engines are built for the GPU of that number, where they are built for one that is here."""
+        return contextlib.nullcontext() if self.needs_no_gpu else Cuda(device).current()
 
     def network(self, builder: Any) -> Any:
         """An empty, strongly typed network."""

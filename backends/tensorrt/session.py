@@ -14,7 +14,7 @@ import importlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def open_session(path: str, settings: Mapping[str, Any]) -> EngineSession:
     try:
         engine = _checked_engine(str(path), key, here)
     except ForeignEngineError as why:
-        engine = _rebuilt(Path(path).with_name(MODEL_FILE), key or {}, here, module, why)
+        with cuda.current():
+            engine = _rebuilt(Path(path).with_name(MODEL_FILE), key or {}, here, module, why)
     return EngineSession(engine, cuda, module, settings)
 
 
@@ -431,6 +432,15 @@ class Cuda:
         if not self.context:
             self.call("cuDevicePrimaryCtxRetain", ctypes.byref(self.context), self._device)
         self.call("cuCtxSetCurrent", self.context)
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        """While it lasts, this GPU is the one that the runtime builds for: the one whose context is current."""
+        self.activate()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Gives the primary context back."""

@@ -5,25 +5,36 @@ from __future__ import annotations
 import dataclasses
 import json
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgeport.backends.tensorrt import create_backend
+from edgeport.backends.tensorrt import backend as module
+from edgeport.backends.tensorrt import create_backend, session
 from edgeport.backends.tensorrt.build import EngineFromOnnx
 from edgeport.backends.tensorrt.capabilities import describe, target_for
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, load_tensorrt
 from edgeport.backends.tensorrt.session import digests_of
 from edgeport.calibration.plan import float_plan
-from edgeport.contracts import ExecutionConfig, Precision
+from edgeport.contracts import ExecutionConfig, Precision, QuantizationPlan
 from edgeport.errors import BackendError, UnsupportedByBackend
 from edgeport.onnx_files import open_onnx
 
 BACKEND = create_backend()
 KNOWN = BACKEND.capabilities()
 needs_tensorrt = pytest.mark.skipif(not KNOWN.installed, reason=f"tensorrt: {KNOWN.reason}")
+ANSWERED = (
+    "cuInit",
+    "cuDeviceGet",
+    "cuDeviceGetName",
+    "cuDeviceGetAttribute",
+    "cuDriverGetVersion",
+    "cuCtxSetCurrent",
+    "cuDevicePrimaryCtxRelease_v2",
+)
 NO_GPU = "no NVIDIA driver (libcuda)"
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0")
 RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9")
@@ -239,3 +250,28 @@ def test_what_is_not_built_for_is_said_and_what_else_is_raised_is_passed_on(cnn,
     monkeypatch.setattr(TensorRt, "config", fail)
     with pytest.raises(RuntimeError, match="a fault of the runtime's"):
         build(cnn.model)
+
+
+def test_an_engine_is_for_the_gpu_of_the_number_that_is_asked_for(monkeypatch):
+    gpus = (H100, RTX_4090)
+    monkeypatch.setattr(module, "find_gpu", lambda device: gpus[device] if device < len(gpus) else "2 GPUs")
+    plan = QuantizationPlan(dialect="float", model_digest="0" * 64)
+    for device, gpu in enumerate(gpus):
+        about = module._about(runtime("tensorrt"), EngineOptions(device=device), plan)
+        assert (about["gpu"], about["compute_capability"]) == (gpu.name, gpu.compute_capability)
+    with pytest.raises(UnsupportedByBackend, match="build an engine for GPU 2; found 2 GPUs"):
+        module._about(runtime("tensorrt"), EngineOptions(device=2), plan)
+
+
+def test_it_is_built_while_that_gpu_is_the_current_one(monkeypatch):
+    driver = Mock(**{"cuDeviceGetCount.side_effect": lambda count: setattr(count._obj, "value", 2) or 0})
+    driver.configure_mock(**{f"{name}.return_value": 0 for name in ANSWERED})
+    driver.cuDevicePrimaryCtxRetain.side_effect = lambda context, _: setattr(context._obj, "value", 1) or 0
+    monkeypatch.setattr(session, "_driver", lambda: driver)
+    with runtime("tensorrt").building_for(1):
+        assert driver.cuDeviceGet.call_args.args[1].value == 1
+        assert driver.cuCtxSetCurrent.call_count == 1
+        assert driver.cuDevicePrimaryCtxRelease_v2.call_count == 0
+    assert driver.cuDevicePrimaryCtxRelease_v2.call_count == 1
+    with runtime("tensorrt-rtx").building_for(1):
+        assert driver.cuCtxSetCurrent.call_count == 1  # it builds for GPUs that are not here

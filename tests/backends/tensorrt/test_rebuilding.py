@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,19 @@ class Machine:
         self.handed: list[bytes] = []
         self.timings: list[bytes] = []
         self.host_code = False
+        self.current = ""
+        self.built_on: list[str] = []
+
+    @contextmanager
+    def as_current(self):
+        """As `Cuda.current`."""
+        self.current = self.gpu.name
+        yield
+        self.current = ""
+
+    def build(self, network, config) -> bytes:
+        self.built_on.append(self.current)
+        return BUILT
 
     def tensorrt(self) -> SimpleNamespace:
         cache = SimpleNamespace(serialize=lambda: b"times")
@@ -39,7 +53,7 @@ class Machine:
             create_network=lambda flags: None,
             create_builder_config=lambda: config,
             create_optimization_profile=lambda: profile,
-            build_serialized_network=lambda network, config: BUILT,
+            build_serialized_network=self.build,
         )
         parser = SimpleNamespace(parse_from_file=lambda path: True)
         runtime = SimpleNamespace(deserialize_cuda_engine=self.handed.append, engine_host_code_allowed=False)
@@ -62,6 +76,7 @@ def machine(monkeypatch, tmp_path) -> Machine:
     monkeypatch.setattr(module, "import_tensorrt", lambda: ("tensorrt", here.tensorrt()))
     monkeypatch.setattr(module, "Cuda", lambda device: here.gpu)
     here.gpu.activate = lambda: None
+    here.gpu.current = here.as_current
     return here
 
 
@@ -113,6 +128,7 @@ def test_a_foreign_one_is_built_again_once(machine, folder, name, value):
         opened(folder, **{name: value})
     assert machine.handed == [BUILT, BUILT]
     assert machine.built == [(4, 3)]
+    assert machine.built_on == ["A10"]  # whatever number it has
 
 
 def test_what_is_kept_is_of_one_key(machine, folder):
