@@ -131,8 +131,8 @@ def session_options(settings: Mapping[str, Any]) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     options.graph_optimization_level = _LEVELS[level]
     threads, affinity = settings.get("threads"), settings.get("affinity") or ()
-    if affinity and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(affinity))
+    if affinity:
+        _keep_to(affinity)
         # The default is one thread per core of the machine, not per processor that is left.
         threads = threads or len(set(affinity))
     if threads:
@@ -156,7 +156,7 @@ def open_session(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> S
 
     Raises:
         ValueError: A setting that there is not.
-        RuntimeError: A provider that is not here, or that the runtime leaves out.
+        RuntimeError: A provider that is not here, or that the runtime leaves out; or such processors.
 
     """
     if "stages" in settings:
@@ -434,7 +434,7 @@ class _PinnedCall(Call):
         """One inference."""
         thread = threading.get_ident()
         if thread != self._thread:
-            _pin(self._cores)
+            _keep_to(self._cores)
             self._thread = thread
         super().run()
 
@@ -466,8 +466,8 @@ class Streams:
             raise ValueError(f"asked to open {count} streams; found the processors of {len(cores)}")
         if places and len(places) != count:
             raise ValueError(f"asked to open {count} streams; found the places of {len(places)}")
-        if own.get("affinity") and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, set(own.pop("affinity")))
+        if own.get("affinity"):
+            _keep_to(own.pop("affinity"))
         threads = own.get("threads") or max(1, (len(cores[0]) if cores else _processors() // count))
         own["threads"] = threads
         if threads > 1 and own.get("spinning") is None:
@@ -531,14 +531,36 @@ class Streams:
         """A session; opened by a thread on its processors, for the runtime's threads inherit these."""
         if not self._cores:
             return _session_of(path, settings)
-        with ThreadPoolExecutor(1, initializer=_pin, initargs=(set(self._cores[index]),)) as pool:
-            return pool.submit(_session_of, path, settings).result()
+
+        def opened() -> Any:
+            _keep_to(self._cores[index])
+            return _session_of(path, settings)
+
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(opened).result()
 
 
-def _pin(cores: set[int]) -> None:
-    """Keeps this thread on these processors, where the system can."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)
+def _keep_to(processors: Iterable[int]) -> None:
+    """Keeps this thread, and those that it starts, on these processors, where the system can.
+
+    Raises:
+        RuntimeError: They are not all here.
+
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    wanted, before = set(processors), os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, wanted)
+        missing = wanted - os.sched_getaffinity(0)  # the system takes what there is of them without a word
+    except (OSError, ValueError, OverflowError):
+        missing = wanted - before or wanted
+    if missing:
+        os.sched_setaffinity(0, before)
+        raise RuntimeError(
+            f"asked to run on processors {', '.join(map(str, sorted(wanted)))}; found that "
+            f"{', '.join(map(str, sorted(missing)))} can't be had here; name others, or none"
+        )
 
 
 def _processors() -> int:

@@ -74,7 +74,8 @@ def open_session(path: str, settings: Mapping[str, Any]) -> OpenVinoSession:
 
     Raises:
         ValueError: An unknown setting.
-        RuntimeError: What OpenVINO says, or that it silently chose another precision than was asked for.
+        RuntimeError: What OpenVINO says, that it silently chose another precision than was asked for, or that such
+            processors are not here.
 
     """
     unknown = sorted(set(settings) - set(_SETTINGS))
@@ -88,9 +89,8 @@ class OpenVinoSession:
 
     def __init__(self, path: str, settings: Mapping[str, Any]) -> None:
         affinity = settings.get("affinity") or ()
-        if affinity and hasattr(os, "sched_setaffinity"):
-            # Before the runtime counts processors and starts its threads.
-            os.sched_setaffinity(0, set(affinity))
+        if affinity:  # before the runtime counts processors and starts its threads
+            _keep_to(affinity)
         if settings.get("priority") and hasattr(os, "setpriority"):
             os.setpriority(os.PRIO_PROCESS, 0, int(settings["priority"]))
         ov = import_openvino()
@@ -311,6 +311,29 @@ def _precisions(compiled: Any, device: str) -> dict[str, str]:
     parts = dict(compiled.get_property("DEVICE_PROPERTIES"))
     told = {name: dict(one).get("INFERENCE_PRECISION_HINT") for name, one in parts.items()}
     return {name: str(one.get_type_name()) for name, one in told.items() if one is not None}
+
+
+def _keep_to(processors: Iterable[int]) -> None:
+    """Keeps this thread, and those that it starts, on these processors, where the system can.
+
+    Raises:
+        RuntimeError: They are not all here.
+
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    wanted, before = set(processors), os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, wanted)
+        missing = wanted - os.sched_getaffinity(0)  # the system takes what there is of them without a word
+    except (OSError, ValueError, OverflowError):
+        missing = wanted - before or wanted
+    if missing:
+        os.sched_setaffinity(0, before)
+        raise RuntimeError(
+            f"asked to run on processors {', '.join(map(str, sorted(wanted)))}; found that "
+            f"{', '.join(map(str, sorted(missing)))} can't be had here; name others, or none"
+        )
 
 
 def _private(folder: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -137,6 +138,17 @@ open_session({str(path)!r}, {{"affinity": [cpu]}})
 assert os.sched_getaffinity(0) == {{cpu}}
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+@pytest.mark.parametrize("module", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("absent", [-1, 1000, 1 << 40])
+def test_processors_that_are_not_here_are_said(module, absent):
+    here = os.sched_getaffinity(0)
+    keep_to = importlib.import_module(f"edgeport.backends.{module}.session")._keep_to
+    with pytest.raises(RuntimeError, match=rf"asked to run on processors .*; found that {absent} can't be had here"):
+        keep_to([min(here), absent])
+    assert os.sched_getaffinity(0) == here
 
 
 def test_reference_runs_and_refuses(path):
