@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
@@ -41,6 +41,9 @@ class Gathered:
         self._most, self._wait_ns = most, wait_ns
         self._inbox: queue.SimpleQueue[_Gathering | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
+        self._entry = threading.Lock()
+        self._closed = False
+        self._taken = {name: np.asarray(array) for name, array in feeds.items()}
         sizes = [1]
         while sizes[-1] < most:
             sizes.append(min(most, 2 * sizes[-1]))
@@ -52,16 +55,41 @@ class Gathered:
             thread.start()
 
     def bind(self, feeds: Mapping[str, Any]) -> _Gathering:
-        """A call with one sample."""
-        return _Gathering(self._inbox, {name: np.array(array) for name, array in feeds.items()})
+        """A call with one sample.
+
+        Raises:
+            ValueError: Feeds that fit no call with others: another name, dtype or number of axes, or several samples.
+
+        """
+        if set(feeds) != set(self._taken):
+            raise ValueError(f"asked to feed {sorted(feeds)}; found inputs {sorted(self._taken)}")
+        arrays = {name: np.array(array) for name, array in feeds.items()}
+        for name, array in arrays.items():
+            like = self._taken[name]
+            if array.dtype != like.dtype or array.ndim != like.ndim or len(array) != 1:
+                raise ValueError(
+                    f"asked to feed {name!r} as {array.dtype} {list(array.shape)}; found that it takes one sample "
+                    f"like {like.dtype} {list(like.shape)}"
+                )
+        return _Gathering(self._enter, arrays)
 
     def close(self) -> None:
-        """Ends the threads, then the session."""
-        for _ in self._threads:
-            self._inbox.put(None)
+        """Ends the threads when what came before is done, then the session."""
+        with self._entry:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in self._threads:
+                self._inbox.put(None)
         for thread in self._threads:
             thread.join()
         self._session.close()
+
+    def _enter(self, item: _Gathering) -> None:
+        with self._entry:  # nothing comes after the end, for nobody would run it
+            if self._closed:
+                raise RuntimeError("asked to run a sample; found a session that is closed; open it again")
+            self._inbox.put(item)
 
     def _work(self) -> None:
         while True:
@@ -116,19 +144,24 @@ class Gathered:
 class _Gathering:
     """One sample's call."""
 
-    def __init__(self, inbox: queue.SimpleQueue[_Gathering | None], feeds: dict[str, Any]) -> None:
+    def __init__(self, enter: Callable[[_Gathering], None], feeds: dict[str, Any]) -> None:
         self.feeds = feeds
         self.came_ns = 0
-        self._inbox = inbox
+        self._enter = enter
         self._done = threading.Lock()
         self._done.acquire()
         self._found: dict[str, Any] | None = None
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Waits until its sample was run, alone or with others."""
+        """Waits until its sample was run, alone or with others.
+
+        Raises:
+            RuntimeError: The session is closed.
+
+        """
         self.came_ns = now_ns()
-        self._inbox.put(self)
+        self._enter(self)
         self._done.acquire()
         if self._error is not None:
             raise self._error

@@ -105,3 +105,30 @@ def test_nothing_is_read_before_it_was_run():
     with pytest.raises(RuntimeError, match="nothing was run"):
         opened.bind(ONE).outputs()
     opened.close()
+
+
+def test_what_comes_after_the_end_is_refused_and_not_waited_for():
+    session = Doubling()
+    opened = Gathered(session, 2, 0, 2, ONE)
+    call = opened.bind(ONE)
+    opened.close()
+    opened.close()
+    assert session.closed
+    with pytest.raises(RuntimeError, match="closed; open it again"):
+        call.run()
+
+
+@pytest.mark.parametrize(
+    ("feeds", "says"),
+    [
+        pytest.param({"z": ONE["x"]}, r"found inputs \['x'\]", id="name"),
+        pytest.param({"x": ONE["x"].astype(np.float64)}, "as float64", id="dtype"),
+        pytest.param({"x": ONE["x"][0]}, r"float32 \[2\]", id="axes"),
+        pytest.param({"x": np.zeros((2, 2), np.float32)}, "takes one sample", id="several"),
+    ],
+)
+def test_what_would_break_the_calls_of_others_is_refused(feeds, says):
+    opened = Gathered(Doubling(), 2, 0, 1, ONE)
+    with pytest.raises(ValueError, match=says):
+        opened.bind(feeds)
+    opened.close()
