@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.calibration.mixing.sensitivity import noise_over_signal
+from edgeport.calibration.mixing.sensitivity import noise_over_signal, share_of, signal_and_noise
 from edgeport.calibration.plan import make_plans
 from edgeport.calibration.ranges import MEASURED, RangeMethod, form_of, observers_of
 from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules, RunModel
@@ -88,9 +88,7 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     methods = [method for method in methods if watched.issuperset(observers_of(method))] or methods[:1]
     plans = list(make_plans(model, calibration, rules, methods))  # before anything is run: a graph is held no longer
     give_back()
-    with open_model(model.path) as run:
-        calls = _stacked(model, batches, run)
-        reference = [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
+    calls, reference = _reference(model, batches, open_model)
     chosen, least = (methods[0], plans[0]), (float("inf"), float("inf"))
     noise: dict[str, float] = {}
     tried: dict[str, tuple[float, float]] = {}
@@ -104,22 +102,34 @@ def measure_methods(  # noqa: PLR0913 (what a plan is made from, and what runs i
     return MeasuredMethods(chosen=chosen[0], plan=chosen[1], noise=noise)
 
 
+def _reference(
+    model: OnnxModel, batches: Sequence[Arrays], open_model: OpenModel
+) -> tuple[list[tuple[Arrays, int]], list[Arrays]]:
+    """The calls as `_stacked` has them, and the float outputs of each sample; the runtime is gone when this returns."""
+    with open_model(model.path) as run:
+        calls = _stacked(model, batches, run)
+        return calls, [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
+
+
 def noises(reference: Sequence[Arrays], outputs: Iterable[Arrays]) -> tuple[float, float]:
     """Noise over signal in all, and of a typical call (the geometric mean over the calls), each at its worst output.
 
     Args:
         reference: Outputs of each call.
-        outputs: Of the same calls, from another model.
+        outputs: Of the same calls, from another model; looked at one after the other, and not kept.
 
     """
-    ours = list(outputs)
+    signal: dict[str, float] = {}
+    noise: dict[str, float] = {}
     logs: dict[str, list[float]] = {}
-    for theirs, mine in zip(reference, ours, strict=True):
+    for theirs, mine in zip(reference, outputs, strict=True):
         for name, array in theirs.items():
-            ratio = noise_over_signal([{name: array}], iter([mine]))
-            logs.setdefault(name, []).append(math.log(min(max(ratio, _LEAST), _MOST)))
+            strength, error = signal_and_noise(array, mine[name])
+            signal[name] = signal.get(name, 0.0) + strength
+            noise[name] = noise.get(name, 0.0) + error
+            logs.setdefault(name, []).append(math.log(min(max(share_of(error, strength), _LEAST), _MOST)))
     means = [math.exp(sum(each) / len(each)) for each in logs.values()]
-    return noise_over_signal(reference, iter(ours)), max(means, default=0.0)
+    return max((share_of(noise[name], signal[name]) for name in signal), default=0.0), max(means, default=0.0)
 
 
 def _noise(

@@ -18,7 +18,15 @@ from edgeport.calibration.graph import float_graph
 from edgeport.calibration.mixing.groups import NodeGroup
 from edgeport.contracts import Array, Arrays, OnnxModel, OpenModel, QuantizationPlan
 
-__all__ = ["most_sensitive_first", "noise_of_groups", "noise_over_signal", "restricted_plan", "sqnr_db"]
+__all__ = [
+    "most_sensitive_first",
+    "noise_of_groups",
+    "noise_over_signal",
+    "restricted_plan",
+    "share_of",
+    "signal_and_noise",
+    "sqnr_db",
+]
 
 _SILENT = 1e-15
 """Noise over signal that is the same as none: 150 dB."""
@@ -94,15 +102,21 @@ def noise_over_signal(reference: Sequence[Arrays], outputs: Iterator[Arrays]) ->
     noise: dict[str, float] = {}
     for theirs, ours in zip(reference, outputs, strict=True):
         for name, array in theirs.items():
-            strength, error = _of_one(array, ours[name])
+            strength, error = signal_and_noise(array, ours[name])
             signal[name] = signal.get(name, 0.0) + strength
             noise[name] = noise.get(name, 0.0) + error
-    shares = [_share(noise[name], signal[name]) for name in signal]
+    shares = [share_of(noise[name], signal[name]) for name in signal]
     return max(shares, default=0.0)
 
 
-def _of_one(true: Array, other: Array) -> tuple[float, float]:
-    """Signal and noise, as sums of squares over what is finite in the reference; values that differ where no floats."""
+def signal_and_noise(true: Array, other: Array) -> tuple[float, float]:
+    """Signal and noise, as sums of squares over what is finite in the reference; values that differ where no floats.
+
+    Args:
+        true: Of the reference, any shape.
+        other: Of the same shape, or the noise is infinite.
+
+    """
     if true.shape != other.shape:
         return 1.0, math.inf
     if true.dtype.kind != "f":
@@ -114,7 +128,8 @@ def _of_one(true: Array, other: Array) -> tuple[float, float]:
     return float(np.square(wanted).sum()), error if math.isfinite(error) else math.inf
 
 
-def _share(noise: float, signal: float) -> float:
+def share_of(noise: float, signal: float) -> float:
+    """Noise over signal; infinite where there is noise alone."""
     if noise == 0:
         return 0.0
     return noise / signal if signal > 0 else math.inf

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -114,6 +117,30 @@ def test_a_plan_that_can_not_be_run_is_not_chosen(measured, random, open_model, 
     found = measure_methods(model, calibration, RULES, calls, fails_once, write, methods=methods)
     assert found.chosen == Percentile(99.9)
     assert found.noise["minmax"] == float("inf")
+
+
+def test_each_model_is_let_go_before_the_next_is_opened(measured, random, open_model):
+    """Beside a plan's file the float model would lie in memory a second time."""
+    from contextlib import contextmanager
+
+    model, calibration, calls, _ = measured(random(COUNT, WIDTH), random(WIDTH, WIDTH, seed=1), (MinMax(),))
+    opened = []
+
+    @contextmanager
+    def alone(path):
+        gc.collect()
+        assert [one for one in opened if one() is not None] == []
+        with open_model(path) as run:
+
+            def looked_at(feeds):
+                return run(feeds)
+
+            opened.append(weakref.ref(looked_at))
+            yield looked_at
+            del looked_at
+
+    measure_methods(model, calibration, RULES, calls, alone, write, methods=(MinMax(), Percentile(99.9), Entropy()))
+    assert len(opened) == 4
 
 
 def test_what_was_not_watched_is_not_measured(measured, random, open_model):
