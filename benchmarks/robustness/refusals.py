@@ -43,7 +43,6 @@ REFUSALS: tuple[Refusal, ...] = (
         found=r"^dtype float32$",
         why="bfloat16 is fed, for which samples (.npz) have no type",
     ),
-    Refusal(code="SAMPLES_INVALID", found=r"takes tensor\(string\)", why="text is fed as numbers: tokens"),
     Refusal(
         code="CALIBRATION_FAILED",
         found=r"^no values: it was empty in every sample|^NaN or Inf in all of its",
@@ -56,12 +55,6 @@ REFUSALS: tuple[Refusal, ...] = (
         code="BACKEND_FAILED",
         found=r"^(NotImplemented|Fail): \[ONNXRuntimeError\]|No corresponding Numpy type",
         why="OpenVINO takes the file and ONNX Runtime does not, which is what runs a model to calibrate it",
-    ),
-    Refusal(
-        code="BACKEND_FAILED",
-        found=r"asked to open a model with \['\w+'\]; found \[\['\w+'\]\]; build the artifact again$",
-        why="a graph that computes nothing, one Dropout or the sum of one array: OpenVINO saves it with its input "
-        "called as the output",
     ),
 )
 

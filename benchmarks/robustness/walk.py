@@ -165,19 +165,25 @@ def _onnxruntime(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
     fed = {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in feeds.items()}
-    return {name: np.asarray(array) for name, array in zip(names, session.run(names, fed), strict=True)}
+    found = zip(names, map(np.asarray, session.run(names, fed)), strict=True)
+    return {name: array.astype(np.str_) if array.dtype.kind == "O" else array for name, array in found}
 
 
 def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     import onnx
     import openvino
 
-    names = [value.name for value in onnx.load(path, load_external_data=False).graph.output]
+    graph = onnx.load(path, load_external_data=False).graph
+    names = [value.name for value in graph.output]
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": "1"}
     compiled = openvino.Core().compile_model(path, "CPU", settings)
     request = compiled.create_infer_request()
-    read = {name for port in compiled.inputs for name in port.get_names()}  # it drops some inputs
-    found = request.infer({name: array for name, array in feeds.items() if name in read})
+    given = [value.name for value in graph.input]
+    if len(given) == len(compiled.inputs):  # one that is given out as it is is called like the output
+        fed = {port: feeds[name] for name, port in zip(given, compiled.inputs, strict=True)}
+    else:  # it drops some inputs
+        fed = {port: feeds[name] for port in compiled.inputs for name in port.get_names() if name in feeds}
+    found = request.infer(fed)
     return {name: np.array(found[port]) for name, port in zip(names, compiled.outputs, strict=True)}
 
 
