@@ -29,6 +29,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import DependencyError, UnsupportedByBackend
 from edgeport.hardware import cpu_flags, has_vnni, is_arm64, is_elsewhere
+from edgeport.isolation.memory import give_back_of
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -103,7 +104,9 @@ class OnnxRuntimeBackend:
         layout = execution.layout
         places = places_of(execution)
         with artifact_folder(folder) as draft:
+            give_back_of(model.path)
             skip = _write(model, plan, draft / ENTRY)
+            give_back_of(model.path)  # before the runtime holds what was written
             settings = dict(_settings(plan.default, execution, skip))
             if not all(places):
                 settings |= _opening(draft / ENTRY, skip)

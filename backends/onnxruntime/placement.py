@@ -21,6 +21,7 @@ from edgeport.backends.onnxruntime.origin import MOVING, Origins
 from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session, parts_of
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
+from edgeport.isolation.memory import give_back_of
 
 __all__ = ["node_precisions", "read_placement", "stored_weights", "told_placement"]
 
@@ -61,6 +62,7 @@ def read_placement(artifact: Artifact) -> Placement:
     """
     path = check_artifact(artifact)
     _require_graph(path)
+    give_back_of(path)  # what it was written from
     with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
         try:
             describe_session(path, artifact.settings, folder)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import psutil
 
-__all__ = ["TreeMemory", "address_space_limit", "give_back", "oom_kills", "peak_memory_bytes"]
+__all__ = ["TreeMemory", "address_space_limit", "give_back", "give_back_of", "oom_kills", "peak_memory_bytes"]
 
 _ADDRESS_SPACE_MARGIN_BYTES = 64 << 30
 """Runtimes reserve far more addresses than they touch: thread stacks, arenas, mapped weights. This is above what any
@@ -22,6 +22,9 @@ _GPU_NODES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/kfd")
 
 _CHILDREN_EVERY = 10
 """Walking all processes of a machine costs milliseconds, so new grandchildren are looked for in every tenth reading."""
+
+_HEAVY_BYTES = 1 << 20
+"""Of a model file: with less, what is freed is less than the walk is worth."""
 
 
 def address_space_limit(memory_bytes: int) -> int | None:
@@ -69,6 +72,12 @@ def give_back() -> None:
 
         with contextlib.suppress(OSError, AttributeError):  # musl has no such function
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def give_back_of(path: Path) -> None:
+    """As `give_back`, where a graph of this ONNX file is worth the walk over all objects."""
+    if path.stat().st_size > _HEAVY_BYTES:
+        give_back()
 
 
 class TreeMemory:
