@@ -81,7 +81,9 @@ class OnnxRuntimeBackend:
         """Writes `folder`: `model.onnx`, and its external data where it is large.
 
         Raises:
-            UnsupportedByBackend: A precision, dialect, layout or operator that this runtime has not.
+            UnsupportedByBackend: A precision, dialect, layout or operator that this runtime has not, or a node that it
+                refuses.
+            BackendError: It does not open what was written.
             ModelError: It can't be cut into so many stages.
             PlanError, AlreadyQuantizedError: The plan does not fit the model.
             DependencyError: ONNX Runtime is not installed.
@@ -109,7 +111,7 @@ class OnnxRuntimeBackend:
             give_back_of(model.path)  # before the runtime holds what was written
             settings = dict(_settings(plan.default, execution, skip))
             if not all(places):
-                settings |= _opening(draft / ENTRY, skip)
+                settings |= _opening(draft / ENTRY, skip, model)
             if isinstance(layout, ModelParallel):
                 from edgeport.backends.onnxruntime.staging import write_pipeline
 
@@ -259,23 +261,34 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
     return skip
 
 
-def _opening(path: Path, skip: tuple[str, ...]) -> dict[str, object]:
-    """Settings with which the runtime opens what was written, where it does not as it is; nothing where no others help.
+def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, object]:
+    """Settings with which the runtime opens what was written, where it does not as it is.
 
     A fusion may break a graph; the fewest are left out.
+
+    Raises:
+        UnsupportedByBackend: It opens at no level, for it has no such operator; the node is named.
+        BackendError: The same, for another reason.
+
     """
+    from edgeport.backends.onnxruntime.refusals import not_opened
     from edgeport.backends.onnxruntime.session import inference_session, session_options
+    from edgeport.onnx_files import read_ir
 
     others: list[dict[str, object]] = [{}, {"skip": [*skip, BROKEN_FUSION]}]
     others += [{"optimization": level} for level in LEVELS[1:]]
+    said: list[Exception] = []
     for other in others:
         settings: dict[str, object] = {"optimization": LEVELS[0], "skip": list(skip), **other}
         try:
             inference_session(path, session_options({**settings, "threads": 1}), settings)
-        except Exception:  # noqa: BLE001, S112 (whatever is wrong with the file is said where it is opened in earnest)
+        except Exception as error:  # noqa: BLE001 (what is wrong with the file as it is, is said below)
+            said.append(error)
             continue
         return other
-    return {}
+    if is_elsewhere():  # where it is to run it may open
+        return {}
+    raise not_opened(said[0], read_ir(model).graph.all_nodes(), model.path.name) from said[0]
 
 
 def _settings(floats: Precision, execution: ExecutionConfig, skip: tuple[str, ...]) -> Mapping[str, object]:
