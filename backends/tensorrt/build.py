@@ -196,9 +196,11 @@ def _refused(model: OnnxModel, errors: Sequence[Any]) -> UnsupportedByBackend:
     operator = operator or (node.op_type if node is not None else "an operator")
     where = f"node {name!r}" + (f" (module {module!r})" if module else "")
     description = _said(first, "desc")
+    # What it says is the text of the check that failed, which may be no more than "false".
+    told = description if description.strip("() ") != "false" else "its parser does not take it"
     return UnsupportedByBackend(
         asked=f"parse {model.path.name} with TensorRT",
-        found=f"{where} uses {operator}: {description}",
+        found=f"{where} uses {operator}: {told}",
         fix=_next_step(operator, description),
         details={
             "nodes": [_said(error, "node_name") for error in errors],

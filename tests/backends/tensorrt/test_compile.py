@@ -139,6 +139,20 @@ def test_unknown_operator_names_node_and_module(foreign_model, tmp_path):
 
 
 @needs_tensorrt
+def test_an_operator_that_the_parser_says_nothing_of(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["r"], name="relu"), helper.make_node("Det", ["r"], ["y"], name="det")],
+        "main",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "m.onnx")
+    model = open_onnx(tmp_path / "m.onnx")
+    with pytest.raises(UnsupportedByBackend, match="node 'det' uses Det: its parser does not take it"):
+        BACKEND.compile(model, float_plan(model), ExecutionConfig(), tmp_path / "artifact")
+
+
+@needs_tensorrt
 class TestASecondOpenAxis:
     @pytest.fixture
     def model(self, tmp_path):
