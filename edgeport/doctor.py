@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import Capabilities, DeviceFacts, Limits, load_json, to_jsonable
-from edgeport.errors import EdgeportError
+from edgeport.errors import ContractError, EdgeportError
 
 __all__ = ["Diagnosis", "PackageStatus", "StoreStatus", "diagnose"]
 
@@ -140,9 +140,11 @@ def _probed(name: str) -> Capabilities:
         found = run_isolated(
             "edgeport.doctor:probe_backend", {"backend": name}, limits=_PROBE_LIMITS, asked=f"ask {name} what it can do"
         )
+        return load_json(Capabilities, json.dumps(found["capabilities"]))
+    except ContractError as error:
+        return Capabilities(backend=name, reason=f"what it says of itself is no Capabilities ({error.found})")
     except EdgeportError as error:
         return Capabilities(backend=name, reason=f"{error.found}; {error.fix}")
-    return load_json(Capabilities, json.dumps(found["capabilities"]))
 
 
 def _package(name: str) -> PackageStatus:

@@ -77,6 +77,15 @@ def test_a_runtime_that_crashes_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     assert "SIGSEGV" in found.reason
 
 
+def test_a_backend_that_says_nothing_sensible_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeport.isolation.run_isolated", lambda *_, **__: {"capabilities": None})
+
+    found = doctor._probed("odd")
+
+    assert (found.installed, found.can_run) == (False, False)
+    assert found.reason.startswith("what it says of itself is no Capabilities")
+
+
 def test_the_command_prints_json_and_fails_only_where_nothing_runs(
     edgeport: Any, diagnosis: doctor.Diagnosis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
