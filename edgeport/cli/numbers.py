@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeport.contracts.verdict import Interval
 
-__all__ = ["TimeUnit", "bytes_of", "fixed", "gain_span", "significant", "span"]
+__all__ = ["TimeUnit", "bytes_of", "fixed", "gain_span", "peak_of", "significant", "span"]
 
 _NOTHING = "-"
 _LARGE = 1e7
@@ -90,3 +90,8 @@ def bytes_of(count: int) -> str:
         if count >= size:
             return f"{significant(count / size)} {unit}"
     return f"{count} B"
+
+
+def peak_of(count: int) -> str:
+    """The largest memory that a device told; 0 stands for one that tells none."""
+    return bytes_of(count) if count else "not told"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, significant, span
+from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, peak_of, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Comparison, LatencySummary, Outcome
@@ -114,7 +114,7 @@ def _other(found: BenchResult) -> list[tuple[str, str]]:
         rows.append(("first load", f"{_time(summary.first_load_ns)}, its files read from the disk"))
     rows.append(("warm load", f"{_time(summary.load_ns)}, its files in memory"))
     rows.append(("first inference", _time(summary.first_inference_ns)))
-    rows.append(("peak memory", f"{bytes_of(summary.peak_memory_bytes)}; size {bytes_of(found.size_bytes)}"))
+    rows.append(("peak memory", f"{peak_of(summary.peak_memory_bytes)}; size {bytes_of(found.size_bytes)}"))
     rows.append(("energy", _energy(summary)))
     if found.missing:
         rows.append(("not told", ", ".join(one.partition(":")[0] for one in found.missing)))
@@ -152,7 +152,7 @@ def _speedup(comparison: Comparison, other: str) -> str:
 def _compared(role: str, one: Compared, unit: TimeUnit) -> tuple[str | Text, ...]:
     median = one.summary.quantile(0.5).interval_ns
     name = Text(clean(f"{role}  {one.name} ({one.backend} {one.precision})"))
-    sizes = (bytes_of(one.size_bytes), bytes_of(one.summary.peak_memory_bytes))
+    sizes = (bytes_of(one.size_bytes), peak_of(one.summary.peak_memory_bytes))
     if median is None:
         return (name, "-", Text(clean(one.summary.quantile(0.5).refused)), *sizes)
     interval = unit.scaled(median)

@@ -132,7 +132,7 @@ def _times(
         else Cell(detail="not tried"),
         load=Cell(value=duration_text(timed.load_ns)),
         first_inference=Cell(value=duration_text(timed.first_inference_ns)),
-        memory=Cell(value=bytes_text(timed.peak_memory_bytes)),
+        memory=Cell(value=bytes_text(timed.peak_memory_bytes)) if timed.peak_memory_bytes else Cell(detail="not told"),
         evidence=Cell(value=f"{timed.calls:,}", detail=f"in {timed.processes}; worth {timed.effective_calls:,.0f}"),
         scenario="" if timed.scenario == "single-stream" else timed.scenario,
     )
