@@ -24,7 +24,7 @@ from edgeport.calibration.data.rebatch import rebatch, rows_of
 from edgeport.calibration.graph import activations, same_values
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
-from edgeport.calibration.observers.histogram import MOST_VALUES, every
+from edgeport.calibration.observers.histogram import MOST_VALUES, every, most_values
 from edgeport.calibration.summarised import Look, Seen, Summarising, Told, can_sum_up
 from edgeport.calibration.watching import Watching
 from edgeport.contracts import (
@@ -57,7 +57,7 @@ are fetched in groups, each in a walk of its own."""
 WHOLE_VALUES = 4096
 """A tensor with no more in a sample is returned: summing it up takes longer than copying it."""
 
-COUNTED_VALUES = 4 * MOST_VALUES
+COUNTED_VALUES = MOST_VALUES
 """The same where some of its values are counted: a runtime picks every k-th one slowly."""
 
 _LIVE = 4
@@ -117,17 +117,19 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         apart = {name: size for name, size in names.items() if same[name] == name}
         asked = [observer() for observer in observers.values()]
         summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
-        most = MOST_VALUES if any(isinstance(one, Summarised) and one.needs_counted for one in asked) else 0
+        single = None in axes.values()  # a call is then one sample, whatever the batches and however short the sample
+        most = 0
+        if any(isinstance(one, Summarised) and one.needs_counted for one in asked):
+            together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
+            most = most_values(-(-together // (model.fixed_batch or 1))) if single else MOST_VALUES
         looks = _looks(model, apart, once, axes, most) if summed_up else {}
         at_once = 1 if whole else at_once
         held = at_once + 1 if at_once > 1 else 1  # one is looked at meanwhile
         rows, groups = _cut(apart, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
-        if None in axes.values():
-            rows = 1  # a call is then one sample, whatever the batches and however short the sample
         watching = Watching(apart, observers, axes, most)
-        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
+        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=1 if single else rows, at_once=at_once)
         for index, group in enumerate(groups):
-            with Summarising(model, group, looks, open_model, Path(folder)) as summarising:
+            with Summarising(model, group, looks, open_model, Path(folder), moves=single) as summarising:
                 for done in walk.over(group, summarising):
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     states = watching.states()

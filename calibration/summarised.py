@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,16 @@ from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
 from edgeport.errors import EdgeportError
 
-__all__ = ["Look", "Seen", "Summarising", "Told", "can_sum_up"]
+__all__ = ["Look", "Seen", "Summarising", "Told", "can_sum_up", "start_of"]
 
 _FIRST_OPSET = 13
 """Since then the axes of ReduceSum are an input."""
 _AXES_OPSET = 18
 """Since then those of ReduceMin and ReduceMax are."""
 _ROWS = "edgeport.rows"
+_START = "edgeport.start_"
+_START_VALUES = 4096
+"""Of each input, in which `start_of` finds a number."""
 _ENDS, _SHAPE, _COUNTED = (f"#edgeport.{what}" for what in ("lowest.highest.sum", "shape", "counted"))
 
 
@@ -50,10 +54,18 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What one call told: tensors as they are, feeds among them, and summaries of the others; by name."""
+    """What one call told.
+
+    Attributes:
+        arrays: Tensors as they are, feeds among them, by name.
+        summaries: Of the others, by name.
+        start: As `thinned` takes it, for what is still to be counted.
+
+    """
 
     arrays: Arrays
     summaries: Mapping[str, Summary] = field(default_factory=dict)
+    start: int = 0
 
 
 def can_sum_up(model: OnnxModel) -> bool:
@@ -67,12 +79,14 @@ class Told:
 
     Attributes:
         opening: How often the model had been opened anew before.
+        start: As in `Seen`.
         outputs: Its outputs.
         error: What was raised instead.
 
     """
 
     opening: int
+    start: int
     outputs: Arrays = field(default_factory=dict)
     error: EdgeportError | None = None
 
@@ -89,17 +103,26 @@ class Summarising:
         looks: How those of them are summed up that are not to be returned.
         open_model: Opens an ONNX file with some runtime.
         folder: For temporary files.
+        moves: Whether other values are counted in each call, see `start_of`.
 
     """
 
     def __init__(
-        self, model: OnnxModel, names: Sequence[str], looks: Mapping[str, Look], open_model: OpenModel, folder: Path
+        self,
+        model: OnnxModel,
+        names: Sequence[str],
+        looks: Mapping[str, Look],
+        open_model: OpenModel,
+        folder: Path,
+        *,
+        moves: bool = False,
     ) -> None:
         self._model = model
         self._names = names
         self._looks = {name: looks[name] for name in names if name in looks}
         self._open_model = open_model
         self._folder = folder
+        self._moves = moves
         self._stack = contextlib.ExitStack()
         self._opening = 0
         self._run = self._opened()
@@ -127,11 +150,16 @@ class Summarising:
 
     def call(self, feeds: Arrays, samples: int) -> Told:
         """What the runtime tells of a call; several threads may be here at once, and nothing is raised."""
-        rows = {_ROWS: np.array([samples, -1], np.int64)} if self._by_sample() else {}
+        start = start_of(feeds) if self._moves else 0
+        told = Told(opening=self._opening, start=start)
+        asked = {f"{_START}{step}": np.array([start % step], np.int64) for step in self._steps()}
+        if self._by_sample():
+            asked[_ROWS] = np.array([samples, -1], np.int64)
         try:
-            return Told(opening=self._opening, outputs=self._run({**feeds, **rows}))
+            told.outputs = self._run({**feeds, **asked})
         except EdgeportError as error:
-            return Told(opening=self._opening, error=error)
+            told.error = error
+        return told
 
     def seen(self, told: Told, feeds: Arrays, samples: int, settle: Callable[[], object] = bool) -> Seen:
         """What `call` told of the same feeds.
@@ -164,7 +192,7 @@ class Summarising:
                 if not unfit:
                     arrays = {name: array for name, array in outputs.items() if "#edgeport." not in name}
                     summaries = {name: summary for name, summary in seen.items() if summary is not None}
-                    return Seen(arrays={**feeds, **arrays}, summaries=summaries)
+                    return Seen(arrays={**feeds, **arrays}, summaries=summaries, start=told.start)
             settle()
             told.error = None  # its traceback holds the model that is closed now
             for name in unfit:
@@ -180,6 +208,9 @@ class Summarising:
     def _by_sample(self) -> bool:
         return any(look.by_sample for look in self._looks.values())
 
+    def _steps(self) -> set[int]:
+        return {look.step for look in self._looks.values() if look.step}
+
     def _opened(self) -> RunModel:
         fed = {spec.name for spec in self._model.inputs}
         if not self._model.state and fed.issuperset(self._names):
@@ -194,17 +225,36 @@ class Summarising:
         graph.outputs[:] = outputs
         if not self._looks:
             return
-        rows = ir.Value(name=_ROWS, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([2]))
+        rows = _integers(_ROWS, 2)
         if self._by_sample():
             graph.inputs.append(rows)
+        starts = {step: _integers(f"{_START}{step}", 1) for step in sorted(self._steps())}
+        graph.inputs.extend(starts.values())
         one_row = _constant(graph, "edgeport.one_row", [1, -1])
         for value in values:
             look = self._looks.get(value.name or "")
             if look is not None:
-                _sum_up(graph, value, rows if look.by_sample else one_row, look.step, self._model.opset)
+                flat = _sum_up(graph, value, rows if look.by_sample else one_row, self._model.opset)
+                if look.step:
+                    _pick(graph, value, flat, starts[look.step], look.step)
 
 
-def _sum_up(graph: ir.Graph, value: ir.Value, rows: ir.Value, step: int, opset: int) -> None:
+def start_of(feeds: Arrays) -> int:
+    """Where to begin to count in a call: any number, which depends on nothing but what is fed."""
+    found = 0
+    for array in feeds.values():
+        if array.dtype.kind in "fiub":
+            some = array.reshape(-1)[:: 1 + array.size // _START_VALUES]
+            found = zlib.crc32(some.tobytes(), found)
+    return found
+
+
+def _integers(name: str, count: int) -> ir.Value:
+    return ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([count]))
+
+
+def _sum_up(graph: ir.Graph, value: ir.Value, rows: ir.Value, opset: int) -> ir.Node:
+    """What gives the tensor as rows, which are summed up behind it."""
     axes = _constant(graph, "edgeport.axes", [1])
     flat = ir.node("Reshape", [value, rows], name=f"{value.name}#edgeport.rows")
     flat.outputs[0].name = flat.name
@@ -215,19 +265,22 @@ def _sum_up(graph: ir.Graph, value: ir.Value, rows: ir.Value, step: int, opset: 
         # For NaN: an extreme need not show one (the ONNX specification leaves that open), but a sum does.
         ir.node("ReduceSum", [flat.outputs[0], axes], attributes={"keepdims": 0}),
     ]
-    told = [
-        (ir.node("Shape", [value]), _SHAPE, ir.DataType.INT64),
-        # One output: to hand over three takes longer than to put them into one.
-        (ir.node("Concat", [end.outputs[0] for end in ends], attributes={"axis": 0}), _ENDS, ir.DataType.FLOAT),
-    ]
-    if step:
-        begin, behind = (_constant(graph, f"edgeport.from_{at}", [at]) for at in (0, np.iinfo(np.int64).max))
-        steps = _constant(graph, f"edgeport.step_{step}", [step])
-        told.append((ir.node("Slice", [flat.outputs[0], begin, behind, axes, steps]), _COUNTED, ir.DataType.FLOAT))
-    for node, suffix, dtype in told:
-        add_output(graph, flat, node, f"{value.name}{suffix}", dtype)
+    add_output(graph, flat, ir.node("Shape", [value]), f"{value.name}{_SHAPE}", ir.DataType.INT64)
+    # One output: to hand over three takes longer than to put them into one.
+    together = ir.node("Concat", [end.outputs[0] for end in ends], attributes={"axis": 0})
+    add_output(graph, flat, together, f"{value.name}{_ENDS}", ir.DataType.FLOAT)
     for node in ends:
         add_node(graph, flat, node)
+    return flat
+
+
+def _pick(graph: ir.Graph, value: ir.Value, flat: ir.Node, start: ir.Value, step: int) -> None:
+    behind = _constant(graph, "edgeport.behind", [np.iinfo(np.int64).max])
+    axes, steps = (
+        _constant(graph, f"edgeport.{name}", [number]) for name, number in (("axes", 1), (f"step_{step}", step))
+    )
+    node = ir.node("Slice", [flat.outputs[0], start, behind, axes, steps])
+    add_output(graph, flat, node, f"{value.name}{_COUNTED}", ir.DataType.FLOAT)
 
 
 def _extreme(operator: str, rows: ir.Value, axes: ir.Value, opset: int) -> ir.Node:

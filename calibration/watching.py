@@ -65,9 +65,9 @@ class Watching:
             summary = seen.summaries.get(name)
             if summary is None:
                 array = by_sample(seen.arrays[name], self._axes[name], samples)
-                summary = summary_of(array, self._most)
+                summary = summary_of(array, self._most, seen.start)
                 if summary is None or self._needs_arrays:
-                    self._look(name, array, summed_up=summary is not None)
+                    self._look(name, array, seen.start, summed_up=summary is not None)
             if summary is not None:
                 self._waiting[name].append(summary)
                 self._held_bytes += 0 if summary.counted is None else summary.counted.nbytes
@@ -89,9 +89,9 @@ class Watching:
         """Of each tensor the state of each observer; all of them settled."""
         return {name: {key: one.state() for key, one in watched.items()} for name, watched in self._watched.items()}
 
-    def _look(self, name: str, array: Array, *, summed_up: bool) -> None:
+    def _look(self, name: str, array: Array, start: int, *, summed_up: bool) -> None:
         for observer in self._watched[name].values():
             if not isinstance(observer, Summarised):
                 observer.update(array)
             elif not summed_up:
-                observer.update(thinned(array, self._most) if observer.needs_counted else array)
+                observer.update(thinned(array, self._most, start) if observer.needs_counted else array)

@@ -40,6 +40,11 @@ class Part:
         self._count: int | None = None
 
     @property
+    def whole(self) -> SampleSet:
+        """The set that it is a part of."""
+        return self._samples
+
+    @property
     def fingerprint(self) -> str:
         """That of the whole set: parts are merged again."""
         return self._samples.fingerprint

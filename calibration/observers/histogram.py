@@ -16,13 +16,30 @@ from numpy.typing import NDArray
 from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Array
 
-__all__ = ["BINS", "MOST_VALUES", "Histogram", "bin_width", "coarsen", "every", "left_edges", "summary_of", "thinned"]
+__all__ = [
+    "BINS",
+    "MOST_VALUES",
+    "Histogram",
+    "bin_width",
+    "coarsen",
+    "every",
+    "left_edges",
+    "most_values",
+    "summary_of",
+    "thinned",
+]
 
 BINS = 4096
 """Half of them for negative values: the largest magnitude lies 1024 to 2048 bins away from zero."""
 
 MOST_VALUES = 32768
 """Of one sample that are counted; of more, every k-th is. Counting costs more than running most networks does."""
+
+FEWEST_VALUES = 4096
+"""The same of a sample among many, which have ENOUGH_VALUES together."""
+
+ENOUGH_VALUES = 1 << 22
+"""Of all samples together: of so many, some 400 lie beyond the 99.99th percentile."""
 
 _HALF = BINS // 2
 _HALF_BITS = _HALF.bit_length() - 1
@@ -36,7 +53,9 @@ class Histogram:
     """Counts of the finite values in bins [i * w, (i + 1) * w), w = 2**exponent, i = -2048 .. 2047.
 
     Of a sample with more than MOST_VALUES values every k-th is counted, the same ones in each sample; k has no divisor
-    in common with their number, so no row, column or channel is left out.
+    in common with their number, so no row, column or channel is left out. Whoever has many samples may show less of
+    each (`most_values`), but then from another start in each: else the few places that are large would be seen always
+    or never.
 
     State: `counts` int64 [BINS], `exponent` int32 [].
     """
@@ -113,14 +132,15 @@ class Histogram:
         return {"counts": counts, "exponent": np.asarray(exponent, dtype=np.int32)}
 
 
-def summary_of(array: Array, most: int | None = None) -> Summary | None:
+def summary_of(array: Array, most: int | None = None, start: int = 0) -> Summary | None:
     """What `Summary` says of an array, so that observers need not look at it each.
 
     None where it is not float32, empty, or not finite everywhere; then each looks at the array.
 
     Args:
         array: A sample per index of axis 0.
-        most: Values of a sample that are counted; 0 for none, None for MOST_VALUES.
+        most: As `thinned`; 0 where none are counted.
+        start: As `thinned`.
 
     """
     if array.size == 0 or array.dtype != np.float32:
@@ -129,14 +149,22 @@ def summary_of(array: Array, most: int | None = None) -> Summary | None:
     lowest, highest = rows.min(axis=1), rows.max(axis=1)
     if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):  # a NaN anywhere makes both NaN
         return None
-    counted = None if most == 0 else thinned(rows, most).reshape(-1)
+    counted = None if most == 0 else thinned(rows, most, start).reshape(-1)
     return Summary(lowest=lowest, highest=highest, values=array.size, counted=counted)
 
 
-def thinned(array: Array, most: int | None = None) -> Array:
-    """Those values that are counted of an array, a sample per index of axis 0; see `every`."""
+def thinned(array: Array, most: int | None = None, start: int = 0) -> Array:
+    """Every k-th value of each sample, [samples, n].
+
+    Args:
+        array: A sample per index of axis 0.
+        most: As `every`, which finds k.
+        start: Modulo k, the first of them.
+
+    """
     rows = array.reshape(len(array) if array.ndim else 1, -1)
-    return rows[:, :: every(rows.shape[1], most)]
+    step = every(rows.shape[1], most)
+    return rows[:, start % step :: step]
 
 
 def coarsen(counts: NDArray[np.int64], doublings: int) -> NDArray[np.int64]:
@@ -156,6 +184,11 @@ def bin_width(state: Mapping[str, Array]) -> float:
 def left_edges(state: Mapping[str, Array]) -> NDArray[np.float64]:
     """Left edge of each bin [BINS]; the right edge is one width further."""
     return np.arange(-_HALF, _HALF, dtype=np.float64) * bin_width(state)
+
+
+def most_values(samples: int) -> int:
+    """How many values of each of so many samples are counted, at most."""
+    return min(MOST_VALUES, max(FEWEST_VALUES, ENOUGH_VALUES // samples))
 
 
 def every(size: int, most: int | None = None) -> int:

@@ -10,6 +10,7 @@ import pytest
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples, part_of, rebatch
 from edgeport.calibration.merge import merge_calibrations
+from edgeport.calibration.observers import histogram
 from edgeport.errors import CalibrationError, SamplesError
 
 NETWORK = """(float[{batch},3,8,8] x) => (float[{batch},4] z) {{
@@ -37,6 +38,17 @@ def test_parts_are_disjoint_and_together_the_set(random):
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, random(19, 2).tolist()))
     assert {part.fingerprint for part in parts} == {samples.fingerprint}
     assert {part.digests() for part in parts} == {samples.digests()}
+
+
+def test_how_much_is_counted_depends_on_the_whole_set(model_text, random, open_model, monkeypatch):
+    monkeypatch.setattr(histogram, "FEWEST_VALUES", 4)
+    monkeypatch.setattr(histogram, "ENOUGH_VALUES", 19 * 7)
+    model = model_text("(float[1,21] x) => (float[1,21] y) { y = Neg(x) }")
+    samples = ArraySamples({"x": random(19, 21)}, batch_size=4)
+    found = [collect(model, part_of(rebatch(samples, 1), index, 3), open_model) for index in range(3)]
+    merged = merge_calibrations(found)
+    assert 19 * 5 <= merged.statistics["y"]["histogram"]["counts"].sum() <= 19 * 6  # every fourth of 21
+    assert merged.digest == collect(model, samples, open_model).digest
 
 
 @pytest.mark.parametrize(("index", "parts"), [(2, 2), (-1, 2), (0, 0)])

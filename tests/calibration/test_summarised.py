@@ -131,6 +131,19 @@ def test_what_is_only_rearranged_is_summed_up_once(model_text, random, outputs):
     assert found.digest == outputs(model, samples, observers, NONE_SUMMED_UP)[0].digest
 
 
+def test_in_each_call_other_values_are_counted(model_text, random, outputs, monkeypatch):
+    monkeypatch.setattr(histogram, "MOST_VALUES", 8)
+    x = np.arange(20, dtype=np.float32) + random(64, 20).clip(0, 0.1)
+    model = model_text("(float[1,20] x) => (float[1,20] y) { y = Identity(x) r = Neg(x) }")
+    found, returned = outputs(model, ArraySamples({"x": x}), OBSERVERS, 10)
+    assert summed_up(returned) == {"r"}
+    for name in ("x", "r"):  # one that is fed, and one that is summed up
+        state = found.statistics[name]["histogram"]
+        assert state["counts"].sum() < 64 * 20 / 2
+        whole = np.floor(np.abs(histogram.left_edges(state)[state["counts"] > 0]))
+        assert set(range(19)) <= set(whole)
+
+
 def test_a_mask_whose_sum_no_float_holds_is_still_summed_up(model_text, random, outputs, observers):
     mask = np.full(20, -3.4e38, np.float32)
     model = model_text("(float[batch,20] x) => (float[batch,20] y) { y = Min(x, mask) }", {"mask": mask})

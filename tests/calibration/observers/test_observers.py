@@ -13,8 +13,10 @@ from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
 from edgeport.calibration.observers.averages import mean_extremes
-from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges, summary_of
+from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges, summary_of, thinned
 from edgeport.calibration.observers.summary import joined
+from edgeport.calibration.ranges import Entropy, LeastSquares, Percentile, Scheme, grid_of, range_of
+from edgeport.calibration.ranges.error import density_of, mean_squared_error
 from edgeport.errors import CalibrationError
 
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -214,6 +216,23 @@ def test_what_is_left_out_of_large_samples_hardly_shows(shape):
     for part in (0.001, 0.01, 0.5, 0.99, 0.999):
         found, exact = edges[np.searchsorted(cumulated, part)], np.quantile(field, part)
         assert abs(found - exact) < 0.04 * np.quantile(np.abs(field), 0.999)
+
+
+@pytest.mark.parametrize("method", [Percentile(99.9), Entropy(), LeastSquares()], ids=lambda one: type(one).__name__)
+def test_of_many_samples_few_values_of_each_give_as_good_a_range(method):
+    generator = np.random.default_rng(1)
+    places = np.ones(3000, np.float32)
+    places[generator.integers(0, 3000, 10)] = 4  # were the same values of each counted, the range would miss these
+    rows = np.abs(generator.standard_normal((600, 3000)).astype(np.float32)) * places
+    few = [thinned(row[None], 600, start) for row, start in zip(rows, generator.integers(0, 1 << 32, 600), strict=True)]
+    assert sum(part.size for part in few) < rows.size / 5
+
+    scheme, whole = Scheme(dtype="uint8"), {name: observe(name, [rows]) for name in OBSERVERS}
+    errors = [
+        mean_squared_error(density_of(whole["histogram"]), grid_of(scheme, *range_of(method, seen, scheme=scheme)))
+        for seen in (whole, {**whole, "histogram": observe("histogram", few)})
+    ]
+    assert errors[1] < 1.05 * errors[0]
 
 
 def test_every_row_and_column_is_counted_from():
