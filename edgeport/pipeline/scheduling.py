@@ -202,6 +202,8 @@ class _Search:
     alone: dict[str, dict[int, float]] = field(default_factory=dict)
     tried: list[Tried] = field(default_factory=list)
     alone_is_sure: bool = True
+    surely_over: set[tuple[str, int]] = field(default_factory=set)
+    """Model and number of processors with which it breaks its budget even alone, whatever else was at work."""
 
     def run(self) -> ScheduleResult:
         """Alone; together as they are; together in what the first leaves open, until every budget is kept."""
@@ -220,11 +222,17 @@ class _Search:
                 break
             layout = as_executions(way)
             chosen = self._try(str(layout), layout)
-        return self._result(chosen, impossible=len(ways) - len(open_ways))
+        known = [way for _, way in open_ways]
+        ruled_out = [way for way in ways if way not in known]
+        doubtful = not self.alone_is_sure and any(
+            all((name, len(one.cores)) not in self.surely_over for name, one in way.items()) for way in ruled_out
+        )
+        return self._result(chosen, impossible=len(ruled_out), doubtful=doubtful)
 
     def _measure_alone(self, cores: Sequence[int]) -> None:
         from edgeport.devices.experiment import run_rounds, to_measurements
         from edgeport.devices.latency.integrity import measurement_flags
+        from edgeport.devices.latency.verdict import judge_budget
 
         counts = sorted({2**power for power in range(len(cores).bit_length()) if 2**power <= len(cores)} | {len(cores)})
         counts = list(range(1, len(cores) + 1)) if len(cores) <= 4 else counts
@@ -244,6 +252,8 @@ class _Search:
             name, count, _ = arms[arm]
             self.alone_is_sure = self.alone_is_sure and not {"rival-load", "steal"} & set(measurement_flags(one))
             self.alone.setdefault(name, {})[count] = quantile_ns(one, bounds[name].q)
+            if judge_budget(one, q=bounds[name].q, limit_ns=bounds[name].limit).outcome is Outcome.FAIL:
+                self.surely_over.add((name, count))
         for known in self.alone.values():  # what was not measured lies between: as with the next fewer
             for count in range(1, len(cores) + 1):
                 known.setdefault(count, known[max(other for other in known if other <= count)])
@@ -288,7 +298,7 @@ class _Search:
     def _told(self, name: str) -> OnProgress:
         return lambda event: self.on_progress(replace(event, message=f"{name}: {event.message}"))
 
-    def _result(self, chosen: Tried | None, *, impossible: int) -> ScheduleResult:
+    def _result(self, chosen: Tried | None, *, impossible: int, doubtful: bool) -> ScheduleResult:
         open_ = [one for one in self.tried if one.outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID)]
         if chosen is not None:
             outcome, reason = (
@@ -297,7 +307,7 @@ class _Search:
                 + (" as they are: nothing needs to be scheduled" if chosen.layout is None else ""),
             )
         else:
-            unsure = bool(open_) or (impossible > 0 and not self.alone_is_sure)
+            unsure = bool(open_) or doubtful
             outcome = Outcome.INCONCLUSIVE if unsure else Outcome.FAIL
             nearest = min(self.tried, key=lambda one: max(each.quantile_ns / each.limit_ns for each in one.residents))
             worst = max(nearest.residents, key=lambda each: each.quantile_ns / each.limit_ns)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from edgeport import api
-from edgeport.contracts import Artifact, ExecutionConfig, Outcome, TaskParallel, TimeJob, load_json
+from edgeport.contracts import Artifact, ExecutionConfig, Outcome, TaskParallel, TimeJob, load_json, silent
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import ContractError, OutputError, UsageError
 from edgeport.pipeline import scheduling
+from edgeport.pipeline.bench import parse_bounds
 from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 from edgeport.pipeline.schedules import Share, as_executions, promising, shares
 
@@ -81,7 +83,7 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
     if not COMPILED:
         COMPILED.append(open_artifact(path, BenchSettings(), tmp_path_factory.mktemp("compiled") / "model"))
 
-    def run(together, alone=((1, 8.0), (2, 5.0))):
+    def run(together, alone=((1, 8.0), (2, 5.0)), *, sure=True, surely_over=()):
         def measure(_device, jobs, **_options):
             pinned = all("affinity" in job.settings for job in jobs.values())
             apart = pinned and len({tuple(job.settings["affinity"]) for job in jobs.values()}) == len(jobs)
@@ -90,6 +92,7 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
 
         def measure_alone(search, _cores):
             search.alone = {model.name: {count: ms * MS for count, ms in alone} for model in search.models}
+            search.alone_is_sure, search.surely_over = sure, set(surely_over)
 
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         monkeypatch.setattr(scheduling, "measure_together", measure)
@@ -133,6 +136,30 @@ def test_where_no_way_keeps_the_budgets_it_says_so(played):
 def test_a_way_that_is_over_alone_is_ruled_out(played):
     found = played({"naive": 14.0, "shared": 16.0}, alone=((1, 11.0), (2, 6.0)))
     assert (found.outcome, found.impossible, len(found.tried)) == (Outcome.FAIL, 1, 4)
+
+
+def test_what_is_over_alone_is_judged_as_a_budget(monkeypatch):
+    shown = {"one alone on 1": took(12.0), "one alone on 2": took(9.0)}
+    monkeypatch.setattr("edgeport.devices.experiment.run_rounds", lambda *_, **__: None)
+    monkeypatch.setattr("edgeport.devices.experiment.to_measurements", lambda *_, **__: shown)
+    model = SimpleNamespace(name="one", bound=parse_bounds(["p90=10ms"])[0], run_as=lambda _: (None, None))
+    device = SimpleNamespace(facts=lambda: SimpleNamespace(digest=""))
+    search = scheduling._Search(device=device, models=[model], rounds=6, output=None, on_progress=silent)
+    search._measure_alone((0, 1))
+    assert (search.surely_over, search.alone_is_sure) == ({("one", 1)}, True)
+
+
+@pytest.mark.parametrize(
+    ("surely_over", "outcome"),
+    [
+        pytest.param((), Outcome.INCONCLUSIVE, id="it may have been somebody else"),
+        pytest.param({("two", 1), ("one", 2)}, Outcome.FAIL, id="whatever else was at work"),
+        pytest.param({("two", 1)}, Outcome.INCONCLUSIVE, id="in one of the ways"),
+    ],
+)
+def test_on_a_busy_machine_no_way_is_ruled_out_but_where_that_is_sure(played, surely_over, outcome):
+    found = played({"naive": 14.0}, alone=((1, 11.0), (2, 10.5)), sure=False, surely_over=surely_over)
+    assert (found.outcome, found.impossible, len(found.tried)) == (outcome, 4, 1)
 
 
 def test_processes_that_meet_are_at_work_at_the_same_time(small_onnx, save_onnx, tmp_path):
