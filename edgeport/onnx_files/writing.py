@@ -13,6 +13,7 @@ from edgeport.contracts.model import OnnxModel
 from edgeport.errors import OutputError
 from edgeport.onnx_files.laid_out import load_weights, weights_folder
 from edgeport.onnx_files.reading import open_onnx
+from edgeport.onnx_files.streamed import save_streamed
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -79,7 +80,10 @@ def write_scratch(model: onnx_ir.Model, folder: Path, name: str) -> Path:
         onnx_ir.save(model, beside / name)
         return beside / name
     load_weights(model)
-    onnx_ir.save(model, folder / name, external_data="scratch.data" if _is_large(_weights(model)) else None)
+    if _is_large(_weights(model)):
+        onnx_ir.save(model, folder / name, external_data="scratch.data")
+    else:
+        save_streamed(model, folder / name)
     return folder / name
 
 
@@ -94,7 +98,10 @@ def _is_large(weights: list[onnx_ir.TensorProtocol]) -> bool:
 def _save(model: onnx_ir.Model, folder: Path, path: Path, data_name: str | None) -> None:
     import onnx_ir
 
-    onnx_ir.save(model, folder / path.name, external_data=data_name, size_threshold_bytes=_INLINE_BELOW_BYTES)
+    if data_name is None:
+        save_streamed(model, folder / path.name)
+    else:
+        onnx_ir.save(model, folder / path.name, external_data=data_name, size_threshold_bytes=_INLINE_BELOW_BYTES)
     # The data first: a model without its data would be half.
     for name in filter(None, (data_name, path.name)):
         _sync(folder / name)
