@@ -3,6 +3,7 @@
 from edgeport.calibration.data.arranged import Arranged, Arrangement
 from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
+from edgeport.calibration.data.checked import Checked
 from edgeport.calibration.data.files import FolderSamples
 from edgeport.calibration.data.folder import digest_folder, list_folder
 from edgeport.calibration.data.function import FunctionSamples
@@ -20,6 +21,7 @@ __all__ = [
     "Arranged",
     "Arrangement",
     "ArraySamples",
+    "Checked",
     "FolderSamples",
     "FunctionSamples",
     "Lint",

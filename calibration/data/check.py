@@ -15,7 +15,7 @@ from edgeport.calibration.data.digests import Walked, Walking
 from edgeport.contracts import Array, AxisRange, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 
-__all__ = ["FEW", "Lint", "check_disjoint", "check_samples"]
+__all__ = ["FEW", "Checking", "Lint", "check_disjoint", "check_samples"]
 
 FEW = 32
 """Below this, rare values are likely to be missed; published recipes use 100 to 1000."""
@@ -87,37 +87,79 @@ def check_samples(
         SamplesError: A wrong name, shape or dtype, NaN or Inf, or no samples; `details["problem"]` says which.
 
     """
-    seen = {spec.name: _Seen() for spec in specs}
-    walking, steps = Walking(), False
-    count = 0
+    checking = Checking(specs, axes, observers)
     for sample in samples:
-        _check_names(sample, specs)
-        _check_shapes(sample, specs, count)
-        _check_ranges(sample, specs, axes or {}, count)
-        for spec in specs:
+        checking.passed(sample)
+    return checking.found(samples)
+
+
+class Checking:
+    """Checks of a set batch by batch, for whoever walks it.
+
+    Args:
+        specs: As in `check_samples`.
+        axes: As there.
+        observers: As there.
+
+    """
+
+    def __init__(
+        self,
+        specs: tuple[TensorSpec, ...],
+        axes: Mapping[str, AxisRange] | None = None,
+        observers: Mapping[str, Observer] | None = None,
+    ) -> None:
+        self._specs = specs
+        self._axes = axes or {}
+        self._observers = observers
+        self._seen = {spec.name: _Seen() for spec in specs}
+        self._walking = Walking()
+        self._steps = False
+        self._count = 0
+
+    def passed(self, sample: Sample) -> Sample:
+        """The next batch, checked.
+
+        Raises:
+            SamplesError: As `check_samples`.
+
+        """
+        _check_names(sample, self._specs)
+        _check_shapes(sample, self._specs, self._count)
+        _check_ranges(sample, self._specs, self._axes, self._count)
+        for spec in self._specs:
             array = sample.feeds[spec.name]
-            _check_values(array, spec, count)
+            _check_values(array, spec, self._count)
             if array.dtype.kind in "fiub":
-                seen[spec.name].add(array)
-                if observers is not None:
-                    observers[spec.name].add(array)
-        walking.add(sample)
-        steps = steps or sample.first is not None
-        count += len(sample)
-    if not count:
-        raise SamplesError(
-            asked="use a set of samples",
-            found="an empty set",
-            fix="give at least one sample, better 100 or more",
-            details={"problem": "empty"},
-        )
-    found = walking.found()
-    if isinstance(samples, Walked):
-        samples.remember(found)
-    return [
-        *_lint_count(count, count if steps else len(found.digests)),
-        *(lint for spec in specs for lint in _lint_values(spec, seen[spec.name])),
-    ]
+                self._seen[spec.name].add(array)
+                if self._observers is not None:
+                    self._observers[spec.name].add(array)
+        self._walking.add(sample)
+        self._steps = self._steps or sample.first is not None
+        self._count += len(sample)
+        return sample
+
+    def found(self, samples: SampleSet) -> list[Lint]:
+        """What is odd but usable, after the last batch of the set, which learns its fingerprint and digests.
+
+        Raises:
+            SamplesError: There were no samples.
+
+        """
+        if not self._count:
+            raise SamplesError(
+                asked="use a set of samples",
+                found="an empty set",
+                fix="give at least one sample, better 100 or more",
+                details={"problem": "empty"},
+            )
+        found = self._walking.found()
+        if isinstance(samples, Walked):
+            samples.remember(found)
+        return [
+            *_lint_count(self._count, self._count if self._steps else len(found.digests)),
+            *(lint for spec in self._specs for lint in _lint_values(spec, self._seen[spec.name])),
+        ]
 
 
 _DOING = {"calibration": "calibrate on", "training": "learn from"}

@@ -9,6 +9,7 @@ import json
 import tempfile
 import time
 import zipfile
+from collections import deque
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -248,27 +249,24 @@ def collected(
 
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import check_samples, part_of, rebatch
+    from edgeport.calibration.data import Checked, part_of, rebatch
     from edgeport.calibration.observers import OBSERVERS
     from edgeport.pipeline.child_samples import calibration_samples
 
     samples = calibration_samples(payload, model)
+    checked = Checked(samples, model.fed)
     index, parts = payload.get("part") or (0, 1)
-    warnings = [lint.message for lint in check_samples(samples, model.fed)] if index == 0 else []
     grouped = not model.state and model.fixed_batch is not None
-    if index == 0 and grouped and (repeats := -len(samples) % (model.fixed_batch or 1)):
-        warnings.append(
-            f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(samples)} samples, "
-            f"{repeats} repeats of them were calibrated with"
-        )
     observers = {name: OBSERVERS[name] for name in payload["observers"]}
     states = tuple(load_json(TensorSpec, json.dumps(spec)) for spec in payload.get("states", ()))
     initial = Layout(states=states, initial=payload.get("initial", {})).begins()
+    if index == 0 and (parts > 1 or "function" in payload["samples"]):
+        deque(checked, maxlen=0)  # a part sees some of them only, and of a function nothing else tells how many
     if parts > 1:
         samples = part_of(samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch), index, parts)
         if not len(samples):
             on_progress(ProgressEvent(stage="calibrate"))
-            return None, warnings
+            return None, [lint.message for lint in checked.lints]
     threads, at_once = payload.get("threads"), 1
     if threads is None and grouped:
         processors = psutil.cpu_count(logical=False) or 1
@@ -276,7 +274,7 @@ def collected(
         threads = processors // at_once
     calibration = collect(
         model,
-        samples,
+        samples if parts > 1 else checked,
         partial(open_reference, threads=threads),
         observers=observers,
         tensors=_watched(model, payload.get("rules")),
@@ -284,6 +282,12 @@ def collected(
         at_once=at_once,
         on_progress=on_progress,
     )
+    warnings = [lint.message for lint in checked.lints]
+    if index == 0 and grouped and (repeats := -len(checked) % (model.fixed_batch or 1)):
+        warnings.append(
+            f"the model's batch is fixed to {model.fixed_batch}: beside the last of {len(checked)} samples, "
+            f"{repeats} repeats of them were calibrated with"
+        )
     transforms = tuple(payload.get("transforms", ()))
     calibration = replace(calibration, data_free=bool(payload["samples"].get("made")), transforms=transforms)
     return calibration, warnings
