@@ -108,8 +108,15 @@ class EngineFromOnnx:
     def _profiles(self, inputs: Sequence[TensorSpec]) -> tuple[dict[str, tuple[tuple[int, ...], ...]], ...]:
         """Lowest, best and highest shape of each input with an open axis, profile by profile."""
         opened = [spec for spec in inputs if spec.dynamic_axes]
-        named = {size for spec in opened for size in spec.shape}
-        count = max((len(ranges) for name, ranges in self.axes.items() if name in named), default=1)
+        named = {size for spec in opened for size in spec.shape if isinstance(size, str)}
+        absent = sorted(set(self.axes) - named)
+        if absent:
+            raise UnsupportedByBackend(
+                asked=f"build an engine with sizes of the axis {absent[0]!r}",
+                found=f"open axes {', '.join(sorted(named))}" if named else "no open axis in its inputs",
+                fix="name an axis of an input as the model calls it, or leave its sizes out",
+            )
+        count = max(map(len, self.axes.values()), default=1)
         profiles = []
         for number in range(count if opened else 0):
             sizes = {spec.name: [self._sizes(spec, axis, number) for axis in range(len(spec.shape))] for spec in opened}

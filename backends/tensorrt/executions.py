@@ -115,7 +115,8 @@ def _check_values(asked: str, given: Mapping[str, str], kind: str, tensorrt: Ten
         # It takes these without a word, but for version compatibility, whose library it has not.
         missing = [name for name in ("hardware", "version_compatible") if given.get(name, "0") != "0"]
         missing += ["DLA"] if kind == "DLA" else []
-        unknown = [one for one in given.get("capabilities", "").split("+") if one and one not in tensorrt.targets()]
+        named = given["capabilities"].split("+") if "capabilities" in given else []
+        unknown = [one for one in named if one not in tensorrt.targets()]
         if missing or unknown:
             raise UnsupportedByBackend(
                 asked=asked,

@@ -171,6 +171,11 @@ class TestASecondOpenAxis:
         artifact = BACKEND.compile(model, float_plan(model), execution, tmp_path / "artifact")
         assert artifact.settings["engine"]["profiles"] == [{"x": [[1, 1], [2, 64], [2, 128]]}]
 
+    def test_an_axis_that_no_input_has_is_refused(self, model, tmp_path):
+        execution = ExecutionConfig(runtime_device="GPU:axis.length=1/64/128,axis.lenght=1/64/128")
+        with pytest.raises(UnsupportedByBackend, match="the axis 'lenght'; found open axes batch, length"):
+            BACKEND.compile(model, float_plan(model), execution, tmp_path / "artifact")
+
     def test_is_built_for_several_ranges(self, model, tmp_path):
         asked = "GPU:axis.length=1/16/32+33/64/128,axis.batch=1/1/2"
         execution = ExecutionConfig(batch=2, runtime_device=asked)
@@ -220,6 +225,8 @@ def test_options_of_an_engine(asked, runs_on, device, flags):
         pytest.param("GPU:hardware=all", "tensorrt", "hardware=all", id="level"),
         pytest.param("GPU:capabilities=8.6", "tensorrt", "builds for the GPU that is in the machine", id="other GPUs"),
         pytest.param("GPU:capabilities=9.0", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="unknown GPU"),
+        pytest.param("GPU:capabilities=", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="no GPU"),
+        pytest.param("GPU:capabilities=8.6+", "tensorrt-rtx", "builds for 7.5, 8.6, 8.9, 12.0", id="half a list"),
         pytest.param("GPU:axis.length=8/4/16", "tensorrt", "axis.length=8/4/16", id="sizes out of order"),
         pytest.param("GPU:axis.length=8", "tensorrt", "axis.length=8", id="one size"),
         pytest.param(
