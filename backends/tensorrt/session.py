@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -647,6 +648,7 @@ class EngineCall:
         self._cuda = cuda
         self._context = context
         self._done = False
+        self._thread = threading.get_ident()
         self._stream = ctypes.c_void_p()
         self._host: list[ctypes.c_void_p] = []
         self._gpu: list[ctypes.c_void_p] = []
@@ -675,6 +677,10 @@ class EngineCall:
             RuntimeError: CUDA or TensorRT failed.
 
         """
+        thread = threading.get_ident()
+        if thread != self._thread:  # which context is current is each thread's own
+            self._cuda.activate()
+            self._thread = thread
         call, stream = self._cuda.call, self._stream
         for gpu, host, size in self._copies_in:
             call("cuMemcpyHtoDAsync_v2", gpu, host, size, stream)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +29,7 @@ class Driver:
         self.buffers: dict[int, ctypes.Array] = {}
         self.count = 1
         self.streams = 0
+        self.current: set[int] = set()
 
     def __getattr__(self, name: str):
         if name.startswith("cu"):
@@ -59,7 +62,13 @@ class Driver:
 
     cuMemFreeHost = cuMemFree_v2  # noqa: N815
 
+    def cuCtxSetCurrent(self, context):  # noqa: N802
+        self.current.add(threading.get_ident())
+        return 0
+
     def cuMemcpyHtoDAsync_v2(self, to, source, size, stream):  # noqa: N802
+        if threading.get_ident() not in self.current:
+            return 201  # CUDA_ERROR_INVALID_CONTEXT
         ctypes.memmove(to.value, source.value, size.value)
         return 0
 
@@ -184,6 +193,15 @@ def test_runs_and_gives_everything_back(driver, path):
     session.close()
     with pytest.raises(RuntimeError, match="closed"):
         session.bind({"x": x})
+
+
+@pytest.mark.usefixtures("driver", "handed_over")
+def test_a_call_may_run_in_another_thread_than_bound_it(path):
+    session = open_session(path, {})
+    call = session.bind({"x": np.ones((2, 3), np.float32)})
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(call.run).result()
+    np.testing.assert_array_equal(call.outputs()["y"], 2)
 
 
 @pytest.mark.usefixtures("driver")
