@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeport.calibration.observed import add_node, add_output, inner, open_edited
 from edgeport.calibration.observers.histogram import every
@@ -184,10 +185,7 @@ class Summarising:
                 unfit = list(self._looks)  # it may be a tensor without values, which has no extremes
             else:
                 outputs = told.outputs
-                ends = [outputs[f"{name}{_ENDS}"] for name in self._looks]
-                # To look at all of them at once takes a fraction of what looking at each does.
-                finite = not ends or bool(np.isfinite(np.concatenate(ends)).all())
-                seen = {name: _summary(outputs, name, look, samples, finite) for name, look in self._looks.items()}
+                seen = _summaries(outputs, self._looks, samples)
                 unfit = [name for name, summary in seen.items() if summary is None]
                 if not unfit:
                     arrays = {name: array for name, array in outputs.items() if "#edgeport." not in name}
@@ -296,17 +294,31 @@ def _constant(graph: ir.Graph, name: str, values: Sequence[int]) -> ir.Value:
     return graph.initializers[name]
 
 
-def _summary(outputs: Arrays, name: str, look: Look, samples: int, finite: bool) -> Summary | None:
-    """None where it does not say what the tensor itself would have."""
-    lowest, highest, total = outputs[f"{name}{_ENDS}"].reshape(3, -1)
-    # A sum of large values is infinite, of a mask for example, and hides nothing.
-    if not finite and (np.isnan(total).any() or not np.isfinite([lowest, highest]).all()):
-        return None
+def _summaries(outputs: Arrays, looks: Mapping[str, Look], samples: int) -> dict[str, Summary | None]:
+    """Of each tensor what sums it up; None where that does not say what the tensor itself would have."""
+    if not looks:
+        return {}
+    # A copy, since small arrays that are kept would lie scattered over the runtime's memory; and to look at all of them
+    # at once takes a fraction of what looking at each does.
+    together = np.concatenate([outputs[f"{name}{_ENDS}"] for name in looks])
+    finite, at, found = bool(np.isfinite(together).all()), 0, {}
+    for name, look in looks.items():
+        rows = samples if look.by_sample else 1
+        ends = together[at : at + 3 * rows].reshape(3, rows)
+        at += ends.size
+        # A sum of large values is infinite, of a mask for example, and hides nothing.
+        fits = finite or (np.isfinite(ends[:2]).all() and not np.isnan(ends[2]).any())
+        found[name] = _summary(outputs, name, look, ends) if fits else None
+    return found
+
+
+def _summary(outputs: Arrays, name: str, look: Look, ends: NDArray[np.float32]) -> Summary | None:
+    """`ends` are float32 [3, rows]: the lowest and the highest value, and the sum of each."""
     shape: list[int] = outputs[f"{name}{_SHAPE}"].tolist()
-    rows, values = (samples if look.by_sample else 1), math.prod(shape)
-    if look.by_sample and (not shape or shape[0] % samples):
+    rows, values = ends.shape[1], math.prod(shape)
+    if look.by_sample and (not shape or shape[0] % rows):
         return None
     if look.step and every(values // rows, look.most) != look.step:
         return None
     counted = outputs[f"{name}{_COUNTED}"].reshape(-1) if look.step else None
-    return Summary(lowest=lowest, highest=highest, values=values, counted=counted)
+    return Summary(lowest=ends[0], highest=ends[1], values=values, counted=counted)

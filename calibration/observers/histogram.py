@@ -147,7 +147,7 @@ def summary_of(array: Array, most: int | None = None, start: int = 0) -> Summary
         return None
     rows = array.reshape(len(array) if array.ndim else 1, -1)
     lowest, highest = rows.min(axis=1), rows.max(axis=1)
-    if not (np.isfinite(lowest).all() and np.isfinite(highest).all()):  # a NaN anywhere makes both NaN
+    if not np.isfinite(np.concatenate((lowest, highest))).all():  # a NaN anywhere makes both NaN
         return None
     counted = None if most == 0 else thinned(rows, most, start).reshape(-1)
     return Summary(lowest=lowest, highest=highest, values=array.size, counted=counted)
