@@ -1,14 +1,15 @@
-"""Ways to share a device's processors among models, and what solo measurements say of each; pure."""
+"""Ways to share a device's processors among models, and what solo measurements say of each."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from edgeport.contracts import ExecutionConfig, TaskParallel
 
-__all__ = ["Share", "as_executions", "promising", "shares"]
+__all__ = ["Share", "as_executions", "fastest_first", "promising", "shares", "turned"]
 
 _MOST = 64
 """Ways that are looked at; a device of many processors has more, but they hardly differ."""
@@ -29,12 +30,33 @@ class Share:
     priority: int = 0
 
 
+def fastest_first(cores: Sequence[int], system: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
+    """The processors by what Linux tells of their speed, equal ones in their order.
+
+    Args:
+        cores: Their numbers.
+        system: Has `cpu0/cpu_capacity` (work per time against the device's fastest, where kinds differ) or
+            `cpu0/cpufreq/cpuinfo_max_freq`.
+
+    """
+
+    def speed(core: int) -> int:
+        for name in ("cpu_capacity", "cpufreq/cpuinfo_max_freq"):
+            try:
+                return int((system / f"cpu{core}" / name).read_text(encoding="ascii"))
+            except (OSError, ValueError):
+                continue
+        return 0
+
+    return tuple(sorted(cores, key=lambda core: -speed(core)))
+
+
 def shares(names: Sequence[str], cores: Sequence[int]) -> Iterator[Mapping[str, Share]]:
     """Each way, by name of the model: first processors of their own, then all on all of them, by priority.
 
     Args:
         names: The models; the first is the one whose budget is the hardest to keep.
-        cores: Processors that there are.
+        cores: Processors that there are, the fastest first.
 
     """
     count, number = len(cores), len(names)
@@ -58,6 +80,15 @@ def shares(names: Sequence[str], cores: Sequence[int]) -> Iterator[Mapping[str, 
     yield {name: Share(cores=tuple(cores)) for name in names}
     for first in names:
         yield {name: Share(cores=tuple(cores), priority=0 if name == first else _GIVES_WAY) for name in names}
+
+
+def turned(way: Mapping[str, Share], cores: Sequence[int]) -> Mapping[str, Share]:
+    """The same shares, counted from the other end of the processors: some have more of the system's own work to do."""
+    other = dict(zip(cores, reversed(cores), strict=True))
+    return {
+        name: replace(share, cores=tuple(core for core in cores if other[core] in share.cores))
+        for name, share in way.items()
+    }
 
 
 def promising(

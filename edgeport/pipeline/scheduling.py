@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ from edgeport.contracts import (
 from edgeport.errors import UsageError
 from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 from edgeport.pipeline.execution_saving import save_tuned
-from edgeport.pipeline.schedules import Share, as_executions, promising, shares
+from edgeport.pipeline.schedules import Share, as_executions, fastest_first, promising, shares, turned
 from edgeport.pipeline.tuned_folder import make_room
 from edgeport.recipe.bounds import Bound, BoundKind
 
@@ -206,10 +206,12 @@ class _Search:
     """Model and number of processors with which it breaks its budget even alone, whatever else was at work."""
 
     def run(self) -> ScheduleResult:
-        """Alone; together as they are; together in what the first leaves open, until every budget is kept."""
-        cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+        """Alone; together as they are; together in what the first leaves open, until every budget is kept.
+
+        What is in doubt at the end is tried once more, with the processors counted from their other end.
+        """
+        cores = fastest_first(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
         self._measure_alone(cores)
-        chosen = self._try("as they are", None)
         ratios = {
             model.name: {count: ns / model.bound.limit for count, ns in self.alone[model.name].items()}
             for model in self.models
@@ -217,17 +219,20 @@ class _Search:
         hardest_first = sorted(ratios, key=lambda name: -min(ratios[name].values()))
         ways = list(shares(hardest_first, cores))
         open_ways = promising(iter(ways), ratios)
-        for _, way in open_ways:
-            if chosen is not None:
-                break
-            layout = as_executions(way)
-            chosen = self._try(str(layout), layout)
+        chosen = self._try("as they are", None) or self._first_kept(way for _, way in open_ways)
+        in_doubt = {one.name for one in self.tried if one.outcome is Outcome.INCONCLUSIVE}
+        again = [turned(way, cores) for _, way in open_ways if str(as_executions(way)) in in_doubt]
+        chosen = chosen or self._first_kept(way for way in again if way not in ways)
         known = [way for _, way in open_ways]
         ruled_out = [way for way in ways if way not in known]
         doubtful = not self.alone_is_sure and any(
             all((name, len(one.cores)) not in self.surely_over for name, one in way.items()) for way in ruled_out
         )
         return self._result(chosen, impossible=len(ruled_out), doubtful=doubtful)
+
+    def _first_kept(self, ways: Iterable[Mapping[str, Share]]) -> Tried | None:
+        layouts = (as_executions(way) for way in ways)
+        return next((kept for layout in layouts if (kept := self._try(str(layout), layout)) is not None), None)
 
     def _measure_alone(self, cores: Sequence[int]) -> None:
         from edgeport.devices.experiment import run_rounds, to_measurements

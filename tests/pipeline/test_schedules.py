@@ -16,7 +16,7 @@ from edgeport.errors import ContractError, OutputError, UsageError
 from edgeport.pipeline import scheduling
 from edgeport.pipeline.bench import parse_bounds
 from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
-from edgeport.pipeline.schedules import Share, as_executions, promising, shares
+from edgeport.pipeline.schedules import Share, as_executions, fastest_first, promising, shares, turned
 
 
 def sizes(way):
@@ -53,6 +53,20 @@ def test_what_is_over_its_budget_alone_is_not_tried():
     assert all(len(way["a"].cores) > 1 for _, way in found)
 
 
+def test_the_fastest_processors_come_first(tmp_path):
+    for core, capacity in enumerate((400, 400, 1024)):
+        (tmp_path / f"cpu{core}").mkdir()
+        (tmp_path / f"cpu{core}" / "cpu_capacity").write_text(f"{capacity}\n")
+    (tmp_path / "cpu3" / "cpufreq").mkdir(parents=True)
+    (tmp_path / "cpu3" / "cpufreq" / "cpuinfo_max_freq").write_text("500\n")
+    assert fastest_first((0, 1, 2, 3, 4), tmp_path) == (2, 3, 0, 1, 4)
+
+
+def test_a_way_turned_round():
+    way = {"a": Share(cores=(2,), priority=5), "b": Share(cores=(0, 1))}
+    assert turned(way, (2, 0, 1)) == {"a": Share(cores=(1,), priority=5), "b": Share(cores=(2, 0))}
+
+
 def test_a_way_as_settings():
     layout = as_executions({"a": Share(cores=(1, 2), priority=5)})
     assert layout == TaskParallel(residents={"a": ExecutionConfig(threads=2, affinity=(1, 2), priority=5)})
@@ -86,8 +100,10 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
     def run(together, alone=((1, 8.0), (2, 5.0)), *, sure=True, surely_over=()):
         def measure(_device, jobs, **_options):
             pinned = all("affinity" in job.settings for job in jobs.values())
-            apart = pinned and len({tuple(job.settings["affinity"]) for job in jobs.values()}) == len(jobs)
+            places = [tuple(job.settings["affinity"]) for job in jobs.values()] if pinned else []
+            apart = pinned and len(set(places)) == len(jobs)
             way = "apart" if apart else "shared" if pinned else "naive"
+            way = "turned" if places == [(1,), (0,)] and "turned" in together else way
             return {name: took(together[way]) for name in jobs}
 
         def measure_alone(search, _cores):
@@ -120,6 +136,15 @@ def test_processors_of_their_own_keep_what_a_naive_run_breaks(played, tmp_path):
     kept = load_json(Artifact, (tmp_path / "out" / "two" / "artifact.json").read_bytes())
     assert (kept.execution.threads, kept.execution.affinity) == (1, (1,))
     assert json.loads((tmp_path / "out" / "schedule.json").read_text())["chosen"] == found.chosen
+
+
+def test_what_is_in_doubt_is_tried_with_the_processors_turned_round(played):
+    found = played({"naive": 14.0, "apart": 9.62, "shared": 16.0, "turned": 8.5})
+    assert found.outcome is Outcome.PASS
+    assert [(one.name, one.outcome) for one in found.tried[-2:]] == [
+        ("one: 1 thread, on processor 0; two: 1 thread, on processor 1", Outcome.INCONCLUSIVE),
+        ("one: 1 thread, on processor 1; two: 1 thread, on processor 0", Outcome.PASS),
+    ]
 
 
 def test_what_is_kept_as_it_is_needs_no_schedule(played):
