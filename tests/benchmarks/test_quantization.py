@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quantization import ceiling, checks, latency
+from benchmarks.quantization import ceiling, checks, latency, layers
 from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.candidates import Candidate
@@ -323,6 +323,30 @@ def test_the_ceiling_is_what_products_alone_gain(tmp_path, monkeypatch, capsys):
     assert "Edgeport OpenVINO" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert {"float OpenVINO", "bf16 OpenVINO", "Edgeport ONNX Runtime"} <= results["figures"]["medians_us"].keys()
+
+
+@pytest.mark.parametrize(
+    ("weight", "kind"),
+    [
+        pytest.param([96, 1, 1, 3, 3], "convolutions, depthwise", id="depthwise"),
+        pytest.param([4, 8, 8, 3, 3], "convolutions in groups", id="groups"),
+        pytest.param([32, 3, 3, 3], "convolutions, wider than a point", id="wider"),
+        pytest.param([96, 16, 1, 1], "convolutions, pointwise, of fewer than 100 channels", id="few"),
+        pytest.param([96, 500, 1, 1], "convolutions, pointwise, of 500 or more channels", id="many"),
+    ],
+)
+def test_layers_are_told_apart_by_their_weights(weight, kind):
+    assert layers._kind(weight) == kind
+
+
+def test_a_kinds_times_are_summed():
+    times = {"bf16 OpenVINO": {"a": 3.0, "b": 1.0, "c": 8.0}, "Edgeport OpenVINO": {"a": 1.0, "b": 1.0, "c": 4.0}}
+    kinds = {name: {"a": "pointwise", "b": "pointwise"} for name in times}
+    assert layers._by_kind(times, kinds) == [
+        ("all else", "1", "8", "4", "2.00"),
+        ("pointwise", "2", "4", "2", "2.00"),
+        ("in all", "3", "12", "6", "2.00"),
+    ]
 
 
 @pytest.mark.slow
