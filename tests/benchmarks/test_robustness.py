@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.robustness.outcomes import Outcome, Row, compared, share_refused, sudden
 from benchmarks.robustness.refusals import REFUSALS, on_the_list
+from benchmarks.robustness.walk import _require_computed
 
 WANTED = {"y": np.array([1.0, -2.0, 3.0], np.float32), "n": np.array([1, 2])}
 
@@ -73,3 +78,19 @@ def test_what_is_no_float_file_dilutes_no_share() -> None:
 
     assert share_refused(rows) == 0.25
     assert share_refused([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("rows", "shape", "raises"),
+    [
+        pytest.param(0, (), True, id="empty, another shape"),
+        pytest.param(0, (0, 3), False, id="empty, as declared"),
+        pytest.param(2, (), False, id="nothing empty"),
+    ],
+)
+def test_what_is_of_chance_was_not_computed(rows: int, shape: tuple[int, ...], raises: bool, tmp_path: Path) -> None:
+    text = '<ir_version: 10, opset_import: ["" : 20]> net (float[n, 3] x) => (float[n, 3] y) { y = Abs(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "model.onnx")
+    feeds, outputs = {"x": np.zeros((rows, 3), np.float32)}, {"y": np.zeros(shape, np.float32)}
+    with pytest.raises(RuntimeError, match="an array is empty") if raises else nullcontext():
+        _require_computed(str(tmp_path / "model.onnx"), feeds, outputs)
