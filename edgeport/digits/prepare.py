@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgeport.contracts import Limits, OnProgress, silent
-from edgeport.digits.recipe import RECIPE
+from edgeport.digits.recipe import recipe_with
 from edgeport.errors import DependencyError, EdgeportError, OutputError
 from edgeport.isolation import run_isolated
+from edgeport.pipeline.accelerators import accelerators_here
 
 __all__ = ["FILES", "prepare"]
 
@@ -39,15 +42,19 @@ def prepare(folder: Path, on_progress: OnProgress = silent) -> Path:
 
     """
     recipe = folder / "edgeport.toml"
-    if all((folder / name).is_file() for name in FILES) and recipe.read_text(encoding="utf-8") == RECIPE:
+    if all((folder / name).is_file() for name in FILES) and _is_ours(recipe.read_text(encoding="utf-8")):
         return recipe
     _check_extra()
     _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder) as work:
+        with (
+            tempfile.TemporaryDirectory(prefix=".preparing-", dir=folder) as work,
+            ThreadPoolExecutor(max_workers=1) as pool,
+        ):
+            asking = pool.submit(accelerators_here, "onnxruntime")
             _train(Path(work), on_progress)
-            (Path(work) / "edgeport.toml").write_text(RECIPE, encoding="utf-8")
+            (Path(work) / "edgeport.toml").write_text(recipe_with(asking.result()), encoding="utf-8")
             for name in FILES:
                 shutil.move(Path(work) / name, folder / name)
     except OSError as error:
@@ -55,6 +62,12 @@ def prepare(folder: Path, on_progress: OnProgress = silent) -> Path:
             asked=f"prepare the quickstart in {folder}", found=str(error), fix="name a folder that can be written"
         ) from error
     return recipe
+
+
+def _is_ours(text: str) -> bool:
+    """Whatever devices there were when it was written."""
+    devices = re.findall(r'^runtime_device = "(\w+)"$', text, re.MULTILINE)
+    return text == recipe_with(devices)
 
 
 def _check_extra() -> None:

@@ -1,8 +1,12 @@
 """The quickstart's recipe, as it is written beside the network."""
 
-__all__ = ["RECIPE"]
+from __future__ import annotations
 
-RECIPE = """\
+from collections.abc import Sequence
+
+__all__ = ["recipe_with"]
+
+_RECIPE = """\
 # What `edgeport run edgeport.toml` does: every key is in docs/reference/recipe.md, and
 # `edgeport run edgeport.toml --explain` prints those that are left at their defaults.
 
@@ -35,3 +39,23 @@ precisions = ["fp16", "int8"]
 [budget]
 accuracy_drop = 0.01                # at most one image in a hundred may be lost against the float model
 """
+
+_BEFORE = "[[target]]                          # built if TensorRT"
+_ACCELERATED = """\
+[[target]]                          # a small model opened there
+backend = "onnxruntime"
+runtime_device = "{device}"
+precisions = ["fp32"]
+
+"""
+
+
+def recipe_with(devices: Sequence[str]) -> str:
+    """The text, with a target of ONNX Runtime for each of these devices beside that of the CPU.
+
+    Args:
+        devices: As a target's `runtime_device` names them.
+
+    """
+    blocks = "".join(_ACCELERATED.format(device=device) for device in devices)
+    return _RECIPE.replace(_BEFORE, blocks + _BEFORE)

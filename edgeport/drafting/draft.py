@@ -101,6 +101,7 @@ class Plan:
         constants: Values of inputs that are not fed.
         stateful: Output to input, where that may be a state.
         notes: Of the export.
+        accelerators: Backend to the devices besides the CPU on which a model opens; each gets a target.
 
     """
 
@@ -137,6 +138,7 @@ class Plan:
     constants: Mapping[str, Any]
     stateful: Mapping[str, str]
     notes: tuple[str, ...]
+    accelerators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def from_module(self) -> bool:

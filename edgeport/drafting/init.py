@@ -40,6 +40,7 @@ from edgeport.drafting.samples_text import random_samples
 from edgeport.drafting.split_text import Split, cut_sounds, split_samples
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
+from edgeport.pipeline.accelerators import accelerators_of
 from edgeport.recipe import load_recipe
 from edgeport.recipe.locations import SCHEMES
 
@@ -72,12 +73,12 @@ def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limi
     written = written_location(asked.model, folder)
     source = checked_source(asked, written)
     with tempfile.TemporaryDirectory(prefix="edgeport-init-") as scratch, ThreadPoolExecutor(max_workers=1) as pool:
-        probing = pool.submit(_usable_backends, asked.backends, within)
+        probing = pool.submit(_usable, asked.backends, within)
         given = _given_samples(asked, folder, Path(scratch), within)
         found = _look(asked, source, given, on_progress, within)
         on_progress(ProgressEvent(stage="look", message="ask the backends", done=4, total=4))
-        backends = probing.result()
-    plan = choose(asked, written, source, given, found, backends)
+        backends, accelerators = probing.result()
+    plan = replace(choose(asked, written, source, given, found, backends), accelerators=accelerators)
     return _write(plan, given, found)
 
 
@@ -174,6 +175,12 @@ def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) ->
     if samples is not None:
         return Given(evaluation=samples, split=not isinstance(samples.location, SamplesFunction) and samples.count >= 2)
     return Given(calibration=look(asked.calibration), evaluation=look(asked.evaluation))
+
+
+def _usable(names: Sequence[str], limits: Limits) -> tuple[tuple[Capabilities, ...], Mapping[str, tuple[str, ...]]]:
+    """The backends, and the devices besides the CPU on which their models open."""
+    backends = _usable_backends(names, limits)
+    return backends, {one.backend: accelerators_of(one) for one in backends if one.can_run}
 
 
 def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities, ...]:
@@ -281,7 +288,9 @@ def _found(plan: Plan) -> tuple[str, ...]:
     if plan.state:
         links = ", ".join(f"{out} goes into {into}" for out, into in plan.state.items())
         facts.append(f"It has a state: {links}.")
-    facts.append(f"Usable here: {', '.join(one.backend for one in plan.backends)}.")
+    usable = [one.backend for one in plan.backends]
+    usable += [f"{backend} on {device}" for backend, devices in plan.accelerators.items() for device in devices]
+    facts.append(f"Usable here: {', '.join(usable)}.")
     facts.append(f"Judged by {plan.metric}: {plan.why_metric}.")
     return tuple(facts)
 

@@ -33,7 +33,11 @@ def recipe_text(plan: Plan) -> str:
         _export(plan),
         _compress(plan),
     ]
-    blocks += [_target(plan, one) for one in plan.backends]
+    for one in plan.backends:
+        blocks += [
+            _target(plan, one),
+            *(_accelerated(one, device) for device in plan.accelerators.get(one.backend, ())),
+        ]
     blocks += [_budget(plan), _search(plan)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -180,6 +184,17 @@ def _target(plan: Plan, backend: Capabilities) -> str:
     ]
     precisions = precisions_of(backend, calibrated=bool(plan.calibration))
     rows.append(_line("precisions", [str(one) for one in precisions]))
+    return "\n".join(rows)
+
+
+def _accelerated(backend: Capabilities, runtime_device: str) -> str:
+    """In float32 alone: what a backend says of precisions is of the CPU."""
+    rows = [
+        "[[target]]",
+        _line("backend", backend.backend),
+        _line("runtime_device", runtime_device, "a small model opened there; the CPU's candidates stand beside it"),
+        _line("precisions", [str(Precision.FP32)]),
+    ]
     return "\n".join(rows)
 
 

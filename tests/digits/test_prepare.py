@@ -13,6 +13,7 @@ import pytest
 from edgeport.contracts import ProgressEvent
 from edgeport.digits import prepare
 from edgeport.digits.prepare import FILES
+from edgeport.digits.recipe import recipe_with
 from edgeport.errors import DependencyError, OutputError
 from edgeport.isolation import run_isolated
 from edgeport.recipe import load_recipe
@@ -111,6 +112,14 @@ def test_a_prepared_folder_is_used_as_it_is(prepared: tuple[Path, list[ProgressE
     assert prepare(recipe.parent, events.append) == recipe
     assert not events
     assert (recipe.parent / "weights.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_gpu_is_a_target_and_the_folder_still_the_quickstarts(tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).write_text(recipe_with(["CUDA"]))
+    recipe = prepare(tmp_path)
+    ran_on = [(target.backend, target.execution.runtime_device) for target in load_recipe(recipe).targets]
+    assert ran_on == [("onnxruntime", ""), ("openvino", ""), ("onnxruntime", "CUDA"), ("tensorrt", "")]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -108,6 +108,18 @@ class TestOnnx:
         assert sorted(np.concatenate([kinds for batches in sets.values() for _, kinds in batches])) == sorted(labels)
 
     @pytest.mark.usefixtures("gemm")
+    def test_a_gpu_on_which_a_model_opens_is_a_target_beside_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "accelerators_of", lambda backend: ("CUDA",) * (backend.backend == "onnxruntime"))
+
+        draft = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+
+        cpu, gpu = load_recipe(draft.recipe).targets
+        assert (cpu.execution.runtime_device, gpu.execution.runtime_device) == ("", "CUDA")
+        assert gpu.precisions == (Precision.FP32,)
+        assert set(gpu.precisions) < set(cpu.precisions)
+        assert "Usable here: onnxruntime, onnxruntime on CUDA." in draft.found
+
+    @pytest.mark.usefixtures("gemm")
     def test_the_array_called_as_labels_are_is_taken_and_the_other_named(self, folder: Path) -> None:
         tokens, ones = np.arange(400).reshape(100, 4) % 20, np.ones(100, np.int64)
         np.savez(folder / "data.npz", tokens=tokens, subject=7 * ones, label=ones)
