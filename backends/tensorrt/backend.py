@@ -52,8 +52,10 @@ class TensorRtBackend:
         from edgeport.backends.tensorrt.build import EngineFromOnnx
 
         tensorrt = load_tensorrt()
-        self._check(model, plan, execution)
         options = engine_options(execution.runtime_device, tensorrt)
+        if options.device:  # of the first, the next line says what there is
+            _gpu_for(tensorrt, options.device)
+        check_request(model, plan, execution, capabilities_here(options.device), name="TensorRT")
         about = _about(tensorrt, options, plan)
         with artifact_folder(folder) as draft:
             with tempfile.TemporaryDirectory() as scratch:
@@ -106,7 +108,7 @@ class TensorRtBackend:
 
         """
         check_artifact(artifact)
-        here = self.capabilities()
+        here = _where_it_runs(artifact)
         if not here.can_run:
             raise UnsupportedByBackend(
                 asked=f"run a TensorRT engine ({artifact.precision})",
@@ -123,7 +125,7 @@ class TensorRtBackend:
 
         """
         entry = check_artifact(artifact)
-        if not self.capabilities().can_run:
+        if not _where_it_runs(artifact).can_run:
             return placement_of_network(entry.parent)
         try:
             return placement_of_engine(inspect_engine(str(entry), artifact.settings))
@@ -134,9 +136,10 @@ class TensorRtBackend:
                 fix="compile it again; `edgeport doctor` tells which runtimes work here",
             ) from error
 
-    def _check(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig) -> None:
-        """Raises where the plan or the execution is not for this backend on this machine."""
-        check_request(model, plan, execution, self.capabilities(), name="TensorRT")
+
+def _where_it_runs(artifact: Artifact) -> Capabilities:
+    """Of the GPU that it is opened on."""
+    return capabilities_here(int(str(artifact.settings["device"])))
 
 
 def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -> dict[str, object]:
@@ -146,11 +149,7 @@ def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -
         UnsupportedByBackend: No GPU of the number that is asked for, or one that does not have what the plan needs.
 
     """
-    gpu = find_gpu(options.device)
-    if isinstance(gpu, str) and not tensorrt.needs_no_gpu:
-        raise UnsupportedByBackend(
-            asked=f"build an engine for GPU {options.device}", found=gpu, fix="name one that is there (GPU:device=0)"
-        )
+    gpu = _gpu_for(tensorrt, options.device)
     bound = gpu if isinstance(gpu, Gpu) and not tensorrt.needs_no_gpu else None
     target = options.flags.get("capabilities", target_for(tensorrt, gpu, plan.precision))
     if plan.precision is Precision.FP8:
@@ -163,6 +162,21 @@ def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -
         "driver": bound.driver if bound else "",
         "flags": dict(options.flags),
     }
+
+
+def _gpu_for(tensorrt: TensorRt, device: int) -> Gpu | str:
+    """The GPU of that number, or why there is none, where engines are built without one, too.
+
+    Raises:
+        UnsupportedByBackend: There is none, and it builds on its GPU only.
+
+    """
+    gpu = find_gpu(device)
+    if isinstance(gpu, str) and not tensorrt.needs_no_gpu:
+        raise UnsupportedByBackend(
+            asked=f"build an engine for GPU {device}", found=gpu, fix="name one that is there (GPU:device=0)"
+        )
+    return gpu
 
 
 def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> OnnxModel:

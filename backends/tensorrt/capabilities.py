@@ -26,15 +26,20 @@ _NO_INT16 = Support(available=False, reason="TensorRT has no 16-bit integers in 
 _NO_DYNAMIC = Support(available=False, reason="TensorRT needs the ranges of int8 activations before it runs")
 
 
-def capabilities_here() -> Capabilities:
-    """See `Backend.capabilities`."""
+def capabilities_here(device: int = 0) -> Capabilities:
+    """See `Backend.capabilities`.
+
+    Args:
+        device: Number of the GPU that it is about.
+
+    """
     try:
         tensorrt = load_tensorrt()
     except DependencyError as error:
         reason = f"{error.found}; {error.fix}"
         no = Support(available=False, reason=reason)
         return Capabilities(backend="tensorrt", reason=reason, precisions=dict.fromkeys(Precision, no))
-    return describe(tensorrt, find_gpu())
+    return describe(tensorrt, find_gpu(device))
 
 
 def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:

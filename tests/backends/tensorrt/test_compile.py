@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport.backends.tensorrt import backend as module
-from edgeport.backends.tensorrt import create_backend, session
+from edgeport.backends.tensorrt import capabilities, create_backend, session
 from edgeport.backends.tensorrt.build import EngineFromOnnx
 from edgeport.backends.tensorrt.capabilities import describe, target_for
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
@@ -282,6 +283,38 @@ def test_an_engine_is_for_the_gpu_of_the_number_that_is_asked_for(monkeypatch):
         assert (about["gpu"], about["compute_capability"]) == (gpu.name, gpu.compute_capability)
     with pytest.raises(UnsupportedByBackend, match="build an engine for GPU 2; found 2 GPUs"):
         module._about(runtime("tensorrt"), EngineOptions(device=2), plan)
+
+
+def test_what_is_refused_follows_the_gpu_of_the_number_that_is_asked_for(cnn, monkeypatch, tmp_path):
+    old = Gpu(name="NVIDIA T4", compute_capability="7.5")
+    gpus = (H100, old)
+    plan = dataclasses.replace(float_plan(cnn.model), default=Precision.BF16)
+    for one in (module, capabilities):
+        monkeypatch.setattr(one, "load_tensorrt", lambda: runtime("tensorrt"))
+        monkeypatch.setattr(one, "find_gpu", lambda device: gpus[device] if device < len(gpus) else "2 GPUs")
+    monkeypatch.setattr(EngineFromOnnx, "__call__", Mock(side_effect=RuntimeError("it is built")))
+    monkeypatch.setattr(TensorRt, "building_for", lambda *_: contextlib.nullcontext())
+
+    def compiled(device):
+        return BACKEND.compile(cnn.model, plan, ExecutionConfig(runtime_device=f"GPU:device={device}"), tmp_path / "a")
+
+    with pytest.raises(RuntimeError, match="it is built"):
+        compiled(0)
+    with pytest.raises(UnsupportedByBackend, match=r"bfloat16 needs compute capability 8\.0; this is 7\.5"):
+        compiled(1)
+    with pytest.raises(UnsupportedByBackend, match="build an engine for GPU 2; found 2 GPUs"):
+        compiled(2)
+
+
+def test_an_engine_is_opened_where_its_own_gpu_is(artifact, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "capabilities_here", lambda device: asked.append(device) or KNOWN)
+    moved = dataclasses.replace(artifact, settings={**artifact.settings, "device": 1})
+    monkeypatch.setattr(module, "check_artifact", lambda one: one.folder / one.entry)
+    monkeypatch.setattr(module, "open_artifact", lambda one: None)
+    with contextlib.suppress(UnsupportedByBackend):
+        BACKEND.open(moved)
+    assert asked == [1]
 
 
 def test_it_is_built_while_that_gpu_is_the_current_one(monkeypatch):
