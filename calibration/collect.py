@@ -57,8 +57,11 @@ are fetched in groups, each in a walk of its own."""
 WHOLE_VALUES = 4096
 """A tensor with no more in a sample is returned: summing it up takes longer than copying it."""
 
-COUNTED_VALUES = MOST_VALUES
+COUNTED_VALUES = 4 * MOST_VALUES
 """The same where some of its values are counted: a runtime picks every k-th one slowly."""
+
+_PICKED = 8
+"""The same where few of them are counted: a tensor with so many times as many is summed up all the same."""
 
 _LIVE = 4
 """Tensors as large as the largest that a runtime holds at once, of those that are not returned: a guess."""
@@ -339,7 +342,7 @@ def _looks(
     looks = {}
     for name, value_bytes in names.items():
         values = math.prod(once[name])
-        large = values > (COUNTED_VALUES if most else WHOLE_VALUES)
+        large = values > (min(COUNTED_VALUES, _PICKED * most) if most else WHOLE_VALUES)
         float32 = value_bytes == np.float32().itemsize
         if large and float32 and name not in fed and axes[name] in (0, None):
             looks[name] = Look(by_sample=axes[name] == 0, step=every(values, most) if most else 0, most=most)
