@@ -15,7 +15,7 @@ from edgeport.exporter.prune.counting import count_costs
 from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Structure, Units, Unstructured
+from edgeport.exporter.prune.structures import Iterative, OneShot, Schedule, Structure, Units, Unstructured
 
 __all__ = ["CASES", "Case", "Tune", "structures"]
 
@@ -25,8 +25,11 @@ Tune = Callable[[torch.nn.Module], None]
 _MACS = 0.5
 _LEAST = 0.1
 _OF_EACH_LAYER = "channels of each layer"
+_IN_STEPS, _STEPS = "channels in 20 steps", Iterative(steps=20)
 _WITHIN_LAYERS = ("near-zero", "zero-activations", "entropy", "random")
 """What was proposed for the channels of one layer among themselves, and chance."""
+_STEPWISE = ("l1", "l2")
+"""What torch-pruning scores anew before each of its steps; its others keep the gradients that they were given once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +56,32 @@ class Case:
 
 
 def structures() -> Mapping[str, Structure]:
-    """What is pruned; channels are not rounded, so that criteria alone are compared."""
+    """What is pruned; channels are not rounded, so that criteria alone are compared.
+
+    In steps it is done as torch-pruning does: by the scores as they are, taken anew before each step, rather than at
+    once by the scores over the multiplications that each saves.
+    """
     return {
         "weights 50 %": Unstructured(amount=0.5),
         "weights 70 %": Unstructured(amount=0.7),
         "channels": Units(macs=_MACS, round_to=1, least=_LEAST),
         _OF_EACH_LAYER: Units(macs=_MACS, round_to=1, least=_LEAST, scope=Scope.LAYER),
+        _IN_STEPS: Units(macs=_MACS, round_to=1, least=_LEAST, per_cost=False),
     }
 
 
-def _ours(structure: Structure, by: str) -> Callable[[Images, int, Tune], Any]:
+def _ours(structure: Structure, by: str, schedule: Schedule) -> Callable[[Images, int, Tune], Any]:
     def make(images: Images, seed: int, tune: Tune) -> Any:
         network = resnet20().eval()
         criterion = Random(seed) if by == "random" else criterion_named(by)
         samples = Samples(feeds={"images": images.images}, target=images.labels, batch=64)
-        prune(network, structure, criterion, samples, fine_tune=lambda module, _: tune(module))
+        last = len(schedule.shares()) - 1
+
+        def at_the_end(module: torch.nn.Module, step: int) -> None:
+            if step == last:
+                tune(module)
+
+        prune(network, structure, criterion, samples, schedule=schedule, fine_tune=at_the_end)
         return network
 
     return make
@@ -146,10 +160,11 @@ def _cases() -> tuple[Case, ...]:
     for name, structure in structures().items():
         units = isinstance(structure, Units)
         for by, row in CRITERIA.items():
-            if name == _OF_EACH_LAYER and by not in _WITHIN_LAYERS:
+            if by not in {_OF_EACH_LAYER: _WITHIN_LAYERS, _IN_STEPS: _STEPWISE}.get(name, CRITERIA):
                 continue
+            schedule = _STEPS if name == _IN_STEPS else OneShot()
             if (row.of_units if units else row.of_weights) and not (by == "l2" and not units):
-                found.append(Case(structure=name, by=by, maker="edgeport", make=_ours(structure, by)))
+                found.append(Case(structure=name, by=by, maker="edgeport", make=_ours(structure, by, schedule)))
         if isinstance(structure, Unstructured):
             for by, method in (("l1", "L1Unstructured"), ("random", "RandomUnstructured")):
                 found.append(Case(structure=name, by=by, maker="torch", make=_torch(structure.amount, method)))

@@ -13,6 +13,8 @@ __all__ = ["Row", "checks", "paired", "table", "trained_checks"]
 
 WORSE = 0.005
 """What a criterion may be below chance by, once all have learned."""
+_OTHERS = {"channels in 20 steps": "channels"}
+"""Where another library's rows are, which has one way to do it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,11 @@ def _own(rows: Sequence[Row], structure: str) -> tuple[dict[str, list[float]], l
 def _beside_others(
     rows: Sequence[Row], said: str, own: Mapping[str, Sequence[float]], structure: str = ""
 ) -> list[Check]:
-    structure = structure or said
+    others = _OTHERS.get(structure or said, structure or said)
     found: list[Check] = []
-    for by, maker in dict.fromkeys((row.by, row.maker) for row in rows if row.structure == structure):
+    for by, maker in dict.fromkeys((row.by, row.maker) for row in rows if row.structure == others):
         if maker != "edgeport" and by in own:
-            _, high = paired(own[by], _of(rows, structure, by, maker))
+            _, high = paired(own[by], _of(rows, others, by, maker))
             found.append(at_least(f"{said}: {by} not surely below {maker}'s, top-1 (95 %)", high, 0.0))
     return found
 

@@ -40,6 +40,15 @@ def test_the_same_criterion_of_others_is_a_bound() -> None:
     assert check.holds
 
 
+def test_channels_that_go_in_steps_are_held_to_what_others_take_in_theirs() -> None:
+    stepwise = Row(structure="channels in 20 steps", by="l1", maker="edgeport", seed=0, top1=0.62)
+    found = checks([*_rows("l1", [0.5]), stepwise, *_rows("l1", [0.6], "torch-pruning")])
+    assert [(check.name.partition(":")[0], check.holds) for check in found] == [
+        ("channels", False),
+        ("channels in 20 steps", True),
+    ]
+
+
 def test_the_table_has_a_line_for_each() -> None:
     assert table([*_rows("l1", [0.5]), *_rows("random", [0.1, 0.3])], "Top-1").rows == (
         ("channels", "l1", "edgeport", "0.5000", "0.5000 to 0.5000"),

@@ -46,6 +46,7 @@ duration_s = 0.1
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.skipif(bool(missing(FILES)), reason="EDGEPORT_ZOO does not name CIFAR-10 and its ResNet-20")
 def test_resnet20_is_pruned_for_a_speed_and_trained_with_rounding(tmp_path: Path) -> None:
     from benchmarks.pruning.data import drawn, judged
