@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
-from edgeport.backends.tensorrt.capabilities import capabilities_here, check_float8, target_for
+from edgeport.backends.tensorrt.capabilities import capabilities_here, check_float8, device_of, target_for
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
@@ -108,7 +108,7 @@ class TensorRtBackend:
 
         """
         check_artifact(artifact)
-        here = _where_it_runs(artifact)
+        here = capabilities_here(device_of(artifact))
         if not here.can_run:
             raise UnsupportedByBackend(
                 asked=f"run a TensorRT engine ({artifact.precision})",
@@ -125,7 +125,7 @@ class TensorRtBackend:
 
         """
         entry = check_artifact(artifact)
-        if not _where_it_runs(artifact).can_run:
+        if not capabilities_here(device_of(artifact)).can_run:
             return placement_of_network(entry.parent)
         try:
             return placement_of_engine(inspect_engine(str(entry), artifact.settings))
@@ -135,11 +135,6 @@ class TensorRtBackend:
                 found=str(error),
                 fix="compile it again; `edgeport doctor` tells which runtimes work here",
             ) from error
-
-
-def _where_it_runs(artifact: Artifact) -> Capabilities:
-    """Of the GPU that it is opened on."""
-    return capabilities_here(int(str(artifact.settings["device"])))
 
 
 def _about(tensorrt: TensorRt, options: EngineOptions, plan: QuantizationPlan) -> dict[str, object]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from edgeport.backends.tensorrt.rules import rules
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, find_gpu, load_tensorrt
-from edgeport.contracts import Capabilities, Precision, Support
+from edgeport.contracts import Artifact, Capabilities, Precision, Support
 from edgeport.errors import DependencyError, UnsupportedByBackend
 
-__all__ = ["DEFAULT_TARGET", "capabilities_here", "check_float8", "describe", "target_for"]
+__all__ = ["DEFAULT_TARGET", "capabilities_here", "check_float8", "describe", "device_of", "target_for"]
 
 DEFAULT_TARGET = "8.6"
 """Compute capability to build for where there is no GPU: the GeForce RTX 30 series."""
@@ -40,6 +40,11 @@ def capabilities_here(device: int = 0) -> Capabilities:
         no = Support(available=False, reason=reason)
         return Capabilities(backend="tensorrt", reason=reason, precisions=dict.fromkeys(Precision, no))
     return describe(tensorrt, find_gpu(device))
+
+
+def device_of(artifact: Artifact) -> int:
+    """The number of the GPU that it is opened on."""
+    return int(str(artifact.settings.get("device", 0)))
 
 
 def describe(tensorrt: TensorRt, gpu: Gpu | str) -> Capabilities:

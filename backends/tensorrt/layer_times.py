@@ -9,7 +9,7 @@ import statistics
 from dataclasses import dataclass
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.tensorrt.capabilities import capabilities_here
+from edgeport.backends.tensorrt.capabilities import capabilities_here, device_of
 from edgeport.backends.tensorrt.placement import placement_of_engine
 from edgeport.backends.tensorrt.session import profile_engine
 from edgeport.contracts import Arrays, Artifact, NodePlacement
@@ -50,7 +50,7 @@ def layer_times(artifact: Artifact, feeds: Arrays, *, calls: int = 20) -> tuple[
 
     """
     entry = check_artifact(artifact)
-    here = capabilities_here()
+    here = capabilities_here(device_of(artifact))
     if not here.can_run:
         raise UnsupportedByBackend(
             asked="time the layers of a TensorRT engine", found=here.reason, fix="run it where a supported GPU is"

@@ -39,7 +39,7 @@ def artifact(tmp_path):
 @pytest.fixture
 def gpu(monkeypatch):
     runs = dataclasses.replace(KNOWN, can_run=True, reason="")
-    monkeypatch.setattr(module, "capabilities_here", lambda: runs)
+    monkeypatch.setattr(module, "capabilities_here", lambda device: runs)
 
 
 @pytest.mark.skipif(not KNOWN.installed, reason=f"tensorrt: {KNOWN.reason}")
@@ -94,6 +94,6 @@ def test_what_the_runtime_says_is_passed_on(artifact, monkeypatch):
 
 def test_without_a_gpu_it_is_refused(artifact, monkeypatch):
     here = Capabilities(backend="tensorrt", reason="no NVIDIA driver (libcuda)")
-    monkeypatch.setattr(module, "capabilities_here", lambda: here)
+    monkeypatch.setattr(module, "capabilities_here", lambda device: here)
     with pytest.raises(UnsupportedByBackend, match="no NVIDIA driver"):
         module.layer_times(artifact, FEEDS)
