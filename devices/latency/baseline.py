@@ -9,14 +9,14 @@ import numpy as np
 from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcome
 from edgeport.devices.latency.comparison import DELTA_FLOOR, classify, compare
 from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import steady_latencies
+from edgeport.devices.latency.processes import compared_ns
 from edgeport.devices.latency.telemetry import canary_ns
 
 __all__ = ["compare_with_kept", "machine_change"]
 
 
 def compare_with_kept(kept: Measurement, now: Measurement, *, confidence: float = 0.95) -> tuple[Comparison, str]:
-    """Compares by the medians of processes, Welch's t interval of their logarithms.
+    """Compares by what processes of a pair are compared by, Welch's t interval of the logarithms.
 
     What was measured one after the other differs by the machine's mood too: only differences beyond the delta count
     (IMPROVED, REGRESSED, EQUIVALENT or UNKNOWN), and none does where the fixed work of the canary changed as much.
@@ -31,7 +31,7 @@ def compare_with_kept(kept: Measurement, now: Measurement, *, confidence: float 
 
     """
     delta = max(DELTA_FLOOR, compare(kept, kept).delta, compare(now, now).delta)
-    before, after = _log_medians(kept), _log_medians(now)
+    before, after = (np.log([ns for _, ns in compared_ns(one)]) for one in (kept, now))
     if min(len(before), len(after)) < 2:
         speedup = Interval(low=0.0, estimate=1.0, high=math.inf, confidence=confidence)
         return Comparison(speedup=speedup, change=Change.UNKNOWN, pairs=0, delta=delta), "one process is no evidence"
@@ -71,10 +71,6 @@ def _doubt(kept: Measurement, now: Measurement, delta: float) -> str:
 def _beyond(change: Change) -> Change:
     """Without differences that are smaller than the delta."""
     return Change.UNKNOWN if change in (Change.SLOWER, Change.FASTER) else change
-
-
-def _log_medians(measurement: Measurement) -> np.ndarray:
-    return np.log([float(np.median(values)) for values in steady_latencies(measurement) if len(values)])
 
 
 def _welch(before: np.ndarray, after: np.ndarray, confidence: float) -> tuple[float, float]:

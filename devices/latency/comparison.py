@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcome
 from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import steady_latencies
+from edgeport.devices.latency.processes import compared_ns, steady_latencies
 
 __all__ = [
     "DELTA_FLOOR",
@@ -34,7 +34,7 @@ _NORMAL_50, _NORMAL_95 = 0.6745, 1.9600
 
 
 def compare(a: Measurement, b: Measurement, *, delta: float | None = None, confidence: float = 0.95) -> Comparison:
-    """Compares B with A by the medians of processes of the same round.
+    """Compares B with A by the median latencies of processes of the same round, "offline" by their times per sample.
 
     With fewer than 6 pairs no 95 % interval of this kind is finite (the least p-value is 2 / 2^pairs), so that the
     change is UNKNOWN. It is UNKNOWN, too, where one of the two measurements is invalid.
@@ -72,8 +72,8 @@ def classify(low: float, high: float, *, delta: float) -> Change:
 
 
 def paired_differences(a: Measurement, b: Measurement) -> Floats:
-    """ln(median B / median A) of each round in which both ran, float64 [rounds]."""
-    first, second = _medians(a), _medians(b)
+    """ln(B / A) of each round in which both ran, by what processes are compared by, float64 [rounds]."""
+    first, second = dict(compared_ns(a)), dict(compared_ns(b))
     return np.array([math.log(second[index] / first[index]) for index in sorted(first.keys() & second.keys())])
 
 
@@ -113,14 +113,14 @@ def device_delta(differences: Sequence[float]) -> float:
 
 def typical_ns(measurement: Measurement) -> float:
     """The median over processes of their median latencies, in nanoseconds; NaN where no process gave any."""
-    medians = list(_medians(measurement).values())
+    medians = [np.median(values) for values in steady_latencies(measurement) if len(values)]
     return float(np.median(medians)) if medians else math.nan
 
 
 def _own_differences(measurement: Measurement) -> list[float]:
-    """ln(median / median before) of a measurement's rounds: A against A, as far apart in time as the arms are."""
-    medians = _medians(measurement)
-    logs = np.log([medians[index] for index in sorted(medians)])
+    """ln(A / A before) of a measurement's rounds: A against A, as far apart in time as the arms are."""
+    found = dict(compared_ns(measurement))
+    logs = np.log([found[index] for index in sorted(found)])
     return np.diff(logs).tolist() if len(logs) > 1 else []
 
 
@@ -133,14 +133,6 @@ def holm(p_values: Sequence[float], *, alpha: float = 0.05) -> list[bool]:
             break
         rejected[index] = True
     return rejected
-
-
-def _medians(measurement: Measurement) -> dict[int, float]:
-    return {
-        trace.round: float(np.median(values))
-        for trace, values in zip(measurement.traces, steady_latencies(measurement), strict=True)
-        if len(values)
-    }
 
 
 def _critical_rank(pairs: int, tail: float) -> int:

@@ -13,7 +13,7 @@ from edgeport.contracts import Interval, Measurement, ProcessTrace
 from edgeport.devices.latency.steady_state import Shape, SteadyState, find_steady_state
 from edgeport.devices.latency.timer import call_latency_ns
 
-__all__ = ["over_processes", "steady_latencies", "steady_states"]
+__all__ = ["compared_ns", "over_processes", "steady_latencies", "steady_states"]
 
 
 def steady_states(measurement: Measurement) -> list[SteadyState]:
@@ -29,6 +29,23 @@ def steady_latencies(measurement: Measurement) -> list[NDArray[np.float64]]:
     return [
         _latencies(trace, state) for trace, state in zip(measurement.traces, steady_states(measurement), strict=True)
     ]
+
+
+def compared_ns(measurement: Measurement) -> list[tuple[int, float]]:
+    """Round of each process that has readings, and what it is compared by, in nanoseconds.
+
+    That is the median latency of a call. In the scenario "offline", where calls wait for each other and throughput is
+    what counts, it is the time per sample.
+    """
+    return [
+        (trace.round, _per_sample_ns(trace) or float(np.median(values)))
+        for trace, values in zip(measurement.traces, steady_latencies(measurement), strict=True)
+        if len(values)
+    ]
+
+
+def _per_sample_ns(trace: ProcessTrace) -> float | None:
+    return trace.elapsed_ns / trace.samples if trace.scenario == "offline" and trace.samples else None
 
 
 def _latencies(trace: ProcessTrace, state: SteadyState) -> NDArray[np.float64]:

@@ -49,7 +49,8 @@ def draw_bench(console: Console, found: BenchResult) -> None:
 
 def draw_compare(console: Console, found: CompareResult) -> None:
     """Both artifacts, the speedup with its interval, flags in words, and the change."""
-    table = _table("", "p50", "95 %", "size", "peak memory")
+    offline = found.new.summary.scenario == "offline"
+    table = _table("", "throughput" if offline else "p50", "95 %", "size", "peak memory")
     unit = _unit(found.old.summary, found.new.summary)
     for role, one in (("old", found.old), ("new", found.new)):
         table.add_row(*_compared(role, one, unit))
@@ -153,6 +154,9 @@ def _compared(role: str, one: Compared, unit: TimeUnit) -> tuple[str | Text, ...
     median = one.summary.quantile(0.5).interval_ns
     name = Text(clean(f"{role}  {one.name} ({one.backend} {one.precision})"))
     sizes = (bytes_of(one.size_bytes), peak_of(one.summary.peak_memory_bytes))
+    per_s = one.summary.throughput_per_s
+    if one.summary.scenario == "offline" and per_s is not None:
+        return (name, f"{significant(per_s.estimate)} samples per s", span(per_s), *sizes)
     if median is None:
         return (name, "-", Text(clean(one.summary.quantile(0.5).refused)), *sizes)
     interval = unit.scaled(median)

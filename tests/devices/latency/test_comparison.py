@@ -64,6 +64,22 @@ def test_a_speedup_is_old_over_new():
     assert comparison.speedup.estimate == pytest.approx(2.0, rel=0.01)
 
 
+def test_offline_it_is_throughput_that_is_compared():
+    """Three calls under way take longer each than two, and may give more."""
+
+    def offline(measurement, samples_per_s):
+        traces = [
+            replace(trace, scenario="offline", samples=samples_per_s, elapsed_ns=1_000_000_000)
+            for trace in measurement.traces
+        ]
+        return replace(measurement, traces=tuple(traces))
+
+    two, three = _pair(1.5)
+    found = compare(offline(two, 1000), offline(three, 1200))
+    assert found.speedup.estimate == pytest.approx(1.2)
+    assert found.change is Change.IMPROVED
+
+
 @pytest.mark.parametrize(("pairs", "finite"), [(2, False), (5, False), (6, True)])
 def test_fewer_than_six_pairs_bound_nothing(pairs, finite):
     first, second = _pair(2.0)
