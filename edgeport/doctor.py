@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from edgeport.contracts import Capabilities, DeviceFacts, Limits, load_json, to_jsonable
-from edgeport.errors import ContractError, EdgeportError
+from edgeport.contracts import Capabilities, DeviceFacts, Limits, load_json
 
 __all__ = ["Diagnosis", "PackageStatus", "StoreStatus", "diagnose"]
 
@@ -126,25 +124,10 @@ def diagnose(*, store: Path | None = None) -> Diagnosis:
     )
 
 
-def probe_backend(payload: dict[str, Any]) -> dict[str, Any]:
-    """In a child: the `Capabilities` of the backend `payload["backend"]`."""
-    from edgeport.backends.registry import backend
-
-    return {"capabilities": to_jsonable(backend(payload["backend"]).capabilities())}
-
-
 def _probed(name: str) -> Capabilities:
-    from edgeport.isolation import run_isolated
+    from edgeport.pipeline.probing import probed
 
-    try:
-        found = run_isolated(
-            "edgeport.doctor:probe_backend", {"backend": name}, limits=_PROBE_LIMITS, asked=f"ask {name} what it can do"
-        )
-        return load_json(Capabilities, json.dumps(found["capabilities"]))
-    except ContractError as error:
-        return Capabilities(backend=name, reason=f"what it says of itself is no Capabilities ({error.found})")
-    except EdgeportError as error:
-        return Capabilities(backend=name, reason=f"{error.found}; {error.fix}")
+    return probed(name, _PROBE_LIMITS)
 
 
 def _package(name: str) -> PackageStatus:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -22,7 +21,6 @@ from edgeport.contracts import (
     OnProgress,
     ProgressEvent,
     TensorSpec,
-    load_json,
     silent,
     to_jsonable,
 )
@@ -41,6 +39,7 @@ from edgeport.drafting.split_text import Split, cut_sounds, split_samples
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.accelerators import accelerators_of
+from edgeport.pipeline.probing import probed
 from edgeport.recipe import load_recipe
 from edgeport.recipe.locations import SCHEMES
 
@@ -187,7 +186,7 @@ def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities
     """Those that were named, or all that can run here."""
     from edgeport.backends.registry import available_backends
 
-    found = [_probed(name, limits) for name in names or available_backends()]
+    found = [probed(name, limits) for name in names or available_backends()]
     usable = tuple(one for one in found if one.can_run) if not names else tuple(found)
     if not any(one.installed for one in usable):
         reasons = "; ".join(f"{one.backend}: {one.reason}" for one in found)
@@ -195,18 +194,6 @@ def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities
             asked="find a runtime for the recipe", found=f"none that is usable here ({reasons})", fix="edgeport doctor"
         )
     return usable
-
-
-def _probed(name: str, limits: Limits) -> Capabilities:
-    try:
-        found = run_isolated(
-            "edgeport.pipeline.children:probe", {"backend": name}, limits=limits, asked=f"ask {name} what it can do"
-        )
-    except UsageError:
-        raise
-    except EdgeportError as error:
-        return Capabilities(backend=name, reason=f"{error.found}; {error.fix}")
-    return load_json(Capabilities, json.dumps(found["capabilities"]))
 
 
 def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:

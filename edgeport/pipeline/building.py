@@ -31,10 +31,11 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.contracts.recipe import Target
-from edgeport.errors import BackendCrash, ChildCrash, DeviceLost, EdgeportError
+from edgeport.errors import BackendCrash, ChildCrash, DeviceLost, EdgeportError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.context import RunContext, side_by_side
 from edgeport.pipeline.dependencies import run_recorded, runs_foreign_code, session_state, states_of
+from edgeport.pipeline.probing import probed
 from edgeport.pipeline.range_choice import method_for
 from edgeport.pipeline.refining import refining_key
 
@@ -48,7 +49,7 @@ _FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 
 
 def probe(backend: str, context: RunContext, processor: Processor | None = None) -> Capabilities:
-    """What a backend can do here, asked in a child: loading a runtime may crash, and then it is not usable.
+    """As `probed`; a backend that there is not is not usable.
 
     Args:
         backend: Its name.
@@ -56,14 +57,10 @@ def probe(backend: str, context: RunContext, processor: Processor | None = None)
         processor: That it is asked for; None for this machine's.
 
     """
-    payload = {"backend": backend, "processor": to_jsonable(processor)}
     try:
-        found = run_isolated(
-            "edgeport.pipeline.children:probe", payload, limits=context.limits, asked=f"ask {backend} what it can do"
-        )
-    except EdgeportError as error:
+        return probed(backend, context.limits, processor)
+    except UsageError as error:
         return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
-    return replace(load_json(Capabilities, json.dumps(found["capabilities"])), processor=processor)
 
 
 def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]) -> list[Candidate]:

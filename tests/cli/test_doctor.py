@@ -69,7 +69,7 @@ def test_a_runtime_that_crashes_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     def crash(*_: object, **__: object) -> None:
         raise CRASH
 
-    monkeypatch.setattr("edgeport.isolation.run_isolated", crash)
+    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", crash)
 
     found = doctor._probed("onnxruntime")
 
@@ -78,7 +78,7 @@ def test_a_runtime_that_crashes_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_backend_that_says_nothing_sensible_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeport.isolation.run_isolated", lambda *_, **__: {"capabilities": None})
+    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", lambda *_, **__: {"capabilities": None})
 
     found = doctor._probed("odd")
 
