@@ -125,9 +125,10 @@ def diagnose(*, store: Path | None = None) -> Diagnosis:
 
 
 def _probed(name: str) -> Capabilities:
+    from edgeport.pipeline.accelerators import as_opened
     from edgeport.pipeline.probing import probed
 
-    return probed(name, _PROBE_LIMITS)
+    return as_opened(probed(name, _PROBE_LIMITS))
 
 
 def _package(name: str) -> PackageStatus:

@@ -5,62 +5,99 @@ ONNX Runtime's package for CUDA lists its provider on machines without a GPU, an
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import tempfile
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from edgeport.contracts import Capabilities, Limits, load_json
+from edgeport.contracts import Capabilities, Limits
 from edgeport.errors import BackendError, EdgeportError
 from edgeport.isolation import run_isolated
 
-__all__ = ["accelerators_here", "accelerators_of", "open_there"]
+__all__ = ["accelerators_here", "accelerators_of", "as_opened", "open_there"]
 
-_WORTH_A_TARGET: Mapping[tuple[str, str], str] = MappingProxyType({("onnxruntime", "CUDAExecutionProvider"): "CUDA"})
-"""Backend and device, as it lists it, to the device in a recipe's words."""
+
+@dataclass(frozen=True, kw_only=True)
+class _Accelerator:
+    """A device that is worth a target of its own.
+
+    Attributes:
+        backend: That computes on it.
+        listed: As the backend lists it.
+        runtime_device: In a recipe's words.
+        library: What lies in the backend's package where it can be listed at all.
+
+    """
+
+    backend: str
+    listed: str
+    runtime_device: str
+    library: str
+
+
+_KNOWN = (
+    _Accelerator(
+        backend="onnxruntime",
+        listed="CUDAExecutionProvider",
+        runtime_device="CUDA",
+        library="capi/*onnxruntime_providers_cuda.*",  # its setup.py: lib*.so, or *.dll
+    ),
+)
 
 _MOST = Limits(time_s=120.0)
 """CUDA's first start may take a minute, where kernels are compiled for a GPU that is newer than the package."""
 
 
-def accelerators_of(backend: Capabilities) -> tuple[str, ...]:
-    """Devices on which a model of this backend really opens and runs, in a recipe's words.
+def as_opened(backend: Capabilities) -> Capabilities:
+    """As it was probed, but of such devices only those on which a model opens and runs; the others are `unusable`.
 
-    One child for each that is listed, so none where none is; a device on which the model does not run, for whatever
-    reason, is left out.
+    One child for each that is listed, so none where none is.
 
     Args:
         backend: As it was probed.
 
     """
-    listed = [word for device in backend.devices if (word := _WORTH_A_TARGET.get((backend.backend, device)))]
-    return tuple(word for word in listed if _opens(backend.backend, word))
+    listed = [one for one in _KNOWN if one.backend == backend.backend and one.listed in backend.devices]
+    closed = {one.listed: why for one in listed if (why := _why_not(one))}
+    if not closed:
+        return backend
+    devices = tuple(device for device in backend.devices if device not in closed)
+    return replace(backend, devices=devices, unusable={**backend.unusable, **closed})
+
+
+def accelerators_of(backend: Capabilities) -> tuple[str, ...]:
+    """Those devices, in a recipe's words.
+
+    Args:
+        backend: As it was probed.
+
+    """
+    devices = as_opened(backend).devices
+    return tuple(one.runtime_device for one in _KNOWN if one.backend == backend.backend and one.listed in devices)
 
 
 def accelerators_here(backend: str) -> tuple[str, ...]:
-    """The same of a backend that was not probed; none where it is not usable."""
-    try:
-        found = run_isolated(
-            "edgeport.pipeline.children:probe",
-            {"backend": backend},
-            limits=_MOST,
-            asked=f"ask {backend} what it can do",
-        )
-    except EdgeportError:
-        return ()
-    return accelerators_of(load_json(Capabilities, json.dumps(found["capabilities"])))
+    """The same of a backend that was not probed; where its package brings nothing for one, nothing is started."""
+    brought = [one for one in _KNOWN if one.backend == backend and _is_brought(one)]
+    return tuple(one.runtime_device for one in brought if not _why_not(one))
 
 
-def _opens(backend: str, runtime_device: str) -> bool:
-    payload = {"backend": backend, "runtime_device": runtime_device}
-    asked = f"open a small model with {backend} on {runtime_device}"
+def _is_brought(one: _Accelerator) -> bool:
+    spec = importlib.util.find_spec(one.backend)  # which finds a package, and does not import it
+    folders = (spec.submodule_search_locations if spec is not None else None) or ()
+    return any(any(Path(folder).glob(one.library)) for folder in folders)
+
+
+def _why_not(one: _Accelerator) -> str:
+    """Why no model runs there, in words that stand behind "found"; empty where one does."""
+    payload = {"backend": one.backend, "runtime_device": one.runtime_device}
+    asked = f"open a small model with {one.backend} on {one.runtime_device}"
     try:
         run_isolated("edgeport.pipeline.accelerators:open_there", payload, limits=_MOST, asked=asked)
-    except EdgeportError:
-        return False
-    return True
+    except EdgeportError as error:
+        return error.found
+    return ""
 
 
 def open_there(payload: dict[str, Any]) -> dict[str, Any]:

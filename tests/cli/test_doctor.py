@@ -8,8 +8,8 @@ import pytest
 
 from edgeport import doctor
 from edgeport.cli.render_steps import draw_diagnosis
-from edgeport.contracts import Capabilities, Precision, Support
-from edgeport.errors import ChildCrash
+from edgeport.contracts import Capabilities, Precision, Support, to_jsonable
+from edgeport.errors import BackendError, ChildCrash
 
 CRASH = ChildCrash(asked="probe", found="the child died by signal 11 (SIGSEGV)", fix="reinstall the runtime")
 
@@ -84,6 +84,21 @@ def test_a_backend_that_says_nothing_sensible_is_an_answer(monkeypatch: pytest.M
 
     assert (found.installed, found.can_run) == (False, False)
     assert found.reason.startswith("what it says of itself is no Capabilities")
+
+
+def test_a_device_that_is_listed_and_does_not_open_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise BackendError(asked="open it", found="no GPU", fix="none")
+
+    listed = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    told = Capabilities(backend="onnxruntime", installed=True, can_run=True, devices=listed)
+    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", lambda *_, **__: {"capabilities": to_jsonable(told)})
+    monkeypatch.setattr("edgeport.pipeline.accelerators.run_isolated", fail)
+
+    found = doctor._probed("onnxruntime")
+
+    assert found.devices == ("CPUExecutionProvider",)
+    assert found.unusable == {"CUDAExecutionProvider": "no GPU"}
 
 
 def test_the_command_prints_json_and_fails_only_where_nothing_runs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from edgeport.contracts import Capabilities
 from edgeport.errors import BackendError, ChildCrash, UnsupportedByBackend
 from edgeport.pipeline import accelerators as module
-from edgeport.pipeline.accelerators import accelerators_of, open_there
+from edgeport.pipeline.accelerators import accelerators_here, accelerators_of, as_opened, open_there
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 ASKED = {"backend": "onnxruntime", "runtime_device": "CUDA"}
@@ -51,6 +52,29 @@ class TestAsking:
 
         monkeypatch.setattr(module, "run_isolated", fail)
         assert accelerators_of(probed(CUDA, CPU)) == ()
+        assert as_opened(probed(CUDA, CPU)) == replace(probed(CPU), unusable={CUDA: "no GPU"})
+
+    @pytest.mark.parametrize(
+        ("file", "found"),
+        [
+            pytest.param("libonnxruntime_providers_cuda.so", ("CUDA",), id="Linux"),
+            pytest.param("onnxruntime_providers_cuda.dll", ("CUDA",), id="Windows"),
+            pytest.param("libonnxruntime_providers_shared.so", (), id="no such library"),
+        ],
+    )
+    def test_unprobed_only_what_the_package_brings_is_asked(self, file, found, asked, monkeypatch, tmp_path):
+        (tmp_path / "capi").mkdir()
+        (tmp_path / "capi" / file).touch()
+        spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+        monkeypatch.setattr("importlib.util.find_spec", {"onnxruntime": spec}.get)
+        assert accelerators_here("onnxruntime") == found
+        assert asked == [(f"{module.__name__}:open_there", ASKED)] * len(found)
+        assert accelerators_here("openvino") == ()
+
+    def test_what_is_not_installed_is_not_asked(self, asked, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+        assert accelerators_here("onnxruntime") == ()
+        assert not asked
 
 
 class TestOpening:
