@@ -217,7 +217,8 @@ class _Search:
             for model in self.models
         }
         hardest_first = sorted(ratios, key=lambda name: -min(ratios[name].values()))
-        ways = list(shares(hardest_first, cores))
+        # Whose budget is the hardest differs from run to run; in each way they are told in the order of the models.
+        ways = [{name: way[name] for name in ratios} for way in shares(hardest_first, cores)]
         open_ways = promising(iter(ways), ratios)
         chosen = self._try("as they are", None) or self._first_kept(way for _, way in open_ways)
         in_doubt = {one.name for one in self.tried if one.outcome is Outcome.INCONCLUSIVE}

@@ -97,7 +97,7 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
     if not COMPILED:
         COMPILED.append(open_artifact(path, BenchSettings(), tmp_path_factory.mktemp("compiled") / "model"))
 
-    def run(together, alone=((1, 8.0), (2, 5.0)), *, sure=True, surely_over=()):
+    def run(together, alone=((1, 8.0), (2, 5.0)), *, sure=True, surely_over=(), slower=""):
         def measure(_device, jobs, **_options):
             pinned = all("affinity" in job.settings for job in jobs.values())
             places = [tuple(job.settings["affinity"]) for job in jobs.values()] if pinned else []
@@ -107,7 +107,10 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
             return {name: took(together[way]) for name in jobs}
 
         def measure_alone(search, _cores):
-            search.alone = {model.name: {count: ms * MS for count, ms in alone} for model in search.models}
+            search.alone = {
+                model.name: {count: ms * MS * (1.1 if model.name == slower else 1.0) for count, ms in alone}
+                for model in search.models
+            }
             search.alone_is_sure, search.surely_over = sure, set(surely_over)
 
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
@@ -136,6 +139,11 @@ def test_processors_of_their_own_keep_what_a_naive_run_breaks(played, tmp_path):
     kept = load_json(Artifact, (tmp_path / "out" / "two" / "artifact.json").read_bytes())
     assert (kept.execution.threads, kept.execution.affinity) == (1, (1,))
     assert json.loads((tmp_path / "out" / "schedule.json").read_text())["chosen"] == found.chosen
+
+
+def test_models_are_told_in_their_order_whichever_is_the_hardest(played):
+    found = played({"naive": 14.0, "apart": 8.5, "shared": 12.0}, slower="two")
+    assert found.chosen == "one: 1 thread, on processor 1; two: 1 thread, on processor 0"
 
 
 def test_what_is_in_doubt_is_tried_with_the_processors_turned_round(played):
