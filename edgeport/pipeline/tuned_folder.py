@@ -21,7 +21,7 @@ def make_room(folder: Path, names: Sequence[str] = (BEST,), given: Sequence[Path
     Args:
         folder: Of the output.
         names: Of the folders in it that will be replaced, each by an artifact or a bundle.
-        given: What the search begins with, which must stay.
+        given: What the search begins with, which must stay: not in such a folder.
 
     Raises:
         OutputError: Something else is there, or what is given; or it can't be written.
@@ -31,11 +31,12 @@ def make_room(folder: Path, names: Sequence[str] = (BEST,), given: Sequence[Path
     places = [folder / name for name in names]
     foreign = [path for path in (folder, *places) if path.is_symlink() or (path.exists() and not path.is_dir())]
     if not foreign:
-        kept = (ARTIFACT_FILE, _MANIFEST)
-        foreign = [path for path in places if path.is_dir() and not any((path / name).is_file() for name in kept)]
+        ours = (ARTIFACT_FILE, _MANIFEST)
+        foreign = [path for path in places if path.is_dir() and not any((path / name).is_file() for name in ours)]
     if foreign:
         raise OutputError(asked=asked, found=f"something else in the place of {foreign[0]}", fix="name another folder")
-    own = [path for path in places if path.exists() and any(path.samefile(one) for one in given if one.exists())]
+    kept = [part for one in given if one.exists() for part in (one.absolute(), *one.absolute().parents)]
+    own = [path for path in places if path.exists() and any(path.samefile(one) for one in kept)]
     if own:
         raise OutputError(
             asked=asked, found=f"that {own[0]} would be replaced, which was given", fix="name another folder"

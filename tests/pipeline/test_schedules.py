@@ -207,11 +207,14 @@ def test_processes_that_meet_are_at_work_at_the_same_time(small_onnx, save_onnx,
     assert not list((tmp_path / "device" / "outputs").glob("*/meeting*"))
 
 
-def test_what_is_given_and_what_is_not_its_own_stay(tmp_path):
+@pytest.mark.parametrize(
+    "given", [pytest.param(".", id="the folder"), pytest.param("artifact.json", id="what is in it")]
+)
+def test_what_is_given_and_what_is_not_its_own_stay(given, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "artifact.json").write_text("{}", encoding="utf-8")
-    models = {name: (tmp_path / name, "p50=1ms") for name in ("one", "two")}
+    models = {name: (tmp_path / name / given, "p50=1ms") for name in ("one", "two")}
     with pytest.raises(OutputError, match=r"one would be replaced, which was given"):
         api.schedule(models, output=tmp_path)
     (tmp_path / "out" / "two").mkdir(parents=True)
