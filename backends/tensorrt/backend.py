@@ -9,7 +9,13 @@ from pathlib import Path
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
 from edgeport.backends.requests import check_request
 from edgeport.backends.sessions import open_artifact
-from edgeport.backends.tensorrt.capabilities import capabilities_here, check_float8, device_of, target_for
+from edgeport.backends.tensorrt.capabilities import (
+    capabilities_here,
+    capabilities_of_all,
+    check_float8,
+    device_of,
+    target_for,
+)
 from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
@@ -42,7 +48,7 @@ class TensorRtBackend:
 
     def capabilities(self) -> Capabilities:
         """See `Backend.capabilities`."""
-        return capabilities_here()
+        return capabilities_of_all()
 
     def compile(self, model: OnnxModel, plan: QuantizationPlan, execution: ExecutionConfig, folder: Path) -> Artifact:
         """See `Backend.compile`. The engine is for this GPU, or for `DEFAULT_TARGET` where it can't run here.

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edgeport.backends.tensorrt.rules import rules
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, find_gpu, load_tensorrt
 from edgeport.contracts import Artifact, Capabilities, Precision, Support
 from edgeport.errors import DependencyError, UnsupportedByBackend
 
-__all__ = ["DEFAULT_TARGET", "capabilities_here", "check_float8", "describe", "device_of", "target_for"]
+__all__ = [
+    "DEFAULT_TARGET",
+    "capabilities_here",
+    "capabilities_of_all",
+    "check_float8",
+    "describe",
+    "device_of",
+    "target_for",
+]
 
 DEFAULT_TARGET = "8.6"
 """Compute capability to build for where there is no GPU: the GeForce RTX 30 series."""
@@ -27,10 +36,10 @@ _NO_DYNAMIC = Support(available=False, reason="TensorRT needs the ranges of int8
 
 
 def capabilities_here(device: int = 0) -> Capabilities:
-    """See `Backend.capabilities`.
+    """What there is with one GPU.
 
     Args:
-        device: Number of the GPU that it is about.
+        device: Its number.
 
     """
     try:
@@ -40,6 +49,19 @@ def capabilities_here(device: int = 0) -> Capabilities:
         no = Support(available=False, reason=reason)
         return Capabilities(backend="tensorrt", reason=reason, precisions=dict.fromkeys(Precision, no))
     return describe(tensorrt, find_gpu(device))
+
+
+def capabilities_of_all() -> Capabilities:
+    """See `Backend.capabilities`: what one or another of the GPUs here can do; which of them, `compile` looks at."""
+    each = [capabilities_here()]
+    while (another := capabilities_here(len(each))).devices:
+        each.append(another)
+    precisions = {
+        precision: next((told for one in each if (told := one.precisions[precision]).available), of_the_first)
+        for precision, of_the_first in each[0].precisions.items()
+    }
+    devices = tuple(device for one in each for device in one.devices)
+    return replace(next((one for one in each if one.can_run), each[0]), precisions=precisions, devices=devices)
 
 
 def device_of(artifact: Artifact) -> int:

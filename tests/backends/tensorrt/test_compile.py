@@ -39,6 +39,7 @@ ANSWERED = (
 NO_GPU = "no NVIDIA driver (libcuda)"
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0")
 RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9")
+T4 = Gpu(name="NVIDIA T4", compute_capability="7.5")
 
 
 def runtime(name: str) -> TensorRt:
@@ -286,8 +287,7 @@ def test_an_engine_is_for_the_gpu_of_the_number_that_is_asked_for(monkeypatch):
 
 
 def test_what_is_refused_follows_the_gpu_of_the_number_that_is_asked_for(cnn, monkeypatch, tmp_path):
-    old = Gpu(name="NVIDIA T4", compute_capability="7.5")
-    gpus = (H100, old)
+    gpus = (H100, T4)
     plan = dataclasses.replace(float_plan(cnn.model), default=Precision.BF16)
     for one in (module, capabilities):
         monkeypatch.setattr(one, "load_tensorrt", lambda: runtime("tensorrt"))
@@ -304,6 +304,17 @@ def test_what_is_refused_follows_the_gpu_of_the_number_that_is_asked_for(cnn, mo
         compiled(1)
     with pytest.raises(UnsupportedByBackend, match="build an engine for GPU 2; found 2 GPUs"):
         compiled(2)
+
+
+@pytest.mark.parametrize("gpus", [(T4, H100), (H100, T4)], ids=["the second has it", "the first has it"])
+def test_what_one_of_several_gpus_has_is_offered(gpus, monkeypatch):
+    monkeypatch.setattr(capabilities, "load_tensorrt", lambda: runtime("tensorrt"))
+    monkeypatch.setattr(capabilities, "find_gpu", lambda device: gpus[device] if device < len(gpus) else "2 GPUs")
+    known = BACKEND.capabilities()
+    assert known.can_run
+    assert [name.partition(" (")[0] for name in known.devices] == [gpu.name for gpu in gpus]
+    assert known.precisions[Precision.BF16].available
+    assert not known.precisions[Precision.INT16].available
 
 
 def test_an_engine_is_opened_where_its_own_gpu_is(artifact, monkeypatch):
