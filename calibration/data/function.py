@@ -79,8 +79,9 @@ class FunctionSamples(Walked):
                 raise self._wrong(f"a batch of type {type(feeds).__name__}")
             try:
                 yield Sample(
-                    feeds={str(name): np.asarray(array) for name, array in feeds.items()},
-                    target=None if target is None else np.asarray(target),
+                    # Copies: it may fill the same array again, while a batch waits for others.
+                    feeds={str(name): np.asarray(array).copy() for name, array in feeds.items()},
+                    target=None if target is None else np.asarray(target).copy(),
                 )
             except ContractError as error:
                 raise self._wrong(f"a batch with {error.found}") from error

@@ -40,6 +40,11 @@ def module(tmp_path):
         "    yield images\n"
         "def uneven():\n"
         "    yield {'x': images, 'y': images[:2]}\n"
+        "def refilled():\n"
+        "    x, y = images[:1].copy(), labels[:1].copy()\n"
+        "    for i in range(10):\n"
+        "        x[:], y[:] = images[i], labels[i]\n"
+        "        yield {'x': x}, y\n"
         "def nothing():\n"
         "    return 3\n"
     )
@@ -119,6 +124,12 @@ def test_a_function_may_yield_feeds_alone(module):
 def test_a_function_that_yields_something_else_is_refused(module, name, message):
     with pytest.raises(SamplesError, match=message):
         list(module(name))
+
+
+def test_a_function_may_fill_the_same_array_again(module):
+    batches = list(rebatch(module("refilled"), 4))
+    assert np.array_equal(np.concatenate([batch.feeds["x"] for batch in batches]), IMAGES)
+    assert np.array_equal(np.concatenate([batch.target for batch in batches]), LABELS)
 
 
 def test_a_function_that_gives_fewer_samples_the_next_time_is_caught(module):
