@@ -149,7 +149,7 @@ def summary_of(array: Array, most: int | None = None, start: int = 0) -> Summary
     lowest, highest = rows.min(axis=1), rows.max(axis=1)
     if not np.isfinite(np.concatenate((lowest, highest))).all():  # a NaN anywhere makes both NaN
         return None
-    counted = None if most == 0 else thinned(rows, most, start).reshape(-1)
+    counted = None if most == 0 else thinned(rows, most, start).flatten()  # a view would hold the whole array
     return Summary(lowest=lowest, highest=highest, values=array.size, counted=counted)
 
 

@@ -235,6 +235,14 @@ def test_of_many_samples_few_values_of_each_give_as_good_a_range(method):
     assert errors[1] < 1.05 * errors[0]
 
 
+@pytest.mark.parametrize("shape", [(1, 3000), (3, 1000), (4, 8)], ids=str)
+def test_what_sums_up_an_array_does_not_hold_it(shape):
+    array = np.ones(shape, np.float32)
+    summary = summary_of(array, 600)
+    for kept in (summary.lowest, summary.highest, summary.counted):
+        assert not np.shares_memory(kept, array)
+
+
 def test_every_row_and_column_is_counted_from():
     image = np.zeros((1, 3, 224, 224), np.float32)
     image[0, 1, :, 17] = 1.0
