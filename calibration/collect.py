@@ -116,7 +116,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
 
     with tempfile.TemporaryDirectory(prefix="edgeport-calibrate-") as folder:
         once, axes = _probe(fed, batches, open_model, names, Path(folder))
-        same = _same(alike, once, axes)
+        same = _same(alike, axes)
         apart = {name: size for name, size in names.items() if same[name] == name}
         asked = [observer() for observer in observers.values()]
         summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
@@ -318,15 +318,12 @@ def _probe(
     return once, axes
 
 
-def _same(
-    alike: Iterable[Sequence[str]], once: Mapping[str, tuple[int, ...]], axes: Mapping[str, int | None]
-) -> dict[str, str]:
-    """Of each tensor the one that is watched for it: of large ones that have the same values, a single one."""
+def _same(alike: Iterable[Sequence[str]], axes: Mapping[str, int | None]) -> dict[str, str]:
+    """Of each tensor the one that is watched for it: of those that have the same values, a single one."""
     found = {}
     for names in alike:
         watched = next((name for name in names if axes[name] in (0, None)), names[0])  # this one can be summed up
-        large = math.prod(once[watched]) > WHOLE_VALUES
-        found.update({name: watched if large else name for name in names})
+        found.update(dict.fromkeys(names, watched))
     return found
 
 

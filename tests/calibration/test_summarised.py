@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ NONE_SUMMED_UP = 1 << 62
 def observers(request, monkeypatch):
     """With limits so low that a tensor of 20 values is large, and every third or so is counted."""
     monkeypatch.setattr(histogram, "MOST_VALUES", 8)
+    monkeypatch.setattr(collect_module, "MOST_VALUES", 8)
     return {name: OBSERVERS[name] for name in request.param}
 
 
@@ -128,7 +130,20 @@ def test_what_is_only_rearranged_is_summed_up_once(model_text, random, outputs):
     found, returned = outputs(model, samples, observers, 15)
     assert summed_up(returned) == {"r"}
     assert not {"a", "t"} & set(returned)
-    assert found.digest == outputs(model, samples, observers, NONE_SUMMED_UP)[0].digest
+    alone = {
+        name: outputs(model, samples, observers, NONE_SUMMED_UP, tensors=[name])[0].statistics[name]
+        for name in found.statistics
+    }
+    assert set(alone) == {"x", "r", "a", "t", "n", "y"}
+    assert found.digest == replace(found, statistics=alone).digest
+
+
+@pytest.mark.parametrize("lengths", [(2, 10), (10, 2)], ids=str)
+def test_how_long_the_first_sample_is_does_not_show(model_text, random, outputs, observers, lengths):
+    model = model_text("(float[batch,n,4] x) => (float[batch,4,n] y) { r = Neg(x) y = Transpose<perm=[0,2,1]>(r) }")
+    batches = [{"x": random(1, length, 4, seed=length)} for length in lengths]
+    found, expected = (outputs(model, Batches(*order), observers, 15)[0] for order in (batches, batches[::-1]))
+    assert found.digest == expected.digest
 
 
 def test_in_each_call_other_values_are_counted(model_text, random, outputs, monkeypatch):
