@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from edgeport.calibration.graph import activations
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
-from edgeport.isolation.memory import give_back
+from edgeport.isolation.memory import give_back_of
 from edgeport.onnx_files import infer_types, read_ir, write_scratch
 
 __all__ = ["Shapes", "add_node", "add_output", "inner", "open_edited", "open_observed", "open_shapes"]
@@ -19,8 +19,6 @@ __all__ = ["Shapes", "add_node", "add_output", "inner", "open_edited", "open_obs
 Shapes = Callable[[Arrays], Mapping[str, tuple[int, ...]]]
 """Feeds to the shapes of tensors, by name."""
 
-_HEAVY_BYTES = 1 << 20
-"""Of a file whose graph is worth the walk over all objects that frees it."""
 _SHAPE = "#edgeport.shape"
 
 
@@ -71,17 +69,14 @@ def open_edited(
     model: OnnxModel, edit: Callable[[ir.Graph], None], open_model: OpenModel, folder: Path
 ) -> Iterator[RunModel]:
     """A temporary copy of the model after `edit`, which gets the graph with its types, opened by the handed runtime."""
-    is_heavy = model.path.stat().st_size > _HEAVY_BYTES
-    if is_heavy:
-        give_back()
+    give_back_of(model.path)
     ir_model = read_ir(model)
     infer_types(ir_model)
     edit(ir_model.graph)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         path = write_scratch(ir_model, Path(own), model.path.name)
         del ir_model
-        if is_heavy:
-            give_back()
+        give_back_of(model.path)
         try:
             with open_model(path) as run:
                 yield run
