@@ -2,8 +2,8 @@
 
 protobuf makes a message of the whole graph, then its bytes, for which it also holds a buffer that it doubles: of a
 model of 57 MB that takes 190 MB. Here a message is made of all but the large weights, and these go from their arrays
-to the file. The wire format is that of https://protobuf.dev/programming-guides/encoding/; fields stand in the order of
-their numbers.
+to the file. What was read from a file and not changed is in messages, not arrays, and is copied. The
+wire format is that of https://protobuf.dev/programming-guides/encoding/; fields stand in the order of their numbers.
 """
 
 from __future__ import annotations

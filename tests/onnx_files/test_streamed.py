@@ -32,8 +32,11 @@ def tensors() -> dict[str, ir.TensorProtocol]:
         "small": ir.Tensor(np.arange(3), name="small"),
         "one": ir.Tensor(np.float32(2.0), name="one"),
         "half": ir.tensor(wide(256, 256).astype(np.float16), name="half"),
-        "brain": ir.tensor(wide(256, 256), dtype=ir.DataType.FLOAT, name="brain"),
+        "brain": ir.Tensor(wide(256, 256).astype(np.float16).view(np.uint16), dtype=ir.DataType.BFLOAT16, name="brain"),
+        "eighth": ir.Tensor(np.full((256, 512), 57, np.uint8), dtype=ir.DataType.FLOAT8E4M3FN, name="eighth"),
+        "truths": ir.tensor(wide(512, 512) > 0, name="truths"),
         "four": ir.tensor((wide(512, 512) > 0).astype(np.int8), dtype=ir.DataType.INT4, name="four"),
+        "read": ir.from_proto(onnx.numpy_helper.from_array(wide(64, 512), "read")),
         "words": ir.StringTensor(np.array([b"a", b"bc"]), shape=ir.Shape([2]), name="words"),
         "called otherwise": ir.Tensor(wide(64, 512), name=None),
     }
