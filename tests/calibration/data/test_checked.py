@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -39,8 +41,22 @@ def test_a_sample_that_is_wrong_reaches_no_model(model_text, random, open_model)
     x = random(10, 4)
     x[7, 2] = np.nan
     model = model_text("(float[1,4] x) => (float[1,4] y) { y = Neg(x) }")
+    fed = []
+
+    @contextmanager
+    def opened(path):
+        with open_model(path) as run:
+
+            def told(feeds):
+                fed.append(feeds["x"].copy())
+                return run(feeds)
+
+            yield told
+
     with pytest.raises(SamplesError, match=r"NaN in sample 7 \(1 of 12 values of its batch\)"):
-        collect(model, Checked(ArraySamples({"x": x}, batch_size=3), SPECS), open_model, at_once=2)
+        collect(model, Checked(ArraySamples({"x": x}, batch_size=3), SPECS), opened, at_once=2)
+    assert len(fed) > 1  # of which one was to learn the shapes
+    assert np.isfinite(fed).all()
 
 
 def test_it_shows_in_no_calibration(model_text, random, open_model):
