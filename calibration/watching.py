@@ -18,7 +18,7 @@ from edgeport.contracts import Array
 __all__ = ["Watching"]
 
 _CALLS = 32
-_HELD_BYTES = 4 << 20
+_HELD_BYTES = 1 << 20
 """Counted values that wait, at most, and those of one call."""
 
 
