@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     tensors: Sequence[str] | None = None,
     initial: Arrays | None = None,
     at_once: int = 1,
+    open_side_by_side: OpenModel | None = None,
     on_progress: OnProgress = silent,
 ) -> Calibration:
     """Statistics of a model's activations over a sample set.
@@ -90,8 +92,11 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         tensors: Names of the tensors to watch; None for all of them (see `watchable`).
         initial: What each state of a stateful model begins with, by input; then samples are fed one by one, outputs are
             fed back, and the state begins anew at each sample that is `first`.
-        at_once: Calls of a model with a fixed batch and no state that are on their way at the same time, since a small
-            call keeps few processors busy; `open_model` should then give each its share of them.
+        at_once: Calls that are on their way at the same time where a call can't be made larger and there is no state:
+            the batch is fixed, or one sample holds all the memory there is for a call. What sums up tensors keeps few
+            processors busy.
+        open_side_by_side: Opens the file for such calls, and gives each its share of the processors; None for
+            `open_model`.
         on_progress: Told after each batch, in samples.
 
     Returns:
@@ -126,13 +131,18 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
             together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
             most = most_values(-(-together // (model.fixed_batch or 1))) if single else MOST_VALUES
         looks = _looks(model, apart, once, axes, most) if summed_up else {}
-        at_once = 1 if whole else at_once
-        held = at_once + 1 if at_once > 1 else 1  # one is looked at meanwhile
-        rows, groups = _cut(apart, once, looks, fed={spec.name for spec in model.inputs}, most=FETCH_BYTES // held)
+        cut = partial(_cut, apart, once, looks, fed={spec.name for spec in model.inputs})
+        at_once = 1 if model.state else at_once
+        rows, groups = cut(most=FETCH_BYTES // (at_once + 1 if at_once > 1 else 1))  # one is looked at meanwhile
+        rows = 1 if single else rows
+        if at_once > 1 and whole and (rows > 1 or len(groups) > 1):
+            at_once = 1
+            rows, groups = cut(most=FETCH_BYTES)
+        opened = open_side_by_side if at_once > 1 and open_side_by_side is not None else open_model
         watching = Watching(apart, observers, axes, most)
-        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=1 if single else rows, at_once=at_once)
+        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
         for index, group in enumerate(groups):
-            with Summarising(model, group, looks, open_model, Path(folder), moves=single) as summarising:
+            with Summarising(model, group, looks, opened, Path(folder), moves=single) as summarising:
                 for done in walk.over(group, summarising):
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     states = watching.states()
@@ -153,7 +163,7 @@ class _Walk:
         batches: Of all samples.
         watching: Is shown every call.
         rows: Samples in a call, at most.
-        at_once: Calls on their way at the same time; more than one only where each takes a whole batch.
+        at_once: Calls on their way at the same time; one of a model with a state.
 
     """
 
@@ -192,11 +202,15 @@ class _Walk:
                 return len(sample)
 
             for sample in self.batches:
-                waiting.append((sample, pool.submit(summarising.call, sample.feeds, len(sample))))
-                del sample
-                if len(waiting) > self.at_once:
+                for part in self.fed.slices(sample, self.rows):
+                    waiting.append((part, pool.submit(summarising.call, part.feeds, len(part))))
+                    if len(waiting) > self.at_once:
+                        done += shown()
+                        yield done
+                while waiting and part is not sample:  # they hold the batch, which goes before the next is read
                     done += shown()
                     yield done
+                del sample, part
             while waiting:
                 done += shown()
                 yield done
@@ -255,7 +269,7 @@ class _Fed:
     def calls(self, summarising: Summarising, sample: Sample, rows: int) -> Iterator[tuple[Seen, int]]:
         """What each call over a batch told, and its samples; a call takes at most `rows` of them."""
         if not self.model.state:
-            for part in self._slices(sample, rows):
+            for part in self.slices(sample, rows):
                 yield summarising.see(part.feeds, len(part)), len(part)
             return
         for step in rows_of(sample):
@@ -270,7 +284,8 @@ class _Fed:
         one = next(rows_of(sample)) if self.model.state or _takes_any_batch(self.model) else sample
         return {**one.feeds, **self.initial}
 
-    def _slices(self, sample: Sample, rows: int) -> Iterator[Sample]:
+    def slices(self, sample: Sample, rows: int) -> Iterator[Sample]:
+        """A batch in parts of at most so many samples; whole, where the model takes no other."""
         if self.probed_values:
             values = sum(array.size for array in sample.feeds.values()) // len(sample)
             rows = max(1, rows * self.probed_values // max(values, 1))

@@ -127,6 +127,16 @@ def test_what_calls_side_by_side_return_counts_together(model_text, random, open
     assert {outputs for _, outputs in calls[1:]} == groups  # the first asked for the shapes
 
 
+@pytest.mark.parametrize(("slice_bytes", "beside"), [(1, {1}), (3 * 2200, set())])
+def test_calls_that_hold_one_sample_go_side_by_side(network, samples, open_model, monkeypatch, slice_bytes, beside):
+    alone = collect(network, samples, open_model)
+    calls = []
+    monkeypatch.setattr(collect_module, "SLICE_BYTES", slice_bytes)
+    found = collect(network, samples, open_model, at_once=2, open_side_by_side=recording(open_model, calls))
+    assert {rows for rows, _ in calls} == beside
+    assert found.digest == alone.digest
+
+
 def test_progress_is_told_in_samples(network, samples, open_model):
     events = []
     collect(network, samples, open_model, on_progress=events.append)

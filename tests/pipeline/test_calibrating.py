@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -60,30 +58,20 @@ def test_samples_of_a_model_with_a_state_are_not_shared():
         calibrate_in_children(payload, 2, limits=Limits(), on_progress=print, asked="calibrate")
 
 
-@pytest.mark.parametrize(
-    ("batch", "state", "asked", "expected"),
-    [
-        (1, {}, None, (2, 4)),
-        (1, {}, 3, (1, 3)),
-        ("n", {}, None, (1, None)),
-        (1, {"hn": "h"}, None, (1, None)),
-    ],
-    ids=["fixed batch", "of several workers", "free batch", "state"],
-)
-def test_processors_are_shared_where_calls_are_side_by_side_alone(tmp_path, monkeypatch, batch, state, asked, expected):
+@pytest.mark.parametrize(("asked", "expected"), [(None, (2, None, 4)), (3, (1, 3, 3))], ids=["one", "of several"])
+def test_processors_are_shared_where_calls_are_side_by_side_alone(tmp_path, monkeypatch, asked, expected):
     given = []
 
     def collect(model, samples, open_model, **options):
-        given.append((options["at_once"], open_model.keywords["threads"]))
+        beside = options["open_side_by_side"]
+        given.append((options["at_once"], open_model.keywords["threads"], beside.keywords["threads"]))
         return Calibration(model_digest="d", samples_fingerprint="f", sample_count=4, statistics={})
 
     monkeypatch.setattr("psutil.cpu_count", lambda logical: 8)
     monkeypatch.setattr("edgeport.calibration.collect.collect", collect)
     np.savez(tmp_path / "x.npz", x=np.ones((4, 2), np.float32))
-    inputs = tuple(TensorSpec(name=name, dtype="float32", shape=(batch, 2)) for name in ("x", *state.values()))
-    outputs = tuple(replace(inputs[1], name=name) for name in state)
-    model = OnnxModel(path=tmp_path / "m.onnx", inputs=inputs, outputs=outputs, opset=20, digest="d", state=state)
+    inputs = (TensorSpec(name="x", dtype="float32", shape=(1, 2)),)
+    model = OnnxModel(path=tmp_path / "m.onnx", inputs=inputs, outputs=(), opset=20, digest="d")
     about = {"samples": to_jsonable(location_named(tmp_path / "x.npz")), "target": "", "observers": []}
-    about |= {"states": [to_jsonable(one) for one in inputs[1:]], "initial": {}}
     collected(model, about | ({"threads": asked} if asked is not None else {}))
     assert given == [expected]
