@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgeport.calibration.data.check import Checking, Lint
+from edgeport.calibration.data.digests import Around
 from edgeport.contracts import Sample, SampleSet, TensorSpec
 
 __all__ = ["Checked"]
 
 
-class Checked:
+class Checked(Around):
     """The samples of another set, each looked at as `check_samples` does before it is handed out.
 
     A walk raises what `check_samples` raises, where it comes to the sample that is wrong.
@@ -22,7 +23,7 @@ class Checked:
     """
 
     def __init__(self, samples: SampleSet, specs: tuple[TensorSpec, ...]) -> None:
-        self._samples = samples
+        super().__init__(samples)
         self._specs = specs
         self._lints: list[Lint] | None = None
 
@@ -31,15 +32,6 @@ class Checked:
         """What is odd but usable; known after a walk to the end."""
         return self._lints or ()
 
-    @property
-    def fingerprint(self) -> str:
-        """That of the set behind it."""
-        return self._samples.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds."""
-        return self._samples.digests()
-
     def __iter__(self) -> Iterator[Sample]:
         if self._lints is not None:
             yield from self._samples
@@ -47,6 +39,3 @@ class Checked:
         checking = Checking(self._specs)
         yield from map(checking.passed, self._samples)  # not held here: the next is read when this one may be gone
         self._lints = checking.found(self._samples)
-
-    def __len__(self) -> int:
-        return len(self._samples)

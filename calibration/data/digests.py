@@ -10,9 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
-from edgeport.contracts import Array, Sample
+from edgeport.contracts import Array, Sample, SampleSet
 
-__all__ = ["Walk", "Walked", "Walking", "sample_digests", "walk"]
+__all__ = ["Around", "Walk", "Walked", "Walking", "sample_digests", "walk"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +99,28 @@ class Walked(ABC):
 
     @abstractmethod
     def __len__(self) -> int: ...
+
+
+class Around(ABC):
+    """A sample set that stands for the one behind it, whose fingerprint and digests it has."""
+
+    def __init__(self, samples: SampleSet) -> None:
+        self._samples = samples
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the set behind it."""
+        return self._samples.fingerprint
+
+    def digests(self) -> frozenset[str]:
+        """One digest per sample's feeds, of the set behind it."""
+        return self._samples.digests()
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Sample]: ...
+
+    def __len__(self) -> int:
+        return len(self._samples)
 
 
 def sample_digests(sample: Sample) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from edgeport.calibration.data.digests import Around
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
@@ -30,11 +31,11 @@ def part_of(samples: SampleSet, index: int, parts: int) -> Part:
     return Part(samples, index, parts)
 
 
-class Part:
-    """Some batches of a set; made by `part_of`. Its fingerprint is the set's."""
+class Part(Around):
+    """Some batches of a set; made by `part_of`. Its fingerprint and digests are the whole set's: parts are merged."""
 
     def __init__(self, samples: SampleSet, index: int, parts: int) -> None:
-        self._samples = samples
+        super().__init__(samples)
         self._index = index
         self._parts = parts
         self._count: int | None = None
@@ -43,15 +44,6 @@ class Part:
     def whole(self) -> SampleSet:
         """The set that it is a part of."""
         return self._samples
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the whole set: parts are merged again."""
-        return self._samples.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds, of the whole set."""
-        return self._samples.digests()
 
     def __iter__(self) -> Iterator[Sample]:
         return islice(iter(self._samples), self._index, None, self._parts)

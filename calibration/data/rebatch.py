@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import Around, Walked
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
@@ -47,29 +47,17 @@ def subset(samples: SampleSet, n: int, seed: int = 0) -> Subset:
     return Subset(samples, frozenset(chosen.tolist()), batch_size=len(next(iter(samples))))
 
 
-class Rebatched:
-    """A sample set in batches of another size; made by `rebatch`."""
+class Rebatched(Around):
+    """A sample set in batches of another size, which do not show in its fingerprint; made by `rebatch`."""
 
     def __init__(self, samples: SampleSet, batch_size: int, *, fill_up: bool = False) -> None:
-        self._samples = samples
+        super().__init__(samples)
         self._batch_size = batch_size
         self._fill_up = fill_up
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the set behind it: batches do not show in it."""
-        return self._samples.fingerprint
-
-    def digests(self) -> frozenset[str]:
-        """One digest per sample's feeds."""
-        return self._samples.digests()
 
     def __iter__(self) -> Iterator[Sample]:
         grouped = batched((row for sample in self._samples for row in rows_of(sample)), self._batch_size)
         return (_filled(batch, self._batch_size) for batch in grouped) if self._fill_up else grouped
-
-    def __len__(self) -> int:
-        return len(self._samples)
 
 
 class Subset(Walked):
