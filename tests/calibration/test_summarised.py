@@ -239,14 +239,14 @@ def test_an_observer_that_needs_the_tensor_gets_it(model_text, random, outputs):
     np.testing.assert_array_equal(found.statistics["r"]["last"]["array"], np.maximum(random(1, 20), 0))
 
 
-def test_a_sample_that_fails_fails(model_text, outputs, observers):
-    model = model_text(
-        "(int64[batch,20] x) => (float[batch,20,4] y) { y = Gather(table, x) }", {"table": np.ones((3, 4), np.float32)}
-    )
-    x = np.ones((2, 20), np.int64)
-    x[1, 3] = 5
+@pytest.mark.parametrize(("batch", "at_once"), [("batch", 1), (1, 2)], ids=["alone", "side by side"])
+def test_a_sample_that_fails_fails(model_text, outputs, observers, batch, at_once):
+    text = f"(int64[{batch},20] x) => (float[{batch},20,4] y) {{ y = Gather(table, x) }}"
+    model = model_text(text, {"table": np.ones((3, 4), np.float32)})
+    x = np.ones((9, 20), np.int64)
+    x[4, 3] = 5
     with pytest.raises(EdgeportError, match="out of data bounds"):
-        outputs(model, ArraySamples({"x": x}, batch_size=1), observers, 10)
+        outputs(model, ArraySamples({"x": x}, batch_size=1), observers, 10, at_once=at_once)
 
 
 @pytest.mark.parametrize("odd", [0.5, np.nan, np.inf])
@@ -309,13 +309,3 @@ def test_calls_are_really_side_by_side(model_text, random, open_model):
     model = model_text("(float[1,20] x) => (float[1,20] y) { y = Neg(x) }")
     collect(model, ArraySamples({"x": np.concatenate([x, x[3:]])}, batch_size=1), opened, at_once=2)
     assert not met.broken
-
-
-def test_of_calls_side_by_side_one_that_fails_fails(model_text, outputs, observers):
-    model = model_text(
-        "(int64[1,20] x) => (float[1,20,4] y) { y = Gather(table, x) }", {"table": np.ones((3, 4), np.float32)}
-    )
-    x = np.ones((9, 20), np.int64)
-    x[4, 3] = 5
-    with pytest.raises(EdgeportError, match="out of data bounds"):
-        outputs(model, ArraySamples({"x": x}, batch_size=1), observers, 10, at_once=2)
