@@ -10,7 +10,7 @@ import difflib
 import math
 import tempfile
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -126,18 +126,11 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         asked = [observer() for observer in observers.values()]
         summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
         single = None in axes.values()  # a call is then one sample, whatever the batches and however short the sample
-        most = 0
-        if any(isinstance(one, Summarised) and one.needs_counted for one in asked):
-            together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
-            most = most_values(-(-together // (model.fixed_batch or 1))) if single else MOST_VALUES
+        counted = any(isinstance(one, Summarised) and one.needs_counted for one in asked)
+        most = _most_of_a_sample(model, samples, single=single) if counted else 0
         looks = _looks(model, apart, once, axes, most) if summed_up else {}
         cut = partial(_cut, apart, once, looks, fed={spec.name for spec in model.inputs})
-        at_once = 1 if model.state else at_once
-        rows, groups = cut(most=FETCH_BYTES // (at_once + 1 if at_once > 1 else 1))  # one is looked at meanwhile
-        rows = 1 if single else rows
-        if at_once > 1 and whole and (rows > 1 or len(groups) > 1):
-            at_once = 1
-            rows, groups = cut(most=FETCH_BYTES)
+        rows, groups, at_once = _calls(cut, 1 if model.state else at_once, single=single, fixed=not whole)
         opened = open_side_by_side if at_once > 1 and open_side_by_side is not None else open_model
         watching = Watching(apart, observers, axes, most)
         walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
@@ -342,6 +335,14 @@ def _same(alike: Iterable[Sequence[str]], axes: Mapping[str, int | None]) -> dic
     return found
 
 
+def _most_of_a_sample(model: OnnxModel, samples: SampleSet, *, single: bool) -> int:
+    """How many of its values are counted; `single` where each call is one sample."""
+    if not single:
+        return MOST_VALUES
+    together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
+    return most_values(-(-together // (model.fixed_batch or 1)))
+
+
 def _looks(
     model: OnnxModel,
     names: Mapping[str, int],
@@ -361,13 +362,33 @@ def _looks(
     return looks
 
 
+def _calls(
+    cut: Callable[[int], tuple[int, list[list[str]]]], at_once: int, *, single: bool, fixed: bool
+) -> tuple[int, list[list[str]], int]:
+    """Samples in a call, groups of tensors, and calls on their way at the same time.
+
+    Args:
+        cut: `_cut`, which is still to be told the bytes of a group.
+        at_once: Calls at the same time, at most.
+        single: Each call is one sample, or the fixed batch.
+        fixed: It is the fixed batch.
+
+    """
+    if at_once > 1:
+        rows, groups = cut(FETCH_BYTES // (at_once + 1))  # one is looked at meanwhile
+        if fixed or ((single or rows == 1) and len(groups) == 1):
+            return 1, groups, at_once
+    rows, groups = cut(FETCH_BYTES)
+    return 1 if single else rows, groups, 1
+
+
 def _cut(
     names: Mapping[str, int],
     once: Mapping[str, tuple[int, ...]],
     looks: Mapping[str, Look],
+    most: int,
     *,
     fed: Collection[str],
-    most: int,
 ) -> tuple[int, list[list[str]]]:
     """Smallest batches per call that keep to SLICE_BYTES, and groups of tensors that keep to a number of bytes.
 
@@ -375,8 +396,8 @@ def _cut(
         names: Bytes of a value, by tensor.
         once: Shapes for the smallest batch.
         looks: Of those that are not returned.
-        fed: Tensors that nobody need return.
         most: Bytes of a group, for the smallest batch.
+        fed: Tensors that nobody need return.
 
     """
     groups: list[list[str]] = [[]]

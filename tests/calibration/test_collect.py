@@ -137,6 +137,14 @@ def test_calls_that_hold_one_sample_go_side_by_side(network, samples, open_model
     assert found.digest == alone.digest
 
 
+def test_a_call_stays_one_sample_where_two_at_once_hold_too_much(model_text, random, open_model, monkeypatch):
+    model = model_text("(float[batch,20] x) => (float[batch,20] y) { s = ReduceSum(x) y = Add(x, s) }")
+    monkeypatch.setattr(collect_module, "FETCH_BYTES", 240)  # a sample's y alone has 80
+    samples, calls = ArraySamples({"x": random(8, 20)}, batch_size=4), []
+    collect(model, samples, recording(open_model, calls), at_once=2)
+    assert {rows for rows, _ in calls[2:]} == {1}  # the first two asked for the shapes
+
+
 def test_progress_is_told_in_samples(network, samples, open_model):
     events = []
     collect(network, samples, open_model, on_progress=events.append)
