@@ -9,10 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import tempfile
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,23 +17,22 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeport.calibration.batch_axis import batch_axis
+from edgeport.calibration.calls import Feeding, ModelWalk, takes_any_batch
 from edgeport.calibration.data.part import Part
-from edgeport.calibration.data.rebatch import rebatch, rows_of
+from edgeport.calibration.data.rebatch import rebatch
 from edgeport.calibration.graph import activations, same_values
 from edgeport.calibration.observed import open_shapes
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
 from edgeport.calibration.observers.histogram import MOST_VALUES, every, most_values
-from edgeport.calibration.summarised import Look, Seen, Summarising, Told, can_sum_up
+from edgeport.calibration.summarised import Look, Summarising, can_sum_up
 from edgeport.calibration.watching import Watching
 from edgeport.contracts import (
-    Array,
     Arrays,
     Calibration,
     OnnxModel,
     OnProgress,
     OpenModel,
     ProgressEvent,
-    Sample,
     SampleSet,
     TensorStatistics,
     silent,
@@ -115,7 +111,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         raise CalibrationError(
             asked="calibrate", found="an empty sample set", fix="give at least one sample, better 100 or more"
         )
-    fed = _Fed(model, dict(initial or {}))
+    fed = Feeding(model, dict(initial or {}))
     whole = model.fixed_batch is None or model.state
     batches = samples if whole else rebatch(samples, model.fixed_batch or 1, fill_up=True)
 
@@ -133,7 +129,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         rows, groups, at_once = _calls(cut, 1 if model.state else at_once, single=single, fixed=not whole)
         opened = open_side_by_side if at_once > 1 and open_side_by_side is not None else open_model
         watching = Watching(apart, observers, axes, most)
-        walk = _Walk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
+        walk = ModelWalk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
         for index, group in enumerate(groups):
             with Summarising(model, group, looks, opened, Path(folder), moves=single) as summarising:
                 for done in walk.over(group, summarising):
@@ -145,68 +141,6 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
     return Calibration(
         model_digest=model.digest, samples_fingerprint=samples.fingerprint, sample_count=count, statistics=statistics
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Walk:
-    """How the samples go through the model.
-
-    Attributes:
-        fed: Calls the model.
-        batches: Of all samples.
-        watching: Is shown every call.
-        rows: Samples in a call, at most.
-        at_once: Calls on their way at the same time; one of a model with a state.
-
-    """
-
-    fed: _Fed
-    batches: SampleSet
-    watching: Watching
-    rows: int
-    at_once: int
-
-    def over(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
-        """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
-        yield from self._over_several(names, summarising) if self.at_once > 1 else self._over_each(names, summarising)
-        self.watching.settle()
-
-    def _over_each(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
-        done = 0
-        for sample in self.batches:
-            for seen, count in self.fed.calls(summarising, sample, self.rows):
-                self.watching.show(names, seen, count)
-            done += len(sample)
-            del sample, seen  # before the next batch is read
-            yield done
-
-    def _over_several(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
-        """Calls side by side; shown in the samples' order, so that nothing of it shows in what is found."""
-        done = 0
-        waiting: deque[tuple[Sample, Future[Told]]] = deque()
-        with ThreadPoolExecutor(self.at_once) as pool:
-
-            def shown() -> int:
-                sample, future = waiting.popleft()
-                told = future.result()
-                del future
-                seen = summarising.seen(told, sample.feeds, len(sample), lambda: wait([one for _, one in waiting]))
-                self.watching.show(names, seen, len(sample))
-                return len(sample)
-
-            for sample in self.batches:
-                for part in self.fed.slices(sample, self.rows):
-                    waiting.append((part, pool.submit(summarising.call, part.feeds, len(part))))
-                    if len(waiting) > self.at_once:
-                        done += shown()
-                        yield done
-                while waiting and part is not sample:  # they hold the batch, which goes before the next is read
-                    done += shown()
-                    yield done
-                del sample, part
-            while waiting:
-                done += shown()
-                yield done
 
 
 def _tell(on_progress: OnProgress, names: Collection[str], done: int, total: int) -> None:
@@ -244,53 +178,8 @@ def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> tuple[dict[str, 
     return {name: size for name, size in known.items() if name in wanted}, same_values(ir_model.graph, wanted)
 
 
-class _Fed:
-    """How a model is fed: in parts of a batch, or step by step with its own state.
-
-    Attributes:
-        probed_values: Values in the sample by which the number of rows in a call was chosen; longer ones come fewer at
-            once. 0 where it is not known, or where it does not matter.
-
-    """
-
-    def __init__(self, model: OnnxModel, initial: dict[str, Array]) -> None:
-        self.model = model
-        self.initial = initial
-        self.probed_values = 0
-        self._held: dict[str, Array] = dict(initial)
-
-    def calls(self, summarising: Summarising, sample: Sample, rows: int) -> Iterator[tuple[Seen, int]]:
-        """What each call over a batch told, and its samples; a call takes at most `rows` of them."""
-        if not self.model.state:
-            for part in self.slices(sample, rows):
-                yield summarising.see(part.feeds, len(part)), len(part)
-            return
-        for step in rows_of(sample):
-            if step.first is not None and step.first[0]:
-                self._held = dict(self.initial)
-            seen = summarising.see({**step.feeds, **self._held}, 1)
-            self._held = {into: seen.arrays[out] for out, into in self.model.state.items()}
-            yield seen, 1
-
-    def smallest(self, sample: Sample) -> dict[str, Array]:
-        """Feeds of the smallest call: one sample, or the fixed batch."""
-        one = next(rows_of(sample)) if self.model.state or _takes_any_batch(self.model) else sample
-        return {**one.feeds, **self.initial}
-
-    def slices(self, sample: Sample, rows: int) -> Iterator[Sample]:
-        """A batch in parts of at most so many samples; whole, where the model takes no other."""
-        if self.probed_values:
-            values = sum(array.size for array in sample.feeds.values()) // len(sample)
-            rows = max(1, rows * self.probed_values // max(values, 1))
-        if len(sample) <= rows or not _takes_any_batch(self.model):
-            yield sample
-            return
-        for start in range(0, len(sample), rows):
-            yield Sample(feeds={name: array[start : start + rows] for name, array in sample.feeds.items()})
-
-
 def _probe(
-    fed: _Fed, batches: SampleSet, open_model: OpenModel, names: Collection[str], folder: Path
+    fed: Feeding, batches: SampleSet, open_model: OpenModel, names: Collection[str], folder: Path
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
     """Shape of each tensor for the smallest batch of the model, and its axis that counts samples (see `batch_axis`).
 
@@ -314,7 +203,7 @@ def _probe(
                 details={"missing": missing},
             )
         once = {name: shapes[name] for name in names}
-        if fed.model.state or not _takes_any_batch(fed.model):
+        if fed.model.state or not takes_any_batch(fed.model):
             return once, dict.fromkeys(once)
         try:
             twice = shapes_of({name: np.concatenate([array, array]) for name, array in feeds.items()})
@@ -414,10 +303,6 @@ def _cut(
         held += size
         largest = max(largest, held)
     return max(1, SLICE_BYTES // max(largest + inside, 1)), groups
-
-
-def _takes_any_batch(model: OnnxModel) -> bool:
-    return all(spec.shape and isinstance(spec.shape[0], str) for spec in model.fed)
 
 
 def require_finite(statistics: Mapping[str, TensorStatistics]) -> None:
