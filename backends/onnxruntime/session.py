@@ -669,7 +669,7 @@ class Pipeline:
         return item
 
     def leave(self, item: _Item) -> dict[str, Any]:
-        """Waits for a call; its outputs by name.
+        """Waits for a call; its outputs by name, text as arrays of numpy's own text.
 
         Raises:
             StageError: A stage failed, in this call or before.
@@ -678,7 +678,7 @@ class Pipeline:
         item.done.acquire()
         if item.error is not None:
             raise StageError(str(item.error)) from item.error
-        return {name: item.values[name] for name in self._outputs}
+        return {name: plain_text(item.values[name]) for name in self._outputs}
 
     def close(self) -> None:
         """Ends the threads, when the calls that are inside have left, and frees the runtime's memory."""

@@ -213,11 +213,12 @@ def _reached(value: ir.Value, sources: Mapping[ir.Value, int], copied: set[ir.No
 
 
 def _size_bytes(value: ir.Value, axes: Mapping[str, int]) -> int:
-    """By its type; axes of unknown size count as 1."""
+    """By its type, of an unknown one and of text a byte each; axes of unknown size count as 1."""
     count = 1
     for size in value.shape or ():
         count *= size if isinstance(size, int) else axes.get(str(size.value), 1)
-    return -(-count * (value.dtype.bitwidth if value.dtype is not None else 8) // 8)
+    sized = value.dtype if value.dtype is not ir.DataType.STRING else None
+    return -(-count * (sized.bitwidth if sized is not None else 8) // 8)
 
 
 def _can_cross(value: ir.Value) -> bool:

@@ -111,6 +111,26 @@ def test_a_sequence_stays_within_a_stage(bench):
     staged.close()
 
 
+def test_text_is_given_as_files_hold_it(bench):
+    text = """
+        <ir_version: 10, opset_import: ["" : 20, "ai.onnx.ml" : 4]>
+        net (float[batch, 8] x) => (float[batch, 8] b, string[batch] word)
+        {
+            [first] a = Tanh(x)
+            [second] b = Softmax(a)
+            [best] k = ArgMax<axis = 1, keepdims = 0>(b)
+            [spell] word = ai.onnx.ml.LabelEncoder
+                <keys_int64s = [0, 1], values_strings = ["none", "one"], default_string = "more">(k)
+        }
+    """
+    onnx.save(onnx.parser.parse_model(text), bench.folder / "words.onnx")
+    artifact = compiled(bench, open_onnx(bench.folder / "words.onnx"), TWO.layout)
+    pipeline = backend.open(artifact)
+    words = outputs(pipeline, {"x": np.eye(3, 8, dtype=np.float32)})["word"]
+    assert (words.dtype.kind, words.tolist()) == ("U", ["none", "one", "more"])
+    pipeline.close()
+
+
 def test_calls_of_many_threads_get_their_own_results_in_order(network, bench):
     artifact = compiled(bench, network, ModelParallel(stages=3))
     samples = [{"x": np.full((2, 8, 10, 10), value, np.float32)} for value in range(40)]
