@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeport.contracts import Artifact, LatencySummary, Measured, digest_file, to_jsonable
 from edgeport.pipeline.artifacts import ARTIFACT_FILE, MODEL_FILE, write_artifact_record
 
-__all__ = ["save_tuned", "saved_digest"]
+__all__ = ["save_tuned"]
 
 _BESIDE = ("plan.json", "placement.json")
 
@@ -35,20 +35,6 @@ def save_tuned(artifact: Artifact, source: Path, place: Path, summary: LatencySu
         if place.exists():
             place.rename(old)
         draft.rename(place)
-
-
-def saved_digest(place: Path) -> str:
-    """Of the artifact that `save_tuned` wrote there, as its record says.
-
-    Raises:
-        OSError, ValueError, KeyError: There is none.
-
-    """
-    from edgeport.bundle.verify import MANIFEST
-
-    if (place / ARTIFACT_FILE).is_file():
-        return str(json.loads((place / ARTIFACT_FILE).read_text(encoding="utf-8"))["digest"])
-    return str(json.loads((place / MANIFEST).read_text(encoding="utf-8"))["artifact"]["digest"])
 
 
 def _fill_artifact(artifact: Artifact, source: Path, draft: Path) -> None:

@@ -40,11 +40,12 @@ from edgeport.contracts import (
     silent,
     to_jsonable,
 )
-from edgeport.errors import MeasurementError, UsageError
+from edgeport.errors import EdgeportError, MeasurementError, UsageError
+from edgeport.pipeline.artifacts import load_artifact
 from edgeport.pipeline.bench_opening import BenchSettings, Opened, open_artifact, write_feeds
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.dependencies import session_state
-from edgeport.pipeline.execution_saving import save_tuned, saved_digest
+from edgeport.pipeline.execution_saving import save_tuned
 from edgeport.pipeline.execution_search import Choice, Goal, choose, halve, is_last
 from edgeport.pipeline.spending import Spending
 from edgeport.pipeline.timing import StoredRounds
@@ -366,8 +367,8 @@ class _Search:
         try:
             told = json.loads((output / TUNED_FILE).read_text(encoding="utf-8"))
             known = told["goal"], told["p99_ns"], told["device"]
-            kept = saved_digest(output / BEST)
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = load_artifact(output / BEST).digest
+        except (OSError, ValueError, KeyError, TypeError, EdgeportError):
             return False
         goal = self.asked.goal
         same = known == (goal.of, goal.p99_ns, to_jsonable(self.device.facts()))
