@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,9 +92,9 @@ def turned(way: Mapping[str, Share], cores: Sequence[int]) -> Mapping[str, Share
 
 
 def promising(
-    ways: Iterator[Mapping[str, Share]], alone: Mapping[str, Mapping[int, float]]
-) -> list[tuple[float, Mapping[str, Share]]]:
-    """The ways in which no model is over its budget even alone, the one with most room first; with that room.
+    ways: Iterable[Mapping[str, Share]], alone: Mapping[str, Mapping[int, float]]
+) -> list[Mapping[str, Share]]:
+    """The ways in which no model is over its budget even alone, the one with most room first.
 
     Args:
         ways: Of `shares`.
@@ -102,7 +102,7 @@ def promising(
 
     """
     rated = [(max(alone[name][len(one.cores)] for name, one in way.items()), way) for way in ways]
-    return sorted(((room, way) for room, way in rated if room <= 1.0), key=lambda pair: pair[0])
+    return [way for room, way in sorted(rated, key=lambda pair: pair[0]) if room <= 1.0]
 
 
 def as_executions(way: Mapping[str, Share]) -> TaskParallel:

@@ -219,13 +219,12 @@ class _Search:
         hardest_first = sorted(ratios, key=lambda name: -min(ratios[name].values()))
         # Whose budget is the hardest differs from run to run; in each way they are told in the order of the models.
         ways = [{name: way[name] for name in ratios} for way in shares(hardest_first, cores)]
-        open_ways = promising(iter(ways), ratios)
-        chosen = self._try("as they are", None) or self._first_kept(way for _, way in open_ways)
+        open_ways = promising(ways, ratios)
+        chosen = self._try("as they are", None) or self._first_kept(open_ways)
         in_doubt = {one.name for one in self.tried if one.outcome is Outcome.INCONCLUSIVE}
-        again = [turned(way, cores) for _, way in open_ways if str(as_executions(way)) in in_doubt]
+        again = [turned(way, cores) for way in open_ways if str(as_executions(way)) in in_doubt]
         chosen = chosen or self._first_kept(way for way in again if way not in ways)
-        known = [way for _, way in open_ways]
-        ruled_out = [way for way in ways if way not in known]
+        ruled_out = [way for way in ways if way not in open_ways]
         doubtful = not self.alone_is_sure and any(
             all((name, len(one.cores)) not in self.surely_over for name, one in way.items()) for way in ruled_out
         )
