@@ -49,6 +49,7 @@ from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import BackendError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend, UsageError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
+from edgeport.pipeline.locations import BATCH
 from edgeport.rows import SHAPE, Rows, run_rows
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
     from edgeport.pipeline.preparation import Preparation
 
     preparation, target, folder = Preparation.from_payload(payload), payload["target"], Path(payload["folder"])
-    batch = min(32, payload["count"] or 32)
+    batch = min(BATCH, payload["count"] or BATCH)
     prepared: list[dict[str, Array]] = []
     unfolded: list[dict[str, Array]] = []
     count = 0
