@@ -30,6 +30,7 @@ from edgeport.contracts import (
 from edgeport.errors import DependencyError, UnsupportedByBackend
 from edgeport.hardware import cpu_flags, has_vnni, is_arm64, is_elsewhere
 from edgeport.isolation.memory import give_back_of
+from edgeport.isolation.protocol import is_out_of_memory
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -264,11 +265,12 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
 def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, object]:
     """Settings with which the runtime opens what was written, where it does not as it is.
 
-    A fusion may break a graph; the fewest are left out.
+    A fusion may break a graph; the fewest are left out. Where memory runs out no other settings are tried: that says
+    nothing of the graph.
 
     Raises:
         UnsupportedByBackend: It opens at no level, for it has no such operator; the node is named.
-        BackendError: The same, for another reason.
+        BackendError: The same, for another reason; or memory ran out.
 
     """
     from edgeport.backends.onnxruntime.refusals import not_opened
@@ -280,9 +282,12 @@ def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, o
     said: list[Exception] = []
     for other in others:
         settings: dict[str, object] = {"optimization": LEVELS[0], "skip": list(skip), **other}
+        options = session_options({**settings, "threads": 1})
         try:
-            inference_session(path, session_options({**settings, "threads": 1}), settings)
-        except Exception as error:  # noqa: BLE001 (what is wrong with the file as it is, is said below)
+            inference_session(path, options, settings)
+        except Exception as error:  # what is wrong with the file as it is, is said below
+            if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
+                raise not_opened(error, (), model.path.name) from error
             said.append(error)
             continue
         return other

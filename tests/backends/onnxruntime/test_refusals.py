@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import onnx
 import pytest
 
@@ -37,3 +39,20 @@ def test_the_node_and_its_module_are_named(bench, operator, attributes, error, s
         create_backend().compile(model, float_plan(model), ExecutionConfig(), bench.folder / "artifact")
     assert type(caught.value) is error
     assert not list((bench.folder / "artifact").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(MemoryError("std::bad_alloc"), id="of Python"),
+        pytest.param(RuntimeError("Failed to allocate memory for 8 B"), id="of the runtime"),
+    ],
+)
+def test_where_memory_runs_out_no_lower_level_is_taken(bench, error, monkeypatch):
+    model = bench.model([bench.node("Relu", ["x"], ["y"])], {}, (2, 3), ["y"])
+    opening = Mock(side_effect=[error, None])
+    monkeypatch.setattr("edgeport.backends.onnxruntime.session.inference_session", opening)
+    with pytest.raises(BackendError, match=str(error)) as caught:
+        create_backend().compile(model, float_plan(model), ExecutionConfig(), bench.folder / "artifact")
+    assert caught.value.__cause__ is error
+    assert opening.call_count == 1
