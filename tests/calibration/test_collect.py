@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from edgeport.calibration import collect as collect_module
 from edgeport.calibration.collect import collect, watchable
 from edgeport.calibration.data import ArraySamples, FunctionSamples, rebatch
 from edgeport.calibration.observers import OBSERVERS
-from edgeport.contracts import Calibration
+from edgeport.contracts import Calibration, Sample
 from edgeport.errors import AlreadyQuantizedError, BackendError, CalibrationError
 
 NETWORK = """(float[batch,3,8,8] x) => (float[batch,5] z) {
@@ -143,6 +144,32 @@ def test_a_call_stays_one_sample_where_two_at_once_hold_too_much(model_text, ran
     samples, calls = ArraySamples({"x": random(8, 20)}, batch_size=4), []
     collect(model, samples, recording(open_model, calls), at_once=2)
     assert {rows for rows, _ in calls[2:]} == {1}  # the first two asked for the shapes
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_batch_is_gone_before_the_next_is_read(network, random, open_model, monkeypatch, at_once):
+    read, held = [], []
+
+    class Batches:
+        fingerprint = "batches"
+
+        def batch(self, index):
+            x = random(6, 3, 8, 8, seed=index)
+            read.append(weakref.ref(x))
+            return Sample(feeds={"x": x})
+
+        def __iter__(self):
+            for index in range(3):
+                held.extend(one for one in read if one() is not None)
+                yield self.batch(index)
+
+        def __len__(self):
+            return 18
+
+    monkeypatch.setattr(collect_module, "SLICE_BYTES", 1)  # a sample for each call, side by side
+    collect(network, Batches(), open_model, at_once=at_once)
+    assert len(read) == 4  # the first twice, for the shapes
+    assert not held
 
 
 def test_progress_is_told_in_samples(network, samples, open_model):
