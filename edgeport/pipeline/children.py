@@ -24,9 +24,7 @@ from edgeport.contracts import (
     Artifact,
     Backend,
     Calibration,
-    Capabilities,
     ExecutionConfig,
-    Mix,
     NodeOrigin,
     OnnxModel,
     OnProgress,
@@ -46,16 +44,16 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import BackendError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend, UsageError
+from edgeport.errors import BackendError, EdgeportError, SamplesError, UnsupportedByBackend
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
 from edgeport.pipeline.locations import BATCH
+from edgeport.pipeline.planning import measured_method, plan_for, plan_for_processor
 from edgeport.rows import SHAPE, Rows, run_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgeport.calibration.ranges import RangeMethod
     from edgeport.exporter.sizes import AtSize
     from edgeport.exporter.verify import Judge
 
@@ -88,12 +86,6 @@ def probe(payload: dict[str, Any]) -> dict[str, Any]:
 
     plan_for_processor(payload)
     return {"capabilities": plain(backend_named(payload["backend"]).capabilities())}
-
-
-def plan_for_processor(payload: dict[str, Any]) -> None:
-    """What this process plans and compiles is for `payload["processor"]`, where there is one."""
-    if payload.get("processor") is not None:
-        hardware.assume(payload["processor"]["machine"], payload["processor"]["isa"])
 
 
 def adopt(payload: dict[str, Any]) -> dict[str, Any]:
@@ -437,7 +429,7 @@ def build(payload: dict[str, Any], calibration: Calibration | None = None) -> di
     planned = payload.get("plan")
     if calibration is None and not planned and payload.get("calibration"):
         calibration = Calibration.load(Path(payload["calibration"]))
-    method, measured = _measured(model, backend, payload, calibration)
+    method, measured = measured_method(model, backend, payload, calibration)
     plan = (
         load_json(QuantizationPlan, Path(planned).read_bytes())
         if planned
@@ -547,120 +539,3 @@ def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, ar
     }
     asked = artifact.settings.get("providers")
     return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
-
-
-def _measured(
-    model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None
-) -> tuple[str | None, QuantizationPlan | None]:
-    """The range method of a payload: as it stands there, or measured on the samples of `measuring`, with its plan."""
-    from edgeport.pipeline.few import MANY, few_calls
-    from edgeport.pipeline.range_choice import find_plan, measures
-
-    method: str | None = payload.get("method")
-    if method is None or not measures(method) or not payload.get("measuring") or calibration is None:
-        return method, None
-    rules = backend.capabilities().rules
-    if Precision(payload["precision"]) is Precision.FP8 or rules is None:
-        return method, None
-    calls = list(few_calls(model, payload["measuring"], MANY))
-    found, plan = find_plan(payload["backend"], model, calibration, rules, calls)
-    return found.method, plan
-
-
-def require_offered(backend: Any, payload: dict[str, Any]) -> Capabilities:
-    """What the backend can do here, `payload["precision"]` among it.
-
-    Raises:
-        UnsupportedByBackend: It has no such precision, or no rules for integers.
-
-    """
-    precision = Precision(payload["precision"])
-    capabilities: Capabilities = backend.capabilities()
-    support = capabilities.precisions.get(precision)
-    asked = f"compile {precision} for {payload['backend']}"
-    if support is None or not support.available:
-        raise UnsupportedByBackend(
-            asked=asked,
-            found=support.reason if support is not None and support.reason else f"no {precision} in this backend",
-            fix="leave this precision out for this target",
-        )
-    if capabilities.rules is None and not precision.is_float:
-        raise UnsupportedByBackend(
-            asked=asked, found="a backend without quantization rules", fix="ask it for float precisions only"
-        )
-    return capabilities
-
-
-def plan_for(
-    model: OnnxModel,
-    backend: Any,
-    payload: dict[str, Any],
-    calibration: Calibration | None = None,
-    *,
-    measured: QuantizationPlan | None = None,
-) -> QuantizationPlan:
-    """The plan that gives `payload["precision"]` on this backend, from statistics at hand or the payload's file.
-
-    Args:
-        model: Float.
-        backend: That it is for.
-        payload: Of `build`.
-        calibration: Of this model.
-        measured: The plan by the payload's method, for int8 in all nodes, where it was made to measure that method.
-
-    Raises:
-        UnsupportedByBackend: The backend has no such precision here.
-        UsageError: A static integer plan was asked without a calibration.
-
-    """
-    from edgeport.calibration.mixed_plan import mixed_plan
-    from edgeport.calibration.plan import dynamic_plan, float_plan
-    from edgeport.calibration.ranges import MEASURED, Measured, method_named
-    from edgeport.calibration.weight_plan import weight_plan
-
-    precision = Precision(payload["precision"])
-    rules = require_offered(backend, payload).rules
-    mix = load_json(Mix, json.dumps(payload["mix"])) if payload.get("mix") else Mix()
-    if precision.is_float:
-        if not mix.is_plain:
-            raise PlanError(
-                asked=f"run single nodes otherwise in a model that runs in {precision}",
-                found="a float precision for the whole model",
-                fix="take an integer precision, such as int8-weights; nodes that are not integer run in `rest`",
-            )
-        return float_plan(model, precision)
-    if rules is None:
-        raise TypeError(payload["backend"])  # require_offered has refused it
-    if calibration is None and payload["calibration"]:
-        calibration = Calibration.load(Path(payload["calibration"]))
-    method = method_named(payload["method"])
-    if isinstance(method, Measured):
-        method = MEASURED[0]  # nobody had samples to measure with
-    if not mix.is_plain:
-        return mixed_plan(model, rules, precision, mix, calibration, method)
-    if precision is Precision.INT8_DYNAMIC:
-        return dynamic_plan(model, rules)
-    if precision.weight_form is not None:
-        return weight_plan(model, rules, precision)
-    if calibration is None:
-        raise UsageError(
-            asked=f"quantize {model.path.name} to static {precision}",
-            found="no calibration (--calibration) and no samples (--samples)",
-            fix="give samples, or what edgeport calibrate made of them; precisions int8-dynamic and int8-weights "
-            "need none",
-        )
-    return measured or _static_plan(model, calibration, rules, precision, method)
-
-
-def _static_plan(
-    model: OnnxModel,
-    calibration: Calibration,
-    rules: QuantizationRules,
-    precision: Precision,
-    method: RangeMethod,
-) -> QuantizationPlan:
-    from edgeport.calibration.plan import float8_plan, make_plan
-
-    if precision is Precision.FP8:
-        return float8_plan(model, calibration, rules)
-    return make_plan(model, calibration, rules, method)

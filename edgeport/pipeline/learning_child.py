@@ -57,7 +57,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     from edgeport.exporter.train.hardware import this_process
     from edgeport.exporter.train.samples import open_samples
     from edgeport.pipeline.child_samples import calibration_samples
-    from edgeport.pipeline.children import plan_for
+    from edgeport.pipeline.planning import plan_for
     from edgeport.pipeline.written import as_written
 
     model = load_json(OnnxModel, json.dumps(payload["model"]))

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, load_json, silent
 from edgeport.contracts import to_jsonable as plain
-from edgeport.pipeline.children import build, collected, plan_for_processor, require_offered
+from edgeport.pipeline.children import build, collected
+from edgeport.pipeline.planning import plan_for_processor, require_offered
 
 __all__ = ["calibrate_and_build"]
 

@@ -24,7 +24,7 @@ __all__ = ["groups", "noises"]
 
 
 def groups(payload: dict[str, Any]) -> dict[str, Any]:
-    """The groups of the plan that `edgeport.pipeline.children.plan_for` makes of the payload.
+    """The groups of the plan that `edgeport.pipeline.planning.plan_for` makes of the payload.
 
     Raises:
         PlanError: All integer nodes were chosen by name.
@@ -80,12 +80,12 @@ class _Planned:
 
     @classmethod
     def of(cls, payload: dict[str, Any]) -> _Planned:
-        """The plan of a payload of `edgeport.pipeline.children.plan_for`, in groups."""
+        """The plan of a payload of `edgeport.pipeline.planning.plan_for`, in groups."""
         from edgeport.backends.registry import backend as backend_named
         from edgeport.calibration.graph import float_graph
         from edgeport.calibration.mixed_plan import chosen_precisions
         from edgeport.calibration.mixing.groups import node_groups
-        from edgeport.pipeline.children import plan_for, plan_for_processor
+        from edgeport.pipeline.planning import plan_for, plan_for_processor
 
         plan_for_processor(payload)
         model, backend = load_json(OnnxModel, json.dumps(payload["model"])), backend_named(payload["backend"])

@@ -26,7 +26,8 @@ from edgeport.errors import BackendError, DeviceError
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline import children
 from edgeport.pipeline.building import _placed_there
-from edgeport.pipeline.children import placed_there, plan_for
+from edgeport.pipeline.children import placed_there
+from edgeport.pipeline.planning import plan_for
 from edgeport.pipeline.run import _unread_notes
 
 
