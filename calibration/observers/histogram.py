@@ -36,7 +36,7 @@ MOST_VALUES = 32768
 """Of one sample that are counted; of more, every k-th is. Counting costs more than running most networks does."""
 
 FEWEST_VALUES = 4096
-"""The same of a sample among many, which have ENOUGH_VALUES together."""
+"""The same of a sample among many, which have ENOUGH_VALUES together, or more: of each no fewer are counted."""
 
 ENOUGH_VALUES = 1 << 22
 """Of all samples together: of so many, some 400 lie beyond the 99.99th percentile."""

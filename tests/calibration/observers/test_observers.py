@@ -13,7 +13,15 @@ from hypothesis.extra import numpy as hnp
 
 from edgeport.calibration.observers import OBSERVERS, Extremes, Histogram, merge_statistics
 from edgeport.calibration.observers.averages import mean_extremes
-from edgeport.calibration.observers.histogram import BINS, MOST_VALUES, bin_width, left_edges, summary_of, thinned
+from edgeport.calibration.observers.histogram import (
+    BINS,
+    MOST_VALUES,
+    bin_width,
+    left_edges,
+    most_values,
+    summary_of,
+    thinned,
+)
 from edgeport.calibration.observers.summary import joined
 from edgeport.calibration.ranges import Entropy, LeastSquares, Percentile, Scheme, grid_of, range_of
 from edgeport.calibration.ranges.error import density_of, mean_squared_error
@@ -216,6 +224,11 @@ def test_what_is_left_out_of_large_samples_hardly_shows(shape):
     for part in (0.001, 0.01, 0.5, 0.99, 0.999):
         found, exact = edges[np.searchsorted(cumulated, part)], np.quantile(field, part)
         assert abs(found - exact) < 0.04 * np.quantile(np.abs(field), 0.999)
+
+
+@pytest.mark.parametrize(("samples", "most"), [(1, 32768), (128, 32768), (256, 16384), (1024, 4096), (10**6, 4096)])
+def test_of_many_samples_fewer_values_of_each_are_counted_down_to_a_least(samples, most):
+    assert most_values(samples) == most
 
 
 @pytest.mark.parametrize("method", [Percentile(99.9), Entropy(), LeastSquares()], ids=lambda one: type(one).__name__)
