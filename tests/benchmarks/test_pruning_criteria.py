@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.pruning.cases import CASES
+from benchmarks.pruning.cases import CASES, _ours, structures
 from benchmarks.pruning.checks import Row, checks, paired, table, trained_checks
 from benchmarks.pruning.data import Images
 from benchmarks.quantization import networks
+from edgeport.exporter.prune.structures import Iterative
 
 
 def _rows(by: str, values: list[float], maker: str = "edgeport") -> list[Row]:
@@ -70,6 +71,20 @@ def test_once_trained_a_criterion_may_be_a_little_below_chance_and_the_best_must
     }
     *_, best = trained_checks([*_rows("l1", [0.7, 0.72, 0.709]), *chance])
     assert not best.holds
+
+
+def test_what_is_pruned_in_steps_learns_once_after_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pruning.cases.resnet20", networks.ResNet20)
+    images = Images(images=np.zeros((2, 3, 32, 32), np.float32), labels=np.zeros(2, np.int64))
+    sizes: list[int] = []
+
+    def size(module: torch.nn.Module) -> int:
+        return sum(one.numel() for one in module.parameters())
+
+    make = _ours(structures()["channels in 20 steps"], "l2", Iterative(steps=2))
+    network = make(images, 0, lambda module: sizes.append(size(module)))
+    assert sizes == [size(network)]
+    assert sizes[0] < 250_000
 
 
 @pytest.mark.parametrize("name", ["weights 70 %, l1, edgeport", "weights 70 %, l1, torch", "channels, l2, edgeport"])
