@@ -12,7 +12,7 @@ from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
-from edgeport.calibration.measured import measure_methods, noises
+from edgeport.calibration.measured import _rows, measure_methods, noises
 from edgeport.calibration.plan import make_plan
 from edgeport.calibration.ranges import Auto, Entropy, Measured, MinMax, Percentile, form_of, method_named
 from edgeport.errors import BackendError, CalibrationError
@@ -199,6 +199,13 @@ def test_outputs_that_do_not_count_samples_are_compared_as_they_are(model_text, 
     calls = [{"x": x[index : index + 1]} for index in range(16)]
     found = measure_methods(model, calibration, RULES, calls, open_model, write, methods=(MinMax(),))
     assert 0 < found.noise["minmax"] < 0.1
+
+
+def test_an_output_that_has_no_row_for_each_call_is_whole_in_all():
+    found = _rows({"z": np.arange(8).reshape(4, 2), "found": np.arange(3), "mean": np.array(0.5)}, 4)
+    assert [{name: array.tolist() for name, array in row.items()} for row in found] == [
+        {"z": [[2 * index, 2 * index + 1]], "found": [0, 1, 2], "mean": 0.5} for index in range(4)
+    ]
 
 
 def test_what_is_written_beside_mapped_weights_does_not_stay_there(model_text, open_model, random, tmp_path):
