@@ -14,16 +14,16 @@ from edgeport.isolation import run_isolated
 
 __all__ = ["calibrate_in_children"]
 
-_FUNCTION = "edgeport.pipeline.children:calibrate"
+_FUNCTION = "edgeport.pipeline.calibrating_child:calibrate"
 
 
 def calibrate_in_children(
     payload: Mapping[str, Any], workers: int, *, limits: Limits, on_progress: OnProgress, asked: str
 ) -> dict[str, Any]:
-    """Runs `children.calibrate`; the file at `payload["output"]` is the same whatever the number of workers.
+    """Runs `calibrating_child.calibrate`; the file at `payload["output"]` is the same whatever the number of workers.
 
     Args:
-        payload: Of `children.calibrate`.
+        payload: Of `calibrating_child.calibrate`.
         workers: Processes; each takes whole batches, and its share of the cores.
         limits: Of each child.
         on_progress: Told of the batches of all of them.

@@ -421,7 +421,11 @@ def calibrate_model(
         inside = context.clock.inside("calibrate")
         asked = f"calibrate {recipe.name}"
         found = run_isolated(
-            "edgeport.pipeline.children:calibrate", payload, limits=context.limits, on_progress=inside, asked=asked
+            "edgeport.pipeline.calibrating_child:calibrate",
+            payload,
+            limits=context.limits,
+            on_progress=inside,
+            asked=asked,
         )
         (folder / "facts.json").write_text(json.dumps(found), encoding="utf-8")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, load_json, silent
 from edgeport.contracts import to_jsonable as plain
-from edgeport.pipeline.children import build, collected
+from edgeport.pipeline.calibrating_child import collected
+from edgeport.pipeline.children import build
 from edgeport.pipeline.planning import plan_for_processor, require_offered
 
 __all__ = ["calibrate_and_build"]
@@ -23,8 +24,8 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     and only by the observers that the method reads.
 
     Args:
-        payload: Of `children.build`, without `calibration`; `calibrating`, samples as `children.collected` takes them;
-            and where `model` is None its `path`.
+        payload: Of `children.build`, without `calibration`; `calibrating`, samples as `calibrating_child.collected`
+            takes them; and where `model` is None its `path`.
         on_progress: Told of every batch.
 
     Returns:

@@ -108,7 +108,7 @@ def method_for(methods: Mapping[str, str], capabilities: Capabilities, asked: st
 
 
 def methods_from(facts: Mapping[str, Any]) -> dict[str, MethodFound]:
-    """What `children.calibrate` returned, by dialect."""
+    """What `calibrating_child.calibrate` returned, by dialect."""
     return {
         dialect: MethodFound(method=one["method"], signal_db=one["signal_db"])
         for dialect, one in facts.get("methods", {}).items()

@@ -302,7 +302,8 @@ def build_products(payload: dict[str, Any]) -> dict[str, Any]:
 
     """
     from edgeport.onnx_files import open_onnx
-    from edgeport.pipeline.children import build, calibrate
+    from edgeport.pipeline.calibrating_child import calibrate
+    from edgeport.pipeline.children import build
 
     folder = Path(payload["folder"])
     _write_product(folder, payload["size"])

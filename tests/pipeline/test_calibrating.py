@@ -9,7 +9,7 @@ from edgeport import api
 from edgeport.contracts import Calibration, Limits, OnnxModel, TensorSpec, to_jsonable
 from edgeport.errors import UsageError
 from edgeport.pipeline.calibrating import calibrate_in_children
-from edgeport.pipeline.children import collected
+from edgeport.pipeline.calibrating_child import collected
 from edgeport.pipeline.locations import location_named
 
 
