@@ -60,8 +60,10 @@ def values_not_tensors(graph: Iterable[ir.Node]) -> set[ir.Value]:
 
 
 def _find(graph: Iterable[ir.Node], found: set[ir.Value]) -> None:
+    import onnx_ir as ir
+
     for node in graph:
-        bodies = [one.as_graph() for one in node.attributes.values() if str(one.type) == "GRAPH"]
+        bodies = [one.as_graph() for one in node.attributes.values() if one.type == ir.AttributeType.GRAPH]
         skipped = 0
         if node.op_type == "Loop":
             skipped = 1  # a body also says whether to go on
