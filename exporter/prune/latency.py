@@ -1,10 +1,12 @@
 """How much goes from where so that a latency is met: measured, modelled, chosen, and measured again. No torch.
 
-The model of latency is a time for what does not shrink and, for each layer, a time for each of its multiplications:
-L = t0 + sum over layers of r * MACs. Its times are at least zero, fitted to what was measured, and pulled to one common
-rate where that says nothing. What every layer would save is thus learned from a few whole networks, which the device
-runs as it will run the result. Choosing by measured rather than by counted cost: Yang et al., "NetAdapt" (2018); as a
-problem of importance against latency: Shen et al., "Structural Pruning via Latency-Saliency Knapsack" (2022).
+The model of latency is a time for what does not shrink and, for each layer, a time for what is left of it:
+L = t0 + sum over layers of r * left. Its times are at least zero and fitted to what was measured. A few networks do not
+tell the times of all layers apart, so they are pulled to two common rates, of a multiplication and of a weight, since a
+layer takes as long as it computes or as its weights take to arrive (Williams et al., "Roofline", 2009). What every layer
+would save is thus learned from a few whole networks, which the device runs as it will run the result. Choosing by
+measured rather than by counted cost: Yang et al., "NetAdapt" (2018); as a problem of importance against latency: Shen et
+al., "Structural Pruning via Latency-Saliency Knapsack" (2022).
 """
 
 from __future__ import annotations
@@ -24,8 +26,23 @@ __all__ = ["Budgeted", "LatencyModel", "Measure", "Trial", "prune_to_latency"]
 Measure = Callable[[Counts], float]
 """Median latency in ns of the network without so many units of each group, on the target."""
 
-_RIDGE = 0.05
-"""How strongly rates of layers are pulled to the common one, against errors relative to the latency."""
+_RIDGES = (1.0, 0.5, 0.2, 0.1, 0.05)
+"""How strongly times of layers are pulled to what the common rates say, against errors relative to the latency."""
+
+_ENOUGH = 6
+"""Trials from which on it can be judged how strongly; with fewer, as strongly as may be."""
+
+_SHARES = (0.1, 0.6)
+"""Of its units, what a probe loses: from little to most of its multiplications."""
+
+_TILT = 0.7
+"""How much more of that the group with the most weights for its multiplications loses, or how much less, in turn."""
+
+_DRAWS = 4
+"""Times as many probes are drawn at most, where units go in steps so wide that many draws are the same."""
+
+_SCATTER = 0.1
+"""What a group loses is drawn from as much around its share."""
 
 _NEAR = 0.9
 """A latency from here to the goal is near enough to stop."""
@@ -63,7 +80,7 @@ class LatencyModel:
     Attributes:
         costs: The layers.
         constant_ns: For what does not shrink.
-        rates: Nanoseconds for each layer with all units there.
+        rates: Nanoseconds of each layer with all units there.
 
     """
 
@@ -73,20 +90,37 @@ class LatencyModel:
 
     @staticmethod
     def fit(costs: Costs, trials: Sequence[Trial]) -> LatencyModel:
-        """Least squares of relative errors, with times of at least zero."""
+        """Least squares of relative errors, with times of at least zero.
+
+        How strongly times are pulled to the common rates is what predicts each trial best from all the others.
+        """
+
+        def missed(pull: float) -> float:
+            left_out = [[*trials[:index], *trials[index + 1 :]] for index in range(len(trials))]
+            models = [LatencyModel._pulled(costs, others, pull) for others in left_out]
+            errors = [model.ns(one.counts) / one.latency_ns - 1 for model, one in zip(models, trials, strict=True)]
+            return float(np.mean(np.square(errors)))
+
+        pull = min(_RIDGES, key=missed) if len(trials) >= _ENOUGH else _RIDGES[0]
+        return LatencyModel._pulled(costs, trials, pull)
+
+    @staticmethod
+    def _pulled(costs: Costs, trials: Sequence[Trial], strength: float) -> LatencyModel:
         from scipy.optimize import nnls
 
         shares = np.array([[layer.left(trial.counts) for layer in costs.layers] for trial in trials])
         measured = np.array([trial.latency_ns for trial in trials])
-        macs = np.array([layer.macs for layer in costs.layers])
-        weight = macs / macs.sum()
-        # Unknowns: the constant, a common rate for all multiplications, and what each layer takes.
-        ones, zeros = np.ones((len(trials), 1)), np.zeros((len(trials), 1))
-        fit = np.hstack([ones, zeros, shares]) / measured[:, None]
-        pull = np.hstack([np.zeros((len(macs), 1)), -np.ones((len(macs), 1)), np.diag(1.0 / weight)])
-        pull *= _RIDGE * np.sqrt(weight)[:, None] / measured.max()
+        macs, weights = (
+            np.array([getattr(layer, kind) for layer in costs.layers], float) for kind in ("macs", "weights")
+        )
+        macs, weights = macs / max(macs.sum(), 1.0), weights / max(weights.sum(), 1.0)
+        # Unknowns: the constant, common times of all multiplications and all weights, and what each layer takes.
+        nothing = np.zeros((len(trials), 2))
+        fit = np.hstack([np.ones((len(trials), 1)), nothing, shares]) / measured[:, None]
+        pull = np.hstack([np.zeros((len(macs), 1)), -macs[:, None], -weights[:, None], np.eye(len(macs))])
+        pull *= strength / np.sqrt(np.maximum((macs + weights) / 2, 1e-9))[:, None] / measured.max()
         found, _ = nnls(np.vstack([fit, pull]), np.concatenate([np.ones(len(trials)), np.zeros(len(macs))]))
-        return LatencyModel(costs=costs, constant_ns=float(found[0]), rates=found[2:])
+        return LatencyModel(costs=costs, constant_ns=float(found[0]), rates=found[3:])
 
     def ns(self, counts: Counts) -> float:
         """What the network without these units would take."""
@@ -144,9 +178,9 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         speedup: Instead: over the whole network.
         round_to: As in `Units`.
         least: As in `Units`.
-        probes: Networks, cut at random, that the model is first fitted to.
+        probes: Networks that the model is first fitted to; fewer where there are not so many.
         rounds: Choices that are measured; each corrects the model.
-        seed: Of the probes.
+        seed: Of the probes, which are cut by shares with some chance.
 
     Returns:
         The trial with the most left that meets the goal; where none does, the fastest one, unless the whole is faster.
@@ -165,9 +199,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         return Budgeted(
             counts=whole, latency_ns=before, before_ns=before, goal_ns=goal, reached=True, trials=tuple(trials)
         )
-    random = np.random.default_rng(seed)
-    for index in range(probes):
-        counts = _probe(outlines, random, round_to, least, (index + 1) / (probes + 1))
+    for counts in _probes(outlines, costs, probes, round_to, least, seed):
         trials.append(Trial(counts=counts, latency_ns=measure(counts)))
     aim = goal * _AIM
     tried: list[Trial] = []
@@ -192,19 +224,41 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     return _best(outlines, trials, tried, goal)
 
 
-def _probe(
-    outlines: Sequence[Outline], random: np.random.Generator, round_to: int, least: float, share: float
-) -> dict[str, int]:
-    """Groups cut at random, around a share that grows from probe to probe, in steps that the target likes."""
-    counts: dict[str, int] = {}
-    for one in outlines:
-        wanted = one.units * float(np.clip(share + random.uniform(-0.3, 0.3), 0.0, 1.0 - least))
+def _probes(
+    outlines: Sequence[Outline], costs: Costs, count: int, round_to: int, least: float, seed: int
+) -> list[dict[str, int]]:
+    """Networks cut by more and more; in turn, mostly where weights are many for the multiplications, or few.
 
-        def enough(counts: Counts, name: str = one.name, wanted: float = wanted) -> bool:
-            return counts[name] >= wanted
+    What goes from groups at random goes from all alike, which tells what multiplications take from what weights take
+    by little.
+    """
+    random = np.random.default_rng(seed)
+    order = sorted(range(len(outlines)), key=lambda index: _weights_per_mac(costs, outlines[index].name))
+    place = {outlines[index].name: 2 * rank / max(len(order) - 1, 1) - 1 for rank, index in enumerate(order)}
+    found: list[dict[str, int]] = []
+    for index in range(_DRAWS * count):
+        share = _SHARES[0] + (_SHARES[1] - _SHARES[0]) * (index % count + 0.5) / count
+        tilt = _TILT if index % 2 else -_TILT
+        counts: dict[str, int] = {}
+        for one in outlines:
+            lost = share * (1 + tilt * place[one.name]) + random.uniform(-_SCATTER, _SCATTER)
+            wanted = one.units * float(np.clip(lost, 0.0, 1.0 - least)) - round_to / one.width / 2  # the nearest step
 
-        counts |= choose_counts([one], enough, round_to=round_to, least=least, far=True)
-    return counts
+            def enough(counts: Counts, name: str = one.name, wanted: float = wanted) -> bool:
+                return counts[name] >= wanted
+
+            counts |= choose_counts([one], enough, round_to=round_to, least=least, far=True)
+        if any(counts.values()) and counts not in found:
+            found.append(counts)
+        if len(found) == count:
+            break
+    return found
+
+
+def _weights_per_mac(costs: Costs, group: str) -> float:
+    """Of the layers that units of the group are part of."""
+    layers = [layer for layer in costs.layers if any(group in axis for axis in layer.axes)]
+    return sum(layer.weights for layer in layers) / max(sum(layer.macs for layer in layers), 1.0)
 
 
 def _chosen(

@@ -145,7 +145,7 @@ def test_what_misses_the_goal_when_measured_again_is_not_told_as_reached() -> No
     assert not found.reached
 
 
-@pytest.mark.parametrize("speedup", [2.3, 2.5])
+@pytest.mark.parametrize("speedup", [1.5, 2.1])
 def test_what_hardly_meets_the_goal_is_not_taken_where_something_surely_meets_it(speedup: float) -> None:
     outlines, costs = _network()
     smooth = _device(costs)
@@ -155,7 +155,7 @@ def test_what_hardly_meets_the_goal_is_not_taken_where_something_surely_meets_it
     assert 0.85 * found.goal_ns <= found.latency_ns <= 0.985 * found.goal_ns
 
 
-@pytest.mark.parametrize(("layers", "noise", "round_to", "speedup"), [(3, 0.02, 8, 3.1), (4, 0.05, 16, 1.5)])
+@pytest.mark.parametrize(("layers", "noise", "round_to", "speedup"), [(3, 0.02, 8, 3.1), (4, 0.05, 16, 2.5)])
 def test_a_network_that_missed_the_goal_is_not_the_end(
     layers: int, noise: float, round_to: int, speedup: float
 ) -> None:
@@ -166,10 +166,37 @@ def test_a_network_that_missed_the_goal_is_not_the_end(
     assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
 
 
-@pytest.mark.parametrize(("layers", "round_to", "speedup"), [(3, 16, 2.7), (4, 32, 1.5)])
+@pytest.mark.parametrize(("layers", "round_to", "speedup"), [(3, 16, 1.5), (4, 32, 1.5)])
 def test_a_network_by_which_was_learned_may_be_the_answer(layers: int, round_to: int, speedup: float) -> None:
     outlines, costs = _network(layers)
     found = prune_to_latency(outlines, costs, _device(costs), speedup=speedup, round_to=round_to)
     assert found.reached
     assert found.latency_ns <= found.goal_ns
     assert dict(found.counts) in [dict(one.counts) for one in found.trials[1:7]]  # so few networks are there
+
+
+def test_a_few_networks_tell_that_weights_take_time_too() -> None:
+    random = np.random.default_rng(0)
+    outlines, costs = _network(12)
+    layers = tuple(
+        LayerCost(name=one.name, macs=1e7, weights=4096 * 2 ** (index // 3), axes=one.axes)
+        for index, one in enumerate(costs.layers)
+    )
+    costs = Costs(layers=layers)
+    times = np.array([1e6 + 30.0 * layer.weights for layer in layers])
+
+    def measure(counts: Counts) -> float:
+        left = np.array([layer.left(counts) for layer in layers])
+        return float(times @ left) * (1 + 0.01 * random.standard_normal())
+
+    found = prune_to_latency(outlines, costs, measure, speedup=2.0)
+
+    model = LatencyModel.fit(costs, found.trials)
+    assert model.rates / model.rates.sum() == pytest.approx(times / times.sum(), rel=0.35)
+
+
+def test_probes_differ_where_units_go_in_wide_steps() -> None:
+    outlines, costs = _network(4)
+    found = prune_to_latency(outlines, costs, _device(costs), speedup=2.0, round_to=32)
+    seen = [tuple(sorted(one.counts.items())) for one in found.trials if not one.predicted_ns]
+    assert len(set(seen)) == len(seen)
