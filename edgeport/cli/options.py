@@ -104,11 +104,16 @@ def model_source(command: F) -> F:
 
 def _source(location: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None) -> ModelSource:
     from edgeport.contracts import ModelSource
-    from edgeport.recipe.locations import FILES, SCHEMES, located
+    from edgeport.recipe.locations import FILES, SCHEMES, function_in, located
 
     if location.endswith(FILES) and not location.startswith(SCHEMES) and not Path(location).is_file():
         raise UsageError(asked=f"load {location}", found="no such file", fix="give the path of a file that exists")
-    place, folder = located(location, Path.cwd())
+    here, (spelled, _, name) = Path.cwd(), location.partition(":")
+    if spelled.endswith(".py"):
+        file = Path(spelled).resolve()
+        here = here if file.is_relative_to(here) else file.parent
+        location = function_in(file, name, here)
+    place, folder = located(location, here)
     return ModelSource(
         location=place,
         arguments=dict(argument(text) for text in arguments),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from edgeport.contracts import ModelSource
 from edgeport.drafting.draft import Asked
 from edgeport.errors import UsageError
-from edgeport.recipe.locations import COLLECTIONS, SCHEMES
+from edgeport.recipe.locations import COLLECTIONS, SCHEMES, function_in
 
 __all__ = ["checked_source", "written_location"]
 
@@ -24,7 +23,7 @@ def written_location(model: str, folder: Path) -> str:
     if colon and f"{scheme}:" in SCHEMES:
         return f"{scheme}:{_beside(path, folder)}" if path.exists() else model
     if scheme.endswith(".py"):
-        return _of_file(Path(scheme), name, folder)
+        return function_in(Path(scheme), name, folder, "edgeport init")
     if (path / "config.json").is_file():
         return f"hf:{_beside(path, folder)}"
     if path.is_file():
@@ -44,35 +43,6 @@ def _beside(path: Path, folder: Path) -> str:
         return os.fspath(absolute)
     relative = absolute.relative_to(folder).as_posix()
     return f"./{relative}" if absolute.is_dir() else relative
-
-
-def _of_file(file: Path, name: str, folder: Path) -> str:
-    """`net.py:create` as `net:create`; a file alone names the one thing in it, or says what there is."""
-    asked = f"look at the model {file}{':' if name else ''}{name}"
-    if not file.is_file():
-        raise UsageError(asked=asked, found="no such file", fix="give the path of a file that exists")
-    absolute, folder = (Path(os.path.normpath(path.absolute())) for path in (file, folder))  # "../net.py" is outside
-    if not absolute.is_relative_to(folder):
-        raise UsageError(
-            asked=asked,
-            found=f"a file outside of the recipe's folder {folder}",
-            fix=f"write the recipe beside it: -o {file.parent / 'edgeport.toml'}",
-        )
-    module = ".".join(absolute.relative_to(folder).with_suffix("").parts)
-    if name:
-        return f"{module}:{name}"
-    try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError) as error:
-        raise UsageError(asked=asked, found=f"no Python: {error}", fix="correct the file") from error
-    names = [one.name for one in tree.body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name[0] != "_"]
-    if len(names) == 1:
-        return f"{module}:{names[0]}"
-    raise UsageError(
-        asked=asked,
-        found=f"{', '.join(names) or 'no class and no function'} in it",
-        fix=f"say which: edgeport init {file}:{names[-1]}" if names else "name a file with the model's class",
-    )
 
 
 def checked_source(asked: Asked, written: str) -> ModelSource:

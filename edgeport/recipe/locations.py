@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from pathlib import Path
 
-__all__ = ["CHECKPOINTS", "COLLECTIONS", "FILES", "FUNCTION", "SCHEMES", "located", "relative_text", "spelled_location"]
+from edgeport.errors import UsageError
+
+__all__ = [
+    "CHECKPOINTS",
+    "COLLECTIONS",
+    "FILES",
+    "FUNCTION",
+    "SCHEMES",
+    "function_in",
+    "located",
+    "relative_text",
+    "spelled_location",
+]
 
 FILES = (".onnx", ".pt2")
 COLLECTIONS = ("torchvision:", "timm:")
@@ -49,3 +62,43 @@ def spelled_location(location: str, folder: Path) -> str:
 def relative_text(path: Path, folder: Path) -> str:
     """The path as it is written in the folder."""
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else os.fspath(path)
+
+
+def function_in(file: Path, name: str, folder: Path, command: str = "") -> str:
+    """A function or class of a Python file, spelled `module:name` for an import path that starts at the folder.
+
+    Args:
+        file: That it stands in, inside of the folder.
+        name: Its own; empty for the only one there that is public.
+        folder: That is put on the import path.
+        command: That asked, for what the error says to write.
+
+    Raises:
+        UsageError: There is no such file, it lies elsewhere, or it does not say by itself which is meant.
+
+    """
+    asked = f"look at the model {file}{':' if name else ''}{name}"
+    if not file.is_file():
+        raise UsageError(asked=asked, found="no such file", fix="give the path of a file that exists")
+    absolute, folder = (Path(os.path.normpath(path.absolute())) for path in (file, folder))  # "../net.py" is outside
+    if not absolute.is_relative_to(folder):
+        raise UsageError(
+            asked=asked,
+            found=f"a file outside of the recipe's folder {folder}",
+            fix=f"write the recipe beside it: -o {file.parent / 'edgeport.toml'}",
+        )
+    module = ".".join(absolute.relative_to(folder).with_suffix("").parts)
+    if name:
+        return f"{module}:{name}"
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(asked=asked, found=f"no Python: {error}", fix="correct the file") from error
+    names = [one.name for one in tree.body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name[0] != "_"]
+    if len(names) == 1:
+        return f"{module}:{names[0]}"
+    raise UsageError(
+        asked=asked,
+        found=f"{', '.join(names) or 'no class and no function'} in it",
+        fix=f"say which: {command} {file}:{names[-1]}".replace("  ", " ") if names else "name a file with the model's class",
+    )

@@ -1,0 +1,43 @@
+"""SOURCE as people write it: what stands in a Python file may be named by the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeport.cli.options import source_of
+from edgeport.errors import UsageError
+
+TEXT = "def create():\n    return None\n\n\ndef _hidden():\n    return None\n"
+
+
+def test_a_file_and_a_function_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path.resolve() / "here"
+    (here / "nets").mkdir(parents=True)
+    (here / "nets" / "net.py").write_text(TEXT, encoding="utf-8")
+    monkeypatch.chdir(here)
+
+    for spelled in ("nets/net.py:create", "nets/net.py", str(here / "nets" / "net.py:create")):
+        source = source_of(spelled, None, ())
+        assert (source.location, source.search_path) == ("nets.net:create", here)
+
+    monkeypatch.chdir(tmp_path / "here" / "nets")
+    assert source_of("net.py:create", None, ()).location == "net:create"
+
+
+def test_a_file_elsewhere_is_imported_from_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "net.py").write_text(TEXT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "here")
+
+    source = source_of("../net.py", None, ())
+
+    assert (source.location, source.search_path) == ("net:create", tmp_path.resolve())
+
+
+def test_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match="no such file"):
+        source_of("net.py:create", None, ())
