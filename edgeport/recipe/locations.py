@@ -100,5 +100,5 @@ def function_in(file: Path, name: str, folder: Path, command: str = "") -> str:
     raise UsageError(
         asked=asked,
         found=f"{', '.join(names) or 'no class and no function'} in it",
-        fix=f"say which: {command} {file}:{names[-1]}".replace("  ", " ") if names else "name a file with the model's class",
+        fix=f"say which: {command}{' ' if command else ''}{file}:{names[-1]}" if names else "name a file with the model's class",
     )
