@@ -97,8 +97,9 @@ def function_in(file: Path, name: str, folder: Path, command: str = "") -> str:
     names = [one.name for one in tree.body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name[0] != "_"]
     if len(names) == 1:
         return f"{module}:{names[0]}"
+    written = f"{command} {file}".strip()
     raise UsageError(
         asked=asked,
         found=f"{', '.join(names) or 'no class and no function'} in it",
-        fix=f"say which: {command}{' ' if command else ''}{file}:{names[-1]}" if names else "name a file with the model's class",
+        fix=f"say which: {written}:{names[-1]}" if names else "name a file with the model's class",
     )
