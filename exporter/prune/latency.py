@@ -3,10 +3,10 @@
 The model of latency is a time for what does not shrink and, for each layer, a time for what is left of it:
 L = t0 + sum over layers of r * left. Its times are at least zero and fitted to what was measured. A few networks do not
 tell the times of all layers apart, so they are pulled to two common rates, of a multiplication and of a weight, since a
-layer takes as long as it computes or as its weights take to arrive (Williams et al., "Roofline", 2009). What every layer
-would save is thus learned from a few whole networks, which the device runs as it will run the result. Choosing by
-measured rather than by counted cost: Yang et al., "NetAdapt" (2018); as a problem of importance against latency: Shen et
-al., "Structural Pruning via Latency-Saliency Knapsack" (2022).
+layer takes as long as it computes or as its weights take to arrive (Williams et al., "Roofline", 2009). What each layer
+would save is thus learned from a few whole networks, which the device runs as it will run the result. Choosing by what
+was measured, not by what was counted: Yang et al., "NetAdapt" (2018); as a problem of importance against latency: Shen
+et al., "Structural Pruning via Latency-Saliency Knapsack" (2022).
 """
 
 from __future__ import annotations
@@ -199,8 +199,8 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         return Budgeted(
             counts=whole, latency_ns=before, before_ns=before, goal_ns=goal, reached=True, trials=tuple(trials)
         )
-    for counts in _probes(outlines, costs, probes, round_to, least, seed):
-        trials.append(Trial(counts=counts, latency_ns=measure(counts)))
+    cut = _probes(outlines, costs, probes, round_to, least, seed)
+    trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
     aim = goal * _AIM
     tried: list[Trial] = []
     for _ in range(rounds):
