@@ -22,7 +22,7 @@ from edgeport.devices.registry import made_by_others
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import UsageError
 
-__all__ = ["local_probe", "maintained_device", "open_device"]
+__all__ = ["local_probe", "maintained_device", "open_device", "probe_of"]
 
 
 @contextmanager
@@ -95,6 +95,18 @@ def _android(name: str, address: AdbAddress, workdir: Path) -> Device:
     if not found.python and found.programs:
         return NativeDevice(name, shell, found, workdir)
     return RemoteDevice(name, AdbTransport(address), workdir)
+
+
+def probe_of(device: Device) -> DeviceProbe | None:
+    """Everything that an opened device tells of itself; None where its kind can't be asked.
+
+    Raises:
+        DeviceError: It can't be reached, or its answer makes no sense.
+
+    """
+    if isinstance(device, LocalDevice):
+        return local_probe()
+    return device.probe() if isinstance(device, MaintainedDevice) else None
 
 
 def local_probe() -> DeviceProbe:

@@ -5,6 +5,7 @@ A source that is not there is named, with what nobody can know without it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -73,6 +74,9 @@ _OF_MAKERS = (
     ("Android", "dumpsys thermalservice", "whether Android slowed the phone down is not known"),
 )
 
+# The first version of Linux that fills a huge page when it is asked: madvise(2), MADV_COLLAPSE.
+_COLLAPSES = (6, 1)
+
 # Of the values that programs say, in words; empty where they say none.
 _TOLD: dict[str, Callable[[dict[str, float]], str]] = {
     "get_throttled": lambda said: _hexadecimal(said.get("vcgencmd_throttled_bits")),
@@ -111,6 +115,7 @@ def told_by_files(root: Path) -> dict[str, Any]:
         "cores": _cores(root),
         "governors": _governors(root),
         "thermal_zones": _thermal_zones(root),
+        "huge_pages": _huge_pages(root),
         "accelerators": [kind for file, kind in _ACCELERATORS.items() if (root / file).exists()] + _render_nodes(root),
     }
 
@@ -167,6 +172,14 @@ def _thermal_zones(root: Path) -> dict[str, float]:
         except ValueError:  # noqa: PERF203 (one zone may sleep while the others answer)
             continue
     return found
+
+
+def _huge_pages(root: Path) -> str:
+    """The word in brackets ("always [madvise] never"), where the kernel can fill such a page when it is asked."""
+    release = re.match(r"(\d+)\.(\d+)", _text(root / "proc/sys/kernel/osrelease"))
+    if release is None or (int(release[1]), int(release[2])) < _COLLAPSES:
+        return ""
+    return _text(root / "sys/kernel/mm/transparent_hugepage/enabled").partition("[")[2].partition("]")[0]
 
 
 def _render_nodes(root: Path) -> list[str]:

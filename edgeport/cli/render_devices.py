@@ -34,6 +34,7 @@ def draw_probe(console: Console, found: DeviceProbe) -> None:
         ("accelerators", ", ".join(found.accelerators) or "none found"),
         ("governors", ", ".join(f"{name} ({count})" for name, count in found.governors.items()) or "not told"),
         ("heat", ", ".join(f"{zone} {degrees:.0f} °C" for zone, degrees in found.thermal_zones.items()) or "not told"),
+        *([("huge pages", found.huge_pages)] if found.huge_pages else []),
         *((name.replace("_", " "), said) for name, said in found.asked.items()),
         ("Python" if facts.python else "runs with", _runs_with(found)),
         ("runtimes", _runtimes(found.facts)),

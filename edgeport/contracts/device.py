@@ -108,6 +108,8 @@ class DeviceProbe:
         cores: By kind, the fastest first.
         governors: Of the frequency, to the number of processors.
         thermal_zones: To degrees Celsius.
+        huge_pages: When the system gives transparent huge pages: "always", "madvise" (when asked) or "never"; empty
+            where it has none that it gives at once (before Linux 6.1), or does not tell.
         accelerators: By name of the driver or kind.
         asked: What the board's own programs say: "get_throttled" (vcgencmd), "power_mode" (nvpmodel),
             "thermal_status" (Android).
@@ -122,6 +124,7 @@ class DeviceProbe:
     cores: tuple[CoreKind, ...] = ()
     governors: Mapping[str, int] = field(default_factory=dict)
     thermal_zones: Mapping[str, float] = field(default_factory=dict)
+    huge_pages: str = ""
     accelerators: tuple[str, ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()

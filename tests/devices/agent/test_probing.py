@@ -91,6 +91,23 @@ def test_governors_differ_by_core_and_accelerators_are_named(tmp_path):
     assert any("NPU" in one for one in found.accelerators)
 
 
+@pytest.mark.parametrize(
+    ("release", "told", "known"),
+    [
+        ("6.18.4-generic\n", "always [madvise] never\n", "madvise"),
+        ("6.1-rc3\n", "[always] madvise never\n", "always"),
+        ("7.0.0\n", "always madvise [never]\n", "never"),
+        ("5.15.0-91\n", "always [madvise] never\n", ""),
+        ("6.18.4\n", "", ""),
+        ("", "always [madvise] never\n", ""),
+    ],
+    ids=["when asked", "always", "never", "too old", "none", "no version"],
+)
+def test_when_huge_pages_are_given_is_told(tmp_path, release, told, known):
+    _write(tmp_path, **{"proc/sys/kernel/osrelease": release, "sys/kernel/mm/transparent_hugepage/enabled": told})
+    assert _probed(tmp_path).huge_pages == known
+
+
 def test_what_is_not_there_is_named(tmp_path):
     _write(tmp_path, **{"proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0"})
     found = _probed(tmp_path)
