@@ -13,7 +13,7 @@ __all__ = ["SETTINGS", "execution_settings", "executions", "places_of", "provide
 
 CPU = "CPUExecutionProvider"
 
-SETTINGS = ("threads", "affinity", "spinning", "priority", "streams", "cores")
+SETTINGS = ("threads", "affinity", "spinning", "priority", "streams", "cores", "huge_pages")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
 
 
@@ -39,6 +39,8 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         settings["spinning"] = execution.spinning
     if execution.priority:
         settings["priority"] = execution.priority
+    if execution.huge_pages:
+        settings["huge_pages"] = True
     if isinstance(execution.layout, DataParallel):
         settings["streams"] = execution.layout.streams
         if execution.layout.cores:

@@ -11,6 +11,7 @@ import functools
 import importlib
 import itertools
 import json
+import mmap
 import os
 import pkgutil
 import platform
@@ -31,9 +32,11 @@ __all__ = [
     "Session",
     "StageError",
     "Streams",
+    "bytes_in_huge_pages",
     "check_feeds",
     "describe_session",
     "inference_session",
+    "into_huge_pages",
     "known_providers",
     "open_session",
     "parts_of",
@@ -75,6 +78,7 @@ _SETTINGS = (
     "providers",
     "provider_options",
     "made_for",
+    "huge_pages",
     "config",
 )
 _INSTRUCTIONS = ("avx", "avx2", "avx512f", "asimd", "sve")
@@ -83,7 +87,7 @@ _LIBRARIES = "EDGEPORT_ORT_LIBRARIES"
 _CPU = "CPUExecutionProvider"
 _registered: dict[str, str] = {}
 OPTIMISED, PROVIDERS = "optimised.onnx", "providers.json"
-_OF_RUNNING = ("streams", "cores", "priority")
+_OF_RUNNING = ("streams", "cores", "priority", "huge_pages")
 _WEIGHTS = "weights.bin"
 _COMPILED = "contains compiled nodes"
 """What the runtime says where it can't write a graph in which a provider replaced nodes by what it compiled."""
@@ -92,6 +96,9 @@ _WAITING_PER_STAGE = 2
 _SHARED = "/dev/shm"  # noqa: S108 (memory that is shared, where the system has it; the folder in it is private)
 _ALIGNED = 64
 _ENDED_S = 10.0
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/"
+_COLLAPSE = 25
+"""MADV_COLLAPSE; the module mmap has no name for it."""
 _START = """import importlib, importlib.util, json, sys
 words = json.loads(sys.stdin.buffer.readline())
 sys.path[:] = words["path"]
@@ -112,7 +119,8 @@ def session_options(settings: Mapping[str, Any]) -> Any:
     threads: inside one call. affinity: logical processors that this process may use. spinning: idle threads spin.
     priority: nice value of this thread and those that it starts, 0..19; never raised again.
     optimization: "none", "basic", "extended" or "all"; skip: names of the runtime's optimizers that are left out (see
-    `inference_session`). config: the runtime's own entries, by key.
+    `inference_session`). huge_pages: memory is moved into such before the second run (see `into_huge_pages`); not an
+    option, but what a session here does. config: the runtime's own entries, by key.
 
     Raises:
         ValueError: An unknown setting or level.
@@ -244,7 +252,40 @@ def inference_session(path: str | os.PathLike[str], options: Any, settings: Mapp
 
 
 def _session_of(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> Any:
-    return inference_session(path, session_options(settings), settings)
+    session = inference_session(path, session_options(settings), settings)
+    return _Moving(session) if settings.get("huge_pages") else session
+
+
+class _Moving:
+    """The runtime's session, whose process moves its memory once: after the first run that ends, before the next.
+
+    So the first one takes what it takes without, and finds its memory; the second waits for the pages.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._ran = False
+        self._turn = threading.Lock()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def run(self, *given: Any) -> Any:
+        """As the runtime's session runs."""
+        return self._told(self._session.run, given)
+
+    def run_with_iobinding(self, *given: Any) -> None:
+        """As the runtime's session runs."""
+        self._told(self._session.run_with_iobinding, given)
+
+    def _told(self, run: Callable[..., Any], given: Sequence[Any]) -> Any:
+        if self._ran and self._turn.acquire(blocking=False):  # never let go of: once
+            into_huge_pages()
+            # From now on nothing stands between a call and the runtime.
+            vars(self).update(run=self._session.run, run_with_iobinding=self._session.run_with_iobinding)
+        found = run(*given)
+        self._ran = True
+        return found
 
 
 def processor_here() -> dict[str, str]:
@@ -561,6 +602,52 @@ def _keep_to(processors: Iterable[int]) -> None:
             f"asked to run on processors {', '.join(map(str, sorted(wanted)))}; found that "
             f"{', '.join(map(str, sorted(missing)))} can't be had here; name others, or none"
         )
+
+
+def into_huge_pages() -> None:
+    """Moves the memory that this process uses into huge pages, where the system gives them when asked; else nothing.
+
+    Private anonymous memory alone (files that are mapped stay as they are), and only where at least half of a huge page
+    is in use, for what moves fills all of it. Other threads may go on meanwhile: the kernel moves pages below them.
+    Linux 6.1 and later: madvise(2), MADV_COLLAPSE, which takes what is there, whether or not it was asked for before.
+    """
+    with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
+        import ctypes
+
+        with open(_HUGE_PAGES + "enabled", encoding="ascii") as file:  # noqa: PTH123 (Path would be its only use)
+            if "[never]" in file.read():
+                return
+        with open(_HUGE_PAGES + "hpage_pmd_size", encoding="ascii") as file:  # noqa: PTH123
+            size = int(file.read())
+        libc = ctypes.CDLL(None)
+        used = np.zeros(size // mmap.PAGESIZE, np.uint8)
+        length, told = ctypes.c_size_t(size), ctypes.c_void_p(used.ctypes.data)
+        for start in _blocks(size):
+            where = ctypes.c_void_p(start)
+            if libc.mincore(where, length, told) == 0 and 2 * np.count_nonzero(used & 1) >= len(used):
+                libc.madvise(where, length, _COLLAPSE)
+
+
+def _blocks(size: int) -> Iterator[int]:
+    """Where each huge page of so many bytes would begin that lies in private anonymous memory that can be written."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        lines = file.read().splitlines()
+    for line in lines:
+        span, rights, _, _, inode, *name = line.split(None, 5)
+        if rights != "rw-p" or inode != "0" or (name and name[0] != "[heap]" and not name[0].startswith("[anon:")):
+            continue
+        first, last = (int(one, 16) for one in span.split("-"))
+        yield from range(-(-first // size) * size, last // size * size - size + 1, size)
+
+
+def bytes_in_huge_pages() -> int:
+    """Of this process, now; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:  # noqa: PTH123
+            told = [line.split()[1] for line in file if line.startswith("AnonHugePages:")]
+        return 1024 * int(told[0]) if told else 0
+    except OSError:
+        return 0
 
 
 def _processors() -> int:

@@ -14,7 +14,7 @@ CPU = "CPU"
 _COMBINING = ("AUTO", "HETERO", "MULTI")
 """Devices of OpenVINO's that share the work among others: "HETERO:GPU,CPU"."""
 
-SETTINGS = ("threads", "affinity", "priority", "streams", "hint", "pinned", "batch")
+SETTINGS = ("threads", "affinity", "priority", "streams", "hint", "pinned", "batch", "huge_pages")
 """What `execution_settings` may say; all else in an artifact's settings is of its files."""
 
 
@@ -50,6 +50,7 @@ def execution_settings(execution: ExecutionConfig) -> dict[str, object]:
         **({"priority": execution.priority} if execution.priority else {}),
         **({"hint": execution.hint} if execution.hint else {}),
         **({"pinned": execution.pinned} if execution.pinned is not None else {}),
+        **({"huge_pages": True} if execution.huge_pages else {}),
     }
 
 

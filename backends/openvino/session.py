@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import mmap
 import os
 import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterable, Iterator  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
+from typing import Any, Callable, Iterable, Iterator  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
 
 import numpy as np
 
-__all__ = ["OpenVinoCall", "OpenVinoSession", "import_openvino", "open_session"]
+__all__ = [
+    "OpenVinoCall",
+    "OpenVinoSession",
+    "bytes_in_huge_pages",
+    "import_openvino",
+    "into_huge_pages",
+    "open_session",
+]
 
 _SETTINGS = (
     "device",
@@ -23,12 +33,16 @@ _SETTINGS = (
     "hint",
     "pinned",
     "batch",
+    "huge_pages",
     "config",
     "inputs",
     "outputs",
 )
 _CACHE = "EDGEPORT_OPENVINO_CACHE"
 """Environment variable: a folder in which OpenVINO keeps what it compiled, so that the next start needs not."""
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/"
+_COLLAPSE = 25
+"""MADV_COLLAPSE; the module mmap has no name for it."""
 _KEPT_SIZES = 4
 # numpy's name of each element type that numpy has.
 _DTYPES = {"boolean": "bool"}
@@ -69,8 +83,9 @@ def open_session(path: str, settings: Mapping[str, Any]) -> OpenVinoSession:
             integer), `threads` (inside one call), `affinity` (logical processors that this process may use), `priority`
             (nice value of this thread and those that it starts, 0..19), `streams` (calls at once), `hint` ("latency"
             or "throughput": the runtime chooses streams and threads), `pinned` (threads stay on the processors that it
-            puts them on), `batch` (samples per call: shapes are made static for it), `config` (more properties of the
-            device, by name), and `inputs` and `outputs` (names in order, for a tensor may have several).
+            puts them on), `batch` (samples per call: shapes are made static for it), `huge_pages` (memory is moved
+            into such before the second run, see `into_huge_pages`), `config` (more properties of the device, by name),
+            and `inputs` and `outputs` (names in order, for a tensor may have several).
 
     Raises:
         ValueError: An unknown setting.
@@ -124,6 +139,8 @@ class OpenVinoSession:
         self._batch = 0
         self._compiled: Any = None
         self._sizes: dict[int, Any] = {}
+        self._huge_pages = bool(settings.get("huge_pages"))
+        self._moving: dict[int, _Moving] = {}
         self._binding = threading.Lock()
         self._compile(int(settings.get("batch", 1)))
 
@@ -167,14 +184,15 @@ class OpenVinoSession:
         with self._binding:
             if batch is not None and batch != self._batch:
                 self._compile(batch)
-            compiled = self._compiled
+            compiled, moving = self._compiled, self._moving.get(self._batch)
         request = compiled.create_infer_request()
         for port, array in zip(compiled.inputs, arrays):  # noqa: B905 (strict is Python 3.10)
             tensor = self._ov.Tensor(port.get_element_type(), self._ov.Shape(list(array.shape)))
             tensor.data[...] = array
             request.set_tensor(port, tensor)
         kind = _QueuedCall if self._streams > 1 else OpenVinoCall
-        return kind(request, list(zip(self._outputs, compiled.outputs)))  # noqa: B905 (strict is Python 3.10)
+        outputs = list(zip(self._outputs, compiled.outputs))  # noqa: B905 (strict is Python 3.10)
+        return kind(request, outputs, moving)
 
     def stream(self, samples: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Outputs of each of the feeds, in their order; every stream is at work while these are looked at.
@@ -232,8 +250,12 @@ class OpenVinoSession:
                 )
         self._compiled, self._batch = compiled, batch
         self._sizes[batch] = compiled
+        if self._huge_pages:
+            self._moving[batch] = _Moving()
         while len(self._sizes) > _KEPT_SIZES:
-            del self._sizes[next(iter(self._sizes))]
+            oldest = next(iter(self._sizes))
+            del self._sizes[oldest]
+            self._moving.pop(oldest, None)
 
     def _batch_of(self, arrays: list[Any]) -> int | None:
         """Size of axis 0 of the inputs that leave it open; None where none does."""
@@ -268,16 +290,21 @@ class OpenVinoCall:
     `infer` costs 10 us on a model of one Relu, `start_async` and `wait` 21 us, for they wake another thread.
     """
 
-    def __init__(self, request: Any, outputs: list[tuple[str, Any]]) -> None:
-        self._infer = request.infer
+    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: _Moving | None = None) -> None:
+        self._infer: Callable[[], Any] = functools.partial(request.infer, share_outputs=True)
         self._request = request
         self._outputs = outputs
+        self._moving = moving
         self._done = False
 
     def run(self) -> None:
         """One inference, on the inputs that lie there; outputs stay where the runtime wrote them."""
-        self._infer(share_outputs=True)
+        if self._moving is not None and self._moving.is_over():
+            self._moving = None
+        self._infer()
         self._done = True
+        if self._moving is not None:
+            self._moving.ran = True
 
     def outputs(self) -> dict[str, Any]:
         """Copies of the outputs of the last `run`, by name.
@@ -297,11 +324,30 @@ class _QueuedCall(OpenVinoCall):
     On a busy machine of two processors, `infer` from a thread per stream ended as many calls a second or some fewer.
     """
 
-    def run(self) -> None:
-        """One inference, on the inputs that lie there; outputs stay where the runtime wrote them."""
+    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: _Moving | None = None) -> None:
+        super().__init__(request, outputs, moving)
+        self._infer = self._queued
+
+    def _queued(self) -> None:
         self._request.start_async()
         self._request.wait()
-        self._done = True
+
+
+class _Moving:
+    """When the memory of a compiled model is moved: once, after the first run that ends, before the next that begins.
+
+    So the first one takes what it takes without, and finds its memory; the second waits for the pages.
+    """
+
+    def __init__(self) -> None:
+        self.ran = False
+        self._turn = threading.Lock()
+
+    def is_over(self) -> bool:
+        """Moves it where it is time; whether it was, or another thread does."""
+        if self.ran and self._turn.acquire(blocking=False):  # never let go of: once
+            into_huge_pages()
+        return self.ran
 
 
 def _precisions(compiled: Any, device: str) -> dict[str, str]:
@@ -334,6 +380,52 @@ def _keep_to(processors: Iterable[int]) -> None:
             f"asked to run on processors {', '.join(map(str, sorted(wanted)))}; found that "
             f"{', '.join(map(str, sorted(missing)))} can't be had here; name others, or none"
         )
+
+
+def into_huge_pages() -> None:
+    """Moves the memory that this process uses into huge pages, where the system gives them when asked; else nothing.
+
+    Private anonymous memory alone (files that are mapped stay as they are), and only where at least half of a huge page
+    is in use, for what moves fills all of it. Other threads may go on meanwhile: the kernel moves pages below them.
+    Linux 6.1 and later: madvise(2), MADV_COLLAPSE, which takes what is there, whether or not it was asked for before.
+    """
+    with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
+        import ctypes
+
+        with open(_HUGE_PAGES + "enabled", encoding="ascii") as file:  # noqa: PTH123 (Path would be its only use)
+            if "[never]" in file.read():
+                return
+        with open(_HUGE_PAGES + "hpage_pmd_size", encoding="ascii") as file:  # noqa: PTH123
+            size = int(file.read())
+        libc = ctypes.CDLL(None)
+        used = np.zeros(size // mmap.PAGESIZE, np.uint8)
+        length, told = ctypes.c_size_t(size), ctypes.c_void_p(used.ctypes.data)
+        for start in _blocks(size):
+            where = ctypes.c_void_p(start)
+            if libc.mincore(where, length, told) == 0 and 2 * np.count_nonzero(used & 1) >= len(used):
+                libc.madvise(where, length, _COLLAPSE)
+
+
+def _blocks(size: int) -> Iterator[int]:
+    """Where each huge page of so many bytes would begin that lies in private anonymous memory that can be written."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+        lines = file.read().splitlines()
+    for line in lines:
+        span, rights, _, _, inode, *name = line.split(None, 5)
+        if rights != "rw-p" or inode != "0" or (name and name[0] != "[heap]" and not name[0].startswith("[anon:")):
+            continue
+        first, last = (int(one, 16) for one in span.split("-"))
+        yield from range(-(-first // size) * size, last // size * size - size + 1, size)
+
+
+def bytes_in_huge_pages() -> int:
+    """Of this process, now; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:  # noqa: PTH123
+            told = [line.split()[1] for line in file if line.startswith("AnonHugePages:")]
+        return 1024 * int(told[0]) if told else 0
+    except OSError:
+        return 0
 
 
 def _private(folder: str) -> str:

@@ -57,6 +57,12 @@ class TensorRtBackend:
         """
         from edgeport.backends.tensorrt.build import EngineFromOnnx
 
+        if execution.huge_pages:
+            raise UnsupportedByBackend(
+                asked=f"run {model.path.name} with huge pages on TensorRT",
+                found="that what it computes with lies in the GPU's memory",
+                fix="leave huge_pages unset for this backend",
+            )
         tensorrt = load_tensorrt()
         options = engine_options(execution.runtime_device, tensorrt)
         if options.device:  # of the first, the next line says what there is

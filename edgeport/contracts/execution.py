@@ -92,6 +92,8 @@ class ExecutionConfig:
         pinned: The runtime's threads stay on the processors that it puts them on; None leaves the default.
         priority: Nice value, 0..19, of what runs it: the higher, the more it gives way on shared processors.
         batch: Samples in one call.
+        huge_pages: Before the second run the memory that the process uses is moved into huge pages, where the system
+            gives these when asked (Linux 6.1); else it runs as it would without.
         layout: What runs at the same time.
         runtime_device: Where the runtime computes, in its own words ("GPU", "HETERO:GPU,CPU", "CUDA:device_id=1");
             empty for the CPU.
@@ -105,6 +107,7 @@ class ExecutionConfig:
     pinned: bool | None = None
     priority: int = 0
     batch: int = 1
+    huge_pages: bool = False
     layout: SingleStream | DataParallel | ModelParallel = field(default_factory=SingleStream)
     runtime_device: str = ""
 
@@ -140,6 +143,7 @@ class ExecutionConfig:
             f"nice {self.priority}": self.priority > 0,
             "pinned": self.pinned is True,
             "not pinned": self.pinned is False,
+            "huge pages": self.huge_pages,
         }
         return ", ".join([*words, *(word for word, holds in told.items() if holds)]) or "the runtime's defaults"
 

@@ -331,6 +331,7 @@ def _execution(section: TargetSection) -> ExecutionConfig:
         threads=section.threads,
         affinity=tuple(section.affinity or ()),
         spinning=section.spinning,
+        huge_pages=section.huge_pages,
         layout=layout,
         runtime_device=section.runtime_device or "",
     )

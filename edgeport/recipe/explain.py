@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import AxisRange, Budget, CompressStep, DataParallel, ModelParallel, TensorSpec
+from edgeport.contracts import (
+    AxisRange,
+    Budget,
+    CompressStep,
+    DataParallel,
+    ExecutionConfig,
+    ModelParallel,
+    TensorSpec,
+)
 from edgeport.contracts.recipe import (
     DataSpec,
     ExportSettings,
@@ -230,21 +238,30 @@ def _target(target: Target) -> str:
         rows.append(("tune", f"{target.tune_s:.15g} s", False))
     if target.least_placement is not None:
         rows.append(("require_placement", f"{100 * target.least_placement:.15g}%", False))
-    if target.execution.threads is not None:
-        rows.append(("threads", target.execution.threads, False))
-    if isinstance(target.execution.layout, DataParallel):
-        rows.append(("streams", target.execution.layout.streams, False))
-    if isinstance(target.execution.layout, ModelParallel):
-        rows.append(("stages", target.execution.layout.stages, False))
-    if target.execution.spinning is not None:
-        rows.append(("spinning", target.execution.spinning, False))
-    if target.execution.affinity:
-        rows.append(("affinity", list(target.execution.affinity), False))
-    if target.execution.runtime_device:
-        rows.append(("runtime_device", target.execution.runtime_device, False))
+    rows += _execution(target.execution)
     rows.append(("device", target.device, target.device == default.device))
     comments = () if target.execution.threads is not None else ("threads: the runtime's own default",)
     return _block("[[target]]", rows, comments)
+
+
+def _execution(execution: ExecutionConfig) -> list[tuple[str, Any, bool]]:
+    """What differs from the runtime's own."""
+    rows: list[tuple[str, Any, bool]] = []
+    if execution.threads is not None:
+        rows.append(("threads", execution.threads, False))
+    if isinstance(execution.layout, DataParallel):
+        rows.append(("streams", execution.layout.streams, False))
+    if isinstance(execution.layout, ModelParallel):
+        rows.append(("stages", execution.layout.stages, False))
+    if execution.spinning is not None:
+        rows.append(("spinning", execution.spinning, False))
+    if execution.affinity:
+        rows.append(("affinity", list(execution.affinity), False))
+    if execution.huge_pages:
+        rows.append(("huge_pages", True, False))
+    if execution.runtime_device:
+        rows.append(("runtime_device", execution.runtime_device, False))
+    return rows
 
 
 def _budget(budget: Budget, metric: str, header: str = "[budget]") -> str:

@@ -256,6 +256,10 @@ class TargetSection(_Section):
     affinity: list[int] | None = Field(
         default=None, min_length=1, description="logical processors that it may use; all of them if missing"
     )
+    huge_pages: bool = Field(
+        default=False,
+        description="memory is moved into huge pages before the second call, where the system has them (Linux 6.1)",
+    )
     runtime_device: str | None = Field(
         default=None,
         min_length=1,

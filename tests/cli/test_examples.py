@@ -517,9 +517,11 @@ def test_options_arrive_as_the_api_wants_them(
     assert stub["quantize"][1]["execution"] == ExecutionConfig(layout=DataParallel(streams=2))
     assert stub["quantize"][1]["require_placement"] == 0.95
     assert stub["quantize"][1]["form"] == "onnx"
-    placed = ("--affinity", "0,1", "--no-spinning", "--runtime-device", "AUTO", "--form", "ort")
+    placed = ("--affinity", "0,1", "--no-spinning", "--huge-pages", "--runtime-device", "AUTO", "--form", "ort")
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", *placed).code == 0
-    assert stub["quantize"][1]["execution"] == ExecutionConfig(affinity=(0, 1), spinning=False, runtime_device="AUTO")
+    assert stub["quantize"][1]["execution"] == ExecutionConfig(
+        affinity=(0, 1), spinning=False, huge_pages=True, runtime_device="AUTO"
+    )
     assert stub["quantize"][1]["form"] == "ort"
 
 

@@ -249,13 +249,14 @@ backend = "onnxruntime"
 precisions = ["fp32"]
 spinning = false
 affinity = [0, 2]
+huge_pages = true
 """
     )
     recipe = load_recipe(write(text))
     executions = [target.execution for target in recipe.targets]
     assert executions == [
         ExecutionConfig(runtime_device="HETERO:GPU,CPU"),
-        ExecutionConfig(spinning=False, affinity=(0, 2)),
+        ExecutionConfig(spinning=False, affinity=(0, 2), huge_pages=True),
     ]
     assert [target.execution for target in load_recipe(write(explain(recipe))).targets] == executions
 

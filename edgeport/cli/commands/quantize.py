@@ -57,6 +57,7 @@ __all__ = ["command"]
 )
 @click.option("--spinning/--no-spinning", default=None, help="Idle threads spin (ONNX Runtime) [default: its own].")
 @click.option("--affinity", metavar="0,1", help="Logical processors that it may use [default: all].")
+@click.option("--huge-pages", is_flag=True, help="Memory goes into huge pages before the second call (Linux 6.1).")
 @click.option(
     "--runtime-device",
     default="",
@@ -99,6 +100,7 @@ def command(  # noqa: PLR0913 (one per option)
     streams: int | None,
     spinning: bool | None,
     affinity: str | None,
+    huge_pages: bool,
     runtime_device: str,
     batch: int,
     batch_wait: str | None,
@@ -145,6 +147,7 @@ def command(  # noqa: PLR0913 (one per option)
                 affinity=_processors(affinity),
                 spinning=spinning,
                 batch=batch,
+                huge_pages=huge_pages,
                 layout=_layout(stages, streams, batch_wait, processes=stage_processes),
                 runtime_device=runtime_device,
             ),

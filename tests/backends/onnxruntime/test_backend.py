@@ -251,9 +251,9 @@ def test_a_file_that_is_newer_than_the_runtime_is_refused_before_work(network, b
 
 
 def test_execution_settings_reach_the_session(network, bench):
-    execution = ExecutionConfig(threads=2, spinning=False, affinity=(0,))
+    execution = ExecutionConfig(threads=2, spinning=False, affinity=(0,), huge_pages=True)
     artifact = backend.compile(network, float_plan(network), execution, bench.folder / "artifact")
-    told = {"threads": 2, "spinning": False, "affinity": [0]}
+    told = {"threads": 2, "spinning": False, "affinity": [0], "huge_pages": True}
     assert artifact.settings == {"optimization": "all", "skip": ["SkipLayerNormFusion"], **told}
     assert dataclasses.replace(artifact).execution == execution
 

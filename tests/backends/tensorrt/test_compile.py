@@ -117,6 +117,11 @@ def test_key_says_what_the_engine_was_built_with(artifact, cnn):
     assert {key: written[key] for key in artifact.settings["engine"]} == artifact.settings["engine"]
 
 
+def test_memory_of_the_processor_is_no_setting_of_an_engine(cnn, tmp_path):
+    with pytest.raises(UnsupportedByBackend, match=r"huge pages on TensorRT; found .* the GPU's memory"):
+        BACKEND.compile(cnn.model, float_plan(cnn.model), ExecutionConfig(huge_pages=True), tmp_path / "artifact")
+
+
 @pytest.mark.skipif(KNOWN.can_run, reason="engines run here")
 def test_open_says_why_not(artifact):
     with pytest.raises(UnsupportedByBackend, match="built, not run"):

@@ -1,0 +1,177 @@
+"""Memory in huge pages: what the sessions of both runtimes move, when, and what they leave alone."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import mmap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeport.backends.onnxruntime import session as onnxruntime
+from edgeport.backends.openvino import create_backend
+from edgeport.backends.openvino import session as openvino
+from edgeport.backends.openvino.executions import execution_settings
+from edgeport.contracts import ExecutionConfig
+from edgeport.devices.agent.probing import probe_device
+
+NO_OPENVINO = pytest.mark.skipif(not create_backend().capabilities().can_run, reason="OpenVINO does not run here")
+GIVEN = probe_device()["huge_pages"]
+needs_huge_pages = pytest.mark.skipif(
+    GIVEN != "madvise", reason=f"huge pages are given {GIVEN or 'never at once'}, not when asked"
+)
+INNER, OUTER = 2560, 4096
+WEIGHT_BYTES = 4 * INNER * OUTER
+
+
+@pytest.fixture(params=[onnxruntime, pytest.param(openvino, marks=NO_OPENVINO)], ids=["onnxruntime", "openvino"])
+def module(request):
+    """A session module."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    """y = x @ w, with 42 MB of weights."""
+    weight = np.random.default_rng(0).standard_normal((INNER, OUTER), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "main",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", INNER])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", OUTER])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    file = tmp_path_factory.mktemp("huge") / "net.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    return file
+
+
+def feeds(rows: int = 1) -> dict[str, np.ndarray]:
+    return {"x": np.linspace(-1, 1, rows * INNER, dtype=np.float32).reshape(rows, INNER)}
+
+
+def ran(call) -> np.ndarray:
+    call.run()
+    return call.outputs()["y"]
+
+
+@pytest.fixture
+def moved(module, monkeypatch) -> Mock:
+    """Stands for what moves the memory."""
+    stand_in = Mock()
+    monkeypatch.setattr(module, "into_huge_pages", stand_in)
+    return stand_in
+
+
+@needs_huge_pages
+def test_weights_lie_in_huge_pages_from_the_second_run_on(module, path):
+    plain = module.open_session(str(path), {"threads": 1})
+    expected = ran(plain.bind(feeds()))
+    plain.close()
+    session = module.open_session(str(path), {"threads": 1, "huge_pages": True})
+    call = session.bind(feeds())
+    first, before = ran(call), module.bytes_in_huge_pages()
+    second, after = ran(call), module.bytes_in_huge_pages()
+    assert after - before > WEIGHT_BYTES / 2
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(second, expected)
+    session.close()
+
+
+@pytest.mark.parametrize("settings", [{}, {"streams": 2}], ids=["one stream", "two streams"])
+def test_it_happens_once_for_each_model_and_calls_of_several_threads_give_the_same(module, path, settings, moved):
+    session = module.open_session(str(path), {"threads": 1, "huge_pages": True, **settings})
+    calls = [session.bind(feeds()) for _ in range(4)]
+    expected = ran(calls[0])
+    moved.assert_not_called()  # the first takes what it takes without
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            for found in pool.map(ran, calls):
+                np.testing.assert_allclose(found, expected, rtol=1e-5)
+    moved.assert_called_once_with()
+    session.close()
+
+
+def test_nothing_moves_unless_it_is_asked_for(module, path, moved):
+    session = module.open_session(str(path), {"threads": 1})
+    call = session.bind(feeds())
+    for _ in range(3):
+        call.run()
+    moved.assert_not_called()
+    session.close()
+
+
+def test_each_stage_of_a_pipeline_moves_its_own(small_onnx, save_onnx, monkeypatch):
+    stand_in = Mock()
+    monkeypatch.setattr(onnxruntime, "into_huge_pages", stand_in)
+    file = save_onnx(small_onnx)
+    settings = {"stages": [{"entry": file.name, "huge_pages": True}], "outputs": ["y"]}
+    pipeline = onnxruntime.open_session(file, settings)
+    call = pipeline.bind({"x": np.ones((1, 3), np.float32)})
+    for _ in range(3):
+        call.run()
+    stand_in.assert_called_once_with()
+    pipeline.close()
+
+
+@needs_huge_pages
+def test_only_what_is_in_use_and_private_moves(tmp_path):
+    """Of an anonymous mapping those parts that are half full; a file's mapping never."""
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(16 << 20))
+    size = 64 << 20
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with file.open("r+b") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, flags=mmap.MAP_PRIVATE)
+        mapped[:] = bytes([1]) * len(mapped)  # pages of its own
+        memory = mmap.mmap(-1, size, flags=flags)
+        memory[:: 1 << 20] = bytes([1]) * (size >> 20)
+        onnxruntime.into_huge_pages()  # what else there is
+        before = onnxruntime.bytes_in_huge_pages()
+        onnxruntime.into_huge_pages()
+        sparse = onnxruntime.bytes_in_huge_pages() - before
+        memory[:] = bytes([1]) * size
+        onnxruntime.into_huge_pages()
+        full = onnxruntime.bytes_in_huge_pages() - before
+        starts = set(onnxruntime._blocks(2 << 20))
+        address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
+    assert abs(sparse) <= 8 << 20
+    assert full > size / 2
+    assert starts.isdisjoint(range(-(-address // (2 << 20)) * (2 << 20), address + len(mapped), 2 << 20))
+
+
+@pytest.mark.parametrize(
+    "enabled", [pytest.param("always madvise [never]", id="never"), pytest.param(None, id="another system")]
+)
+def test_where_the_system_has_none_nothing_happens(enabled, monkeypatch, tmp_path):
+    loaded = Mock()
+    monkeypatch.setattr(ctypes, "CDLL", loaded)
+    monkeypatch.setattr(onnxruntime, "_HUGE_PAGES", f"{tmp_path}/")
+    if enabled is not None:
+        (tmp_path / "enabled").write_text(enabled)
+        (tmp_path / "hpage_pmd_size").write_text("2097152\n")
+    onnxruntime.into_huge_pages()
+    loaded.assert_not_called()
+
+
+def test_a_kernel_that_refuses_is_no_error(monkeypatch):
+    libc = Mock(mincore=Mock(return_value=0), madvise=Mock(return_value=-1))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
+    onnxruntime.into_huge_pages()
+
+
+@pytest.mark.parametrize("name", ["into_huge_pages", "_blocks", "bytes_in_huge_pages"])
+def test_both_files_hold_the_same(name):
+    """Each ships alone, so what they share is written in both."""
+    assert inspect.getsource(getattr(onnxruntime, name)) == inspect.getsource(getattr(openvino, name))
+
+
+def test_the_setting_reaches_openvino_and_its_absence_changes_nothing():
+    assert execution_settings(ExecutionConfig(huge_pages=True))["huge_pages"] is True
+    assert "huge_pages" not in execution_settings(ExecutionConfig())
