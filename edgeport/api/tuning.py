@@ -98,7 +98,7 @@ def tune_execution(
     fresh: bool = False,
     device: str = "local",
 ) -> ExecutionTuned:
-    """Searches how an artifact is best run on a device: threads, streams, batch, spinning, affinity, hints.
+    """Searches how an artifact is best run on a device: threads, streams, batch, spinning, affinity, hints, huge pages.
 
     What the runtime does by itself is among what is tried, and is what is saved unless something else is surely better
     in fresh pairs of processes. The output folder gets `best/`, the artifact or bundle with the settings that were

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgeport.contracts import Interval, Measurement, Outcome
 
-__all__ = ["Choice", "Goal", "choose", "halve", "is_last", "scores"]
+__all__ = ["Choice", "Goal", "choose", "halve", "is_last", "leaders", "refine", "scores"]
 
 _KEPT = 3
 """One arm of so many is kept after each rung."""
@@ -162,6 +162,47 @@ def choose(
         reason=reason,
         tails={arm: one for arm, (one, _) in tails.items()},
     )
+
+
+def leaders(
+    choice: Choice, measured: Mapping[str, Measurement], defaults: Sequence[str], goal: Goal
+) -> tuple[str, ...]:
+    """The choice; and the default that it beat, or else the best of those that did not beat the default.
+
+    What breaks the bound leads nothing, so there may be fewer, or none.
+    """
+    fitting = {arm for arm, outcome in choice.tails.items() if outcome in (Outcome.PASS, Outcome.INCONCLUSIVE)}
+    if choice.arm not in fitting:
+        return ()
+    known = {arm: found for arm in fitting if (found := scores(measured[arm], goal))}
+    others = sorted((arm for arm in known if arm not in defaults), key=lambda arm: (-_middle(known[arm]), arm))
+    second = others[:1] if choice.arm in defaults else [arm for arm in [choice.default] if arm in fitting]
+    return (choice.arm, *second)
+
+
+def refine(choice: Choice, measured: Mapping[str, Measurement], variants: Sequence[str], goal: Goal) -> Choice:
+    """The variant that takes the choice's place: surely better than it, and than the default; or the choice.
+
+    Judged by `choose`, where the choice stands for the default.
+
+    Args:
+        choice: Of the last rounds.
+        measured: Of fresh rounds: the choice, the default, and the variants.
+        variants: Names of what may take its place.
+        goal: See `choose`.
+
+    """
+    rivals = {arm: one for arm, one in measured.items() if arm == choice.arm or arm in variants}
+    found = choose(rivals, [choice.arm], goal)
+    if found.arm not in variants or found.gain is None:
+        return choice
+    if choice.default not in (choice.arm, ""):
+        pair = {arm: measured[arm] for arm in (choice.default, found.arm) if arm in measured}
+        beside = choose(pair, [choice.default], goal)
+        if beside.arm != found.arm:
+            return choice
+        found = replace(found, gain=beside.gain)
+    return replace(found, default=choice.default, tails={**choice.tails, **found.tails})
 
 
 def _middle(values: Mapping[int, float]) -> float:

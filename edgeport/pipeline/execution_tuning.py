@@ -46,7 +46,8 @@ from edgeport.pipeline.bench_opening import BenchSettings, Opened, open_artifact
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.dependencies import session_state
 from edgeport.pipeline.execution_saving import save_tuned
-from edgeport.pipeline.execution_search import Choice, Goal, choose, halve, is_last
+from edgeport.pipeline.execution_search import Choice, Goal, choose, halve, is_last, leaders, refine
+from edgeport.pipeline.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
 from edgeport.pipeline.spending import Spending
 from edgeport.pipeline.timing import StoredRounds
 from edgeport.pipeline.tuned_folder import BEST, make_room
@@ -62,6 +63,9 @@ _FIRST_ROUNDS, _MORE_ROUNDS = 1, 2
 """Of the first rung, and how many more each of the next has: it measures a third of the arms."""
 _LEAST_ROUNDS = 6
 """With fewer pairs no interval is finite."""
+_HUGE_PAGES = "huge pages"
+_WORDS = {"last": "the last {} again", _HUGE_PAGES: "{}, with huge pages and without"}
+"""Of a stage, with the number of its arms; all others are rungs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -367,15 +371,16 @@ class _Search:
         try:
             told = json.loads((output / TUNED_FILE).read_text(encoding="utf-8"))
             known = told["goal"], told["p99_ns"], told["device"]
-            kept = load_artifact(output / BEST).digest
+            kept = load_artifact(output / BEST)
+            plain = without_huge_pages(kept) or kept
         except (OSError, ValueError, KeyError, TypeError, EdgeportError):
             return False
         goal = self.asked.goal
         same = known == (goal.of, goal.p99_ns, to_jsonable(self.device.facts()))
-        return same and kept in {arm.artifact.digest for arm in self.arms.values()}
+        return same and not {kept.digest, plain.digest}.isdisjoint(arm.artifact.digest for arm in self.arms.values())
 
     def run(self) -> tuple[Choice, Mapping[str, Measurement]]:
-        """Fewer and fewer arms, then the last word over fresh rounds."""
+        """Fewer and fewer arms, then the last word over fresh rounds; those that lead then once more in huge pages."""
         left, rung = tuple(self.arms), 0
         while not is_last(left, self.defaults):
             rounds = _FIRST_ROUNDS + _MORE_ROUNDS * rung
@@ -399,7 +404,36 @@ class _Search:
             self.finished = False
             left, last = tuple(arm for arm in left if arm in self.defaults) or left, 2
         measured = self._measure("last", left, last)
-        return choose(measured, self.defaults, self.asked.goal), measured
+        return self._refined(choose(measured, self.defaults, self.asked.goal), measured)
+
+    def _refined(self, choice: Choice, measured: Mapping[str, Measurement]) -> tuple[Choice, Mapping[str, Measurement]]:
+        """The ways that lead beside themselves with huge pages, where the device gives these when asked."""
+        leading = leaders(choice, measured, self.defaults, self.asked.goal)
+        variants = self._in_huge_pages(leading) if leading and gives_huge_pages(self.device) else []
+        if not variants:
+            return choice, measured
+        names = tuple(dict.fromkeys([choice.arm, *variants, *(arm for arm in leading if arm == choice.default)]))
+        rounds = self._rounds_left(len(names))
+        if rounds < _LEAST_ROUNDS:
+            self.finished = False
+            return choice, measured
+        again = self._measure(_HUGE_PAGES, names, rounds)
+        return refine(choice, again, variants, self.asked.goal), {**measured, **again}
+
+    def _in_huge_pages(self, names: Sequence[str]) -> list[str]:
+        """Names of new arms that are these in huge pages; none for what can't be run so, or was tried as it is."""
+        found = []
+        for name in names:
+            arm = self.arms[name]
+            artifact = in_huge_pages(arm.artifact)
+            if artifact is None:
+                continue
+            turned = f"{name.removesuffix(str(arm.execution))}{artifact.execution}"
+            if turned not in self.arms:
+                self.arms = {**self.arms, turned: replace(arm, artifact=artifact, default=False)}
+                self.jobs = {**self.jobs, turned: replace(self.jobs[name], settings=artifact.settings)}
+                found.append(turned)
+        return found
 
     def _affordable(self, arms: tuple[str, ...]) -> tuple[str, ...]:
         """As many as there is time for: the defaults, then of each artifact in turn as its backend offers them."""
@@ -479,7 +513,7 @@ class _Search:
     def _told(self, stage: str, arms: int) -> OnProgress:
         def tell(event: ProgressEvent) -> None:
             left = max(0.0, self.asked.time_s - self.spending.spent_s - event.done * self._each_s())
-            words = f"{arms} ways to run it" if stage != "last" else f"the last {arms} again"
+            words = _WORDS.get(stage, f"{arms} ways to run it").format(arms)
             self.on_progress(replace(event, stage="tune", message=f"{words}: {event.message}", time_left_s=left))
 
         return tell

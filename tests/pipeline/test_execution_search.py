@@ -13,12 +13,14 @@ from edgeport import api
 from edgeport.backends.registry import backend
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
-from edgeport.errors import UsageError
+from edgeport.errors import DeviceLost, UsageError
+from edgeport.pipeline import execution_tuning, execution_variants
 from edgeport.pipeline.artifacts import load_artifact
 from edgeport.pipeline.clock import Clock
 from edgeport.pipeline.execution_saving import save_tuned
-from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, scores
+from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, leaders, refine, scores
 from edgeport.pipeline.execution_tuning import ExecutionAsked, _Search
+from edgeport.pipeline.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
 from edgeport.pipeline.spending import Spending
 from edgeport.store import Store
 
@@ -89,6 +91,104 @@ def test_a_third_goes_on_and_the_best_default_always():
     assert not is_last(left, ["own", "own2"])
     assert is_last(("a0", "a1", "own"), ["own"])
     assert set(scores(arms["a0"], LATENCY)) == {0, 1}
+
+
+def test_the_choice_leads_and_with_it_what_it_beat_or_what_comes_next():
+    arms = {"own": arm(1.0), "a": arm(0.9, seed=1), "b": arm(1.1, seed=2)}
+    assert leaders(choose(arms, ["own"], LATENCY), arms, ["own"], LATENCY) == ("a", "own")
+    near = {"own": arm(1.0), "a": arm(1.2, seed=1), "b": arm(1.1, seed=2)}
+    assert leaders(choose(near, ["own"], LATENCY), near, ["own"], LATENCY) == ("own", "b")
+    bound = Goal(of="throughput", p99_ns=1e5)
+    assert leaders(choose(arms, ["own"], bound), arms, ["own"], bound) == ()
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "chosen"),
+    [
+        pytest.param({"own": 1.0, "a": 0.9, "a+": 0.85, "own+": 0.99}, "a+", id="the choice, faster"),
+        pytest.param({"own": 1.0, "a": 0.9, "a+": 0.899, "own+": 0.99}, "a", id="the choice, not surely faster"),
+        pytest.param({"own": 1.0, "a": 0.9, "a+": 0.9, "own+": 0.8}, "own+", id="the default overtakes"),
+        pytest.param({"own": 0.8, "a": 0.9, "a+": 0.85, "own+": 0.85}, "a", id="not above the default"),
+    ],
+)
+def test_a_variant_takes_the_place_of_the_choice_where_it_is_surely_better(times_ms, chosen):
+    choice = choose({"own": arm(1.0, seed=9), "a": arm(0.9, seed=8)}, ["own"], LATENCY)
+    measured = {name: arm(ms, seed=seed) for seed, (name, ms) in enumerate(times_ms.items())}
+    found = refine(choice, measured, ["a+", "own+"], LATENCY)
+    assert (found.arm, found.default) == (chosen, "own")
+    if chosen != "a":
+        assert found.gain.estimate == pytest.approx(times_ms["own"] / times_ms[chosen], rel=0.01)  # of the default
+
+
+def test_a_variant_of_the_default_gains_upon_it():
+    choice = choose({"own": arm(1.0)}, ["own"], LATENCY)
+    found = refine(choice, {"own": arm(1.0, seed=1), "own+": arm(0.9, seed=2)}, ["own+"], LATENCY)
+    assert (found.arm, found.default) == ("own+", "own")
+    assert 1.08 < found.gain.low < found.gain.high < 1.15
+
+
+@pytest.mark.parametrize("given", [True, False], ids=["when asked", "not when asked"])
+def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
+    small_onnx, save_onnx, monkeypatch, tmp_path, given
+):
+    stages = []
+
+    def measure(search, stage, names, rounds):
+        del search, rounds
+        stages.append((stage, tuple(names)))
+        own = {"the runtime's defaults": 1.0, "huge pages": 0.9}
+        return {name: arm(own.get(name, 1.5), seed=index) for index, name in enumerate(sorted(names))}
+
+    monkeypatch.setattr(_Search, "_measure", measure)
+    monkeypatch.setattr(execution_tuning, "gives_huge_pages", lambda _: given)
+    path, out = save_onnx(small_onnx), tmp_path / "tuned"
+    options = {"output": out, "time_s": 100.0, "duration_s": 0.02, "store": tmp_path / "store"}
+    found = api.tune_execution([path], **options)
+    plain = [name for stage, names in stages for name in names if stage != "huge pages"]
+    assert not any("huge pages" in name for name in plain)
+    assert found.execution == ExecutionConfig(huge_pages=given)
+    assert load_artifact(out / "best").settings.get("huge_pages", False) is given
+    if not given:
+        assert stages[-1][0] == "last"
+        return
+    stage, names = stages[-1]
+    assert stage == "huge pages"
+    assert names[:2] == ("the runtime's defaults", "huge pages")
+    assert len(names) == 3  # and the best of the others, with huge pages
+    assert names[2].endswith(", huge pages")
+    assert found.gain.estimate == pytest.approx(1 / 0.9, rel=0.01)
+    monkeypatch.setattr(_Search, "run", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        api.tune_execution([path], **options)
+    assert load_artifact(out / "best").execution.huge_pages  # what was found stays
+
+
+def test_a_way_with_huge_pages_and_back_is_the_same_artifact(small_onnx, save_onnx, tmp_path):
+    out = tmp_path / "artifact"
+    plain = api.quantize(save_onnx(small_onnx), None, precision="fp32", output=out)
+    turned = in_huge_pages(plain)
+    assert str(turned.execution) == "huge pages"
+    assert turned.digest != plain.digest
+    assert without_huge_pages(turned).digest == plain.digest
+    assert in_huge_pages(turned) is None
+    assert without_huge_pages(plain) is None
+    elsewhere = replace(plain, execution=ExecutionConfig(runtime_device="CUDA"))
+    assert in_huge_pages(elsewhere) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "asked"), [("madvise", True), ("always", False), ("never", False), ("", False), (None, False)]
+)
+def test_they_are_asked_for_where_that_makes_a_difference(told, asked, monkeypatch):
+    probe = None if told is None else SimpleNamespace(huge_pages=told)
+    monkeypatch.setattr("edgeport.devices.opening.probe_of", lambda _: probe)
+    assert gives_huge_pages(None) is asked
+
+
+def test_a_device_that_does_not_answer_ends_no_search(monkeypatch):
+    lost = DeviceLost(asked="probe it", found="no answer", fix="see whether it is on")
+    monkeypatch.setattr("edgeport.devices.opening.probe_of", Mock(side_effect=lost))
+    assert not execution_variants.gives_huge_pages(None)
 
 
 @pytest.mark.parametrize(

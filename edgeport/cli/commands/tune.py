@@ -67,10 +67,10 @@ def command(  # noqa: PLR0913 (one per option)
     end it is measured beside every float that this runtime has here, and the float is saved where it is not surely
     faster.
 
-    Of artifacts, bundles or .onnx files: threads, streams, batch, spinning, affinity and hints for the lowest latency,
-    or for the highest throughput under a bound of p99. OUTPUT/best is the artifact with the settings that were chosen;
-    those that the runtime takes by itself are among what is tried, and stay unless others are surely better in fresh
-    pairs.
+    Of artifacts, bundles or .onnx files: threads, streams, batch, spinning, affinity, hints and huge pages for the
+    lowest latency, or for the highest throughput under a bound of p99. OUTPUT/best is the artifact with the settings
+    that were chosen; those that the runtime takes by itself are among what is tried, and stay unless others are surely
+    better in fresh pairs.
 
     A search that was stopped goes on where it was; one whose time is up goes on with a longer --time.
 
