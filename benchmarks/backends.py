@@ -6,7 +6,8 @@ EfficientNet-Lite0, MiniLM and ResNet-18 in float32, on all processors that this
 ONNX Runtime and OpenVINO; `edgeport tune` searches over both for the lowest latency, and for the highest throughput.
 What it saves is then run beside
 
-- OpenVINO's benchmark_app with the hint of that name, as it is;
+- OpenVINO's benchmark_app with the hint of that name, fed in the types that the model takes (by itself it feeds what
+  looks like an image as uint8, a quarter of the bytes);
 - ONNX Runtime with its defaults; for throughput also with a call for each processor at once,
 
 each once a round in a fresh process, in random order, and compared within the round. Latency is the median of a call
@@ -198,11 +199,15 @@ def _fed(prepared: Prepared, batch: int) -> Path:
 
 
 def benchmark_app(prepared: Prepared, goal: str, duration_s: int) -> Values:
-    """OpenVINO's own tool with the hint of that name and nothing else, on the same IR in float32."""
+    """OpenVINO's own tool with the hint of that name, on the same IR in float32 and with the same types of inputs."""
+    from edgeport.npz import load_npz
+
     artifact = prepared.artifact("openvino")
     program = "from openvino.tools.benchmark.main import main; main()"
     arguments = [sys.executable, "-c", program, "-m", str(artifact.folder / artifact.entry), "-d", "CPU"]
     arguments += ["-hint", goal, "-infer_precision", "f32", "-b", "1", "-t", str(duration_s)]
+    if {one.dtype.name for one in load_npz(prepared.feeds).values()} == {"float32"}:
+        arguments += ["-ip", "f32"]
     ran = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(f"benchmark_app failed: {(ran.stdout + ran.stderr)[-500:]}")
