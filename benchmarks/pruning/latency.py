@@ -1,7 +1,8 @@
 """Pruning for a latency beside pruning for multiplications, of ResNet-18 on CIFAR-10, without any training.
 
 What `edgeport prune --speedup` does, by the same functions: channels of the lowest first-order Taylor scores for the
-time that they save, until the measured latency is that asked for, and BatchNorm's statistics anew. Networks of the same
+time that they save, of several such choices the one that loses least on the samples, until the measured latency is that
+asked for, and BatchNorm's statistics anew. Networks of the same
 widths are timed once: the search measures the same six probes for every goal.
 
 Beside it the same criterion for the multiplications that channels save, as `edgeport prune --amount` does: by so many
@@ -224,6 +225,19 @@ class _Subject:
         """Its speed over the whole network's, measured anew; once for each choice of widths."""
         return self.timed(counts, ROUNDS, kept_as=f"again-{_short(counts)}").speedup
 
+    def losses(self, several: Sequence[Counts]) -> list[float]:
+        """What networks lose on the samples; asked for once for each choice of widths."""
+        from benchmarks.quantization.networks import resnet18
+        from edgeport.exporter.prune.judging import losses_of
+
+        files = [self._folder / f"loss-{self.seed}-{_short(counts)}.json" for counts in several]
+        new = [(file, counts) for file, counts in zip(files, several, strict=True) if not file.exists()]
+        asked = [counts for _, counts in new]
+        found = losses_of(resnet18().eval(), self._samples, self.outlines, asked, recalibrated=True) if asked else []
+        for (file, _), loss in zip(new, found, strict=True):
+            file.write_text(json.dumps(loss), encoding="utf-8")
+        return [float(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+
     def timed(self, counts: Counts, rounds: int, *, kept_as: str = "") -> Timed:
         """By as many pairs; taken from where it is kept."""
         name = kept_as or f"time-{_short(counts)}"
@@ -277,6 +291,7 @@ def _networks(subject: _Subject, speedup: float) -> _Networks:
         whole_ns=lambda: 1.0,
         speedup=lambda counts: 1 / subject.time(counts),
         again=subject.again,
+        losses=subject.losses,
         on_trial=lambda number: print(f"  {speedup:g}x, seed {subject.seed}: network {number}", flush=True),
     )
     fresh = subject.timed(found.counts, ROUNDS_IN_THE_END, kept_as=f"fresh-{speedup:g}-{subject.seed}")

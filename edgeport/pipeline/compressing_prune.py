@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
         whole_ns=trials.whole_ns,
         speedup=trials.speedup,
         again=lambda counts: trials.speedup(counts, again=True),
+        losses=trials.losses,
         on_trial=trials.tell,
     )
     said = _measured_text(step, budgeted.latency_ns, budgeted.before_ns, costs, budgeted.counts)
@@ -156,6 +157,13 @@ class _Trials:
     def speedup(self, counts: Counts, *, again: bool = False) -> float:
         """Of the network without these units over that; measured anew where it was measured before."""
         return self._known(counts, lambda bench: bench.speedup(counts), again=again)
+
+    def losses(self, several: Sequence[Counts]) -> list[float]:
+        """What each of these networks loses on the samples."""
+        asked = [dict(counts) for counts in several]
+        _, found = self._kept.child("judge", {}, outlines=self._seen["outlines"], several=asked)
+        losses: list[float] = found["losses"]
+        return losses
 
     def _known(self, counts: Counts, measure: Any, *, again: bool = False) -> float:
         work, settings = self._kept.work, self._kept.work.bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.latency import Budgeted, prune_to_latency
+from edgeport.exporter.prune.latency import Budgeted, Losses, prune_to_latency
 from edgeport.exporter.prune.steps import check_step
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
@@ -228,6 +228,12 @@ class PruneBench:
         finally:
             path.unlink()
 
+    def losses(self, several: Sequence[Counts]) -> list[float]:
+        """What each of these networks loses on the samples."""
+        asked = [dict(counts) for counts in several]
+        found: list[float] = self.work.child("judge", outlines=self.outlines, several=asked)["losses"]
+        return found
+
     def compare(self, old: Path, new: Path) -> CompareResult:
         """Of both on this machine, in pairs."""
         from edgeport.pipeline.comparing import compare_artifacts
@@ -235,13 +241,14 @@ class PruneBench:
         return compare_artifacts(old, new, self.work.settings, on_progress=self.work.on_progress)
 
 
-def search_counts(
+def search_counts(  # noqa: PLR0913 (what is measured, and who is asked for what)
     step: PruneStep,
     seen: Mapping[str, Any],
     *,
     whole_ns: Callable[[], float],
     speedup: Callable[[Counts], float],
     again: Callable[[Counts], float],
+    losses: Losses,
     on_trial: Callable[[int], None],
 ) -> tuple[Budgeted, Costs]:
     """How many units of each group go so that the step's latency is met.
@@ -252,6 +259,7 @@ def search_counts(
         whole_ns: Measures the whole network.
         speedup: Measures another one against it; pairs are disturbed less by neighbours than latencies.
         again: As `speedup`, measured anew, of what met the goal.
+        losses: What networks lose on the samples.
         on_trial: Told the number of each that is measured next.
 
     """
@@ -269,6 +277,7 @@ def search_counts(
         costs,
         measure,
         confirm=lambda counts: measured[0] / again(counts),
+        losses=losses,
         latency_ns=step.latency_ns,
         speedup=step.speedup,
         round_to=step.round_to,
@@ -285,7 +294,13 @@ def _to_latency(work: PruneWork, step: PruneStep, output: Path) -> PruneReport:
         work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=MOST_TRIALS))
 
     found, costs = search_counts(
-        step, seen, whole_ns=bench.whole_ns, speedup=bench.speedup, again=bench.speedup, on_trial=tell
+        step,
+        seen,
+        whole_ns=bench.whole_ns,
+        speedup=bench.speedup,
+        again=bench.speedup,
+        losses=bench.losses,
+        on_trial=tell,
     )
     path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
     return judge_final(bench, found, costs, path, _report(step, output, result))

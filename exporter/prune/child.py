@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from edgeport.exporter.prune.samples import Samples
     from edgeport.exporter.train.samples import LearningSamples
 
-__all__ = ["look_in_child", "prune_in_child", "take_in_child"]
+__all__ = ["judge_in_child", "look_in_child", "prune_in_child", "take_in_child"]
 
 
 def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
@@ -144,6 +144,34 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     _tell(on_progress, "export", 2)
     export_onnx(module, samples.first(2).feeds, output=Path(payload["onnx"]), options=_options(payload))
     return {**to_jsonable(done), "trained": to_jsonable(trained)}
+
+
+def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Loads a model, and tells what networks with fewer units lose on the samples, before any training.
+
+    Args:
+        payload: As in `prune_in_child`, without `output`, and `outlines` as `look_in_child` gave; `several`, for each
+            network group to units that go.
+        on_progress: Told of each step.
+
+    Returns:
+        `losses`, one for each network; see `edgeport.exporter.prune.judging.losses_of`.
+
+    Raises:
+        PruningError, SourceError, SamplesError: As the functions that do it.
+
+    """
+    from edgeport.exporter.prune.costs import Outline
+    from edgeport.exporter.prune.judging import losses_of
+
+    step = _step(payload)
+    _tell(on_progress, "load the model", 0)
+    module = loaded_module(payload)
+    samples = _samples(payload, step, module)
+    outlines = [_contract(Outline, one) for one in payload["outlines"]]
+    _tell(on_progress, "judge proposals", 1)
+    anew = step.recalibrate or step.trains
+    return {"losses": losses_of(module, samples, outlines, payload["several"], recalibrated=anew)}
 
 
 def _step(payload: Mapping[str, Any]) -> PruneStep:

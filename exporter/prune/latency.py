@@ -4,15 +4,20 @@ The model of latency is a time for what does not shrink and, for each layer, a t
 L = t0 + sum over layers of r * left. Its times are at least zero and fitted to what was measured. A few networks do not
 tell the times of all layers apart, so they are pulled to two common rates, of a multiplication and of a weight, since a
 layer takes as long as it computes or as its weights take to arrive (Williams et al., "Roofline", 2009). What each layer
-would save is thus learned from a few whole networks, which the device runs as it will run the result. Choosing by what
-was measured, not by what was counted: Yang et al., "NetAdapt" (2018); as a problem of importance against latency: Shen
-et al., "Structural Pruning via Latency-Saliency Knapsack" (2022).
+would save is thus learned from a few whole networks, which the device runs as it will run the result.
+
+Scores add up as if units did not need each other, which holds the less the more of a layer is gone. So several networks
+are proposed that the model says are fast enough, by other prices of the same scores, and the one that loses least on
+samples is measured. Choosing by what was measured, not by what was counted, and among proposals by what they lose:
+Yang et al., "NetAdapt" (2018); as importance against latency: Shen et al., "Structural Pruning via Latency-Saliency
+Knapsack" (2022).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +26,13 @@ from edgeport.errors import PruningError
 from edgeport.exporter.prune.choosing import Scope, choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
 
-__all__ = ["Budgeted", "LatencyModel", "Measure", "Trial", "prune_to_latency"]
+__all__ = ["Budgeted", "LatencyModel", "Losses", "Measure", "Trial", "prune_to_latency"]
 
 Measure = Callable[[Counts], float]
 """Median latency in ns of the network without so many units of each group, on the target."""
+
+Losses = Callable[[Sequence[Counts]], Sequence[float]]
+"""Of each network without so many units of each group, on samples; less is better."""
 
 _RIDGES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """How strongly times of layers are pulled to what the common rates say, against errors relative to the latency."""
@@ -37,6 +45,9 @@ _SHARES = (0.1, 0.6)
 
 _TILT = 0.7
 """How much more of that the group with the most weights for its multiplications loses, or how much less, in turn."""
+
+_POWERS = (0.0, 1.0, 2.0)
+"""How much dearer units get as their group empties."""
 
 _DRAWS = 4
 """Times as many probes are drawn at most, where units go in steps so wide that many draws are the same."""
@@ -156,6 +167,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     measure: Measure,
     *,
     confirm: Measure | None = None,
+    losses: Losses | None = None,
     latency_ns: float | None = None,
     speedup: float | None = None,
     round_to: int = 8,
@@ -174,6 +186,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         costs: What layers cost.
         measure: Asked for the whole network first, then for each trial.
         confirm: Measures a network that met the goal anew; where there is none, the first measurement counts.
+        losses: Judges what is proposed; where there is none, scores do.
         latency_ns: The goal.
         speedup: Instead: over the whole network.
         round_to: As in `Units`.
@@ -183,7 +196,8 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         seed: Of the probes, which are cut by shares with some chance.
 
     Returns:
-        The trial with the most left that meets the goal; where none does, the fastest one, unless the whole is faster.
+        The trial that meets the goal and loses least, or has the most left; where none does, the fastest one, unless
+        the whole is faster.
 
     Raises:
         PruningError: Neither a latency nor a speedup is asked.
@@ -203,9 +217,13 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
     aim = goal * _AIM
     tried: list[Trial] = []
+    judge = _Judge(outlines, losses)
     for _ in range(rounds):
         model = LatencyModel.fit(costs, trials)
-        counts = _chosen(outlines, model, aim, round_to, least)
+        if losses is None:
+            counts: Counts = _chosen(outlines, model, aim, round_to, least)
+        else:
+            counts = judge.best(_proposed(outlines, model, aim, round_to, least))
         known = next((one for one in (trials[0], *tried) if dict(one.counts) == dict(counts)), None)
         if known is not None and known.latency_ns <= goal:
             break
@@ -221,7 +239,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         if _NEAR * goal <= latency <= _SURE * goal:
             break
         aim *= goal * (_NEAR + _SURE) / 2 / latency
-    return _best(outlines, trials, tried, goal)
+    return _best(judge, trials, tried, goal)
 
 
 def _probes(
@@ -275,12 +293,63 @@ def _chosen(
     )
 
 
-def _best(outlines: Sequence[Outline], trials: Sequence[Trial], tried: Sequence[Trial], goal: float) -> Budgeted:
+def _proposed(
+    outlines: Sequence[Outline], model: LatencyModel, aim: float, round_to: int, least: float
+) -> list[dict[str, int]]:
+    """By what is saved of the time or of the multiplications, with scores as they are or dearer as a group empties."""
+    costs = model.costs
+    savings: list[Callable[[Counts, Counts], float]] = [
+        lambda one, other: model.ns(one) - model.ns(other),
+        lambda one, other: costs.macs(one) - costs.macs(other),
+    ]
+    found: list[dict[str, int]] = []
+    for saving, power in itertools.product(savings, _POWERS):
+        counts = choose_counts(
+            [_dearer(one, power) for one in outlines],
+            lambda counts: model.ns(counts) <= aim,
+            round_to=round_to,
+            least=least,
+            saving=saving,
+            far=True,
+        )
+        if counts not in found:
+            found.append(counts)
+    return found
+
+
+def _dearer(outline: Outline, power: float) -> Outline:
+    """Each score, in ascending order, times (units over those still there when it is its turn) to the power."""
+    scores = np.sort(np.asarray(outline.scores, np.float64))
+    left = np.arange(len(scores), 0, -1)
+    return replace(outline, scores=tuple((scores * (len(scores) / left) ** power).tolist()))
+
+
+class _Judge:
+    """Which network is best of several: by their losses, each asked for once; without such, by the scores left."""
+
+    def __init__(self, outlines: Sequence[Outline], losses: Losses | None) -> None:
+        self._outlines, self._losses = outlines, losses
+        self._known: dict[tuple[tuple[str, int], ...], float] = {}
+
+    def best(self, proposed: Sequence[Counts]) -> Counts:
+        """The first of equals."""
+        keys = [tuple(sorted(counts.items())) for counts in proposed]
+        new = {key: counts for key, counts in zip(keys, proposed, strict=True) if key not in self._known}
+        if len(proposed) > 1 and new:
+            found = [-_kept(self._outlines, one) for one in new.values()]
+            if self._losses is not None:
+                found = [loss if np.isfinite(loss) else np.inf for loss in self._losses(list(new.values()))]
+            self._known |= dict(zip(new, found, strict=True))
+        return min(zip(keys, proposed, strict=True), key=lambda one: self._known.get(one[0], 0.0))[1]
+
+
+def _best(judge: _Judge, trials: Sequence[Trial], tried: Sequence[Trial], goal: float) -> Budgeted:
     before = trials[0]
     meeting = [one for one in tried if one.latency_ns <= _SURE * goal]
     meeting = meeting or [one for one in tried if one.latency_ns <= goal]
     if meeting:
-        best = max(meeting, key=lambda one: _kept(outlines, one.counts))
+        counts = judge.best([one.counts for one in meeting])
+        best = next(one for one in meeting if one.counts == counts)
     else:
         best = min([before, *tried], key=lambda one: one.latency_ns)
     return Budgeted(

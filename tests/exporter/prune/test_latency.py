@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -200,3 +200,28 @@ def test_probes_differ_where_units_go_in_wide_steps() -> None:
     found = prune_to_latency(outlines, costs, _device(costs), speedup=2.0, round_to=32)
     seen = [tuple(sorted(one.counts.items())) for one in found.trials if not one.predicted_ns]
     assert len(set(seen)) == len(seen)
+
+
+def test_of_what_is_fast_enough_the_one_that_loses_least_is_taken() -> None:
+    outlines, costs = _network()
+    measure = _device(costs)
+    asked: list[Counts] = []
+
+    def losses(several: Sequence[Counts]) -> list[float]:
+        asked.extend(several)
+        return [float(max(counts.values())) for counts in several]  # what is spread loses less
+
+    by_loss = prune_to_latency(outlines, costs, measure, losses=losses, speedup=2.0)
+    by_score = prune_to_latency(outlines, costs, measure, speedup=2.0)
+
+    assert by_loss.reached
+    assert 0.85 * by_loss.goal_ns <= by_loss.latency_ns <= by_loss.goal_ns
+    assert losses([by_loss.counts])[0] < losses([by_score.counts])[0]
+    keys = [tuple(sorted(one.items())) for one in asked[:-2]]
+    assert len(set(keys)) == len(keys), "each is judged once"
+
+
+def test_a_loss_that_is_no_number_is_the_worst() -> None:
+    outlines, costs = _network()
+    found = prune_to_latency(outlines, costs, _device(costs), losses=lambda every: [np.nan] * len(every), speedup=2.0)
+    assert found.reached

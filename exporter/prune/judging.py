@@ -1,0 +1,81 @@
+"""What networks with fewer units lose on samples, before any training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edgeport.exporter.prune.choosing import lowest
+from edgeport.exporter.prune.costs import Counts, Outline
+from edgeport.exporter.prune.finding import find_groups
+from edgeport.exporter.prune.recalibrating import recalibrate
+from edgeport.exporter.prune.removing import remove
+from edgeport.exporter.prune.samples import Samples
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["losses_of"]
+
+
+def losses_of(
+    module: torch.nn.Module,
+    samples: Samples,
+    outlines: Sequence[Outline],
+    several: Sequence[Counts],
+    *,
+    recalibrated: bool,
+) -> list[float]:
+    """One for each network: with labels, its mean loss on them; without, how far its outputs are from the module's.
+
+    That is the squared difference over the squares of the module's outputs.
+
+    Args:
+        module: In evaluation mode; it is not changed.
+        samples: Those that it was scored by.
+        outlines: Of this module's groups.
+        several: For each network, group to how many units go.
+        recalibrated: With BatchNorm's statistics taken anew over the samples, as the network will have them.
+
+    Raises:
+        PruningError: As `find_groups`; or no loss suits the labels.
+
+    """
+    groups = find_groups(module, samples).groups
+    whole = None if samples.target is not None else _outputs(module, samples)
+    found = []
+    for counts in several:
+        trial = copy.deepcopy(module)
+        remove(trial, groups, {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines})
+        if recalibrated:
+            recalibrate(trial, samples)
+        found.append(_mean_loss(trial, samples) if whole is None else _distance(_outputs(trial, samples), whole))
+    return found
+
+
+def _mean_loss(module: torch.nn.Module, samples: Samples) -> float:
+    import torch
+
+    with torch.no_grad():
+        sizes = [rows.stop - rows.start for rows in samples.batches()]
+        losses = [float(loss) for loss in samples.losses(module)]
+    return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / samples.count
+
+
+def _outputs(module: torch.nn.Module, samples: Samples) -> list[torch.Tensor]:
+    import torch
+
+    with torch.no_grad():
+        return [
+            value.double().flatten()
+            for rows in samples.batches()
+            for value in samples.outputs(module, rows).values()
+            if value.is_floating_point()
+        ]
+
+
+def _distance(found: Sequence[torch.Tensor], whole: Sequence[torch.Tensor]) -> float:
+    apart = sum(float((one - other).square().sum()) for one, other in zip(found, whole, strict=True))
+    of = sum(float(one.square().sum()) for one in whole)
+    return apart / of if of else apart

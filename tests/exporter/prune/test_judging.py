@@ -1,0 +1,41 @@
+"""What is lost by fewer units is told of copies; the module stays as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgeport.exporter.prune.criteria import Magnitude
+from edgeport.exporter.prune.judging import losses_of
+from edgeport.exporter.prune.pruning import look
+from edgeport.exporter.prune.samples import Samples
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_nothing_gone_loses_least(labelled: bool) -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
+    ).eval()
+    feeds = {"x": np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(np.float32)}
+    with torch.no_grad():
+        answers = module(torch.from_numpy(feeds["x"]))
+    samples = Samples(feeds=feeds, target=answers.argmax(1).numpy() if labelled else None)
+    outlines = look(module, Magnitude(), samples).outlines
+    name = outlines[0].name
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+
+    several = [{}, {name: 4}, {name: 12}]
+    whole, some, most = losses_of(module, samples, outlines, several, recalibrated=False)
+
+    assert whole < most
+    assert some < most
+    if labelled:
+        assert whole == pytest.approx(float(nn.functional.cross_entropy(answers, answers.argmax(1))), rel=1e-5)
+    else:
+        assert whole == 0
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    anew = losses_of(module, samples, outlines, several, recalibrated=True)
+    assert anew != [whole, some, most]
