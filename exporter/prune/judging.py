@@ -60,7 +60,8 @@ def _mean_loss(module: torch.nn.Module, samples: Samples) -> float:
     with torch.no_grad():
         sizes = [rows.stop - rows.start for rows in samples.batches()]
         losses = [float(loss) for loss in samples.losses(module)]
-    return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / samples.count
+    total: float = sum(size * loss for size, loss in zip(sizes, losses, strict=True))
+    return total / samples.count
 
 
 def _outputs(module: torch.nn.Module, samples: Samples) -> list[torch.Tensor]:
