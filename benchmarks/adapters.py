@@ -90,7 +90,6 @@ REFUSALS: tuple[Refusal, ...] = (
         found=r"takes \[(\d+,)*0(,\d+)*\]",
         why="the test feeds an empty array where any number of samples fits, which OpenVINO's session refuses",
     ),
-    Refusal(code="SAMPLES_INVALID", found=r"tensor\(string\)|it takes string", why="text is fed as numbers: tokens"),
 )
 
 
