@@ -24,7 +24,8 @@ target = "label"
 method = "prune"
 criterion = "taylor"
 target = "1.4x"
-epochs = 1
+recalibrate = true
+epochs = 3
 teacher = 0.5
 
 [[compress]]
@@ -51,7 +52,7 @@ duration_s = 0.1
 def test_resnet20_is_pruned_for_a_speed_and_trained_with_rounding(tmp_path: Path) -> None:
     from benchmarks.pruning.data import drawn, judged
 
-    parts = {"training": drawn(4000, 0), "calibration": drawn(256, 1), "evaluation": judged("test_dev", 1000)}
+    parts = {"training": drawn(20_000, 0), "calibration": drawn(256, 1), "evaluation": judged("test_dev", 1000)}
     for name, part in parts.items():
         np.savez(tmp_path / f"{name}.npz", images=part.images, label=part.labels)
     (tmp_path / "resnet20.toml").write_text(RECIPE, encoding="utf-8")
