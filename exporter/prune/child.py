@@ -30,6 +30,7 @@ from edgeport.user_functions import user_function
 if TYPE_CHECKING:
     import torch
 
+    from edgeport.exporter.prune.costs import Outline
     from edgeport.exporter.prune.pruning import FineTune
     from edgeport.exporter.prune.samples import Samples
     from edgeport.exporter.train.samples import LearningSamples
@@ -59,10 +60,7 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     from edgeport.exporter.prune.pruning import prune
     from edgeport.exporter.prune.steps import criterion_of, schedule_named, structure_of
 
-    step = _step(payload)
-    _tell(on_progress, "load the model", 0)
-    module = loaded_module(payload)
-    samples = _samples(payload, step, module)
+    step, module, samples = _loaded(payload, on_progress)
     trained: list[TrainedStep] = []
     _tell(on_progress, f"prune {step.what} by {step.by}", 1)
     done = prune(
@@ -96,11 +94,9 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     from edgeport.exporter.prune.pruning import look
     from edgeport.exporter.prune.steps import criterion_of, kinds_of
 
-    step = _step(payload)
-    _tell(on_progress, "load the model", 0)
-    module = loaded_module(payload)
+    step, module, samples = _loaded(payload, on_progress)
     _tell(on_progress, f"score {step.what} by {step.by}", 1)
-    seen = look(module, criterion_of(step), _samples(payload, step, module), kinds_of(step))
+    seen = look(module, criterion_of(step), samples, kinds_of(step))
     return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
 
 
@@ -120,15 +116,11 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
 
     """
     from edgeport.exporter.onnx_export import export_onnx
-    from edgeport.exporter.prune.costs import Outline
     from edgeport.exporter.prune.pruning import take_counts
     from edgeport.exporter.prune.recalibrating import recalibrate
 
-    step = _step(payload)
-    _tell(on_progress, "load the model", 0)
-    module = loaded_module(payload)
-    samples = _samples(payload, step, module)
-    outlines = [_contract(Outline, one) for one in payload["outlines"]]
+    step, module, samples = _loaded(payload, on_progress)
+    outlines = _outlines(payload)
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, outlines, payload["counts"], by=step.by)
     trained: list[TrainedStep] = []
@@ -161,22 +153,27 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         PruningError, SourceError, SamplesError: As the functions that do it.
 
     """
-    from edgeport.exporter.prune.costs import Outline
     from edgeport.exporter.prune.judging import losses_of
 
-    step = _step(payload)
-    _tell(on_progress, "load the model", 0)
-    module = loaded_module(payload)
-    samples = _samples(payload, step, module)
-    outlines = [_contract(Outline, one) for one in payload["outlines"]]
+    step, module, samples = _loaded(payload, on_progress)
+    outlines = _outlines(payload)
     _tell(on_progress, "judge proposals", 1)
     anew = step.recalibrate or step.trains
     return {"losses": losses_of(module, samples, outlines, payload["several"], recalibrated=anew)}
 
 
-def _step(payload: Mapping[str, Any]) -> PruneStep:
+def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneStep, torch.nn.Module, Samples]:
+    """What is asked, the model, and samples that it takes."""
     step: PruneStep = _contract(PruneStep, payload["step"])
-    return step
+    _tell(on_progress, "load the model", 0)
+    module = loaded_module(payload)
+    return step, module, _samples(payload, step, module)
+
+
+def _outlines(payload: Mapping[str, Any]) -> list[Outline]:
+    from edgeport.exporter.prune.costs import Outline
+
+    return [_contract(Outline, one) for one in payload["outlines"]]
 
 
 def _options(payload: Mapping[str, Any]) -> ExportOptions:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.choosing import Scope, choose_counts
+from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
 
 __all__ = ["Budgeted", "LatencyModel", "Losses", "Measure", "Trial", "prune_to_latency"]
@@ -220,10 +220,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     judge = _Judge(outlines, losses)
     for _ in range(rounds):
         model = LatencyModel.fit(costs, trials)
-        if losses is None:
-            counts: Counts = _chosen(outlines, model, aim, round_to, least)
-        else:
-            counts = judge.best(_proposed(outlines, model, aim, round_to, least))
+        counts = judge.best(_proposed(outlines, model, aim, round_to, least, several=losses is not None))
         known = next((one for one in (trials[0], *tried) if dict(one.counts) == dict(counts)), None)
         if known is not None and known.latency_ns <= goal:
             break
@@ -279,31 +276,20 @@ def _weights_per_mac(costs: Costs, group: str) -> float:
     return sum(layer.weights for layer in layers) / max(sum(layer.macs for layer in layers), 1.0)
 
 
-def _chosen(
-    outlines: Sequence[Outline], model: LatencyModel, aim: float, round_to: int, least: float
-) -> dict[str, int]:
-    return choose_counts(
-        outlines,
-        lambda counts: model.ns(counts) <= aim,
-        scope=Scope.GLOBAL,
-        round_to=round_to,
-        least=least,
-        saving=lambda one, other: model.ns(one) - model.ns(other),
-        far=True,
-    )
-
-
 def _proposed(
-    outlines: Sequence[Outline], model: LatencyModel, aim: float, round_to: int, least: float
+    outlines: Sequence[Outline], model: LatencyModel, aim: float, round_to: int, least: float, *, several: bool
 ) -> list[dict[str, int]]:
-    """By what is saved of the time or of the multiplications, with scores as they are or dearer as a group empties."""
+    """By what is saved of the time or of the multiplications, with scores as they are or dearer as a group empties.
+
+    The first is by time and scores as they are; where not several are asked, it is the only one.
+    """
     costs = model.costs
     savings: list[Callable[[Counts, Counts], float]] = [
         lambda one, other: model.ns(one) - model.ns(other),
         lambda one, other: costs.macs(one) - costs.macs(other),
     ]
     found: list[dict[str, int]] = []
-    for saving, power in itertools.product(savings, _POWERS):
+    for saving, power in itertools.islice(itertools.product(savings, _POWERS), None if several else 1):
         counts = choose_counts(
             [_dearer(one, power) for one in outlines],
             lambda counts: model.ns(counts) <= aim,
