@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from edgeport.errors import PruningError
 from edgeport.exporter.prune.choosing import lowest
 from edgeport.exporter.prune.costs import Counts, Outline
 from edgeport.exporter.prune.finding import find_groups
@@ -27,9 +28,10 @@ def losses_of(
     *,
     recalibrated: bool,
 ) -> list[float]:
-    """One for each network: with labels, its mean loss on them; without, how far its outputs are from the module's.
+    """One for each network: its mean loss on the labels, or how far its outputs are from the module's.
 
-    That is the squared difference over the squares of the module's outputs.
+    The latter is the squared difference over the squares of the module's outputs. It is taken where there are no
+    labels, or where no loss suits them.
 
     Args:
         module: In evaluation mode; it is not changed.
@@ -39,11 +41,11 @@ def losses_of(
         recalibrated: With BatchNorm's statistics taken anew over the samples, as the network will have them.
 
     Raises:
-        PruningError: As `find_groups`; or no loss suits the labels.
+        PruningError: As `find_groups`.
 
     """
     groups = find_groups(module, samples).groups
-    whole = None if samples.target is not None else _outputs(module, samples)
+    whole = None if _has_loss(module, samples) else _outputs(module, samples)
     found = []
     for counts in several:
         trial = copy.deepcopy(module)
@@ -52,6 +54,19 @@ def losses_of(
             recalibrate(trial, samples)
         found.append(_mean_loss(trial, samples) if whole is None else _distance(_outputs(trial, samples), whole))
     return found
+
+
+def _has_loss(module: torch.nn.Module, samples: Samples) -> bool:
+    import torch
+
+    if samples.target is None:
+        return False
+    try:
+        with torch.no_grad():
+            next(samples.first(1).losses(module))
+    except PruningError:
+        return False
+    return True
 
 
 def _mean_loss(module: torch.nn.Module, samples: Samples) -> float:

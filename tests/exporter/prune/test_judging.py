@@ -19,7 +19,7 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
     ).eval()
-    feeds = {"x": np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(np.float32)}
+    feeds = {"x": np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)}
     with torch.no_grad():
         answers = module(torch.from_numpy(feeds["x"]))
     samples = Samples(feeds=feeds, target=answers.argmax(1).numpy() if labelled else None)
@@ -39,3 +39,24 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     anew = losses_of(module, samples, outlines, several, recalibrated=True)
     assert anew != [whole, some, most]
+    if not labelled:
+        for value in module[-1].parameters():
+            value.data *= 10
+        assert losses_of(module, samples, outlines, several, recalibrated=False) == pytest.approx([whole, some, most])
+
+
+def test_labels_that_no_loss_takes_leave_the_outputs() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
+    random = np.random.default_rng(0)
+    feeds = {"x": random.standard_normal((8, 3, 8, 8)).astype(np.float32)}
+    boxes = Samples(feeds=feeds, target=random.standard_normal((8, 4)).astype(np.float32))
+    outlines = look(module.eval(), Magnitude(), boxes).outlines
+    several = [{}, {outlines[0].name: 8}]
+
+    found, expected = (
+        losses_of(module, samples, outlines, several, recalibrated=False) for samples in (boxes, Samples(feeds=feeds))
+    )
+
+    assert found == expected
+    assert found[0] == 0 < found[1]
