@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from edgeport.contracts import FineTuning, ModelSource, ProgressEvent, PruneStep, to_jsonable
-from edgeport.exporter.prune.child import prune_in_child
+from edgeport.exporter.prune.child import judge_in_child, look_in_child, prune_in_child
 from edgeport.exporter.prune.steps import trainings_of
 
 NET = """
@@ -31,20 +33,21 @@ class Killed(Exception):
 
 
 @pytest.fixture
-def payload(tmp_path: Path) -> dict[str, Any]:
+def payload(tmp_path: Path) -> Iterator[dict[str, Any]]:
     (tmp_path / "pruned_in_child_net.py").write_text(NET, encoding="utf-8")
     random = np.random.default_rng(0)
     arrays = {"x": random.normal(size=(40, 3, 8, 8)).astype(np.float32), "label": random.integers(0, 4, 40)}
     np.savez(tmp_path / "samples.npz", **arrays)
     training = FineTuning(epochs=3, batch_size=4, rate=0.01, teacher=0.5)
     step = PruneStep(amount=0.5, schedule="iterative:2", training=training, device="cpu")
-    return {
+    yield {
         "source": to_jsonable(ModelSource(location="pruned_in_child_net:create", search_path=tmp_path)),
         "step": to_jsonable(step),
         "samples": str(tmp_path / "samples.npz"),
         "training": str(tmp_path / "samples.npz"),
         "target": "label",
     }
+    sys.modules.pop("pruned_in_child_net", None)  # the next test has a file of that name elsewhere
 
 
 def test_a_killed_one_goes_on_where_it_was(payload: dict[str, Any], tmp_path: Path) -> None:
@@ -86,3 +89,22 @@ def test_a_killed_one_goes_on_where_it_was(payload: dict[str, Any], tmp_path: Pa
 )
 def test_epochs_after_each_removal(step: PruneStep, epochs: tuple[int, ...]) -> None:
     assert trainings_of(step) == epochs
+
+
+def test_proposals_are_judged_with_the_statistics_that_they_will_have(payload: dict[str, Any]) -> None:
+    """Those of the step where it takes them anew, or trains; else the old ones."""
+
+    def losses(step: PruneStep) -> list[float]:
+        asked = {**payload, "step": to_jsonable(step)}
+        outlines = look_in_child(asked)["outlines"]
+        several = [{}, {outlines[0]["name"]: 8}]
+        found: list[float] = judge_in_child({**asked, "outlines": outlines, "several": several})["losses"]
+        return found
+
+    plain = losses(PruneStep(speedup=2.0, device="cpu"))
+    anew = losses(PruneStep(speedup=2.0, recalibrate=True, device="cpu"))
+    trained = losses(PruneStep(speedup=2.0, training=FineTuning(epochs=1), device="cpu"))
+
+    assert plain[0] != plain[1]
+    assert all(one != other for one, other in zip(plain, anew, strict=True))
+    assert trained == anew
