@@ -107,6 +107,44 @@ def test_nothing_moves_unless_it_is_asked_for(module, path, moved):
     session.close()
 
 
+def test_once_it_is_moved_nothing_stands_between_a_call_and_the_runtime(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "into_huge_pages", Mock())
+    session = Mock()
+    moving = onnxruntime._Moving(session)
+    moving.run(["y"], {})
+    assert moving.run != session.run
+    moving.run_with_iobinding("binding")
+    assert moving.run is session.run
+    assert moving.run_with_iobinding is session.run_with_iobinding
+    session.run.assert_called_once_with(["y"], {})
+    session.run_with_iobinding.assert_called_once_with("binding")
+
+
+def test_a_run_that_fails_is_not_the_first(monkeypatch):
+    stand_in = Mock()
+    monkeypatch.setattr(onnxruntime, "into_huge_pages", stand_in)
+    moving = onnxruntime._Moving(Mock(run=Mock(side_effect=[RuntimeError, "found", "found"])))
+    with pytest.raises(RuntimeError):
+        moving.run()
+    moving.run()
+    stand_in.assert_not_called()
+    moving.run()
+    stand_in.assert_called_once_with()
+
+
+@NO_OPENVINO
+def test_each_size_of_batch_is_a_model_of_its_own_to_openvino(path, monkeypatch):
+    stand_in = Mock()
+    monkeypatch.setattr(openvino, "into_huge_pages", stand_in)
+    session = openvino.open_session(str(path), {"threads": 1, "huge_pages": True})
+    for rows in (1, 2):
+        call = session.bind(feeds(rows))
+        for _ in range(3):
+            call.run()
+    assert stand_in.call_count == 2
+    session.close()
+
+
 def test_each_stage_of_a_pipeline_moves_its_own(small_onnx, save_onnx, monkeypatch):
     stand_in = Mock()
     monkeypatch.setattr(onnxruntime, "into_huge_pages", stand_in)
@@ -146,6 +184,25 @@ def test_only_what_is_in_use_and_private_moves(tmp_path):
     assert starts.isdisjoint(range(-(-address // (2 << 20)) * (2 << 20), address + len(mapped), 2 << 20))
 
 
+MAPS = """\
+00200000-00600000 rw-p 00000000 00:00 0
+00a00000-00e00000 rw-p 00000000 00:00 0                                  [heap]
+013ff000-01a01000 rw-p 00000000 00:00 0                                  [anon:arena]
+02001000-023ff000 rw-p 00000000 00:00 0
+04000000-04400000 r--p 00000000 00:00 0
+05000000-05400000 rw-s 00000000 00:00 0
+06000000-06400000 rw-p 00000000 08:01 131                                /opt/weights of a net
+07000000-07400000 rw-p 00000000 00:00 0                                  [stack]
+"""
+
+
+def test_blocks_are_whole_pages_of_private_memory_without_a_file(module, monkeypatch, tmp_path):
+    (tmp_path / "maps").write_text(MAPS)
+    monkeypatch.setattr(module, "open", lambda _, **words: (tmp_path / "maps").open(**words), raising=False)
+    plain, heap, named = [0x200000, 0x400000], [0xA00000, 0xC00000], [0x1400000, 0x1600000, 0x1800000]
+    assert list(module._blocks(2 << 20)) == [*plain, *heap, *named]
+
+
 @pytest.mark.parametrize(
     "enabled", [pytest.param("always madvise [never]", id="never"), pytest.param(None, id="another system")]
 )
@@ -160,10 +217,30 @@ def test_where_the_system_has_none_nothing_happens(enabled, monkeypatch, tmp_pat
     loaded.assert_not_called()
 
 
-def test_a_kernel_that_refuses_is_no_error(monkeypatch):
-    libc = Mock(mincore=Mock(return_value=0), madvise=Mock(return_value=-1))
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system tells no process what memory it has")
+def test_a_kernel_that_refuses_is_no_error(module, path, monkeypatch, tmp_path):
+    """It was asked, for whole pages that are in use; what is computed stays the same."""
+    (tmp_path / "enabled").write_text("always [madvise] never")
+    (tmp_path / "hpage_pmd_size").write_text(f"{2 << 20}\n")
+
+    def in_use(where: ctypes.c_void_p, length: ctypes.c_size_t, told: ctypes.c_void_p) -> int:
+        del where
+        ctypes.memset(told, 1, length.value // mmap.PAGESIZE)
+        return 0
+
+    libc = Mock(mincore=Mock(side_effect=in_use), madvise=Mock(return_value=-1))
+    session = module.open_session(str(path), {"threads": 1, "huge_pages": True})
+    call = session.bind(feeds())
+    first = ran(call)
+    monkeypatch.setattr(module, "_HUGE_PAGES", f"{tmp_path}/")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
-    onnxruntime.into_huge_pages()
+    np.testing.assert_array_equal(ran(call), first)
+    session.close()
+    asked = [
+        (where.value % (2 << 20), length.value, advice) for (where, length, advice), _ in libc.madvise.call_args_list
+    ]
+    assert len(asked) > WEIGHT_BYTES // (4 << 20)
+    assert set(asked) == {(0, 2 << 20, 25)}  # MADV_COLLAPSE
 
 
 @pytest.mark.parametrize("name", ["into_huge_pages", "_blocks", "bytes_in_huge_pages"])

@@ -214,6 +214,7 @@ def test_a_pruning_for_a_latency_measures_each_network_once(
     assert other.source == made.source
     assert len(Measured.asked) > asked
     judged = ["judge_in_child"] * (len(in_process) - 2)
+    assert judged
     assert in_process == ["look_in_child", *judged, "take_in_child"], "no child is asked twice for the same"
 
 

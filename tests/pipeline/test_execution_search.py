@@ -131,11 +131,12 @@ def test_a_variant_of_the_default_gains_upon_it():
 def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
     small_onnx, save_onnx, monkeypatch, tmp_path, given
 ):
-    stages = []
+    stages, asked = [], {}
 
     def measure(search, stage, names, rounds):
-        del search, rounds
+        del rounds
         stages.append((stage, tuple(names)))
+        asked.update({name: search.jobs[name].settings.get("huge_pages", False) for name in names})
         own = {"the runtime's defaults": 1.0, "huge pages": 0.9}
         return {name: arm(own.get(name, 1.5), seed=index) for index, name in enumerate(sorted(names))}
 
@@ -146,6 +147,7 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
     found = api.tune_execution([path], **options)
     plain = [name for stage, names in stages for name in names if stage != "huge pages"]
     assert not any("huge pages" in name for name in plain)
+    assert asked == {name: "huge pages" in name for name in asked}  # what is measured is what the name says
     assert found.execution == ExecutionConfig(huge_pages=given)
     assert load_artifact(out / "best").settings.get("huge_pages", False) is given
     if not given:
@@ -163,9 +165,21 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
     assert load_artifact(out / "best").execution.huge_pages  # what was found stays
 
 
-def test_a_way_with_huge_pages_and_back_is_the_same_artifact(small_onnx, save_onnx, tmp_path):
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        "onnxruntime",
+        pytest.param(
+            "openvino",
+            marks=pytest.mark.skipif(
+                not backend("openvino").capabilities().can_run, reason="OpenVINO does not run here"
+            ),
+        ),
+    ],
+)
+def test_a_way_with_huge_pages_and_back_is_the_same_artifact(small_onnx, save_onnx, tmp_path, runtime):
     out = tmp_path / "artifact"
-    plain = api.quantize(save_onnx(small_onnx), None, precision="fp32", output=out)
+    plain = api.quantize(save_onnx(small_onnx), None, backend=runtime, precision="fp32", output=out)
     turned = in_huge_pages(plain)
     assert str(turned.execution) == "huge pages"
     assert turned.digest != plain.digest

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from safetensors import safe_open
 
 from edgeport import api
-from edgeport.contracts import Change, FineTuning, Interval, ModelSource, Outcome, PruneStep
+from edgeport.contracts import Change, FineTuning, Interval, ModelSource, Outcome, PruneStep, to_jsonable
 from edgeport.errors import EdgeportError, UsageError
-from edgeport.exporter.prune.costs import Costs, LayerCost
-from edgeport.exporter.prune.latency import Budgeted
+from edgeport.exporter.prune.costs import Costs, LayerCost, Outline
+from edgeport.exporter.prune.latency import Budgeted, Losses
+from edgeport.pipeline import pruning
 from edgeport.pipeline.pruning import PruneBench, PruneReport, judge_final
 
 NET = """
@@ -176,3 +178,33 @@ def test_what_is_measured_in_the_end_is_held_to_the_goal(tmp_path: Path, speedup
     assert judged.outcome is outcome
     assert judged.latency_ns == (10e6, 10e6 / speedup)
     assert ("1.010 of the latency that was asked" in judged.reason) is (outcome is Outcome.FAIL)
+
+
+class Judged(Exception):
+    """Ends a search once its proposals were judged."""
+
+
+def test_what_a_search_proposes_is_judged_by_a_child(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlines = to_jsonable([Outline(name="g", kind="channels", units=2, scores=(1.0, 2.0))])
+    costs = to_jsonable(Costs(layers=(LayerCost(name="l", macs=100.0, weights=10, axes=({"g": 0.5},)),)))
+    told: dict[str, Any] = {}
+
+    def run(function: str, payload: Mapping[str, Any], **_: object) -> dict[str, Any]:
+        if function.endswith(":look_in_child"):
+            return {"outlines": outlines, "costs": costs, "left": {}}
+        told.update(payload, function=function)
+        return {"losses": [0.5, 0.25]}
+
+    def search(*_: object, losses: Losses, **__: object) -> Budgeted:
+        raise Judged(losses([{"g": 1}, {"g": 0}]))
+
+    monkeypatch.setattr(pruning, "run_isolated", run)
+    monkeypatch.setattr(pruning, "prune_to_latency", search)
+    with pytest.raises(Judged, match=r"\[0.5, 0.25\]"):
+        api.prune(source, tmp_path / "samples.npz", output=tmp_path / "small.safetensors", target="label", speedup=1.3)
+
+    assert told["function"].endswith(":judge_in_child")
+    assert told["outlines"] == outlines
+    assert told["several"] == [{"g": 1}, {"g": 0}]
