@@ -93,6 +93,7 @@ def test_checks_are_held_to_calls_and_the_loop_stands_beside_them(monkeypatch, t
     monkeypatch.setattr(backends, "report", report)
     backends._report(None, done)
     assert [(check.value, check.holds) for check in kept["checks"]] == [(pytest.approx(1.25), True)]
+    assert kept["figures"]["net, latency"]["loop_over_median_us"] == {TUNED: 0.001, APP: -0.0055}
     assert set(kept["figures"]["net, latency"]["gain_low_median_high"]) == {DEFAULTS, APP}
     assert [(row[3], row[4]) for row in kept["rows"]] == [
         (DEFAULTS, "1.500x"),
