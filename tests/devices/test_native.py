@@ -157,9 +157,10 @@ def test_what_the_runtime_says_is_kept(device, job_on):
         ({"scenario": "offline"}, UsageError, "the scenario offline"),
         ({"session": "edgeport.backends.openvino.session"}, DeviceError, "put benchmark_app into"),
         ({"settings": {"streams": 2}}, DeviceError, "the settings streams"),
+        ({"settings": {"huge_pages": True}}, DeviceError, "the settings huge_pages"),
         ({"settings": {"config": {"a": "$(id)"}}}, DeviceError, r"the name '\$\(id\)'"),
     ],
-    ids=["scenario", "runtime", "setting", "hostile"],
+    ids=["scenario", "runtime", "setting", "huge pages", "hostile"],
 )
 def test_what_it_has_no_word_for_is_refused(device, job_on, changes, error, says):
     with pytest.raises(error, match=says):
