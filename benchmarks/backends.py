@@ -12,8 +12,8 @@ What it saves is then run beside
 
 each once a round in a fresh process, in random order, and compared within the round. Latency is the median of a call
 of one sample, throughput is samples per second, whatever the batch. benchmark_app counts the time within the runtime
-alone, which favours it by some tens of microseconds a call: beside its median, which checks are held to, stands what a call
-takes of the whole loop, its own and ours, as whoever calls from Python sees it.
+alone, which favours it by some tens of microseconds a call: beside its median, which checks are held to, stands what a
+call takes of the whole loop, its own and ours, as whoever calls from Python sees it.
 
 It needs a machine that nobody else uses, for three quarters of an hour: five minutes for each search, as `edgeport
 tune` takes by itself, and then the rounds. Searches and rounds that lie in `--out` are not run again, so it may be done
