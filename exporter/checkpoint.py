@@ -1,4 +1,4 @@
-"""Weights from a file, read so that nothing in the file is executed.
+"""Weights from a file, read so that nothing in the file is executed, and weights into one.
 
 Only two readers are ever used: safetensors, and `torch.load(weights_only=True)`. Where the second refuses a
 file, that is the answer; there is no second try with the unsafe loader.
@@ -7,6 +7,7 @@ file, that is the answer; there is no second try with the unsafe loader.
 from __future__ import annotations
 
 import re
+import stat
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from edgeport.exporter.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_weights", "read_state_dict"]
+__all__ = ["load_weights", "read_state_dict", "write_weights"]
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Keys under which training scripts keep the weights beside optimizer and epoch."""
@@ -67,6 +68,23 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
             fix=_SAVE,
         )
     return _without_prefix(found)
+
+
+def write_weights(module: torch.nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes all of a module's state as safetensors, in one step; whoever may read a file made here may read it.
+
+    Tensors that share memory get a copy each, which the format wants.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)
+    part.touch()
+    usual = stat.S_IMODE(part.stat().st_mode)
+    save_file(tensors, part, metadata=dict(metadata) if metadata else None)
+    part.chmod(usual)  # save_file makes a file that its owner alone can read
+    part.replace(path)
 
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:

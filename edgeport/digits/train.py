@@ -113,11 +113,10 @@ def train(payload: Mapping[str, object], on_progress: OnProgress = silent) -> di
     np.savez(folder / "evaluation.npz", images=digits.evaluation, target=digits.evaluation_target)
     model = fit(digits, epochs, on_progress)
 
-    from safetensors.torch import save_file
-
     from edgeport.digits import network
+    from edgeport.exporter.checkpoint import write_weights
 
-    save_file(model.state_dict(), folder / "weights.safetensors")
+    write_weights(model, folder / "weights.safetensors")
     shutil.copyfile(network.__file__, folder / "digits_cnn.py")
     return {"accuracy": top1(model, digits.evaluation, digits.evaluation_target)}
 

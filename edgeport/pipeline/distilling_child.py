@@ -124,8 +124,7 @@ def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tupl
 
 def _keep(student: Network, payload: Mapping[str, Any]) -> None:
     """In the form of the student's own weights: what was pruned stays so."""
-    from safetensors.torch import save_file
-
+    from edgeport.exporter.checkpoint import write_weights
     from edgeport.exporter.prune.keeping import is_pruned, save_pruned
 
     output, module = Path(payload["output"]), student.module.cpu()
@@ -133,9 +132,7 @@ def _keep(student: Network, payload: Mapping[str, Any]) -> None:
     if given and is_pruned(Path(given)):
         save_pruned(module, output)
         return
-    part = output.with_name(f"{output.name}.part")
-    save_file({name: one.detach().clone().contiguous() for name, one in module.state_dict().items()}, part)
-    part.replace(output)
+    write_weights(module, output)
 
 
 def _tell(on_progress: OnProgress, message: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.errors import PruningError, SourceError
+from edgeport.exporter.checkpoint import write_weights
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.prune.blocks import pass_through, passed_through
 from edgeport.exporter.prune.heads import find_heads
@@ -50,8 +51,6 @@ class Record:
 
 def save_pruned(module: torch.nn.Module, path: Path) -> None:
     """Writes the weights with the record, as safetensors."""
-    from safetensors.torch import save_file
-
     sizes: dict[str, int] = {}
     for group in find_heads(module, least=1):
         for holder, attribute in group.sizes:
@@ -59,10 +58,7 @@ def save_pruned(module: torch.nn.Module, path: Path) -> None:
                 getattr(module.get_submodule(holder), attribute)
             )
     record = {"schema_version": _VERSION, "sizes": sizes, "blocks": passed_through(module)}
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
-    part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part, metadata={KEY: json.dumps(record, sort_keys=True)})
-    part.replace(path)
+    write_weights(module, path, {KEY: json.dumps(record, sort_keys=True)})
 
 
 def save_program(module: torch.nn.Module, samples: Samples, path: Path, options: ExportOptions) -> None:

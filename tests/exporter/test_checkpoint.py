@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="the exporter needs the torch extra")
@@ -11,7 +13,7 @@ from torch import nn  # noqa: E402
 
 from edgeport.contracts import ModelSource  # noqa: E402
 from edgeport.errors import SourceError  # noqa: E402
-from edgeport.exporter.checkpoint import load_weights, read_state_dict  # noqa: E402
+from edgeport.exporter.checkpoint import load_weights, read_state_dict, write_weights  # noqa: E402
 from edgeport.exporter.sources import load_module  # noqa: E402
 
 WEIGHTS = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([7.0, 8.0])}
@@ -125,3 +127,16 @@ def test_a_checkpoint_without_weights_is_refused(tmp_path):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(SourceError, match="no file at"):
         read_state_dict(tmp_path / "m.pt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_what_is_written_can_be_read_by_whom_the_umask_says_and_holds_tied_weights(tmp_path):
+    module = Net()
+    module.again = module.fc
+    (tmp_path / "other").touch()
+
+    write_weights(module, path := tmp_path / "m.safetensors", {"of": "a test"})
+
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert sorted(read_state_dict(path)) == ["again.bias", "again.weight", "fc.bias", "fc.weight"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["m.safetensors", "other"]

@@ -136,17 +136,14 @@ def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:
 
 def _keep(module: torch.nn.Module, payload: Mapping[str, Any]) -> None:
     """In the form of the student's own weights: what was pruned stays so."""
-    from safetensors.torch import save_file
-
+    from edgeport.exporter.checkpoint import write_weights
     from edgeport.exporter.prune.keeping import is_pruned, save_pruned
 
     output, given = Path(payload["output"]), payload["student"].get("weights")
     if given and is_pruned(Path(given)):
         save_pruned(module, output)
         return
-    part = output.with_name(f"{output.name}.part")
-    save_file({name: one.detach().clone().contiguous() for name, one in module.state_dict().items()}, part)
-    part.replace(output)
+    write_weights(module, output)
 
 
 def _contract(cls: type[Any], values: Any) -> Any:
