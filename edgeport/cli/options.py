@@ -111,7 +111,9 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
     here, (spelled, _, name) = Path.cwd(), location.partition(":")
     if spelled.endswith(".py"):
         file = Path(spelled).resolve()
-        here = here if file.is_relative_to(here) else file.parent
+        # `import a.b` looks for b in the folder a: a folder called 1.2 has no name there.
+        above = file.relative_to(here).parts[:-1] if file.is_relative_to(here) else (".",)
+        here = file.parent if any("." in part for part in above) else here
         location = function_in(file, name, here)
     place, folder = located(location, here)
     return ModelSource(

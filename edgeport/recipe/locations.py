@@ -87,11 +87,17 @@ def function_in(file: Path, name: str, folder: Path, command: str = "") -> str:
             found=f"a file outside of the recipe's folder {folder}",
             fix=f"write the recipe beside it: -o {file.parent / 'edgeport.toml'}",
         )
-    module = ".".join(absolute.relative_to(folder).with_suffix("").parts)
+    parts = absolute.relative_to(folder).with_suffix("").parts
+    dotted = [part for part in parts if "." in part]
+    if dotted:
+        raise UsageError(
+            asked=asked, found=f"a dot in {dotted[0]!r}, which `import` takes for a package's", fix="rename it"
+        )
+    module = ".".join(parts)
     if name:
         return f"{module}:{name}"
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        tree = ast.parse(file.read_text(encoding="utf-8"), file.name)
     except (SyntaxError, ValueError) as error:
         raise UsageError(asked=asked, found=f"no Python: {error}", fix="correct the file") from error
     names = [one.name for one in tree.body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name[0] != "_"]

@@ -36,6 +36,29 @@ def test_a_file_elsewhere_is_imported_from_its_own_folder(tmp_path: Path, monkey
     assert (source.location, source.search_path) == ("net:create", tmp_path.resolve())
 
 
+def test_a_file_below_a_folder_with_a_dot_is_imported_from_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "v1.2" / "net.py").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "my.net.py").write_text(TEXT, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    source = source_of("v1.2/net.py:create", None, ())
+
+    assert (source.location, source.search_path) == ("net:create", tmp_path.resolve() / "v1.2")
+    with pytest.raises(UsageError, match=r"a dot in 'my.net', .*; rename it"):
+        source_of("my.net.py:create", None, ())
+
+
+def test_no_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.py").write_text("\ndef create(:\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=r"no Python: invalid syntax \(net.py, line 2\)"):
+        source_of("net.py", None, ())
+
+
 def test_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
