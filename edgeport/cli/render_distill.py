@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import bytes_of, significant
+from edgeport.cli.numbers import bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 
@@ -44,7 +44,7 @@ def draw_distill(console: Console, report: DistillReport) -> None:
     console.print(table)
     if report.speedup is not None:
         one = report.speedup
-        console.print(f"speedup {one.estimate:.2f} (95 %: {one.low:.2f} to {one.high:.2f})")
+        console.print(f"speedup {one.estimate:.2f} (95 %: {gain_span(one)})")
     lines(console, Text(clean(f"learned from {best.objective}, {best.steps} steps; the best after {best.best_step}")))
     if len(report.results) > 1:
         each = "; ".join(_numbers(one.after) for one in report.results)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import bytes_of, significant
+from edgeport.cli.numbers import bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 
@@ -41,7 +41,7 @@ def draw_prune(console: Console, report: PruneReport) -> None:
     console.print(table)
     if report.speedup is not None:
         one = report.speedup
-        console.print(f"speedup {one.estimate:.2f} (95 %: {one.low:.2f} to {one.high:.2f})")
+        console.print(f"speedup {one.estimate:.2f} (95 %: {gain_span(one)})")
     if report.zeros > 0.01:
         console.print(f"{report.zeros:.1%} of the weights are zero")
     _draw_units(console, report)

@@ -340,7 +340,7 @@ def judge_final(bench: PruneBench, found: Budgeted, costs: Costs, path: Path, re
         kept = _report(report.step, report.file, result)
         return replace(
             kept,
-            latency_ns=report.latency_ns,
+            latency_ns=(found.before_ns, found.before_ns),
             goal_ns=report.goal_ns,
             speedup=speedup,
             trials=report.trials,

@@ -236,7 +236,9 @@ def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: in
     path, layer = paths.get(id(member.layer)), member.layer
     sides = sides_of(layer, incoming=member.incoming)
     if path is None or (not sides and list(layer.parameters(recurse=False))):
-        raise _Left(f"{path or 'a layer'} ({type(layer).__name__}) goes along, which is not known")
+        tied_heads = isinstance(layer, torch.nn.MultiheadAttention)
+        why = "which ties its heads to its width" if tied_heads else "which is not known"
+        raise _Left(f"{path or 'a layer'} ({type(layer).__name__}) goes along, {why}")
     indices = torch.tensor(member.indices, dtype=torch.int64)
     roots = torch.tensor(member.units, dtype=torch.int64)
     if len(indices) != len(roots) or (len(roots) and int(roots.max()) >= parts * units):

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from edgeport import api
 from edgeport.contracts import Change, FineTuning, Interval, ModelSource, Outcome, PruneStep, to_jsonable
 from edgeport.errors import EdgeportError, UsageError
-from edgeport.exporter.prune.costs import Costs, LayerCost, Outline
+from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses
 from edgeport.pipeline import pruning
 from edgeport.pipeline.pruning import PruneBench, PruneReport, judge_final
@@ -150,19 +150,28 @@ class _FinalBench:
 
     whole: Path
     speedup: Interval
+    change: Change = Change.FASTER
 
     def compare(self, old: Path, new: Path) -> SimpleNamespace:
         del old, new
-        return SimpleNamespace(comparison=SimpleNamespace(speedup=self.speedup, change=Change.FASTER))
+        return SimpleNamespace(comparison=SimpleNamespace(speedup=self.speedup, change=self.change))
+
+    def export(self, counts: Counts, *, output: str) -> tuple[Path, dict[str, Any]]:
+        assert not counts
+        Path(output).write_bytes(b"whole")
+        told = {"weights": (20, 20), "macs": (100.0, 100.0), "zeros": 0.0, "removed": {}, "blocks": (), "left": {}}
+        return self.whole, {**told, "trained": ()}
 
 
-@pytest.mark.parametrize(("speedup", "outcome"), [(2.05, Outcome.PASS), (1.98, Outcome.FAIL)])
-def test_what_is_measured_in_the_end_is_held_to_the_goal(tmp_path: Path, speedup: float, outcome: Outcome) -> None:
-    costs = Costs(layers=(LayerCost(name="l", macs=100.0, weights=10, axes=({"g": 0.01},)),))
-    searched = Budgeted(
-        counts={"g": 50}, latency_ns=4.9e6, before_ns=10e6, goal_ns=5e6, reached=True, trials=()
-    )  # what the search measured met the goal
-    report = PruneReport(
+@pytest.fixture
+def searched() -> Budgeted:
+    """What a search measured met the goal."""
+    return Budgeted(counts={"g": 50}, latency_ns=4.9e6, before_ns=10e6, goal_ns=5e6, reached=True, trials=())
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> PruneReport:
+    return PruneReport(
         file=tmp_path / "small.safetensors",
         step=PruneStep(speedup=2.0),
         weights=(20, 10),
@@ -170,14 +179,36 @@ def test_what_is_measured_in_the_end_is_held_to_the_goal(tmp_path: Path, speedup
         size_bytes=1,
         zeros=0.0,
     )
+
+
+COSTS = Costs(layers=(LayerCost(name="l", macs=100.0, weights=10, axes=({"g": 0.01},)),))
+
+
+@pytest.mark.parametrize(("speedup", "outcome"), [(2.05, Outcome.PASS), (1.98, Outcome.FAIL)])
+def test_what_is_measured_in_the_end_is_held_to_the_goal(
+    speedup: float, outcome: Outcome, searched: Budgeted, report: PruneReport, tmp_path: Path
+) -> None:
     last = Interval(low=speedup - 0.02, estimate=speedup, high=speedup + 0.02)
     bench = cast("PruneBench", _FinalBench(whole=tmp_path / "whole.onnx", speedup=last))
 
-    judged = judge_final(bench, searched, costs, tmp_path / "small.onnx", report)
+    judged = judge_final(bench, searched, COSTS, tmp_path / "small.onnx", report)
 
     assert judged.outcome is outcome
     assert judged.latency_ns == (10e6, 10e6 / speedup)
     assert ("1.010 of the latency that was asked" in judged.reason) is (outcome is Outcome.FAIL)
+
+
+def test_of_what_is_not_surely_faster_no_latency_is_told(
+    searched: Budgeted, report: PruneReport, tmp_path: Path
+) -> None:
+    last = Interval(low=0.9, estimate=2.1, high=3.0)
+    final = _FinalBench(whole=tmp_path / "whole.onnx", speedup=last, change=Change.UNKNOWN)
+
+    judged = judge_final(cast("PruneBench", final), searched, COSTS, tmp_path / "small.onnx", report)
+
+    assert (judged.outcome, judged.weights, judged.speedup) == (Outcome.FAIL, (20, 20), last)
+    assert judged.latency_ns == (10e6, 10e6)  # what is written is the model as it was
+    assert report.file.read_bytes() == b"whole"
 
 
 class Judged(Exception):

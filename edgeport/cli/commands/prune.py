@@ -73,7 +73,7 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
 )
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
-@click.option("--rounds", type=click.IntRange(min=1), default=6, show_default=True, help="Pairs per measurement.")
+@click.option("--rounds", type=click.IntRange(min=6), default=6, show_default=True, help="Pairs per measurement.")
 @click.option("-o", "--output", "file", type=PLACE, default=Path("pruned.safetensors"), show_default=True)
 @output_options
 def command(  # noqa: PLR0913 (one per option)

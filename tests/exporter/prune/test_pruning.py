@@ -240,6 +240,27 @@ def test_a_pruned_network_comes_back_from_disk(
     assert sum(one.numel() for one in fresh.parameters()) == sum(one.numel() for one in net.parameters())
 
 
+def test_why_heads_of_torchs_own_attention_stay_is_said(images: Samples) -> None:
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Linear(3, 16)
+            self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+            self.head = nn.Linear(16, 5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = self.embed(x.flatten(2).transpose(1, 2))
+            tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
+            return self.head(tokens.mean(1))
+
+    assert "attention (MultiheadAttention) goes along, which ties its heads to its width" in set(
+        find_groups(Net().eval(), images).left.values()
+    )
+
+
 def test_blocks_go_by_their_influence_and_come_back_from_disk(
     images: Samples, filled: Callable[[Any], Any], tmp_path: Path
 ) -> None:
