@@ -115,6 +115,11 @@ class EdgeportError(Exception):
     def __str__(self) -> str:
         return f"{self.code}: asked to {self.asked}; found {self.found}; {self.fix}"
 
+    @property
+    def reason(self) -> str:
+        """What was found and what to do, for where what was asked stands already: "it has no GPU; leave gpu unset"."""
+        return f"{self.found.removeprefix('that ')}; {self.fix}"
+
     def to_dict(self) -> dict[str, object]:
         """The error as JSON values, as `--json` prints it and a child sends it to its parent."""
         return {"code": self.code, "asked": self.asked, "found": self.found, "fix": self.fix, "details": self.details}

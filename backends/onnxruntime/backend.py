@@ -64,7 +64,7 @@ class OnnxRuntimeBackend:
             precisions = _precisions()
             providers = _providers()
         except DependencyError as error:
-            return Capabilities(backend=NAME, reason=f"{error.found}; {error.fix}")
+            return Capabilities(backend=NAME, reason=error.reason)
         return Capabilities(
             backend=NAME,
             version=ort.__version__,

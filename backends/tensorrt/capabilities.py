@@ -45,7 +45,7 @@ def capabilities_here(device: int = 0) -> Capabilities:
     try:
         tensorrt = load_tensorrt()
     except DependencyError as error:
-        reason = f"{error.found}; {error.fix}"
+        reason = error.reason
         no = Support(available=False, reason=reason)
         return Capabilities(backend="tensorrt", reason=reason, precisions=dict.fromkeys(Precision, no))
     return describe(tensorrt, find_gpu(device))

@@ -75,7 +75,7 @@ def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Rep
             "edgeport.bundle.running:reproduce", payload, limits=limits, asked=f"run the bundle {folder.name}"
         )
     except DependencyError as error:
-        return Reproduced(outcome=Outcome.UNMEASURED, reason=f"{error.found}; {error.fix}")
+        return Reproduced(outcome=Outcome.UNMEASURED, reason=error.reason)
     except EdgeportError as error:
         return Reproduced(outcome=Outcome.FAIL, reason=f"it does not run: {error.found}")
     difference, tolerance = float(found["difference"]), float(found["tolerance"])

@@ -60,7 +60,7 @@ def probe(backend: str, context: RunContext, processor: Processor | None = None)
     try:
         return probed(backend, context.limits, processor)
     except UsageError as error:
-        return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
+        return Capabilities(backend=backend, reason=error.reason)
 
 
 def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]) -> list[Candidate]:
@@ -132,7 +132,7 @@ def refused(candidate: Candidate, error: Exception) -> Candidate:
     if isinstance(error, ChildCrash):
         error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
     return replace(
-        candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=f"{error.found}; {error.fix}")
+        candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=error.reason)
     )
 
 

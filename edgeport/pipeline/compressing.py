@@ -138,7 +138,7 @@ def compress(context: RunContext, shared: Shared) -> Compressed:
         except _PASSED_ON:
             raise
         except EdgeportError as error:
-            state.rows.append(_not_done(state, step, f"{error.found}; {error.fix}"))
+            state.rows.append(_not_done(state, step, error.reason))
             failed = name
     last = replace(
         context,
@@ -150,7 +150,7 @@ def compress(context: RunContext, shared: Shared) -> Compressed:
     except _PASSED_ON:
         raise
     except EdgeportError as error:  # no statistics of it: it stays what it is in float
-        state.rows[-1] = replace(state.rows[-1], problem=f"{error.found}; {error.fix}")
+        state.rows[-1] = replace(state.rows[-1], problem=error.reason)
     made = bool(state.labels) and state.whole
     return Compressed(
         rows=tuple(state.rows),

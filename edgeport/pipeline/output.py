@@ -180,7 +180,7 @@ def _with_report(result: RunResult) -> RunResult:
     try:
         write_report(with_path, result.folder / _REPORT)
     except DependencyError as error:
-        return replace(result, notes=(*result.notes, f"No report.html: {error.found}; {error.fix}."))
+        return replace(result, notes=(*result.notes, f"No report.html: {error.reason}."))
     return with_path
 
 

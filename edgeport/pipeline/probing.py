@@ -35,5 +35,5 @@ def probed(backend: str, limits: Limits, processor: Processor | None = None) -> 
     except ContractError as error:
         return Capabilities(backend=backend, reason=f"what it says of itself is no Capabilities ({error.found})")
     except EdgeportError as error:
-        return Capabilities(backend=backend, reason=f"{error.found}; {error.fix}")
+        return Capabilities(backend=backend, reason=error.reason)
     return replace(told, processor=processor)

@@ -236,7 +236,7 @@ def tune_all(context: RunContext, material: Material) -> list[Tuned]:
         except DeviceLost:
             raise
         except EdgeportError as error:
-            found.append(Tuned(target=target, problem=f"{error.found}; {error.fix}"))
+            found.append(Tuned(target=target, problem=error.reason))
     return found
 
 

@@ -385,7 +385,7 @@ def test_the_example_runs(
 
     if arguments[0] == "bundle":
         assert ran.code == 5
-        assert ran.out.endswith("edgeport-quickstart/bundle: changed\n")
+        assert ran.out.endswith("edgeport-quickstart/edgeport-out/bundle: changed\n")
         return
     assert ran.code == 0, ran.err
     assert ran.out
@@ -406,8 +406,9 @@ def _make_files(folder: Path) -> None:
         (folder / name).write_bytes(b"")
     for name in ("samples", "calibration"):
         np.savez(folder / f"{name}.npz", image=np.zeros((2, 3), np.float32))
-    for name in ("net-int8", "net-onnxruntime", "net-openvino", "detector", "speech", "edgeport-quickstart/bundle"):
-        (folder / name).mkdir(parents=True)
+    for name in ("net-int8", "net-onnxruntime", "net-openvino", "detector", "speech"):
+        (folder / name).mkdir()
+    (folder / "edgeport-quickstart" / "edgeport-out" / "bundle").mkdir(parents=True)
     (folder / "recipe.toml").write_text(
         'model.source = "net:create"\ndata.calibration = "calibration.npz"\ndata.evaluation = "samples.npz"\n',
         encoding="utf-8",

@@ -57,3 +57,9 @@ def test_round_trip(cls):
 @pytest.mark.parametrize("data", [{}, {"code": "NO_SUCH_CODE"}, {"code": None, "details": [1]}])
 def test_what_is_not_known_becomes_the_root(data):
     assert type(error_from_dict(data)) is EdgeportError
+
+
+def test_a_reason_reads_without_what_was_asked():
+    error = EdgeportError(asked="run it", found="that it has no GPU, that is seen", fix="leave gpu unset")
+
+    assert error.reason == "it has no GPU, that is seen; leave gpu unset"

@@ -20,7 +20,7 @@ def command() -> None:
 
     \b
     Example:
-      edgeport bundle verify edgeport-quickstart/bundle
+      edgeport bundle verify edgeport-quickstart/edgeport-out/bundle
     """  # noqa: D301 (click's own mark against wrapping)
 
 
@@ -39,7 +39,7 @@ def verify(*, folder: Path, files_only: bool, trust_code: bool, time_limit: floa
 
     \b
     Example:
-      edgeport bundle verify edgeport-quickstart/bundle
+      edgeport bundle verify edgeport-quickstart/edgeport-out/bundle
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport.api import verify_bundle
 
