@@ -131,9 +131,7 @@ def refused(candidate: Candidate, error: Exception) -> Candidate:
         error = EdgeportError(asked=f"try {candidate.name}", found=found, fix="report this as a fault in Edgeport")
     if isinstance(error, ChildCrash):
         error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
-    return replace(
-        candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=error.reason)
-    )
+    return replace(candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=error.reason))
 
 
 @dataclass(frozen=True, kw_only=True)
