@@ -4,7 +4,8 @@ The model of latency is a time for what does not shrink and, for each layer, a t
 L = t0 + sum over layers of r * left. Its times are at least zero and fitted to what was measured. A few networks do not
 tell the times of all layers apart, so they are pulled to two common rates, of a multiplication and of a weight, since a
 layer takes as long as it computes or as its weights take to arrive (Williams et al., "Roofline", 2009). What each layer
-would save is thus learned from a few whole networks, which the device runs as it will run the result.
+would save is thus learned from a few whole networks, which the device runs as it will run the result. Those near the
+goal count most, since no device is quite as the model says, and it is asked there alone.
 
 Scores add up as if units did not need each other, which holds the less the more of a layer is gone. So several networks
 are proposed that the model says are fast enough, by other prices of the same scores, and the one that loses least on
@@ -61,11 +62,20 @@ _NEAR = 0.9
 _SURE = 0.985
 """Up to here of the goal, what is measured once more scatters below it."""
 
-_AIM = 0.97
+_AIM = (_NEAR + _SURE) / 2
 """Of the goal; what is measured scatters around what is predicted."""
 
-_LOWER = 0.98
-"""What the aim is lowered by where it leads to a network that is known to miss the goal."""
+_WIDTH = 0.25
+"""How far from the goal, as a logarithm of latencies, a trial counts half in the fit."""
+
+_NEIGHBOURS = 0.1
+"""How far from it what the model is wrong by counts half for what it will be wrong by."""
+
+_STEP = 0.98
+"""What the aim is lowered or raised by where it leads to networks alone that were measured."""
+
+_LOOKS = 3
+"""Times as many choices at most are looked at as are measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,37 +110,47 @@ class LatencyModel:
     rates: NDArray[np.float64]
 
     @staticmethod
-    def fit(costs: Costs, trials: Sequence[Trial]) -> LatencyModel:
+    def fit(costs: Costs, trials: Sequence[Trial], goal_ns: float | None = None) -> LatencyModel:
         """Least squares of relative errors, with times of at least zero.
 
         How strongly times are pulled to the common rates is what predicts each trial best from all the others.
+
+        Args:
+            costs: The layers.
+            trials: What was measured.
+            goal_ns: Trials near it count most; where there is none, all count alike.
+
         """
+        counting = np.ones(len(trials)) if goal_ns is None else _nearness(trials, goal_ns, _WIDTH)
 
         def missed(pull: float) -> float:
-            left_out = [[*trials[:index], *trials[index + 1 :]] for index in range(len(trials))]
-            models = [LatencyModel._pulled(costs, others, pull) for others in left_out]
+            others = [[other for other in range(len(trials)) if other != index] for index in range(len(trials))]
+            models = [
+                LatencyModel._pulled(costs, [trials[one] for one in some], counting[some], pull) for some in others
+            ]
             errors = [model.ns(one.counts) / one.latency_ns - 1 for model, one in zip(models, trials, strict=True)]
-            return float(np.mean(np.square(errors)))
+            return float(np.average(np.square(errors), weights=counting))
 
         pull = min(_RIDGES, key=missed) if len(trials) >= _ENOUGH else _RIDGES[0]
-        return LatencyModel._pulled(costs, trials, pull)
+        return LatencyModel._pulled(costs, trials, counting, pull)
 
     @staticmethod
-    def _pulled(costs: Costs, trials: Sequence[Trial], strength: float) -> LatencyModel:
+    def _pulled(costs: Costs, trials: Sequence[Trial], counting: NDArray[np.float64], strength: float) -> LatencyModel:
         from scipy.optimize import nnls
 
         shares = np.array([[layer.left(trial.counts) for layer in costs.layers] for trial in trials])
         measured = np.array([trial.latency_ns for trial in trials])
+        root = np.sqrt(counting)
         macs, weights = (
             np.array([getattr(layer, kind) for layer in costs.layers], float) for kind in ("macs", "weights")
         )
         macs, weights = macs / max(macs.sum(), 1.0), weights / max(weights.sum(), 1.0)
         # Unknowns: the constant, common times of all multiplications and all weights, and what each layer takes.
         nothing = np.zeros((len(trials), 2))
-        fit = np.hstack([np.ones((len(trials), 1)), nothing, shares]) / measured[:, None]
+        fit = np.hstack([np.ones((len(trials), 1)), nothing, shares]) * (root / measured)[:, None]
         pull = np.hstack([np.zeros((len(macs), 1)), -macs[:, None], -weights[:, None], np.eye(len(macs))])
         pull *= strength / np.sqrt(np.maximum((macs + weights) / 2, 1e-9))[:, None] / measured.max()
-        found, _ = nnls(np.vstack([fit, pull]), np.concatenate([np.ones(len(trials)), np.zeros(len(macs))]))
+        found, _ = nnls(np.vstack([fit, pull]), np.concatenate([root, np.zeros(len(macs))]))
         return LatencyModel(costs=costs, constant_ns=float(found[0]), rates=found[3:])
 
     def ns(self, counts: Counts) -> float:
@@ -173,7 +193,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     round_to: int = 8,
     least: float = 0.1,
     probes: int = 6,
-    rounds: int = 5,
+    rounds: int = 8,
     seed: int = 0,
 ) -> Budgeted:
     """Finds the units whose removal meets the goal and costs the least of their scores.
@@ -192,7 +212,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         round_to: As in `Units`.
         least: As in `Units`.
         probes: Networks that the model is first fitted to; fewer where there are not so many.
-        rounds: Choices that are measured; each corrects the model.
+        rounds: Choices that are measured at most; each corrects the model.
         seed: Of the probes, which are cut by shares with some chance.
 
     Returns:
@@ -215,27 +235,29 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         )
     cut = _probes(outlines, costs, probes, round_to, least, seed)
     trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
-    aim = goal * _AIM
     tried: list[Trial] = []
     judge = _Judge(outlines, losses)
-    for _ in range(rounds):
-        model = LatencyModel.fit(costs, trials)
-        counts = judge.best(_proposed(outlines, model, aim, round_to, least, several=losses is not None))
-        known = next((one for one in (trials[0], *tried) if dict(one.counts) == dict(counts)), None)
-        if known is not None and known.latency_ns <= goal:
-            break
-        if known is not None:
-            aim *= _LOWER
+    model = LatencyModel.fit(costs, trials, goal)
+    aim = _aimed(model, tried, goal)
+    for _ in range(_LOOKS * rounds):
+        proposed = _proposed(outlines, model, aim, round_to, least, several=losses is not None)
+        known = {_key(one.counts): one for one in (trials[0], *tried)}
+        new = [counts for counts in proposed if _key(counts) not in known]
+        if not new:
+            too_fast = known[_key(judge.best(proposed))].latency_ns <= goal
+            aim *= 1 / _STEP if too_fast else _STEP
             continue
+        counts = judge.best(new)
         latency = measure(counts)
         if confirm is not None and latency <= goal:
             latency = confirm(counts)
         trial = Trial(counts=counts, latency_ns=latency, predicted_ns=model.ns(counts))
         trials.append(trial)
         tried.append(trial)
-        if _NEAR * goal <= latency <= _SURE * goal:
+        if _NEAR * goal <= latency <= _SURE * goal or len(tried) == rounds:
             break
-        aim *= goal * (_NEAR + _SURE) / 2 / latency
+        model = LatencyModel.fit(costs, trials, goal)
+        aim = _aimed(model, tried, goal)
     return _best(judge, trials, tried, goal)
 
 
@@ -268,6 +290,20 @@ def _probes(
         if len(found) == count:
             break
     return found
+
+
+def _nearness(trials: Sequence[Trial], goal: float, half: float) -> NDArray[np.float64]:
+    """1 at the goal, 0.5 where the logarithm of the latency is as far from it as `half`."""
+    away = np.log([one.latency_ns / goal for one in trials]) / half
+    return np.asarray(1 / (1 + away**2), np.float64)
+
+
+def _aimed(model: LatencyModel, tried: Sequence[Trial], goal: float) -> float:
+    """What the model has to say of a network that meets the goal, as wrong as it is of those tried near it."""
+    if not tried:
+        return goal * _AIM
+    wrong = np.log([model.ns(one.counts) / one.latency_ns for one in tried])
+    return goal * _AIM * float(np.exp(np.average(wrong, weights=_nearness(tried, goal, _NEIGHBOURS))))
 
 
 def _weights_per_mac(costs: Costs, group: str) -> float:
@@ -319,7 +355,7 @@ class _Judge:
 
     def best(self, proposed: Sequence[Counts]) -> Counts:
         """The first of equals."""
-        keys = [tuple(sorted(counts.items())) for counts in proposed]
+        keys = [_key(counts) for counts in proposed]
         new = {key: counts for key, counts in zip(keys, proposed, strict=True) if key not in self._known}
         if len(proposed) > 1 and new:
             found = [-_kept(self._outlines, one) for one in new.values()]
@@ -346,6 +382,10 @@ def _best(judge: _Judge, trials: Sequence[Trial], tried: Sequence[Trial], goal: 
         reached=bool(meeting),
         trials=tuple(trials),
     )
+
+
+def _key(counts: Counts) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(counts.items()))
 
 
 def _kept(outlines: Sequence[Outline], counts: Counts) -> float:

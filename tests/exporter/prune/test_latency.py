@@ -146,7 +146,7 @@ def test_what_misses_the_goal_when_measured_again_is_not_told_as_reached() -> No
     assert not found.reached
 
 
-@pytest.mark.parametrize(("layers", "speedup"), [(8, 1.5), (8, 2.1), (4, 1.6), (4, 2.5)])
+@pytest.mark.parametrize(("layers", "speedup"), [(8, 1.5), (8, 2.1), (5, 2.1), (4, 2.5)])
 def test_what_hardly_meets_the_goal_is_not_taken_where_something_surely_meets_it(layers: int, speedup: float) -> None:
     outlines, costs = _network(layers)
     smooth = _device(costs)
@@ -167,6 +167,28 @@ def test_a_network_that_missed_the_goal_is_not_the_end(
     found = prune_to_latency(outlines, costs, measure, confirm=_device(costs), speedup=speedup, round_to=round_to)
     assert found.reached
     assert 0.85 * found.goal_ns <= found.latency_ns <= found.goal_ns
+
+
+@pytest.mark.parametrize("speedup", [2.3, 2.6])
+def test_a_network_much_too_fast_is_not_the_end(speedup: float) -> None:
+    outlines, costs = _network(4)
+    found = prune_to_latency(outlines, costs, _device(costs), speedup=speedup, round_to=16)
+    assert 0.9 * found.goal_ns <= found.latency_ns <= found.goal_ns
+
+
+def test_trials_near_the_goal_count_most() -> None:
+    outlines, costs = _network()
+    near, far = ({one.name: count for one in outlines} for count in (32, 8))
+    line = _device(costs)
+    trials = [Trial(counts={one.name: 0 for one in outlines}, latency_ns=line({}))]
+    trials += [Trial(counts=near, latency_ns=0.8 * line(near)), Trial(counts=far, latency_ns=1.2 * line(far))]
+
+    wrong = [
+        abs(LatencyModel.fit(costs, trials, goal).ns(near) / (0.8 * line(near)) - 1)
+        for goal in (None, 0.8 * line(near))
+    ]
+
+    assert wrong[1] < 0.5 * wrong[0]
 
 
 @pytest.mark.parametrize(("layers", "round_to", "speedup"), [(3, 16, 1.5), (4, 32, 1.5)])
