@@ -18,7 +18,7 @@ from edgeport.exporter.checkpoint import write_weights
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.prune.blocks import pass_through, passed_through
 from edgeport.exporter.prune.heads import find_heads
-from edgeport.exporter.prune.layers import refresh
+from edgeport.exporter.prune.layers import is_depthwise, refresh
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.quiet import quiet
 
@@ -40,7 +40,8 @@ class Record:
     """What the shapes of the tensors do not tell.
 
     Attributes:
-        sizes: Path and attribute ("layer.attention.num_heads") to the number that `forward` reads there.
+        sizes: Path and attribute ("layer.attention.num_heads") to the number that `forward` reads there. The `groups`
+            of a depthwise convolution are among them: it may have had a multiplier, which tells them from no shape.
         blocks: Path of a block that is gone to whether it returned a tuple.
 
     """
@@ -57,6 +58,7 @@ def save_pruned(module: torch.nn.Module, path: Path) -> None:
             sizes[f"{holder}.{attribute}" if holder else attribute] = int(
                 getattr(module.get_submodule(holder), attribute)
             )
+    sizes |= {f"{layer}.groups": one.groups for layer, one in module.named_modules() if layer and is_depthwise(one)}
     record = {"schema_version": _VERSION, "sizes": sizes, "blocks": passed_through(module)}
     write_weights(module, path, {KEY: json.dumps(record, sort_keys=True)})
 
@@ -163,10 +165,10 @@ def fit(module: torch.nn.Module, weights: Mapping[str, torch.Tensor], record: Re
         holder, _, attribute = name.rpartition(".")
         _replace(module.get_submodule(holder), attribute, given)
         touched[holder] = None
-    for holder in touched:
-        refresh(module.get_submodule(holder))
     for name, size in record.sizes.items():
         _resize(module, name, size, path)
+    for holder in touched:
+        refresh(module.get_submodule(holder))
 
 
 def _replace(layer: torch.nn.Module, name: str, given: torch.Tensor) -> None:

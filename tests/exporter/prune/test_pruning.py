@@ -23,6 +23,7 @@ from edgeport.exporter.prune.finding import find_groups
 from edgeport.exporter.prune.keeping import is_pruned, save_pruned
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.recalibrating import recalibrate
+from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
 from edgeport.exporter.prune.units import Kind
@@ -240,6 +241,29 @@ def test_a_pruned_network_comes_back_from_disk(
     assert sum(one.numel() for one in fresh.parameters()) == sum(one.numel() for one in net.parameters())
 
 
+def test_a_convolution_that_became_depthwise_comes_back_from_disk(
+    images: Samples, filled: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    """First it loses its multiplier, then channels: its shapes tell no more how many groups it has."""
+    import torch
+    from torch import nn
+
+    def made() -> nn.Module:
+        layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 3, groups=8), nn.ReLU(), nn.Conv2d(16, 4, 1)]
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+
+    net = filled(made())
+    for _ in range(2):
+        groups = [one for one in find_groups(net, images).groups if any(part.module == "1" for part in one.slices)]
+        remove(net, groups, {"1": [0]})
+    save_pruned(net, path := tmp_path / "net.safetensors")
+    fresh = made().eval()
+    load_weights(fresh, path)
+    assert (fresh[1].groups, fresh[1].in_channels, fresh[1].out_channels) == (7, 7, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(images.outputs(fresh)["output"], images.outputs(net)["output"])
+
+
 def test_why_heads_of_torchs_own_attention_stay_is_said(images: Samples) -> None:
     import torch
     from torch import nn
@@ -454,8 +478,6 @@ def test_statistics_are_taken_before_training(net: Any, images: Samples) -> None
 
 def test_a_last_head_comes_back_from_disk(images: Samples, filled: Callable[[Any], Any], tmp_path: Path) -> None:
     import torch
-
-    from edgeport.exporter.prune.removing import remove
 
     net = filled(_attention())
     groups = [group for group in find_groups(net, images).groups if group.kind is Kind.HEADS]
