@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,6 +46,7 @@ def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
     scope: Scope = Scope.GLOBAL,
     round_to: int = 1,
     least: float = 0.1,
+    units: Mapping[str, int] | None = None,
     saving: Callable[[Counts, Counts], float] | None = None,
     far: bool = False,
 ) -> dict[str, int]:
@@ -55,9 +56,10 @@ def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
         outlines: Groups with their scores.
         reached: Whether the network without so many units meets the goal.
         scope: What competes.
-        round_to: What is left of a group is a multiple of this many channels. Groups that are smaller than twice of it
-            stay whole.
+        round_to: What is left of a group is a multiple of this many channels. Groups that have no more than that stay
+            whole.
         least: Share of a group's units that must stay.
+        units: Of each group, how many that is a share of; those that it has by default.
         saving: What going from the first counts to the second saves; then scores are weighed against it.
         far: Where the goal can't be reached, go as far as may be gone.
 
@@ -65,8 +67,14 @@ def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
         PruningError: The goal can't be reached.
 
     """
+    of = {one.name: one.units for one in outlines} | dict(units or {})
     queues = {
-        one.name: _Queue(outline=one, step=_step(one, round_to), least=_least(one, round_to, least)) for one in outlines
+        one.name: _Queue(
+            outline=one,
+            step=_step(one, round_to),
+            least=max(_step(one, round_to), math.ceil(least * of[one.name]), 1),
+        )
+        for one in outlines
     }
     order = {one.name: sorted(one.scores) for one in outlines}
     counts = {one.name: 0 for one in outlines}
@@ -110,7 +118,3 @@ def _price(queue: _Queue, scores: Sequence[float], size: int, scope: Scope) -> f
 
 def _step(outline: Outline, round_to: int) -> int:
     return round_to // math.gcd(round_to, outline.width)
-
-
-def _least(outline: Outline, round_to: int, least: float) -> int:
-    return max(_step(outline, round_to), math.ceil(least * outline.units), 1)

@@ -247,22 +247,37 @@ def _prune_units(
     units: dict[str, int] = {}
     gone: dict[str, int] = {}
     left: Mapping[str, str] = {}
+    told: dict[str, str] = {}
     for step, share in enumerate(schedule.shares()):
         seen = look(module, criterion, samples, structure.kinds)
         whole = whole or seen.costs.macs({})
-        counts = _chosen(structure, seen, whole * (1.0 - structure.macs * share))
+        for one in seen.outlines:
+            name = told.setdefault(one.name, one.name)
+            if name in units and units[name] - gone[name] != one.units:  # a multiplier went: what is left is depthwise
+                name = told[one.name] = f"{one.name} from step {step + 1}"
+            units.setdefault(name, one.units)
+            gone.setdefault(name, 0)
+        before = {one.name: units[told[one.name]] for one in seen.outlines}
+        counts = _chosen(structure, seen, whole * (1.0 - structure.macs * share), before)
         take(module, seen, counts)
         for one in seen.outlines:
-            units.setdefault(one.name, one.units)
-            gone[one.name] = gone.get(one.name, 0) + counts[one.name]
+            gone[told[one.name]] += counts[one.name]
         left = left or seen.left
         _tune(module, fine_tune, step)
     removed = {name: (count, units[name]) for name, count in gone.items() if count}
     return Pruning(by=describe(criterion), removed=removed, left=left)
 
 
-def _chosen(structure: Units, seen: Look, goal: float) -> dict[str, int]:
-    """Counts with which the network has no more multiplications than the goal."""
+def _chosen(structure: Units, seen: Look, goal: float, before: Mapping[str, int]) -> dict[str, int]:
+    """Counts with which the network has no more multiplications than the goal.
+
+    Args:
+        structure: What is asked.
+        seen: The network as it is.
+        goal: Multiplications.
+        before: Units of each group before the first step, of which a share stays.
+
+    """
     costs = seen.costs
     return choose_counts(
         seen.outlines,
@@ -270,6 +285,7 @@ def _chosen(structure: Units, seen: Look, goal: float) -> dict[str, int]:
         scope=structure.scope,
         round_to=structure.round_to,
         least=structure.least,
+        units=before,
         saving=(lambda one, other: costs.macs(one) - costs.macs(other)) if structure.per_cost else None,
     )
 

@@ -386,6 +386,28 @@ def test_channels_go_in_steps(images: Samples, filled: Callable[[Any], Any]) -> 
     assert all(0 < gone < units for gone, units in done.removed.values())
 
 
+def test_what_must_stay_is_a_share_of_the_network_before_the_first_step(
+    images: Samples, filled: Callable[[Any], Any]
+) -> None:
+    net = filled(_residual())
+    asked = Units(macs=0.7, round_to=1, least=0.3, per_cost=False)
+    done = prune(net, asked, Magnitude(), images, schedule=Iterative(steps=4))
+    assert all(units - gone >= 0.3 * units for gone, units in done.removed.values())
+
+
+def test_channels_of_a_convolution_that_became_depthwise_are_told_by_themselves(
+    images: Samples, filled: Callable[[Any], Any]
+) -> None:
+    from torch import nn
+
+    layers = [nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 3, groups=8), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = filled(nn.Sequential(*layers, nn.Linear(16, 5)))
+    done = prune(net, Units(macs=0.7, round_to=1), Magnitude(), images, schedule=Iterative(steps=2))
+    assert done.removed["1"] == (1, 2)
+    gone, units = done.removed["1 from step 2"]
+    assert 0 < gone < units == 8
+
+
 @pytest.mark.parametrize(("keep", "of"), [(2, 4), (4, 8)], ids=["2:4", "4:8"])
 def test_patterns_keep_the_best_of_every_few_inputs(net: Any, images: Samples, keep: int, of: int) -> None:
     import torch
@@ -418,6 +440,9 @@ def test_what_is_left_is_rounded_from_any_width() -> None:
     assert 21 - counts["a"] == 16
     with pytest.raises(PruningError, match="ask for less"):
         choose_counts([outline], lambda counts: counts["a"] >= 20, round_to=8)
+    for units, left in ((8, 8), (9, 8), (16, 8), (17, 8)):
+        outline = Outline(name="a", kind="channels", units=units, scores=(1.0,) * units)
+        assert units - choose_counts([outline], lambda _: False, round_to=8, far=True)["a"] == left
 
 
 def test_saving_weighs_scores() -> None:
