@@ -161,8 +161,10 @@ class PruneStep:
                 found="that only whole units make a network faster by a known amount",
                 fix="prune units, or give an amount",
             )
-        if any(not goal > 0 for goal in goals) or (self.speedup is not None and self.speedup <= 1):
-            raise ContractError(asked=asked, found=f"a goal of {goals[0]:g}", fix="give more than 0; a speedup above 1")
+        if any(not 0 < goal < math.inf for goal in goals) or (self.speedup is not None and self.speedup <= 1):
+            raise ContractError(
+                asked=asked, found=f"a goal of {goals[0]:g}", fix="give a number above 0; a speedup above 1"
+            )
         if self.fine_tune and self.training is not None:
             raise ContractError(
                 asked=asked, found="a function that trains, and epochs", fix="give one of fine_tune and epochs"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeport.contracts import PruneStep
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.choosing import Scope
@@ -34,8 +36,7 @@ def check_step(step: PruneStep) -> None:
     criterion_of(step)
     schedule_named(step.schedule)
     scope_named(step.scope)
-    if not step.measured:
-        structure_of(step)
+    structure_of(replace(step, amount=0.5, latency_ns=None, speedup=None) if step.measured else step)
 
 
 def criterion_of(step: PruneStep) -> Criterion:

@@ -50,6 +50,8 @@ def test_schedules_have_names() -> None:
         ({"what": "2:4", "amount": 0.5}, "says itself"),
         ({"what": "weights", "speedup": 2.0}, "whole units"),
         ({"speedup": 0.5}, "above 1"),
+        ({"speedup": float("inf")}, "a goal of inf"),
+        ({"what": "blocks", "amount": float("inf")}, "a goal of inf"),
         ({"amount": 0.5, "samples": 1}, "2 or more"),
     ],
     ids=str,
@@ -68,6 +70,8 @@ def test_steps_that_say_nothing_are_refused(values: dict[str, Any], says: str) -
         ({"amount": 0.5, "scope": "universe"}, "global or layer"),
         ({"amount": 0.5, "what": "weights", "by": "entropy"}, "of channels"),
         ({"amount": 1.5, "what": "blocks"}, "whole number"),
+        ({"speedup": 2.0, "least": 1.5}, "leave a share"),
+        ({"latency_ns": 1e6, "round_to": 0}, "round to 1"),
     ],
     ids=str,
 )
