@@ -90,7 +90,7 @@ def difference(module: torch.nn.Module, groups: Sequence[Group], removed: Remove
 
     Returns:
         The largest difference, as a share of the largest output; 0 where a normalization mixes units, which makes
-        the two differ rightly, and infinity where an output has another shape.
+        the two differ rightly, and infinity where an output has another shape or is no number.
 
     """
     import torch
@@ -107,6 +107,9 @@ def difference(module: torch.nn.Module, groups: Sequence[Group], removed: Remove
     worst = 0.0
     for name, value in wanted.items():
         if value.is_floating_point():
-            scale = max(float(value.abs().max()), 1e-12)
-            worst = max(worst, float((given[name] - value).abs().max()) / scale)
-    return worst if worst == worst else float("inf")  # noqa: PLR0124 (NaN)
+            apart = torch.where(given[name] == value, 0.0, (given[name] - value).abs())
+            if not bool(apart.isfinite().all()):
+                return float("inf")
+            scale = max(float(value[value.isfinite()].abs().amax()), 1e-12) if bool(value.isfinite().any()) else 1.0
+            worst = max(worst, float(apart.max()) / scale)
+    return worst

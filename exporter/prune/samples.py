@@ -82,11 +82,18 @@ class Samples:
         """Runs the first two samples.
 
         Raises:
-            SamplesError: The module does not take them.
+            SamplesError: The module does not take them, or they have values that are no finite numbers.
 
         """
         import torch
 
+        broken = [name for name, one in self.feeds.items() if one.dtype.kind == "f" and not np.isfinite(one).all()]
+        if broken:
+            raise SamplesError(
+                asked=f"look at {type(module).__name__} with {self.count} samples",
+                found=f"NaN or Inf in {', '.join(broken)}",
+                fix="find where the preprocessing divides by zero or overflows, or drop these samples",
+            )
         try:
             with torch.no_grad():
                 self.first(2).outputs(module)
@@ -111,6 +118,7 @@ class Samples:
 
         Raises:
             PruningError: There is a target, and no loss that would suit it.
+            SamplesError: The target is of classes that the first output does not have.
 
         """
         import torch
@@ -128,6 +136,12 @@ class Samples:
             return output_energy
         first = next(iter(outputs.values()))
         if first.ndim == 2 and target.shape == first.shape[:1] and not target.is_floating_point():
+            if not 0 <= int(target.min()) <= int(target.max()) < first.shape[1]:
+                raise SamplesError(
+                    asked="find what classes lose without some units",
+                    found=f"labels of {int(target.min())} to {int(target.max())} for {first.shape[1]} classes",
+                    fix=f"count classes from 0 to {first.shape[1] - 1}",
+                )
             return _cross_entropy
         raise PruningError(
             asked="find the gradient of a loss",

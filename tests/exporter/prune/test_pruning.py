@@ -521,6 +521,26 @@ def test_samples_that_the_module_does_not_take_are_an_error_about_the_samples():
     with pytest.raises(SamplesError, match=r"run Linear on the samples \(input float32 \[4, 7\]\)"):
         Samples(feeds={"input": np.zeros((4, 7), np.float32)}).require_fit(torch.nn.Linear(8, 2))
     Samples(feeds={"input": np.zeros((4, 8), np.float32)}).require_fit(torch.nn.Linear(8, 2))
+    with pytest.raises(SamplesError, match="NaN or Inf in input"):
+        Samples(feeds={"input": np.full((4, 8), np.nan, np.float32)}).require_fit(torch.nn.Linear(8, 2))
+
+
+@pytest.mark.parametrize(("added", "passes"), [(float("nan"), False), (float("inf"), True)], ids=["NaN", "Inf"])
+def test_outputs_that_are_no_numbers_are_not_equal(added: float, passes: bool) -> None:
+    """An infinity that masks one class is the same in both."""
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.first(x)) - torch.tensor([0.0, added, 0.0])
+
+    samples = Samples(feeds={"x": np.ones((2, 4), np.float32)})
+    assert bool(find_groups(Net().eval(), samples).groups) is passes
 
 
 def test_what_can_not_be_followed_is_said_with_what_can_be_done():

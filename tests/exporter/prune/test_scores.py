@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeport.errors import PruningError
+from edgeport.errors import PruningError, SamplesError
 from edgeport.exporter.prune.activations import entropies
 from edgeport.exporter.prune.criteria import (
     CRITERIA,
@@ -241,3 +242,9 @@ def test_without_labels_the_length_of_the_outputs_counts(net: Any, images: Sampl
     slopes = [torch.autograd.grad(gated(x[row : row + 1]).square().sum() / 2, gate)[0].double() for row in range(6)]
     expected = torch.stack(slopes).abs().mean(dim=0).numpy()
     np.testing.assert_allclose(_units(Taylor(), net, samples)["0"], expected, rtol=1e-4)
+
+
+def test_labels_of_classes_that_the_network_does_not_have_are_refused(net: Any, images: Samples) -> None:
+    wrong = replace(images, target=images.target + 90)
+    with pytest.raises(SamplesError, match="for 5 classes"):
+        scorer_of(Taylor()).units(net, wrong, find_groups(net, images).groups)
