@@ -237,7 +237,7 @@ def _learning(
     from edgeport.exporter.train.hardware import this_process
 
     options, source = _options(payload), payload.get("teacher") or payload["source"]
-    taught = training.teacher > 0 or training.loss == "teacher"
+    taught = training.teacher > 0 or training.loss in ("teacher", "auto")  # auto: of what has no labels to learn from
     folder = payload["source"].get("search_path")
     learner = Learner(
         parameters=options.parameters,

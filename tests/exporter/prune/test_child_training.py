@@ -108,3 +108,15 @@ def test_proposals_are_judged_with_the_statistics_that_they_will_have(payload: d
     assert plain[0] != plain[1]
     assert all(one != other for one, other in zip(plain, anew, strict=True))
     assert trained == anew
+
+
+def test_what_has_no_labels_learns_from_the_model_as_it_was(payload: dict[str, Any], tmp_path: Path) -> None:
+    images = dict(np.load(tmp_path / "samples.npz"))["x"]
+    np.savez(tmp_path / "images.npz", x=images)
+    step = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=4), device="cpu")
+    asked = {"step": to_jsonable(step), "target": "", "output": str(tmp_path / "a.safetensors"), "work": str(tmp_path)}
+    images_place = str(tmp_path / "images.npz")
+    done = prune_in_child({**payload, **asked, "samples": images_place, "training": images_place})
+    (trained,) = done["trained"]
+    assert trained["steps"] == 9
+    assert 0 < trained["after"]["loss"] <= trained["before"]["loss"]
