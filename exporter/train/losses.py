@@ -18,7 +18,7 @@ from edgeport.user_functions import user_function
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "suggested_loss", "users_function"]
+__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "require_values", "suggested_loss", "users_function"]
 
 Outputs = Mapping[str, "Tensor"]
 
@@ -136,6 +136,7 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
             **common,
         )
     if kind == "mse":
+        require_values(labels, scores)
         return Loss(
             said=said("mean squared error"),
             of_labels=lambda found, wanted: functional.mse_loss(
@@ -144,7 +145,24 @@ def loss_for(options: LossChoice, labels: Array | None, outputs: Mapping[str, Ar
             classes=False,
             **common,
         )
-    return Loss(said=said(kind), of_labels=users_function(kind, search_path), classes=False, **common)
+    return Loss(said=said(kind), of_labels=_users_loss(kind, search_path), classes=False, **common)
+
+
+def _users_loss(spelled: str, search_path: Path | None) -> Callable[[Outputs, Tensor], Tensor]:
+    called = users_function(spelled, search_path)
+
+    def loss(outputs: Outputs, labels: Tensor) -> Tensor:
+        found = called(outputs, labels)
+        if not isinstance(found, torch.Tensor) or found.numel() != 1:
+            is_tensor = isinstance(found, torch.Tensor)
+            raise SourceError(
+                asked=f"train with {spelled}",
+                found=f"a tensor {list(found.shape)}" if is_tensor else f"a {type(found).__name__}",
+                fix="let it give one number for the batch, as a tensor [] that was computed from the outputs",
+            )
+        return found.reshape(())
+
+    return loss
 
 
 def suggested_loss(labels: Array | None, scores: Array) -> str:
@@ -182,6 +200,22 @@ def require_classes(labels: Array | None, scores: Array) -> None:
             asked="train with cross-entropy",
             found=f"labels of {labels.min()} to {labels.max()} for {scores.shape[1]} classes",
             fix=f"count classes from 0 to {scores.shape[1] - 1}",
+        )
+
+
+def require_values(labels: Array | None, scores: Array) -> None:
+    """Makes sure that labels are as many numbers as this output has.
+
+    Raises:
+        SamplesError: They are not.
+
+    """
+    if labels is None or labels.dtype.kind not in "iuf" or labels[:1].size != scores[:1].size:
+        raise SamplesError(
+            asked="train with the mean squared error",
+            found=f"labels of {f'{labels.dtype} {list(labels.shape[1:])}' if labels is not None else None} "
+            f"and an output of {list(scores.shape[1:])}",
+            fix="give each sample as many numbers as the output has; or another loss",
         )
 
 

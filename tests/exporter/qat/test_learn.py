@@ -260,6 +260,8 @@ def test_what_can_not_be_learned_from_is_refused(made: Made, tmp_path: Path) -> 
         learned(made, plan, rules, tmp_path, options=replace(OPTIONS, loss="mse"))
     with pytest.raises(SamplesError, match="for 4 classes"):
         learned(made, plan, rules, tmp_path, labels=made.labels + 9)
+    with pytest.raises(SamplesError, match=r"labels of int64 \[\] and an output of \[4\]"):
+        learned(made, plan, rules, tmp_path, options=replace(OPTIONS, loss="mse"), labels=made.labels)
     with pytest.raises(SourceError, match="no_such"):
         learned(made, plan, rules, tmp_path, options=replace(OPTIONS, loss="no_such:fn"), labels=made.labels)
     with pytest.raises(SamplesError, match="held out"):

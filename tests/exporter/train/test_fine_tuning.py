@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 from edgeport.contracts import FineTuning
+from edgeport.errors import SourceError
 from edgeport.exporter.train.fine_tuning import Learner, fine_tune
 from edgeport.exporter.train.samples import LearningSamples
 
@@ -49,3 +51,18 @@ def test_a_teacher_answers_in_evaluation_mode_and_is_as_it_was(tmp_path: Path) -
     assert not teacher.norm.training
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     assert not student.training
+
+
+@pytest.mark.parametrize(("gives", "found"), [("3.0", "a float"), ("outputs['output'].sum(1)", r"a tensor \[4\]")])
+def test_a_loss_that_is_not_one_number_is_refused(gives: str, found: str, tmp_path: Path) -> None:
+    name = f"losses_giving_{len(gives)}"
+    (tmp_path / f"{name}.py").write_text(f"def loss(outputs, labels):\n    return {gives}\n", encoding="utf-8")
+    values = np.zeros((40, 6), np.float32)
+    with pytest.raises(SourceError, match=found):
+        fine_tune(
+            nn.Linear(6, 3),
+            LearningSamples(feeds={"input": values}, labels=values[:, 0]),
+            FineTuning(epochs=1, batch_size=8, loss=f"{name}:loss"),
+            tmp_path / "work",
+            learner=Learner(search_path=tmp_path),
+        )
