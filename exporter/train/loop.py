@@ -172,9 +172,9 @@ class _Run:
             numbers = self._task.step(batch, self)
         self.step += 1
         if self.step % _NOTE_EVERY == 0 or self.step in (1, self._steps):
-            self._note(record, {name: float(value) for name, value in numbers.items()}, factor)
+            self._note(record, {name: float(value) for name, value in numbers.items()})
 
-    def _note(self, record: Record | None, numbers: dict[str, float], factor: float) -> None:
+    def _note(self, record: Record | None, numbers: dict[str, float]) -> None:
         broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(
@@ -185,7 +185,9 @@ class _Run:
         if record is not None:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             show = f"epoch {self._epoch} of {self._settings.epochs}, {shown}"
-            record.note(self.step, self._epoch, {**numbers, "rate": factor}, of="step", show=show)
+            rates = {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self._optimizers()}
+            told = {f"rate of {name}" if len(rates) > 1 else "rate": rate for name, rate in rates.items()}
+            record.note(self.step, self._epoch, {**numbers, **told}, of="step", show=show)
 
     @property
     def _epoch(self) -> int:

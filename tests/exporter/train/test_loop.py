@@ -85,6 +85,8 @@ def test_learns_and_notes_it(tmp_path: Path) -> None:
     assert trained.metrics["error"] < 0.5 * trained.first["error"]
     assert trained.steps == 100
     assert {line["of"] for line in lines} == {"step", "evaluation"}
+    rates = [line["rate"] for line in lines if line["of"] == "step"]
+    assert 0.9 * task.rate < max(rates) <= task.rate  # noted every ten steps
     assert told[-1].total == 100
     assert told[-1].time_left_s == 0
     if importlib.util.find_spec("tensorboard") is not None:
