@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgeport.errors import DependencyError, EdgeportError, PruningError
 from edgeport.exporter.prune.checking import without_failing
 from edgeport.exporter.prune.heads import find_heads
-from edgeport.exporter.prune.layers import Side, channel_groups, is_convolution, sides_of
+from edgeport.exporter.prune.layers import Side, channel_groups, is_convolution, is_the_same_for_all, sides_of
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.units import Found, Group, Kind, Slice
 from edgeport.exporter.quiet import quiet
@@ -234,6 +234,8 @@ def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: in
     if not member.is_layer:
         return
     path, layer = paths.get(id(member.layer)), member.layer
+    if is_the_same_for_all(layer):
+        return
     sides = sides_of(layer, incoming=member.incoming)
     if path is None or (not sides and list(layer.parameters(recurse=False))):
         tied_heads = isinstance(layer, torch.nn.MultiheadAttention)

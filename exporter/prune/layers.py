@@ -6,7 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Side", "channel_groups", "is_batchnorm", "is_convolution", "is_depthwise", "refresh", "sides_of"]
+__all__ = [
+    "Side",
+    "channel_groups",
+    "is_batchnorm",
+    "is_convolution",
+    "is_depthwise",
+    "is_the_same_for_all",
+    "refresh",
+    "sides_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +95,13 @@ def is_batchnorm(layer: object) -> bool:
 def is_depthwise(layer: Any) -> bool:
     """A convolution with a filter for each channel, and one output of each."""
     return is_convolution(layer) and bool(1 < layer.groups == layer.in_channels == layer.out_channels)
+
+
+def is_the_same_for_all(layer: object) -> bool:
+    """It has parameters, none of which belongs to a single channel."""
+    from torch import nn
+
+    return isinstance(layer, nn.PReLU) and layer.num_parameters == 1
 
 
 def channel_groups(layer: Any) -> int:
@@ -202,7 +218,7 @@ _ROWS = (
     ),
     _Row(
         fits=_is("PReLU"),
-        gives=lambda layer: _each("weight")(layer) if layer.num_parameters > 1 else (),
+        gives=lambda layer: () if is_the_same_for_all(layer) else _each("weight")(layer),
         refresh=_refresh_prelu,
     ),
     _Row(fits=_is("Embedding"), gives=lambda _: (Side(tensor="weight", axis=1),), refresh=_refresh_embedding),

@@ -580,3 +580,14 @@ def test_every_layer_goes_or_says_why():
     found = find_groups(Pooled().eval(), Samples(feeds={"x": noise}))
     told = {group.name for group in found.groups} | found.left.keys()
     assert {"stem", "body", "score", "head"} <= told
+
+
+def test_one_slope_for_all_channels_stays_as_it_is(images: Samples, filled: Callable[[Any], Any]) -> None:
+    from torch import nn
+
+    layers = [nn.Conv2d(3, 8, 1), nn.PReLU(), nn.Conv2d(8, 8, 1), nn.PReLU(8), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    net = filled(nn.Sequential(*layers, nn.Linear(8, 5)))
+    assert {group.name for group in find_groups(net, images).groups} == {"0", "2"}
+    prune(net, Units(macs=0.5, round_to=1), Magnitude(), images)
+    assert net[1].weight.numel() == net[1].num_parameters == 1
+    assert net[3].num_parameters == net[2].out_channels
