@@ -51,14 +51,17 @@ def prune(
     threads: int | None = None,
     rounds: int = 6,
     duration_s: float = 0.3,
+    store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
+    fresh: bool = False,
 ) -> PruneReport:
     """Takes out of a PyTorch model what it can do without, in child processes, and keeps what is left.
 
     Where a latency or a speedup is asked, the exported float model is timed on this machine, again and again with other
     channels gone, until the goal is met; what comes out is compared with the unpruned model in fresh pairs, fails where
-    the goal is not met by these, and is not kept where it is not surely faster.
+    the goal is not met by these, and is not kept where it is not surely faster. A training that was stopped goes on
+    where it was, but behind such a search, which finds another network each time. Its course lies beside the output.
 
     Args:
         source: The model; one that is built from code.
@@ -87,8 +90,10 @@ def prune(
         threads: Of the backend; None leaves its default.
         rounds: Pairs of fresh processes per measurement; fewer than 6 prove nothing.
         duration_s: Seconds of timed calls per process.
+        store: As in `run`; of trainings that were stopped.
         on_progress: Told of every step.
         limits: Of each child.
+        fresh: Begin a training that was stopped anew.
 
     Raises:
         PruningError: Nothing can be removed, or not so much, or the criterion has no answer.
@@ -129,8 +134,10 @@ def prune(
         output=output,
         target=target,
         settings=settings,
+        store=store,
         on_progress=on_progress,
         limits=limits,
+        fresh=fresh,
     )
 
 

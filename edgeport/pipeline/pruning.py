@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
+from edgeport.pipeline.pruning_course import course_of, training_folder
 from edgeport.pipeline.steps import read_samples
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ class PruneReport:
         speedup: Over the unpruned model, from fresh pairs; None where it was not measured.
         trials: What was measured on the way.
         trained: What each training gave.
+        log: The course of these trainings, a JSON object per line; None where there was none.
         outcome: PASS; FAIL where the latency was not reached, or what came out is not faster and was not kept.
         reason: In a sentence, where it is not PASS.
 
@@ -111,6 +114,7 @@ class PruneReport:
     speedup: Interval | None = None
     trials: tuple[MeasuredTrial, ...] = ()
     trained: tuple[TrainedStep, ...] = ()
+    log: Path | None = None
     outcome: Outcome = Outcome.PASS
     reason: str = ""
     schema_version: int = 1
@@ -126,6 +130,8 @@ def prune_source(  # noqa: PLR0913 (those of the API)
     settings: BenchSettings,
     on_progress: OnProgress,
     limits: Limits,
+    store: Path | None = None,
+    fresh: bool = False,
 ) -> PruneReport:
     """See `edgeport.api.prune`."""
     check_step(step)
@@ -147,6 +153,11 @@ def prune_source(  # noqa: PLR0913 (those of the API)
         given = read_samples(samples, target, count=step.samples)
         arrays = dict(given.feeds) | ({target: np.asarray(given.target)} if given.target is not None else {})
         save_npz(folder / "samples.npz", arrays)
+        trainings = folder / "training"
+        if step.training is not None and not step.measured:  # a search finds another network each time
+            trainings = training_folder(source, samples, target, step, store)
+            if fresh:
+                shutil.rmtree(trainings, ignore_errors=True)
         payload = {
             "source": to_jsonable(source),
             "step": to_jsonable(step),
@@ -154,10 +165,14 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             "target": target,
             "output": str(output.resolve()),
             "training": str(samples.resolve()),
-            "work": str(folder / "training"),
+            "work": str(trainings),
         }
         work = PruneWork(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
-        return _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
+        report = _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
+        if step.training is not None:
+            report = replace(report, log=course_of(trainings, output))
+            shutil.rmtree(trainings, ignore_errors=True)
+        return report
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,17 @@ import pytest
 from safetensors import safe_open
 
 from edgeport import api
-from edgeport.contracts import Change, FineTuning, Interval, ModelSource, Outcome, PruneStep, to_jsonable
+from edgeport.contracts import (
+    Change,
+    FineTuning,
+    Interval,
+    ModelSource,
+    OnProgress,
+    Outcome,
+    ProgressEvent,
+    PruneStep,
+    to_jsonable,
+)
 from edgeport.errors import EdgeportError, UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses
@@ -92,17 +103,37 @@ def test_a_program_needs_no_code(source: ModelSource, tmp_path: Path) -> None:
 
 
 def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_path: Path) -> None:
-    report = api.prune(
-        source,
-        tmp_path / "samples.npz",
-        output=tmp_path / "small.safetensors",
-        amount=0.5,
-        schedule="iterative:2",
-        target="label",
-        training=FineTuning(epochs=4, batch_size=2, rate=0.02, teacher=0.5, held_out=0.25),
-        device="cpu",
-    )
+    """Stopped in the second training, the same call goes on there."""
 
+    def pruned(on_progress: OnProgress) -> PruneReport:
+        return api.prune(
+            source,
+            tmp_path / "samples.npz",
+            output=tmp_path / "small.safetensors",
+            amount=0.5,
+            schedule="iterative:2",
+            target="label",
+            training=FineTuning(epochs=4, batch_size=2, rate=0.02, teacher=0.5, held_out=0.25),
+            device="cpu",
+            store=tmp_path / "store",
+            on_progress=on_progress,
+        )
+
+    def stop(event: ProgressEvent) -> None:
+        if event.stage == "train" and (event.done, event.total) == (9, 12):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(stop)
+    told = list[ProgressEvent]()
+    report = pruned(told.append)
+
+    assert min(event.done for event in told if event.stage == "train" and event.total == 12) >= 6
+    assert not list((tmp_path / "store" / "training").iterdir())
+    course = [json.loads(line) for line in (tmp_path / "small.metrics.jsonl").read_text().splitlines()]
+    assert report.log == tmp_path / "small.metrics.jsonl"
+    assert [one["step"] for one in course if one["of"] == "evaluation"] == [0, 3, 0, 3, 6, 9, 12]
+    assert [one["after"] for one in course if one["of"] == "evaluation"] == [0, 0, 1, 1, 1, 1, 1]
     assert [one.steps for one in report.trained] == [1 * 3, 4 * 3]  # one epoch between, of three batches of two
     for one in report.trained:
         assert one.after["loss"] <= one.before["loss"]

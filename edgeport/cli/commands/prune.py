@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, model_source
+from edgeport.cli.options import FILE, PLACE, model_source, store_option
 from edgeport.cli.output import Output, exit_code, output_options
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
 @click.option("--rounds", type=click.IntRange(min=6), default=6, show_default=True, help="Pairs per measurement.")
 @click.option("-o", "--output", "file", type=PLACE, default=Path("pruned.safetensors"), show_default=True)
+@store_option
+@click.option("--resume/--fresh", default=True, help="Go on with a training that was stopped, as by default; or anew.")
 @output_options
 def command(  # noqa: PLR0913 (one per option)
     *,
@@ -105,6 +107,8 @@ def command(  # noqa: PLR0913 (one per option)
     threads: int | None,
     rounds: int,
     file: Path,
+    store: Path | None,
+    resume: bool,
     output: Output,
 ) -> int:
     """A PyTorch model without the channels, heads, weights or blocks that it can do without.
@@ -146,7 +150,9 @@ def command(  # noqa: PLR0913 (one per option)
             backend=backend,
             threads=threads,
             rounds=rounds,
+            store=store,
             on_progress=on_progress,
+            fresh=not resume,
         )
     output.show(lambda: to_jsonable(report), lambda console: draw_prune(console, report))
     return exit_code(report.outcome)

@@ -1,0 +1,57 @@
+"""Where the trainings of `edgeport prune` lie until they are done, so that a stopped one goes on; and their numbers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
+
+__all__ = ["course_of", "training_folder"]
+
+
+def training_folder(source: ModelSource, samples: Path, target: str, step: PruneStep, store: Path | None) -> Path:
+    """Of all trainings of this very pruning, in the store.
+
+    Args:
+        source: The model.
+        samples: `.npz`.
+        target: Key of the labels in it.
+        step: What is asked.
+        store: As in `run`.
+
+    """
+    from edgeport.code_version import code_version
+    from edgeport.pipeline.context import tool_versions
+    from edgeport.pipeline.learning import digest_of_function
+    from edgeport.pipeline.preparing import source_files
+    from edgeport.store import Store
+
+    functions = (source.location, *step.functions)
+    key = {
+        "pruned": to_jsonable(source) | {"weights": "", **source_files(source)},
+        "functions": [digest_of_function(one, source.search_path) for one in functions],
+        "samples": [digest_file(samples), target],
+        "step": to_jsonable(step),
+        "versions": tool_versions(),
+    }
+    return Store(store).root.absolute() / "training" / digest_json([key, code_version()])
+
+
+def course_of(folder: Path, output: Path) -> Path:
+    """The numbers of all trainings beside the output, a JSON object per line, each with the step that it followed.
+
+    Args:
+        folder: With a folder `step-N` for each.
+        output: The pruned file.
+
+    """
+    log = output.with_suffix(".metrics.jsonl")
+    folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
+    lines = [
+        json.dumps({"after": int(one.name.removeprefix("step-")), **json.loads(line)})
+        for one in folders
+        for line in (one / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return log
