@@ -132,14 +132,15 @@ class Samples:
     def _loss_for(self, outputs: Mapping[str, torch.Tensor], target: torch.Tensor | None) -> Loss:
         if self.loss is not None:
             return self.loss
-        if target is None:
+        if target is None or self.target is None:
             return output_energy
         first = next(iter(outputs.values()))
         if first.ndim == 2 and target.shape == first.shape[:1] and not target.is_floating_point():
-            if not 0 <= int(target.min()) <= int(target.max()) < first.shape[1]:
+            lowest, highest = int(np.min(self.target)), int(np.max(self.target))
+            if not 0 <= lowest <= highest < first.shape[1]:
                 raise SamplesError(
                     asked="find what classes lose without some units",
-                    found=f"labels of {int(target.min())} to {int(target.max())} for {first.shape[1]} classes",
+                    found=f"labels of {lowest} to {highest} for {first.shape[1]} classes",
                     fix=f"count classes from 0 to {first.shape[1] - 1}",
                 )
             return _cross_entropy

@@ -246,5 +246,5 @@ def test_without_labels_the_length_of_the_outputs_counts(net: Any, images: Sampl
 
 def test_labels_of_classes_that_the_network_does_not_have_are_refused(net: Any, images: Samples) -> None:
     wrong = replace(images, target=images.target + 90)
-    with pytest.raises(SamplesError, match="for 5 classes"):
+    with pytest.raises(SamplesError, match="labels of 90 to 94 for 5 classes"):
         scorer_of(Taylor()).units(net, wrong, find_groups(net, images).groups)
