@@ -1,9 +1,9 @@
 """Pruning for a latency beside pruning for multiplications, of ResNet-18 on CIFAR-10, without any training.
 
 What `edgeport prune --speedup` does, by the same functions: channels of the lowest first-order Taylor scores for the
-time that they save, of several such choices the one that loses least on the samples, until the measured latency is that
-asked for, and BatchNorm's statistics anew. Networks of the same
-widths are timed once: the search measures the same six probes for every goal.
+time that they save, of several such choices the one that loses least on other samples, until the measured latency is
+that asked for, and BatchNorm's statistics anew. Networks of the same widths are timed once: the search measures the
+same six probes for every goal.
 
 Beside it the same criterion for the multiplications that channels save, as `edgeport prune --amount` does: by so many
 that the measured latency comes to be the same. Its accuracy there is read between the slower and the faster of the
@@ -27,7 +27,7 @@ from benchmarks.zoo import missing
 from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.prune.samples import JUDGED, Samples
 
 if TYPE_CHECKING:
     import torch
@@ -163,8 +163,9 @@ class _Subject:
 
     def __init__(self, folder: Path, seed: int, count: int) -> None:
         self.seed, self._folder = seed, folder
-        images = drawn(count, seed, network=NETWORK)
-        self._samples = Samples(feeds={"images": images.images}, target=images.labels)
+        images = drawn((1 + JUDGED) * count, seed, network=NETWORK)
+        everything = Samples(feeds={"images": images.images}, target=images.labels)
+        self._samples, self._unseen = everything.first(count), everything.unseen(count)
         self._seen: dict[str, Any] | None = None
 
     def row_file(self, speedup: float) -> Path:
@@ -233,7 +234,12 @@ class _Subject:
         files = [self._folder / f"loss-{self.seed}-{_short(counts)}.json" for counts in several]
         new = [(file, counts) for file, counts in zip(files, several, strict=True) if not file.exists()]
         asked = [counts for _, counts in new]
-        found = losses_of(resnet18().eval(), self._samples, self.outlines, asked, recalibrated=True) if asked else []
+        if not asked:
+            found = []
+        else:
+            found = losses_of(
+                resnet18().eval(), self._samples, self.outlines, asked, judged_by=self._unseen, recalibrated=True
+            )
         for (file, _), loss in zip(new, found, strict=True):
             file.write_text(json.dumps(loss), encoding="utf-8")
         return [float(json.loads(file.read_text(encoding="utf-8"))) for file in files]

@@ -28,6 +28,7 @@ from edgeport.contracts import (
 from edgeport.errors import UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses, prune_to_latency
+from edgeport.exporter.prune.samples import JUDGED
 from edgeport.exporter.prune.steps import check_step
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
@@ -150,7 +151,7 @@ def prune_source(  # noqa: PLR0913 (those of the API)
     require_writable(output)
     with tempfile.TemporaryDirectory(prefix="edgeport-prune-") as scratch:
         folder = Path(scratch)
-        given = read_samples(samples, target, count=step.samples)
+        given = read_samples(samples, target, count=(1 + JUDGED if step.measured else 1) * step.samples)
         arrays = dict(given.feeds) | ({target: np.asarray(given.target)} if given.target is not None else {})
         save_npz(folder / "samples.npz", arrays)
         trainings = folder / "training"

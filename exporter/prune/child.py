@@ -139,7 +139,9 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
 
 
 def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
-    """Loads a model, and tells what networks with fewer units lose on the samples, before any training.
+    """Loads a model, and tells what networks with fewer units lose on samples, before any training.
+
+    These are the ones after those that it was scored by, twice as many; where no others are there, the same.
 
     Args:
         payload: As in `prune_in_child`, without `output`, and `outlines` as `look_in_child` gave; `several`, for each
@@ -156,10 +158,10 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     from edgeport.exporter.prune.judging import losses_of
 
     step, module, samples = _loaded(payload, on_progress)
-    outlines = _outlines(payload)
+    outlines, unseen = _outlines(payload), _all_samples(payload).unseen(step.samples)
     _tell(on_progress, "judge proposals", 1)
     anew = step.recalibrate or step.trains
-    return {"losses": losses_of(module, samples, outlines, payload["several"], recalibrated=anew)}
+    return {"losses": losses_of(module, samples, outlines, payload["several"], judged_by=unseen, recalibrated=anew)}
 
 
 def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneStep, torch.nn.Module, Samples]:
@@ -182,15 +184,16 @@ def _options(payload: Mapping[str, Any]) -> ExportOptions:
 
 
 def _samples(payload: Mapping[str, Any], step: PruneStep, module: torch.nn.Module) -> Samples:
+    samples = _all_samples(payload).first(step.samples)
+    samples.require_fit(module)
+    return samples
+
+
+def _all_samples(payload: Mapping[str, Any]) -> Samples:
     from edgeport.exporter.prune.samples import Samples
 
     given, options = _given(payload["samples"], payload), _options(payload)
-    samples = Samples(
-        feeds=given.feeds, target=given.labels, parameters=options.parameters, constants=options.constants
-    )
-    samples = samples.first(step.samples)
-    samples.require_fit(module)
-    return samples
+    return Samples(feeds=given.feeds, target=given.labels, parameters=options.parameters, constants=options.constants)
 
 
 def _given(place: str, payload: Mapping[str, Any]) -> LearningSamples:

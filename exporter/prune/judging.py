@@ -26,6 +26,7 @@ def losses_of(
     outlines: Sequence[Outline],
     several: Sequence[Counts],
     *,
+    judged_by: Samples,
     recalibrated: bool,
 ) -> list[float]:
     """One for each network: its mean loss on the labels, or how far its outputs are from the module's.
@@ -38,21 +39,23 @@ def losses_of(
         samples: Those that it was scored by.
         outlines: Of this module's groups.
         several: For each network, group to how many units go.
-        recalibrated: With BatchNorm's statistics taken anew over the samples, as the network will have them.
+        judged_by: What losses are of; others than it was scored by, where there are any, for those flatter what goes by
+            their scores.
+        recalibrated: With BatchNorm's statistics taken anew over `samples`, as the network will have them.
 
     Raises:
         PruningError: As `find_groups`.
 
     """
     groups = find_groups(module, samples).groups
-    whole = None if _has_loss(module, samples) else _outputs(module, samples)
+    whole = None if _has_loss(module, judged_by) else _outputs(module, judged_by)
     found = []
     for counts in several:
         trial = copy.deepcopy(module)
         remove(trial, groups, {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines})
         if recalibrated:
             recalibrate(trial, samples)
-        found.append(_mean_loss(trial, samples) if whole is None else _distance(_outputs(trial, samples), whole))
+        found.append(_mean_loss(trial, judged_by) if whole is None else _distance(_outputs(trial, judged_by), whole))
     return found
 
 

@@ -9,9 +9,9 @@ goal count most, since no device is quite as the model says, and it is asked the
 
 Scores add up as if units did not need each other, which holds the less the more of a layer is gone. So several networks
 are proposed that the model says are fast enough, by other prices of the same scores, and the one that loses least on
-samples is measured. Choosing by what was measured, not by what was counted, and among proposals by what they lose:
-Yang et al., "NetAdapt" (2018); as importance against latency: Shen et al., "Structural Pruning via Latency-Saliency
-Knapsack" (2022).
+other samples is measured. Choosing by what was measured, not by what was counted, and among proposals by what they
+lose: Yang et al., "NetAdapt" (2018); as importance against latency: Shen et al., "Structural Pruning via
+Latency-Saliency Knapsack" (2022).
 """
 
 from __future__ import annotations

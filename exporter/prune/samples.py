@@ -16,10 +16,13 @@ from edgeport.exporter.outputs import name_outputs
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Loss", "Samples", "output_energy"]
+__all__ = ["JUDGED", "Loss", "Samples", "output_energy"]
 
 Loss = Callable[[Mapping[str, "torch.Tensor"], "torch.Tensor | None"], "torch.Tensor"]
 """Outputs by name and the target, of which axis 0 counts samples, to a single number."""
+
+JUDGED = 2
+"""Times as many samples as scores come from, what is proposed is judged by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +65,17 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """The first samples of these."""
+        return self._part(slice(count))
+
+    def unseen(self, seen: int) -> Samples:
+        """Those after the first `seen`, at most `JUDGED` times as many; where there are none, the first ones."""
+        return self._part(slice(seen, (1 + JUDGED) * seen)) if self.count > seen else self
+
+    def _part(self, rows: slice) -> Samples:
         return replace(
             self,
-            feeds={name: array[:count] for name, array in self.feeds.items()},
-            target=self.target[:count] if self.target is not None else None,
+            feeds={name: array[rows] for name, array in self.feeds.items()},
+            target=self.target[rows] if self.target is not None else None,
         )
 
     def outputs(self, module: torch.nn.Module, rows: slice = slice(None)) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 from edgeport.exporter.prune.criteria import Magnitude
 from edgeport.exporter.prune.judging import losses_of
 from edgeport.exporter.prune.pruning import look
-from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.prune.samples import JUDGED, Samples
 
 
 @pytest.mark.parametrize("labelled", [True, False])
@@ -28,7 +28,7 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     before = {key: value.clone() for key, value in module.state_dict().items()}
 
     several = [{}, {name: 4}, {name: 12}]
-    whole, some, most = losses_of(module, samples, outlines, several, recalibrated=False)
+    whole, some, most = losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False)
 
     assert whole < most
     assert some < most
@@ -37,12 +37,14 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     else:
         assert whole == 0
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-    anew = losses_of(module, samples, outlines, several, recalibrated=True)
+    anew = losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=True)
     assert anew != [whole, some, most]
     if not labelled:
         for value in module[-1].parameters():
             value.data *= 10
-        assert losses_of(module, samples, outlines, several, recalibrated=False) == pytest.approx([whole, some, most])
+        assert losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False) == pytest.approx(
+            [whole, some, most]
+        )
 
 
 def test_labels_that_no_loss_takes_leave_the_outputs() -> None:
@@ -55,8 +57,30 @@ def test_labels_that_no_loss_takes_leave_the_outputs() -> None:
     several = [{}, {outlines[0].name: 8}]
 
     found, expected = (
-        losses_of(module, samples, outlines, several, recalibrated=False) for samples in (boxes, Samples(feeds=feeds))
+        losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False)
+        for samples in (boxes, Samples(feeds=feeds))
     )
 
     assert found == expected
     assert found[0] == 0 < found[1]
+
+
+def test_losses_are_of_samples_that_nothing_was_scored_by() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5)
+    ).eval()
+    random = np.random.default_rng(0)
+    every = Samples(feeds={"x": random.standard_normal((50, 3, 8, 8)).astype(np.float32)}, target=np.arange(50) % 5)
+    scored, unseen = every.first(10), every.unseen(10)
+    outlines = look(module, Magnitude(), scored).outlines
+
+    (loss,) = losses_of(module, scored, outlines, [{}], judged_by=unseen, recalibrated=False)
+
+    assert unseen.count == JUDGED * 10
+    np.testing.assert_array_equal(unseen.feeds["x"], every.feeds["x"][10:30])
+    with torch.no_grad():
+        scores = module(torch.from_numpy(every.feeds["x"][10:30]))
+    assert loss == pytest.approx(float(nn.functional.cross_entropy(scores, torch.arange(10, 30) % 5)), rel=1e-5)
+    assert every.first(12).unseen(10).count == 2
+    assert scored.unseen(10).count == scored.unseen(256).count == 10
