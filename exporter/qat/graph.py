@@ -93,6 +93,7 @@ def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOpt
     _drop_guards(graph)
     _overwrite_nothing(graph)
     _drop_dropouts(graph)
+    _merge_equal(graph)
     for node in list(graph.graph.nodes):
         if node.op == "call_function" and node.target is _ATEN.batch_norm.default:
             _fold(graph, node)
@@ -166,6 +167,23 @@ def _giving_new(node: fx.Node) -> Any:
     if not name.endswith("_") or name.endswith("__"):
         return None
     return getattr(getattr(_ATEN, name.removesuffix("_"), None), overload or "default", None)
+
+
+def _merge_equal(graph: fx.GraphModule) -> None:
+    """What is computed twice from the same is computed once in the file, and rounded there for all who read it."""
+    nodes = list(graph.graph.nodes)
+    if any(getattr(getattr(node.target, "_schema", None), "is_mutable", False) for node in nodes):
+        return  # the same tensor may be another one later
+    seen: dict[tuple[object, str], fx.Node] = {}
+    for node in nodes:
+        tags = getattr(node.target, "tags", ())
+        pure = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded not in tags  # noqa: SLF001
+        if node.op != "get_attr" and not (node.op == "call_function" and pure):
+            continue
+        same = seen.setdefault((node.target, repr((node.args, node.kwargs))), node)
+        if same is not node:
+            node.replace_all_uses_with(same)
+            graph.graph.erase_node(node)
 
 
 def _is_view(node: fx.Node) -> bool:

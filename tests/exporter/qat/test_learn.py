@@ -285,9 +285,21 @@ class Encoder(torch.nn.Module):
         return self.out(torch.tanh(self.product(normed)) + normed)
 
 
-def test_float_readers_of_a_float_tensor_are_left_alone(tmp_path: Path) -> None:
+class Twice(Encoder):
+    """Computes one norm twice; the file computes and rounds it once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = torch.nn.Linear(8, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.out(torch.tanh(self.product(self.norm(tokens))) + self.other(self.norm(tokens)))
+
+
+@pytest.mark.parametrize("kind", [Encoder, Twice])
+def test_who_reads_a_float_tensor_gets_it_as_in_the_file(kind: type[torch.nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    module, tokens = Encoder().eval(), np.random.default_rng(0).standard_normal((40, 5, 8)).astype(np.float32)
+    module, tokens = kind().eval(), np.random.default_rng(0).standard_normal((40, 5, 8)).astype(np.float32)
     model = export_onnx(module, {"tokens": tokens[:2]}, output=tmp_path / "net.onnx").model
     observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
     calibration = collect(model, ArraySamples({"tokens": tokens}), open_reference, observers=observers)
