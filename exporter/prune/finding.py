@@ -88,7 +88,23 @@ def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
             continue
         groups.append(group)
     tried, failed = without_failing(module, groups, few)
-    return Found(groups=tuple(tried), left=left | failed)
+    left |= failed
+    return Found(groups=tuple(tried), left=left | _untold(module, groups, tried, left))
+
+
+def _untold(
+    module: torch.nn.Module, groups: list[Group], tried: list[Group], left: Mapping[str, str]
+) -> dict[str, str]:
+    """Why other layers stay: they lose the same units as one that stays, or nothing was seen of them."""
+    goes = {one.module for group in tried for one in group.slices if not one.incoming}
+    with_another = {one.module: group.name for group in groups for one in group.slices if not one.incoming}
+    return {
+        path: f"its units are those of {with_another[path]}, which stay"
+        if path in with_another
+        else "what it gives can't be followed"
+        for path, layer in module.named_modules()
+        if _is_root(layer) and path not in goes and path not in left
+    }
 
 
 def _graph(module: torch.nn.Module, samples: Samples) -> Any:

@@ -582,6 +582,29 @@ def test_every_layer_goes_or_says_why():
     assert {"stem", "body", "score", "head"} <= told
 
 
+def test_what_stays_with_another_layer_says_so():
+    """A view that keeps its sizes: what gives it and what is added to it have the same channels."""
+    import torch
+    from torch import nn
+
+    class Viewed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(4, 16), nn.Linear(4, 16)
+            self.inner, self.head = nn.Linear(16, 8), nn.Linear(8, 2)
+            self.lstm = nn.LSTM(4, 8, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            last = self.lstm(x)[1][0][-1]  # by its state alone, which torch-pruning does not follow
+            both = (self.one(x[:, 0]) + self.other(x[:, 1])).view(-1, 4, 4).flatten(1)
+            return self.head(torch.relu(self.inner(both)) + last)
+
+    noise = np.random.default_rng(0).normal(size=(4, 3, 4)).astype(np.float32)
+    found = find_groups(Viewed().eval(), Samples(feeds={"x": noise}))
+    assert sum(f"of {name}, which stay" in reason for reason in found.left.values() for name in ("one", "other")) == 1
+    assert found.left["lstm"] == "what it gives can't be followed"
+
+
 def test_one_slope_for_all_channels_stays_as_it_is(images: Samples, filled: Callable[[Any], Any]) -> None:
     from torch import nn
 
