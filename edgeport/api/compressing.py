@@ -74,8 +74,8 @@ def prune(
             blocks, how many.
         latency: Instead: "p50 <= 5 ms".
         speedup: Instead: such as 2.0.
-        schedule: "one-shot", "iterative:5" or "gradual:10".
-        scope: Whether the units of all layers compete ("global"), or those of each ("layer").
+        schedule: "one-shot", "iterative:5" or "gradual:10"; all at once where a latency decides.
+        scope: Whether the units of all layers compete ("global"), or those of each ("layer", not for a latency).
         round_to: Channels that are left are a multiple of this.
         least: Share of each layer that stays.
         count: Samples that are looked at.

@@ -110,8 +110,9 @@ class PruneStep:
             blocks, how many. None where the latency decides, and for patterns ("2:4"), which say it themselves.
         latency_ns: Median that the float model is to have on the target.
         speedup: Instead: how many times as fast it is to be as before.
-        schedule: "one-shot", "iterative:5" or "gradual:10".
-        scope: "global" or "layer": what competes.
+        schedule: "one-shot", "iterative:5" or "gradual:10". Where the latency decides all goes at once; so do patterns,
+            and blocks go one by one.
+        scope: "global" or "layer": what competes; "global" where the latency decides.
         round_to: Channels that are left are a multiple of this.
         least: Share of each layer that stays.
         samples: How many are looked at.
@@ -155,12 +156,8 @@ class PruneStep:
                 found=f"{len(goals) or 'no'} goal{'s' if goals else ''}",
                 fix="give one of amount, latency and speedup",
             )
-        if self.amount is None and goals and self.what not in _UNITS:
-            raise ContractError(
-                asked=f"{asked} for a latency",
-                found="that only whole units make a network faster by a known amount",
-                fix="prune units, or give an amount",
-            )
+        if self.measured:
+            self._require_choice(f"{asked} for a latency")
         if any(not 0 < goal < math.inf for goal in goals) or (self.speedup is not None and self.speedup <= 1):
             raise ContractError(
                 asked=asked, found=f"a goal of {goals[0]:g}", fix="give a number above 0; a speedup above 1"
@@ -173,6 +170,21 @@ class PruneStep:
             raise ContractError(asked=asked, found=f"{self.epochs_between} epochs between steps", fix="give 0 or more")
         if self.samples < 2:
             raise ContractError(asked=asked, found=f"{self.samples} samples", fix="look at 2 or more")
+
+    def _require_choice(self, asked: str) -> None:
+        """Makes sure that latency can decide what goes."""
+        if self.what not in _UNITS:
+            raise ContractError(
+                asked=asked,
+                found="that only whole units make a network faster by a known amount",
+                fix="prune units, or give an amount",
+            )
+        if self.scope != "global":
+            raise ContractError(
+                asked=asked,
+                found=f"the scope {self.scope!r}, though units of all layers compete by the time that they save",
+                fix="leave the scope out, or give an amount",
+            )
 
     @property
     def variant(self) -> str:

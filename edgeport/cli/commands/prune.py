@@ -34,8 +34,19 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
 @click.option("--amount", type=float, help="Share of multiplications or weights that goes, or how many blocks.")
 @click.option("--latency", default="", metavar="5ms", help="Instead: the median to reach on this machine.")
 @click.option("--speedup", type=float, help="Instead: how many times as fast.")
-@click.option("--schedule", default="one-shot", show_default=True, help="one-shot, iterative:5, gradual:10.")
-@click.option("--scope", type=click.Choice(("global", "layer")), default="global", show_default=True)
+@click.option(
+    "--schedule",
+    default="one-shot",
+    show_default=True,
+    help="one-shot, iterative:5, gradual:10; at once for a latency.",
+)
+@click.option(
+    "--scope",
+    type=click.Choice(("global", "layer")),
+    default="global",
+    show_default=True,
+    help="What competes; all for a latency.",
+)
 @click.option("--round-to", type=click.IntRange(min=1), default=8, show_default=True, help="Channels that are left.")
 @click.option("--least", type=float, default=0.1, show_default=True, help="Share of each layer that stays.")
 @click.option("--count", type=click.IntRange(min=2), default=256, show_default=True, help="Samples to look at.")

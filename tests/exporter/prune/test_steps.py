@@ -50,6 +50,7 @@ def test_schedules_have_names() -> None:
         ({"what": "2:4", "amount": 0.5}, "says itself"),
         ({"what": "weights", "speedup": 2.0}, "whole units"),
         ({"speedup": 0.5}, "above 1"),
+        ({"speedup": 2.0, "scope": "layer"}, "all layers compete"),
         ({"speedup": float("inf")}, "a goal of inf"),
         ({"what": "blocks", "amount": float("inf")}, "a goal of inf"),
         ({"amount": 0.5, "samples": 1}, "2 or more"),
