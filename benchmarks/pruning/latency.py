@@ -5,6 +5,9 @@ time that they save, of several such choices the one that loses least on other s
 that asked for, and BatchNorm's statistics anew. Networks of the same widths are timed once: the search measures the
 same six probes for every goal.
 
+What came out is measured anew when all searches are over, in three sittings: from one quarter of an hour to the next,
+the same two files on the same idle machine came out a tenth apart.
+
 Beside it the same criterion for the multiplications that channels save, as `edgeport prune --amount` does: by so many
 that the measured latency comes to be the same. Its accuracy there is read between the slower and the faster of the
 networks that were measured.
@@ -17,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.pruning.data import Images, drawn, judged
@@ -27,6 +30,7 @@ from benchmarks.zoo import missing
 from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
+from edgeport.exporter.prune.latency import Budgeted
 from edgeport.exporter.prune.samples import JUDGED, Samples
 
 if TYPE_CHECKING:
@@ -40,6 +44,8 @@ SAMPLES, SAMPLES_SHORT = 256, 64
 IMAGES, IMAGES_SHORT = 5000, 500
 ROUNDS = 6
 ROUNDS_IN_THE_END = 12
+SITTINGS, SITTINGS_SHORT = 3, 1
+"""In which what came out is measured; the middle one counts."""
 THREADS = 1
 LEAST, MOST = 0.85, 1.0
 """Of the latency that is asked for."""
@@ -89,7 +95,7 @@ class LatencyRow:
     Attributes:
         speedup: That was asked for.
         seed: Of the samples.
-        found: Speed of what came out over that of the whole network, from fresh pairs of processes.
+        found: Speed of what came out over that of the whole network, from fresh pairs of processes in three sittings.
         left: Share of the multiplications that it has.
         measured: Networks that the search looked at.
         top1: Accuracy, 0..1.
@@ -124,9 +130,13 @@ def latency_part(common: Arguments) -> Part:
     count = SAMPLES_SHORT if common.short else SAMPLES
     subjects = [_Subject(folder, seed, count) for seed in range(SEEDS_SHORT if common.short else SEEDS)]
     asked = [(one, speedup) for one in subjects for speedup in (SPEEDUPS_SHORT if common.short else SPEEDUPS)]
-    for subject, speedup in asked:
-        if not subject.row_file(speedup).exists():
-            _networks(subject, speedup)
+    sittings = SITTINGS_SHORT if common.short else SITTINGS
+    new = [(subject, speedup) for subject, speedup in asked if not subject.row_file(speedup).exists()]
+    for number in range(sittings):
+        for subject, speedup in new:
+            subject.sitting(speedup, _searched(subject, speedup).counts, number)
+    for subject, speedup in new:
+        _networks(subject, speedup, sittings)
     print("all is measured: what follows needs no quiet machine", flush=True)
     images = judged("dev", IMAGES_SHORT if common.short else IMAGES, network=NETWORK)
     rows = []
@@ -134,7 +144,7 @@ def latency_part(common: Arguments) -> Part:
         row = _kept(
             subject.row_file(speedup),
             LatencyRow,
-            lambda of=speedup, one=subject: _row(one, of, images),  # type: ignore[misc]
+            lambda of=speedup, one=subject: _row(one, of, images, sittings),  # type: ignore[misc]
         )
         print(
             f"{speedup:g}x, seed {subject.seed}: {row.of_asked:.3f} of the latency asked, top-1 {row.top1:.4f}, "
@@ -226,6 +236,10 @@ class _Subject:
         """Its speed over the whole network's, measured anew; once for each choice of widths."""
         return self.timed(counts, ROUNDS, kept_as=f"again-{_short(counts)}").speedup
 
+    def sitting(self, speedup: float, counts: Counts, number: int) -> Timed:
+        """What came out for a goal, measured once more; once for each number."""
+        return self.timed(counts, ROUNDS_IN_THE_END, kept_as=f"sitting-{number}-{speedup:g}-{_short(counts)}")
+
     def losses(self, several: Sequence[Counts]) -> list[float]:
         """What networks lose on the samples; asked for once for each choice of widths."""
         from benchmarks.quantization.networks import resnet18
@@ -275,7 +289,7 @@ class _Networks:
     Attributes:
         counts: Of the network that was pruned for the latency.
         trials: Networks that the search for it looked at.
-        found: Its speed, measured anew.
+        found: Its speed, measured anew in sittings.
         left: Share of the multiplications that it has.
         by_macs: Counts of those around it that were pruned for multiplications.
 
@@ -288,10 +302,11 @@ class _Networks:
     by_macs: list[Counts]
 
 
-def _networks(subject: _Subject, speedup: float) -> _Networks:
+def _searched(subject: _Subject, speedup: float) -> Budgeted:
+    """The search, of which nothing is measured that was."""
     from edgeport.pipeline.pruning import search_counts
 
-    found, costs = search_counts(
+    found, _ = search_counts(
         subject.step(speedup),
         subject.seen,
         whole_ns=lambda: 1.0,
@@ -300,7 +315,12 @@ def _networks(subject: _Subject, speedup: float) -> _Networks:
         losses=subject.losses,
         on_trial=lambda number: print(f"  {speedup:g}x, seed {subject.seed}: network {number}", flush=True),
     )
-    fresh = subject.timed(found.counts, ROUNDS_IN_THE_END, kept_as=f"fresh-{speedup:g}-{subject.seed}")
+    return found
+
+
+def _networks(subject: _Subject, speedup: float, sittings: int) -> _Networks:
+    found, costs = _searched(subject, speedup), subject.costs
+    fresh = _middle([subject.sitting(speedup, found.counts, number) for number in range(sittings)])
     left = costs.macs(found.counts) / costs.macs({})
     return _Networks(
         counts=found.counts,
@@ -311,8 +331,17 @@ def _networks(subject: _Subject, speedup: float) -> _Networks:
     )
 
 
-def _row(subject: _Subject, speedup: float, images: Images) -> LatencyRow:
-    networks, costs = _networks(subject, speedup), subject.costs
+def _middle(sittings: Sequence[Timed]) -> Timed:
+    """The median, with an interval that holds those of all."""
+    return Timed(
+        speedup=median(one.speedup for one in sittings),
+        low=min(one.low for one in sittings),
+        high=max(one.high for one in sittings),
+    )
+
+
+def _row(subject: _Subject, speedup: float, images: Images, sittings: int) -> LatencyRow:
+    networks, costs = _networks(subject, speedup, sittings), subject.costs
     points = [
         Point(
             left=costs.macs(counts) / costs.macs({}),
