@@ -1,7 +1,7 @@
 """ResNet-18 of CIFAR-10 at half the latency of its best float: pruned and trained by a recipe as anyone would write it.
 
-The network learns from 45,000 training images, half of its loss being the difference from its unpruned self. Only
-floats are built: nothing is quantized.
+What is left of the network learns from 45,000 training images, cropped and mirrored by chance, what its unpruned self
+says of them. Only floats are built: nothing is quantized.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ __all__ = ["TwiceRow", "twice_checks", "twice_part"]
 
 LEARNED, LEARNED_SHORT = 45_000, 1_000
 IMAGES, IMAGES_SHORT = 5_000, 500
-EPOCHS, EPOCHS_SHORT = 3, 1
+EPOCHS, EPOCHS_SHORT = 6, 1
 SPEEDUP = 2.0
-ASKED = 2.15
+ASKED = 2.1
 """What is asked of the pruning, so that the fastest way to run either network may differ."""
 TOP1 = 0.915
 NETWORK = "resnet18"
@@ -44,11 +44,17 @@ method = "prune"
 criterion = "taylor"
 target = "{asked}x"
 recalibrate = true
-epochs = {epochs}
-rate = 3e-4
-teacher = 0.5
-mixed = "bf16"
 device = "cpu"
+
+[[compress]]
+method = "distill"
+epochs = {epochs}
+optimizer = "sgd"
+rate = 0.02
+weight_decay = 5e-4
+augment = "crop-flip"
+mixed = "bf16"
+held_out = 0.02
 
 [[target]]
 backend = "onnxruntime"
@@ -74,7 +80,7 @@ class TwiceRow:
 
     Attributes:
         name: Of the candidate.
-        pruned: It is no original.
+        pruned: It is what the last step left.
         top1: Accuracy, 0..1.
         p50_ms: Its median.
         speedup: Over the best float of the unpruned model, with its 95 % interval; None for that one.
@@ -131,7 +137,7 @@ def _written(folder: Path, *, short: bool) -> Path:
 
 
 def _rows(result: RunResult) -> list[TwiceRow]:
-    rows = []
+    rows, last = [], result.compression[-1].variant
     for one in result.candidates:
         if one.accuracy is None or one.latency is None:
             continue
@@ -142,7 +148,7 @@ def _rows(result: RunResult) -> list[TwiceRow]:
         rows.append(
             TwiceRow(
                 name=one.name,
-                pruned=not one.is_float,
+                pruned=one.variant == last,
                 top1=one.accuracy.value.estimate,
                 p50_ms=interval.estimate / 1e6,
                 speedup=None if against is None else (against.low, against.estimate, against.high),

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.pruning import twice
 from benchmarks.pruning.data import Images
 from benchmarks.pruning.twice import RECIPE, TwiceRow, twice_checks
-from edgeport.contracts import PruneStep
+from edgeport.contracts import PruneStep, StudentStep
 from edgeport.recipe import load_recipe
 
 
@@ -19,12 +19,12 @@ def test_the_recipe_is_one(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", images=np.zeros((1, 3, 32, 32), np.float32), label=np.zeros(1, np.int64))
     (tmp_path / "recipe.toml").write_text(RECIPE.format(asked=2.15, epochs=3, rounds=12), encoding="utf-8")
 
-    (step,) = load_recipe(tmp_path / "recipe.toml").compress
+    pruning, distilling = load_recipe(tmp_path / "recipe.toml").compress
 
-    assert isinstance(step, PruneStep)
-    assert step.speedup == 2.15
-    assert step.training is not None
-    assert (step.training.epochs, step.training.teacher, step.training.mixed) == (3, 0.5, "bf16")
+    assert isinstance(pruning, PruneStep)
+    assert (pruning.speedup, pruning.trains) == (2.15, False)
+    assert isinstance(distilling, StudentStep)
+    assert (distilling.learning.epochs, distilling.learning.augment) == (3, "crop-flip")
 
 
 def test_a_later_start_takes_the_samples_that_are_there_and_the_recipe_as_it_is_now(
