@@ -93,6 +93,7 @@ _FIELDS: dict[str, dict[str, st.SearchStrategy]] = {
         "amount": st.none(),
         "latency_ns": st.none(),
         "speedup": st.floats(1.5, 9),
+        "scope": st.just("global"),
         "samples": st.integers(2, 99),
         "fine_tune": st.just(""),
         "epochs_between": st.integers(0, 9),
