@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,11 +29,23 @@ class LayerCost:
     weights: int
     axes: tuple[Mapping[str, float], ...] = ()
 
-    def left(self, counts: Counts) -> float:
-        """The share of it that is left."""
+    def left(self, counts: Counts, block: int = 1, widths: Mapping[str, int] | None = None) -> float:
+        """The share of it that is left.
+
+        Args:
+            counts: Units that are gone, by group.
+            block: Channels on an axis are filled up to a multiple of it, to no more than there were.
+            widths: Channels in each unit, by group; one where it is not said.
+
+        """
         share = 1.0
         for axis in self.axes:
-            share *= max(1.0 - sum(each * counts.get(group, 0) for group, each in axis.items()), 0.0)
+            left = max(1.0 - sum(each * counts.get(group, 0) for group, each in axis.items()), 0.0)
+            if block > 1 and axis:
+                group, each = next(iter(axis.items()))
+                channels = (widths or {}).get(group, 1) / each
+                left = min(math.ceil(round(left * channels / block, 6)) * block / channels, 1.0)
+            share *= left
         return share
 
 

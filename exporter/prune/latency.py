@@ -7,6 +7,11 @@ layer takes as long as it computes or as its weights take to arrive (Williams et
 would save is thus learned from a few whole networks, which the device runs as it will run the result. Those near the
 goal count most, since no device is quite as the model says, and it is asked there alone.
 
+Runtimes compute channels in blocks, for instance in as many as a vector register holds (16 float32 with AVX-512), so
+that a layer with one channel more takes as long as one with a block more. Two networks that are a step apart in every
+group tell whether such a step saves what it should; where it does not, the model counts in blocks of two steps, and what
+is proposed leaves whole ones.
+
 Scores add up as if units did not need each other, which holds the less the more of a layer is gone. So several networks
 are proposed that the model says are fast enough, by other prices of the same scores, and the one that loses least on
 other samples is measured. Choosing by what was measured, not by what was counted, and among proposals by what they
@@ -17,8 +22,9 @@ Latency-Saliency Knapsack" (2022).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +49,9 @@ _ENOUGH = 6
 
 _SHARES = (0.1, 0.6)
 """Of its units, what a probe loses: from little to most of its multiplications."""
+
+_SAVED = 0.5
+"""Of what a step in every group should save, what it saves at least where channels count one by one."""
 
 _TILT = 0.7
 """How much more of that the group with the most weights for its multiplications loses, or how much less, in turn."""
@@ -100,17 +109,28 @@ class LatencyModel:
 
     Attributes:
         costs: The layers.
+        block: Channels that the device computes at once.
+        widths: Channels in each unit, by group; one where it is not said.
         constant_ns: For what does not shrink.
         rates: Nanoseconds of each layer with all units there.
 
     """
 
     costs: Costs
-    constant_ns: float
-    rates: NDArray[np.float64]
+    block: int = 1
+    widths: Mapping[str, int] = field(default_factory=dict)
+    constant_ns: float = 0.0
+    rates: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @staticmethod
-    def fit(costs: Costs, trials: Sequence[Trial], goal_ns: float | None = None) -> LatencyModel:
+    def fit(
+        costs: Costs,
+        trials: Sequence[Trial],
+        goal_ns: float | None = None,
+        *,
+        block: int = 1,
+        widths: Mapping[str, int] | None = None,
+    ) -> LatencyModel:
         """Least squares of relative errors, with times of at least zero.
 
         How strongly times are pulled to the common rates is what predicts each trial best from all the others.
@@ -119,31 +139,31 @@ class LatencyModel:
             costs: The layers.
             trials: What was measured.
             goal_ns: Trials near it count most; where there is none, all count alike.
+            block: Channels that the device computes at once.
+            widths: Channels in each unit, by group; one where it is not said.
 
         """
         counting = np.ones(len(trials)) if goal_ns is None else _nearness(trials, goal_ns, _WIDTH)
+        model = LatencyModel(costs=costs, block=block, widths=widths or {})
 
         def missed(pull: float) -> float:
             others = [[other for other in range(len(trials)) if other != index] for index in range(len(trials))]
-            models = [
-                LatencyModel._pulled(costs, [trials[one] for one in some], counting[some], pull) for some in others
-            ]
-            errors = [model.ns(one.counts) / one.latency_ns - 1 for model, one in zip(models, trials, strict=True)]
+            models = [model.fitted([trials[one] for one in some], counting[some], pull) for some in others]
+            errors = [other.ns(one.counts) / one.latency_ns - 1 for other, one in zip(models, trials, strict=True)]
             return float(np.average(np.square(errors), weights=counting))
 
         pull = min(_RIDGES, key=missed) if len(trials) >= _ENOUGH else _RIDGES[0]
-        return LatencyModel._pulled(costs, trials, counting, pull)
+        return model.fitted(trials, counting, pull)
 
-    @staticmethod
-    def _pulled(costs: Costs, trials: Sequence[Trial], counting: NDArray[np.float64], strength: float) -> LatencyModel:
+    def fitted(self, trials: Sequence[Trial], counting: NDArray[np.float64], strength: float) -> LatencyModel:
+        """With times of these trials, each of which counts so much; pulled so strongly to the common rates."""
         from scipy.optimize import nnls
 
-        shares = np.array([[layer.left(trial.counts) for layer in costs.layers] for trial in trials])
+        layers = self.costs.layers
+        shares = np.array([self._left(trial.counts) for trial in trials])
         measured = np.array([trial.latency_ns for trial in trials])
         root = np.sqrt(counting)
-        macs, weights = (
-            np.array([getattr(layer, kind) for layer in costs.layers], float) for kind in ("macs", "weights")
-        )
+        macs, weights = (np.array([getattr(layer, kind) for layer in layers], float) for kind in ("macs", "weights"))
         macs, weights = macs / max(macs.sum(), 1.0), weights / max(weights.sum(), 1.0)
         # Unknowns: the constant, common times of all multiplications and all weights, and what each layer takes.
         nothing = np.zeros((len(trials), 2))
@@ -151,12 +171,14 @@ class LatencyModel:
         pull = np.hstack([np.zeros((len(macs), 1)), -macs[:, None], -weights[:, None], np.eye(len(macs))])
         pull *= strength / np.sqrt(np.maximum((macs + weights) / 2, 1e-9))[:, None] / measured.max()
         found, _ = nnls(np.vstack([fit, pull]), np.concatenate([root, np.zeros(len(macs))]))
-        return LatencyModel(costs=costs, constant_ns=float(found[0]), rates=found[3:])
+        return replace(self, constant_ns=float(found[0]), rates=found[3:])
+
+    def _left(self, counts: Counts) -> NDArray[np.float64]:
+        return np.array([layer.left(counts, self.block, self.widths) for layer in self.costs.layers])
 
     def ns(self, counts: Counts) -> float:
         """What the network without these units would take."""
-        left = np.array([layer.left(counts) for layer in self.costs.layers])
-        return self.constant_ns + float(self.rates @ left)
+        return self.constant_ns + float(self.rates @ self._left(counts))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +231,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         losses: Judges what is proposed; where there is none, scores do.
         latency_ns: The goal.
         speedup: Instead: over the whole network.
-        round_to: As in `Units`.
+        round_to: What is left of a group is a multiple of this many channels at least; see `Units`.
         least: As in `Units`.
         probes: Networks that the model is first fitted to; fewer where there are not so many.
         rounds: Choices that are measured at most; each corrects the model.
@@ -233,14 +255,20 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         return Budgeted(
             counts=whole, latency_ns=before, before_ns=before, goal_ns=goal, reached=True, trials=tuple(trials)
         )
+    widths = {one.name: one.width for one in outlines}
     cut = _probes(outlines, costs, probes, round_to, least, seed)
     trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
+    block = round_to
+    if len(cut) == probes and probes >= _ENOUGH:
+        twins = _twins(outlines, cut[probes // 2], round_to, least)
+        trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in twins]
+        block = _block(costs, trials, round_to)
     tried: list[Trial] = []
     judge = _Judge(outlines, losses)
-    model = LatencyModel.fit(costs, trials, goal)
+    model = LatencyModel.fit(costs, trials, goal, block=block, widths=widths)
     aim = _aimed(model, tried, goal)
     for _ in range(_LOOKS * rounds):
-        proposed = _proposed(outlines, model, aim, round_to, least, several=losses is not None)
+        proposed = _proposed(outlines, model, aim, least, several=losses is not None)
         known = {_key(one.counts): one for one in (trials[0], *tried)}
         new = [counts for counts in proposed if _key(counts) not in known]
         if not new:
@@ -256,7 +284,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         tried.append(trial)
         if _NEAR * goal <= latency <= _SURE * goal or len(tried) == rounds:
             break
-        model = LatencyModel.fit(costs, trials, goal)
+        model = LatencyModel.fit(costs, trials, goal, block=block, widths=widths)
         aim = _aimed(model, tried, goal)
     return _best(judge, trials, tried, goal)
 
@@ -306,6 +334,26 @@ def _aimed(model: LatencyModel, tried: Sequence[Trial], goal: float) -> float:
     return goal * _AIM * float(np.exp(np.average(wrong, weights=_nearness(tried, goal, _NEIGHBOURS))))
 
 
+def _twins(outlines: Sequence[Outline], like: Counts, round_to: int, least: float) -> list[dict[str, int]]:
+    """Two networks, of which the second has a step less in every group; the first has whole blocks of two steps."""
+    found: list[dict[str, int]] = [{}, {}]
+    for one in outlines:
+        step = max(round_to // math.gcd(round_to, one.width), 1)
+        left = (one.units - like[one.name]) // (2 * step) * 2 * step
+        fits = left - step >= max(step, math.ceil(least * one.units))
+        for twin, less in zip(found, (0, step), strict=True):
+            twin[one.name] = one.units - left + less if fits else like[one.name]
+    return found
+
+
+def _block(costs: Costs, trials: Sequence[Trial], round_to: int) -> int:
+    """Channels that the device computes at once, as the last two trials tell: one step, or two."""
+    *others, more, less = trials
+    model = LatencyModel.fit(costs, others)
+    expected = model.ns(more.counts) / model.ns(less.counts) - 1
+    return round_to if more.latency_ns / less.latency_ns - 1 >= _SAVED * expected else 2 * round_to
+
+
 def _weights_per_mac(costs: Costs, group: str) -> float:
     """Of the layers that units of the group are part of."""
     layers = [layer for layer in costs.layers if any(group in axis for axis in layer.axes)]
@@ -313,7 +361,7 @@ def _weights_per_mac(costs: Costs, group: str) -> float:
 
 
 def _proposed(
-    outlines: Sequence[Outline], model: LatencyModel, aim: float, round_to: int, least: float, *, several: bool
+    outlines: Sequence[Outline], model: LatencyModel, aim: float, least: float, *, several: bool
 ) -> list[dict[str, int]]:
     """By what is saved of the time or of the multiplications, with scores as they are or dearer as a group empties.
 
@@ -329,7 +377,7 @@ def _proposed(
         counts = choose_counts(
             [_dearer(one, power) for one in outlines],
             lambda counts: model.ns(counts) <= aim,
-            round_to=round_to,
+            round_to=model.block,
             least=least,
             saving=saving,
             far=True,
