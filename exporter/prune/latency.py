@@ -9,8 +9,8 @@ goal count most, since no device is quite as the model says, and it is asked the
 
 Runtimes compute channels in blocks, for instance in as many as a vector register holds (16 float32 with AVX-512), so
 that a layer with one channel more takes as long as one with a block more. Two networks that are a step apart in every
-group tell whether such a step saves what it should; where it does not, the model counts in blocks of two steps, and what
-is proposed leaves whole ones.
+group tell whether such a step saves what it should; where it does not, the model counts in blocks of two steps, and
+what is proposed leaves whole ones.
 
 Scores add up as if units did not need each other, which holds the less the more of a layer is gone. So several networks
 are proposed that the model says are fast enough, by other prices of the same scores, and the one that loses least on
