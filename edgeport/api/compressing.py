@@ -76,7 +76,8 @@ def prune(
         speedup: Instead: such as 2.0.
         schedule: "one-shot", "iterative:5" or "gradual:10"; all at once where a latency decides.
         scope: Whether the units of all layers compete ("global"), or those of each ("layer", not for a latency).
-        round_to: Channels that are left are a multiple of this.
+        round_to: Channels that are left are a multiple of this; for a latency, of twice as many if the target is seen
+            to compute so many at once.
         least: Share of each layer that stays.
         count: Samples that are looked at.
         recalibrate: Take BatchNorm's statistics anew over the samples after each step; for samples of real data.

@@ -113,7 +113,8 @@ class PruneStep:
         schedule: "one-shot", "iterative:5" or "gradual:10". Where the latency decides all goes at once; so do patterns,
             and blocks go one by one.
         scope: "global" or "layer": what competes; "global" where the latency decides.
-        round_to: Channels that are left are a multiple of this.
+        round_to: Channels that are left are a multiple of this; where the latency decides, of twice as many if the
+            target is seen to compute so many at once.
         least: Share of each layer that stays.
         samples: How many are looked at.
         recalibrate: BatchNorm's statistics are taken anew over the samples, after each step and before any training;
