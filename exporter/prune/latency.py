@@ -53,6 +53,9 @@ _SHARES = (0.1, 0.6)
 _SAVED = 0.5
 """Of what a step in every group should save, what it saves at least where channels count one by one."""
 
+_TELLING = 0.05
+"""Share of the latency that such a step should save at least, or noise would answer."""
+
 _TILT = 0.7
 """How much more of that the group with the most weights for its multiplications loses, or how much less, in turn."""
 
@@ -351,7 +354,8 @@ def _block(costs: Costs, trials: Sequence[Trial], round_to: int) -> int:
     *others, more, less = trials
     model = LatencyModel.fit(costs, others)
     expected = model.ns(more.counts) / model.ns(less.counts) - 1
-    return round_to if more.latency_ns / less.latency_ns - 1 >= _SAVED * expected else 2 * round_to
+    saved = more.latency_ns / less.latency_ns - 1
+    return 2 * round_to if expected >= _TELLING and saved < _SAVED * expected else round_to
 
 
 def _weights_per_mac(costs: Costs, group: str) -> float:

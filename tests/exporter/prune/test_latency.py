@@ -193,6 +193,22 @@ def test_what_is_left_fills_the_blocks_that_the_device_computes(block: int) -> N
     assert found.latency_ns == pytest.approx(found.trials[-1].predicted_ns, rel=0.05)
 
 
+def test_noise_of_two_networks_that_are_the_same_tells_no_block() -> None:
+    """What is left of groups this small is one step, so that no network is a step apart from another."""
+    outlines, costs = _network()
+    clock = iter(range(1000))
+
+    def measure(counts: Counts) -> float:  # each measurement is a little slower than the one before
+        return _device(costs)(counts) * (1 + 1e-3 * next(clock))
+
+    found = prune_to_latency(outlines, costs, measure, speedup=1.2, round_to=16, least=0.7)
+    probes, twins, tried = found.trials[1:7], found.trials[7:9], found.trials[9:]
+    assert len(probes) == 6
+    assert twins[0].counts == twins[1].counts
+    assert tried
+    assert any((UNITS - gone) % 32 for one in tried for gone in one.counts.values())
+
+
 def test_heads_count_by_their_channels_in_blocks() -> None:
     layer = LayerCost(name="l", macs=1.0, weights=1, axes=({"heads": 1 / 12}, {"gates": 1 / 24, "more": 1 / 24}))
     widths = {"heads": 64}
