@@ -3,7 +3,7 @@
 What `edgeport prune --speedup` does, by the same functions: channels of the lowest first-order Taylor scores for the
 time that they save, of several such choices the one that loses least on other samples, until the measured latency is
 that asked for, and BatchNorm's statistics anew. Networks of the same widths are timed once: the search measures the
-same six probes for every goal.
+same eight networks first for every goal.
 
 What came out is measured anew when all searches are over, in three sittings: from one quarter of an hour to the next,
 the same two files on the same idle machine came out a tenth apart.

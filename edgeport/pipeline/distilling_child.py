@@ -41,6 +41,8 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     import torch
 
+    from edgeport.exporter.prune.keeping import save_like
+
     if payload.get("threads"):
         torch.set_num_threads(int(payload["threads"]))
     work = Path(payload["work"])
@@ -50,7 +52,7 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     teacher, student = _network(payload, "teacher"), _network(payload, "student")
     weights, macs = _costs(teacher, student, samples)
     made = _trained(payload, teacher, student, samples, on_progress)
-    _keep(made.student, payload)
+    save_like(payload["student"].get("weights"), made.student.module.cpu(), Path(payload["output"]))
     return {"results": to_jsonable(list(made.results)), "best": made.best, "weights": weights, "macs": macs}
 
 
@@ -120,19 +122,6 @@ def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tupl
         weights.append(sum(one.numel() for one in network.module.parameters()))
         macs.append(count_costs(network.module, shown).macs({}))
     return weights, macs
-
-
-def _keep(student: Network, payload: Mapping[str, Any]) -> None:
-    """In the form of the student's own weights: what was pruned stays so."""
-    from edgeport.exporter.checkpoint import write_weights
-    from edgeport.exporter.prune.keeping import is_pruned, save_pruned
-
-    output, module = Path(payload["output"]), student.module.cpu()
-    given = payload["student"].get("weights")
-    if given and is_pruned(Path(given)):
-        save_pruned(module, output)
-        return
-    write_weights(module, output)
 
 
 def _tell(on_progress: OnProgress, message: str) -> None:

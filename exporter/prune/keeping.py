@@ -25,7 +25,7 @@ from edgeport.exporter.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Record", "fit", "is_pruned", "read_record", "save_program", "save_pruned"]
+__all__ = ["Record", "fit", "is_pruned", "read_record", "save_like", "save_program", "save_pruned"]
 
 KEY = "edgeport.pruning"
 """In the header of the file."""
@@ -61,6 +61,21 @@ def save_pruned(module: torch.nn.Module, path: Path) -> None:
     sizes |= {f"{layer}.groups": one.groups for layer, one in module.named_modules() if layer and is_depthwise(one)}
     record = {"schema_version": _VERSION, "sizes": sizes, "blocks": passed_through(module)}
     write_weights(module, path, {KEY: json.dumps(record, sort_keys=True)})
+
+
+def save_like(given: str | None, module: torch.nn.Module, path: Path) -> None:
+    """Writes the weights of a module in the form of those that it began with: what was pruned stays so.
+
+    Args:
+        given: Path of the weights that it began with, if there are any.
+        module: As it is now.
+        path: Of the safetensors.
+
+    """
+    if given and is_pruned(Path(given)):
+        save_pruned(module, path)
+    else:
+        write_weights(module, path)
 
 
 def save_program(module: torch.nn.Module, samples: Samples, path: Path, options: ExportOptions) -> None:

@@ -18,8 +18,6 @@ from edgeport.exporter.distill.options import DistillOptions
 from edgeport.npz import save_npz
 
 if TYPE_CHECKING:
-    import torch
-
     from edgeport.exporter.distill.objective import Objective
     from edgeport.exporter.distill.task import HeldOut
 
@@ -50,6 +48,7 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
     from edgeport.exporter.distill.generative.distilling import distill_without_data
     from edgeport.exporter.distill.generative.views import Views
     from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.prune.keeping import save_like
     from edgeport.exporter.train.hardware import this_process
 
     on_progress(ProgressEvent(stage="distil", message="load teacher and student", done=0, total=1))
@@ -70,7 +69,7 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
         hardware=this_process(payload["device"]),
         on_progress=on_progress,
     )
-    _keep(student.cpu(), payload)
+    save_like(payload["student"].get("weights"), student.cpu(), Path(payload["output"]))
     if payload.get("kept"):
         save_npz(Path(payload["kept"]), {spec.name: done.samples}, made="generator")
     sizes = [sum(one.numel() for one in module.parameters()) for module in (teacher, student)]
@@ -132,18 +131,6 @@ def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:
         )
     batches = ArrayBatches({spec.name: arrays[spec.name], LABELS: arrays[payload["target"]]})
     return HeldOut(batches=batches, classes=True)
-
-
-def _keep(module: torch.nn.Module, payload: Mapping[str, Any]) -> None:
-    """In the form of the student's own weights: what was pruned stays so."""
-    from edgeport.exporter.checkpoint import write_weights
-    from edgeport.exporter.prune.keeping import is_pruned, save_pruned
-
-    output, given = Path(payload["output"]), payload["student"].get("weights")
-    if given and is_pruned(Path(given)):
-        save_pruned(module, output)
-        return
-    write_weights(module, output)
 
 
 def _contract(cls: type[Any], values: Any) -> Any:
