@@ -61,7 +61,7 @@ def prune(
     Where a latency or a speedup is asked, the exported float model is timed on this machine, again and again with other
     channels gone, until the goal is met; what comes out is compared with the unpruned model in fresh pairs, fails where
     the goal is not met by these, and is not kept where it is not surely faster. A training that was stopped goes on
-    where it was, but behind such a search, which finds another network each time. Its course lies beside the output.
+    where it was, with the network that such a search had found. Its course lies beside the output.
 
     Args:
         source: The model; one that is built from code.
@@ -69,12 +69,12 @@ def prune(
         output: `.safetensors`, which is loaded as the weights of the same source, or `.pt2`, which needs no code.
         what: "units" (channels, neurons and heads), one kind of them, "weights", "2:4", "4:8" or "blocks".
         by: What goes first by: "l2", "l1", "near-zero:0.1", "batchnorm-scale", "zero-activations", "entropy:lowest",
-            "taylor", "fisher", "hessian:8", "random:0".
+            "taylor", "fisher", "hessian:8", "random:0"; blocks go by their influence.
         amount: Of units, the share of the multiplications that goes; of weights, the share that becomes zero; of
             blocks, how many.
         latency: Instead: "p50 <= 5 ms".
         speedup: Instead: such as 2.0.
-        schedule: "one-shot", "iterative:5" or "gradual:10"; all at once where a latency decides.
+        schedule: "one-shot", or of units and weights with an amount "iterative:5" or "gradual:10".
         scope: Whether the units of all layers compete ("global"), or those of each ("layer", not for a latency).
         round_to: Channels that are left are a multiple of this; for a latency, of twice as many if the target is seen
             to compute so many at once.
@@ -159,6 +159,7 @@ def qat(
     patience: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    processes: int = 1,
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
@@ -190,6 +191,7 @@ def qat(
         patience: Epochs without better weights after which it stops; None: never.
         seed: Of the order of the samples.
         device: "cpu", "cuda" or "auto".
+        processes: That share each batch: one per GPU, or on the CPU any number; more than one need Lightning Fabric.
         store: As in `run`.
         on_progress: As in `run`.
         limits: As in `run`; the child that trains may take a week.
@@ -200,6 +202,7 @@ def qat(
         SamplesError: Too few samples, or labels that do not fit the loss.
         TrainingError: It diverged.
         PlanError: Nothing of the plan is in the PyTorch graph.
+        DependencyError: Several processes, and Lightning Fabric is not installed.
         OutputError: Something else is in the output's place.
         EdgeportError: The model or the data can't be used.
 
@@ -225,6 +228,7 @@ def qat(
             rate=rate or default_rate(chosen),
             loss=loss,
             teacher=teacher if teacher is not None else default_teacher(chosen, loss),
+            processes=processes,
         )
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error

@@ -62,6 +62,7 @@ def distill(
     seed: int = 0,
     target: str = "",
     device: str = "auto",
+    processes: int = 1,
     backend: str = "onnxruntime",
     threads: int | None = None,
     rounds: int = 6,
@@ -104,6 +105,7 @@ def distill(
         seed: Of the order of the samples, and of that part.
         target: Key of the labels in the samples.
         device: That trains: "cpu", "cuda" or "auto".
+        processes: That share each batch: one per GPU, or on the CPU any number; more than one need Lightning Fabric.
         backend: That times models, where a latency is asked.
         threads: Of the backend; None leaves its default.
         rounds: Pairs of fresh processes per measurement; fewer than 6 prove nothing.
@@ -119,6 +121,7 @@ def distill(
         SourceError, SamplesError: The models or the samples can't be used.
         TrainingError: It diverged.
         PruningError: The teacher can't be pruned so.
+        DependencyError: Several processes, and Lightning Fabric is not installed.
 
     """
     from edgeport.pipeline.bench_opening import BenchSettings
@@ -143,6 +146,7 @@ def distill(
             patience=patience,
             held_out=held_out,
             seed=seed,
+            processes=processes,
         )
         pruned = None
         if prune is not None or (student is None and (goal_ns is not None or speedup is not None)):

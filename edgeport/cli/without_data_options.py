@@ -29,6 +29,7 @@ _NEED_DATA = {
     "generations": 1,
     "augment": "",
     "patience": None,
+    "processes": 1,
 }
 """Options that make no sense without samples, with what they are where nobody gives them."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgeport.contracts.distillation import StudentStep
+from edgeport.contracts.distillation import StudentStep, uneven
 from edgeport.contracts.precision import Precision
 from edgeport.errors import ContractError
 
@@ -21,6 +21,8 @@ _UNITS = PRUNED[:4]
 
 LOSSES = ("auto", "cross-entropy", "mse", "teacher")
 """Losses that have a name; any other one is `pkg.mod:fn`."""
+
+_COUNTS = ("epochs", "batch_size", "processes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class FineTuning:
         patience: Evaluations without better weights after which it stops; None: never.
         held_out: Part of the samples that is not trained on, and says which weights are best.
         seed: Of the order of the samples, and of that part.
+        processes: That share each batch: one per GPU, or on the CPU any number.
 
     """
 
@@ -62,9 +65,11 @@ class FineTuning:
     patience: int | None = None
     held_out: float = 0.1
     seed: int = 0
+    processes: int = 1
 
     def __post_init__(self) -> None:
-        wrong = [f"{name} = {getattr(self, name)}" for name in ("epochs", "batch_size") if getattr(self, name) < 1]
+        wrong = [f"{name} = {getattr(self, name)}" for name in _COUNTS if getattr(self, name) < 1]
+        wrong += [] if self.batch_size % max(self.processes, 1) == 0 else [uneven(self.batch_size, self.processes)]
         wrong += [] if 0 < self.rate < math.inf else [f"a rate of {self.rate}"]
         wrong += [] if 0 <= self.weight_decay < math.inf else [f"a weight decay of {self.weight_decay}"]
         wrong += [] if 0 <= self.teacher <= 1 else [f"a teacher of weight {self.teacher}"]
@@ -77,8 +82,9 @@ class FineTuning:
             raise ContractError(
                 asked="train on",
                 found=", ".join(wrong),
-                fix=f"take a loss of {', '.join(LOSSES)} or pkg.mod:fn, counts of 1 or more, a positive rate and "
-                "temperature, a teacher of 0 to 1, and hold out at most half of the samples",
+                fix=f"take a loss of {', '.join(LOSSES)} or pkg.mod:fn, counts of 1 or more, a batch that the "
+                "processes share evenly, a positive rate and temperature, a teacher of 0 to 1, and hold out at most "
+                "half of the samples",
             )
 
 
@@ -105,13 +111,13 @@ class PruneStep:
     Attributes:
         method: As a recipe calls it.
         what: One of `PRUNED`.
-        by: The criterion; what the lowest scores of go first ("l2", "taylor", ...).
+        by: The criterion; what the lowest scores of go first ("l2", "taylor", ...). Blocks have one of their own.
         amount: Of units, the share of the multiplications that goes; of weights, the share that becomes zero; of
             blocks, how many. None where the latency decides, and for patterns ("2:4"), which say it themselves.
         latency_ns: Median that the float model is to have on the target.
         speedup: Instead: how many times as fast it is to be as before.
-        schedule: "one-shot", "iterative:5" or "gradual:10". Where the latency decides all goes at once; so do patterns,
-            and blocks go one by one.
+        schedule: "one-shot", "iterative:5" or "gradual:10"; "one-shot" where the latency decides and of patterns, whose
+            zeros come all at once, and of blocks, which go one by one.
         scope: "global" or "layer": what competes; "global" where the latency decides.
         round_to: Channels that are left are a multiple of this; where the latency decides, of twice as many if the
             target is seen to compute so many at once.
@@ -159,6 +165,7 @@ class PruneStep:
             )
         if self.measured:
             self._require_choice(f"{asked} for a latency")
+        self._require_effect()
         if any(not 0 < goal < math.inf for goal in goals) or (self.speedup is not None and self.speedup <= 1):
             raise ContractError(
                 asked=asked, found=f"a goal of {goals[0]:g}", fix="give a number above 0; a speedup above 1"
@@ -185,6 +192,22 @@ class PruneStep:
                 asked=asked,
                 found=f"the scope {self.scope!r}, though units of all layers compete by the time that they save",
                 fix="leave the scope out, or give an amount",
+            )
+
+    def _require_effect(self) -> None:
+        """Makes sure that nothing is asked which would change nothing."""
+        at_once = "units for a latency" if self.measured else self.what
+        if self.schedule != "one-shot" and (self.measured or self.what not in (*_UNITS, "weights")):
+            raise ContractError(
+                asked=f"prune {at_once} by the schedule {self.schedule}",
+                found="that they go one by one anyway" if self.what == "blocks" else "that they go all at once",
+                fix="leave the schedule out" + (", or give an amount" if self.measured else ""),
+            )
+        if self.what == "blocks" and self.by != "l2":
+            raise ContractError(
+                asked=f"prune blocks by {self.by}",
+                found="that blocks go by how little they change what runs through them",
+                fix="leave the criterion out",
             )
 
     @property

@@ -10,7 +10,12 @@ from typing import Literal
 from edgeport.contracts.model import ModelSource
 from edgeport.errors import ContractError
 
-__all__ = ["DistillStep", "Scale", "StudentStep", "WithoutDataStep"]
+__all__ = ["DistillStep", "Scale", "StudentStep", "WithoutDataStep", "uneven"]
+
+
+def uneven(batch_size: int, processes: int) -> str:
+    """A batch that processes can't share evenly, in words."""
+    return f"a batch of {batch_size} for {processes} processes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class DistillStep:
         patience: Evaluations without better weights after which it stops; None: never.
         held_out: Part of the samples that is not trained on, and says which weights are best.
         seed: Of the order of the samples, and of that part.
+        processes: That share each batch: one per GPU, or on the CPU any number.
         samples: They are given.
 
     """
@@ -56,21 +62,23 @@ class DistillStep:
     patience: int | None = None
     held_out: float = 0.1
     seed: int = 0
+    processes: int = 1
     samples: Literal["given"] = "given"
 
     def __post_init__(self) -> None:
-        counts = ("generations", "epochs", "batch_size")
+        counts = ("generations", "epochs", "batch_size", "processes")
         wrong = [f"{name} = {getattr(self, name)}" for name in counts if getattr(self, name) < 1]
         wrong += [] if 0 < self.rate < math.inf else [f"a rate of {self.rate}"]
         wrong += [] if 0 <= self.weight_decay < math.inf else [f"a weight decay of {self.weight_decay}"]
         wrong += [] if 0 <= self.lambda_ < math.inf else [f"a lambda of {self.lambda_}"]
         wrong += [] if 0 < self.held_out <= 0.5 else [f"{self.held_out} of the samples held out"]
+        wrong += [] if self.batch_size % max(self.processes, 1) == 0 else [uneven(self.batch_size, self.processes)]
         if wrong:
             raise ContractError(
                 asked="distil",
                 found=", ".join(wrong),
-                fix="give counts of 1 or more, a positive rate, a weight decay and a lambda of 0 or more, and hold out "
-                "at most half of the samples",
+                fix="give counts of 1 or more, a batch that the processes share evenly, a positive rate, a weight "
+                "decay and a lambda of 0 or more, and hold out at most half of the samples",
             )
 
     @property

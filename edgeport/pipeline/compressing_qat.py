@@ -84,6 +84,7 @@ def _options(step: QatStep, output: str) -> QatOptions:
         output=asked.output or output,
         learn_ranges=step.learn_ranges,
         held_out=asked.held_out,
+        processes=asked.processes,
     )
 
 
@@ -109,4 +110,5 @@ def _plan(context: RunContext, shared: Shared, target: Target, wanted: Learning)
         model=model,
         expected=folder / "outputs.npz",
         said=tuple(said),
+        courses=folder,
     )

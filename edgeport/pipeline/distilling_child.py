@@ -13,8 +13,8 @@ from edgeport.pipeline.learning_child import keep_samples
 from edgeport.pipeline.locations import location_from_json, open_samples
 
 if TYPE_CHECKING:
-    from edgeport.exporter.distill.distilling import BornAgain
     from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.train.hardware import Hardware
     from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["distill_in_child"]
@@ -41,7 +41,7 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     import torch
 
-    from edgeport.exporter.prune.keeping import save_like
+    from edgeport.exporter.train.processes import in_processes
 
     if payload.get("threads"):
         torch.set_num_threads(int(payload["threads"]))
@@ -49,37 +49,42 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     _tell(on_progress, "reading the samples")
     samples = _samples(payload, work / "samples")
     _tell(on_progress, "loading teacher and student")
-    teacher, student = _network(payload, "teacher"), _network(payload, "student")
-    weights, macs = _costs(teacher, student, samples)
-    made = _trained(payload, teacher, student, samples, on_progress)
-    save_like(payload["student"].get("weights"), made.student.module.cpu(), Path(payload["output"]))
-    return {"results": to_jsonable(list(made.results)), "best": made.best, "weights": weights, "macs": macs}
+    weights, macs = _costs(_network(payload, "teacher"), _network(payload, "student"), samples)
+    found = in_processes(
+        _train,
+        payload,
+        processes=load_json(DistillStep, json.dumps(payload["step"])).processes,
+        device=payload.get("device", "cpu"),
+        on_progress=on_progress,
+    )
+    return {**found, "weights": weights, "macs": macs}
 
 
-def _trained(
-    payload: Mapping[str, Any], teacher: Network, student: Network, samples: LearningSamples, on_progress: OnProgress
-) -> BornAgain:
+def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+    """In each process of the training; the first one keeps the student."""
     from edgeport.exporter.distill.distilling import born_again
     from edgeport.exporter.distill.options import options_of
     from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
-    from edgeport.exporter.train.hardware import this_process
+    from edgeport.exporter.prune.keeping import save_like
 
     step = load_json(DistillStep, json.dumps(payload["step"]))
     folder = payload["teacher"].get("search_path")
     search_path = Path(folder) if folder else None
-    first = [student]
-    return born_again(
-        lambda: first.pop() if first else _network(payload, "student"),
-        teacher,
-        samples,
+    made = born_again(
+        lambda: _network(payload, "student"),
+        _network(payload, "teacher"),
+        _samples(payload, Path(payload["work"]) / "samples"),
         objective_spelled(step.L, step.R, step.lambda_, search_path) if step.L else None,
         generations=step.generations,
         folder=Path(payload["work"]) / "training",
         options=options_of(step),
         augment=augment_spelled(step.augment, search_path),
-        hardware=this_process(payload.get("device", "cpu")),
+        hardware=hardware,
         on_progress=on_progress,
     )
+    if hardware.rank == 0:
+        save_like(payload["student"].get("weights"), made.student.module.cpu(), Path(payload["output"]))
+    return {"results": to_jsonable(list(made.results)), "best": made.best}
 
 
 def _network(payload: Mapping[str, Any], who: str) -> Network:

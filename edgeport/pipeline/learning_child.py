@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,20 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
+    QuantizationPlan,
+    QuantizationRules,
     dump_json,
     load_json,
     silent,
     to_jsonable,
 )
 from edgeport.errors import SamplesError
+from edgeport.exporter.qat.options import QatOptions
 from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 
 if TYPE_CHECKING:
     from edgeport.contracts import SampleSet
+    from edgeport.exporter.train.hardware import Hardware
 
 __all__ = ["keep_in_child", "keep_samples", "learn_in_child"]
 
@@ -48,14 +53,8 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
 
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
-    from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.backends.registry import backend as backend_named
-    from edgeport.exporter.options import ExportOptions
-    from edgeport.exporter.qat import QatOptions
-    from edgeport.exporter.qat.learn import learn
-    from edgeport.exporter.sources import load_module
-    from edgeport.exporter.train.hardware import this_process
-    from edgeport.exporter.train.samples import open_samples
+    from edgeport.exporter.train.processes import in_processes
     from edgeport.pipeline.child_samples import calibration_samples
     from edgeport.pipeline.planning import plan_for
     from edgeport.pipeline.written import as_written
@@ -67,25 +66,44 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     if rules is None:
         raise TypeError(payload["backend"])  # plan_for has refused it
     plan = as_written(payload["backend"], model, plan, rules)  # what is trained is what will run
-    folder, work, teacher = Path(payload["folder"]), Path(payload["work"]), payload.get("teacher")
-    work.mkdir(parents=True, exist_ok=True)
+    Path(payload["work"]).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="edgeport-samples-") as spool:
         keep_samples(calibration_samples(payload, model), Path(spool))
-        learnt = learn(
-            load_module(load_json(ModelSource, json.dumps(payload["source"]))),
-            model,
-            plan,
-            rules,
-            open_samples(Path(spool)),
-            partial(open_reference, threads=payload.get("threads")),
-            folder=work,
-            options=load_json(QatOptions, json.dumps(payload["options"])),
-            export=load_json(ExportOptions, json.dumps(payload["export"])),
-            search_path=Path(payload["search_path"]) if payload.get("search_path") else None,
-            hardware=this_process(payload.get("device", "cpu")),
-            teacher=load_module(load_json(ModelSource, json.dumps(teacher))) if teacher is not None else None,
+        return in_processes(
+            _learn,
+            {**payload, "plan": to_jsonable(plan), "rules": to_jsonable(rules), "kept": spool},
+            processes=load_json(QatOptions, json.dumps(payload["options"])).processes,
+            device=payload.get("device", "cpu"),
             on_progress=on_progress,
         )
+
+
+def _learn(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+    """In each process of the training."""
+    from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.exporter.options import ExportOptions
+    from edgeport.exporter.qat.learn import learn
+    from edgeport.exporter.sources import load_module
+    from edgeport.exporter.train.samples import open_samples
+
+    folder, work, teacher = Path(payload["folder"]), Path(payload["work"]), payload.get("teacher")
+    learnt = learn(
+        load_module(load_json(ModelSource, json.dumps(payload["source"]))),
+        load_json(OnnxModel, json.dumps(payload["model"])),
+        load_json(QuantizationPlan, json.dumps(payload["plan"])),
+        load_json(QuantizationRules, json.dumps(payload["rules"])),
+        open_samples(Path(payload["kept"])),
+        partial(open_reference, threads=payload.get("threads")),
+        folder=work,
+        options=load_json(QatOptions, json.dumps(payload["options"])),
+        export=load_json(ExportOptions, json.dumps(payload["export"])),
+        search_path=Path(payload["search_path"]) if payload.get("search_path") else None,
+        hardware=hardware,
+        teacher=load_module(load_json(ModelSource, json.dumps(teacher))) if teacher is not None else None,
+        on_progress=on_progress,
+    )
+    if hardware.rank != 0:
+        return {}
     result = learnt.result
     for file in work.glob("model.onnx*"):  # and its weights, where they lie beside it
         file.replace(folder / file.name)

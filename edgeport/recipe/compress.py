@@ -42,6 +42,7 @@ LEARNING = (
     "patience",
     "held_out",
     "seed",
+    "processes",
 )
 """Keys of a block that are settings of its training, by the same names."""
 

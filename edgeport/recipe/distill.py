@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_made_inputs", "distill_keys", "read_distill"]
 
 _BOTH = ("batch_size", "optimizer", "rate", "weight_decay", "mixed", "average", "seed")
-_OF_DATA = ("generations", "epochs", "augment", "patience", "held_out")
+_OF_DATA = ("generations", "epochs", "augment", "patience", "held_out", "processes")
 _WITHOUT = ("steps", "values", "mirror")
 
 

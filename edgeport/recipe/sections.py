@@ -50,6 +50,7 @@ _Patience = Annotated[
 _HeldOut = Annotated[float, Field(gt=0, le=0.5, description="part of the samples that says which weights are best")]
 _Seed = Annotated[int, Field(ge=0, lt=_SEEDS, description="of the order of the samples")]
 _Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="that trains")]
+_Processes = Annotated[int, Field(ge=1, le=4096, description="of the training, which share each batch: one per GPU")]
 
 
 class _Section(BaseModel):
@@ -302,6 +303,7 @@ class _LearningSection(_Section):
     held_out: _HeldOut = _LEARN.held_out
     seed: _Seed = 0
     device: _Device = "auto"
+    processes: _Processes = 1
 
 
 class PruneSection(_LearningSection):
@@ -383,6 +385,7 @@ class DistillSection(_Section):
     held_out: _HeldOut = _DISTIL.held_out
     seed: _Seed = 0
     device: _Device = "auto"
+    processes: _Processes = 1
     without_data: Literal["fast", "contrastive", "dafl"] | None = Field(
         default=None, description="no samples: a generator makes them, by this method"
     )

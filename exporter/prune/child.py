@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import (
-    FineTuning,
-    ModelSource,
     OnProgress,
     ProgressEvent,
     PruneStep,
@@ -23,7 +20,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import PruningError
-from edgeport.exporter.child import loaded_arrays, loaded_module
+from edgeport.exporter.child import loaded_module
 from edgeport.exporter.options import ExportOptions
 from edgeport.user_functions import user_function
 
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from edgeport.exporter.prune.costs import Outline
     from edgeport.exporter.prune.pruning import FineTune
     from edgeport.exporter.prune.samples import Samples
-    from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["judge_in_child", "look_in_child", "prune_in_child", "take_in_child"]
 
@@ -191,19 +187,10 @@ def _samples(payload: Mapping[str, Any], step: PruneStep, module: torch.nn.Modul
 
 def _all_samples(payload: Mapping[str, Any]) -> Samples:
     from edgeport.exporter.prune.samples import Samples
+    from edgeport.exporter.prune.training import samples_at
 
-    given, options = _given(payload["samples"], payload), _options(payload)
+    given, options = samples_at(payload["samples"], payload), _options(payload)
     return Samples(feeds=given.feeds, target=given.labels, parameters=options.parameters, constants=options.constants)
-
-
-def _given(place: str, payload: Mapping[str, Any]) -> LearningSamples:
-    from edgeport.exporter.train.samples import LearningSamples, open_samples
-
-    if Path(place).is_dir():
-        return open_samples(Path(place))
-    arrays = dict(loaded_arrays(place))
-    labels = arrays.pop(payload["target"], None) if payload.get("target") else None
-    return LearningSamples(feeds=arrays, labels=labels)
 
 
 def _fine_tune(
@@ -211,7 +198,11 @@ def _fine_tune(
 ) -> FineTune | None:
     """What trains after each step, if anything does; what it gave is added to `trained`."""
     if step.training is not None:
-        return _learning(step, step.training, payload, trained, on_progress)
+        from edgeport.exporter.prune.steps import trainings_of
+        from edgeport.exporter.prune.training import TrainingBetween
+
+        epochs = trainings_of(step)
+        return TrainingBetween(step.training, epochs, payload, step.device, on_progress, done=trained)
     if not step.fine_tune:
         return None
     folder = payload["source"].get("search_path")
@@ -224,48 +215,6 @@ def _fine_tune(
             fix="write pkg.mod:function",
         ) from error
     tune: FineTune = found
-    return tune
-
-
-def _learning(
-    step: PruneStep,
-    training: FineTuning,
-    payload: Mapping[str, Any],
-    trained: list[TrainedStep],
-    on_progress: OnProgress,
-) -> FineTune:
-    from edgeport.exporter.prune.steps import trainings_of
-    from edgeport.exporter.sources import load_module
-    from edgeport.exporter.train.fine_tuning import Learner, fine_tune
-    from edgeport.exporter.train.hardware import this_process
-
-    options, source = _options(payload), payload.get("teacher") or payload["source"]
-    taught = training.teacher > 0 or training.loss in ("teacher", "auto")  # auto: of what has no labels to learn from
-    folder = payload["source"].get("search_path")
-    learner = Learner(
-        parameters=options.parameters,
-        constants=options.constants,
-        teacher=load_module(_contract(ModelSource, source)) if taught else None,
-        search_path=Path(folder) if folder else None,
-    )
-    samples, epochs = _given(payload["training"], payload), trainings_of(step)
-
-    def tune(module: torch.nn.Module, index: int) -> None:
-        if not epochs[index]:
-            return
-        found = fine_tune(
-            module,
-            samples,
-            replace(training, epochs=epochs[index]),
-            Path(payload["work"]) / f"step-{index}",
-            learner=learner,
-            hardware=this_process(step.device),
-            on_progress=on_progress,
-        )
-        trained.append(
-            TrainedStep(before=found.first, after=found.metrics, best_step=found.best_step, steps=found.steps)
-        )
-
     return tune
 
 

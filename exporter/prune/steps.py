@@ -119,9 +119,5 @@ def trainings_of(step: PruneStep) -> tuple[int, ...]:
     """Epochs of the training after each of the step's removals."""
     if step.training is None:
         return ()
-    count = 1
-    if step.what == "blocks":
-        count = int(step.amount or 1)
-    elif not step.measured and step.what not in ("2:4", "4:8"):
-        count = len(schedule_named(step.schedule).shares())
-    return (step.epochs_between,) * (count - 1) + (step.training.epochs,)
+    removals = int(step.amount or 1) if step.what == "blocks" else len(schedule_named(step.schedule).shares())
+    return (step.epochs_between,) * (removals - 1) + (step.training.epochs,)

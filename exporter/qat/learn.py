@@ -85,7 +85,8 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
 ) -> Learned:
     """Trains a module's weights, and the plan's ranges, with the plan's rounding in the forward pass.
 
-    A killed training goes on where it was when it is called with the same folder again.
+    A killed training goes on where it was when it is called with the same folder again. Of several processes the first
+    one writes.
 
     Args:
         module: Float, in evaluation mode, on the CPU.
@@ -128,7 +129,8 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     task = _Task(trainable, taught_by, rounded, loss, options, held_out)
     settings = replace(options.training, monitor="loss", larger_is_better=False)
     trained = fit(task, kept, settings, folder / "training", hardware=hardware, on_progress=on_progress)
-    model = _write(graph, rounded.values(), folder / "model.onnx")
+    if hardware.rank == 0:
+        model = _write(graph, rounded.values(), folder / "model.onnx")
     return Learned(trainable, _result(model, plan, rounded, loss, trained), hardware.device)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeport.contracts import LOSSES, OnnxModel, Precision, QuantizationPlan
+from edgeport.contracts.distillation import uneven
 from edgeport.errors import ContractError
 from edgeport.exporter.train import TrainingSettings
 
@@ -28,6 +29,7 @@ class QatOptions:
         output: The output that the loss is of; empty for the first one.
         learn_ranges: The ranges of activations are learned too, from those of the plan on.
         held_out: Part of the samples that is not trained on, and says which weights are best.
+        processes: Of a child that trains, which share each batch: one per GPU, or on the CPU any number.
 
     """
 
@@ -39,12 +41,15 @@ class QatOptions:
     output: str = ""
     learn_ranges: bool = True
     held_out: float = 0.1
+    processes: int = 1
 
     def __post_init__(self) -> None:
         wrong = [] if self.rate > 0 else [f"a rate of {self.rate}"]
         wrong += [] if 0 <= self.teacher <= 1 else [f"a teacher of weight {self.teacher}"]
         wrong += [] if self.temperature > 0 else [f"a temperature of {self.temperature}"]
         wrong += [] if 0 < self.held_out <= 0.5 else [f"{self.held_out} of the samples held out"]
+        if self.processes < 1 or self.training.batch_size % self.processes:
+            wrong.append(uneven(self.training.batch_size, self.processes))
         if self.loss not in LOSSES and ":" not in self.loss:
             wrong.append(f"the loss {self.loss!r}")
         if wrong:
@@ -52,7 +57,7 @@ class QatOptions:
                 asked="train with the plan's rounding",
                 found=", ".join(wrong),
                 fix=f"take a loss of {', '.join(LOSSES)} or pkg.mod:fn, a positive rate and temperature, a teacher of "
-                "0 to 1, and hold out at most half of the samples",
+                "0 to 1, a batch that the processes share evenly, and hold out at most half of the samples",
             )
 
 

@@ -111,6 +111,7 @@ def launch(work: Callable[[Hardware], None], *, processes: int, device: str = "a
         device: As in `this_process`.
 
     Raises:
+        UsageError: No such device, or fewer GPUs than processes.
         DependencyError: Lightning Fabric is not installed.
 
     """
@@ -124,8 +125,20 @@ def launch(work: Callable[[Hardware], None], *, processes: int, device: str = "a
             details={"extra": "train"},
         ) from error
     kind = this_process(device).device.type
+    _require_gpus(kind, processes)
     fabric = Fabric(accelerator=kind, devices=processes, strategy="ddp_spawn", precision="32-true")
     fabric.launch(partial(_in_process, work))
+
+
+def _require_gpus(kind: str, processes: int) -> None:
+    import torch
+
+    if kind == "cuda" and processes > torch.cuda.device_count():
+        raise UsageError(
+            asked=f"train in {processes} processes, one per GPU",
+            found=f"GPUs that PyTorch can use: {torch.cuda.device_count()}",
+            fix="take fewer processes, or the CPU",
+        )
 
 
 def _in_process(work: Callable[[Hardware], None], fabric: Any) -> None:

@@ -91,6 +91,35 @@ def test_what_was_pruned_stays_so_and_loads_by_the_same_code(folder: Path) -> No
     assert not torch.equal(learned[0].weight, small[0].weight)
 
 
+@pytest.mark.slow  # each process imports PyTorch and Fabric
+def test_a_command_shares_each_batch_among_processes(folder: Path) -> None:
+    pytest.importorskip("lightning_fabric")
+    found = {}
+    for processes in (1, 2):
+        report = api.distill(
+            source(folder),
+            folder / "training.npz",
+            output=folder / f"{processes}.safetensors",
+            student=source(folder, arguments={"width": 4}),
+            target="label",
+            epochs=4,
+            batch_size=16,
+            rate=1e-2,
+            generations=2,
+            device="cpu",
+            processes=processes,
+            store=folder / "store",
+        )
+        kept = source(folder, arguments={"width": 4}, weights=report.file)
+        found[processes] = (report, load_module(kept)[0].weight)
+
+    (alone, one), (shared, two) = found[1], found[2]
+    assert [result.steps for result in shared.results] == [result.steps for result in alone.results]
+    assert shared.best == alone.best
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+    assert (folder / "2.metrics.jsonl").is_file()
+
+
 def test_modules_that_are_not_there_are_said_by_the_child(folder: Path) -> None:
     with pytest.raises(DistillationError, match="module 'body'"):
         distill_in_child(payload(folder, DistillStep(L=("hints:body",), epochs=1, batch_size=16)))

@@ -56,13 +56,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_child_trains_and_leaves_what_is_compiled(folder: Path) -> None:
+@pytest.mark.parametrize(
+    "processes",
+    [1, pytest.param(2, marks=pytest.mark.slow)],  # each process imports PyTorch and Fabric
+)
+def test_a_child_trains_and_leaves_what_is_compiled(folder: Path, processes: int) -> None:
+    if processes > 1:
+        pytest.importorskip("lightning_fabric")
     recipe = load_recipe(folder / "recipe.toml")
     feeds = {"input": np.load(folder / "training.npz")["input"]}
     model = export_onnx(load_module(recipe.source), {"input": feeds["input"][:2]}, output=folder / "net.onnx").model
     np.savez(folder / "feeds.npz", **feeds)
     (folder / "made").mkdir()
     options = QatOptions(training=TrainingSettings(epochs=4, batch_size=16), rate=3e-3, loss="qat_net:loss")
+    options = replace(options, processes=processes)
 
     learn_in_child(
         {

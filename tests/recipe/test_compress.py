@@ -49,7 +49,7 @@ def test_steps_come_in_the_order_given_and_are_explained(write: Callable[[str], 
     path = write(
         RECIPE
         + PRUNE
-        + 'criterion = "taylor"\ntarget = "2x"\nschedule = "iterative:2"\nepochs = 4\nteacher = 0.5\nseed = 3\n'
+        + 'criterion = "taylor"\ntarget = "2x"\nprocesses = 2\nepochs = 4\nteacher = 0.5\nseed = 3\n'
         + PRUNE
         + 'structure = "blocks"\namount = 1\n'
         + QAT
@@ -58,7 +58,7 @@ def test_steps_come_in_the_order_given_and_are_explained(write: Callable[[str], 
     recipe = load_recipe(path)
 
     assert recipe.compress == (
-        PruneStep(by="taylor", speedup=2.0, schedule="iterative:2", training=FineTuning(epochs=4, teacher=0.5, seed=3)),
+        PruneStep(by="taylor", speedup=2.0, training=FineTuning(epochs=4, teacher=0.5, seed=3, processes=2)),
         PruneStep(what="blocks", amount=1.0),
         QatStep(
             training=FineTuning(epochs=2, rate=2e-5, weight_decay=0.0, teacher=1.0, average=0.99, patience=1),
@@ -78,7 +78,7 @@ def test_a_student_is_what_is_left_a_given_one_or_a_scaled_one(write: Callable[[
     (folder / "small.safetensors").write_bytes(b"")
     learning = (
         'L = ["0.5 cross-entropy", "0.5 soft-targets:2"]\nR = ["confidence"]\nlambda = 0.01\nepochs = 9\nrate = 0.05\n'
-        'optimizer = "sgd"\naugment = "crop-flip"\nseed = 3\n'
+        'optimizer = "sgd"\naugment = "crop-flip"\nseed = 3\nprocesses = 4\n'
     )
     of_it = DistillStep(
         L=("0.5 cross-entropy", "0.5 soft-targets:2"),
@@ -89,6 +89,7 @@ def test_a_student_is_what_is_left_a_given_one_or_a_scaled_one(write: Callable[[
         optimizer="sgd",
         augment="crop-flip",
         seed=3,
+        processes=4,
     )
     small = ModelSource(
         location="net:small", arguments={"depth": 2}, weights=folder / "small.safetensors", search_path=folder
@@ -187,6 +188,24 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
     [
         pytest.param(PRUNE, "no goal", "give one of amount", id="no-goal"),
         pytest.param(HALF + "amount = 0.3\n", "are both given", "remove one", id="two-goals"),
+        pytest.param(
+            PRUNE + 'target = "2x"\nschedule = "iterative:2"\n',
+            "go all at once",
+            "give an amount",
+            id="schedule-latency",
+        ),
+        pytest.param(
+            PRUNE + 'structure = "2:4"\nschedule = "iterative:2"\n', "go all at once", "leave", id="schedule-pattern"
+        ),
+        pytest.param(
+            PRUNE + 'structure = "blocks"\namount = 2\nschedule = "gradual:2"\n',
+            "one by one",
+            "leave",
+            id="schedule-blocks",
+        ),
+        pytest.param(
+            PRUNE + 'structure = "blocks"\namount = 2\ncriterion = "taylor"\n', "how little", "leave", id="by-blocks"
+        ),
         pytest.param(PRUNE + 'target = "soon"\n', '"soon" is no latency', "p50 <= 5 ms", id="goal"),
         pytest.param(
             PRUNE.replace("prune", "prun"), "is none of prune, distill, qat", 'did you mean "prune"?', id="method"
@@ -202,6 +221,11 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
         pytest.param(SMALL + 'student_weights = "no.pt"\n', "is not there", "exists", id="student-weights"),
         pytest.param(SMALL + "steps = 3\n", "without data", 'without_data = "fast"', id="steps-with-data"),
         pytest.param(SMALL + 'without_data = "fast"\nepochs = 3\n', "needs data", "remove", id="epochs-without"),
+        pytest.param(SMALL + 'without_data = "fast"\nprocesses = 2\n', "needs data", "remove", id="processes-without"),
+        pytest.param(
+            SMALL + "processes = 3\n", "a batch of 128 for 3 processes", "share evenly", id="processes-uneven"
+        ),
+        pytest.param(QAT + "processes = 3\n", "a batch of 64 for 3 processes", "share evenly", id="qat-uneven"),
         pytest.param(SMALL + 'without_data = "fast"\n', "declared is nothing", "[inputs.image]", id="no-input"),
         pytest.param(SMALL + 'without_data = "fast"\nvalues = { iner = 5 }\n', "no such value", "inner", id="no-value"),
         pytest.param(

@@ -48,6 +48,9 @@ __all__ = ["command"]
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="That trains."
 )
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share a batch: one per GPU."
+)
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed, for a latency.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
 @click.option("-o", "--output", "file", type=PLACE, default=Path("student.safetensors"), show_default=True)

@@ -38,7 +38,7 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
     "--schedule",
     default="one-shot",
     show_default=True,
-    help="one-shot, iterative:5, gradual:10; at once for a latency.",
+    help="one-shot; of an amount iterative:5, gradual:10 too.",
 )
 @click.option(
     "--scope",
@@ -82,6 +82,9 @@ _WHAT = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "bloc
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="That trains."
 )
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share a batch: one per GPU."
+)
 @click.option("--backend", default="onnxruntime", show_default=True, help="That is timed.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
 @click.option("--rounds", type=click.IntRange(min=6), default=6, show_default=True, help="Pairs per measurement.")
@@ -114,6 +117,7 @@ def command(  # noqa: PLR0913 (one per option)
     teacher: float,
     seed: int,
     device: str,
+    processes: int,
     backend: str,
     threads: int | None,
     rounds: int,
@@ -154,7 +158,15 @@ def command(  # noqa: PLR0913 (one per option)
             count=count,
             recalibrate=recalibrate,
             fine_tune=fine_tune,
-            training=_training(epochs, batch_size=batch_size, rate=rate, loss=loss, teacher=teacher, seed=seed),
+            training=_training(
+                epochs,
+                batch_size=batch_size,
+                rate=rate,
+                loss=loss,
+                teacher=teacher,
+                seed=seed,
+                processes=processes,
+            ),
             epochs_between=epochs_between,
             target=target,
             device=device,

@@ -40,6 +40,9 @@ _LEARNED = tuple(name for name in PRECISIONS if name == "int8" or "weights" in n
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without better weights.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share a batch: one per GPU."
+)
 @click.option("-o", "--output", "folder", type=PLACE, help="Results [default: edgeport-qat beside RECIPE].")
 @store_option
 @click.option("--resume/--fresh", default=True, help="Reuse finished work, as by default; or do everything anew.")
@@ -59,6 +62,7 @@ def command(  # noqa: PLR0913 (one per option)
     patience: int | None,
     seed: int,
     device: str,
+    processes: int,
     folder: Path | None,
     store: Path | None,
     resume: bool,
@@ -95,6 +99,7 @@ def command(  # noqa: PLR0913 (one per option)
             patience=patience,
             seed=seed,
             device=device,
+            processes=processes,
             store=store,
             on_progress=on_progress,
             fresh=not resume,

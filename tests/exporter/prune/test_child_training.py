@@ -82,8 +82,8 @@ def test_a_killed_one_goes_on_where_it_was(payload: dict[str, Any], tmp_path: Pa
         (PruneStep(amount=0.5), ()),
         (PruneStep(amount=0.5, training=FineTuning(epochs=4)), (4,)),
         (PruneStep(amount=0.5, schedule="gradual:3", training=FineTuning(epochs=4), epochs_between=2), (2, 2, 4)),
-        (PruneStep(speedup=2.0, schedule="iterative:5", training=FineTuning(epochs=4)), (4,)),
-        (PruneStep(what="2:4", schedule="iterative:5", training=FineTuning(epochs=4)), (4,)),
+        (PruneStep(speedup=2.0, training=FineTuning(epochs=4)), (4,)),
+        (PruneStep(what="2:4", training=FineTuning(epochs=4)), (4,)),
         (PruneStep(what="blocks", amount=2, training=FineTuning(epochs=4), epochs_between=0), (0, 4)),
     ],
 )
@@ -120,3 +120,27 @@ def test_what_has_no_labels_learns_from_the_model_as_it_was(payload: dict[str, A
     (trained,) = done["trained"]
     assert trained["steps"] == 9
     assert 0 < trained["after"]["loss"] <= trained["before"]["loss"]
+
+
+@pytest.mark.slow  # each process imports PyTorch and Fabric
+@pytest.mark.parametrize("what", ["units", "weights"])
+def test_two_processes_train_what_one_does(what: str, payload: dict[str, Any], tmp_path: Path) -> None:
+    """Without BatchNorm, whose statistics are of each process's own samples."""
+    pytest.importorskip("lightning_fabric")
+    (tmp_path / "pruned_in_child_net.py").write_text(NET.replace("nn.BatchNorm2d(16)", "nn.Tanh()"), encoding="utf-8")
+    found = {}
+    for processes in (1, 2):
+        training = FineTuning(epochs=2, batch_size=4, rate=0.01, teacher=0.5, processes=processes)
+        step = PruneStep(what=what, amount=0.5, schedule="iterative:2", training=training, device="cpu")
+        output = tmp_path / f"{processes}.safetensors"
+        more = {"step": to_jsonable(step), "output": str(output), "work": str(tmp_path / f"work-{processes}")}
+        done = prune_in_child({**payload, **more})
+        found[processes] = (done, load_file(output))
+
+    (alone, one), (shared, two) = found[1], found[2]
+    assert [trained["steps"] for trained in shared["trained"]] == [9, 18]
+    assert shared["trained"][-1]["after"]["loss"] == pytest.approx(alone["trained"][-1]["after"]["loss"], rel=1e-4)
+    assert one.keys() == two.keys()
+    for name, array in one.items():
+        np.testing.assert_allclose(two[name], array, rtol=1e-3, atol=1e-5)
+        np.testing.assert_array_equal(two[name] == 0, array == 0)
