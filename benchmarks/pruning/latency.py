@@ -9,8 +9,8 @@ What came out is measured anew when all searches are over, in three sittings: fr
 the same two files on the same idle machine came out a tenth apart.
 
 Beside it the same criterion for the multiplications that channels save: by so many that the measured latency comes to
-be the same. Its accuracy there is read between the slower and the faster of the networks that were measured. Once a group
-is left with a multiple of 8, as by `edgeport prune --amount`, and once with one of 16: where a processor computes 16
+be the same. Its accuracy there is read between the slower and the faster of the networks that were measured. Groups are
+left once with a multiple of 8, as by `edgeport prune --amount`, and once with one of 16: where a processor computes 16
 channels at once, the first pays for channels that nobody asked for, and who knows the processor would not.
 """
 

@@ -116,6 +116,8 @@ class CompressedBy:
         against: Its latency against that of the original's, paired in the screening; None where one has none.
         verification: Of its export against its own PyTorch module; None where it has no export of its own.
         problem: Why it gave nothing; empty where it did.
+        courses: Folder with `metrics.jsonl` of each of its trainings, and `tensorboard/` where that is installed; None
+            where nothing was trained.
 
     """
 
@@ -127,6 +129,7 @@ class CompressedBy:
     against: Comparison | None = None
     verification: Verification | None = None
     problem: str = ""
+    courses: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

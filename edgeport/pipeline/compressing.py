@@ -188,13 +188,13 @@ def _do(work: StepWork, step: CompressStep, state: _State) -> None:
         shows = _named(_shows(work.target), label)
         state.candidates += _compiled(work.context, state, [shows])
         verified = state.shared.prepared.verification
-        state.rows.append(replace(row, candidate=shows.name, verification=verified))
+        state.rows.append(replace(row, candidate=shows.name, verification=verified, courses=made.courses))
         return
     if not made.plans:
         state.rows.append(replace(row, said=(), problem="; ".join(made.said)))
     for plan in made.plans:
         (candidate,) = named_apart([_named(plan.candidate, label)], state.candidates)
-        state.rows.append(replace(row, said=plan.said, candidate=candidate.name))
+        state.rows.append(replace(row, said=plan.said, candidate=candidate.name, courses=plan.courses))
         state.candidates.append(candidate)
         state.expected[candidate.name] = plan.expected
         state.models[label] = plan.model

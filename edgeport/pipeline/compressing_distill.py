@@ -25,7 +25,8 @@ from edgeport.contracts import (
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.pipeline.comparing import compare_artifacts, median_of
-from edgeport.pipeline.compressing_step import Made, StepWork, changes_text
+from edgeport.pipeline.compressing_step import COURSES, Made, StepWork, changes_text
+from edgeport.pipeline.curves import copy_courses
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.distilling import with_argument
 from edgeport.pipeline.learning import require_batches
@@ -51,7 +52,8 @@ def distill_in_run(work: StepWork, step: StudentStep) -> Made:
     student, said = _student_of(work, step)
     folder = _learned(work, step, student)
     found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-    return Made(source=replace(student, weights=folder / _FILE), said=(*said, *_told(found)))
+    learned = replace(student, weights=folder / _FILE)
+    return Made(source=learned, said=(*said, *_told(found)), courses=folder / COURSES)
 
 
 def _student_of(work: StepWork, step: StudentStep) -> tuple[ModelSource, tuple[str, ...]]:
@@ -167,6 +169,7 @@ def _learned(work: StepWork, step: StudentStep, student: ModelSource) -> Path:
             on_progress=context.clock.inside(work.stage),
         )
         (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+        copy_courses(training, folder / COURSES)
         shutil.rmtree(training, ignore_errors=True)
         return rests_on
 

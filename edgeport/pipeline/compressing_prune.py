@@ -12,7 +12,8 @@ from typing import Any
 from edgeport.contracts import PruneStep, TrainedStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.costs import Costs, Counts
 from edgeport.pipeline.bench_opening import BenchSettings
-from edgeport.pipeline.compressing_step import Made, StepWork, removed_text, trained_text
+from edgeport.pipeline.compressing_step import COURSES, Made, StepWork, removed_text, trained_text
+from edgeport.pipeline.curves import copy_courses
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.learning import require_batches
 from edgeport.pipeline.preparing import export_options
@@ -125,6 +126,7 @@ class _Kept:
             for extra in folder.glob("*.onnx*"):  # exported anew, as every model of a run
                 extra.unlink()
             (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+            copy_courses(training, folder / COURSES)
             shutil.rmtree(training, ignore_errors=True)
             return rests_on
 
@@ -135,7 +137,8 @@ class _Kept:
         """The source with these weights."""
         source = replace(self.work.context.recipe.source, weights=folder / _FILE)
         trained = [load_json(TrainedStep, json.dumps(one)) for one in found["trained"]]
-        return Made(source=source, said=(removed_text(found), *measured, *map(trained_text, trained)))
+        said = (removed_text(found), *measured, *map(trained_text, trained))
+        return Made(source=source, said=said, courses=folder / COURSES)
 
 
 class _Trials:

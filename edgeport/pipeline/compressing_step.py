@@ -16,7 +16,10 @@ from edgeport.pipeline.preparing import export_options, source_files
 from edgeport.pipeline.refining import learning_payload
 from edgeport.pipeline.sharing import Shared
 
-__all__ = ["Made", "Plan", "StepWork", "TrainingSamples", "changes_text", "removed_text", "trained_text"]
+__all__ = ["COURSES", "Made", "Plan", "StepWork", "TrainingSamples", "changes_text", "removed_text", "trained_text"]
+
+COURSES = "courses"
+"""Folder of what a step left in the store, with metrics and curves of each of its trainings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class Plan:
         model: The float file with the learned weights.
         expected: `.npz` with PyTorch's outputs with the rounding, over the evaluation set.
         said: What was learned, a sentence each.
+        courses: Folder in the store with the course of the training.
 
     """
 
@@ -35,6 +39,7 @@ class Plan:
     model: OnnxModel
     expected: Path
     said: tuple[str, ...] = ()
+    courses: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +50,14 @@ class Made:
         source: Another PyTorch module: the source with other weights, or another source; None where nothing changed.
         plans: Candidates that were trained with their plans.
         said: What was done, or why nothing was, a sentence each.
+        courses: Folder in the store with the courses of its trainings, if it had any.
 
     """
 
     source: ModelSource | None = None
     plans: tuple[Plan, ...] = ()
     said: tuple[str, ...] = ()
+    courses: Path | None = None
 
 
 @dataclass

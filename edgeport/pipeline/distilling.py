@@ -34,6 +34,7 @@ from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.context import tool_versions
+from edgeport.pipeline.curves import CURVES, copy_curves
 from edgeport.pipeline.locations import location_named, location_state
 from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S, prune_source
@@ -374,7 +375,9 @@ def _report(asked: _Asked, made: _Made, step: DistillStep, output: Path, found: 
 
     results = tuple(load_json(DistillResult, json.dumps(one)) for one in found["results"])
     log = output.with_suffix(".metrics.jsonl")
-    shutil.copyfile(asked.work / "training" / f"generation-{found['best']}" / "metrics.jsonl", log)
+    training = asked.work / "training" / f"generation-{found['best']}"
+    shutil.copyfile(training / "metrics.jsonl", log)
+    copy_curves(training, output.with_suffix(f".{CURVES}"))
     best = results[found["best"]]
     better = best.best_step > 0
     return DistillReport(

@@ -45,6 +45,7 @@ from edgeport.pipeline.artifacts import artifact_draft, write_artifact_record
 from edgeport.pipeline.building import build_candidates, build_planned, list_candidates
 from edgeport.pipeline.choosing import best_float, conclude, judge
 from edgeport.pipeline.context import RunContext, process_s, require_local, run_context, tool_versions
+from edgeport.pipeline.curves import CURVES, copy_curves
 from edgeport.pipeline.dependencies import run_recorded, states_of
 from edgeport.pipeline.locations import location_named
 from edgeport.pipeline.measuring import arm_of
@@ -75,7 +76,6 @@ of the outputs. Sums in another order now and then move a value by a step, which
 with its optimizations differs from itself without them by as much."""
 
 _FILES = ("plan.json", "metrics.jsonl")
-_CURVES = "tensorboard"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,8 +297,7 @@ def learned_plan(context: RunContext, shared: Shared, wanted: Learning) -> Path:
         function, doing = "edgeport.pipeline.learning_child:learn_in_child", f"train {recipe.name}"
         _, rests_on = run_recorded(patient, function, payload, asked=doing, on_progress=context.clock.inside("train"))
         shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
-        if (work / "training" / _CURVES).is_dir():
-            shutil.copytree(work / "training" / _CURVES, folder / _CURVES)
+        copy_curves(work / "training", folder / CURVES)
         shutil.rmtree(work, ignore_errors=True)
         return rests_on
 
@@ -332,8 +331,7 @@ class _Work:
         artifact = next((one.artifact for one in candidates if one.name == trained), None)
         for name in _FILES:
             shutil.copyfile(learned_in / name, draft / name)
-        if (learned_in / _CURVES).is_dir():
-            shutil.copytree(learned_in / _CURVES, draft / _CURVES)
+        copy_curves(learned_in, draft / CURVES)
         for file in learned_in.glob("model.onnx*"):
             shutil.copyfile(file, draft / file.name)
         if artifact is not None:

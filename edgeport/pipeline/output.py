@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from edgeport.module_files import module_file
 from edgeport.npz import load_npz
 from edgeport.pipeline.class_output import class_output
 from edgeport.pipeline.context import RunContext
+from edgeport.pipeline.curves import copy_courses
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
 
 
-_RESULT, _REPORT, _BUNDLE = "result.json", "report.html", "bundle"
+_RESULT, _REPORT, _BUNDLE, _COURSES = "result.json", "report.html", "bundle", "courses"
 _LARGEST_RESULT_BYTES = 200 << 20
 
 
@@ -152,7 +154,7 @@ def write_output(
 
     """
     result = replace(result, bundle=result.folder / _BUNDLE if result.chosen else None)
-    result = _with_report(result)
+    result = _with_report(_with_courses(result))
     if result.chosen and outputs is not None:
         _write_bundle(context, result, samples, outputs, model)
     return result
@@ -171,6 +173,16 @@ def write_summary(result: RunResult) -> RunResult:
             if one.report is not None:
                 write_report(one, one.report, summary=f"../{_REPORT}")
     return summed
+
+
+def _with_courses(result: RunResult) -> RunResult:
+    """The course of each training of [[compress]], from the store to `courses/` in a folder of its candidate's name."""
+    rows = []
+    for row in result.compression:
+        place = result.folder / _COURSES / re.sub(r"[^\w.]+", "-", row.candidate)
+        found = copy_courses(row.courses, place) if row.courses is not None else None
+        rows.append(replace(row, courses=found))
+    return replace(result, compression=tuple(rows))
 
 
 def _with_report(result: RunResult) -> RunResult:

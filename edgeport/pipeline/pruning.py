@@ -25,7 +25,7 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
-from edgeport.errors import UsageError
+from edgeport.errors import SamplesError, UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses, prune_to_latency
 from edgeport.exporter.prune.samples import JUDGED
@@ -56,6 +56,7 @@ PATIENT_S = 7 * 86400.0
 """Of a child that trains: it tells where it is, and can be stopped at any time."""
 
 _SUFFIXES = (".safetensors", ".pt2")
+_FEWEST_SAMPLES = 2
 
 MOST_TRIALS = 17
 """Of a search: the whole network, six probes, two a step apart, eight choices; what is measured again counts once."""
@@ -152,11 +153,17 @@ def prune_source(  # noqa: PLR0913 (those of the API)
     with tempfile.TemporaryDirectory(prefix="edgeport-prune-") as scratch:
         folder = Path(scratch)
         given = read_samples(samples, target, count=(1 + JUDGED if step.measured else 1) * step.samples)
+        if len(next(iter(given.feeds.values()))) < _FEWEST_SAMPLES:
+            raise SamplesError(
+                asked=f"prune {source.location} by {samples.name}",
+                found="one sample, which does not tell which axes count samples",
+                fix="give two or more; hundreds for criteria that look at what runs through the network",
+            )
         arrays = dict(given.feeds) | ({target: np.asarray(given.target)} if given.target is not None else {})
         save_npz(folder / "samples.npz", arrays)
         trainings = folder / "training"
-        if step.training is not None and not step.measured:  # a search finds another network each time
-            trainings = training_folder(source, samples, target, step, store)
+        if step.training is not None:
+            trainings = training_folder(source, samples, target, step, _measured_by(step, settings), store)
             if fresh:
                 shutil.rmtree(trainings, ignore_errors=True)
         payload = {
@@ -169,7 +176,10 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             "work": str(trainings),
         }
         work = PruneWork(payload=payload, folder=folder, settings=settings, on_progress=on_progress, limits=limits)
-        report = _to_latency(work, step, output) if step.measured else _report(step, output, work.child("prune"))
+        if step.measured:
+            report = _to_latency(work, step, output, trainings / "searched.json")
+        else:
+            report = _report(step, output, work.child("prune"))
         if step.training is not None:
             report = replace(report, log=course_of(trainings, output))
             shutil.rmtree(trainings, ignore_errors=True)
@@ -302,14 +312,45 @@ def search_counts(  # noqa: PLR0913 (what is measured, and who is asked for what
     return found, costs
 
 
-def _to_latency(work: PruneWork, step: PruneStep, output: Path) -> PruneReport:
+def _measured_by(step: PruneStep, settings: BenchSettings) -> dict[str, Any]:
+    """What a search measures with; without one, nothing."""
+    if not step.measured:
+        return {}
+    return {"backend": settings.backend, "threads": settings.threads, "rounds": settings.rounds}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Searched:
+    """What a search found, kept for a training that may be stopped: another search would find another network."""
+
+    seen: Mapping[str, Any]
+    found: Budgeted
+
+    def write(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(to_jsonable(self)), encoding="utf-8")
+        part.replace(file)
+
+
+def _to_latency(work: PruneWork, step: PruneStep, output: Path, kept: Path) -> PruneReport:
+    searched = load_json(_Searched, kept.read_bytes()) if kept.exists() else _search(work, step)
+    if step.training is not None:
+        searched.write(kept)
+    found, costs = searched.found, load_json(Costs, json.dumps(searched.seen["costs"]))
+    bench = PruneBench(work, searched.seen["outlines"])
+    path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
+    return judge_final(bench, found, costs, path, _report(step, output, result))
+
+
+def _search(work: PruneWork, step: PruneStep) -> _Searched:
     seen = work.child("look")
     bench = PruneBench(work, seen["outlines"])
 
     def tell(done: int) -> None:
         work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=MOST_TRIALS))
 
-    found, costs = search_counts(
+    found, _ = search_counts(
         step,
         seen,
         whole_ns=bench.whole_ns,
@@ -318,8 +359,7 @@ def _to_latency(work: PruneWork, step: PruneStep, output: Path) -> PruneReport:
         losses=bench.losses,
         on_trial=tell,
     )
-    path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
-    return judge_final(bench, found, costs, path, _report(step, output, result))
+    return _Searched(seen=seen, found=found)
 
 
 def judge_final(bench: PruneBench, found: Budgeted, costs: Costs, path: Path, report: PruneReport) -> PruneReport:

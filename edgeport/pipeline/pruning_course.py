@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
+from edgeport.pipeline.curves import CURVES, copy_curves
 
 __all__ = ["course_of", "training_folder"]
 
 
-def training_folder(source: ModelSource, samples: Path, target: str, step: PruneStep, store: Path | None) -> Path:
+def training_folder(
+    source: ModelSource,
+    samples: Path,
+    target: str,
+    step: PruneStep,
+    options: Mapping[str, Any],
+    store: Path | None,
+) -> Path:
     """Of all trainings of this very pruning, in the store.
 
     Args:
@@ -18,6 +29,7 @@ def training_folder(source: ModelSource, samples: Path, target: str, step: Prune
         samples: `.npz`.
         target: Key of the labels in it.
         step: What is asked.
+        options: What else decides what is trained.
         store: As in `run`.
 
     """
@@ -33,6 +45,7 @@ def training_folder(source: ModelSource, samples: Path, target: str, step: Prune
         "functions": [digest_of_function(one, source.search_path) for one in functions],
         "samples": [digest_file(samples), target],
         "step": to_jsonable(step),
+        "options": options,
         "versions": tool_versions(),
     }
     return Store(store).root.absolute() / "training" / digest_json([key, code_version()])
@@ -43,9 +56,11 @@ def course_of(folder: Path, output: Path) -> Path:
 
     Args:
         folder: With a folder `step-N` for each.
-        output: The pruned file.
+        output: The pruned file; `NAME.metrics.jsonl` and `NAME.tensorboard/step-N` come beside it.
 
     """
+    curves = output.with_suffix(f".{CURVES}")
+    shutil.rmtree(curves, ignore_errors=True)
     log = output.with_suffix(".metrics.jsonl")
     folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
     lines = [
@@ -54,4 +69,6 @@ def course_of(folder: Path, output: Path) -> Path:
         for line in (one / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for one in folders:
+        copy_curves(one, curves / one.name)
     return log

@@ -263,6 +263,10 @@ def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in
     assert told.startswith("learned from 0.1 CrossEntropy + 0.9 SoftTargets for 10 steps")
     assert "the teacher has top1" in told
     assert not list((folder / "store").glob("training/*"))
+    assert made.courses is not None
+    (log,) = made.courses.rglob("metrics.jsonl")
+    assert log.parent.name == "generation-0"
+    assert json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"] == 10
 
 
 def test_a_given_student_learns(folder: Path, in_process: list[str]) -> None:
@@ -418,6 +422,14 @@ def test_a_run_with_steps_from_end_to_end(folder: Path) -> None:
     assert shown[0].accuracy is not None
     assert shown[0].accuracy.value.estimate == 1.0
     assert "Step by step" in (folder / "out" / "report.html").read_text(encoding="utf-8")
+    courses = [row.courses for row in rows]
+    names = [
+        "onnxruntime-fp32-pruned",
+        "onnxruntime-fp32-pruned-distilled",
+        "onnxruntime-int8-pruned-distilled-trained",
+    ]
+    assert courses == [None, *(folder / "out" / "courses" / name for name in names)]
+    assert all(list(one.rglob("metrics.jsonl")) for one in courses if one is not None)
     told = json.loads((folder / "out" / "result.json").read_bytes())["compression"]
     assert [row["step"] for row in told] == [row.step for row in rows]
     if result.candidate(result.chosen).variant != "original":

@@ -25,7 +25,7 @@ from edgeport.contracts import (
     PruneStep,
     to_jsonable,
 )
-from edgeport.errors import EdgeportError, UsageError
+from edgeport.errors import EdgeportError, SamplesError, UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses
 from edgeport.pipeline import pruning
@@ -152,6 +152,12 @@ def test_what_can_not_be_pruned_is_said_at_once(location: str, output: str, says
         api.prune(ModelSource(location=location), tmp_path / "no.npz", output=tmp_path / output, amount=0.5)
 
 
+def test_one_sample_is_too_few(source: ModelSource, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", x=np.zeros((1, 3, 12, 12), np.float32))
+    with pytest.raises(SamplesError, match="one sample"):
+        api.prune(source, tmp_path / "one.npz", output=tmp_path / "small.safetensors", amount=0.5)
+
+
 def test_two_goals_are_one_too_many(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="2 goals"):
         api.prune(
@@ -271,3 +277,47 @@ def test_what_a_search_proposes_is_judged_by_a_child(
     assert told["function"].endswith(":judge_in_child")
     assert told["outlines"] == outlines
     assert told["several"] == [{"g": 1}, {"g": 0}]
+
+
+def test_a_training_goes_on_with_the_network_that_was_found(
+    source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search finds another one each time; the first is kept until its training is done, and no longer."""
+    searches: list[str] = []
+
+    def search(*_: object, **__: object) -> Budgeted:
+        searches.append("search")
+        return Budgeted(counts={"0": 8}, latency_ns=5e6, before_ns=10e6, goal_ns=5e6, reached=True, trials=())
+
+    def stop(event: ProgressEvent) -> None:
+        if event.stage == "train" and event.done >= 9:
+            raise KeyboardInterrupt
+
+    def pruned(on_progress: OnProgress) -> PruneReport:
+        return api.prune(
+            source,
+            tmp_path / "samples.npz",
+            output=tmp_path / "small.safetensors",
+            speedup=1.2,
+            target="label",
+            training=FineTuning(epochs=200, batch_size=2, held_out=0.25),
+            device="cpu",
+            store=tmp_path / "store",
+            on_progress=on_progress,
+        )
+
+    last = Interval(low=1.9, estimate=2.0, high=2.1)
+    final = _FinalBench(whole=tmp_path / "whole.onnx", speedup=last)
+    monkeypatch.setattr(pruning, "prune_to_latency", search)
+    monkeypatch.setattr(PruneBench, "whole", tmp_path / "whole.onnx")
+    monkeypatch.setattr(PruneBench, "compare", lambda _, old, new: final.compare(old, new))
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(stop)
+    told = list[ProgressEvent]()
+    report = pruned(told.append)
+
+    assert report.outcome is Outcome.PASS
+    assert searches == ["search"]
+    assert min(event.done for event in told if event.stage == "train") >= 6
+    assert not list((tmp_path / "store" / "training").iterdir())
