@@ -117,6 +117,7 @@ def launch(work: Callable[[Hardware], None], *, processes: int, device: str = "a
     """
     try:
         from lightning_fabric import Fabric
+        from lightning_fabric.strategies.ddp import DDPStrategy
     except ImportError as error:
         raise DependencyError(
             asked=f"train in {processes} processes",
@@ -126,7 +127,9 @@ def launch(work: Callable[[Hardware], None], *, processes: int, device: str = "a
         ) from error
     kind = this_process(device).device.type
     _require_gpus(kind, processes)
-    fabric = Fabric(accelerator=kind, devices=processes, strategy="ddp_spawn", precision="32-true")
+    # A head that no loss looks at has no gradients: alone it stays as it is, and so it must here.
+    strategy = DDPStrategy(start_method="spawn", find_unused_parameters=True)
+    fabric = Fabric(accelerator=kind, devices=processes, strategy=strategy, precision="32-true")
     fabric.launch(partial(_in_process, work))
 
 
