@@ -11,6 +11,7 @@ from edgeport.exporter.prune.weights import weights_of
 
 if TYPE_CHECKING:
     import torch
+    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["apply_masks", "masks_of", "pattern_masks", "settle_masks", "share_of_zeros", "unstructured_masks"]
 
@@ -85,20 +86,35 @@ def pattern_masks(
     return masks, tuple(left)
 
 
-def apply_masks(module: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
-    """Puts the masks in front of the weights by torch.nn.utils.prune, so that training leaves the zeros zero."""
+def apply_masks(module: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> RemovableHandle:
+    """Puts the masks in front of the weights by torch.nn.utils.prune, so that training leaves the zeros zero.
+
+    Returns:
+        Of a hook that does so again whenever the module is called, not their layer alone: attention reads the weight of
+        its last layer without calling that.
+
+    """
     from torch.nn.utils import prune
 
     for name, mask in masks.items():
         path, _, tensor = name.rpartition(".")
         prune.custom_from_mask(module.get_submodule(path), tensor, mask)  # type: ignore[no-untyped-call]
+    return module.register_forward_pre_hook(_put_anew)
+
+
+def _put_anew(module: torch.nn.Module, args: tuple[object, ...]) -> None:
+    del args
+    for name in masks_of(module):
+        path, _, tensor = name.rpartition(".")
+        layer = module.get_submodule(path)
+        setattr(layer, tensor, getattr(layer, f"{tensor}_mask") * getattr(layer, f"{tensor}_orig"))
 
 
 def masks_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The masks that stand in front of weights now, by the weights' names."""
-    return {
-        name.removesuffix("_mask"): buffer.bool() for name, buffer in module.named_buffers() if name.endswith("_mask")
-    }
+    parameters, buffers = dict(module.named_parameters(remove_duplicate=False)), dict(module.named_buffers())
+    names = [name.removesuffix("_mask") for name in buffers if name.endswith("_mask")]
+    return {name: buffers[f"{name}_mask"].bool() for name in names if f"{name}_orig" in parameters}
 
 
 def settle_masks(module: torch.nn.Module) -> None:
@@ -107,9 +123,7 @@ def settle_masks(module: torch.nn.Module) -> None:
 
     for name in masks_of(module):
         path, _, tensor = name.rpartition(".")
-        layer = module.get_submodule(path)
-        if hasattr(layer, f"{tensor}_orig"):
-            prune.remove(layer, tensor)  # type: ignore[no-untyped-call]
+        prune.remove(module.get_submodule(path), tensor)  # type: ignore[no-untyped-call]
 
 
 def share_of_zeros(module: torch.nn.Module) -> float:

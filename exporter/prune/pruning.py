@@ -310,9 +310,10 @@ def _prune_weights(
             masks, left = pattern_masks(scores, structure.keep, structure.of)
         else:
             masks = unstructured_masks(scores, structure.amount * share, structure.scope)
-        apply_masks(module, masks)
+        hook = apply_masks(module, masks)
         _tune(module, fine_tune, step)
         settle_masks(module)
+        hook.remove()
     reason = f"its inputs are no multiple of {structure.of}" if isinstance(structure, Pattern) else ""
     return Pruning(by=describe(criterion), left=dict.fromkeys(left, reason))
 

@@ -80,12 +80,11 @@ class TrainingBetween:
 
         from edgeport.exporter.checkpoint import write_weights
         from edgeport.exporter.prune.keeping import save_pruned
+        from edgeport.exporter.prune.masks import masks_of
         from edgeport.exporter.train.processes import in_processes
 
         folder.mkdir(parents=True, exist_ok=True)
-        source, state = dict(self.payload["source"]), module.state_dict()
-        masked = [name.removesuffix("_orig") for name in state if name.endswith("_orig")]
-        masked = [name for name in masked if f"{name}_mask" in state]
+        source, masked = dict(self.payload["source"]), list(masks_of(module))
         if not masked:  # single weights that are zero change no shape
             save_pruned(module, folder / _BEGIN)
             source |= {"weights": str(folder / _BEGIN)}

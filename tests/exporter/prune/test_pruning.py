@@ -362,6 +362,40 @@ def test_weights_go_in_steps_and_training_leaves_them_zero(net: Any, images: Sam
     assert "0.weight_mask" not in net.state_dict()
 
 
+def test_the_weights_of_attention_are_trained_too(filled: Callable[[Any], Any]) -> None:
+    """Its last layer is read, never called, by which alone its mask would be put in front of it once only."""
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0]
+            return found
+
+    net = filled(Net())
+    samples = Samples(feeds={"tokens": np.random.default_rng(0).normal(size=(8, 5, 16)).astype(np.float32)})
+    before: list[torch.Tensor] = []
+
+    def train(module: Any, step: int) -> None:
+        del step
+        before.append(module.attention.out_proj.weight.detach().clone())
+        optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            module(torch.from_numpy(samples.feeds["tokens"])).square().mean().backward()
+            optimizer.step()
+
+    prune(net, Unstructured(amount=0.5), Magnitude(), samples, fine_tune=train)
+
+    (was,), weight = before, net.attention.out_proj.weight
+    assert torch.equal(was == 0, weight == 0)
+    assert not torch.equal(was, weight)
+    assert not net._forward_pre_hooks
+
+
 def test_random_steps_do_not_take_more_than_is_asked(net: Any, images: Samples) -> None:
     assert prune(net, Unstructured(amount=0.5), Random(), images, schedule=Iterative(steps=4)).zeros == pytest.approx(
         0.5, abs=0.01
