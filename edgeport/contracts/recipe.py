@@ -39,7 +39,7 @@ LOCAL = "local"
 """Name of the machine that Edgeport runs on, among devices."""
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TAKEN_NAMES = frozenset({"bundle", "report.html", "result.json"})
+_TAKEN_NAMES = frozenset({"bundle", "courses", "report.html", "result.json"})
 """What a run writes into its output folder itself, beside the targets' folders."""
 _DEVICE_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 """Names that Windows keeps for devices."""

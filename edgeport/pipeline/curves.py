@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
-__all__ = ["CURVES", "METRICS", "copy_courses", "copy_curves"]
+from edgeport.errors import OutputError
+
+__all__ = ["CURVES", "METRICS", "copy_courses", "copy_curves", "remove_courses"]
 
 METRICS = "metrics.jsonl"
 CURVES = "tensorboard"
@@ -34,3 +37,26 @@ def copy_courses(folder: Path, place: Path) -> Path | None:
         shutil.copyfile(log, there / METRICS)
         copy_curves(log.parent, there / CURVES)
     return place if logs else None
+
+
+def remove_courses(place: Path) -> None:
+    """Takes away what `copy_courses` put there, and the folders that are empty then; other files stay.
+
+    Raises:
+        OutputError: Something can't be removed.
+
+    """
+    try:
+        for log in sorted(place.rglob(METRICS)):
+            log.unlink()
+            if (log.parent / CURVES).is_dir():
+                shutil.rmtree(log.parent / CURVES)
+    except OSError as error:
+        raise OutputError(
+            asked=f"replace the courses in {place}",
+            found=str(error),
+            fix="remove them yourself, or name another folder",
+        ) from error
+    for folder in (*sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True), place):
+        with contextlib.suppress(OSError):  # there is something else in it, or it is not there
+            folder.rmdir()

@@ -17,7 +17,7 @@ from edgeport.module_files import module_file
 from edgeport.npz import load_npz
 from edgeport.pipeline.class_output import class_output
 from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.curves import copy_courses
+from edgeport.pipeline.curves import copy_courses, remove_courses
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
@@ -47,9 +47,9 @@ def prepare_output(folder: Path, names: Sequence[str] = ()) -> tuple[Path, ...]:
         The folders that it made, the outer ones first.
 
     Raises:
-        OutputError: A link or a file of that name, or no right to write there; or `bundle/`, `report.html` or
-            `result.json` in it, or in a target's folder, is a link, or not what a run writes there, or the bundle holds
-            other files too.
+        OutputError: A link or a file of that name, or no right to write there; or `bundle/`, `courses/`, `report.html`
+            or `result.json` in it, or in a target's folder, is a link, or not what a run writes there, or the bundle
+            holds other files too.
 
     """
     made = _make(folder)
@@ -74,18 +74,15 @@ def _make_room(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     _check_answer(folder / _RESULT)
     places = [folder, *(folder / name for name in dict.fromkeys((*names, *_earlier_names(folder / _RESULT))))]
     for place in places:
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise OutputError(
-                asked=f"write to {place}",
-                found="a link" if place.is_symlink() else "a file of that name",
-                fix="remove it, or name another folder with --output",
-            )
+        _check_folder(place)
+        _check_folder(place / _COURSES)
         _check_answer(place / _REPORT)
         check_place(place / _BUNDLE)
     (folder / _RESULT).unlink(missing_ok=True)
     for place in places:
         (place / _REPORT).unlink(missing_ok=True)
         remove_bundle(place / _BUNDLE)
+        remove_courses(place / _COURSES)
         if place != folder and place.name not in names and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
     made: list[Path] = []
@@ -129,6 +126,15 @@ def _is_name(name: str) -> bool:
     except ContractError:
         return False
     return True
+
+
+def _check_folder(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise OutputError(
+            asked=f"write to {path}",
+            found="a link" if path.is_symlink() else "a file of that name",
+            fix="remove it, or name another folder with --output",
+        )
 
 
 def _check_answer(path: Path) -> None:

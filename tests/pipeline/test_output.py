@@ -41,6 +41,9 @@ def out(tmp_path):
         report=out / "report.html",
     )
     write_bundle(contents, out / "bundle")
+    (out / "courses" / "ort-fp32-distilled" / "generation-0" / "tensorboard").mkdir(parents=True)
+    (out / "courses" / "ort-fp32-distilled" / "generation-0" / "tensorboard" / "events").write_bytes(b"")
+    (out / "courses" / "ort-fp32-distilled" / "generation-0" / "metrics.jsonl").write_text("{}")
     return out
 
 
@@ -83,6 +86,16 @@ def _linked_bundle(out):
     (out / "bundle").symlink_to(out / "elsewhere")
 
 
+def _linked_courses(out):
+    (out / "courses").rename(out / "elsewhere")
+    (out / "courses").symlink_to(out / "elsewhere")
+
+
+def _courses_file(out):
+    shutil.rmtree(out / "courses")
+    (out / "courses").write_text("mine")
+
+
 def _linked_result(out):
     (out / "result.json").rename(out / "elsewhere.json")
     (out / "result.json").symlink_to(out / "elsewhere.json")
@@ -106,6 +119,8 @@ def _report_folder(out):
         pytest.param(_folder_without_manifest, "no bundle", id="users-folder"),
         pytest.param(_damaged_manifest, "damaged JSON", id="damaged-manifest"),
         pytest.param(_linked_bundle, "a link", id="linked-bundle"),
+        pytest.param(_linked_courses, "a link", id="linked-courses"),
+        pytest.param(_courses_file, "a file", id="file-as-courses"),
         pytest.param(_linked_result, "a link", id="linked-result"),
         pytest.param(_dangling_report, "a link", id="dangling-report"),
         pytest.param(_report_folder, "a folder", id="folder-as-report"),
@@ -137,6 +152,13 @@ def test_what_a_killed_removal_left_is_removed(out):
     shutil.rmtree(out / "bundle" / "artifact")
     prepare_output(out)
     assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+def test_what_else_lies_beside_courses_stays(out):
+    (out / "courses" / "mine.txt").write_text("mine")
+    prepare_output(out)
+    assert sorted(path.name for path in out.iterdir()) == ["courses", "notes.txt"]
+    assert [path.name for path in (out / "courses").iterdir()] == ["mine.txt"]
 
 
 def test_an_empty_bundle_folder_is_none(out):
