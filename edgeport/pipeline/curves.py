@@ -8,18 +8,27 @@ from pathlib import Path
 
 from edgeport.errors import OutputError
 
-__all__ = ["CURVES", "METRICS", "copy_courses", "copy_curves", "remove_courses"]
+__all__ = ["CURVES", "METRICS", "copy_courses", "copy_curves", "remove_courses", "remove_curves"]
 
 METRICS = "metrics.jsonl"
 CURVES = "tensorboard"
 """Name of their folder in a training's own; and ending of one beside weights: `NAME.tensorboard`."""
+_EVENTS = "events.out.tfevents.*"
 
 
 def copy_curves(training: Path, place: Path) -> None:
-    """Puts the curves of a training at a place of their own, instead of what was there; nothing where it drew none."""
-    shutil.rmtree(place, ignore_errors=True)
+    """Puts the curves of a training at a place of their own, instead of those that were there; none where it drew none.
+
+    Other files there stay.
+    """
+    remove_curves(place)
     if (training / CURVES).is_dir():
-        shutil.copytree(training / CURVES, place)
+        shutil.copytree(training / CURVES, place, dirs_exist_ok=True)
+
+
+def remove_curves(place: Path) -> None:
+    """Takes away what TensorBoard wrote there, and the folders that are empty then."""
+    _remove(place, _EVENTS)
 
 
 def copy_courses(folder: Path, place: Path) -> Path | None:
@@ -47,16 +56,18 @@ def remove_courses(place: Path) -> None:
 
     """
     try:
-        for log in sorted(place.rglob(METRICS)):
-            log.unlink()
-            if (log.parent / CURVES).is_dir():
-                shutil.rmtree(log.parent / CURVES)
+        _remove(place, METRICS, _EVENTS)
     except OSError as error:
         raise OutputError(
             asked=f"replace the courses in {place}",
             found=str(error),
             fix="remove them yourself, or name another folder",
         ) from error
+
+
+def _remove(place: Path, *patterns: str) -> None:
+    for file in [file for pattern in patterns for file in place.rglob(pattern)]:
+        file.unlink()
     for folder in (*sorted((path for path in place.rglob("*") if path.is_dir()), reverse=True), place):
         with contextlib.suppress(OSError):  # there is something else in it, or it is not there
             folder.rmdir()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
-from edgeport.pipeline.curves import CURVES, copy_curves
+from edgeport.pipeline.curves import CURVES, copy_curves, remove_curves
 
 __all__ = ["course_of", "training_folder"]
 
@@ -60,7 +59,7 @@ def course_of(folder: Path, output: Path) -> Path:
 
     """
     curves = output.with_suffix(f".{CURVES}")
-    shutil.rmtree(curves, ignore_errors=True)
+    remove_curves(curves)
     log = output.with_suffix(".metrics.jsonl")
     folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
     lines = [

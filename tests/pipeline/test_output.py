@@ -42,7 +42,7 @@ def out(tmp_path):
     )
     write_bundle(contents, out / "bundle")
     (out / "courses" / "ort-fp32-distilled" / "generation-0" / "tensorboard").mkdir(parents=True)
-    (out / "courses" / "ort-fp32-distilled" / "generation-0" / "tensorboard" / "events").write_bytes(b"")
+    (out / "courses" / "ort-fp32-distilled" / "generation-0" / "tensorboard" / "events.out.tfevents.1").write_bytes(b"")
     (out / "courses" / "ort-fp32-distilled" / "generation-0" / "metrics.jsonl").write_text("{}")
     return out
 
