@@ -10,7 +10,7 @@ modules and packages, and these listings are not noted; the places that it looke
 
 Not noted: Python's standard library, the files inside installed packages (their version is), Edgeport itself (its code
 is in every key), and temporary files. Not seen: what native code opens by itself (safetensors apart), what other
-processes do, environment variables, the network.
+processes do (but the files that those of a training read), environment variables, the network.
 """
 
 from __future__ import annotations

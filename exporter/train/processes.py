@@ -1,6 +1,7 @@
 """A training of a child in as many processes as are asked for: what it is told goes in, what the first one says out.
 
-Numbers, progress and errors come back from them as JSON, through a pipe of each.
+Numbers, progress and errors come back from them as JSON, through a pipe of each; and which files were read there, which
+are told to the audit hooks of this process as if it had read them: whoever notes what a result rests on sees them too.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["in_processes"]
 
 _LOOK_S = 0.2
+_WRITES = os.O_WRONLY | os.O_RDWR
 
 
 def in_processes(
@@ -71,7 +75,7 @@ def in_processes(
 
 
 class _Heard:
-    """What the processes say: `progress`, `result` and `error`."""
+    """What the processes say: `progress`, `read`, `result` and `error`."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self.result: dict[str, Any] = {}
@@ -107,6 +111,9 @@ class _Heard:
             return
         if "progress" in said:
             self._on_progress(load_json(ProgressEvent, json.dumps(said["progress"])))
+        elif "read" in said:
+            for path in said["read"]:
+                sys.audit("open", path, "r", os.O_RDONLY)
         elif "error" in said:
             self.error = self.error or error_from_dict(said["error"])
         else:
@@ -123,10 +130,19 @@ def _in_one(work: Work, payload: Mapping[str, Any], writers: Sequence[Connection
         if hardware.rank == 0:
             say("progress", to_jsonable(event))
 
+    read = set[str]()
+    sys.addaudithook(partial(_note_read, read))
     try:
         result = work(payload, hardware, tell)
     except EdgeportError as error:
         say("error", error.to_dict())
         raise
     if hardware.rank == 0:
+        say("read", sorted(read))
         say("result", result)
+
+
+def _note_read(read: set[str], event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook (docs.python.org/3/library/audit_events.html)."""
+    if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike) and not (arguments[2] or 0) & _WRITES:
+        read.add(os.fsdecode(arguments[0]))

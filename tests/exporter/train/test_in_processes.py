@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,8 @@ def tell(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress
     for step in range(3):
         on_progress(ProgressEvent(stage="train", message=f"rank {hardware.rank}", done=step, total=3))
     (ranks,) = {len(hardware.gather({"rank": torch.tensor([hardware.rank])}))}
+    if "file" in payload:
+        Path(payload["file"]).read_bytes()
     return {"asked": payload["asked"], "rank": hardware.rank, "ranks": ranks, "threads": torch.get_num_threads()}
 
 
@@ -51,6 +55,23 @@ def test_the_first_process_speaks(processes: int) -> None:
 
     assert (found["asked"], found["rank"], found["ranks"]) == ([1, 2], 0, processes)
     assert [(event.message, event.done) for event in told] == [("rank 0", step) for step in range(3)]
+
+
+def test_what_is_read_there_is_told_here(tmp_path: Path) -> None:
+    """As a recording of what a result in the store rests on wants it."""
+    pytest.importorskip("lightning_fabric")
+    (tmp_path / "classes.txt").write_text("a", encoding="utf-8")
+    payload, seen, listening = {"asked": [], "file": str(tmp_path / "classes.txt")}, set[str](), True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if listening and event == "open":
+            seen.add(str(arguments[0]))
+
+    sys.addaudithook(hook)  # stays for as long as this process
+    in_processes(tell, payload, processes=2, device="cpu", on_progress=lambda _: None)
+    listening = False
+
+    assert payload["file"] in seen
 
 
 @pytest.mark.parametrize("rank", [0, 1])
