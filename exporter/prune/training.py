@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingBetween", "samples_at"]
 
-_BEGIN, _STATE, _END = "begin.safetensors", "state.safetensors", "end.safetensors"
+_BEGIN, _END = "begin.safetensors", "end.safetensors"
 
 
 @dataclass
@@ -85,10 +85,11 @@ class TrainingBetween:
 
         folder.mkdir(parents=True, exist_ok=True)
         source, masked = dict(self.payload["source"]), list(masks_of(module))
-        if not masked:  # single weights that are zero change no shape
+        if masked:  # single weights that are zero change no shape
+            write_weights(module, folder / _BEGIN)
+        else:
             save_pruned(module, folder / _BEGIN)
             source |= {"weights": str(folder / _BEGIN)}
-        write_weights(module, folder / _STATE)
         found = in_processes(
             _tune_one,
             {
@@ -105,7 +106,7 @@ class TrainingBetween:
         )
         module.load_state_dict(load_file(folder / _END))
         module.eval()
-        for name in (_BEGIN, _STATE, _END):
+        for name in (_BEGIN, _END):
             (folder / name).unlink(missing_ok=True)
         trained: TrainedStep = _contract(TrainedStep, found)
         return trained
@@ -120,7 +121,7 @@ def _tune_one(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnPro
     from edgeport.exporter.sources import load_module
 
     folder, module = Path(payload["folder"]), load_module(_contract(ModelSource, payload["source"]))
-    state = load_file(folder / _STATE)
+    state = load_file(folder / _BEGIN)
     apply_masks(module, {name: state[f"{name}_mask"] for name in payload["masked"]})
     module.load_state_dict(state)
     training = _contract(FineTuning, payload["fine_tuning"])
