@@ -37,7 +37,7 @@ from edgeport.pipeline.context import tool_versions
 from edgeport.pipeline.curves import CURVES, copy_curves
 from edgeport.pipeline.locations import location_named, location_state
 from edgeport.pipeline.preparing import source_files
-from edgeport.pipeline.pruning import PATIENT_S, prune_source
+from edgeport.pipeline.pruning import PATIENT_S, measured_by, prune_source
 from edgeport.pipeline.steps import export_source, read_samples
 from edgeport.store import Store
 
@@ -154,6 +154,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
         "teacher": _source_key(teacher),
         "student": _source_key(student.source) if student.source is not None else None,
         "made": [to_jsonable(student.prune), to_jsonable(student.scale), student.latency_ns, student.speedup],
+        "by": measured_by(settings) if student.measured else {},
         "samples": [to_jsonable(location), location_state(location), _function_file(samples), target],
         "step": to_jsonable(step),
         "functions": [_function_file(text) for text in step.functions],

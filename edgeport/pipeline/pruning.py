@@ -48,6 +48,7 @@ __all__ = [
     "PruneReport",
     "PruneWork",
     "judge_final",
+    "measured_by",
     "prune_source",
     "search_counts",
 ]
@@ -163,7 +164,8 @@ def prune_source(  # noqa: PLR0913 (those of the API)
         save_npz(folder / "samples.npz", arrays)
         trainings = folder / "training"
         if step.training is not None:
-            trainings = training_folder(source, samples, target, step, _measured_by(step, settings), store)
+            measured = measured_by(settings) if step.measured else {}
+            trainings = training_folder(source, samples, target, step, measured, store)
             if fresh:
                 shutil.rmtree(trainings, ignore_errors=True)
         payload = {
@@ -312,10 +314,8 @@ def search_counts(  # noqa: PLR0913 (what is measured, and who is asked for what
     return found, costs
 
 
-def _measured_by(step: PruneStep, settings: BenchSettings) -> dict[str, Any]:
-    """What a search measures with; without one, nothing."""
-    if not step.measured:
-        return {}
+def measured_by(settings: BenchSettings) -> dict[str, Any]:
+    """What a search measures with, for the key of what it found."""
     return {"backend": settings.backend, "threads": settings.threads, "rounds": settings.rounds}
 
 

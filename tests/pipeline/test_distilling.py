@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Units
 from edgeport.exporter.sources import load_module
+from edgeport.pipeline import distilling
 from edgeport.pipeline.distilling_child import distill_in_child
 
 NET = """
@@ -146,6 +148,29 @@ def test_what_makes_no_sense_is_refused_before_any_work(folder: Path, asked: dic
 
     with pytest.raises(EdgeportError, match=says):
         api.distill(source(folder), folder / "training.npz", store=folder / "store", **given)
+
+
+def test_a_student_that_was_found_is_for_what_measured_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other threads another one may be fast enough."""
+    places: list[Path] = []
+
+    def stop(asked: Any) -> None:
+        places.append(asked.work)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distilling, "_student_of", stop)
+    for threads in (1, 1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            api.distill(
+                source(folder),
+                folder / "training.npz",
+                output=folder / "student.safetensors",
+                speedup=2.0,
+                threads=threads,
+                store=folder / "store",
+            )
+
+    assert places[0] == places[1] != places[2]
 
 
 @pytest.mark.slow  # exports, and measures in pairs of processes
