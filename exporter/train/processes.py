@@ -48,6 +48,7 @@ def in_processes(
 
     Raises:
         EdgeportError: The first one that a process raised.
+        RuntimeError: A process raised another error, such as one of the user's own loss.
         UsageError: No such device, or fewer GPUs than processes.
         DependencyError: Lightning Fabric is not installed.
 
@@ -66,6 +67,8 @@ def in_processes(
     except Exception as error:
         if heard.error is not None:
             raise heard.error from error
+        if heard.raised:
+            raise RuntimeError(f"in a process of the training, {heard.raised}") from error
         raise
     finally:
         for reader, writer in pipes:
@@ -75,11 +78,12 @@ def in_processes(
 
 
 class _Heard:
-    """What the processes say: `progress`, `read`, `result` and `error`."""
+    """What the processes say: `progress`, `read`, `result`, `error` and `raised`."""
 
     def __init__(self, on_progress: OnProgress) -> None:
         self.result: dict[str, Any] = {}
         self.error: EdgeportError | None = None
+        self.raised = ""
         self._on_progress, self._ended = on_progress, threading.Event()
 
     @contextlib.contextmanager
@@ -116,6 +120,8 @@ class _Heard:
                 sys.audit("open", path, "r", os.O_RDONLY)
         elif "error" in said:
             self.error = self.error or error_from_dict(said["error"])
+        elif "raised" in said:
+            self.raised = self.raised or said["raised"]
         else:
             self.result = said["result"]
 
@@ -136,6 +142,9 @@ def _in_one(work: Work, payload: Mapping[str, Any], writers: Sequence[Connection
         result = work(payload, hardware, tell)
     except EdgeportError as error:
         say("error", error.to_dict())
+        raise
+    except Exception as error:
+        say("raised", f"{type(error).__name__}: {error}")
         raise
     if hardware.rank == 0:
         say("read", sorted(read))

@@ -32,7 +32,9 @@ def tell(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress
 def fail(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
     del on_progress
     if hardware.rank == payload["rank"]:
-        raise TrainingError(asked="train", found=f"a fault of rank {hardware.rank}", fix="mend it")
+        if payload.get("ours", True):
+            raise TrainingError(asked="train", found=f"a fault of rank {hardware.rank}", fix="mend it")
+        raise ValueError("a fault of the user's")
     hardware.wait()
     return {}
 
@@ -79,6 +81,12 @@ def test_an_error_of_any_process_is_the_error(rank: int) -> None:
     pytest.importorskip("lightning_fabric")
     with pytest.raises(TrainingError, match=f"a fault of rank {rank}"):
         in_processes(fail, {"rank": rank}, processes=2, device="cpu", on_progress=lambda _: None)
+
+
+def test_what_a_users_function_raises_is_told_in_a_line() -> None:
+    pytest.importorskip("lightning_fabric")
+    with pytest.raises(RuntimeError, match=r"^in a process of the training, ValueError: a fault of the user's$"):
+        in_processes(fail, {"rank": 1, "ours": False}, processes=2, device="cpu", on_progress=lambda _: None)
 
 
 def test_a_process_that_dies_ends_the_others() -> None:
