@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -68,7 +69,10 @@ def in_processes(
         if heard.error is not None:
             raise heard.error from error
         if heard.raised:
-            raise RuntimeError(f"in a process of the training, {heard.raised}") from error
+            line, trace = heard.raised
+            raised = RuntimeError(f"in a process of the training, {line}")
+            raised.add_note(trace)  # stands last where the traceback of all this is cut
+            raise raised from error
         raise
     finally:
         for reader, writer in pipes:
@@ -83,7 +87,7 @@ class _Heard:
     def __init__(self, on_progress: OnProgress) -> None:
         self.result: dict[str, Any] = {}
         self.error: EdgeportError | None = None
-        self.raised = ""
+        self.raised: list[str] = []
         self._on_progress, self._ended = on_progress, threading.Event()
 
     @contextlib.contextmanager
@@ -144,7 +148,7 @@ def _in_one(work: Work, payload: Mapping[str, Any], writers: Sequence[Connection
         say("error", error.to_dict())
         raise
     except Exception as error:
-        say("raised", f"{type(error).__name__}: {error}")
+        say("raised", [f"{type(error).__name__}: {error}", traceback.format_exc()])
         raise
     if hardware.rank == 0:
         say("read", sorted(read))
