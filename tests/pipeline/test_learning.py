@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,8 @@ RECIPE = """
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delitem(sys.modules, "qat_net", raising=False)  # of another test, from another folder
     (tmp_path / "qat_net.py").write_text(textwrap.dedent(NET), encoding="utf-8")
     (tmp_path / "recipe.toml").write_text(textwrap.dedent(RECIPE), encoding="utf-8")
     random = np.random.default_rng(0)
