@@ -174,6 +174,8 @@ def _do(work: StepWork, step: CompressStep, state: _State) -> None:
         _complete(work.context, state)
         work = replace(work, shared=state.shared)
     made = _STEPS[type(step)](work, step)
+    # At once: a run that is stopped from here on finds the step done, and would tell what finding it took.
+    took = work.context.store.get_or_build_json("took", work.key(step), lambda: round(time.monotonic() - began, 3))
     if made.source is not None:
         inner = replace(work.context, recipe=replace(work.context.recipe, source=made.source))
         prepared = prepare_model(inner, state.shared.samples)
@@ -182,7 +184,6 @@ def _do(work: StepWork, step: CompressStep, state: _State) -> None:
         state.shared = replace(state.shared, prepared=prepared)
         state.source, state.labels, state.whole = made.source, (*state.labels, step.variant), False
         state.models[label] = prepared.model
-    took = work.context.store.get_or_build_json("took", work.key(step), lambda: round(time.monotonic() - began, 3))
     row = CompressedBy(step=step.said, variant=label, said=made.said, seconds=float(took))
     if made.source is not None:
         shows = _named(_shows(work.target), label)
