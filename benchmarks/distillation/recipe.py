@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Stage", "recipe_checks", "recipe_part", "recipe_text", "stages"]
 
-LEFT = 0.3
-"""Share of the multiplications that the pruning leaves, the same part of every layer: integers give the rest."""
+ASKED = 3.1
+"""How many times as fast the pruning makes the float network: integers give 3.4 times more (of one with 30 % of the
+multiplications left, 4.07x in float, 13.8x in int8)."""
 
 TOP1, FASTER = 0.910, 10.0
 """What is claimed of what ships: of the dev file, and against the network as it was in float32, both in one thread."""
@@ -32,7 +33,7 @@ _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 _FILES = ("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors")
 
 SIZES: Mapping[bool, Mapping[str, int]] = {
-    False: {"training": 45_000, "evaluation": 5000, "epochs": 4, "qat_epochs": 1, "rounds": 20},
+    False: {"training": 45_000, "evaluation": 5000, "epochs": 12, "qat_epochs": 1, "rounds": 20},
     True: {"training": 600, "evaluation": 300, "epochs": 1, "qat_epochs": 1, "rounds": 6},
 }
 """By `--short`."""
@@ -55,8 +56,7 @@ metric = "top1"
 [[compress]]
 method = "prune"
 criterion = "taylor"
-target = "macs <= {left} %"
-scope = "layer"
+target = "{asked:g}x"
 samples = 512
 recalibrate = true
 
@@ -143,9 +143,9 @@ def recipe_part(common: Arguments, judge: str) -> Part:
     return Part(figures=[asdict(one) for one in found], checks=tuple(checks), tables=(_table(found, beside),))
 
 
-def recipe_text(size: Mapping[str, int], left: float = LEFT) -> str:
+def recipe_text(size: Mapping[str, int]) -> str:
     """The recipe, as a reader may take it."""
-    return _RECIPE.format(mean=list(_MEAN), std=list(_STD), left=f"{100 * left:g}", **size)
+    return _RECIPE.format(mean=list(_MEAN), std=list(_STD), asked=ASKED, **size)
 
 
 def stages(result: RunResult) -> list[Stage]:
