@@ -73,11 +73,15 @@ def in_processes(
             raised = RuntimeError(f"in a process of the training, {line}")
             raised.add_note(trace)  # stands last where the traceback of all this is cut
             raise raised from error
+        if heard.failure is not None:
+            raise heard.failure from error
         raise
     finally:
         for reader, writer in pipes:
             reader.close()
             writer.close()
+    if heard.failure is not None:
+        raise heard.failure
     return heard.result
 
 
@@ -88,6 +92,7 @@ class _Heard:
         self.result: dict[str, Any] = {}
         self.error: EdgeportError | None = None
         self.raised: list[str] = []
+        self.failure: Exception | None = None
         self._on_progress, self._ended = on_progress, threading.Event()
 
     @contextlib.contextmanager
@@ -118,7 +123,13 @@ class _Heard:
             readers.remove(reader)
             return
         if "progress" in said:
-            self._on_progress(load_json(ProgressEvent, json.dumps(said["progress"])))
+            try:
+                self._on_progress(load_json(ProgressEvent, json.dumps(said["progress"])))
+            except Exception as error:  # noqa: BLE001 (raised where the training was asked for)
+                self.failure = error
+                for each in readers:
+                    each.close()  # whoever speaks on ends: nobody would empty the pipe, and it would wait for ever
+                readers.clear()
         elif "read" in said:
             for path in said["read"]:
                 sys.audit("open", path, "r", os.O_RDONLY)

@@ -91,6 +91,24 @@ def test_what_a_users_function_raises_is_told_in_a_line() -> None:
     assert 'raise ValueError("a fault of the user\'s")' in "".join(caught.value.__notes__)
 
 
+def chatter(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+    del payload
+    for step in range(2000):  # more than a pipe holds
+        on_progress(ProgressEvent(stage="train", message="x" * 200, done=step, total=2000))
+    hardware.wait()
+    return {}
+
+
+def test_who_can_not_hear_the_progress_ends_the_training() -> None:
+    pytest.importorskip("lightning_fabric")
+
+    def full(event: ProgressEvent) -> None:
+        raise OSError(f"no space left for {event.done}")
+
+    with pytest.raises(OSError, match="no space left for 0"):
+        in_processes(chatter, {}, processes=2, device="cpu", on_progress=full)
+
+
 def test_a_process_that_dies_ends_the_others() -> None:
     pytest.importorskip("lightning_fabric")
     with pytest.raises(Exception, match="exit code 3"):
