@@ -62,7 +62,7 @@ def test_every_method_has_its_row_and_claims_follow_from_rows() -> None:
     # What has seen images is no proof of what can be done without.
     worse = [replace(row, top1=0.8) if row.name == "Fast" else row for row in rows]
     assert [one.holds for one in generative_checks(worse, "long")] == [True, False, True]
-    assert len(generative_checks(rows, "cpu")) == 1
+    assert [one.holds for one in generative_checks(rows, "cpu")] == [True, False]
     assert generative_checks(rows, "short") == []
     assert LONG.steps > 0
 
