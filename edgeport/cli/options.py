@@ -22,6 +22,7 @@ __all__ = [
     "PRECISIONS",
     "argument",
     "device_option",
+    "given_options",
     "model_source",
     "placement_option",
     "raw_samples",
@@ -79,6 +80,16 @@ def raw_samples(command: F) -> F:
         metavar="RECIPE",
         help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
     )(command)
+
+
+def given_options() -> dict[str, str]:
+    """Those that stand on the command line of the command that runs now: the name of each, and how it is spelled."""
+    context = click.get_current_context()
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    }
 
 
 def samples_place(text: str) -> Path | str:

@@ -8,12 +8,43 @@ from pathlib import Path
 
 from edgeport.errors import OutputError
 
-__all__ = ["CURVES", "METRICS", "copy_courses", "copy_curves", "remove_courses", "remove_curves"]
+__all__ = [
+    "CURVES",
+    "METRICS",
+    "copy_courses",
+    "copy_curves",
+    "course_places",
+    "remove_courses",
+    "remove_curves",
+    "require_course_places",
+]
 
 METRICS = "metrics.jsonl"
 CURVES = "tensorboard"
 """Name of their folder in a training's own; and ending of one beside weights: `NAME.tensorboard`."""
 _EVENTS = "events.out.tfevents.*"
+
+
+def course_places(output: Path) -> tuple[Path, Path]:
+    """Where the course of a training goes beside weights: the file of its numbers, the folder of its curves."""
+    return output.with_suffix(f".{METRICS}"), output.with_suffix(f".{CURVES}")
+
+
+def require_course_places(output: Path) -> None:
+    """Looks before a training whether its course can be put beside the weights.
+
+    Raises:
+        OutputError: Something else has a name that it needs.
+
+    """
+    log, curves = course_places(output)
+    for place, fits, kind in ((log, log.is_file(), "file"), (curves, curves.is_dir(), "folder")):
+        if place.is_symlink() or (place.exists() and not fits):
+            raise OutputError(
+                asked=f"keep the course of the training beside {output.name}",
+                found=f"{place.name}, which is no {kind}",
+                fix="move it away, or name another output",
+            )
 
 
 def copy_curves(training: Path, place: Path) -> None:

@@ -34,7 +34,7 @@ from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.context import tool_versions
-from edgeport.pipeline.curves import CURVES, copy_curves
+from edgeport.pipeline.curves import copy_curves, course_places, require_course_places
 from edgeport.pipeline.locations import location_named, location_state
 from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S, measured_by, prune_source
@@ -148,6 +148,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
     """See `edgeport.api.distill`."""
     _require_sources(teacher, student, output)
     require_writable(output)
+    require_course_places(output)
     location = location_named(samples)
     # What must be equal for a training to go on: the student too, but for what is measured, which differs each time.
     key = {
@@ -375,10 +376,10 @@ def _report(asked: _Asked, made: _Made, step: DistillStep, output: Path, found: 
     import json
 
     results = tuple(load_json(DistillResult, json.dumps(one)) for one in found["results"])
-    log = output.with_suffix(".metrics.jsonl")
+    log, curves = course_places(output)
     training = asked.work / "training" / f"generation-{found['best']}"
     shutil.copyfile(training / "metrics.jsonl", log)
-    copy_curves(training, output.with_suffix(f".{CURVES}"))
+    copy_curves(training, curves)
     best = results[found["best"]]
     better = best.best_step > 0
     return DistillReport(

@@ -34,7 +34,8 @@ from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
-from edgeport.pipeline.pruning_course import course_of, training_folder
+from edgeport.pipeline.curves import require_course_places
+from edgeport.pipeline.pruning_course import course_of, forget_course, training_folder
 from edgeport.pipeline.steps import read_samples
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             fix="give pkg.mod:factory and its weights",
         )
     require_writable(output)
+    require_course_places(output)
     with tempfile.TemporaryDirectory(prefix="edgeport-prune-") as scratch:
         folder = Path(scratch)
         given = read_samples(samples, target, count=(1 + JUDGED if step.measured else 1) * step.samples)
@@ -185,6 +187,8 @@ def prune_source(  # noqa: PLR0913 (those of the API)
         if step.training is not None:
             report = replace(report, log=course_of(trainings, output))
             shutil.rmtree(trainings, ignore_errors=True)
+        else:
+            forget_course(output)
         return report
 
 

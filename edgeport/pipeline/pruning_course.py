@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
-from edgeport.pipeline.curves import CURVES, copy_curves, remove_curves
+from edgeport.pipeline.curves import copy_curves, course_places, remove_curves
 
-__all__ = ["course_of", "training_folder"]
+__all__ = ["course_of", "forget_course", "training_folder"]
 
 
 def training_folder(
@@ -58,9 +58,8 @@ def course_of(folder: Path, output: Path) -> Path:
         output: The pruned file; `NAME.metrics.jsonl` and `NAME.tensorboard/step-N` come beside it.
 
     """
-    curves = output.with_suffix(f".{CURVES}")
+    log, curves = course_places(output)
     remove_curves(curves)
-    log = output.with_suffix(".metrics.jsonl")
     folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
     lines = [
         json.dumps({"after": int(one.name.removeprefix("step-")), **json.loads(line)})
@@ -71,3 +70,10 @@ def course_of(folder: Path, output: Path) -> Path:
     for one in folders:
         copy_curves(one, curves / one.name)
     return log
+
+
+def forget_course(output: Path) -> None:
+    """Takes away the course of a training whose weights are written over by such that nobody trained."""
+    log, curves = course_places(output)
+    log.unlink(missing_ok=True)
+    remove_curves(curves)

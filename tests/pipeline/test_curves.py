@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeport.pipeline.curves import CURVES, copy_curves
-from edgeport.pipeline.pruning_course import course_of
+from edgeport.errors import OutputError
+from edgeport.pipeline.curves import CURVES, copy_curves, require_course_places
+from edgeport.pipeline.pruning_course import course_of, forget_course
 
 
 @pytest.fixture
@@ -35,3 +36,24 @@ def test_where_nothing_was_drawn_nothing_is_left(trained: Path) -> None:
     (trained / "small.tensorboard" / "mine.txt").unlink()
     copy_curves(trained / "elsewhere", trained / "small.tensorboard")
     assert not (trained / "small.tensorboard").exists()
+
+
+def test_weights_that_nobody_trained_have_no_course_beside_them(trained: Path) -> None:
+    small = trained / "small.safetensors"
+    course_of(trained / "work", small)
+
+    forget_course(small)
+    assert not (trained / "small.metrics.jsonl").exists()
+    assert [path.name for path in (trained / "small.tensorboard").rglob("*")] == ["mine.txt"]
+
+
+def test_what_has_the_name_of_a_course_is_said_before_the_training(tmp_path: Path) -> None:
+    small = tmp_path / "small.safetensors"
+    require_course_places(small)
+    (tmp_path / "small.metrics.jsonl").mkdir()
+    with pytest.raises(OutputError, match="no file"):
+        require_course_places(small)
+    (tmp_path / "small.metrics.jsonl").rmdir()
+    (tmp_path / "small.tensorboard").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="no folder"):
+        require_course_places(small)

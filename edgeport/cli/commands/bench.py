@@ -9,7 +9,7 @@ import click
 from edgeport.cli.ci_files import CiFiles, ci_options
 from edgeport.cli.grouped import grouped
 from edgeport.cli.measuring_options import duration_of, measuring_options, part_of, rate_of, seconds_of, share_of
-from edgeport.cli.options import FILE, PLACE, device_option, placement_option
+from edgeport.cli.options import FILE, PLACE, device_option, given_options, placement_option
 from edgeport.cli.output import Output, exit_code, output_options
 from edgeport.errors import UsageError
 
@@ -157,13 +157,7 @@ def _refuse_beside_soak() -> None:
         UsageError: Another option was given.
 
     """
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name not in _WITH_SOAK
-        and context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
-    ]
+    given = [spelled for name, spelled in given_options().items() if name not in _WITH_SOAK]
     if given:
         raise UsageError(
             asked=f"bench with --soak and {given[0]}",

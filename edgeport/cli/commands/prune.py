@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, model_source, store_option
+from edgeport.cli.options import FILE, PLACE, given_options, model_source, store_option
 from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
     from edgeport.contracts import FineTuning, ModelSource
@@ -183,9 +184,31 @@ def command(  # noqa: PLR0913 (one per option)
 
 def _training(epochs: int, **settings: Any) -> FineTuning | None:
     from edgeport.contracts import FineTuning
-    from edgeport.errors import ContractError, UsageError
+    from edgeport.errors import ContractError
 
+    if not epochs:
+        _refuse_without_training()
+        return None
     try:
-        return FineTuning(epochs=epochs, **settings) if epochs else None
+        return FineTuning(epochs=epochs, **settings)
     except ContractError as error:
         raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+
+
+_OF_TRAINING = frozenset({"epochs_between", "batch_size", "rate", "loss", "teacher", "processes"})
+
+
+def _refuse_without_training() -> None:
+    """What says how to train says nothing where nobody trains.
+
+    Raises:
+        UsageError: Such an option was given.
+
+    """
+    given = [spelled for name, spelled in given_options().items() if name in _OF_TRAINING]
+    if given:
+        raise UsageError(
+            asked=f"prune with {', '.join(given)}",
+            found="no training: --epochs is 0",
+            fix=f"give --epochs, or leave out {', '.join(given)}",
+        )
