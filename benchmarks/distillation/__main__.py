@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.distillation.digits import digits_part
 from benchmarks.distillation.generative import generative_part
+from benchmarks.distillation.methods import methods_part
 from benchmarks.distillation.processes import processes_part
 from benchmarks.distillation.recipe import recipe_part
 from benchmarks.distillation.sentences import sentences_part
@@ -19,6 +20,7 @@ PARTS: Mapping[str, Callable[[Arguments, str], Part]] = {
     "generative": generative_part,
     "recipe": recipe_part,
     "digits": digits_part,
+    "methods": methods_part,
     "processes": processes_part,
 }
 SEED = 0

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.distillation.digit_networks import LEARNED, Digits
 from benchmarks.distillation.trainings import kept_row
 from benchmarks.pruning.checks import paired
 from benchmarks.results import Arguments, Check, Part, Table, at_least
@@ -26,13 +26,11 @@ if TYPE_CHECKING:
     from edgeport.exporter.distill.options import DistillOptions
     from edgeport.exporter.distill.pair import Pair
 
-__all__ = ["ROWS", "DigitsRow", "Maker", "digits_checks", "digits_part", "network"]
+__all__ = ["ROWS", "DigitsRow", "Maker", "digits_checks", "digits_part"]
 
 SEEDS, SEEDS_SHORT = (0, 1, 2), (0,)
 STEPS, STEPS_SHORT = 1000, 12
 _BATCH = 64
-_LEARNED = 1000
-"""Digits that are learned from; all others judge."""
 _EPOCHS, _EPOCHS_SHORT = 40, 1
 _SPEC = TensorSpec(name="image", dtype="float32", shape=("batch", 1, 8, 8), value_range=(0.0, 1.0))
 
@@ -81,16 +79,6 @@ class DigitsRow:
     top1: float
 
 
-def network(width: int = 16) -> nn.Module:
-    """Images float32 [N, 1, 8, 8], 0..1, to scores [N, 10]."""
-
-    def block(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-    layers = [*block(1, width), *block(width, 2 * width, 2), *block(2 * width, 4 * width, 2)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
-
-
 def digits_part(common: Arguments, judge: str) -> Part:
     """Trains what is not there yet; nothing is chosen by it, so that there are no training images to judge on."""
     from importlib.util import find_spec
@@ -129,17 +117,11 @@ def digits_checks(rows: Sequence[DigitsRow]) -> list[Check]:
 
 
 class _Work:
-    """The digits, their teacher, and the trainings."""
+    """The trainings."""
 
     def __init__(self, steps: int, epochs: int) -> None:
-        from sklearn.datasets import load_digits
-
         self._steps, self._epochs = steps, epochs
-        digits = load_digits()
-        order = np.random.default_rng(0).permutation(len(digits.target))
-        self._images = digits.images[order].astype(np.float32)[:, None] / 16
-        self._labels = digits.target[order]
-        self._teacher: nn.Module | None = None
+        self._digits = Digits()
 
     def top1(self, maker: Maker, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
@@ -147,28 +129,26 @@ class _Work:
         from edgeport.exporter.distill.generative.methods import method_named
         from edgeport.exporter.distill.pair import Network
 
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(100 + seed)
-            student = network(4)
+        student = self._digits.student(seed)
         options = self._options(seed)
         if maker.method in ("data", "vae"):
-            images = self._images[:_LEARNED] if maker.method == "data" else self._drawn(maker, seed, folder)
+            images = self._digits.images[:LEARNED] if maker.method == "data" else self._drawn(maker, seed, folder)
             self._teach(student, images, options, folder)
         else:
             distill_without_data(
                 Network(module=student),
-                Network(module=self._taught()),
+                Network(module=self._digits.teacher()),
                 _SPEC,
                 method_named(maker.method, maker.values, self._steps),
                 steps=self._steps,
                 folder=folder / "training",
                 options=options,
             )
-        return self._right(student)
+        return self._digits.right(student)
 
     def teacher_top1(self) -> float:
         """Of the network that teaches."""
-        return self._right(self._taught())
+        return self._digits.right(self._digits.teacher())
 
     def _options(self, seed: int, epochs: int = 1) -> DistillOptions:
         from edgeport.exporter.distill.options import DistillOptions
@@ -200,7 +180,7 @@ class _Work:
 
         return Pair(
             Network(module=student),
-            Network(module=self._taught()),
+            Network(module=self._digits.teacher()),
             Objective(L=(SoftTargets(temperature=20.0),)),
             {"image": torch.zeros(4, 1, 8, 8)},
             make_optimizer(options),
@@ -215,35 +195,11 @@ class _Work:
 
         training = TrainingSettings(epochs=self._epochs, batch_size=_BATCH, seed=seed)
         values: dict[str, Any] = dict(maker.values)
-        vae = learn_inputs(self._images[:_LEARNED], _SPEC, folder / "vae", VaeOptions(training=training, **values))
-        drawn: Array = vae.draw(2 * _LEARNED, seed)
+        vae = learn_inputs(
+            self._digits.images[:LEARNED], _SPEC, folder / "vae", VaeOptions(training=training, **values)
+        )
+        drawn: Array = vae.draw(2 * LEARNED, seed)
         return drawn
-
-    def _taught(self) -> nn.Module:
-        """The teacher; made once, in seconds."""
-        if self._teacher is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self._teacher = _trained(network(), self._images[:_LEARNED], self._labels[:_LEARNED])
-        return self._teacher
-
-    def _right(self, module: nn.Module) -> float:
-        with torch.no_grad():
-            scores = module.eval()(torch.from_numpy(self._images[_LEARNED:]))
-        return float((scores.argmax(dim=1).numpy() == self._labels[_LEARNED:]).mean())
-
-
-def _trained(teacher: nn.Module, images: Array, labels: Array) -> nn.Module:
-    """As the page "I have no data" has it."""
-    optimizer = torch.optim.AdamW(teacher.parameters(), lr=3e-3)
-    inputs, wanted = torch.from_numpy(images), torch.from_numpy(labels)
-    for _ in range(15):
-        for rows in torch.randperm(len(images)).split(50):  # type: ignore[no-untyped-call] # torch leaves it untyped
-            loss = nn.functional.cross_entropy(teacher(inputs[rows]), wanted[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
-            optimizer.step()
-    return teacher.eval()
 
 
 def _table(rows: Sequence[DigitsRow], teacher: float) -> Table:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.distillation.methods import ALONE, WAYS, TaughtDigits, methods_checks
+from benchmarks.distillation.methods import CANDIDATES as MANY_WAYS
 from benchmarks.distillation.sentences import SentenceRow, drop_interval, sentences_checks
 from benchmarks.distillation.trainings import kept_row, spec_of, trained
 from benchmarks.distillation.wide import WideResNet, student
@@ -30,6 +33,28 @@ def test_a_gain_counts_where_seeds_agree_on_it(gain: float, holds: bool) -> None
     found = with_data_checks(rows(gain))
 
     assert [check.holds for check in found] == [holds, holds]
+
+
+def test_each_way_is_held_against_labels_alone() -> None:
+    rows = [
+        TaughtDigits(name=way.name, seed=seed, top1=noise + (0.9 if way.teacher == "nobody" else 0.95))
+        for way in WAYS
+        for seed, noise in enumerate((0.0, 0.004, -0.004))
+    ]
+    losing = [replace(row, top1=0.9 + 0.01 * (row.seed - 1)) if "hints" in row.name else row for row in rows]
+
+    held = {check.name.partition(" above ")[0]: check.holds for check in methods_checks(losing)}
+    assert len(held) == len(WAYS) - 1
+    assert [name for name, holds in held.items() if not holds] == ["methods: feature: hints"]
+
+
+def test_every_term_with_data_has_a_way_of_its_own() -> None:
+    spelled = " ".join(term for way in WAYS for term in (*way.L, *way.R))
+    for name in ("soft-targets", "decoupled", "output-difference", "hints", "attention", "relational", "adversarial"):
+        assert name in spelled
+    assert {way.teacher for way in WAYS} == {"network", "average", "earlier", "nobody"}
+    assert len({way.name for way in MANY_WAYS}) == len(MANY_WAYS)
+    assert WAYS[0].name == ALONE
 
 
 @pytest.mark.parametrize(("drop", "ratio", "holds"), [(0.02, 0.5, [True, True]), (0.04, 0.6, [False, False])])
