@@ -66,7 +66,7 @@ class Length:
 
 
 LONG = Length(name="long", steps=60_000, epochs=60, batch=256, training=45_000, judged=5000, seeds=SEEDS)
-CPU = Length(name="cpu", steps=3000, epochs=8, batch=64, training=16_000, judged=2000, seeds=1)
+CPU = Length(name="cpu", steps=2000, epochs=6, batch=64, training=16_000, judged=2000, seeds=1)
 SHORT = Length(name="short", steps=6, epochs=1, batch=16, training=64, judged=100, seeds=1)
 
 

@@ -61,18 +61,18 @@ class Way:
     teacher: str = "network"
 
 
-_SOFT = ("0.1 cross-entropy", "0.9 soft-targets:4")
+_SOFT = ("0.1 cross-entropy", "0.9 soft-targets:8")
 WAYS = (
     Way(name=ALONE, L=("cross-entropy",), teacher="nobody"),
     Way(name="response: soft targets", L=_SOFT),
-    Way(name="response: soft targets in two parts", L=("cross-entropy", "decoupled:4")),
-    Way(name="response: outputs", L=("cross-entropy", "output-difference")),
-    Way(name="feature: hints", L=("cross-entropy", f"hints:{_TAPS}")),
+    Way(name="response: soft targets in two parts", L=("cross-entropy", "0.3 decoupled:4")),
+    Way(name="response: outputs", L=("cross-entropy", "0.3 output-difference")),
+    Way(name="feature: hints", L=("cross-entropy", f"10 hints:{_TAPS}")),
     Way(name="feature: attention", L=("cross-entropy", f"attention:{_TAPS}")),
-    Way(name="feature: relational", L=("cross-entropy", "relational")),
-    Way(name="self: the student's average", L=("cross-entropy", "soft-targets:4"), teacher="average"),
-    Way(name="self: a student before it", L=_SOFT, teacher="earlier"),
-    Way(name="generative: adversarial", L=("cross-entropy", "adversarial")),
+    Way(name="feature: relational", L=("cross-entropy", "10 relational")),
+    Way(name="self: the student's average", L=("cross-entropy", "soft-targets:2"), teacher="average"),
+    Way(name="self: a student before it", L=("0.1 cross-entropy", "0.9 soft-targets:4"), teacher="earlier"),
+    Way(name="generative: adversarial", L=("cross-entropy", "0.1 adversarial")),
     Way(name="generative: variational", L=("0.1 cross-entropy", "0.9 variational")),
     Way(name="regulariser: confidence", L=("cross-entropy",), R=("confidence",), lambda_=0.1, teacher="nobody"),
 )
@@ -87,15 +87,15 @@ def _weighed(way: Way, *terms: str) -> tuple[Way, ...]:
 
 
 _OTHERS: Mapping[str, tuple[str, ...]] = {
-    "response: soft targets": ("0.9 soft-targets:2", "0.9 soft-targets:8"),
-    "response: soft targets in two parts": ("0.3 decoupled:4", "decoupled:2"),
-    "response: outputs": ("0.3 output-difference", "3 output-difference"),
-    "feature: hints": (f"0.1 hints:{_TAPS}", f"10 hints:{_TAPS}"),
+    "response: soft targets": ("0.9 soft-targets:2", "0.9 soft-targets:4"),
+    "response: soft targets in two parts": ("decoupled:4", "decoupled:2"),
+    "response: outputs": ("output-difference", "3 output-difference"),
+    "feature: hints": (f"0.1 hints:{_TAPS}", f"hints:{_TAPS}"),
     "feature: attention": (f"10 attention:{_TAPS}", f"100 attention:{_TAPS}"),
-    "feature: relational": ("0.1 relational", "10 relational"),
-    "self: the student's average": ("0.3 soft-targets:4", "soft-targets:2"),
+    "feature: relational": ("0.1 relational", "relational"),
+    "self: the student's average": ("0.3 soft-targets:4", "soft-targets:4"),
     "self: a student before it": ("0.9 soft-targets:2", "0.9 soft-targets:8"),
-    "generative: adversarial": ("0.1 adversarial", f"adversarial:{_TAPS.rpartition(',')[2]}"),
+    "generative: adversarial": ("adversarial", f"adversarial:{_TAPS.rpartition(',')[2]}"),
     "generative: variational": ("0.9 variational:11", "0.3 variational"),
 }
 CANDIDATES = (*WAYS, *(each for way in WAYS for each in _weighed(way, *_OTHERS.get(way.name, ()))))
