@@ -183,8 +183,12 @@ class _Work:
             )
             return self.judged(made.student.module)
         student = Network(module=self.digits.student(seed))
-        teachers = {"network": Network(module=self.digits.teacher()), "average": MovingAverage(decay=0.99)}
-        distill(student, teachers.get(way.teacher), self._samples(), objective, folder=place, options=options)
+        teacher: Network | MovingAverage | None = None
+        if way.teacher == "average":
+            teacher = MovingAverage(decay=0.99)
+        elif way.teacher == "network":
+            teacher = Network(module=self.digits.teacher())
+        distill(student, teacher, self._samples(), objective, folder=place, options=options)
         return self.judged(student.module)
 
     def judged(self, module: nn.Module) -> float:
