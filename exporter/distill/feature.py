@@ -204,10 +204,11 @@ class Relational:
     Relations are those of the samples that one process has; several processes see fewer of them.
 
     Attributes:
-        taps: Which module of the student, and of the teacher; none for the first outputs.
+        taps: Which module of the student, and of the teacher; none for outputs.
         weight: Of the loss, the mean over taps.
         distance: Weight of distances in it.
         angle: Weight of angles in it; the authors' weigh them double.
+        output: Name of the output, where there are no taps; empty for the first one.
 
     """
 
@@ -215,6 +216,7 @@ class Relational:
     weight: float = 1.0
     distance: float = 1.0
     angle: float = 2.0
+    output: str = ""
 
     def __post_init__(self) -> None:
         _require_both(self.taps, "Relational", least=0)
@@ -234,12 +236,12 @@ class Relational:
         """See `Term`."""
         import torch
 
-        pairs = [seen.tapped(self, tap) for tap in self.taps] or [seen.first_outputs()]
+        pairs = [seen.tapped(self, tap) for tap in self.taps] or [seen.outputs(self.output)]
         if len(pairs[0][0]) < 3:
             raise DistillationError(
                 asked="compare relations between samples",
                 found=f"a batch of {len(pairs[0][0])} in each process",
-                fix="give batches of 3 samples or more",
+                fix="give batches of 3 samples or more, and hold out as many",
             )
         each = []
         for student, teacher in pairs:

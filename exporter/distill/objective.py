@@ -66,11 +66,13 @@ class Seen:
     def pair(self, name: str = "") -> tuple[Tensor, Tensor]:
         """The student's output and the teacher's, of equal shapes; float32.
 
+        Without a name: the student's first output, and the teacher's of that name; its first where it has none.
+
         Raises:
             DistillationError: No such output, no teacher, or another shape.
 
         """
-        own, other = self.output(name), _named(self.teacher, name, "teacher")
+        own, other = self.outputs(name)
         if own.shape != other.shape:
             raise DistillationError(
                 asked=f"compare output {name!r} of student and teacher" if name else "compare student and teacher",
@@ -95,9 +97,19 @@ class Seen:
             )
         return self.labels
 
-    def first_outputs(self) -> tuple[Tensor, Tensor]:
-        """The first output of the student and of the teacher, whatever their shapes; float32."""
-        return self.output(), _named(self.teacher, "", "teacher")
+    def outputs(self, name: str = "") -> tuple[Tensor, Tensor]:
+        """As `pair`, whatever the shapes.
+
+        Raises:
+            DistillationError: No such output, or no teacher.
+
+        """
+        return self.output(name), _named(self.teacher, name or self._first_name(), "teacher")
+
+    def _first_name(self) -> str:
+        """Of the student's first output, where the teacher has one of that name; else empty."""
+        first = next(iter(self.student), "")
+        return first if first in self.teacher else ""
 
     def feature(self, term: Term, tap: Tap) -> Tensor:
         """The student's feature, through the term's adapter; float32."""
@@ -163,7 +175,7 @@ class FeatureTerm(Protocol):
 
 def key_of(term: object, tap: Tap) -> str:
     """What a term's feature is kept under; terms that are equal share it."""
-    return f"{term!r} {tap.student}"
+    return f"{term!r} {tap.student} {tap.teacher}"
 
 
 @dataclass(frozen=True, kw_only=True)

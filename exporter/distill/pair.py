@@ -144,7 +144,7 @@ class Pair:
         seed: Of the adapters' first weights.
 
     Raises:
-        DistillationError: A path or a shape that does not suit the objective.
+        DistillationError: A path or a shape that does not suit the objective, or weights that both networks have.
         SamplesError: Feeds that a network does not take.
 
     """
@@ -163,6 +163,8 @@ class Pair:
         self._decay = teacher.decay if isinstance(teacher, MovingAverage) else None
         average = copy.deepcopy(student.module) if isinstance(teacher, MovingAverage) else None
         given = teacher if isinstance(teacher, Network) else None
+        if given is not None:
+            _require_apart(student.module, given.module)
         self.teacher: torch.nn.Module | None = average if given is None else given.module
         binding = student.bound(example)
         self._binding = binding if given is None else given.bound(example)
@@ -277,6 +279,25 @@ class Pair:
                     if adapter is not None:
                         made[key_of(term, tap)] = adapter
         return made
+
+
+def _require_apart(student: torch.nn.Module, teacher: torch.nn.Module) -> None:
+    """Makes sure that nothing of the teacher learns with the student.
+
+    Raises:
+        DistillationError: They share weights.
+
+    """
+    learning = {id(one) for one in student.parameters() if one.requires_grad}
+    shared = [name for name, one in teacher.named_parameters() if id(one) in learning]
+    if shared:
+        more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
+        raise DistillationError(
+            asked=f"let {type(teacher).__name__} teach {type(student).__name__}",
+            found=f"that they share the weights {shared[0]}{more}, which would change while the teacher answers",
+            fix="give the teacher a copy of its own (copy.deepcopy), freeze what is shared, or let the student's own "
+            "average teach it (MovingAverage)",
+        )
 
 
 def _beside(network: torch.nn.Module, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -46,7 +46,8 @@ def require_paths(network: torch.nn.Module, paths: Sequence[str], whose: str) ->
 def tapped(network: torch.nn.Module, paths: Sequence[str], whose: str) -> Iterator[dict[str, Tensor]]:
     """While it is entered, each forward pass leaves in the dict what these modules gave.
 
-    Of a tuple or list, as transformers' layers give, the first tensor counts.
+    Of a tuple or list, as transformers' layers give, the first tensor counts. It is a copy, for what comes next may
+    change it in place, as `ReLU(inplace=True)` does.
 
     Args:
         network: Is not changed.
@@ -91,6 +92,6 @@ def _keeping(found: dict[str, Tensor], path: str, whose: str) -> Any:
                 found=f"that it gives a {type(output).__name__}",
                 fix="name a module that gives a tensor, or a tuple that begins with one",
             )
-        found[path] = first
+        found[path] = first.clone()
 
     return keep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from functools import partial
 
@@ -100,6 +101,29 @@ def test_no_mode_or_weight_of_the_teacher_changes_and_the_student_has_its_modes_
     assert not any(module._forward_hooks for net in (teacher, student) for module in net.modules())
 
 
+def test_one_module_learns_from_two_of_the_teacher_through_a_projection_each() -> None:
+    deep = Tap(student="stem", teacher="stem.0")
+    hints = Hints(taps=(STEM, deep))
+    pair = pair_of(Objective(L=(hints,)))
+
+    seen = pair.look(FEEDS)
+
+    assert len(pair.learner.adapters) == 2
+    assert not torch.equal(seen.feature(hints, STEM), seen.feature(hints, deep))
+
+
+def test_what_a_module_gives_is_seen_as_it_is_whatever_changes_it_afterwards() -> None:
+    student = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(inplace=True), torch.nn.Flatten())
+    first = Relational(taps=(Tap(student="0", teacher="0"),))
+    teacher = Network(module=copy.deepcopy(student))
+    pair = Pair(Network(module=student), teacher, Objective(L=(first,)), FEEDS, SGD)
+
+    seen = pair.look(FEEDS)
+
+    assert float(seen.feature(first, first.taps[0]).min()) < 0
+    assert torch.equal(seen.taught["0"], student[0](FEEDS["image"]))
+
+
 def test_gradients_reach_feeds_through_networks_that_do_not_learn() -> None:
     pair = pair_of(Objective(L=(SoftTargets(), Hints(taps=(STEM,)))))
     made = FEEDS["image"].clone().requires_grad_()
@@ -174,6 +198,12 @@ def test_who_is_missing_is_said() -> None:
     frozen = Net(2).requires_grad_(requires_grad=False)
     with pytest.raises(DistillationError, match="wants gradients"):
         pair_of(Objective(L=(CrossEntropy(),)), frozen).players()
+    tied = Net(2)
+    tied.head = frozen.head.requires_grad_()
+    with pytest.raises(DistillationError, match=r"share the weights head\.weight and 1 more.*deepcopy"):
+        pair_of(Objective(L=(SoftTargets(),)), tied, Network(module=frozen))
+    tied.head.requires_grad_(requires_grad=False)
+    assert pair_of(Objective(L=(SoftTargets(),)), tied, Network(module=frozen))
     with pytest.raises(DistillationError, match="a decay of 1"):
         MovingAverage(decay=1.0)
 
