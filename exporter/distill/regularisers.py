@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.exporter.distill.objective import Seen, Tap
+from edgeport.exporter.distill.response import class_scores
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +19,10 @@ def confidence_penalty(scores: Tensor) -> Tensor:
     """Pereyra et al., "Regularizing Neural Networks by Penalizing Confident Output Distributions" (2017), section 3.
 
     Args:
-        scores: Of classes, float32 [N, C].
+        scores: Of classes, float32 [N, C, ...].
 
     Returns:
-        The negative entropy of what softmax makes of them, in nats, the mean over samples, [].
+        The negative entropy of what softmax makes of them, in nats, the mean over samples and places, [].
 
     """
     from torch.nn import functional
@@ -37,15 +38,17 @@ class ConfidencePenalty:
     Attributes:
         weight: Of the loss.
         output: Name of the scores; empty for the first output.
+        axis: Of the classes in them, as in `SoftTargets`.
 
     """
 
     weight: float = 1.0
     output: str = ""
+    axis: int = 1
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
-        return confidence_penalty(seen.output(self.output))
+        return confidence_penalty(class_scores(seen.output(self.output), self.axis, "ConfidencePenalty"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +57,15 @@ class ActivityPenalty:
     Language RNNs" (2017). Small activations have small ranges, which integers like.
 
     Attributes:
-        modules: Paths in the student; none for its first output.
+        modules: Paths in the student; none for an output.
         weight: Of the loss, the mean over modules.
+        output: Name of the output; empty for the first one.
 
     """
 
     modules: tuple[str, ...] = ()
     weight: float = 1.0
+    output: str = ""
 
     @property
     def taps(self) -> tuple[Tap, ...]:
@@ -76,5 +81,5 @@ class ActivityPenalty:
         """See `Term`."""
         import torch
 
-        found = [seen.feature(self, tap) for tap in self.taps] or [seen.output()]
+        found = [seen.feature(self, tap) for tap in self.taps] or [seen.output(self.output)]
         return torch.stack([one.square().mean() for one in found]).mean()

@@ -16,6 +16,8 @@ __all__ = [
     "Decoupled",
     "OutputDifference",
     "SoftTargets",
+    "class_labels",
+    "class_scores",
     "cosine_distance",
     "decoupled",
     "output_difference",
@@ -32,17 +34,19 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
         temperature: T, that both are divided by.
 
     Returns:
-        T squared times the divergence KL(teacher, student) per sample [], so that gradients keep their size.
+        T squared, so that gradients keep their size, times the divergence KL(teacher, student), the mean over samples
+        and places, [].
 
     """
     from torch.nn import functional
 
-    return temperature**2 * functional.kl_div(
+    divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=1),
         functional.log_softmax(teacher / temperature, dim=1),
         reduction="batchmean",
         log_target=True,
     )
+    return temperature**2 * divergence / student.shape[2:].numel()
 
 
 def decoupled(
@@ -113,20 +117,21 @@ class SoftTargets:
         weight: Of the loss.
         temperature: Above 1, small probabilities count for more.
         output: Name of the scores; empty for the first output.
+        axis: Of the classes in them: 1 as PyTorch has it, also of pixels [N, C, H, W]; -1 of tokens [N, T, C].
 
     """
 
     weight: float = 1.0
     temperature: float = 4.0
     output: str = ""
+    axis: int = 1
 
     def __post_init__(self) -> None:
         _require_temperature(self.temperature)
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
-        student, teacher = seen.pair(self.output)
-        _require_classes(student, "SoftTargets")
+        student, teacher = (class_scores(one, self.axis, "SoftTargets") for one in seen.pair(self.output))
         return soft_targets(student, teacher, self.temperature)
 
 
@@ -153,11 +158,15 @@ class Decoupled:
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
-        student, teacher = seen.pair(self.output)
-        _require_classes(student, "Decoupled")
-        return decoupled(
-            student, teacher, seen.targets(), alpha=self.alpha, beta=self.beta, temperature=self.temperature
-        )
+        student, teacher = (class_scores(one, 1, "Decoupled") for one in seen.pair(self.output))
+        labels = class_labels(seen.targets(), student, "Decoupled")
+        if student.ndim != 2:
+            raise DistillationError(
+                asked="compare class scores (Decoupled)",
+                found=f"an output {list(student.shape)}",
+                fix="give one row of scores per sample, [N, classes], or take SoftTargets",
+            )
+        return decoupled(student, teacher, labels, alpha=self.alpha, beta=self.beta, temperature=self.temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,8 +189,15 @@ class OutputDifference:
         import torch
 
         names = [self.output] if self.output else [name for name, one in seen.student.items() if _is_float(one)]
+        if not names:
+            raise DistillationError(
+                asked="compare outputs (OutputDifference)",
+                found=f"no floats among {', '.join(f'{name}: {one.dtype}' for name, one in seen.student.items())}",
+                fix="let the student give its scores or values too",
+            )
         # Of lone outputs the name does not matter: a student may call it otherwise.
-        names = [""] if len(names) == 1 and not self.output else names
+        alone = len(names) == len(seen.student) == 1 and not self.output
+        names = [""] if alone else names
         return torch.stack([output_difference(*seen.pair(name), relative=self.relative) for name in names]).mean()
 
 
@@ -200,7 +216,14 @@ class CosineDistance:
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
-        return cosine_distance(*seen.pair(self.output))
+        student, teacher = seen.pair(self.output)
+        if student.ndim < 2 or student.shape[-1] < 2:
+            raise DistillationError(
+                asked="compare directions (CosineDistance)",
+                found=f"an output {list(student.shape)}",
+                fix="give embeddings [N, ..., D], or take OutputDifference, which suits any numbers",
+            )
+        return cosine_distance(student, teacher)
 
 
 def _is_float(value: Tensor) -> bool:
@@ -214,10 +237,34 @@ def _require_temperature(temperature: float) -> None:
         )
 
 
-def _require_classes(scores: Tensor, term: str) -> None:
-    if scores.ndim < 2 or scores.shape[1] < 2 or not scores.is_floating_point():
+def class_scores(scores: Tensor, axis: int, term: str) -> Tensor:
+    """The scores with their classes on axis 1, [N, C, ...].
+
+    Raises:
+        DistillationError: They are none.
+
+    """
+    fits = scores.ndim >= 2 and scores.is_floating_point() and axis in (*range(1, scores.ndim), -1)
+    if not fits or scores.shape[axis] < 2:
         raise DistillationError(
-            asked=f"compare class scores ({term})",
+            asked=f"look at class scores ({term})",
             found=f"an output of {scores.dtype} {list(scores.shape)}",
             fix="give scores [N, classes], or take OutputDifference or CosineDistance, which suit any numbers",
         )
+    return scores.movedim(axis, 1)
+
+
+def class_labels(labels: Tensor, scores: Tensor, term: str) -> Tensor:
+    """The labels as classes of these scores [N, C, ...]: int64 [N, ...].
+
+    Raises:
+        DistillationError: They are none.
+
+    """
+    if labels.is_floating_point() or labels.shape != (len(scores), *scores.shape[2:]):
+        raise DistillationError(
+            asked=f"learn classes from labels ({term})",
+            found=f"labels of {labels.dtype} {list(labels.shape)} for scores {list(scores.shape)}, classes on axis 1",
+            fix="give a whole number for each row of scores; where classes are the last axis, as of tokens, axis=-1",
+        )
+    return labels.long()

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import Seen
+from edgeport.exporter.distill.response import class_labels, class_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Callback", "CrossEntropy", "SquaredError"]
+__all__ = ["Callback", "CrossEntropy", "SquaredError", "is_value_of", "squared_error"]
+
+
+def squared_error(output: Tensor, labels: Tensor) -> Tensor:
+    """The mean squared error, [].
+
+    Args:
+        output: float32 [N, ...].
+        labels: As many numbers, in the same shape but for axes of length 1, or in one row per sample.
+
+    Raises:
+        DistillationError: Labels of another shape.
+
+    """
+    from torch.nn import functional
+
+    if not is_value_of(output.shape, labels.shape):
+        raise DistillationError(
+            asked="learn by squared error",
+            found=f"an output {list(output.shape)} and labels {list(labels.shape)}",
+            fix="give labels of the output's shape, or a function (Callback)",
+        )
+    return functional.mse_loss(output, labels.float().reshape(output.shape))
+
+
+def is_value_of(output: Sequence[int], labels: Sequence[int]) -> bool:
+    """Whether labels of this shape say what an output of that shape should be; axis 0 of both counts samples."""
+    if math.prod(output) != math.prod(labels) or output[:1] != labels[:1]:
+        return False
+    own, other = ([size for size in shape[1:] if size != 1] for shape in (output, labels))
+    return own == other or min(len(own), len(other)) <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +56,14 @@ class CrossEntropy:
         smoothing: Share of the target that all classes get: Szegedy et al., "Rethinking the Inception Architecture"
             (2016), section 7. It makes teachers worse teachers (Müller et al., 2019), students not.
         output: Name of the scores; empty for the first output.
+        axis: Of the classes in them, as in `SoftTargets`.
 
     """
 
     weight: float = 1.0
     smoothing: float = 0.0
     output: str = ""
+    axis: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.smoothing < 1:
@@ -41,8 +75,16 @@ class CrossEntropy:
         """See `Term`."""
         from torch.nn import functional
 
-        scores, labels = seen.output(self.output), seen.targets()
-        return functional.cross_entropy(scores, labels.long(), label_smoothing=self.smoothing)
+        scores = class_scores(seen.output(self.output), self.axis, "CrossEntropy")
+        labels = class_labels(seen.targets(), scores, "CrossEntropy")
+        try:
+            return functional.cross_entropy(scores, labels, label_smoothing=self.smoothing)
+        except IndexError as error:
+            raise DistillationError(
+                asked="learn classes from labels (CrossEntropy)",
+                found=f"labels of {int(labels.min())} to {int(labels.max())} for {scores.shape[1]} classes",
+                fix=f"count classes from 0 to {scores.shape[1] - 1}; what has none is -100",
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +102,7 @@ class SquaredError:
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
-        from torch.nn import functional
-
-        found, labels = seen.output(self.output), seen.targets()
-        if found.numel() != labels.numel():
-            raise DistillationError(
-                asked="learn by squared error",
-                found=f"an output {list(found.shape)} and labels {list(labels.shape)}",
-                fix="give labels of the output's shape, or a function (Callback)",
-            )
-        return functional.mse_loss(found, labels.float().reshape(found.shape))
+        return squared_error(seen.output(self.output), seen.targets())
 
 
 @dataclass(frozen=True, kw_only=True)

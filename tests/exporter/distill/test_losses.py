@@ -64,6 +64,21 @@ def test_soft_targets() -> None:
     assert float(SoftTargets(temperature=3.0).loss(seen())) == pytest.approx(wanted, rel=1e-5)
 
 
+@pytest.mark.parametrize("axis", [1, -1], ids=["pixels", "tokens"])
+def test_of_places_the_mean_counts_so_that_terms_weigh_as_they_say(axis: int) -> None:
+    """Three places of two samples are six rows."""
+    labels = torch.from_numpy(LABELS).reshape(2, 3)
+    student, teacher = (tensor(one).reshape(2, 3, 5).movedim(-1, axis) for one in (STUDENT, TEACHER))
+    places = Seen(student={"output": student}, teacher={"output": teacher}, labels=labels)
+
+    for row, term in (
+        (SoftTargets(), SoftTargets(axis=axis)),
+        (CrossEntropy(smoothing=0.1), CrossEntropy(smoothing=0.1, axis=axis)),
+        (ConfidencePenalty(), ConfidencePenalty(axis=axis)),
+    ):
+        assert float(term.loss(places)) == pytest.approx(float(row.loss(seen())), rel=1e-5)
+
+
 def test_decoupled() -> None:
     each = []
     for s, t, label in zip(softmax(STUDENT / 2), softmax(TEACHER / 2), LABELS, strict=True):
@@ -104,6 +119,23 @@ def test_output_difference_of_several_outputs_is_their_mean() -> None:
     wanted = (np.mean((STUDENT - TEACHER) ** 2) + np.mean((STUDENT - TEACHER)[:, :2] ** 2)) / 2
 
     assert float(OutputDifference().loss(both)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_only_floats_are_compared_whatever_stands_before_them() -> None:
+    both = Seen(
+        student={"index": torch.arange(6), "box": tensor(STUDENT)},
+        teacher={"index": torch.arange(6), "box": tensor(TEACHER)},
+    )
+
+    assert float(OutputDifference().loss(both)) == pytest.approx(np.mean((STUDENT - TEACHER) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize("term", [SoftTargets(), OutputDifference(), CosineDistance(), Relational()])
+def test_outputs_are_compared_by_name_whatever_the_order(term: object) -> None:
+    other = tensor(TEACHER[::-1].copy())
+    both = Seen(student={"scores": tensor(STUDENT)}, teacher={"embedding": other, "scores": tensor(TEACHER)})
+
+    assert float(term.loss(both)) == pytest.approx(float(term.loss(seen())), rel=1e-5)
 
 
 def test_cosine_distance() -> None:
@@ -238,6 +270,20 @@ def test_the_objective_is_l_and_lambda_r() -> None:
         pytest.param(SoftTargets(), Seen(student=seen().student), "no teacher", id="no teacher"),
         pytest.param(CrossEntropy(), seen(labels=None), "samples without labels", id="no labels"),
         pytest.param(SquaredError(), seen(), r"labels \[6\]", id="labels of another shape"),
+        pytest.param(
+            SquaredError(),
+            Seen(student={"box": torch.zeros(2, 3, 4)}, labels=torch.zeros(2, 4, 3)),
+            r"\[2, 3, 4\] and labels \[2, 4, 3\]",
+            id="values in another order",
+        ),
+        pytest.param(CrossEntropy(), seen(labels=LABELS + 0.5), "labels of torch.float64", id="no classes in labels"),
+        pytest.param(CrossEntropy(), seen(labels=LABELS + 5), "labels of 5 to 9 for 5 classes", id="too many classes"),
+        pytest.param(Decoupled(), seen(labels=LABELS[:, None]), r"labels of torch.int64 \[6, 1\]", id="label columns"),
+        pytest.param(CosineDistance(), seen(STUDENT[:, 0], TEACHER[:, 0]), "embeddings", id="no embedding"),
+        pytest.param(ConfidencePenalty(), seen(STUDENT[:, :1]), "ConfidencePenalty", id="confidence of one class"),
+        pytest.param(
+            OutputDifference(), Seen(student={"index": torch.arange(6)}), "no floats among index", id="no floats"
+        ),
         pytest.param(Callback(function=lambda one: one.output()), seen(), "gives torch.float32", id="no number"),
         pytest.param(Callback(function=lambda one: 1.0), seen(), "gives float", id="no tensor"),
     ],
