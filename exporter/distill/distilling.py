@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,20 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeport.contracts import OnProgress, silent
+from edgeport.contracts import Array, OnProgress, silent
 from edgeport.errors import DistillationError
+from edgeport.exporter.distill.feature import Relational
+from edgeport.exporter.distill.generative.adversarial import Adversarial
 from edgeport.exporter.distill.generative.learning_terms import with_learning_terms
-from edgeport.exporter.distill.objective import Objective
+from edgeport.exporter.distill.generative.variational import Variational
+from edgeport.exporter.distill.objective import Objective, Seen, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
 from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair, answers
+from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
+from edgeport.exporter.distill.response import CosineDistance, Decoupled, SoftTargets
 from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
+from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError, is_value_of
 from edgeport.exporter.distill.task import Augment, Distillation, HeldOut, Score
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes, suggested_loss
+from edgeport.exporter.train.order import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples, parted
 
-__all__ = ["BornAgain", "born_again", "default_objective", "distill", "make_optimizer", "monitored"]
+__all__ = ["BornAgain", "born_again", "default_objective", "distill", "make_optimizer", "monitored", "of_output"]
 
 _LOOKED_AT = 4
 """Samples that features are looked at with before the training."""
@@ -32,6 +40,23 @@ _SCALED_BY = 256
 """Samples by which terms that hold a network tell the scale of outputs."""
 
 _MOMENTUM = 0.9
+
+_OF_ONE_OUTPUT = (
+    CrossEntropy,
+    SquaredError,
+    SoftTargets,
+    Decoupled,
+    CosineDistance,
+    Relational,
+    Adversarial,
+    Variational,
+    ConfidencePenalty,
+    ActivityPenalty,
+)
+"""Terms of the first output, where they name none; all others are of all outputs, or know best."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""Of a function, as Python prints it; another one in each process."""
 
 
 def distill(  # noqa: PLR0913 (who learns what from whom, and how)
@@ -44,6 +69,7 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
     augment: Augment | None = None,
     score: Score | None = None,
+    output: str = "",
     hardware: Hardware | None = None,
     on_progress: OnProgress = silent,
 ) -> DistillResult:
@@ -60,6 +86,7 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
         options: How to learn.
         augment: See `Distillation`.
         score: Says how good outputs are, instead of the part of right classes.
+        output: That labels are of, and every term that names none; empty for the first one.
         hardware: This process on the CPU by default.
         on_progress: Told every few steps.
 
@@ -70,22 +97,29 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
 
     """
     kept, held_out = parted(samples, options.held_out, options.training.batch_size, options.training.seed)
-    example = {name: torch.from_numpy(np.array(one[:_LOOKED_AT])) for name, one in samples.feeds.items()}
-    scores = next(iter(answers(student, example).values())).numpy()
-    kind = suggested_loss(samples.labels, scores)
-    if kind == "cross-entropy":
-        require_classes(samples.labels, scores)
+    judging = _judging(student, samples, objective, output)
+    if judging.kind == "cross-entropy":
+        require_classes(samples.labels, judging.scores)
     if objective is None:
-        objective = default_objective(kind, taught=teacher is not None)
-    pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=options.training.seed)
-    judged = HeldOut(batches=held_out, classes=kind == "cross-entropy", score=score)
+        objective = default_objective(judging.kind, taught=teacher is not None)
+    objective = of_output(objective, output)
+    pair = Pair(student, teacher, objective, _example(samples), make_optimizer(options), seed=options.training.seed)
+    judged = judging.held_out(held_out, score)
     by, larger = monitored(options, judged.names)
     settings = replace(options.training, monitor=by, larger_is_better=larger)
     look = slice(0, _SCALED_BY)
     feeds = {name: torch.from_numpy(np.array(one[look])) for name, one in samples.feeds.items()}
     labels = None if samples.labels is None else torch.from_numpy(np.array(samples.labels[look]))
     task = with_learning_terms(Distillation(pair, judged, augment), pair, feeds, labels, options.training.seed)
-    trained = fit(task, kept, settings, folder, hardware=hardware or this_process(), on_progress=on_progress)
+    trained = fit(
+        task,
+        kept,
+        settings,
+        folder,
+        identity=_identity(objective, options, augment),
+        hardware=hardware or this_process(),
+        on_progress=on_progress,
+    )
     return DistillResult(
         objective=objective.said(),
         before=trained.first,
@@ -95,6 +129,66 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
         steps=trained.steps,
         stopped_early=trained.stopped_early,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judging:
+    """What labels say of a student.
+
+    Attributes:
+        kind: As `edgeport.exporter.train.losses.suggested_loss` tells it.
+        output: That they are of.
+        scores: It, of some samples.
+        labels: All of them.
+
+    """
+
+    kind: str
+    output: str
+    scores: Array
+    labels: Array | None
+
+    def held_out(self, batches: ArrayBatches, score: Score | None) -> HeldOut:
+        """What judges by them."""
+        fits = self.labels is not None and is_value_of(self.scores[:1].shape, self.labels[:1].shape)
+        return HeldOut(
+            batches=batches,
+            classes=self.kind == "cross-entropy",
+            values=self.kind == "mse" and fits,
+            output=self.output,
+            score=score,
+        )
+
+
+def _judging(student: Network, samples: LearningSamples, objective: Objective | None, output: str) -> _Judging:
+    """By the output that is named, or that the first term of labels names."""
+    terms = objective.L if objective is not None else ()
+    named = [one.output for one in terms if isinstance(one, CrossEntropy | SquaredError | Decoupled)]
+    shown = Seen(student=answers(student, _example(samples)))
+    name = output or (named[0] if named else "") or next(iter(shown.student))
+    scores = shown.output(name).cpu().numpy()
+    return _Judging(kind=suggested_loss(samples.labels, scores), output=name, scores=scores, labels=samples.labels)
+
+
+def _example(samples: LearningSamples) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(one[:_LOOKED_AT])) for name, one in samples.feeds.items()}
+
+
+def of_output(objective: Objective, output: str) -> Objective:
+    """The objective whose terms of one output are of this one, where they name none; as it is without a name."""
+    if not output:
+        return objective
+
+    def named(term: Term) -> Term:
+        return replace(term, output=output) if isinstance(term, _OF_ONE_OUTPUT) and not term.output else term
+
+    return replace(objective, L=tuple(map(named, objective.L)), R=tuple(map(named, objective.R)))
+
+
+def _identity(objective: Objective, options: DistillOptions, augment: Augment | None) -> str:
+    """What makes it this training, beside settings and sizes: equal from one process to the next."""
+    said = repr((objective, options, augment))
+    return _ADDRESS.sub("", said)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +218,7 @@ def born_again(  # noqa: PLR0913 (those of distill)
     options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
     augment: Augment | None = None,
     score: Score | None = None,
+    output: str = "",
     hardware: Hardware | None = None,
     on_progress: OnProgress = silent,
 ) -> BornAgain:
@@ -139,10 +234,13 @@ def born_again(  # noqa: PLR0913 (those of distill)
         options: As in `distill`.
         augment: As in `distill`.
         score: As in `distill`.
+        output: As in `distill`.
         hardware: As in `distill`.
         on_progress: As in `distill`.
 
     Raises:
+        DistillationError: Several generations, and nothing to compare them by; or modules to look at that the teacher
+            has, and students have not.
         EdgeportError: As `distill`.
 
     """
@@ -150,6 +248,8 @@ def born_again(  # noqa: PLR0913 (those of distill)
     students: list[Network] = []
     for number in range(generations):
         student = make_student()
+        if number == 0 and generations > 1:
+            _require_generations(student, samples, objective, score, output)
         above = students[-1] if students else teacher
         result = distill(
             student,
@@ -160,6 +260,7 @@ def born_again(  # noqa: PLR0913 (those of distill)
             options=options,
             augment=augment,
             score=score,
+            output=output,
             hardware=hardware,
             on_progress=on_progress,
         )
@@ -168,6 +269,31 @@ def born_again(  # noqa: PLR0913 (those of distill)
     by, larger = monitored(options, results[0].after)
     best = max(range(generations), key=lambda number: results[number].after[by] * (1 if larger else -1))
     return BornAgain(student=students[best], best=best, results=tuple(results))
+
+
+def _require_generations(
+    student: Network, samples: LearningSamples, objective: Objective | None, score: Score | None, output: str
+) -> None:
+    """Makes sure that the second student can be taught, and the best one told.
+
+    The objective tells none: each of them has another teacher in it.
+    """
+    judged = _judging(student, samples, objective, output).held_out(ArrayBatches(samples.feeds), score)
+    if not judged.by_outputs:
+        raise DistillationError(
+            asked="keep the best of several generations",
+            found="no labels of classes or values to compare them by",
+            fix="give labels (target), a score, or one generation",
+        )
+    terms = objective.feature_terms if objective is not None else ()
+    paths = dict(student.module.named_modules())
+    lacking = [tap.teacher for term in terms for tap in term.taps if tap.teacher and tap.teacher not in paths]
+    if lacking:
+        raise DistillationError(
+            asked="let a student teach the next generation",
+            found=f"module {lacking[0]!r} to look at, which the teacher has and the student has not",
+            fix="take terms of outputs, modules that both have, or one generation",
+        )
 
 
 def monitored(options: DistillOptions, numbers: Container[str]) -> tuple[str, bool]:

@@ -54,7 +54,7 @@ class DistillResult:
     Attributes:
         objective: In words.
         before, after: Of the student, on the samples that were held out: `top1` where labels are classes, `score` where
-            there is a function for it, and `loss`.
+            there is a function for it, and `loss`: see `edgeport.exporter.distill.task.HeldOut`.
         teacher: The same of the teacher; empty where there is none, or it can't be judged by itself.
         best_step, steps: When the best weights were found, and how many steps were done.
         stopped_early: No better ones came for a while.

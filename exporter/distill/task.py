@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.pair import Pair
+from edgeport.exporter.distill.supervised import squared_error
 from edgeport.exporter.train import Player, Turn
 from edgeport.exporter.train.order import ArrayBatches
 from edgeport.exporter.train.samples import LABELS
@@ -26,7 +28,8 @@ Augment = Callable[[Mapping[str, "Tensor"]], Mapping[str, "Tensor"]]
 Score = Callable[[Mapping[str, "Tensor"], "Tensor | None"], float]
 """Outputs by name and labels, of all samples that are held out, to a number; larger is better."""
 
-_AT_ONCE = 128
+_AT_ONCE, _FEWEST = 128, 3
+"""Samples in a batch; relations are those of three or more, so that fewer go with the batch before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,65 +39,97 @@ class HeldOut:
     Attributes:
         batches: Samples that nobody trains on; labels under `LABELS`.
         classes: Labels are classes, so that the part of right ones can be told.
+        values: Labels are what the output should be, so that its squared error can be told.
+        output: That labels are of; empty for the first one.
         score: A number of the user's; None for none.
 
     """
 
     batches: ArrayBatches
     classes: bool = False
+    values: bool = False
+    output: str = ""
     score: Score | None = None
 
     def of_student(self, pair: Pair) -> dict[str, float]:
-        """`score` and `top1`, as far as they can be told, and `loss`: cross-entropy of classes, else the objective."""
-        if self._by_outputs:
+        """`score` and `top1`, as far as they can be told, and `loss`: cross-entropy of classes, squared error of
+        values, else the objective.
+        """
+        if self.by_outputs:
             return self._told(pair, pair.answers)
-        total, count = 0.0, len(self.batches)
+        total = 0.0
         for feeds, labels in self._walk(pair):
-            total += float(pair.objective(pair.look(feeds, labels)).total) * len(next(iter(feeds.values())))
-        return {"loss": total / count}
+            total += float(pair.objective(pair.look(feeds, labels)).total) * _count(feeds)
+        return {"loss": total / len(self.batches)}
 
     def of_teacher(self, pair: Pair) -> dict[str, float]:
-        """The same, as far as a teacher can be judged by itself: not by the objective."""
-        if pair.teacher is None or not self._by_outputs:
+        """The same, as far as a teacher can be judged by itself: not by the objective, nor by other outputs."""
+        if pair.teacher is None or not self.by_outputs:
             return {}
-        return self._told(pair, lambda feeds: pair.taught(feeds)[0])
+        feeds, _ = next(self._walk(pair))
+        own, other = pair.answers(feeds), pair.taught(feeds)[0]
+        judged = self.output or next(iter(own))
+        its = judged if judged in other else next(iter(other))
+        alike = own[judged].shape == other[its].shape
+        if self.score is not None:
+            alike = all(name in other and other[name].shape == one.shape for name, one in own.items())
+        return self._told(pair, lambda feeds: pair.taught(feeds)[0], its) if alike else {}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Of the numbers that `of_student` gives."""
         named = ("score",) if self.score is not None else ()
-        return (*named, "top1", "loss") if self.classes else named or ("loss",)
+        if self.classes:
+            return (*named, "top1", "loss")
+        return (*named, "loss") if self.values else named or ("loss",)
 
     @property
-    def _by_outputs(self) -> bool:
-        return self.classes or self.score is not None
+    def by_outputs(self) -> bool:
+        """Whether outputs can be judged by themselves: two students by the same number."""
+        return self.classes or self.values or self.score is not None
 
     def _walk(self, pair: Pair) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
         """Feeds and labels of each batch, where the student is."""
         device = next(pair.learner.parameters()).device
-        for start in range(0, len(self.batches), _AT_ONCE):
-            rows = list(range(start, min(start + _AT_ONCE, len(self.batches))))
-            feeds = {name: one.to(device) for name, one in self.batches.batch(rows).items()}
+        count = len(self.batches)
+        starts = list(range(0, count, _AT_ONCE))
+        if len(starts) > 1 and count - starts[-1] < _FEWEST:
+            starts.pop()
+        for start, end in pairwise([*starts, count]):
+            feeds = {name: one.to(device) for name, one in self.batches.batch(list(range(start, end))).items()}
             labels = feeds.pop(LABELS, None)
             yield feeds, labels
 
-    def _told(self, pair: Pair, answer: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]) -> dict[str, float]:
+    def _told(
+        self, pair: Pair, answer: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]], judged: str = ""
+    ) -> dict[str, float]:
+        """Of whoever answers so; `judged` is the output that labels are of, where it is not the student's."""
         kept: dict[str, list[Tensor]] = {}
         named: list[Tensor] = []
+        squared = 0.0
         for feeds, labels in self._walk(pair):
-            for name, value in answer(feeds).items():
-                kept.setdefault(name, []).append(value.cpu())
+            outputs, count = answer(feeds), _count(feeds)
+            judged = judged or self.output or next(iter(outputs))
+            if self.values and labels is not None:
+                squared += float(squared_error(outputs[judged].float(), labels)) * count
+            for name in outputs if self.score is not None else [judged] * self.classes:
+                if outputs[name].ndim and len(outputs[name]) == count:  # else it is not of samples
+                    kept.setdefault(name, []).append(outputs[name].cpu())
             named += [] if labels is None else [labels.cpu()]
-        outputs = {name: torch.cat(each) for name, each in kept.items()}
+        whole = {name: torch.cat(each) for name, each in kept.items()}
         wanted = torch.cat(named) if named else None
-        told: dict[str, float] = {}
-        if self.score is not None:
-            told["score"] = float(self.score(outputs, wanted))
+        told = {"score": float(self.score(whole, wanted))} if self.score is not None else {}
         if self.classes and wanted is not None:
-            scores = next(iter(outputs.values())).float()
+            scores = whole[judged].float()
             told["top1"] = float((scores.argmax(dim=1) == wanted).float().mean())
             told["loss"] = float(functional.cross_entropy(scores, wanted.long()))
+        elif self.values:
+            told["loss"] = squared / len(self.batches)
         return told
+
+
+def _count(feeds: Mapping[str, Tensor]) -> int:
+    return len(next(iter(feeds.values())))
 
 
 class Distillation:

@@ -36,12 +36,13 @@ _NOTE_EVERY = 10
 """Steps between notes; each waits for the device."""
 
 
-def fit(
+def fit(  # noqa: PLR0913 (what is trained, how, and where)
     task: Task,
     batches: Batches,
     settings: TrainingSettings,
     folder: Path,
     *,
+    identity: str = "",
     hardware: Hardware | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
@@ -57,6 +58,7 @@ def fit(
         batches: Samples.
         settings: How.
         folder: Of this training alone; gets `checkpoint.safetensors`, `best.safetensors` and `metrics.jsonl`.
+        identity: What else makes it this training, such as its loss: a folder of another one is refused.
         hardware: This process on the CPU by default.
         on_progress: Told every few steps.
 
@@ -67,6 +69,7 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     run = _Run(task, batches, settings, folder, hardware or this_process())
+    run.named = identity
     return run.train(on_progress)
 
 
@@ -103,6 +106,7 @@ class _Run:
             for name in self._learners
         }
         self.step = 0
+        self.named = ""
         self._first: Metrics = {}
         self._best: Metrics = {}
         self._best_step, self._waited = 0, 0
@@ -254,7 +258,8 @@ class _Run:
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be of this training."""
         shapes = {name: list(value.shape) for name, value in self._weights().items()}
-        return digest_json([to_jsonable(self._settings), len(self._batches), self._hardware.processes, shapes])
+        named = [self.named] if self.named else []
+        return digest_json([to_jsonable(self._settings), len(self._batches), self._hardware.processes, shapes, *named])
 
     def _save(self) -> None:
         tensors = {f"weights/{name}": value for name, value in self._weights().items()}
@@ -289,7 +294,7 @@ class _Run:
         if values.get("identity") != self._identity():
             raise TrainingError(
                 asked=f"go on with the training in {self._folder.name}",
-                found="a checkpoint of another one: other settings, samples or weights",
+                found="a checkpoint of another one: other settings, losses, samples or weights",
                 fix="train in another folder, or remove this one",
             )
         self.step = values["step"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeport.errors import ContractError, EdgeportError
+from edgeport.errors import ContractError, DistillationError, EdgeportError, TrainingError
 from edgeport.exporter.distill.distilling import born_again, distill, make_optimizer
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.objective import Objective, Seen, Tap, Term
@@ -269,6 +269,158 @@ def test_what_can_not_be_learned_is_refused(
 
     with pytest.raises(EdgeportError, match=says):
         distill(Network(module=Net(2, seed=0)), **given | more)
+
+
+def small(**training: object) -> DistillOptions:
+    return DistillOptions(training=TrainingSettings(epochs=1, batch_size=16, **training), rate=5e-3)
+
+
+class Several(torch.nn.Module):
+    """An embedding, the class scores, and a number that is of no sample."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = Net(2, seed)
+        self.body = torch.nn.Linear(64, CLASSES)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"inside": self.body(image.flatten(1)), "scores": self.net(image), "scale": self.body.bias.sum()}
+
+
+@pytest.mark.parametrize("named", ["by the term", "by the call"])
+def test_the_output_that_labels_are_of_is_judged(named: str, tmp_path: Path) -> None:
+    images, labels = images_of(140, seed=3)
+    term = CrossEntropy(output="scores" if named == "by the term" else "")
+    student, looked = Several(0), []
+
+    def score(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None) -> float:
+        assert labels is not None
+        looked.append(float((outputs["scores"].argmax(dim=1) == labels).float().mean()))
+        return 0.0
+
+    found = distill(
+        Network(module=student),
+        Network(module=Several(1)),
+        LearningSamples(feeds={"image": images}, labels=labels),
+        Objective(L=(term, SoftTargets(output=term.output))),
+        folder=tmp_path,
+        options=small(),
+        output="" if named == "by the term" else "scores",
+        score=score,
+    )
+
+    assert found.before["top1"] == pytest.approx(looked[0])
+    assert found.teacher["top1"] == pytest.approx(looked[-1])
+    before = [one.clone() for one in Several(0).body.parameters()]
+    assert all(torch.equal(one, other) for one, other in zip(student.body.parameters(), before, strict=True))
+
+
+def test_a_teacher_of_another_form_is_not_judged(tmp_path: Path) -> None:
+    images, labels = images_of(60, seed=3)
+    wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7))
+
+    found = distill(
+        Network(module=Net(2, 0)),
+        Network(module=wide),
+        LearningSamples(feeds={"image": images}, labels=labels),
+        Objective(L=(CrossEntropy(), Relational())),
+        folder=tmp_path,
+        options=small(),
+    )
+
+    assert found.teacher == {}
+    assert set(found.after) == {"top1", "loss"}
+
+
+def test_the_last_samples_that_are_held_out_are_never_too_few_for_relations(tmp_path: Path) -> None:
+    """A tenth of 1290 is 129: a batch, and one sample more."""
+    x = np.random.default_rng(0).standard_normal((1290, 8)).astype(np.float32)
+    objective = Objective(L=(Relational(),))
+
+    found = distill(
+        Network(module=line(4, 0)),
+        Network(module=line(8, 1)),
+        LearningSamples(feeds={"input": x}),
+        objective,
+        folder=tmp_path,
+        options=small(),
+    )
+
+    assert found.after["loss"] > 0
+
+
+def test_values_judge_teacher_and_student_alike(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    teacher, student = line(8, 1), line(4, 0)
+    y = teacher(torch.from_numpy(x)).detach().numpy() + 1.0
+
+    found = distill(
+        Network(module=student),
+        Network(module=teacher),
+        LearningSamples(feeds={"input": x}, labels=y),
+        Objective(L=(SquaredError(weight=100.0), OutputDifference(weight=7.0))),
+        folder=tmp_path,
+        options=small(),
+    )
+
+    assert found.teacher["loss"] == pytest.approx(1.0, rel=1e-4)  # whatever terms weigh
+    held = np.sort(np.random.default_rng(0).permutation(100)[:10])
+    with torch.no_grad():
+        error = (line(4, 0)(torch.from_numpy(x[held])) - torch.from_numpy(y[held])).square().mean()
+    assert found.before["loss"] == pytest.approx(float(error), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("labels", "objective", "says"),
+    [
+        pytest.param(None, None, "no labels of classes or values", id="nothing to compare by"),
+        pytest.param(
+            np.arange(140) % 4,
+            Objective(L=(Hints(taps=(Tap(student="first", teacher="1"),)),)),
+            "module '1' to look at",
+            id="modules of the first teacher alone",
+        ),
+    ],
+)
+def test_generations_that_can_not_go_on_are_refused_before_the_first(
+    labels: np.ndarray | None, objective: Objective | None, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DistillationError, match=says):
+        born_again(
+            lambda: Network(module=Net(2, seed=0)),
+            Network(module=torch.nn.Sequential(Net(2, seed=1), torch.nn.Identity())),
+            LearningSamples(feeds={"image": images_of(140, seed=3)[0]}, labels=labels),
+            objective,
+            generations=2,
+            folder=tmp_path / "again",
+            options=small(),
+        )
+    assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"objective": Objective(L=(SoftTargets(temperature=2.0),))}, id="objective"),
+        pytest.param({"options": replace(small(), rate=1e-4)}, id="rate"),
+        pytest.param({"augment": lambda feeds: feeds}, id="augment"),
+    ],
+)
+def test_a_folder_of_another_training_is_not_taken_for_this_one(
+    teacher: Net, more: dict[str, object], tmp_path: Path
+) -> None:
+    def run(**changed: object) -> DistillResult:
+        given = {"objective": Objective(L=(Callback(function=squares),)), "options": small(), "folder": tmp_path}
+        return distill(Network(module=Net(3, seed=5)), Network(module=teacher), misled(), **given | changed)
+
+    first = run()
+    assert run() == first
+    with pytest.raises(TrainingError, match="other settings, losses"):
+        run(**more)
+
+
+def squares(seen: Seen) -> torch.Tensor:
+    return seen.output().square().mean()
 
 
 @pytest.mark.parametrize("wrong", [{"rate": 0.0}, {"optimizer": "lion"}, {"weight_decay": -1.0}, {"held_out": 0.9}])
