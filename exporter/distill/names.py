@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from edgeport.errors import DistillationError
 
-__all__ = ["OF_LABELS", "REGULARISERS", "TERMS", "Spelled", "check_term", "parse_term"]
+__all__ = ["OF_LABELS", "REGULARISERS", "TERMS", "Spelled", "check_augment", "check_term", "parse_term"]
 
 TERMS = (
     "cross-entropy",
@@ -32,7 +33,18 @@ OF_LABELS = ("cross-entropy", "squared-error", "decoupled")
 REGULARISERS = ("confidence", "activity")
 """What R may be made of."""
 
+_OF_NUMBERS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "cross-entropy": (lambda share: 0 <= share < 1, "a share of 0 to below 1"),
+    "soft-targets": (lambda temperature: 0 < temperature < math.inf, "a temperature above 0"),
+    "decoupled": (lambda temperature: 0 < temperature < math.inf, "a temperature above 0"),
+}
+"""Terms whose setting is a number, and which."""
+
+_OF_MODULES = ("hints", "attention")
+"""Those that can't do without modules."""
+
 _SPELLED = re.compile(r"(?:(?P<weight>[0-9.eE+-]+)\s+)?(?P<name>[^:\s]+)(?::(?P<setting>\S+))?")
+_FUNCTION = re.compile(r"[^\W\d]\w*(?:\.\w+)*:[^\W\d]\w*(?:\.\w+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +89,10 @@ def parse_term(text: str, known: Collection[str]) -> Spelled:
         raise DistillationError(
             asked=asked, found=f"no number ({error})", fix='write WEIGHT NAME:SETTING, as in "0.9 soft-targets:4"'
         ) from error
-    if name not in known and not setting:
+    if not 0 <= weight < math.inf:
+        raise DistillationError(asked=asked, found=f"the weight {weight:g}", fix="give 0 or more")
+    could_be_of_user = _FUNCTION.fullmatch(f"{name}:{setting}") and name not in (*TERMS, *REGULARISERS)
+    if name not in known and not could_be_of_user:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
         raise DistillationError(
             asked=asked,
@@ -96,13 +111,56 @@ def check_term(text: str, known: Collection[str], *, labels: bool) -> None:
         labels: Samples may have some; those that are made have none.
 
     Raises:
-        DistillationError: As `parse_term`; or it needs labels.
+        DistillationError: As `parse_term`; or it needs labels, modules or another number.
 
     """
     spelled = parse_term(text, known)
+    _check_setting(text, spelled)
     if not labels and spelled.name in OF_LABELS:
         raise DistillationError(
             asked=f"learn by {text!r}",
             found=f"the term {spelled.name!r}, which needs labels, and samples that are made have none",
             fix="take terms of the teacher alone, such as soft-targets:20",
+        )
+
+
+def _check_setting(text: str, spelled: Spelled) -> None:
+    if spelled.name in _OF_MODULES and not spelled.setting:
+        raise DistillationError(
+            asked=f"learn by {text!r}",
+            found=f"no modules that {spelled.name} could look at",
+            fix=f"name one of the student and one of the teacher: {spelled.name}:layers.2=layers.5",
+        )
+    if spelled.name not in _OF_NUMBERS or not spelled.setting:
+        return
+    fits, wanted = _OF_NUMBERS[spelled.name]
+    try:
+        if fits(float(spelled.setting)):
+            return
+    except ValueError:
+        pass
+    raise DistillationError(
+        asked=f"learn by {text!r}",
+        found=f"no number that suits {spelled.name}: {spelled.setting}",
+        fix=f'give {wanted}, as in "0.9 soft-targets:4" or "cross-entropy:0.1"',
+    )
+
+
+def check_augment(text: str) -> None:
+    """Makes sure that feeds can be changed so, before anything is loaded.
+
+    Args:
+        text: "crop-flip", "crop-flip:2" (pixels), `pkg.mod:fn`; empty for nothing.
+
+    Raises:
+        DistillationError: No such thing.
+
+    """
+    name, colon, setting = text.partition(":")
+    fits = (not colon or setting.isdigit()) if name == "crop-flip" else bool(setting)
+    if text and not fits:
+        raise DistillationError(
+            asked=f"augment by {text!r}",
+            found="no such thing",
+            fix="take crop-flip, crop-flip:4 (pixels) or pkg.mod:fn",
         )

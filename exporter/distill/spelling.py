@@ -9,7 +9,7 @@ from edgeport.errors import DistillationError
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.generative.adversarial import Adversarial
 from edgeport.exporter.distill.generative.variational import Variational
-from edgeport.exporter.distill.names import parse_term
+from edgeport.exporter.distill.names import check_augment, parse_term
 from edgeport.exporter.distill.objective import Objective, Tap, Term
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
@@ -114,15 +114,10 @@ def augment_spelled(text: str, search_path: Path | None = None) -> Augment | Non
         SourceError: The user's function can't be imported.
 
     """
+    check_augment(text)
     if not text:
         return None
     name, colon, setting = text.partition(":")
-    if name == "crop-flip" and (not colon or setting.isdigit()):
+    if name == "crop-flip":
         return CropAndFlip(padding=int(setting)) if colon else CropAndFlip()
-    if not setting or name == "crop-flip":
-        raise DistillationError(
-            asked=f"augment by {text!r}",
-            found="no such thing",
-            fix="take crop-flip, crop-flip:4 (pixels) or pkg.mod:fn",
-        )
     return users_function(text, search_path, "it gets the feeds by name, and gives them back changed")

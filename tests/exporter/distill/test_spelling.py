@@ -89,6 +89,31 @@ def test_what_is_no_term_is_refused_with_the_next_step(text: str, known: object,
         Objective(L=(term_spelled(text, known),))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("soft-target:4", "did you mean 'soft-targets'", id="near, with a setting"),
+        pytest.param("activity:stem", "no term 'activity'", id="of the other group, with a setting"),
+        pytest.param("soft-targets:0", "a temperature above 0", id="temperature"),
+        pytest.param("soft-targets:warm", "suits soft-targets: warm", id="no number"),
+        pytest.param("cross-entropy:1", "a share of 0 to below 1", id="smoothing"),
+        pytest.param("attention", "no modules", id="no taps"),
+        pytest.param("-1 cosine", "the weight -1", id="weight"),
+        pytest.param("1e999 cosine", "the weight inf", id="endless weight"),
+    ],
+)
+def test_mistakes_in_a_term_are_found_before_anything_is_loaded(text: str, says: str) -> None:
+    with pytest.raises(DistillationError, match=says):
+        names.check_term(text, names.TERMS, labels=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.9 soft-targets:4", "cross-entropy:0.1", "hints:a=b,c", "0 my.code:loss", "cosine:z"]
+)
+def test_terms_that_are_some(text: str) -> None:
+    names.check_term(text, names.TERMS, labels=True)
+
+
 def test_names_are_known_without_pytorch() -> None:
     assert tuple(TERMS) == names.TERMS
     assert tuple(REGULARISERS) == names.REGULARISERS
@@ -114,6 +139,7 @@ def test_augmentations(tmp_path: Path) -> None:
     noise = augment_spelled("spelled_augment:noise", tmp_path)
     assert noise is not None
     assert noise({}) == {}
-    for wrong in ("crop", "crop-flip:", "crop-flip:x"):
-        with pytest.raises(EdgeportError, match="crop-flip"):
-            augment_spelled(wrong)
+    for wrong in ("crop", "crop-flip:", "crop-flip:x", "my.code:"):
+        for spelled in (augment_spelled, names.check_augment):
+            with pytest.raises(EdgeportError, match="take crop-flip"):
+                spelled(wrong)
