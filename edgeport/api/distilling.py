@@ -57,6 +57,7 @@ def distill(
     augment: str = "",
     mixed: str = "fp32",
     average: float | None = None,
+    clip_norm: float | None = None,
     patience: int | None = None,
     held_out: float = 0.1,
     seed: int = 0,
@@ -100,6 +101,7 @@ def distill(
         augment: "crop-flip", "crop-flip:2" (pixels), or `pkg.mod:fn` (feeds by name, as tensors, to feeds by name).
         mixed: Precision of the forward pass while training: "fp32", "bf16" or "fp16".
         average: Decay of the moving average of the weights; None for none.
+        clip_norm: Largest norm of the gradient; None for any.
         patience: Epochs without better weights after which it stops; None: never.
         held_out: Part of the samples that says which weights are best, and is not trained on.
         seed: Of the order of the samples, and of that part.
@@ -117,18 +119,25 @@ def distill(
 
     Raises:
         DistillationError: An objective that does not suit the student, the teacher or the samples.
-        UsageError: No student, or two; or settings that can't be.
+        UsageError: No student, or two; settings that can't be; or another process is at this very training.
         SourceError, SamplesError: The models or the samples can't be used.
         TrainingError: It diverged.
         PruningError: The teacher can't be pruned so.
         DependencyError: Several processes, and Lightning Fabric is not installed.
 
     """
+    from edgeport.exporter.distill.options import options_of
     from edgeport.pipeline.bench_opening import BenchSettings
     from edgeport.pipeline.distilling import Student, distill_source
     from edgeport.recipe.goals import median_ns
 
     goal_ns = median_ns(latency) if latency else None
+    if scale and len(scale) > 1:
+        raise UsageError(
+            asked=f"choose {' and '.join(scale)} for a latency",
+            found=f"{len(scale)} arguments",
+            fix="give one, and let the factory make the others of it",
+        )
     try:
         step = DistillStep(
             L=tuple(L),
@@ -143,11 +152,13 @@ def distill(
             augment=augment,
             mixed=mixed,  # type: ignore[arg-type] # checked there
             average=average,
+            clip_norm=clip_norm,
             patience=patience,
             held_out=held_out,
             seed=seed,
             processes=processes,
         )
+        options_of(step)  # what only the training looks at, before anything is measured
         pruned = None
         if prune is not None or (student is None and (goal_ns is not None or speedup is not None)):
             pruned = PruneStep(by=by, amount=prune, latency_ns=goal_ns, speedup=speedup)

@@ -28,7 +28,9 @@ _NEED_DATA = {
     "scale": "",
     "generations": 1,
     "augment": "",
+    "clip_norm": None,
     "patience": None,
+    "held_out": 0.1,
     "processes": 1,
 }
 """Options that make no sense without samples, with what they are where nobody gives them."""

@@ -39,6 +39,7 @@ LEARNING = (
     "temperature",
     "mixed",
     "average",
+    "clip_norm",
     "patience",
     "held_out",
     "seed",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["check_made_inputs", "distill_keys", "read_distill"]
 
 _BOTH = ("batch_size", "optimizer", "rate", "weight_decay", "mixed", "average", "seed")
-_OF_DATA = ("generations", "epochs", "augment", "patience", "held_out", "processes")
+_OF_DATA = ("generations", "epochs", "augment", "clip_norm", "patience", "held_out", "processes")
 _WITHOUT = ("steps", "values", "mirror")
 
 
@@ -94,7 +94,7 @@ def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
 
 
 def _check_terms(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> None:
-    from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
+    from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_augment, check_term
 
     for name, known in (("L", TERMS), ("R", REGULARISERS)):
         for text in values[name]:
@@ -102,6 +102,10 @@ def _check_terms(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) ->
                 check_term(text, known, labels=not values["without_data"])
             except DistillationError as error:
                 raise recipe.wrong_value((*key, name), f"has {error.found}", error.fix) from error
+    try:
+        check_augment(values["augment"])
+    except DistillationError as error:
+        raise recipe.wrong_value((*key, "augment"), f"is {error.found}", error.fix) from error
 
 
 def _student(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: ModelSource) -> ModelSource | None:

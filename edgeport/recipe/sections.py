@@ -47,6 +47,9 @@ _Patience = Annotated[
     int | None,
     Field(ge=1, description="epochs without better weights after which a training stops; never if missing"),
 ]
+_ClipNorm = Annotated[
+    Annotated[float, Field(gt=0, le=1e6)] | None, Field(description="largest norm of the gradient; any if missing")
+]
 _HeldOut = Annotated[float, Field(gt=0, le=0.5, description="part of the samples that says which weights are best")]
 _Seed = Annotated[int, Field(ge=0, lt=_SEEDS, description="of the order of the samples")]
 _Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="that trains")]
@@ -299,6 +302,7 @@ class _LearningSection(_Section):
     )
     mixed: _Mixed = "fp32"
     average: _Average = None
+    clip_norm: _ClipNorm = None
     patience: _Patience = None
     held_out: _HeldOut = _LEARN.held_out
     seed: _Seed = 0
@@ -381,6 +385,7 @@ class DistillSection(_Section):
     )
     mixed: _Mixed = "fp32"
     average: _Average = None
+    clip_norm: _ClipNorm = None
     patience: _Patience = None
     held_out: _HeldOut = _DISTIL.held_out
     seed: _Seed = 0

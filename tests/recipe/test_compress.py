@@ -78,7 +78,7 @@ def test_a_student_is_what_is_left_a_given_one_or_a_scaled_one(write: Callable[[
     (folder / "small.safetensors").write_bytes(b"")
     learning = (
         'L = ["0.5 cross-entropy", "0.5 soft-targets:2"]\nR = ["confidence"]\nlambda = 0.01\nepochs = 9\nrate = 0.05\n'
-        'optimizer = "sgd"\naugment = "crop-flip"\nseed = 3\nprocesses = 4\n'
+        'optimizer = "sgd"\naugment = "crop-flip"\nclip_norm = 2.0\nseed = 3\nprocesses = 4\n'
     )
     of_it = DistillStep(
         L=("0.5 cross-entropy", "0.5 soft-targets:2"),
@@ -88,6 +88,7 @@ def test_a_student_is_what_is_left_a_given_one_or_a_scaled_one(write: Callable[[
         rate=0.05,
         optimizer="sgd",
         augment="crop-flip",
+        clip_norm=2.0,
         seed=3,
         processes=4,
     )
@@ -212,6 +213,14 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
         ),
         pytest.param(HALF + DISTILL + 'L = ["0..5 soft-targets"]\n', "has no number", "WEIGHT NAME", id="weight"),
         pytest.param(HALF + DISTILL + 'L = ["0.5 soft-target"]\n', "no term 'soft-target'", "soft-targets", id="term"),
+        pytest.param(
+            HALF + DISTILL + 'L = ["0.5 soft-target:4"]\n', "no term 'soft-target'", "soft-targets", id="term-setting"
+        ),
+        pytest.param(HALF + DISTILL + 'L = ["hints"]\n', "has no modules", "hints:layers.2", id="no-modules"),
+        pytest.param(HALF + DISTILL + 'L = ["soft-targets:0"]\n', "suits soft-targets", "above 0", id="temperature"),
+        pytest.param(HALF + DISTILL + 'R = ["-1 confidence"]\n', "has the weight -1", "0 or more", id="negative"),
+        pytest.param(HALF + DISTILL + 'augment = "crop-flp"\n', "is no such thing", "crop-flip", id="augment"),
+        pytest.param(SMALL + "clip_norm = 0\n", "greater than 0", "", id="clip-norm"),
         pytest.param(SCALED, "no goal", "one latency to meet", id="scale-no-goal"),
         pytest.param(SCALED + 'target = "macs <= 50 %"\n', "is no latency", "4x", id="scale-macs"),
         pytest.param(HALF + DISTILL + 'target = "2x"\n', "may be changed", "or prune before", id="goal-nothing"),

@@ -43,7 +43,12 @@ __all__ = ["command"]
 @click.option(
     "--mixed", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="While training."
 )
+@click.option("--average", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Decay of averaged weights.")
+@click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of the gradient.")
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without better weights.")
+@click.option(
+    "--held-out", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, show_default=True, help="That judges."
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="That trains."
