@@ -146,6 +146,7 @@ def _learned(work: StepWork, step: StudentStep, student: ModelSource) -> Path:
         **work.key(step),
         "backends": [],
         "student": to_jsonable(student) | {"weights": "", **source_files(student)},
+        "judged": context.recipe.data.output,
     }
     training = context.store.root / "training" / digest_json([key, code_version()])
 
@@ -183,6 +184,8 @@ def _child(work: StepWork, learning: DistillStep | WithoutDataStep) -> tuple[str
         return "edgeport.exporter.distill.generative.child:distill_in_child", told_of(learning, spec)
     return "edgeport.pipeline.distilling_child:distill_in_child", {
         "step": to_jsonable(learning),
+        "judged": work.context.recipe.data.output,
+        "replaces": True,
         "kept": str(work.samples.place()),
         "options": export_options(work.context),
     }

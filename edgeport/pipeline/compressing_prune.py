@@ -34,6 +34,8 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
     """
     if step.training is not None:
         require_batches(work.shared, f"train {work.context.recipe.name} in batches of {step.training.batch_size}")
+        judged = step.training.output or work.context.recipe.data.output
+        step = replace(step, training=replace(step.training, output=judged))
     kept = _Kept(work=work, step=step)
     if not step.measured:
         folder, found = kept.child("prune", {"output": _FILE})

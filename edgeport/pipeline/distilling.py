@@ -27,6 +27,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import ContractError, UsageError
+from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_augment, check_term
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
@@ -35,6 +36,7 @@ from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.context import tool_versions
 from edgeport.pipeline.curves import copy_curves, course_places, require_course_places
+from edgeport.pipeline.holding import held_folder
 from edgeport.pipeline.locations import location_named, location_state
 from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S, measured_by, prune_source
@@ -147,6 +149,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
 ) -> DistillReport:
     """See `edgeport.api.distill`."""
     _require_sources(teacher, student, output)
+    _require_spelled(step)
     require_writable(output)
     require_course_places(output)
     location = location_named(samples)
@@ -164,40 +167,45 @@ def distill_source(  # noqa: PLR0913 (those of the API)
     }
     from edgeport.code_version import code_version
 
-    work = Store(store).root / "training" / digest_json([key, code_version()])
-    if fresh:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    asked = _Asked(
-        teacher=teacher,
-        student=student,
-        samples=samples,
-        target=target,
-        work=work,
-        settings=settings,
-        on_progress=on_progress,
-        limits=limits,
-    )
-    made = _student_of(asked)
-    found = run_isolated(
-        "edgeport.pipeline.distilling_child:distill_in_child",
-        {
-            "teacher": to_jsonable(teacher),
-            "student": to_jsonable(made.source),
-            "step": to_jsonable(step),
-            "samples": to_jsonable(location),
-            "target": target,
-            "output": str(output.resolve()),
-            "work": str(work),
-            "device": device,
-        },
-        limits=replace(limits, time_s=max(limits.time_s, PATIENT_S)),
-        on_progress=on_progress,
-        asked=f"distil {teacher.location}",
-    )
-    report = _judged(asked, made, _report(asked, made, step, output, found))
-    shutil.rmtree(work, ignore_errors=True)
-    return report
+    with held_folder(
+        Store(store), digest_json([key, code_version()]), fresh=fresh, asked=f"distil {teacher.location}"
+    ) as work:
+        asked = _Asked(
+            teacher=teacher,
+            student=student,
+            samples=samples,
+            target=target,
+            work=work,
+            settings=settings,
+            on_progress=on_progress,
+            limits=limits,
+        )
+        made = _student_of(asked)
+        found = run_isolated(
+            "edgeport.pipeline.distilling_child:distill_in_child",
+            {
+                "teacher": to_jsonable(teacher),
+                "student": to_jsonable(made.source),
+                "step": to_jsonable(step),
+                "samples": to_jsonable(location),
+                "target": target,
+                "output": str(output.resolve()),
+                "work": str(work),
+                "device": device,
+            },
+            limits=replace(limits, time_s=max(limits.time_s, PATIENT_S)),
+            on_progress=on_progress,
+            asked=f"distil {teacher.location}",
+        )
+        return _judged(asked, made, _report(asked, made, step, output, found))
+
+
+def _require_spelled(step: DistillStep) -> None:
+    """Makes sure that terms are terms, before a student is measured or pruned."""
+    for terms, known in ((step.L, TERMS), (step.R, REGULARISERS)):
+        for text in terms:
+            check_term(text, known, labels=True)
+    check_augment(step.augment)
 
 
 def _require_sources(teacher: ModelSource, student: Student, output: Path) -> None:

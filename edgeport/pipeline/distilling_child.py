@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import DistillStep, ModelSource, OnProgress, ProgressEvent, load_json, silent, to_jsonable
+import numpy as np
+
+from edgeport.contracts import (
+    Array,
+    DistillStep,
+    ModelSource,
+    OnProgress,
+    ProgressEvent,
+    load_json,
+    silent,
+    to_jsonable,
+)
+from edgeport.errors import DistillationError, SamplesError
 from edgeport.pipeline.learning_child import keep_samples
 from edgeport.pipeline.locations import location_from_json, open_samples
 
@@ -19,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["distill_in_child"]
 
+_AT_ONCE = 256
+
 
 def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
     """Loads a teacher and a student, trains the student, and keeps it.
@@ -27,7 +42,8 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
         payload: `teacher` and `student` (a `ModelSource` each), `step` (a `DistillStep`), `samples` (a location) with
             `target`, or instead `kept` (a folder of them, as `keep_samples` writes it), `output` (a `.safetensors`
             file), `work` (a folder that a killed training goes on from), and where wanted `options` (an
-            `ExportOptions`, for how feeds get into both), `device`, `threads`.
+            `ExportOptions`, for how feeds get into both), `judged` (the output that labels are of), `replaces` (the
+            student is to take the teacher's place), `device`, `threads`.
         on_progress: Told every few steps.
 
     Returns:
@@ -49,7 +65,10 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     _tell(on_progress, "reading the samples")
     samples = _samples(payload, work / "samples")
     _tell(on_progress, "loading teacher and student")
-    weights, macs = _costs(_network(payload, "teacher"), _network(payload, "student"), samples)
+    teacher, student = _network(payload, "teacher"), _network(payload, "student")
+    weights, macs = _costs(teacher, student, samples)
+    if payload.get("replaces"):
+        _require_alike(teacher, student, samples)
     found = in_processes(
         _train,
         payload,
@@ -70,15 +89,17 @@ def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgre
     step = load_json(DistillStep, json.dumps(payload["step"]))
     folder = payload["teacher"].get("search_path")
     search_path = Path(folder) if folder else None
+    samples = _samples(payload, Path(payload["work"]) / "samples")
     made = born_again(
         lambda: _network(payload, "student"),
         _network(payload, "teacher"),
-        _samples(payload, Path(payload["work"]) / "samples"),
+        samples,
         objective_spelled(step.L, step.R, step.lambda_, search_path) if step.L else None,
         generations=step.generations,
         folder=Path(payload["work"]) / "training",
         options=options_of(step),
         augment=augment_spelled(step.augment, search_path),
+        output=_judged(payload, samples),
         hardware=hardware,
         on_progress=on_progress,
     )
@@ -109,7 +130,73 @@ def _samples(payload: Mapping[str, Any], folder: Path) -> LearningSamples:
     if not (folder / INDEX).exists():
         folder.mkdir(parents=True, exist_ok=True)
         keep_samples(open_samples(location_from_json(payload["samples"]), payload["target"]), folder)
+        try:
+            _require_usable(open_kept(folder), payload["target"])
+        except SamplesError:
+            shutil.rmtree(folder)  # the next call may find better ones
+            raise
     return open_kept(folder)
+
+
+def _require_usable(samples: LearningSamples, target: str) -> None:
+    """Makes sure, before a training, that samples are numbers, and have the labels that were named; those of a run were
+    looked through before.
+
+    Raises:
+        SamplesError: No labels; NaN or Inf.
+
+    """
+    if target and samples.labels is None:
+        raise SamplesError(
+            asked=f"learn from the labels {target!r} (target)",
+            found=f"samples without them; there are {', '.join(samples.feeds)}",
+            fix="name the array that holds the labels, or leave target out: the teacher alone says what is right then",
+        )
+    _require_finite(samples.feeds)
+
+
+def _require_finite(feeds: Mapping[str, Array]) -> None:
+    floats = {name: one for name, one in feeds.items() if one.dtype.kind == "f"}
+    for name, array in floats.items():
+        for start in range(0, len(array), _AT_ONCE):
+            wrong = np.argwhere(~np.isfinite(array[start : start + _AT_ONCE]))
+            if len(wrong):
+                raise SamplesError(
+                    asked=f"learn from samples of {name!r}",
+                    found=f"NaN or Inf in sample {start + int(wrong[0][0])}",
+                    fix="find where the preprocessing divides by zero or overflows, or drop the sample",
+                )
+
+
+def _judged(payload: Mapping[str, Any], samples: LearningSamples) -> str:
+    """The output that labels are of, as PyTorch names it: in ONNX one that is called as a feed is has `_out` behind."""
+    name = str(payload.get("judged", ""))
+    own = name.removesuffix("_out")
+    return own if own in samples.feeds else name
+
+
+def _require_alike(teacher: Network, student: Network, samples: LearningSamples) -> None:
+    """Makes sure, before it learns for hours, that the student answers in the teacher's form.
+
+    Raises:
+        DistillationError: Outputs of other names, dtypes or numbers of axes.
+
+    """
+    import torch
+
+    from edgeport.exporter.distill.pair import answers
+
+    feeds = {name: torch.from_numpy(np.array(one[:2])) for name, one in samples.feeds.items()}
+    given, wanted = (
+        [f"{name}: {one.dtype}, {one.ndim} axes" for name, one in answers(network, feeds).items()]
+        for network in (student, teacher)
+    )
+    if given != wanted:
+        raise DistillationError(
+            asked="put a student in the place of its teacher",
+            found=f"outputs {'; '.join(given)} in place of {'; '.join(wanted)}",
+            fix="let the student give outputs of the same names and sizes as the model that the recipe names",
+        )
 
 
 def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tuple[list[int], list[float]]:

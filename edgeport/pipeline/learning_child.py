@@ -161,7 +161,9 @@ def keep_samples(samples: SampleSet, folder: Path) -> None:
         for stem, grown in files.items():
             with (folder / f"{stem}.npy").open("wb") as file:
                 save_npy(file, grown)
-        (folder / INDEX).write_text(json.dumps(list(feeds)), encoding="utf-8")
+        part = folder / f"{INDEX}.part"  # whoever sees the index finds all of them
+        part.write_text(json.dumps(list(feeds)), encoding="utf-8")
+        part.replace(folder / INDEX)
 
 
 def _add(array: GrowingArray, name: str, rows: Array) -> None:

@@ -14,7 +14,7 @@ import torch
 from edgeport import api
 from edgeport.contracts import DistillStep, ModelSource, Outcome, to_jsonable
 from edgeport.contracts.recipe import SamplesFile
-from edgeport.errors import DistillationError, EdgeportError
+from edgeport.errors import DistillationError, EdgeportError, SamplesError, UsageError
 from edgeport.exporter.prune.criteria import Magnitude
 from edgeport.exporter.prune.keeping import is_pruned, save_pruned
 from edgeport.exporter.prune.pruning import prune
@@ -138,6 +138,16 @@ def test_modules_that_are_not_there_are_said_by_the_child(folder: Path) -> None:
         pytest.param({"student": "net:small", "scale": {"width": [8]}}, "0 goals", id="no goal"),
         pytest.param({"student": "net:small", "epochs": 0}, "epochs = 0", id="epochs"),
         pytest.param({"prune": 0.5, "speedup": 2.0}, "2 goals", id="two goals"),
+        pytest.param(
+            {"student": "net:small", "speedup": 2.0, "scale": {"width": [8], "depth": [2]}},
+            "2 arguments",
+            id="two scales",
+        ),
+        pytest.param({"prune": 0.5, "L": ["soft-target:4"]}, "did you mean 'soft-targets'", id="term"),
+        pytest.param({"prune": 0.5, "R": ["0.1 confidense"]}, "did you mean 'confidence'", id="regulariser"),
+        pytest.param({"prune": 0.5, "augment": "crop-flp"}, "take crop-flip", id="augment"),
+        pytest.param({"prune": 0.5, "optimizer": "lion"}, "the optimizer 'lion'", id="optimizer"),
+        pytest.param({"prune": 0.5, "average": 1.5}, "average = 1.5", id="average"),
         pytest.param({"student": "net:small", "output": Path("student.pt")}, r"\.safetensors", id="file"),
     ],
 )
@@ -148,6 +158,79 @@ def test_what_makes_no_sense_is_refused_before_any_work(folder: Path, asked: dic
 
     with pytest.raises(EdgeportError, match=says):
         api.distill(source(folder), folder / "training.npz", store=folder / "store", **given)
+
+
+def test_samples_that_are_no_numbers_are_found_before_the_training(folder: Path) -> None:
+    values = dict(np.load(folder / "training.npz"))
+    values["input"][170, 3] = np.nan
+    np.savez(folder / "training.npz", **values)
+
+    with pytest.raises(SamplesError, match="NaN or Inf in sample 170"):
+        distill_in_child(payload(folder, DistillStep(epochs=1, batch_size=16)))
+
+
+def test_labels_that_are_not_there_are_missed(folder: Path) -> None:
+    values = np.load(folder / "training.npz")["input"]
+    np.savez(folder / "training.npz", input=values)
+
+    with pytest.raises(SamplesError, match=r"labels 'label'.*there are input"):
+        distill_in_child(payload(folder, DistillStep(epochs=1, batch_size=16)))
+
+
+def test_a_student_in_the_teachers_place_answers_in_its_form(folder: Path) -> None:
+    (folder / "distill_dict.py").write_text(
+        textwrap.dedent(
+            """
+            import torch
+
+
+            class Named(torch.nn.Module):
+                def __init__(self):
+                    super().__init__()
+                    self.inside = torch.nn.Linear(12, 3)
+                    self.head = torch.nn.Linear(12, 3)
+
+                def forward(self, input):
+                    return {"inside": self.inside(input), "scores": self.head(input)}
+            """
+        ),
+        encoding="utf-8",
+    )
+    named = to_jsonable(ModelSource(location="distill_dict:Named", search_path=folder))
+    step = DistillStep(L=("cross-entropy",), epochs=4, batch_size=16, rate=2e-2)
+
+    with pytest.raises(DistillationError, match=r"outputs inside: .*; scores: .* in place of output: "):
+        distill_in_child(payload(folder, step, student=named, replaces=True))
+    found = distill_in_child(payload(folder, step, student=named, teacher=named, judged="scores", replaces=True))
+
+    start, learned = (
+        load_module(ModelSource(location="distill_dict:Named", search_path=folder, weights=weights))
+        for weights in (None, folder / "student.safetensors")
+    )
+    assert found["results"][0]["after"]["top1"] > found["results"][0]["before"]["top1"]
+    assert not torch.equal(learned.head.weight, start.head.weight)
+
+
+def test_two_processes_do_not_share_a_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(store: Path) -> None:
+        api.distill(
+            source(folder), folder / "training.npz", output=folder / "student.safetensors", prune=0.5, store=store
+        )
+
+    def again(asked: Any) -> None:
+        del asked
+        monkeypatch.setattr(distilling, "_student_of", lambda asked: pytest.fail("trained by two"))
+        with pytest.raises(UsageError, match="another process, which trains the very same"):
+            train(folder / "store")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distilling, "_student_of", again)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder / "store")
+
+    monkeypatch.setattr(distilling, "_student_of", again)
+    with pytest.raises(KeyboardInterrupt):
+        train(folder / "store")
 
 
 def test_a_student_that_was_found_is_for_what_measured_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
