@@ -279,6 +279,32 @@ def test_a_given_student_learns(folder: Path, in_process: list[str]) -> None:
     assert load_module(made.source)[3].weight.shape == (8, 16, 3, 3)
 
 
+def test_what_is_judged_is_what_learns(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[data] output names it, for pruning and distilling alike."""
+    told: list[dict[str, Any]] = []
+
+    def stop(context: RunContext, function: str, payload: dict[str, Any], **others: Any) -> None:
+        del context, function, others
+        told.append(payload)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compressing_prune, "run_recorded", stop)
+    monkeypatch.setattr(compressing_distill, "run_recorded", stop)
+    (folder / "recipe.toml").write_text(
+        (folder / "recipe.toml").read_text(encoding="utf-8") + 'data.output = "scores"\n', encoding="utf-8"
+    )
+    pruning = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=16))
+    distilling = StudentStep(student=given(folder, width=8), learning=LEARN)
+    with work_for(folder, pruning) as work:
+        for do, step in ((compressing_prune.prune_in_run, pruning), (compressing_distill.distill_in_run, distilling)):
+            with pytest.raises(KeyboardInterrupt):
+                do(work, step)
+
+    assert told[0]["step"]["training"]["output"] == "scores"
+    assert told[1]["judged"] == "scores"
+    assert told[1]["replaces"] is True
+
+
 def test_a_scaled_student_is_the_largest_that_is_fast_enough(
     folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
