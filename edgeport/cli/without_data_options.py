@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from edgeport.cli.options import PLACE, argument
 from edgeport.cli.output import exit_code
@@ -21,22 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["METHODS", "WithoutData", "without_data_options"]
 
-_NEED_DATA = {
-    "prune": None,
-    "latency": "",
-    "speedup": None,
-    "scale": "",
-    "generations": 1,
-    "augment": "",
-    "clip_norm": None,
-    "patience": None,
-    "held_out": 0.1,
-    "processes": 1,
-}
-"""Options that make no sense without samples, with what they are where nobody gives them."""
+_OF_DATA = (
+    *("prune", "by", "latency", "speedup", "scale", "backend", "threads"),
+    *("generations", "epochs", "augment", "clip_norm", "patience", "held_out", "processes"),
+)
+"""Options that make no sense without samples."""
 
-_OF_DATA = ("by", "epochs", "backend", "threads")
-"""Options that say nothing here."""
+_WITHOUT = ("shape", "between", "steps", "values", "mirror", "keep")
+"""Options that make no sense with samples."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,11 +102,11 @@ class WithoutData:
         from edgeport.cli.render_without_data import draw_without_data
         from edgeport.contracts import to_jsonable
 
-        other = [name for name, usual in _NEED_DATA.items() if options.pop(name) != usual]
+        other = given(_OF_DATA)
         if other:
             raise UsageError(
                 asked="distil without data",
-                found=f"--{other[0].replace('_', '-')}, which needs data",
+                found=f"{other[0]}, which needs data",
                 fix="leave it out; a student can be pruned before, and given by --student-weights",
             )
         if student is None:
@@ -122,8 +115,7 @@ class WithoutData:
                 found="no student",
                 fix="give one: --student, --student-argument or --student-weights",
             )
-        for name in _OF_DATA:
-            options.pop(name)
+        options = {name: value for name, value in options.items() if name not in _OF_DATA}
         with output.progress() as on_progress:
             report = api.distill_without_data(
                 teacher,
@@ -142,6 +134,16 @@ class WithoutData:
         return exit_code(report.outcome)
 
 
+def given(names: Collection[str]) -> list[str]:
+    """Of these parameters, the options that stand on the command line, as they are spelled."""
+    context = click.get_current_context()
+    return [
+        one.opts[0]
+        for one in context.command.params
+        if one.name in names and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    ]
+
+
 def without_data_options(command: F) -> F:
     """Adds them, and hands them over as `without_data`."""
 
@@ -149,7 +151,7 @@ def without_data_options(command: F) -> F:
         "--without-data", type=click.Choice(METHODS), help="No samples: a generator makes them, by this method."
     )
     @click.option(
-        "--input", "shape", default="", metavar="NAME=SHAPE", help="Then: image=batch,3,32,32, of both models."
+        "--input", "shape", multiple=True, metavar="NAME=SHAPE", help="Then: image=batch,3,32,32, of both models."
     )
     @click.option("--range", "between", default="", metavar="LOW:HIGH", help="Then: of the input's values.")
     @click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True, help="Then: of the student.")
@@ -160,7 +162,7 @@ def without_data_options(command: F) -> F:
     def wrapped(  # noqa: PLR0913 (one per option)
         *args: Any,
         without_data: str | None,
-        shape: str,
+        shape: tuple[str, ...],
         between: str,
         steps: int,
         values: tuple[str, ...],
@@ -168,9 +170,22 @@ def without_data_options(command: F) -> F:
         keep: Path | None,
         **kwargs: Any,
     ) -> Any:
+        other = given(_WITHOUT) if without_data is None else []
+        if other:
+            raise UsageError(
+                asked=f"distil with {other[0]}",
+                found="no word of how inputs are made, which it is about",
+                fix="add --without-data fast, or leave it out",
+            )
+        if len(shape) > 1:
+            raise UsageError(
+                asked="distil without data",
+                found=f"{len(shape)} inputs: {', '.join(shape)}",
+                fix="take models with one input, or distil with samples",
+            )
         asked = WithoutData(
             method=without_data or "",
-            shape=shape,
+            shape="".join(shape),
             between=between,
             steps=steps,
             values=dict(argument(text) for text in values),

@@ -583,6 +583,17 @@ def test_what_nothing_here_runs_is_called_built(
         pytest.param([*_WITHOUT, "--range", "1:0"], id="range-the-wrong-way"),
         pytest.param([*_WITHOUT, "--augment", "crop-flip"], id="augment-without-data"),
         pytest.param([*_WITHOUT, "--prune", "0.5"], id="prune-without-data"),
+        pytest.param([*_WITHOUT, "--epochs", "30"], id="epochs-without-data"),
+        pytest.param([*_WITHOUT, "--by", "l2"], id="by-without-data"),
+        pytest.param([*_WITHOUT, "--threads", "1"], id="threads-without-data"),
+        pytest.param([*_WITHOUT, "--input", "y=batch,3"], id="two-inputs-without-data"),
+        pytest.param(
+            ["distill", "net:create", "--samples", "samples.npz", "--prune", "0.5", "--steps", "9"], id="steps-of-data"
+        ),
+        pytest.param(
+            ["distill", "net:create", "--samples", "samples.npz", "--prune", "0.5", "--keep", "m.npz"],
+            id="keep-of-data",
+        ),
         pytest.param(["distill", "net:create", "--without-data", "fast", "--input", "x=batch,3"], id="no-student"),
         pytest.param(["qat", "recipe.toml", "--teacher", "2"], id="teacher-above-one"),
         pytest.param(["qat", "recipe.toml", "--precision", "int8-dynamic"], id="nothing-to-learn"),
