@@ -147,8 +147,15 @@ def load_npz(path: Path | str) -> dict[str, Array]:
     """
     import numpy as np
 
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    with Path(path).open("rb") as file:
+        try:
+            found = np.load(file, allow_pickle=False)
+            if not hasattr(found, "files"):
+                raise ValueError("one array without a name")
+            with found:
+                return {name: found[name] for name in found.files}
+        except zipfile.BadZipFile as error:
+            raise ValueError(str(error)) from error
 
 
 def made_of(path: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgeport.contracts import (
+    Array,
     Limits,
     ModelSource,
     OnProgress,
@@ -24,13 +25,14 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import SamplesError, UsageError
+from edgeport.exporter.child import loaded_arrays
 from edgeport.exporter.distill.generative.methods import method_named
 from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
 from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.isolation import run_isolated
-from edgeport.npz import load_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.context import tool_versions
+from edgeport.pipeline.curves import CURVES, METRICS, copy_curves
 from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S
 from edgeport.store import Store
@@ -56,6 +58,7 @@ class WithoutDataReport:
         weights: Parameters of teacher and student.
         size_bytes: Of the file.
         made: Samples that were made, as `.npz`; None where they were not asked for.
+        log: The course of the training, a JSON object per line.
         notes: What a reader must know, one sentence each.
         outcome: PASS; FAIL where there were samples to judge by, and no step made the student better on them.
         reason: In a sentence, where it is not PASS.
@@ -70,6 +73,7 @@ class WithoutDataReport:
     weights: tuple[int, int]
     size_bytes: int
     made: Path | None = None
+    log: Path | None = None
     notes: tuple[str, ...] = ()
     outcome: Outcome = Outcome.PASS
     reason: str = ""
@@ -137,12 +141,10 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
             )
     if output.suffix != ".safetensors":
         raise UsageError(asked=f"write {output.name}", found="another kind of file", fix="name it .safetensors")
-    if asked.judged is not None and not asked.target:
-        raise UsageError(
-            asked=f"judge the student on {asked.judged.name}",
-            found="no name of its labels",
-            fix="give --target, the key of the labels in the .npz",
-        )
+    if made is not None and made.suffix != ".npz":
+        raise UsageError(asked=f"write what was made to {made.name}", found="another kind of file", fix="name it .npz")
+    if asked.judged is not None:
+        _require_judge(asked.judged, asked.target)
     for file in (output, made):
         if file is not None:
             require_writable(file)
@@ -170,8 +172,22 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
         on_progress=on_progress,
         asked=f"distil {asked.teacher.location} without data",
     )
+    log = output.with_suffix(f".{METRICS}")
+    shutil.copyfile(work / METRICS, log)
+    copy_curves(work, output.with_suffix(f".{CURVES}"))
     shutil.rmtree(work, ignore_errors=True)
-    return _report(asked, output, made, found)
+    return replace(_report(asked, output, made, found), log=log)
+
+
+def _require_judge(judged: Path, target: str) -> None:
+    asked = f"judge the student on {judged.name}"
+    if not judged.is_file() or judged.suffix != ".npz":
+        found = "no file" if not judged.is_file() else "another kind of file"
+        raise UsageError(asked=asked, found=found, fix="give a .npz with the input by its name, and labels")
+    if not target:
+        raise UsageError(
+            asked=asked, found="no name of its labels", fix="give --target, the key of the labels in the .npz"
+        )
 
 
 def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[str, Any]:
@@ -185,7 +201,7 @@ def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[s
     Raises:
         UsageError: No such method.
         ContractError: A value that the method does not have or can't take.
-        DistillationError: A term that is none, or that needs labels.
+        DistillationError: A term that is none, or that needs labels or samples.
 
     """
     for terms, known in ((step.L, TERMS), (step.R, REGULARISERS)):
@@ -244,7 +260,7 @@ def imitate(  # noqa: PLR0913 (what, where and how)
 
 def _only_floats(samples: Path, name: str, value_range: tuple[float, float] | None) -> TensorSpec:
     """The array that is meant: the one of this name, or the only one of float32 with more than one axis."""
-    arrays = load_npz(samples)
+    arrays = loaded_arrays(str(samples))
     fitting = [key for key, one in arrays.items() if one.dtype == np.float32 and one.ndim > 1]
     chosen = [name] if name else fitting
     if len(chosen) != 1 or chosen[0] not in fitting:
@@ -254,13 +270,26 @@ def _only_floats(samples: Path, name: str, value_range: tuple[float, float] | No
             found=f"{told}: {len(fitting)} arrays of float32 with a sample in each row",
             fix="store one, or name the one that is meant (--input)",
         )
-    array = arrays[chosen[0]]
-    return TensorSpec(
-        name=chosen[0],
-        dtype="float32",
-        shape=("batch", *array.shape[1:]),
-        value_range=value_range or (float(array.min()), float(array.max())),
-    )
+    between = _range_of(arrays[chosen[0]], f"imitate {chosen[0]!r} of {samples.name}", value_range)
+    shape = ("batch", *arrays[chosen[0]].shape[1:])
+    return TensorSpec(name=chosen[0], dtype="float32", shape=shape, value_range=between)
+
+
+def _range_of(array: Array, asked: str, declared: tuple[float, float] | None) -> tuple[float, float]:
+    """Between which numbers the samples lie, or are said to: what is drawn goes no further."""
+    if not array.size or not np.isfinite(array).all():
+        found = "no samples" if not array.size else f"{int((~np.isfinite(array)).sum())} numbers that are not finite"
+        raise SamplesError(asked=asked, found=found, fix="give samples of finite numbers")
+    low, high = float(array.min()), float(array.max())
+    if low == high:
+        raise SamplesError(asked=asked, found=f"{low:g} everywhere", fix="give samples that differ")
+    if declared is not None and not declared[0] <= low <= high <= declared[1]:
+        raise SamplesError(
+            asked=f"{asked} between {declared[0]:g} and {declared[1]:g}",
+            found=f"numbers from {low:g} to {high:g}",
+            fix="give a --range that they lie in, or none: that of the samples is taken then",
+        )
+    return declared or (low, high)
 
 
 def _report(asked: Asked, output: Path, made: Path | None, found: Mapping[str, Any]) -> WithoutDataReport:

@@ -77,7 +77,10 @@ def test_writes_the_student_and_what_was_made_for_it(models, tmp_path):
     made = load_npz(tmp_path / "made.npz")["x"]
     assert made.shape == (64, 6)
     assert np.abs(made).max() <= 2
+    assert report.log == tmp_path / "student.metrics.jsonl"
+    assert '"step": 12' in report.log.read_text(encoding="utf-8")
     assert not list((tmp_path / "store" / "training").iterdir())  # of no use any more
+    assert not list(tmp_path.glob("*.part"))
     first = load_file(report.file)
     again = load_file(distilled(models, tmp_path).file)
     assert all(torch.equal(value, again[name]) for name, value in first.items())
@@ -98,6 +101,27 @@ def test_samples_with_labels_say_which_weights_are_best(models, tmp_path):
         distilled(models, tmp_path, judged=tmp_path / "judge.npz", target="class")
 
 
+X = np.zeros((5, 6), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "says"),
+    [
+        pytest.param(X.astype(np.float64), np.zeros(5, int), r"x: float64 \[5, 6\]", id="dtype"),
+        pytest.param(X[:, :4], np.zeros(5, int), r"store samples of float32 \['batch', 6\]", id="shape"),
+        pytest.param(X[:0], np.zeros(0, int), r"x: float32 \[0, 6\]", id="none"),
+        pytest.param(X, np.eye(5)[:, :3], r"labels of float64 \[5, 3\]", id="one-hot"),
+        pytest.param(X, np.arange(5), "0 to 4 for 5 samples and 3 classes.*from 0 to 2", id="class"),
+        pytest.param(X, np.zeros(4, int), "for 5 samples", id="length"),
+    ],
+)
+def test_samples_that_can_not_judge_are_refused(models, tmp_path, x, label, says):
+    np.savez(tmp_path / "judge.npz", x=x, label=label)
+    with pytest.raises(SamplesError, match=says):
+        distilled(models, tmp_path, judged=tmp_path / "judge.npz", target="label")
+    assert not (tmp_path / "student.safetensors").exists()
+
+
 def test_what_is_asked_wrongly_is_refused(models, tmp_path):
     with pytest.raises(UsageError, match="fast, dafl, contrastive"):
         distilled(models, tmp_path, method="gan")
@@ -105,6 +129,16 @@ def test_what_is_asked_wrongly_is_refused(models, tmp_path):
         distilled(models, tmp_path, values={"inner": 0})
     with pytest.raises(DistillationError, match="'decoupled', which needs labels"):
         distilled(models, tmp_path, L=("0.5 decoupled:4",))
+    with pytest.raises(DistillationError, match="'adversarial', whose network is scaled by samples"):
+        distilled(models, tmp_path, L=("soft-targets", "adversarial"))
+    with pytest.raises(ContractError, match="2 are the generator's warm-up"):
+        distilled(models, tmp_path, steps=2)
+    with pytest.raises(UsageError, match=r"what was made to made\.csv.*name it \.npz"):
+        distilled(models, tmp_path, made=tmp_path / "made.csv")
+    with pytest.raises(UsageError, match=r"judge the student on absent\.npz; found no file"):
+        distilled(models, tmp_path, judged=tmp_path / "absent.npz", target="label")
+    with pytest.raises(UsageError, match="found no file"):
+        distilled(models, tmp_path, judged=tmp_path, target="label")
     with pytest.raises(UsageError, match=r"name it \.safetensors"):
         api.distill_without_data(source(models), source(models), SPEC, output=tmp_path / "student.pt")
     with pytest.raises(UsageError, match="whose graph is fixed"):
@@ -137,3 +171,30 @@ def test_imitates_what_it_has_seen(tmp_path):
         api.imitate(tmp_path / "data.npz", inputs="label", output=tmp_path / "drawn.npz")
     with pytest.raises(UsageError, match=r"name it \.npz"):
         api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.csv")
+    with pytest.raises(SamplesError, match=r"found numbers from 1.* to 1.*give a --range that they lie in"):
+        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz", value_range=(0.0, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        pytest.param(np.zeros((0, 6), np.float32), "no samples", id="none"),
+        pytest.param(np.full((9, 6), 3, np.float32), "3 everywhere", id="constant"),
+        pytest.param(np.array([[1, np.nan], [np.inf, 2]], np.float32), "2 numbers that are not", id="not finite"),
+    ],
+)
+def test_samples_that_can_not_be_imitated_are_refused(tmp_path, x, says):
+    np.savez(tmp_path / "data.npz", x=x)
+    with pytest.raises(SamplesError, match=says):
+        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz")
+
+
+@pytest.mark.parametrize("content", ["text", "npy", "half"])
+def test_a_file_that_is_no_npz_is_named(tmp_path, content):
+    np.savez(tmp_path / "whole.npz", x=X)
+    np.save(tmp_path / "x.npy", X)
+    half = (tmp_path / "whole.npz").read_bytes()[:200]
+    written = {"text": b"a,b\n1,2\n", "npy": (tmp_path / "x.npy").read_bytes(), "half": half}
+    (tmp_path / "data.npz").write_bytes(written[content])
+    with pytest.raises(SamplesError, match=r"read the samples data\.npz; found no \.npz of plain arrays"):
+        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz")

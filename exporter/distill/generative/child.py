@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import OnProgress, ProgressEvent, TensorSpec, load_json, silent, to_jsonable
+from edgeport.contracts import Array, OnProgress, ProgressEvent, TensorSpec, load_json, silent, to_jsonable
 from edgeport.errors import SamplesError
 from edgeport.exporter.child import loaded_arrays, loaded_module
 from edgeport.exporter.distill.generative.methods import METHODS, VaeOptions
@@ -18,6 +18,8 @@ from edgeport.exporter.distill.options import DistillOptions
 from edgeport.npz import save_npz
 
 if TYPE_CHECKING:
+    import torch
+
     from edgeport.exporter.distill.objective import Objective
     from edgeport.exporter.distill.task import HeldOut
 
@@ -65,13 +67,13 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
         folder=Path(payload["work"]),
         options=options,
         views=Views(mirror=bool(payload["mirror"])),
-        judged=_judged(payload, spec),
+        judged=_judged(payload, spec, student),
         hardware=this_process(payload["device"]),
         on_progress=on_progress,
     )
     save_like(payload["student"].get("weights"), student.cpu(), Path(payload["output"]))
     if payload.get("kept"):
-        save_npz(Path(payload["kept"]), {spec.name: done.samples}, made="generator")
+        _save_made(Path(payload["kept"]), spec.name, done.samples, "generator")
     sizes = [sum(one.numel() for one in module.parameters()) for module in (teacher, student)]
     return {"result": to_jsonable(done.result), "notes": list(done.notes), "weights": sizes}
 
@@ -101,8 +103,15 @@ def imitate_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
         given, spec, Path(payload["work"]), options, hardware=this_process(payload["device"]), on_progress=on_progress
     )
     drawn = vae.draw(int(payload["count"]), options.training.seed)
-    save_npz(Path(payload["output"]), {spec.name: drawn}, made="vae")
+    _save_made(Path(payload["output"]), spec.name, drawn, "vae")
     return {"samples": len(given)}
+
+
+def _save_made(path: Path, name: str, samples: Array, made: str) -> None:
+    """The whole file, or what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    save_npz(part, {name: samples}, made=made)
+    part.replace(path)
 
 
 def _objective(payload: Mapping[str, Any]) -> Objective:
@@ -113,7 +122,7 @@ def _objective(payload: Mapping[str, Any]) -> Objective:
     return objective_spelled(of_l or USUAL, of_r, lambda_, Path(folder) if folder else None)
 
 
-def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:
+def _judged(payload: Mapping[str, Any], spec: TensorSpec, student: torch.nn.Module) -> HeldOut | None:
     """Labelled samples that say how good the student is."""
     from edgeport.exporter.distill.task import HeldOut
     from edgeport.exporter.train.order import ArrayBatches
@@ -122,15 +131,41 @@ def _judged(payload: Mapping[str, Any], spec: TensorSpec) -> HeldOut | None:
     if not payload.get("judged"):
         return None
     arrays = loaded_arrays(payload["judged"])
+    asked = f"judge a student on {Path(payload['judged']).name}"
     absent = [name for name in (spec.name, payload["target"]) if name not in arrays]
     if absent:
         raise SamplesError(
-            asked=f"judge a student on {Path(payload['judged']).name}",
+            asked=asked,
             found=f"arrays {', '.join(arrays)}, none of which is {absent[0]!r}",
             fix="store the input by its name, and the labels as --target calls them",
         )
-    batches = ArrayBatches({spec.name: arrays[spec.name], LABELS: arrays[payload["target"]]})
-    return HeldOut(batches=batches, classes=True)
+    inputs, labels = arrays[spec.name], arrays[payload["target"]]
+    if inputs.dtype != spec.dtype or inputs.shape[1:] != spec.shape[1:] or not len(inputs):
+        raise SamplesError(
+            asked=asked,
+            found=f"{spec.name}: {inputs.dtype} {list(inputs.shape)}",
+            fix=f"store samples of {spec.dtype} {list(spec.shape)}, as the input was declared",
+        )
+    _require_classes(student, spec.name, inputs, labels, asked)
+    return HeldOut(batches=ArrayBatches({spec.name: inputs, LABELS: labels}), classes=True)
+
+
+def _require_classes(student: torch.nn.Module, feed: str, inputs: Array, labels: Array, asked: str) -> None:
+    import torch
+
+    from edgeport.exporter.distill.generative.inverting import class_scores
+    from edgeport.exporter.distill.pair import Network, answers
+
+    known = class_scores(answers(Network(module=student), {feed: torch.from_numpy(inputs[:2].copy())})).shape[1]
+    whole = labels.dtype.kind in "iu" and labels.shape == inputs.shape[:1]
+    if whole and 0 <= int(labels.min()) <= int(labels.max()) < known:
+        return
+    between = f", {labels.min()} to {labels.max()}" if whole else ""
+    raise SamplesError(
+        asked=asked,
+        found=f"labels of {labels.dtype} {list(labels.shape)}{between} for {len(inputs)} samples and {known} classes",
+        fix=f"give one whole number per sample, from 0 to {known - 1}",
+    )
 
 
 def _contract(cls: type[Any], values: Any) -> Any:
