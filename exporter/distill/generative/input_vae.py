@@ -155,7 +155,7 @@ def learn_inputs(
 
     Args:
         samples: float32 [N, ...] of the input; a tenth of them is held out.
-        inputs: Its name and shape; what it declares as its range is kept to.
+        inputs: Its name and shape; what it declares as its range is kept to, else that of the samples.
         folder: Of this training alone; a training that was stopped goes on.
         options: How.
         hardware: This process on the CPU by default.
@@ -167,6 +167,8 @@ def learn_inputs(
 
     """
     hardware = hardware or this_process()
+    if inputs.value_range is None and samples.size:  # a generator without a range would give mean 0 and deviation 1
+        inputs = replace(inputs, value_range=(float(samples.min()), float(samples.max())))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.training.seed)
         vae = InputVae(inputs, options)

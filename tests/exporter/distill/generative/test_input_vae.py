@@ -59,6 +59,14 @@ def test_codes_are_drawn_from_those_of_the_data():
     assert root @ root.T == pytest.approx(covariance, rel=1e-4)
 
 
+def test_what_is_drawn_lies_where_the_samples_do_though_no_range_is_declared(problem, tmp_path):
+    images = 40.0 + 10.0 * problem.images
+    vae = learn_inputs(images, replace(SPEC, value_range=None), tmp_path, OPTIONS)
+    drawn = vae.draw(300, seed=1)
+    assert images.min() <= drawn.min() < drawn.max() <= images.max()
+    assert np.abs(drawn.mean(axis=0) - images.mean(axis=0)).max() < 2.5
+
+
 def test_an_input_that_cannot_be_drawn_is_refused(tmp_path):
     with pytest.raises(SamplesError, match="int64"):
         learn_inputs(np.zeros((9, 8), np.int64), replace(SPEC, dtype="int64", value_range=None), tmp_path, OPTIONS)
