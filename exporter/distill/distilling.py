@@ -107,7 +107,8 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     judged = judging.held_out(held_out, score)
     by, larger = monitored(options, judged.names)
     settings = replace(options.training, monitor=by, larger_is_better=larger)
-    look = slice(0, _SCALED_BY)
+    count = len(next(iter(samples.feeds.values())))
+    look = np.linspace(0, count - 1, min(count, _SCALED_BY)).astype(np.int64)  # of all: they may lie class by class
     feeds = {name: torch.from_numpy(np.array(one[look])) for name, one in samples.feeds.items()}
     labels = None if samples.labels is None else torch.from_numpy(np.array(samples.labels[look]))
     task = with_learning_terms(Distillation(pair, judged, augment), pair, feeds, labels, options.training.seed)

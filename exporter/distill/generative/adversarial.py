@@ -35,6 +35,8 @@ class Adversarial:
         rate: Learning rate of its Adam.
         output: Name of the output; empty for the first.
         taps: Features instead of the output; the student's are brought to the teacher's width.
+        classes: The output is a score of each class; None where it is [N, C] and the labels, if any, are no floats.
+            False for embeddings.
 
     """
 
@@ -45,6 +47,7 @@ class Adversarial:
     rate: float = 1e-3
     output: str = ""
     taps: tuple[Tap, ...] = ()
+    classes: bool | None = None
     held: Held = field(default_factory=Held, init=False, repr=False, compare=False)
 
     def loss(self, seen: Seen) -> Tensor:
@@ -78,7 +81,7 @@ class Adversarial:
         return adapter_to(student, teacher)
 
     def _outputs(self, seen: Seen) -> tuple[Outputs, Tensor]:
-        outputs = outputs_of(self, seen, self.output, self.taps)
+        outputs = outputs_of(self, seen, self.output, self.taps, classes=self.classes)
         count = len(outputs.student)
         condition = condition_of(seen.feeds, count) if self.conditional else outputs.student.new_zeros((count, 0))
         return outputs, condition

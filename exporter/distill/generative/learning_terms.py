@@ -178,15 +178,34 @@ class Outputs:
     scores: bool
 
 
-def outputs_of(term: object, seen: Seen, output: str, taps: tuple[Tap, ...]) -> Outputs:
+def outputs_of(term: object, seen: Seen, output: str, taps: tuple[Tap, ...], *, classes: bool | None) -> Outputs:
     """Out of what was seen; averaged over places where there are some.
 
+    Args:
+        term: Whose features count.
+        seen: Of a batch.
+        output: Its name.
+        taps: Features instead.
+        classes: The output is a score of each class; None where [N, C] is, unless the labels are numbers.
+
     Raises:
-        DistillationError: Student and teacher do not answer in the same form.
+        DistillationError: Student and teacher do not answer in the same form, or not in that of classes.
 
     """
     own, other = seen.pair(output)
-    scores = own.ndim == 2 and own.shape[1] > 1
+    numbers = seen.labels is not None and seen.labels.is_floating_point()
+    could = own.ndim == 2 and own.shape[1] > 1
+    if classes and not could:
+        raise DistillationError(
+            asked=f"take an output for scores of classes ({type(term).__name__})",
+            found=f"shape {list(own.shape)}",
+            fix="name an output [N, classes], or set classes to False",
+        )
+    return _outputs(term, seen, (own, other), taps, scores=could and not numbers if classes is None else classes)
+
+
+def _outputs(term: object, seen: Seen, pair: tuple[Tensor, Tensor], taps: tuple[Tap, ...], *, scores: bool) -> Outputs:
+    own, other = pair
     classes = labels = other.argmax(dim=1) if scores else None
     if scores and seen.labels is not None and seen.labels.shape == own.shape[:1]:
         labels = labels if seen.labels.is_floating_point() else seen.labels.long()
@@ -199,6 +218,13 @@ def outputs_of(term: object, seen: Seen, output: str, taps: tuple[Tap, ...]) -> 
 
 
 def _rows(values: Tensor) -> Tensor:
+    """Channels, averaged over pixels [N, C, H, W], or over tokens [N, T, D]."""
+    if values.ndim == 3:
+        return values.mean(dim=1)
+    return _channels(values)
+
+
+def _channels(values: Tensor) -> Tensor:
     return values.flatten(2).mean(dim=2) if values.ndim > 2 else values.reshape(len(values), -1)
 
 
@@ -214,7 +240,7 @@ def condition_of(feeds: Mapping[str, Tensor], count: int) -> Tensor:
                 values, (min(_POOLED, values.shape[2]), min(_POOLED, values.shape[3]))
             )
             values = values.flatten(1)
-        seen.append(_rows(values))
+        seen.append(_channels(values))
     if not seen:
         device = next(iter(feeds.values())).device if feeds else None
         return torch.zeros((count, 0), device=device)

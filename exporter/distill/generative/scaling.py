@@ -42,7 +42,8 @@ class Scaling(nn.Module):
 
 
 def adapter_to(student: Tensor, teacher: Tensor | None) -> nn.Module | None:
-    """What gives a student's feature [N, C, ...] as many channels as the teacher's has; None where it has.
+    """What gives a student's feature as many channels as the teacher's has; None where it has. Those of images come
+    first, those of tokens last.
 
     Raises:
         DistillationError: Features of different kinds.
@@ -53,11 +54,10 @@ def adapter_to(student: Tensor, teacher: Tensor | None) -> nn.Module | None:
         raise DistillationError(
             asked="compare features by a network that learns",
             found=f"shapes {list(student.shape)} and {shape}",
-            fix="name modules of student and teacher that give [N, C], [N, C, L] or [N, C, H, W] both",
+            fix="name modules of student and teacher that give [N, C], tokens [N, T, D] or images [N, C, H, W] both",
         )
-    own, wanted = student.shape[1], teacher.shape[1]
+    image = student.ndim == 4
+    own, wanted = (one.shape[1 if image else -1] for one in (student, teacher))
     if own == wanted:
         return None
-    if student.ndim == 2:
-        return nn.Linear(own, wanted)
-    return nn.Conv1d(own, wanted, 1) if student.ndim == 3 else nn.Conv2d(own, wanted, 1)
+    return nn.Conv2d(own, wanted, 1) if image else nn.Linear(own, wanted)

@@ -80,6 +80,7 @@ class Variational:
         rate: Learning rate of the VAE's Adam.
         output: Name of the output; empty for the first.
         taps: Features instead of the output.
+        classes: As in `Adversarial`.
 
     """
 
@@ -92,13 +93,14 @@ class Variational:
     rate: float = 2e-3
     output: str = ""
     taps: tuple[Tap, ...] = ()
+    classes: bool | None = None
     held: Held = field(default_factory=Held, init=False, repr=False, compare=False)
 
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`; of the student."""
         model: Any = built(self)
         with torch.set_grad_enabled(self.held.note(seen)):
-            return self._loss(outputs_of(self, seen, self.output, self.taps), model)
+            return self._loss(self._outputs(seen), model)
 
     def _loss(self, outputs: Outputs, model: Any) -> Tensor:
         parts = [outputs.student.sum() * 0.0]
@@ -113,19 +115,22 @@ class Variational:
 
     def build(self, seen: Seen) -> nn.Module:
         """See `LearningTerm`."""
-        outputs = outputs_of(self, seen, self.output, self.taps)
+        outputs = self._outputs(seen)
         classes = seen.output(self.output).shape[1] if outputs.classes is not None else 0
         return _Scaled(outputs, classes, self.latent, self.hidden)
 
     def own_loss(self, seen: Seen, module: Any) -> Tensor:
         """See `LearningTerm`."""
-        outputs = outputs_of(self, seen, self.output, self.taps)
+        outputs = self._outputs(seen)
         bound: Tensor = module(outputs.teacher, outputs.classes)[0]
         return -bound.mean() / outputs.teacher.shape[1]
 
     def adapter(self, student: Tensor, teacher: Tensor | None) -> nn.Module | None:
         """See `FeatureTerm`."""
         return adapter_to(student, teacher)
+
+    def _outputs(self, seen: Seen) -> Outputs:
+        return outputs_of(self, seen, self.output, self.taps, classes=self.classes)
 
     def _difference(self, outputs: Outputs, drawn: Tensor, scaling: Scaling) -> Tensor:
         if outputs.scores:

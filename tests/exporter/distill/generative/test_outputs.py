@@ -182,6 +182,67 @@ def test_a_regression_and_samples_without_labels(term):
         assert math.isfinite(float(term.own_loss(seen, term.held.module)))
 
 
+@pytest.mark.parametrize("labelled", [True, False], ids=["numbers as labels", "said so"])
+def test_outputs_that_are_no_classes_are_fitted_as_they_are(labelled):
+    """Where classes are compared, a number that is added to all outputs means nothing; of boxes it is all wrong."""
+    torch.manual_seed(0)
+    teacher, x = nn.Linear(3, 4).eval(), torch.randn(64, 3)
+    student = nn.Linear(3, 4)
+    student.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        student.bias += 5.0
+    kind = None if labelled else False
+    fitting = Variational(samples=1.0, likelihood=0.0, classes=kind)
+    critic = Adversarial(classes=kind)
+    labels = teacher(x).detach() if labelled else None
+    pair = Pair(
+        Network(module=student),
+        Network(module=teacher),
+        Objective(L=(fitting, critic)),
+        {"x": x},
+        torch.optim.Adam,
+    )
+    WithLearningTerms(Learns(pair), pair, {"x": x}, labels)
+    seen = pair.look({"x": x}, labels)
+    right = replace(seen, student=seen.teacher)
+    with torch.no_grad():
+        assert float(fitting.loss(seen)) > float(fitting.loss(right)) + 1.0
+    assert critic.held.module.net.classes is None
+    assert not torch.allclose(critic.held.module.scaling(seen.output()), critic.held.module.scaling(right.output()))
+    with pytest.raises(DistillationError, match="set classes to False"):
+        WithLearningTerms(Learns(pair), *wrong(x))
+
+
+def wrong(x):
+    pair = Pair(
+        Network(module=nn.Linear(3, 1)),
+        Network(module=nn.Linear(3, 1)),
+        Objective(L=(Adversarial(classes=True),)),
+        {"x": x},
+        torch.optim.Adam,
+    )
+    return pair, {"x": x}
+
+
+def test_the_scale_is_that_of_all_samples_in_whatever_order(problem, tmp_path):
+    order = np.argsort(problem.labels, kind="stable")
+    images, labels = problem.images[order], problem.labels[order]
+    term = Adversarial()
+    distill(
+        Network(module=problem.network(16)),
+        Network(module=problem.teacher),
+        LearningSamples(feeds={"x": images}, labels=labels),
+        Objective(L=(CrossEntropy(), term)),
+        folder=tmp_path,
+        options=DistillOptions(training=TrainingSettings(epochs=1, batch_size=200)),
+    )
+    with torch.no_grad():
+        scores = problem.teacher(torch.from_numpy(images))
+    wanted = (scores - scores.mean(dim=1, keepdim=True)).mean(dim=0)
+    found = term.held.module.scaling
+    assert float((found.mean - wanted).abs().max()) < 0.2 * float(found.deviation)
+
+
 @pytest.mark.parametrize("spelled", ["adversarial", "0.5 variational:4=4"])
 def test_from_end_to_end_as_commands_spell_it(problem, tmp_path, spelled):
     done = distill(
@@ -211,6 +272,22 @@ def test_features_of_other_widths_are_brought_together(problem):
     seen = seen_by(problem, (term,), labels=False)
     own, other = seen.tapped(term, TAPS[0])
     assert own.shape == other.shape == (32, 48)
+
+
+def test_tokens_are_brought_together_by_their_last_axis():
+    torch.manual_seed(0)
+    term = Adversarial(taps=(Tap(student="0", teacher="0"),))
+    x = torch.randn(8, 5, 3)
+    student, teacher = (
+        nn.Sequential(nn.Linear(3, width), nn.ReLU(), nn.Flatten(), nn.Linear(5 * width, 2)) for width in (4, 6)
+    )
+    pair = Pair(Network(module=student), Network(module=teacher), Objective(L=(term,)), {"x": x}, torch.optim.Adam)
+    WithLearningTerms(Learns(pair), pair, {"x": x})
+    seen = pair.look({"x": x})
+    own, other = seen.tapped(term, term.taps[0])
+    assert own.shape == other.shape == (8, 5, 6)
+    mean = term.held.module.scaling.mean
+    torch.testing.assert_close(mean, other.mean(dim=(0, 1)))
 
 
 def test_networks_that_learn_beside_the_student_are_in_the_checkpoint(problem, tmp_path):
