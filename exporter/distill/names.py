@@ -10,7 +10,16 @@ from dataclasses import dataclass
 
 from edgeport.errors import DistillationError
 
-__all__ = ["OF_LABELS", "REGULARISERS", "TERMS", "Spelled", "check_augment", "check_term", "parse_term"]
+__all__ = [
+    "OF_LABELS",
+    "OF_SAMPLES",
+    "REGULARISERS",
+    "TERMS",
+    "Spelled",
+    "check_augment",
+    "check_term",
+    "parse_term",
+]
 
 TERMS = (
     "cross-entropy",
@@ -29,6 +38,9 @@ TERMS = (
 
 OF_LABELS = ("cross-entropy", "squared-error", "decoupled")
 """Those of `TERMS` that can't do without labels."""
+
+OF_SAMPLES = ("adversarial", "variational")
+"""Those with a network of their own, which is scaled by samples before it learns."""
 
 REGULARISERS = ("confidence", "activity")
 """What R may be made of."""
@@ -111,11 +123,18 @@ def check_term(text: str, known: Collection[str], *, labels: bool) -> None:
         labels: Samples may have some; those that are made have none.
 
     Raises:
-        DistillationError: As `parse_term`; or it needs labels, modules or another number.
+        DistillationError: As `parse_term`; or it needs labels, modules, another number, or samples before the
+            training.
 
     """
     spelled = parse_term(text, known)
     _check_setting(text, spelled)
+    if not labels and spelled.name in OF_SAMPLES:
+        raise DistillationError(
+            asked=f"learn by {text!r}",
+            found=f"the term {spelled.name!r}, whose network is scaled by samples before any are made",
+            fix="take terms such as soft-targets:20; or keep what is made, and distil with it as with any samples",
+        )
     if not labels and spelled.name in OF_LABELS:
         raise DistillationError(
             asked=f"learn by {text!r}",

@@ -243,6 +243,15 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
             "terms of the teacher alone",
             id="labels-without",
         ),
+        pytest.param(
+            IMAGE + SMALL + 'without_data = "fast"\nsteps = 20\n', "20 are the generator's", "more steps", id="warm-up"
+        ),
+        pytest.param(
+            SMALL + 'without_data = "fast"\nL = ["adversarial"]\n',
+            "scaled by samples",
+            "what is made",
+            id="critic",
+        ),
         pytest.param(SMALL + "lambda_ = 3.0\n", "no such key", 'did you mean "lambda"?', id="lambda"),
         pytest.param("[[compress]]\nstructure = 'units'\n", "is missing", 'method = "prune"', id="no-method"),
         pytest.param(HALF + "epoch = 3\n", "no such key", 'did you mean "epochs"?', id="key"),

@@ -63,13 +63,16 @@ class BatchNormMatch(nn.Module):
 
     def distance(self) -> Tensor:
         """Of the call that was watched, with gradients: the sum over layers, []."""
-        found = [torch.zeros((), device=self.batches.device)]
-        carried = self._carry if int(self.batches) else 0.0
+        device = next((mean.device for mean, _ in self._seen.values()), self.batches.device)
+        found = [torch.zeros((), device=device)]
+        # Where nothing is carried, the buffers are not looked at: nobody needs to move them where the teacher is.
+        carried = self._carry if self._carry and int(self.batches) else 0.0
         for index, (mean, variance) in self._seen.items():
             kept_mean, kept_variance = _kept(self._layers[index])
-            mixed_mean = torch.lerp(mean, self.get_buffer(f"mean_{index}"), carried)
-            mixed_variance = torch.lerp(variance, self.get_buffer(f"variance_{index}"), carried)
-            found.append((mixed_mean - kept_mean).norm() + (mixed_variance - kept_variance).norm())
+            if carried:
+                mean = torch.lerp(mean, self.get_buffer(f"mean_{index}"), carried)  # noqa: PLW2901 (the same, mixed)
+                variance = torch.lerp(variance, self.get_buffer(f"variance_{index}"), carried)  # noqa: PLW2901
+            found.append((mean - kept_mean).norm() + (variance - kept_variance).norm())
         return torch.stack(found).sum()
 
     def remember(self) -> None:

@@ -11,8 +11,9 @@ import torch
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.generative.learning_terms import LearningTerm
 from edgeport.exporter.distill.generative.making import maker_of
-from edgeport.exporter.distill.generative.methods import Fast, Method
+from edgeport.exporter.distill.generative.methods import Fast, Method, require_steps
 from edgeport.exporter.distill.generative.networks import sizes_of
 from edgeport.exporter.distill.generative.views import Views
 from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
@@ -30,6 +31,8 @@ __all__ = ["DistilledWithoutData", "distill_without_data"]
 
 _KEPT = 1024
 """Samples that are handed out in the end: more than a calibration looks at."""
+
+_NO_RANGE = "No range of the input was declared: what was made has mean 0 and deviation 1 in each channel."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,9 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
         on_progress: Told every few steps.
 
     Raises:
-        DistillationError: Fewer steps than epochs; or a teacher that the method can't make inputs for.
+        ContractError: The method's warm-up takes all steps.
+        DistillationError: Fewer steps than epochs; a term that needs samples; or a teacher, or a student beside it,
+            that the method can't make inputs for.
         SamplesError: The input has no size, or is not float.
         TrainingError: It diverged, or the folder holds another training.
 
@@ -100,8 +105,10 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
             found="a generator, whose inner steps would lose their small gradients",
             fix="take bf16 or fp32",
         )
+    require_steps(method, steps // training.epochs * training.epochs)
     _, shape = sizes_of([inputs], "make inputs without data")
     objective = objective or Objective(L=(SoftTargets(temperature=20.0),))
+    _require_fixed(objective)
     example = {inputs.name: torch.zeros((4, *shape))}
     pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=training.seed)
     with torch.random.fork_rng(devices=[]):
@@ -121,5 +128,21 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
             stopped_early=trained.stopped_early,
         ),
         samples=maker.kept(_KEPT).cpu().numpy(),
-        notes=maker.notes,
+        notes=(*maker.notes, *(() if inputs.value_range is not None else (_NO_RANGE,))),
     )
+
+
+def _require_fixed(objective: Objective) -> None:
+    """Terms with a network of their own take the scale of outputs from samples, which are not there yet.
+
+    Raises:
+        DistillationError: The objective has one.
+
+    """
+    found = [type(term).__name__ for term in objective.terms if isinstance(term, LearningTerm)]
+    if found:
+        raise DistillationError(
+            asked=f"learn by {found[0]} without data",
+            found="a network that is scaled by samples before it learns",
+            fix="take other terms; or distil with what was made, as with any samples",
+        )

@@ -115,8 +115,8 @@ class Inversion:
     def __init__(self, pair: Pair, feed: str, weights: Weights, match: BatchNormMatch) -> None:
         self._pair, self._feed, self._weights, self._match = pair, feed, weights, match
         teacher = teacher_of(pair)
-        self._last = _last_linear(teacher) if weights.activation else None
-        if weights.activation and self._last is None:
+        self._linear = _linear(teacher) if weights.activation else []
+        if weights.activation and not self._linear:
             raise DistillationError(
                 asked=f"excite what enters the last layer of {type(teacher).__name__}",
                 found="no fully connected layer",
@@ -126,12 +126,12 @@ class Inversion:
     def __call__(self, samples: Tensor, classes: Tensor | None = None) -> Told:
         """Of samples [N, ...], with gradients; the classes that they should be, int64 [N], or None for any."""
         weights, entered = self._weights, list[Tensor]()
-        hook = None if self._last is None else self._last.register_forward_pre_hook(lambda _, x: entered.append(x[0]))
+        hooks = [one.register_forward_pre_hook(lambda _, x: entered.append(x[0])) for one in self._linear]
         try:
             with self._match.watching():
                 scores = self._scores(samples)
         finally:
-            if hook is not None:
+            for hook in hooks:
                 hook.remove()
         parts: dict[str, tuple[float, Tensor]] = {}
         if weights.statistics:
@@ -139,7 +139,7 @@ class Inversion:
         if weights.one_hot:
             parts["one_hot"] = weights.one_hot, one_hot_loss(scores, classes)
         if weights.activation:
-            parts["activation"] = weights.activation, activation_loss(entered[-1])
+            parts["activation"] = weights.activation, activation_loss(entered[-1])  # of the last one that was called
         if weights.balance:
             parts["balance"] = weights.balance, balance_loss(scores)
         if weights.disagreement:
@@ -156,6 +156,5 @@ class Inversion:
         return class_scores(outputs)
 
 
-def _last_linear(module: nn.Module) -> nn.Linear | None:
-    found = [one for one in module.modules() if isinstance(one, nn.Linear)]
-    return found[-1] if found else None
+def _linear(module: nn.Module) -> list[nn.Linear]:
+    return [one for one in module.modules() if isinstance(one, nn.Linear)]

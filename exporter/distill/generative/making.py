@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport.contracts import TensorSpec
-from edgeport.errors import TrainingError
+from edgeport.errors import DistillationError, TrainingError
 from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch, layers_with_statistics
 from edgeport.exporter.distill.generative.inverting import (
     Inversion,
@@ -25,10 +26,10 @@ from edgeport.exporter.distill.generative.inverting import (
 )
 from edgeport.exporter.distill.generative.losses import contrastive_loss
 from edgeport.exporter.distill.generative.memory import Memory
-from edgeport.exporter.distill.generative.methods import Contrastive, Dafl, Fast, Method
+from edgeport.exporter.distill.generative.methods import MEMORY, Contrastive, Dafl, Fast, Method
 from edgeport.exporter.distill.generative.networks import dense, generator_of, sizes_of
 from edgeport.exporter.distill.generative.views import Views
-from edgeport.exporter.distill.pair import Pair
+from edgeport.exporter.distill.pair import Pair, answers
 from edgeport.exporter.train import Player, Turn
 
 __all__ = ["Made", "Maker", "maker_of"]
@@ -37,6 +38,14 @@ Inverting = TypeVar("Inverting", Fast, Contrastive)
 
 _MOMENTS = (0.5, 0.999)
 """Of Adam for generators: Radford et al., "Unsupervised Representation Learning with DCGAN" (2016), section 4."""
+
+_AT_ONCE = 128
+
+_IMAGE = 3
+"""Axes of an image: channels, height, width."""
+
+_MOST_BYTES = 4_000_000_000
+"""Of a memory: 51,200 images of 160x160 pixels."""
 
 _HEAD = 256
 _LOCAL = 0.25
@@ -72,7 +81,9 @@ class Maker(Protocol):
         ...
 
     def kept(self, count: int) -> Tensor:
-        """Samples for others, float32 [`count`, or as many as there are, ...], as they were made."""
+        """Samples for others, float32 [`count`, or as many as there are, ...], as they were made: the newest ones, for
+        the first come from a generator that has not learned yet.
+        """
         ...
 
 
@@ -87,21 +98,32 @@ def maker_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = View
 
     Raises:
         SamplesError: The input has no size, or is not float.
-        DistillationError: The teacher is no classifier, or lacks what the method needs.
+        DistillationError: The teacher is no classifier, or lacks what the method needs; or the student knows other
+            classes.
 
     """
     _, shape = sizes_of([inputs], f"make inputs by {type(method).__name__}")
     teacher = teacher_of(pair)
     device = next((one.device for one in teacher.parameters()), torch.device("cpu"))
-    outputs, _ = pair.taught({inputs.name: torch.zeros((2, *shape), device=device)})
-    common = _Common(
-        pair=pair, teacher=teacher, inputs=inputs, shape=shape, classes=class_scores(outputs).shape[1], views=views
-    )
+    feeds = {inputs.name: torch.zeros((2, *shape), device=device)}
+    classes = class_scores(pair.taught(feeds)[0]).shape[1]
+    if method.disagreement:
+        _require_classes(class_scores(answers(pair.student, feeds)).shape[1], classes)
+    common = _Common(pair=pair, teacher=teacher, inputs=inputs, shape=shape, classes=classes, views=views)
     if isinstance(method, Dafl):
         return DaflMaker(method, common)
     if isinstance(method, Fast):
         return FastMaker(method, common)
     return ContrastiveMaker(method, common)
+
+
+def _require_classes(student: int, teacher: int) -> None:
+    if student != teacher:
+        raise DistillationError(
+            asked="make inputs where student and teacher disagree",
+            found=f"{student} classes of the student, {teacher} of the teacher",
+            fix="give a student of the teacher's classes",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +194,9 @@ class DaflMaker:
 
     def kept(self, count: int) -> Tensor:
         """New ones."""
+        sizes = [min(_AT_ONCE, count - start) for start in range(0, count, _AT_ONCE)]
         with torch.no_grad():
-            made: Tensor = self._generator(self._generator.codes(count))
-        return made
+            return torch.cat([self._generator(self._generator.codes(size)) for size in sizes])
 
 
 class _InvertingMaker(ABC, Generic[Inverting]):
@@ -191,7 +213,7 @@ class _InvertingMaker(ABC, Generic[Inverting]):
     def __init__(self, method: Inverting, common: _Common, match: BatchNormMatch, *, statistics: float) -> None:
         self._method: Inverting = method
         self._common = common
-        self._memory = Memory(method.memory, common.shape, common.inputs.value_range)
+        self._memory = _memory(method.memory, common)
         weight, self.notes = weight_of_statistics(method.statistics, common.teacher, statistics)
         early = Weights(statistics=weight, one_hot=method.one_hot)
         late = Weights(statistics=weight, one_hot=method.one_hot, disagreement=method.disagreement)
@@ -210,11 +232,27 @@ class _InvertingMaker(ABC, Generic[Inverting]):
 
     def kept(self, count: int) -> Tensor:
         """Out of the memory."""
-        return self._memory.first(count)
+        return self._memory.newest(count)
 
     @abstractmethod
     def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
         """Makes a batch and adds it to the memory; what is to be noted."""
+
+
+def _memory(asked: int | None, common: _Common) -> Memory:
+    """One that a machine, and each checkpoint, can hold. 256 levels are what images have; of other numbers a declared
+    range may be far wider than where they lie.
+    """
+    levels = common.inputs.value_range if len(common.shape) == _IMAGE else None
+    each = math.prod(common.shape) * (4 if levels is None else 1)
+    most = max(1, _MOST_BYTES // each)
+    if asked is not None and asked > most:
+        raise DistillationError(
+            asked=f"keep {asked} samples {list(common.shape)} that were made",
+            found=f"{asked * each / 1e9:.1f} GB, in memory and in each checkpoint",
+            fix=f"give a memory of {most} or fewer, or none: it then keeps as many as it can",
+        )
+    return Memory(min(MEMORY, most) if asked is None else asked, common.shape, levels)
 
 
 class FastMaker(_InvertingMaker[Fast]):
@@ -344,10 +382,10 @@ class _Best:
 
 
 class _Means:
-    """What the teacher's layers give, averaged over pixels: a vector for each sample."""
+    """What the teacher's layers give, averaged over pixels or tokens: a vector for each sample."""
 
     def __init__(self, teacher: nn.Module) -> None:
-        every = [one for one in teacher.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+        every = [one for one in teacher.modules() if isinstance(one, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)]
         self._layers: Sequence[nn.Module] = layers_with_statistics(teacher) or every
         self._found: list[Tensor] = []
 
@@ -367,5 +405,9 @@ class _Means:
         return torch.cat(self._found, dim=1)
 
     def _look(self, layer: nn.Module, arguments: object, output: Tensor) -> None:
-        del layer, arguments
-        self._found.append(output.float().flatten(2).mean(dim=2) if output.ndim > 2 else output.float())
+        del arguments
+        values = output.float()
+        if values.ndim > 2:
+            tokens = isinstance(layer, nn.Linear)
+            values = values.flatten(1, -2).mean(dim=1) if tokens else values.flatten(2).mean(dim=2)
+        self._found.append(values)

@@ -66,6 +66,13 @@ class Memory(nn.Module):
         """As they lie, the oldest of them somewhere in between; float32 [count or fewer, ...]."""
         return self._read(self.samples[: min(count, len(self))])
 
+    def newest(self, count: int) -> Tensor:
+        """The last ones that were added, in the order in which they were; float32 [count or fewer, ...]."""
+        count = min(count, len(self))
+        device = self.samples.device
+        rows = torch.arange(-count, 0, device=device) + self.written
+        return self._read(self.samples[rows % len(self.samples)])
+
     def _stored(self, samples: Tensor) -> Tensor:
         if self._range is None:
             return samples.float()

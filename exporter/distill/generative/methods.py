@@ -10,7 +10,7 @@ from typing import Any
 from edgeport.errors import ContractError, UsageError
 from edgeport.exporter.train import TrainingSettings
 
-__all__ = ["METHODS", "Contrastive", "Dafl", "Fast", "Method", "VaeOptions", "method_named"]
+__all__ = ["MEMORY", "METHODS", "Contrastive", "Dafl", "Fast", "Method", "VaeOptions", "method_named", "require_steps"]
 
 _COUNTS = ("inner", "cycle", "batch", "memory", "before", "latent", "width")
 """Values that are whole numbers of 1 or more; all others are 0 or more."""
@@ -20,6 +20,9 @@ _BATCHES = {"fast": 200, "contrastive": 40}
 """So many are made in a training that is too short for the authors' cycle."""
 
 _CYCLE = 400
+
+MEMORY = 51_200
+"""Samples that are kept, where nobody says otherwise and they take no more than 4 GB."""
 
 
 def _require(method: object) -> None:
@@ -99,7 +102,7 @@ class Fast:
         cycle: Steps of the student between two batches.
         warm_up: Batches before the student's first step.
         batch: Samples that are made at once.
-        memory: Samples that are kept.
+        memory: Samples that are kept; None is 51,200, or as many as 4 GB hold.
         latent: Numbers of a code.
         width: Channels of the generator.
 
@@ -115,7 +118,7 @@ class Fast:
     cycle: int = _CYCLE
     warm_up: int = 20
     batch: int = 256
-    memory: int = 51_200
+    memory: int | None = None
     latent: int = 256
     width: int = 64
 
@@ -152,7 +155,7 @@ class Contrastive:
     cycle: int = _CYCLE
     warm_up: int = 1
     batch: int = 256
-    memory: int = 51_200
+    memory: int | None = None
     latent: int = 256
     width: int = 64
 
@@ -203,7 +206,7 @@ def method_named(name: str, values: Mapping[str, Any] | None = None, steps: int 
 
     Raises:
         UsageError: No such method.
-        ContractError: No such value, or one that it can't have.
+        ContractError: No such value, or one that it can't have; or too few steps for it.
 
     """
     if name not in METHODS:
@@ -220,4 +223,23 @@ def method_named(name: str, values: Mapping[str, Any] | None = None, steps: int 
         )
     often = _BATCHES.get(name) if steps is not None else None
     cycle = {} if often is None or steps is None else {"cycle": min(_CYCLE, max(1, steps // often))}
-    return METHODS[name](**{**cycle, **(values or {})})
+    method = METHODS[name](**{**cycle, **(values or {})})
+    if steps is not None:
+        require_steps(method, steps)
+    return method
+
+
+def require_steps(method: Method, steps: int) -> None:
+    """Makes sure that the student learns in some of so many steps.
+
+    Raises:
+        ContractError: It is warmed up in all of them.
+
+    """
+    warm_up = getattr(method, "warm_up", 0)
+    if steps <= warm_up:
+        raise ContractError(
+            asked=f"distil by {type(method).__name__} in {steps} step{'' if steps == 1 else 's'}",
+            found=f"that the student learns in none of them: {warm_up} are the generator's warm-up",
+            fix=f"give more steps than {warm_up}, or a smaller warm_up",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -18,12 +18,20 @@ _SLOPE = 0.2
 _SMALLEST = 8
 """Height and width that images grow from, at most."""
 
+_NORMS: Mapping[int, Callable[..., nn.Module]] = {
+    1: nn.BatchNorm1d,
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm2d,
+    4: nn.BatchNorm3d,
+}
+"""By the axes of a sample."""
+
 
 def sizes_of(inputs: Sequence[TensorSpec], asked: str) -> tuple[TensorSpec, tuple[int, ...]]:
     """The only input and the shape of one sample of it.
 
     Raises:
-        SamplesError: Several inputs, or one that is not float or whose size is free.
+        SamplesError: Several inputs, or one that is not float, whose size is free, or whose range is none.
 
     """
     if len(inputs) != 1:
@@ -37,6 +45,13 @@ def sizes_of(inputs: Sequence[TensorSpec], asked: str) -> tuple[TensorSpec, tupl
             asked=asked,
             found=f"input {spec.name!r}: {spec.dtype} {list(spec.shape)}",
             fix="declare a float32 input of which every axis but the first has a size, or distil with samples",
+        )
+    low, high = spec.value_range or (0.0, 1.0)
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise SamplesError(
+            asked=asked,
+            found=f"input {spec.name!r} with values from {low:g} to {high:g}",
+            fix="declare a range of finite numbers, the smaller one first",
         )
     return spec, sizes
 
@@ -67,8 +82,14 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.body, self.latent, self.shape, self.value_range = body, latent, shape, value_range
-        norm = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-        self.scale = norm(shape[0], affine=False) if value_range is None else nn.Identity()
+        norm = _NORMS.get(len(shape))
+        if value_range is None and norm is None:
+            raise SamplesError(
+                asked=f"make samples {list(shape)}",
+                found="no range of their values, and more axes than a norm over channels has",
+                fix="declare the range of the values",
+            )
+        self.scale = norm(shape[0], affine=False) if value_range is None and norm is not None else nn.Identity()
 
     def forward(self, codes: Tensor) -> Tensor:
         """Codes float32 [N, latent], standard normal, to samples [N, *shape]."""
