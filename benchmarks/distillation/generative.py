@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edgeport.exporter.distill.objective import Term
     from edgeport.exporter.train.hardware import Hardware
 
-__all__ = ["ROWS", "Length", "Row", "generative_checks", "generative_part"]
+__all__ = ["ROWS", "Clock", "Length", "Row", "generative_checks", "generative_part"]
 
 WANTED, MINUTES = 0.84, 15.0
 SEEDS = 3
@@ -152,6 +152,28 @@ def generative_part(arguments: Arguments, on: str = "dev") -> Part:
     return Part(figures=figures, checks=tuple(checks), tables=(_table(found, yardsticks, length),))
 
 
+class Clock:
+    """Seconds that a training takes, in a file, so that a run that is killed counts too.
+
+    Args:
+        file: Gets them.
+
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._before = float(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else 0.0
+        self._began = time.perf_counter()
+        self.seconds = self._before
+
+    def tick(self) -> None:
+        """Now."""
+        self.seconds = self._before + time.perf_counter() - self._began
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(self.seconds), encoding="utf-8")
+        part.replace(self._file)
+
+
 class _Work:
     """Where the trainings are, and what all of them share."""
 
@@ -168,13 +190,9 @@ class _Work:
         return Learned(**found)
 
     def _learn(self, row: Row, seed: int, folder: Path) -> Learned:
-        before = folder / "seconds.json"
-        spent = json.loads(before.read_text(encoding="utf-8")) if before.exists() else 0.0
-        began = time.perf_counter()
-        try:
-            network, steps = self._train(row, seed, folder)
-        finally:
-            before.write_text(json.dumps(spent + time.perf_counter() - began), encoding="utf-8")
+        clock = Clock(folder / "seconds.json")
+        network, steps = self._train(row, seed, folder, clock)
+        clock.tick()
         right = self._right(network)
         return Learned(
             name=row.name,
@@ -183,7 +201,7 @@ class _Work:
             steps=steps,
             top1=float(right.mean()),
             right="".join(str(int(one)) for one in right),
-            seconds=json.loads(before.read_text(encoding="utf-8")),
+            seconds=clock.seconds,
             device=self._device_name(),
         )
 
@@ -197,7 +215,7 @@ class _Work:
 
         return kept_row(self._folder, "yardsticks", {"judged on": self._on, "judged": self._length.judged}, made)
 
-    def _train(self, row: Row, seed: int, folder: Path) -> tuple[WideResNet, int]:
+    def _train(self, row: Row, seed: int, folder: Path, clock: Clock) -> tuple[WideResNet, int]:
         import torch
 
         from benchmarks.distillation.wide import in_lines, student, teacher
@@ -219,7 +237,9 @@ class _Work:
             seed=seed,
         )
         task, batches, settings = self._task(row, seed, folder, pair, settings)
-        trained = fit(task, batches, settings, folder / "training", hardware=self._hardware)
+        trained = fit(
+            task, batches, settings, folder / "training", hardware=self._hardware, on_progress=lambda _: clock.tick()
+        )
         return network.eval(), trained.steps
 
     def _settings(self, seed: int) -> Any:
@@ -374,13 +394,10 @@ def generative_checks(rows: Sequence[Learned], length: str) -> list[Check]:
         return [*checks, at_least("without one real image, on a GPU: measured", 0.0, 1.0)]
     return [
         *checks,
-        at_least("without one real image: best top-1", _best_without(rows), WANTED),
+        # Of one method, which is named before: the best of several would be chosen by the images that judge it.
+        at_least("Fast, without one real image: top-1", fast.top1, WANTED),
         at_most("Fast: minutes", fast.seconds / 60, MINUTES),
     ]
-
-
-def _best_without(rows: Sequence[Learned]) -> float:
-    return max(row.top1 for row in rows if row.side == "inputs" and row.name != "VAE of the images")
 
 
 def _table(rows: Sequence[Learned], yardsticks: Mapping[str, float], length: Length) -> Table:
