@@ -26,6 +26,7 @@ from benchmarks.zoo import missing
 if TYPE_CHECKING:
     from benchmarks.distillation.wide import WideResNet
     from edgeport.contracts import TensorSpec
+    from edgeport.exporter.distill.generative.methods import Method
     from edgeport.exporter.distill.objective import Term
     from edgeport.exporter.train.hardware import Hardware
 
@@ -185,7 +186,13 @@ class _Work:
 
     def learned(self, row: Row, seed: int) -> Learned:
         """Of a row; as it is kept, where it was finished."""
-        key = {"row": asdict(row), "seed": seed, "length": asdict(self._length), "judged on": self._on}
+        key = {
+            "row": asdict(row),
+            "how": settings_of(row, self._length),
+            "seed": seed,
+            "length": asdict(self._length),
+            "judged on": self._on,
+        }
         found = kept_row(self._folder, f"{row.by}-{seed}", key, lambda folder: asdict(self._learn(row, seed, folder)))
         return Learned(**found)
 
@@ -280,27 +287,13 @@ class _Work:
         import torch
 
         from edgeport.exporter.distill.generative.making import maker_of
-        from edgeport.exporter.distill.generative.methods import method_named
         from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
 
-        length = self._length
-        method = method_named(row.by, _TEN if row.by == "fast" and length is LONG else None)
-        steps = length.steps // 4 if row.slow else length.steps
-        if length is not LONG:
-            cycles = 40 if row.slow else 120
-            few: dict[str, Any] = {
-                "memory": _FEW,
-                "batch": length.batch,
-                "cycle": max(2, steps // cycles),
-                "warm_up": 1 if row.slow else steps // 60,
-            }
-            few |= {"inner": 20 if length is CPU else 2} if row.slow else {}
-            method = replace(method, **few) if row.by != "dafl" else method
         torch.manual_seed(seed)
-        maker = maker_of(method, pair, image_spec(), views)
+        maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
         return (
             WithoutData(pair, _FEED, maker),
-            NoSamples(steps * length.batch),
+            NoSamples(_steps_of(row, self._length) * self._length.batch),
             replace(settings, epochs=1, evaluate_every=1),
         )
 
@@ -362,6 +355,36 @@ def image_spec() -> TensorSpec:
     from edgeport.contracts import TensorSpec
 
     return TensorSpec(name=_FEED, dtype="float32", shape=("batch", 3, 32, 32), value_range=(0.0, 1.0))
+
+
+def _steps_of(row: Row, length: Length) -> int:
+    return length.steps // 4 if row.slow else length.steps
+
+
+def _method_of(row: Row, length: Length) -> Method:
+    """As the authors have it; of a short training, with less to keep and batches more often."""
+    from edgeport.exporter.distill.generative.methods import method_named
+
+    method = method_named(row.by, _TEN if row.by == "fast" and length is LONG else None)
+    if length is LONG or row.by == "dafl":
+        return method
+    steps = _steps_of(row, length)
+    few: dict[str, Any] = {
+        "memory": _FEW,
+        "batch": length.batch,
+        "cycle": max(2, steps // (40 if row.slow else 120)),
+        "warm_up": 1 if row.slow else steps // 60,
+    }
+    few |= {"inner": 20 if length is CPU else 2} if row.slow else {}
+    return replace(method, **few)
+
+
+def settings_of(row: Row, length: Length) -> list[Any]:
+    """What a row learns by: its terms, and the values of its method, where it has one."""
+    from edgeport.exporter.distill.generative.methods import METHODS
+
+    terms = [repr(term) for term in terms_of(row.by)]
+    return [terms, asdict(_method_of(row, length)) if row.by in METHODS else {}]
 
 
 def terms_of(by: str) -> tuple[Term, ...]:

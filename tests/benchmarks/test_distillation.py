@@ -18,6 +18,7 @@ from benchmarks.distillation.generative import (
     Clock,
     Learned,
     generative_checks,
+    settings_of,
     terms_of,
 )
 from benchmarks.distillation.processes import ProcessesRow, difference, processes_checks
@@ -86,6 +87,14 @@ def test_time_that_a_killed_run_took_counts(tmp_path, monkeypatch) -> None:
     now[0] += 5.0
     again.tick()
     assert again.seconds == 12.0
+
+
+def test_a_row_is_kept_by_what_it_learns_by(monkeypatch) -> None:
+    fast, soft = ROWS[0], next(row for row in ROWS if row.by == "soft")
+    before = [settings_of(row, LONG) for row in (fast, soft)]
+    monkeypatch.setitem(generative._TEN, "inner", 9)
+    monkeypatch.setattr(generative, "terms_of", lambda _: ())
+    assert all(settings_of(row, LONG) != old for row, old in zip((fast, soft), before, strict=True))
 
 
 def test_the_recipe_is_one_and_its_claims_are_of_what_ships(tmp_path) -> None:
