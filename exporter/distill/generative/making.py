@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport.contracts import TensorSpec
-from edgeport.errors import DistillationError, TrainingError
+from edgeport.errors import DistillationError, SamplesError, TrainingError
 from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch, layers_with_statistics
 from edgeport.exporter.distill.generative.inverting import (
     Inversion,
@@ -97,7 +97,7 @@ def maker_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = View
         views: How images are changed at random before anyone sees them.
 
     Raises:
-        SamplesError: The input has no size, or is not float.
+        SamplesError: The input has no size, or is not float, or no model takes it.
         DistillationError: The teacher is no classifier, or lacks what the method needs; or the student knows other
             classes.
 
@@ -106,9 +106,17 @@ def maker_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = View
     teacher = teacher_of(pair)
     device = next((one.device for one in teacher.parameters()), torch.device("cpu"))
     feeds = {inputs.name: torch.zeros((2, *shape), device=device)}
-    classes = class_scores(pair.taught(feeds)[0]).shape[1]
+    try:
+        taught, own = pair.taught(feeds)[0], answers(pair.student, feeds)
+    except RuntimeError as error:  # what modules raise for sizes and dtypes that are not theirs
+        raise SamplesError(
+            asked=f"make inputs {inputs.name!r}: {inputs.dtype} {list(inputs.shape)}",
+            found=f"that a model does not take them ({str(error).splitlines()[0]})",
+            fix="declare the input as student and teacher take it",
+        ) from error
+    classes = class_scores(taught).shape[1]
     if method.disagreement:
-        _require_classes(class_scores(answers(pair.student, feeds)).shape[1], classes)
+        _require_classes(class_scores(own).shape[1], classes)
     common = _Common(pair=pair, teacher=teacher, inputs=inputs, shape=shape, classes=classes, views=views)
     if isinstance(method, Dafl):
         return DaflMaker(method, common)

@@ -229,6 +229,11 @@ def test_a_student_of_other_classes_is_refused_before_anything_is_made(problem):
     assert maker_of(replace(FAST, disagreement=0.0), problem.pair(student), SPEC)
 
 
+def test_an_input_that_no_model_takes_is_refused(problem):
+    with pytest.raises(SamplesError, match=r"does not take them \(mat1 and mat2 shapes.*declare the input"):
+        maker_of(FAST, problem.pair(problem.network(12)), replace(SPEC, shape=("batch", SIZE + 1)))
+
+
 @pytest.mark.parametrize("between", [(0.0, float("inf")), (1.0, 1.0)])
 def test_a_range_that_is_none_is_refused(problem, between):
     with pytest.raises(SamplesError, match="smaller one first"):
