@@ -318,3 +318,38 @@ def test_vectors_of_tokens_are_as_long_as_a_token():
         scores = teacher(x)
     expected = torch.cat([teacher[:2](x).mean(dim=1), scores], dim=1)
     torch.testing.assert_close(means.vectors(), expected)
+
+
+@pytest.mark.parametrize(
+    "method", [FAST, Contrastive(inner=2, cycle=2, warm_up=2, batch=16, memory=50, latent=6, width=4)]
+)
+def test_where_both_disagree_counts_once_the_student_learns(problem, method):
+    torch.manual_seed(3)
+    maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
+    (player,) = maker.players()
+    told = {}
+    for step in range(4):
+        turn = Told(step)
+        turn.modules[player] = maker.players()[player].module
+        told[step] = maker.make(turn, 4)
+    assert [told[step].samples is None for step in range(4)] == [True, True, False, False]
+    assert ["disagreement" in told[step].numbers for step in range(4)] == [False, False, True, False]
+    assert len(maker.kept(100)) == min(48, 50)
+
+
+def test_what_compares_learns_and_keeps_whom_it_compares_with(problem):
+    method = Contrastive(inner=2, batch=16, memory=50, latent=6, width=4)
+    torch.manual_seed(3)
+    maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
+    turn = Told()
+    turn.modules["comparison"] = maker.players()["comparison"].module
+    maker.make(turn, 4)
+    assert sum(float(one.abs().sum()) for one in turn.gradients["comparison"]) > 0
+    norms = [one for one in problem.teacher.modules() if isinstance(one, nn.BatchNorm1d)]
+    seen = []
+    hooks = [norm.register_forward_hook(lambda _, x, out: seen.append(out)) for norm in norms]
+    with torch.no_grad():
+        problem.teacher(maker.kept(16))
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(turn.modules["comparison"]["before"].first(16), torch.cat(seen, dim=1))
