@@ -57,6 +57,9 @@ def test_codes_are_drawn_from_those_of_the_data():
     root = vae.root.double().numpy()
     assert vae.mean.numpy() == pytest.approx(means.mean(axis=0), abs=1e-5)
     assert root @ root.T == pytest.approx(covariance, rel=1e-4)
+    codes = torch.randn((512, 3), generator=torch.Generator().manual_seed(4)) @ vae.root.T + vae.mean
+    with torch.no_grad():
+        assert torch.from_numpy(vae.draw(512, seed=4)).allclose(vae.decoder(codes), atol=1e-5)
 
 
 def test_what_is_drawn_lies_where_the_samples_do_though_no_range_is_declared(problem, tmp_path):

@@ -162,6 +162,28 @@ def test_the_variational_losses_are_those_of_the_bound(problem):
         assert bound[row].item() == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("classes", [True, False])
+def test_the_student_fits_what_is_drawn_in_the_teachers_unit(problem, classes):
+    term = Variational(samples=2.0, likelihood=0.0, temperature=3.0, classes=classes)
+    seen = seen_by(problem, (term,))
+    own, other = (one.numpy().astype(np.float64) for one in seen.pair())
+    model = term.held.module
+    torch.manual_seed(5)
+    with torch.no_grad():
+        drawn = model(seen.pair()[1], seen.pair()[1].argmax(dim=1) if classes else None)[1].numpy().astype(np.float64)
+    torch.manual_seed(5)
+    found = float(term.loss(seen))
+    plain = other - other.mean(axis=1, keepdims=True) if classes else other
+    deviation = math.sqrt(((plain - plain.mean(axis=0)) ** 2).mean())
+    drawn = drawn * deviation + plain.mean(axis=0)
+    if classes:
+        warm = [np.exp(one / 3.0) / np.exp(one / 3.0).sum(axis=1, keepdims=True) for one in (own, drawn)]
+        expected = 9.0 * (warm[1] * np.log(warm[1] / warm[0])).sum(axis=1).mean()
+    else:
+        expected = (((own - drawn) / deviation) ** 2).mean()
+    assert found == pytest.approx(2.0 * expected, rel=1e-3)
+
+
 @pytest.mark.parametrize("term", [Adversarial(), Variational()], ids=["adversarial", "variational"])
 def test_a_regression_and_samples_without_labels(term):
     torch.manual_seed(0)
