@@ -58,7 +58,7 @@ class Dafl:
     Chen et al., "Data-Free Learning of Student Networks" (DAFL, ICCV 2019). The teacher should be sure of its classes
     (`one_hot`), excited (`activation`), and see all classes equally often (`balance`); the weights are the authors' for
     CIFAR-10. Known to collapse on small students: 0.72 of the accuracy with data for WideResNet-16-1 (Fang et al.,
-    2022, table 1).
+    2022, table 1). Entropy is in nats; the authors' code takes logarithms of base 10, which weigh 0.43 of it.
 
     Attributes:
         one_hot, activation, balance: Weights of the losses.
@@ -89,6 +89,7 @@ class Fast:
 
     Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation" (AAAI 2022); the authors' values for five inner
     steps and WideResNet-40-2 to WideResNet-16-1. With two they take rates of 5e-3 and 0.015, with ten 2e-3 and 0.01.
+    The rate of the generator itself follows the training's schedule, its copy's stays; the authors' stay both.
 
     Attributes:
         statistics: Weight of the distance from the teacher's BatchNorm statistics; None is 10 where the teacher has
