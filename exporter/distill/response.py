@@ -265,7 +265,7 @@ def class_labels(labels: Tensor, scores: Tensor, term: str) -> Tensor:
         raise DistillationError(
             asked=f"learn classes from labels ({term})",
             found=f"labels of {labels.dtype} {list(labels.shape)} for scores {list(scores.shape)}, classes on axis 1",
-            fix="give a whole number for each row of scores; where these are another output, or classes are their last axis, "
-            "as of tokens, say so in Python: output=..., axis=-1",
+            fix="give a whole number for each row of scores; where these are another output, or classes are their last "
+            "axis, as of tokens, say so in Python: output=..., axis=-1",
         )
     return labels.long()
