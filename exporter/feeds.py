@@ -174,8 +174,11 @@ def _bind(
     if set(chosen.values()) <= set(known):
         missing = required - set(chosen.values())
         if missing:
+            lacking = ", ".join(sorted(missing))
             raise SamplesError(
-                asked=asked, found=f"nothing for {', '.join(sorted(missing))}", fix="add it to the samples"
+                asked=asked,
+                found=f"nothing for {lacking}",
+                fix=f"give {lacking} too, in the samples or as a declared input",
             )
         names, keywords = zip(*sorted(chosen.items(), key=lambda item: every.index(item[1])), strict=True)
         # By position where there is no gap: a module out of a .pt2 file insists on how it was called.

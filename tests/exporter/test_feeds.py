@@ -88,6 +88,7 @@ MISFITS = [
     Misfit(
         id="other-names", names=("a", "b"), found="2 arrays for 1 input, and no name", fix="forward (x)", module=One
     ),
+    Misfit(id="too-few", names=("mask",), found="nothing for x", fix="give x too, in the samples or as a declared"),
     Misfit(id="too-many", names=tuple("abcd"), found="4 arrays for 1 to 2 inputs", fix="forward (x, mask, scale)"),
     Misfit(id="too-few-of-any-number", names=("z",), found="1 array for 2 or more inputs", fix="(a, b)", module=Open),
 ]

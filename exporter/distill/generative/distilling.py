@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
-from edgeport.errors import DistillationError
+from edgeport.errors import DistillationError, SamplesError
 from edgeport.exporter.distill.distilling import make_optimizer
 from edgeport.exporter.distill.generative.learning_terms import LearningTerm
 from edgeport.exporter.distill.generative.making import maker_of
@@ -88,7 +89,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
         ContractError: The method's warm-up takes all steps.
         DistillationError: Fewer steps than epochs; a term that needs samples; or a teacher, or a student beside it,
             that the method can't make inputs for.
-        SamplesError: The input has no size, or is not float.
+        SamplesError: The input has no size, is not float, or is not all that a network takes.
         TrainingError: It diverged, or the folder holds another training.
 
     """
@@ -110,6 +111,8 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
     objective = objective or Objective(L=(SoftTargets(temperature=20.0),))
     _require_fixed(objective)
     example = {inputs.name: torch.zeros((4, *shape))}
+    _require_one_input(student, example, "student")
+    _require_one_input(teacher, example, "teacher")
     pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=training.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
@@ -146,3 +149,21 @@ def _require_fixed(objective: Objective) -> None:
             found="a network that is scaled by samples before it learns",
             fix="take other terms; or distil with what was made, as with any samples",
         )
+
+
+def _require_one_input(network: Network, example: Mapping[str, torch.Tensor], whose: str) -> None:
+    """Makes sure that the network takes what is made, and nothing else.
+
+    Raises:
+        SamplesError: It takes more, or nothing of that name.
+
+    """
+    try:
+        network.bound(example)
+    except SamplesError as error:
+        raise SamplesError(
+            asked=f"make {', '.join(example)} without data, and {error.asked}",
+            found=f"{error.found}: a generator makes a single input of the {whose}",
+            fix="declare the only input, called as in forward; models with several are distilled with samples, or by a "
+            "module around them that takes one",
+        ) from error

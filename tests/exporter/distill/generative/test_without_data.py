@@ -136,6 +136,30 @@ def test_from_end_to_end_with_samples_to_judge_by(problem, tmp_path, name):
         )
 
 
+class Two(nn.Module):
+    """Takes what it multiplies by, too."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x, factor):
+        return self.inner(x) * factor
+
+
+@pytest.mark.parametrize("whose", ["student", "teacher"])
+def test_models_with_more_inputs_than_the_one_that_is_made_are_told_so(problem, tmp_path, whose):
+    networks = {"student": problem.network(12), "teacher": problem.teacher}
+    networks[whose] = Two(networks[whose])
+
+    with pytest.raises(SamplesError, match=rf"make x without data.*nothing for factor.*of the {whose}") as caught:
+        distill_without_data(
+            *(Network(module=networks[one]) for one in ("student", "teacher")), SPEC, steps=300, folder=tmp_path
+        )
+
+    assert "with several are distilled with samples" in caught.value.fix
+
+
 def test_what_cannot_be_done_is_refused(problem):
     def maker(teacher, method=METHODS_HERE["fast"], spec=SPEC):
         return maker_of(method, problem.pair(problem.network(12), teacher=teacher), spec)
