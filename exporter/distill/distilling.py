@@ -55,6 +55,9 @@ _OF_ONE_OUTPUT = (
 )
 """Terms of the first output, where they name none; all others are of all outputs, or know best."""
 
+_OF_CLASSES = (CrossEntropy, SoftTargets, Decoupled, ConfidencePenalty)
+"""Terms to which an output is scores of classes."""
+
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Of a function, as Python prints it; another one in each process."""
 
@@ -167,8 +170,20 @@ def _judging(student: Network, samples: LearningSamples, objective: Objective | 
     named = [one.output for one in terms if isinstance(one, CrossEntropy | SquaredError | Decoupled)]
     shown = Seen(student=answers(student, _example(samples)))
     name = output or (named[0] if named else "") or next(iter(shown.student))
-    scores = shown.output(name).cpu().numpy()
-    return _Judging(kind=suggested_loss(samples.labels, scores), output=name, scores=scores, labels=samples.labels)
+    scores, labels = shown.output(name).cpu().numpy(), samples.labels
+    kind = suggested_loss(labels, scores)
+    if kind == "cross-entropy" and objective is not None and labels is not None:
+        kind = kind if _are_classes(objective, name, labels, scores.shape[1]) else "teacher"
+    return _Judging(kind=kind, output=name, scores=scores, labels=labels)
+
+
+def _are_classes(objective: Objective, output: str, labels: Array, scores: int) -> bool:
+    """Whether whole numbers are classes to it. Of embeddings [N, D] they may be whose sample it is, as of speakers."""
+    terms = [one for one in objective.terms if getattr(one, "output", "") in ("", output)]
+    if any(isinstance(one, _OF_CLASSES) for one in terms):
+        return True
+    compared = any(isinstance(one, CosineDistance) for one in terms)
+    return not compared and bool(0 <= labels.min() <= labels.max() < scores)
 
 
 def _example(samples: LearningSamples) -> dict[str, torch.Tensor]:

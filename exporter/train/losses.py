@@ -199,7 +199,7 @@ def require_classes(labels: Array | None, scores: Array) -> None:
         raise SamplesError(
             asked="train with cross-entropy",
             found=f"labels of {labels.min()} to {labels.max()} for {scores.shape[1]} classes",
-            fix=f"count classes from 0 to {scores.shape[1] - 1}",
+            fix=f"count classes from 0 to {scores.shape[1] - 1}; or take another loss, where these are no classes",
         )
 
 

@@ -315,6 +315,31 @@ def test_the_output_that_labels_are_of_is_judged(named: str, tmp_path: Path) -> 
     assert all(torch.equal(one, other) for one, other in zip(student.body.parameters(), before, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("whose", "term"),
+    [
+        pytest.param(1, CosineDistance(), id="whose fits"),
+        pytest.param(90, CosineDistance(), id="cosine"),
+        pytest.param(90, Relational(), id="relational"),
+        pytest.param(90, Callback(function=lambda seen: seen.output().square().mean()), id="callback"),
+    ],
+)
+def test_embeddings_are_judged_by_the_objective_where_labels_say_whose_they_are(
+    whose: int, term: Term, tmp_path: Path
+) -> None:
+    images, labels = images_of(60, seed=3)
+
+    def run(objective: Objective | None) -> DistillResult:
+        samples = LearningSamples(feeds={"image": images}, labels=labels * whose)
+        networks = (Network(module=Net(width, width)) for width in (2, 3))
+        return distill(*networks, samples, objective, folder=tmp_path, options=small())
+
+    assert set(run(Objective(L=(term,))).after) == {"loss"}
+    if whose > 1:
+        with pytest.raises(EdgeportError, match="where these are no classes"):
+            run(None)
+
+
 def test_a_teacher_of_another_form_is_not_judged(tmp_path: Path) -> None:
     images, labels = images_of(60, seed=3)
     wide = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 7))
