@@ -208,6 +208,8 @@ class Objective:
     lambda_: float = 1.0
 
     def __post_init__(self) -> None:
+        for one in self.terms:
+            _require_term(one)
         wrong = [] if self.L else ["no term in L"]
         wrong += [] if self.lambda_ >= 0 else [f"lambda = {self.lambda_}"]
         wrong += [f"{type(one).__name__} with weight {one.weight}" for one in self.terms if not one.weight >= 0]
@@ -236,7 +238,7 @@ class Objective:
         summed: list[Tensor] = []
         for group, terms, factor in (("L", self.L, 1.0), ("R", self.R, self.lambda_)):
             for term in terms:
-                loss = term.loss(seen).float()
+                loss = _checked(term, term.loss(seen)).float()
                 summed.append(factor * term.weight * loss)
                 parts[_free(f"{group}.{type(term).__name__}", parts)] = loss.detach()
         return Losses(total=torch.stack(summed).sum(), parts=parts)
@@ -245,6 +247,30 @@ class Objective:
         """In words: "0.1 CrossEntropy + 0.9 SoftTargets + 0.01 (1 ConfidencePenalty)"."""
         text = _summed(self.L)
         return f"{text} + {self.lambda_:g} ({_summed(self.R)})" if self.R and self.lambda_ else text
+
+
+def _require_term(term: object) -> None:
+    if isinstance(term, type):
+        found, fix = f"the class {term.__name__}", f"give an instance of it: {term.__name__}(...)"
+    elif not callable(getattr(term, "loss", None)) or not hasattr(term, "weight"):
+        found = f"a {type(term).__name__} without a weight or a loss(seen)"
+        fix = "give terms; around a function, Callback(function=...)"
+    else:
+        return
+    raise DistillationError(asked="minimise L + lambda R", found=found, fix=fix)
+
+
+def _checked(term: Term, loss: object) -> Tensor:
+    import torch
+
+    if isinstance(loss, torch.Tensor) and not loss.ndim and loss.is_floating_point():
+        return loss
+    shape = f"{loss.dtype} {list(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+    raise DistillationError(
+        asked=f"learn by {getattr(getattr(term, 'function', None), '__name__', type(term).__name__)}",
+        found=f"that it gives {shape}",
+        fix="give a loss of no axes, the mean over the samples",
+    )
 
 
 def _summed(terms: Sequence[Term]) -> str:

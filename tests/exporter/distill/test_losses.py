@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -284,13 +285,47 @@ def test_the_objective_is_l_and_lambda_r() -> None:
         pytest.param(
             OutputDifference(), Seen(student={"index": torch.arange(6)}), "no floats among index", id="no floats"
         ),
-        pytest.param(Callback(function=lambda one: one.output()), seen(), "gives torch.float32", id="no number"),
-        pytest.param(Callback(function=lambda one: 1.0), seen(), "gives float", id="no tensor"),
     ],
 )
 def test_what_does_not_fit_is_said(term: object, given: Seen, says: str) -> None:
     with pytest.raises(DistillationError, match=says):
         term.loss(given)
+
+
+class Rows:
+    """A term of a user, which gives what it is told to."""
+
+    weight = 2.0
+
+    def __init__(self, gives: Callable[[Seen], object]) -> None:
+        self.loss = gives
+
+
+@pytest.mark.parametrize("of", [Rows, lambda function: Callback(function=function)], ids=["a term", "a callback"])
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [
+        pytest.param(lambda seen: seen.output().mean(dim=1), r"gives torch.float32 \[6\]", id="rows"),
+        pytest.param(lambda seen: seen.output().argmax(), r"gives torch.int64 \[\]", id="no float"),
+        pytest.param(lambda seen: 1.0, "gives float", id="no tensor"),
+    ],
+)
+def test_whatever_gives_no_loss_is_refused(of: object, gives: object, says: str) -> None:
+    with pytest.raises(DistillationError, match=says):
+        Objective(L=(of(gives), CrossEntropy()))(seen())
+
+
+@pytest.mark.parametrize(
+    ("term", "says"),
+    [
+        pytest.param(lambda seen: seen.output().mean(), "a function without a weight.*Callback", id="function"),
+        pytest.param("soft-targets:4", "a str without a weight", id="text"),
+        pytest.param(SoftTargets, r"the class SoftTargets.*SoftTargets\(...\)", id="class"),
+    ],
+)
+def test_what_is_no_term_is_refused(term: object, says: str) -> None:
+    with pytest.raises(DistillationError, match=says):
+        Objective(L=(CrossEntropy(),), R=(term,))
 
 
 @pytest.mark.parametrize(
