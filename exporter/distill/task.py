@@ -120,9 +120,9 @@ class HeldOut:
         wanted = torch.cat(named) if named else None
         told = {"score": float(self.score(whole, wanted))} if self.score is not None else {}
         if self.classes and wanted is not None:
-            scores = whole[judged].float()
+            scores, wanted = whole[judged].float(), wanted.long()
             told["top1"] = float((scores.argmax(dim=1) == wanted).float().mean())
-            told["loss"] = float(functional.cross_entropy(scores, wanted.long()))
+            told["loss"] = float(functional.cross_entropy(scores, wanted))
         elif self.values:
             told["loss"] = squared / len(self.batches)
         return told

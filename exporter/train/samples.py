@@ -31,6 +31,26 @@ class LearningSamples:
     feeds: Arrays
     labels: Array | None = None
 
+    def __post_init__(self) -> None:
+        arrays = {**self.feeds, **({} if self.labels is None else {"labels": self.labels})}
+        wrong = [] if self.feeds else ["no inputs"]
+        wrong += [f"{name}: {_said(one)}" for name, one in arrays.items() if not _is_learnable(one)]
+        if wrong:
+            raise SamplesError(
+                asked="learn from samples",
+                found=", ".join(wrong),
+                fix="give numpy's arrays of numbers with a row for each sample; what is one for all is a constant of "
+                "the network",
+            )
+
+
+def _is_learnable(array: object) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim > 0 and array.dtype.kind in "biuf"
+
+
+def _said(array: object) -> str:
+    return f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+
 
 INDEX = "index.json"
 """Of a folder of samples: the inputs' names in the order of their files (`0.npy`, ...); labels are `labels.npy`."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeport.errors import ContractError, DistillationError, EdgeportError, TrainingError
+from edgeport.errors import ContractError, DistillationError, EdgeportError, SamplesError, TrainingError
 from edgeport.exporter.distill.distilling import born_again, distill, make_optimizer
 from edgeport.exporter.distill.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.objective import Objective, Seen, Tap, Term
@@ -269,6 +269,34 @@ def test_what_can_not_be_learned_is_refused(
 
     with pytest.raises(EdgeportError, match=says):
         distill(Network(module=Net(2, seed=0)), **given | more)
+
+
+@pytest.mark.parametrize(
+    ("feeds", "labels", "says"),
+    [
+        pytest.param({}, None, "no inputs", id="nothing"),
+        pytest.param({"x": [[1.0]]}, None, "x: a list", id="list"),
+        pytest.param({"x": torch.ones(2, 1)}, None, "x: a Tensor", id="tensor"),
+        pytest.param({"x": np.ones((2, 1)), "step": np.array(3)}, None, r"step: int64 \[\]", id="one for all"),
+        pytest.param({"x": np.ones((2, 1))}, np.array(["cat", "dog"]), r"labels: <U3 \[2\]", id="text"),
+        pytest.param({"x": np.ones((2, 1))}, np.array([1, None]), r"labels: object \[2\]", id="objects"),
+    ],
+)
+def test_samples_that_are_no_numbers_are_refused(feeds: dict[str, object], labels: object, says: str) -> None:
+    with pytest.raises(SamplesError, match=says):
+        LearningSamples(feeds=feeds, labels=labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64])
+def test_classes_may_be_whole_numbers_of_any_kind(teacher: Net, dtype: type, tmp_path: Path) -> None:
+    images, labels = images_of(60, seed=3)
+
+    def run(kind: type) -> DistillResult:
+        samples = LearningSamples(feeds={"image": images}, labels=labels.astype(kind))
+        networks = Network(module=Net(2, seed=0)), Network(module=teacher)
+        return distill(*networks, samples, folder=tmp_path / kind.__name__, options=small())
+
+    assert run(dtype) == run(np.int64)
 
 
 def small(**training: object) -> DistillOptions:
