@@ -25,6 +25,8 @@ from edgeport.exporter.distill.response import CosineDistance, Decoupled, SoftTa
 from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
 from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError, is_value_of
 from edgeport.exporter.distill.task import Augment, Distillation, HeldOut, Score
+from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.train.answering import answering
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes, suggested_loss
@@ -100,6 +102,9 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
 
     """
     kept, held_out = parted(samples, options.held_out, options.training.batch_size, options.training.seed)
+    for network in (student, teacher):
+        if isinstance(network, Network):
+            _require_fit(network, samples)
     judging = _judging(student, samples, objective, output)
     if judging.kind == "cross-entropy":
         require_classes(samples.labels, judging.scores)
@@ -133,6 +138,18 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
         steps=trained.steps,
         stopped_early=trained.stopped_early,
     )
+
+
+def _require_fit(network: Network, samples: LearningSamples) -> None:
+    """Makes sure, before anything is learned, that a network takes the samples.
+
+    Raises:
+        SamplesError: It does not, or the first of them are no finite numbers.
+
+    """
+    feeds = {name: one[:_LOOKED_AT] for name, one in samples.feeds.items()}
+    with answering(network.module):
+        Samples(feeds=feeds, parameters=network.parameters, constants=network.constants).require_fit(network.module)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -287,6 +287,33 @@ def test_samples_that_are_no_numbers_are_refused(feeds: dict[str, object], label
         LearningSamples(feeds=feeds, labels=labels)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student", "says"),
+    [
+        pytest.param(Net(2, 0).half(), Net(2, 0), "run Net .*RuntimeError.*Half", id="half a teacher"),
+        pytest.param(Net(2, 0), Net(2, 0).double(), "run Net .*RuntimeError.*double", id="a double student"),
+        pytest.param(
+            torch.nn.Flatten(2), torch.nn.Linear(9, 4), "run Linear .*cannot be multiplied", id="another size"
+        ),
+    ],
+)
+def test_samples_that_a_network_does_not_take_are_refused_before_any_training(
+    teacher: torch.nn.Module, student: torch.nn.Module, says: str, tmp_path: Path
+) -> None:
+    images, labels = images_of(60, seed=3)
+
+    with pytest.raises(SamplesError, match=says):
+        distill(
+            Network(module=student),
+            Network(module=teacher),
+            LearningSamples(feeds={"image": images}, labels=labels),
+            folder=tmp_path / "work",
+            options=small(),
+        )
+
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64])
 def test_classes_may_be_whole_numbers_of_any_kind(teacher: Net, dtype: type, tmp_path: Path) -> None:
     images, labels = images_of(60, seed=3)
