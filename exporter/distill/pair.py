@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from edgeport.errors import DistillationError
+from edgeport.exporter.distill.generative.batch_norm import layers_with_statistics
 from edgeport.exporter.distill.objective import Objective, Seen, key_of
 from edgeport.exporter.distill.taps import require_paths, tapped
 from edgeport.exporter.feeds import Binding, bind_feeds
@@ -285,18 +286,20 @@ def _require_apart(student: torch.nn.Module, teacher: torch.nn.Module) -> None:
     """Makes sure that nothing of the teacher learns with the student.
 
     Raises:
-        DistillationError: They share weights.
+        DistillationError: They share weights, or BatchNorm layers, whose statistics every step of the student changes.
 
     """
-    learning = {id(one) for one in student.parameters() if one.requires_grad}
-    shared = [name for name, one in teacher.named_parameters() if id(one) in learning]
+    changing = {id(one) for one in student.parameters() if one.requires_grad}
+    changing |= {id(one) for layer in layers_with_statistics(student) for one in layer.buffers()}
+    of_teacher = (*teacher.named_parameters(), *teacher.named_buffers())
+    shared = [name for name, one in of_teacher if id(one) in changing]
     if shared:
         more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
         raise DistillationError(
             asked=f"let {type(teacher).__name__} teach {type(student).__name__}",
-            found=f"that they share the weights {shared[0]}{more}, which would change while the teacher answers",
-            fix="give the teacher a copy of its own (copy.deepcopy), freeze what is shared, or let the student's own "
-            "average teach it (MovingAverage)",
+            found=f"that they share {shared[0]}{more}, which would change while the teacher answers",
+            fix="give the teacher a copy of its own (copy.deepcopy), freeze the weights that are shared, or let the "
+            "student's own average teach it (MovingAverage)",
         )
 
 

@@ -200,10 +200,13 @@ def test_who_is_missing_is_said() -> None:
         pair_of(Objective(L=(CrossEntropy(),)), frozen).players()
     tied = Net(2)
     tied.head = frozen.head.requires_grad_()
-    with pytest.raises(DistillationError, match=r"share the weights head\.weight and 1 more.*deepcopy"):
+    with pytest.raises(DistillationError, match=r"share head\.weight and 1 more.*deepcopy"):
         pair_of(Objective(L=(SoftTargets(),)), tied, Network(module=frozen))
     tied.head.requires_grad_(requires_grad=False)
     assert pair_of(Objective(L=(SoftTargets(),)), tied, Network(module=frozen))
+    tied.stem = frozen.stem  # frozen too, but statistics are no weights
+    with pytest.raises(DistillationError, match=r"share stem\.1\.running_mean and 2 more.*deepcopy"):
+        pair_of(Objective(L=(SoftTargets(),)), tied, Network(module=frozen))
     with pytest.raises(DistillationError, match="a decay of 1"):
         MovingAverage(decay=1.0)
 
