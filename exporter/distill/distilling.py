@@ -109,6 +109,7 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     if judging.kind == "cross-entropy":
         require_classes(samples.labels, judging.scores)
     if objective is None:
+        _require_samples(judging)
         objective = default_objective(judging.kind, taught=teacher is not None)
     objective = of_output(objective, output)
     pair = Pair(student, teacher, objective, _example(samples), make_optimizer(options), seed=options.training.seed)
@@ -171,11 +172,13 @@ class _Judging:
 
     def held_out(self, batches: ArrayBatches, score: Score | None) -> HeldOut:
         """What judges by them."""
-        fits = self.labels is not None and is_value_of(self.scores[:1].shape, self.labels[:1].shape)
+        values = False
+        if self.kind == "mse" and self.labels is not None:
+            values = is_value_of(self.scores[:1].shape, self.labels[:1].shape)
         return HeldOut(
             batches=batches,
             classes=self.kind == "cross-entropy",
-            values=self.kind == "mse" and fits,
+            values=values,
             output=self.output,
             score=score,
         )
@@ -192,6 +195,21 @@ def _judging(student: Network, samples: LearningSamples, objective: Objective | 
     if kind == "cross-entropy" and objective is not None and labels is not None:
         kind = kind if _are_classes(objective, name, labels, scores.shape[1]) else "teacher"
     return _Judging(kind=kind, output=name, scores=scores, labels=labels)
+
+
+def _require_samples(judging: _Judging) -> None:
+    """Makes sure that labels, if there are some, are of an output that has samples.
+
+    Raises:
+        DistillationError: It is one number for a whole batch, such as a loss.
+
+    """
+    if judging.labels is not None and not judging.scores.ndim:
+        raise DistillationError(
+            asked="learn from labels",
+            found=f"one number for the whole batch as the output {judging.output!r}",
+            fix="name the output that labels are of (output), or let the student give it first",
+        )
 
 
 def _are_classes(objective: Objective, output: str, labels: Array, scores: int) -> bool:

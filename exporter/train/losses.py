@@ -173,7 +173,7 @@ def suggested_loss(labels: Array | None, scores: Array) -> str:
         scores: The output that is judged, for some samples.
 
     """
-    if labels is None:
+    if labels is None or not scores.ndim:
         return "teacher"
     if labels.dtype.kind in "iu" and labels.ndim == 1 and scores.ndim == 2 and scores.shape[1] > 1:
         return "cross-entropy"
@@ -210,7 +210,7 @@ def require_values(labels: Array | None, scores: Array) -> None:
         SamplesError: They are not.
 
     """
-    if labels is None or labels.dtype.kind not in "iuf" or labels[:1].size != scores[:1].size:
+    if labels is None or labels.dtype.kind not in "iuf" or not scores.ndim or labels[:1].size != scores[:1].size:
         raise SamplesError(
             asked="train with the mean squared error",
             found=f"labels of {f'{labels.dtype} {list(labels.shape[1:])}' if labels is not None else None} "

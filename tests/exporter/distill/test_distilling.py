@@ -370,6 +370,32 @@ def test_the_output_that_labels_are_of_is_judged(named: str, tmp_path: Path) -> 
     assert all(torch.equal(one, other) for one, other in zip(student.body.parameters(), before, strict=True))
 
 
+class LossFirst(torch.nn.Module):
+    """Gives a number of the whole batch before the scores."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.net = Net(2, seed)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        scores = self.net(image)
+        return {"loss": scores.square().mean(), "scores": scores}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+def test_labels_are_not_of_a_number_of_the_whole_batch(dtype: type, tmp_path: Path) -> None:
+    images, labels = images_of(60, seed=3)
+    samples = LearningSamples(feeds={"image": images}, labels=labels.astype(dtype))
+
+    def run(objective: Objective | None) -> DistillResult:
+        networks = (Network(module=LossFirst(seed)) for seed in (0, 1))
+        return distill(*networks, samples, objective, folder=tmp_path, options=small())
+
+    with pytest.raises(DistillationError, match=r"for the whole batch as the output 'loss'.*name the output"):
+        run(None)
+    assert set(run(Objective(L=(OutputDifference(output="scores"),))).after) == {"loss"}
+
+
 @pytest.mark.parametrize(
     ("whose", "term"),
     [
