@@ -179,7 +179,8 @@ def _require_alike(teacher: Network, student: Network, samples: LearningSamples)
     """Makes sure, before it learns for hours, that the student answers in the teacher's form.
 
     Raises:
-        DistillationError: Outputs of other names, dtypes or numbers of axes.
+        DistillationError: Outputs of other names, dtypes or numbers of axes, or rows of other sizes. More axes than a
+            row has may be free; they are compared when both are exported.
 
     """
     import torch
@@ -188,7 +189,10 @@ def _require_alike(teacher: Network, student: Network, samples: LearningSamples)
 
     feeds = {name: torch.from_numpy(np.array(one[:2])) for name, one in samples.feeds.items()}
     given, wanted = (
-        [f"{name}: {one.dtype}, {one.ndim} axes" for name, one in answers(network, feeds).items()]
+        [
+            f"{name}: {one.dtype}, {f'rows of {one.shape[1]}' if one.ndim == 2 else f'{one.ndim} axes'}"
+            for name, one in answers(network, feeds).items()
+        ]
         for network in (student, teacher)
     )
     if given != wanted:

@@ -185,9 +185,9 @@ def test_a_student_in_the_teachers_place_answers_in_its_form(folder: Path) -> No
 
 
             class Named(torch.nn.Module):
-                def __init__(self):
+                def __init__(self, inside=3):
                     super().__init__()
-                    self.inside = torch.nn.Linear(12, 3)
+                    self.inside = torch.nn.Linear(12, inside)
                     self.head = torch.nn.Linear(12, 3)
 
                 def forward(self, input):
@@ -201,6 +201,9 @@ def test_a_student_in_the_teachers_place_answers_in_its_form(folder: Path) -> No
 
     with pytest.raises(DistillationError, match=r"outputs inside: .*; scores: .* in place of output: "):
         distill_in_child(payload(folder, step, student=named, replaces=True))
+    longer = named | {"arguments": {"inside": 5}}
+    with pytest.raises(DistillationError, match=r"inside: torch.float32, rows of 5; .* in place of inside: .* of 3; "):
+        distill_in_child(payload(folder, step, student=longer, teacher=named, judged="scores", replaces=True))
     found = distill_in_child(payload(folder, step, student=named, teacher=named, judged="scores", replaces=True))
 
     start, learned = (
