@@ -104,7 +104,14 @@ class Seen:
             DistillationError: No such output, or no teacher.
 
         """
-        return self.output(name), _named(self.teacher, name or self._first_name(), "teacher")
+        own = self.output(name)
+        if name and self.teacher and name not in self.teacher:
+            raise DistillationError(
+                asked=f"compare output {name!r} of student and teacher",
+                found=f"outputs {', '.join(self.student)} of the student, {', '.join(self.teacher)} of the teacher",
+                fix="let both give it under one name, or compare an output that both have (output)",
+            )
+        return own, _named(self.teacher, name or self._first_name(), "teacher")
 
     def _first_name(self) -> str:
         """Of the student's first output, where the teacher has one of that name; else empty."""

@@ -267,6 +267,12 @@ def test_the_objective_is_l_and_lambda_r() -> None:
     [
         pytest.param(SoftTargets(), seen(teacher=TEACHER[:, :3]), r"shapes \[6, 5\] and \[6, 3\]", id="other classes"),
         pytest.param(SoftTargets(output="boxes"), seen(), "output 'boxes' of the student", id="no output"),
+        pytest.param(
+            OutputDifference(),
+            Seen(student={"a": torch.zeros(2, 3), "b": torch.zeros(2)}, teacher={"a": torch.zeros(2, 3)}),
+            "output 'b' of student and teacher.*outputs a, b of the student, a of the teacher.*under one name",
+            id="outputs of other names",
+        ),
         pytest.param(SoftTargets(), seen(STUDENT[:, :1], TEACHER[:, :1]), "OutputDifference", id="no classes"),
         pytest.param(SoftTargets(), Seen(student=seen().student), "no teacher", id="no teacher"),
         pytest.param(CrossEntropy(), seen(labels=None), "samples without labels", id="no labels"),
