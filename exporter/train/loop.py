@@ -123,6 +123,12 @@ class _Run:
         optimizer = self._learners[player].optimizer
         if optimizer is None:
             raise TypeError(player)
+        if not loss.requires_grad:
+            raise TrainingError(
+                asked=f"let {player} learn",
+                found="a loss that depends on none of its weights that want gradients",
+                fix="compute the loss from its outputs, without detach, no_grad or numpy",
+            )
         scaler = self._scalers[player]
         optimizer.zero_grad(set_to_none=True)
         # Outside of autocast, as PyTorch asks for it: gradients get the dtypes of what they are of.
@@ -181,11 +187,7 @@ class _Run:
     def _note(self, record: Record | None, numbers: dict[str, float]) -> None:
         broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
-            raise TrainingError(
-                asked="train",
-                found=f"{', '.join(broken)} after {self.step} steps",
-                fix="lower the learning rate, clip gradients, or train in bf16 or fp32 instead of fp16",
-            )
+            raise _diverged(", ".join(broken), self.step, self._settings.precision)
         if record is not None:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             show = f"epoch {self._epoch} of {self._settings.epochs}, {shown}"
@@ -319,3 +321,15 @@ class _Run:
     def _load_best(self) -> None:
         self._hardware.wait()
         self._load_weights(read_checkpoint(self._folder / BEST).tensors)
+
+
+def _diverged(numbers: str, steps: int, precision: str) -> TrainingError:
+    if steps > 1:
+        fix = "lower the learning rate, clip gradients, or train in bf16 or fp32 instead of fp16"
+        return TrainingError(asked="train", found=f"{numbers} after {steps} steps", fix=fix)
+    return TrainingError(
+        asked="train",
+        found=f"{numbers} in the first step, before anything was learned",
+        fix="find what is no finite number: samples, labels, weights, or what a loss divides by"
+        + ("; or train in bf16 or fp32" if precision == "fp16" else ""),
+    )

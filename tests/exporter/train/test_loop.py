@@ -133,8 +133,18 @@ def test_what_only_harms_gives_back_what_it_was_given(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"loss (nan|inf) after 1 steps"):
-        fit(Line(), ArrayBatches({"x": X.numpy() * np.nan, "y": X.numpy()}), smaller(), tmp_path)
+    with pytest.raises(TrainingError, match=r"loss nan in the first step, before .*; find what is no finite number"):
+        fit(Line(), ArrayBatches({"x": X.numpy() * np.nan, "y": X.numpy()}), smaller(), tmp_path / "first")
+    with pytest.raises(TrainingError, match=r"loss (nan|inf) after \d+ steps; lower the learning rate"):
+        fit(Line(rate=1e30), BATCHES, smaller(clip_norm=None), tmp_path / "later")
+
+
+def test_a_loss_that_no_weight_enters_is_refused(tmp_path: Path) -> None:
+    task = Line()
+    task.net.requires_grad_(requires_grad=False)
+
+    with pytest.raises(TrainingError, match="let net learn; found a loss that depends on none"):
+        fit(task, BATCHES, smaller(), tmp_path)
 
 
 def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
