@@ -178,8 +178,17 @@ class _Run:
         rows = self._order.rows(self.step)
         device = self._hardware.device
         batch = {name: one.to(device, non_blocking=True) for name, one in self._batches.batch(rows).items()}
-        with self._hardware.autocast(self._settings.precision):
-            numbers = self._task.step(batch, self)
+        try:
+            with self._hardware.autocast(self._settings.precision):
+                numbers = self._task.step(batch, self)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise TrainingError(
+                asked=f"train in batches of {len(rows)} in each process",
+                found="a norm such as BatchNorm, which needs two values to take a variance of",
+                fix="give a batch of 2 samples or more to each process",
+            ) from error
         self.step += 1
         if self.step % _NOTE_EVERY == 0 or self.step in (1, self._steps):
             self._note(record, {name: float(value) for name, value in numbers.items()})

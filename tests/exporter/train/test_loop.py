@@ -139,6 +139,19 @@ def test_a_loss_that_is_no_number_ends_it(tmp_path: Path) -> None:
         fit(Line(rate=1e30), BATCHES, smaller(clip_norm=None), tmp_path / "later")
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_batch_of_one_sample_is_no_batch_to_a_norm(tmp_path: Path, size: int) -> None:
+    task = Line()
+    task.net.append(torch.nn.BatchNorm1d(1))
+    settings = smaller(batch_size=size, epochs=1)
+
+    if size > 1:
+        assert fit(task, BATCHES, settings, tmp_path).steps == 11
+        return
+    with pytest.raises(TrainingError, match=r"batches of 1 in each process; found a norm .*2 samples or more"):
+        fit(task, BATCHES, settings, tmp_path)
+
+
 def test_a_loss_that_no_weight_enters_is_refused(tmp_path: Path) -> None:
     task = Line()
     task.net.requires_grad_(requires_grad=False)
