@@ -261,8 +261,9 @@ def _require_both(taps: tuple[Tap, ...], term: str, least: int = 1) -> None:
 
 
 def _unlike(asked: str, student: Tensor, teacher: Tensor, fix: str) -> DistillationError:
+    read = ", which are tokens [N, T, D] where they have three axes" if 3 in (student.ndim, teacher.ndim) else ""
     return DistillationError(
         asked=asked,
-        found=f"features {list(student.shape)} of the student and {list(teacher.shape)} of the teacher",
+        found=f"features {list(student.shape)} of the student and {list(teacher.shape)} of the teacher{read}",
         fix=f"{fix}; Relational compares features of any shape",
     )

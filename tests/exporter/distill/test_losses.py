@@ -222,6 +222,12 @@ def test_hints_are_relative_differences_behind_the_projection() -> None:
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
 
 
+@pytest.mark.parametrize("term", [Hints, Attention])
+def test_that_three_axes_are_tokens_is_said_where_channels_of_a_signal_differ(term: type) -> None:
+    with pytest.raises(DistillationError, match=r"\[2, 4, 12\] .* tokens \[N, T, D\].*Relational compares"):
+        term(taps=(Tap(student="a", teacher="a"),)).adapter(torch.zeros(2, 4, 12), torch.zeros(2, 8, 12))
+
+
 def test_regularisers() -> None:
     scores = softmax(STUDENT)
     assert float(confidence_penalty(tensor(STUDENT))) == pytest.approx(
