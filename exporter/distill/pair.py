@@ -79,7 +79,8 @@ def answers(network: Network, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _called(module: torch.nn.Module, binding: Binding, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    args, kwargs = binding.filled(lambda name: feeds[name])
+    # A copy: some networks scale what they are fed in place, and the other one is fed the same.
+    args, kwargs = binding.filled(lambda name: feeds[name].clone())
     device = next(iter(feeds.values())).device
     kwargs = {name: one.to(device) if isinstance(one, torch.Tensor) else one for name, one in kwargs.items()}
     return name_outputs(module(*args, **kwargs))

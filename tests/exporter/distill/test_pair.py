@@ -124,6 +124,26 @@ def test_what_a_module_gives_is_seen_as_it_is_whatever_changes_it_afterwards() -
     assert torch.equal(seen.taught["0"], student[0](FEEDS["image"]))
 
 
+class Scaling(Net):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        image *= 0.5
+        return super().forward(image)
+
+
+@pytest.mark.parametrize("networks", [(Scaling(2), Net(5)), (Net(2), Scaling(5))], ids=["student", "teacher"])
+def test_a_network_that_changes_what_it_is_fed_changes_it_for_no_other(networks: tuple[Net, Net]) -> None:
+    student, teacher = networks
+    pair = pair_of(Objective(L=(SoftTargets(),)), student, Network(module=teacher))
+    turn, before = Alone(pair), FEEDS["image"].clone()
+    fed = {"image": before.clone()}
+
+    seen = pair.see(fed, None, turn)
+    turn.update("student", pair.objective(seen).total)
+
+    assert torch.equal(fed["image"], before)
+    assert torch.equal(seen.teacher["output"], teacher.eval()(before.clone()))
+
+
 def test_gradients_reach_feeds_through_networks_that_do_not_learn() -> None:
     pair = pair_of(Objective(L=(SoftTargets(), Hints(taps=(STEM,)))))
     made = FEEDS["image"].clone().requires_grad_()
