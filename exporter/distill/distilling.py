@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgeport.contracts import Array, OnProgress, silent
+from edgeport.contracts import Array, OnProgress, digest_bytes, silent
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.feature import Relational
 from edgeport.exporter.distill.generative.adversarial import Adversarial
@@ -33,7 +33,16 @@ from edgeport.exporter.train.losses import require_classes, suggested_loss
 from edgeport.exporter.train.order import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples, parted
 
-__all__ = ["BornAgain", "born_again", "default_objective", "distill", "make_optimizer", "monitored", "of_output"]
+__all__ = [
+    "BornAgain",
+    "born_again",
+    "default_objective",
+    "distill",
+    "identity_of",
+    "make_optimizer",
+    "monitored",
+    "of_output",
+]
 
 _LOOKED_AT = 4
 """Samples that features are looked at with before the training."""
@@ -121,12 +130,13 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     feeds = {name: torch.from_numpy(np.array(one[look])) for name, one in samples.feeds.items()}
     labels = None if samples.labels is None else torch.from_numpy(np.array(samples.labels[look]))
     task = with_learning_terms(Distillation(pair, judged, augment), pair, feeds, labels, options.training.seed)
+    shown = (*feeds.values(), *(() if labels is None else (labels,)))
     trained = fit(
         task,
         kept,
         settings,
         folder,
-        identity=_identity(objective, options, augment),
+        identity=identity_of((objective, options, augment), teacher, shown),
         hardware=hardware or this_process(),
         on_progress=on_progress,
     )
@@ -236,10 +246,19 @@ def of_output(objective: Objective, output: str) -> Objective:
     return replace(objective, L=tuple(map(named, objective.L)), R=tuple(map(named, objective.R)))
 
 
-def _identity(objective: Objective, options: DistillOptions, augment: Augment | None) -> str:
-    """What makes it this training, beside settings and sizes: equal from one process to the next."""
-    said = repr((objective, options, augment))
-    return _ADDRESS.sub("", said)
+def identity_of(how: object, teacher: Network | MovingAverage | None, shown: Iterable[torch.Tensor] = ()) -> str:
+    """What makes it this training, beside settings and sizes: equal from one process to the next.
+
+    Args:
+        how: All that is chosen; its text counts.
+        teacher: The weights of another network count.
+        shown: Of the samples.
+
+    """
+    taught = teacher.module.state_dict().values() if isinstance(teacher, Network) else ()
+    plain = (one for one in (*taught, *shown) if type(one) is torch.Tensor and one.layout is torch.strided)
+    each = (one.cpu().contiguous().flatten().view(torch.uint8).numpy() for one in plain if not one.is_quantized)
+    return digest_bytes([_ADDRESS.sub("", repr(how)).encode(), *(one.tobytes() for one in each)])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.errors import DistillationError, SamplesError
-from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.distilling import identity_of, make_optimizer
 from edgeport.exporter.distill.generative.learning_terms import LearningTerm
 from edgeport.exporter.distill.generative.making import maker_of
 from edgeport.exporter.distill.generative.methods import Fast, Method, require_steps
@@ -119,7 +119,15 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
         maker = maker_of(method, pair, inputs, views)
     task = WithoutData(pair, inputs.name, maker, judged)
     batches = NoSamples(steps // training.epochs * training.batch_size)
-    trained = fit(task, batches, training, folder, hardware=hardware or this_process(), on_progress=on_progress)
+    trained = fit(
+        task,
+        batches,
+        training,
+        folder,
+        identity=identity_of((objective, options, method, inputs, views), teacher),
+        hardware=hardware or this_process(),
+        on_progress=on_progress,
+    )
     return DistilledWithoutData(
         result=DistillResult(
             objective=f"{objective.said()}, of inputs by {type(method).__name__}",

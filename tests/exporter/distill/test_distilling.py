@@ -510,6 +510,9 @@ def test_generations_that_can_not_go_on_are_refused_before_the_first(
         pytest.param({"objective": Objective(L=(SoftTargets(temperature=2.0),))}, id="objective"),
         pytest.param({"options": replace(small(), rate=1e-4)}, id="rate"),
         pytest.param({"augment": lambda feeds: feeds}, id="augment"),
+        pytest.param({"teacher": Network(module=Net(6, seed=8))}, id="teacher"),
+        pytest.param({"samples": replace(misled(), labels=images_of(140, seed=3)[1])}, id="labels"),
+        pytest.param({"samples": replace(misled(), feeds={"image": images_of(140, seed=4)[0]})}, id="images"),
     ],
 )
 def test_a_folder_of_another_training_is_not_taken_for_this_one(
@@ -517,7 +520,8 @@ def test_a_folder_of_another_training_is_not_taken_for_this_one(
 ) -> None:
     def run(**changed: object) -> DistillResult:
         given = {"objective": Objective(L=(Callback(function=squares),)), "options": small(), "folder": tmp_path}
-        return distill(Network(module=Net(3, seed=5)), Network(module=teacher), misled(), **given | changed)
+        given |= {"teacher": Network(module=teacher), "samples": misled()}
+        return distill(Network(module=Net(3, seed=5)), **given | changed)
 
     first = run()
     assert run() == first

@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from edgeport.contracts import TensorSpec
-from edgeport.errors import ContractError, DistillationError, SamplesError, UsageError
+from edgeport.errors import ContractError, DistillationError, SamplesError, TrainingError, UsageError
 from edgeport.exporter.distill.generative.distilling import distill_without_data
 from edgeport.exporter.distill.generative.making import maker_of
 from edgeport.exporter.distill.generative.methods import METHODS, Contrastive, Dafl, Fast, method_named
 from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions
 from edgeport.exporter.distill.pair import MovingAverage, Network, Pair
+from edgeport.exporter.distill.response import SoftTargets
 from edgeport.exporter.distill.task import HeldOut
 from edgeport.exporter.train import Schedule, TrainingSettings
 from edgeport.exporter.train.checkpoint import read_checkpoint
@@ -134,6 +136,23 @@ def test_from_end_to_end_with_samples_to_judge_by(problem, tmp_path, name):
         distill_without_data(
             Network(module=student), Network(module=problem.teacher), SPEC, steps=2, folder=tmp_path, options=options
         )
+
+
+def test_a_folder_of_another_training_without_data_is_not_taken_for_this_one(problem, tmp_path):
+    def run(method=METHODS_HERE["dafl"], teacher=problem.teacher, spec=SPEC, **more):
+        networks = (Network(module=module) for module in (problem.network(12), teacher))
+        options = DistillOptions(training=SETTINGS)
+        return distill_without_data(*networks, spec, method, steps=2, folder=tmp_path, options=options, **more)
+
+    assert run().result == run().result
+    for other in (
+        {"method": replace(METHODS_HERE["dafl"], balance=1.0)},
+        {"teacher": problem.network(48, seed=9)},
+        {"spec": replace(SPEC, value_range=(0.0, 1.0))},
+        {"objective": Objective(L=(SoftTargets(temperature=2.0),))},
+    ):
+        with pytest.raises(TrainingError, match="other settings, losses"):
+            run(**other)
 
 
 class Two(nn.Module):
