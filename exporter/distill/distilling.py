@@ -309,11 +309,15 @@ def born_again(  # noqa: PLR0913 (those of distill)
         on_progress: As in `distill`.
 
     Raises:
-        DistillationError: Several generations, and nothing to compare them by; or modules to look at that the teacher
-            has, and students have not.
+        DistillationError: No generation; several, and nothing to compare them by; or modules to look at that the
+            teacher has, and students have not.
         EdgeportError: As `distill`.
 
     """
+    if generations < 1:
+        raise DistillationError(
+            asked=f"train {generations} generations of students", found="no student", fix="give 1 or more"
+        )
     results: list[DistillResult] = []
     students: list[Network] = []
     for number in range(generations):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -118,7 +118,7 @@ class HeldOut:
             named += [] if labels is None else [labels.cpu()]
         whole = {name: torch.cat(each) for name, each in kept.items()}
         wanted = torch.cat(named) if named else None
-        told = {"score": float(self.score(whole, wanted))} if self.score is not None else {}
+        told = {"score": _number_of(self.score, whole, wanted)} if self.score is not None else {}
         if self.classes and wanted is not None:
             scores, wanted = whole[judged].float(), wanted.long()
             told["top1"] = float((scores.argmax(dim=1) == wanted).float().mean())
@@ -126,6 +126,19 @@ class HeldOut:
         elif self.values:
             told["loss"] = squared / len(self.batches)
         return told
+
+
+def _number_of(score: Score, outputs: Mapping[str, Tensor], labels: Tensor | None) -> float:
+    found: Any = score(outputs, labels)
+    try:
+        return float(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shown = f"a tensor {list(found.shape)}" if isinstance(found, torch.Tensor) else repr(found)
+        raise DistillationError(
+            asked=f"judge a student by {getattr(score, '__name__', type(score).__name__)}",
+            found=f"that it gives {shown}",
+            fix="give one number for all samples; larger is better",
+        ) from error
 
 
 def _count(feeds: Mapping[str, Tensor]) -> int:

@@ -504,6 +504,33 @@ def test_generations_that_can_not_go_on_are_refused_before_the_first(
     assert not (tmp_path / "again").exists()
 
 
+def test_no_generation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DistillationError, match="train 0 generations"):
+        born_again(lambda: Network(module=Net(2, seed=0)), None, misled(), generations=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("gives", "says"),
+    [(lambda outputs: outputs["output"], r"a tensor \[6, 4\]"), (lambda outputs: "good", "'good'"), (print, "None")],
+    ids=["tensor", "text", "nothing"],
+)
+def test_a_score_that_is_no_number_is_refused(gives: object, says: str, tmp_path: Path) -> None:
+    images, labels = images_of(60, seed=3)
+
+    def score(outputs: Mapping[str, torch.Tensor], labels: torch.Tensor | None) -> float:
+        return gives(outputs)
+
+    with pytest.raises(DistillationError, match=rf"judge a student by score; found that it gives {says}"):
+        distill(
+            Network(module=Net(2, 0)),
+            None,
+            LearningSamples(feeds={"image": images}, labels=labels),
+            folder=tmp_path,
+            options=small(),
+            score=score,
+        )
+
+
 @pytest.mark.parametrize(
     "more",
     [
