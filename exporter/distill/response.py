@@ -132,6 +132,10 @@ class SoftTargets:
     def loss(self, seen: Seen) -> Tensor:
         """See `Term`."""
         student, teacher = (class_scores(one, self.axis, "SoftTargets") for one in seen.pair(self.output))
+        labels = seen.labels
+        of_rows = labels is not None and labels.ndim > 1 and labels.shape == seen.output(self.output).shape[:-1]
+        if labels is not None and of_rows and not labels.is_floating_point():
+            class_labels(labels, student, "SoftTargets")  # one for each token, which says where its classes are
         return soft_targets(student, teacher, self.temperature)
 
 

@@ -222,6 +222,16 @@ def test_hints_are_relative_differences_behind_the_projection() -> None:
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
 
 
+def test_labels_of_tokens_tell_that_their_classes_are_the_last_axis() -> None:
+    scores = RANDOM.standard_normal((2, 6, 7, 5))
+    given = seen(*scores, labels=RANDOM.integers(0, 5, (6, 7)))
+
+    with pytest.raises(DistillationError, match=r"SoftTargets.*classes on axis 1.*axis=-1"):
+        SoftTargets().loss(given)
+    assert float(SoftTargets(axis=-1).loss(given)) > 0
+    assert float(SoftTargets().loss(seen(*scores, labels=None))) > 0  # channels first, for all that can be told
+
+
 @pytest.mark.parametrize("term", [Hints, Attention])
 def test_that_three_axes_are_tokens_is_said_where_channels_of_a_signal_differ(term: type) -> None:
     with pytest.raises(DistillationError, match=r"\[2, 4, 12\] .* tokens \[N, T, D\].*Relational compares"):
