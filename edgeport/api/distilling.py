@@ -140,8 +140,8 @@ def distill(
         )
     try:
         step = DistillStep(
-            L=tuple(L),
-            R=tuple(R),
+            L=_spelled("L", L),
+            R=_spelled("R", R),
             lambda_=lambda_,
             generations=generations,
             epochs=epochs,
@@ -267,8 +267,8 @@ def distill_without_data(
         method=method,
         values=dict(values or {}),
         steps=steps,
-        L=tuple(L),
-        R=tuple(R),
+        L=_spelled("L", L),
+        R=_spelled("R", R),
         lambda_=lambda_,
         batch_size=batch_size,
         optimizer=optimizer,  # type: ignore[arg-type] # checked there
@@ -353,3 +353,20 @@ def imitate(
         limits=limits,
         fresh=fresh,
     )
+
+
+def _spelled(name: str, terms: Sequence[object]) -> tuple[str, ...]:
+    """Terms as texts; a text alone would be taken for the letters in it.
+
+    Raises:
+        UsageError: They are none.
+
+    """
+    texts = tuple(one for one in terms if isinstance(one, str))
+    if isinstance(terms, str) or len(texts) < len(terms):
+        raise UsageError(
+            asked=f"learn by {name} = {terms!r}",
+            found="a text" if isinstance(terms, str) else "terms that are no texts",
+            fix='give a list of texts, ["0.9 soft-targets:4"]; terms as objects are for edgeport.exporter.distill',
+        )
+    return texts

@@ -144,6 +144,8 @@ def test_modules_that_are_not_there_are_said_by_the_child(folder: Path) -> None:
             id="two scales",
         ),
         pytest.param({"prune": 0.5, "L": ["soft-target:4"]}, "did you mean 'soft-targets'", id="term"),
+        pytest.param({"prune": 0.5, "L": "cosine"}, "learn by L = 'cosine'; found a text; give a list", id="a text"),
+        pytest.param({"prune": 0.5, "R": [print]}, "learn by R = .*; found terms that are no texts", id="an object"),
         pytest.param({"prune": 0.5, "R": ["0.1 confidense"]}, "did you mean 'confidence'", id="regulariser"),
         pytest.param({"prune": 0.5, "augment": "crop-flp"}, "take crop-flip", id="augment"),
         pytest.param({"prune": 0.5, "optimizer": "lion"}, "the optimizer 'lion'", id="optimizer"),

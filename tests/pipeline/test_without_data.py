@@ -141,6 +141,10 @@ def test_what_is_asked_wrongly_is_refused(models, tmp_path):
         distilled(models, tmp_path, judged=tmp_path, target="label")
     with pytest.raises(UsageError, match=r"name it \.safetensors"):
         api.distill_without_data(source(models), source(models), SPEC, output=tmp_path / "student.pt")
+    with pytest.raises(UsageError, match=r"learn by L = 'relational'; found a text"):
+        api.distill_without_data(
+            source(models), source(models), SPEC, output=tmp_path / "s.safetensors", L="relational"
+        )
     with pytest.raises(UsageError, match="whose graph is fixed"):
         api.distill_without_data(
             ModelSource(location="net.onnx"), source(models), SPEC, output=tmp_path / "s.safetensors"
