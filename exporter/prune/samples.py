@@ -168,7 +168,14 @@ def output_energy(outputs: Mapping[str, torch.Tensor], target: torch.Tensor | No
     Its gradient tells what the outputs are sensitive to: Aljundi et al., "Memory Aware Synapses" (2018), section 4.1.
     """
     del target
-    floats = [value for value in outputs.values() if value.is_floating_point()]
+    floats = [value for value in outputs.values() if value.is_floating_point() and value.ndim]
+    if not floats:
+        given = ", ".join(f"{name}: {one.dtype} {list(one.shape)}" for name, one in outputs.items())
+        raise PruningError(
+            asked="find what the outputs are sensitive to",
+            found=f"no floats for each sample among {given}",
+            fix="let the network give its scores or values too, or give the loss yourself (Samples(loss=...))",
+        )
     rows = len(floats[0])
     total: torch.Tensor = sum((value.float().square().sum() for value in floats[1:]), floats[0].float().square().sum())
     return total / (2 * rows)

@@ -27,7 +27,7 @@ from edgeport.exporter.prune.criteria import (
 )
 from edgeport.exporter.prune.finding import find_groups
 from edgeport.exporter.prune.magnitude import batchnorm_penalty
-from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.prune.samples import Samples, output_energy
 from edgeport.exporter.prune.scoring import scorer_of
 
 
@@ -242,6 +242,17 @@ def test_without_labels_the_length_of_the_outputs_counts(net: Any, images: Sampl
     slopes = [torch.autograd.grad(gated(x[row : row + 1]).square().sum() / 2, gate)[0].double() for row in range(6)]
     expected = torch.stack(slopes).abs().mean(dim=0).numpy()
     np.testing.assert_allclose(_units(Taylor(), net, samples)["0"], expected, rtol=1e-4)
+
+
+def test_numbers_of_the_whole_batch_have_no_length_that_counts() -> None:
+    import torch
+
+    values, loss = torch.ones(3, 2), torch.tensor(5.0)
+    assert float(output_energy({"loss": loss, "values": values}, None)) == 1.0
+    with pytest.raises(PruningError, match=r"no floats for each sample among loss: torch\.float32 \[\]"):
+        output_energy({"loss": loss}, None)
+    with pytest.raises(PruningError, match=r"among index: torch\.int64 \[3\]"):
+        output_energy({"index": values.argmax(dim=1)}, None)
 
 
 def test_labels_of_classes_that_the_network_does_not_have_are_refused(net: Any, images: Samples) -> None:
