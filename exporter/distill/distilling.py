@@ -5,31 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgeport.contracts import Array, OnProgress, digest_bytes, silent
+from edgeport.contracts import OnProgress, digest_bytes, silent
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.feature import Relational
 from edgeport.exporter.distill.generative.adversarial import Adversarial
 from edgeport.exporter.distill.generative.learning_terms import with_learning_terms
 from edgeport.exporter.distill.generative.variational import Variational
-from edgeport.exporter.distill.objective import Objective, Seen, Term
+from edgeport.exporter.distill.judging import LOOKED_AT, example_of, judging_of, require_samples
+from edgeport.exporter.distill.objective import Objective, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
-from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair, answers
+from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair
 from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.response import CosineDistance, Decoupled, SoftTargets
 from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
-from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError, is_value_of
-from edgeport.exporter.distill.task import Augment, Distillation, HeldOut, Score
+from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError
+from edgeport.exporter.distill.task import Augment, Distillation, Score
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.train.answering import answering
 from edgeport.exporter.train.hardware import Hardware, this_process
 from edgeport.exporter.train.loop import fit
-from edgeport.exporter.train.losses import require_classes, suggested_loss
+from edgeport.exporter.train.losses import require_classes
 from edgeport.exporter.train.order import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples, parted
 
@@ -43,9 +45,6 @@ __all__ = [
     "monitored",
     "of_output",
 ]
-
-_LOOKED_AT = 4
-"""Samples that features are looked at with before the training."""
 
 _SCALED_BY = 256
 """Samples by which terms that hold a network tell the scale of outputs."""
@@ -65,9 +64,6 @@ _OF_ONE_OUTPUT = (
     ActivityPenalty,
 )
 """Terms of the first output, where they name none; all others are of all outputs, or know best."""
-
-_OF_CLASSES = (CrossEntropy, SoftTargets, Decoupled, ConfidencePenalty)
-"""Terms to which an output is scores of classes."""
 
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """Of a function, as Python prints it; another one in each process."""
@@ -114,14 +110,14 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     for network in (student, teacher):
         if isinstance(network, Network):
             _require_fit(network, samples)
-    judging = _judging(student, samples, objective, output)
+    judging = judging_of(student, samples, objective, output)
     if judging.kind == "cross-entropy":
         require_classes(samples.labels, judging.scores)
     if objective is None:
-        _require_samples(judging)
+        require_samples(judging)
         objective = default_objective(judging.kind, taught=teacher is not None)
     objective = of_output(objective, output)
-    pair = Pair(student, teacher, objective, _example(samples), make_optimizer(options), seed=options.training.seed)
+    pair = Pair(student, teacher, objective, example_of(samples), make_optimizer(options), seed=options.training.seed)
     judged = judging.held_out(held_out, score)
     by, larger = monitored(options, judged.names)
     settings = replace(options.training, monitor=by, larger_is_better=larger)
@@ -158,81 +154,9 @@ def _require_fit(network: Network, samples: LearningSamples) -> None:
         SamplesError: It does not, or the first of them are no finite numbers.
 
     """
-    feeds = {name: one[:_LOOKED_AT] for name, one in samples.feeds.items()}
+    feeds = {name: one[:LOOKED_AT] for name, one in samples.feeds.items()}
     with answering(network.module):
         Samples(feeds=feeds, parameters=network.parameters, constants=network.constants).require_fit(network.module)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Judging:
-    """What labels say of a student.
-
-    Attributes:
-        kind: As `edgeport.exporter.train.losses.suggested_loss` tells it.
-        output: That they are of.
-        scores: It, of some samples.
-        labels: All of them.
-
-    """
-
-    kind: str
-    output: str
-    scores: Array
-    labels: Array | None
-
-    def held_out(self, batches: ArrayBatches, score: Score | None) -> HeldOut:
-        """What judges by them."""
-        values = False
-        if self.kind == "mse" and self.labels is not None:
-            values = is_value_of(self.scores[:1].shape, self.labels[:1].shape)
-        return HeldOut(
-            batches=batches,
-            classes=self.kind == "cross-entropy",
-            values=values,
-            output=self.output,
-            score=score,
-        )
-
-
-def _judging(student: Network, samples: LearningSamples, objective: Objective | None, output: str) -> _Judging:
-    """By the output that is named, or that the first term of labels names."""
-    terms = objective.L if objective is not None else ()
-    named = [one.output for one in terms if isinstance(one, CrossEntropy | SquaredError | Decoupled)]
-    shown = Seen(student=answers(student, _example(samples)))
-    name = output or (named[0] if named else "") or next(iter(shown.student))
-    scores, labels = shown.output(name).cpu().numpy(), samples.labels
-    kind = suggested_loss(labels, scores)
-    if kind == "cross-entropy" and objective is not None and labels is not None:
-        kind = kind if _are_classes(objective, name, labels, scores.shape[1]) else "teacher"
-    return _Judging(kind=kind, output=name, scores=scores, labels=labels)
-
-
-def _require_samples(judging: _Judging) -> None:
-    """Makes sure that labels, if there are some, are of an output that has samples.
-
-    Raises:
-        DistillationError: It is one number for a whole batch, such as a loss.
-
-    """
-    if judging.labels is not None and not judging.scores.ndim:
-        raise DistillationError(
-            asked="learn from labels",
-            found=f"one number for the whole batch as the output {judging.output!r}",
-            fix="name the output that labels are of (output), or let the student give it first",
-        )
-
-
-def _are_classes(objective: Objective, output: str, labels: Array, scores: int) -> bool:
-    """Whether whole numbers are classes to it. Of embeddings [N, D] they may be whose sample it is, as of speakers."""
-    terms = [one for one in objective.terms if getattr(one, "output", "") in ("", output)]
-    if any(isinstance(one, _OF_CLASSES) for one in terms):
-        return True
-    compared = any(isinstance(one, CosineDistance) for one in terms)
-    return not compared and bool(0 <= labels.min() <= labels.max() < scores)
-
-
-def _example(samples: LearningSamples) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(np.array(one[:_LOOKED_AT])) for name, one in samples.feeds.items()}
 
 
 def of_output(objective: Objective, output: str) -> Objective:
@@ -258,7 +182,8 @@ def identity_of(how: object, teacher: Network | MovingAverage | None, shown: Ite
     taught = teacher.module.state_dict().values() if isinstance(teacher, Network) else ()
     plain = (one for one in (*taught, *shown) if type(one) is torch.Tensor and one.layout is torch.strided)
     each = (one.cpu().contiguous().flatten().view(torch.uint8).numpy() for one in plain if not one.is_quantized)
-    return digest_bytes([_ADDRESS.sub("", repr(how)).encode(), *(one.tobytes() for one in each)])
+    said = _ADDRESS.sub("", repr(how)).encode()
+    return digest_bytes(chain([said], (one.tobytes() for one in each)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,7 +277,7 @@ def _require_generations(
 
     The objective tells none: each of them has another teacher in it.
     """
-    judged = _judging(student, samples, objective, output).held_out(ArrayBatches(samples.feeds), score)
+    judged = judging_of(student, samples, objective, output).held_out(ArrayBatches(samples.feeds), score)
     if not judged.by_outputs:
         raise DistillationError(
             asked="keep the best of several generations",

@@ -40,7 +40,7 @@ class Adversarial:
 
     """
 
-    weight: float = 0.1
+    weight: float = 1.0
     conditional: bool = True
     names_classes: bool = True
     hidden: int = 128
