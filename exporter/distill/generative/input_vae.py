@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["InputVae", "LearnInputs", "learn_inputs"]
 
 _FEW = 512
+_NUMBERS = 2**26
+"""Of all remainders that are kept."""
+
 _TINY = 1e-8
 _LEAST_LOG_VARIANCE, _MOST_LOG_VARIANCE = -10.0, 4.0
 
@@ -38,6 +41,11 @@ class InputVae(nn.Module):
     likeliest (Rybkin et al., "Simple and Effective VAE Training with Calibrated Decoders", 2021, section 4.2). Codes of
     samples are drawn from the normal distribution that fits those of the data best (Ghosh et al., "From Variational to
     Deterministic Autoencoders", 2020, section 4): closer to the data than the prior is, and no sample's own code.
+
+    Samples are drawn, not their means alone: those are blurred, and a teacher takes them for few of its classes. To a
+    mean is added what is normal too, with the covariance of what decoding leaves over of the data: a sum of such
+    remainders with random weights. Of images they are no white noise (Galerne, Gousseau and Morel, "Random Phase
+    Textures: Theory and Synthesis", 2011).
 
     Args:
         inputs: One float input.
@@ -58,6 +66,8 @@ class InputVae(nn.Module):
         self.root: Tensor
         self.register_buffer("mean", torch.zeros(options.latent))
         self.register_buffer("root", torch.eye(options.latent))
+        self.remainders: Tensor
+        self.register_buffer("remainders", torch.zeros(1, math.prod(shape)), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
         """Samples [N, ...] to their bounds, in nats, [N], under the batch's variance."""
@@ -88,6 +98,18 @@ class InputVae(nn.Module):
             self.mean.copy_(means.mean(dim=0))
             self.root.copy_(torch.linalg.cholesky(covariance))
 
+    def fit_remainders(self, samples: Array) -> None:
+        """Finds what decoding leaves over of samples [N, ...]: of so many of them as are kept in little memory."""
+        device, generator = self.mean.device, torch.Generator().manual_seed(0)
+        count = max(1, min(len(samples), _FEW, _NUMBERS // self.remainders.shape[1]))
+        look = np.linspace(0, len(samples) - 1, count).astype(np.int64)  # of all: they may lie class by class
+        shown = torch.from_numpy(np.ascontiguousarray(samples[look])).to(device)
+        with torch.no_grad():
+            mean, log_variance = self.code(shown)
+            drawn = torch.randn(mean.shape, generator=generator).to(device)
+            left = shown - self.decoder(mean + drawn * (0.5 * log_variance).exp())
+        self.remainders = left.flatten(1).float() / math.sqrt(count)
+
     def draw(self, count: int, seed: int) -> Array:
         """New samples, float32 [count, ...]; equal seeds give equal ones on one machine."""
         generator = torch.Generator().manual_seed(seed)
@@ -96,10 +118,17 @@ class InputVae(nn.Module):
         made = []
         with torch.no_grad():
             for start in range(0, count, _FEW):
-                numbers = torch.randn((min(_FEW, count - start), len(self.mean)), generator=generator).to(device)
-                made.append(self.decoder(self.mean + numbers @ self.root.T).cpu().numpy())
+                some = min(_FEW, count - start)
+                numbers = torch.randn((some, len(self.mean)), generator=generator).to(device)
+                weights = torch.randn((some, len(self.remainders)), generator=generator).to(device)
+                means = self.decoder(self.mean + numbers @ self.root.T)
+                made.append(self._bounded(means + (weights @ self.remainders).reshape(means.shape)).cpu().numpy())
         self.train(learning)
         return np.concatenate(made)
+
+    def _bounded(self, samples: Tensor) -> Tensor:
+        between = self.decoder.value_range
+        return samples if between is None else samples.clamp(*between)
 
 
 class LearnInputs:
@@ -180,4 +209,5 @@ def learn_inputs(
     fit(task, kept, settings, folder, hardware=hardware, on_progress=on_progress)
     vae.eval()
     vae.fit_codes(samples)
+    vae.fit_remainders(samples)
     return vae

@@ -62,6 +62,34 @@ def test_codes_are_drawn_from_those_of_the_data():
         assert torch.from_numpy(vae.draw(512, seed=4)).allclose(vae.decoder(codes), atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(8,), (3, 8, 8)])
+def test_what_decoding_leaves_over_is_drawn_too(shape, monkeypatch):
+    torch.manual_seed(0)
+    spec = TensorSpec(name="x", dtype="float32", shape=("batch", *shape), value_range=(-40.0, 40.0))
+    vae = InputVae(spec, VaeOptions(latent=3, width=4)).eval()
+    samples = np.random.default_rng(1).normal(size=(400, *shape)).astype(np.float32)
+    with torch.no_grad():
+        means = vae.code(torch.from_numpy(samples))[0]
+        left = (torch.from_numpy(samples) - vae.decoder(means)).flatten(1).numpy()
+    monkeypatch.setattr(vae, "code", lambda _: (means, torch.full_like(means, -30.0)))
+    before = [vae.draw(512, seed) for seed in range(8)]
+    vae.fit_remainders(samples)
+    added = np.concatenate([vae.draw(512, seed) - one for seed, one in enumerate(before)]).reshape(4096, -1)
+
+    wanted = left.T @ left / len(left)
+    found = added.T @ added / len(added)
+    by_chance = wanted.trace() / np.sqrt(len(added))
+    assert np.linalg.norm(found - wanted) < 4 * by_chance < np.linalg.norm(wanted) / 2
+    assert found.trace() == pytest.approx(wanted.trace(), rel=0.1)
+
+
+def test_what_is_left_over_of_large_samples_is_kept_of_few(monkeypatch):
+    monkeypatch.setattr("edgeport.exporter.distill.generative.input_vae._NUMBERS", 40)
+    vae = InputVae(SPEC, VaeOptions(latent=3, width=4))
+    vae.fit_remainders(np.zeros((700, 8), np.float32))
+    assert vae.remainders.shape == (5, 8)
+
+
 def test_what_is_drawn_lies_where_the_samples_do_though_no_range_is_declared(problem, tmp_path):
     images = 40.0 + 10.0 * problem.images
     vae = learn_inputs(images, replace(SPEC, value_range=None), tmp_path, OPTIONS)
