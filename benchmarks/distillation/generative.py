@@ -412,14 +412,14 @@ def generative_checks(rows: Sequence[Learned], length: str) -> list[Check]:
     fast, dafl = by_name["Fast"], by_name["DAFL"]
     if length == "short":
         return []
-    checks = [at_least("Fast less DAFL, top-1", fast.top1 - dafl.top1, 0.0)]
+    checks = [at_least("generative: Fast less DAFL, top-1", fast.top1 - dafl.top1, 0.0)]
     if length != "long":
-        return [*checks, at_least("without one real image, on a GPU: measured", 0.0, 1.0)]
+        return [*checks, at_least("generative: measured on a GPU", 0.0, 1.0)]
     return [
         *checks,
         # Of one method, which is named before: the best of several would be chosen by the images that judge it.
-        at_least("Fast, without one real image: top-1", fast.top1, WANTED),
-        at_most("Fast: minutes", fast.seconds / 60, MINUTES),
+        at_least("generative: Fast, without one real image, top-1", fast.top1, WANTED),
+        at_most("generative: Fast, minutes", fast.seconds / 60, MINUTES),
     ]
 
 
