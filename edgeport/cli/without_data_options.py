@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.core import ParameterSource
 
-from edgeport.cli.options import PLACE, argument
+from edgeport.cli.options import PLACE, argument, given_options
 from edgeport.cli.output import exit_code
 from edgeport.cli.ranges import value_range
 from edgeport.errors import UsageError
@@ -102,7 +101,7 @@ class WithoutData:
         from edgeport.cli.render_without_data import draw_without_data
         from edgeport.contracts import to_jsonable
 
-        other = given(_OF_DATA)
+        other = _given(_OF_DATA)
         if other:
             raise UsageError(
                 asked="distil without data",
@@ -134,14 +133,9 @@ class WithoutData:
         return exit_code(report.outcome)
 
 
-def given(names: Collection[str]) -> list[str]:
+def _given(names: Collection[str]) -> list[str]:
     """Of these parameters, the options that stand on the command line, as they are spelled."""
-    context = click.get_current_context()
-    return [
-        one.opts[0]
-        for one in context.command.params
-        if one.name in names and context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
-    ]
+    return [spelled for name, spelled in given_options().items() if name in names]
 
 
 def without_data_options(command: F) -> F:
@@ -170,7 +164,7 @@ def without_data_options(command: F) -> F:
         keep: Path | None,
         **kwargs: Any,
     ) -> Any:
-        other = given(_WITHOUT) if without_data is None else []
+        other = _given(_WITHOUT) if without_data is None else []
         if other:
             raise UsageError(
                 asked=f"distil with {other[0]}",

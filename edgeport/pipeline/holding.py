@@ -29,8 +29,9 @@ def held_folder(store: Store, digest: str, *, fresh: bool, asked: str) -> Iterat
     """
     from filelock import FileLock, Timeout
 
-    folder = store.root / "training" / digest
-    lock = FileLock(store.root / "training-locks" / f"{digest}.lock")
+    root = store.root.absolute()  # a child may work elsewhere
+    folder = root / "training" / digest
+    lock = FileLock(root / "training-locks" / f"{digest}.lock")
     Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)

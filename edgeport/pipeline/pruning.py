@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,8 +35,10 @@ from edgeport.npz import save_npz
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.curves import require_course_places
-from edgeport.pipeline.pruning_course import course_of, forget_course, training_folder
+from edgeport.pipeline.holding import held_folder
+from edgeport.pipeline.pruning_course import course_of, forget_course, training_digest
 from edgeport.pipeline.steps import read_samples
+from edgeport.store import Store
 
 if TYPE_CHECKING:
     from edgeport.pipeline.comparing import CompareResult
@@ -153,8 +155,8 @@ def prune_source(  # noqa: PLR0913 (those of the API)
         )
     require_writable(output)
     require_course_places(output)
-    with tempfile.TemporaryDirectory(prefix="edgeport-prune-") as scratch:
-        folder = Path(scratch)
+    with contextlib.ExitStack() as held:
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-prune-")))
         given = read_samples(samples, target, count=(1 + JUDGED if step.measured else 1) * step.samples)
         if len(next(iter(given.feeds.values()))) < _FEWEST_SAMPLES:
             raise SamplesError(
@@ -167,9 +169,9 @@ def prune_source(  # noqa: PLR0913 (those of the API)
         trainings = folder / "training"
         if step.training is not None:
             measured = measured_by(settings) if step.measured else {}
-            trainings = training_folder(source, samples, target, step, measured, store)
-            if fresh:
-                shutil.rmtree(trainings, ignore_errors=True)
+            digest = training_digest(source, samples, target, step, measured)
+            doing = f"prune {source.location}, and train it"
+            trainings = held.enter_context(held_folder(Store(store), digest, fresh=fresh, asked=doing))
         payload = {
             "source": to_jsonable(source),
             "step": to_jsonable(step),
@@ -186,7 +188,6 @@ def prune_source(  # noqa: PLR0913 (those of the API)
             report = _report(step, output, work.child("prune"))
         if step.training is not None:
             report = replace(report, log=course_of(trainings, output))
-            shutil.rmtree(trainings, ignore_errors=True)
         else:
             forget_course(output)
         return report

@@ -1,4 +1,4 @@
-"""Where the trainings of `edgeport prune` lie until they are done, so that a stopped one goes on; and their numbers."""
+"""What makes the trainings of `edgeport prune` the same, so that a stopped one goes on; and their numbers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from typing import Any
 from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
 from edgeport.pipeline.curves import copy_curves, course_places, remove_curves
 
-__all__ = ["course_of", "forget_course", "training_folder"]
+__all__ = ["course_of", "forget_course", "training_digest"]
 
 
-def training_folder(
-    source: ModelSource,
-    samples: Path,
-    target: str,
-    step: PruneStep,
-    options: Mapping[str, Any],
-    store: Path | None,
-) -> Path:
-    """Of all trainings of this very pruning, in the store.
+def training_digest(
+    source: ModelSource, samples: Path, target: str, step: PruneStep, options: Mapping[str, Any]
+) -> str:
+    """Of all that makes the trainings those of this very pruning.
 
     Args:
         source: The model.
@@ -29,14 +24,12 @@ def training_folder(
         target: Key of the labels in it.
         step: What is asked.
         options: What else decides what is trained.
-        store: As in `run`.
 
     """
     from edgeport.code_version import code_version
     from edgeport.pipeline.context import tool_versions
     from edgeport.pipeline.learning import digest_of_function
     from edgeport.pipeline.preparing import source_files
-    from edgeport.store import Store
 
     functions = (source.location, *step.functions)
     key = {
@@ -47,7 +40,7 @@ def training_folder(
         "options": options,
         "versions": tool_versions(),
     }
-    return Store(store).root.absolute() / "training" / digest_json([key, code_version()])
+    return digest_json([key, code_version()])
 
 
 def course_of(folder: Path, output: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -32,7 +33,8 @@ from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.artifacts import require_writable
 from edgeport.pipeline.context import tool_versions
-from edgeport.pipeline.curves import CURVES, METRICS, copy_curves
+from edgeport.pipeline.curves import METRICS, copy_curves, course_places, require_course_places
+from edgeport.pipeline.holding import held_folder
 from edgeport.pipeline.preparing import source_files
 from edgeport.pipeline.pruning import PATIENT_S
 from edgeport.store import Store
@@ -148,6 +150,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     for file in (output, made):
         if file is not None:
             require_writable(file)
+    require_course_places(output)
     looks = _LOOKS if asked.judged is not None else 1
     values = {**told_of(asked.step, asked.inputs, looks), "device": asked.device}
     key = {
@@ -155,27 +158,27 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
         "sources": [{**to_jsonable(one), "weights": "", **source_files(one)} for one in (asked.teacher, asked.student)],
         "judged": [digest_file(asked.judged), asked.target] if asked.judged is not None else None,
     }
-    work = _work(key, store, fresh=fresh)
-    found = run_isolated(
-        "edgeport.exporter.distill.generative.child:distill_in_child",
-        {
-            **values,
-            "teacher": to_jsonable(asked.teacher),
-            "student": to_jsonable(asked.student),
-            "output": str(output.resolve()),
-            "kept": str(made.resolve()) if made is not None else "",
-            "judged": str(asked.judged) if asked.judged is not None else "",
-            "target": asked.target,
-            "work": str(work),
-        },
-        limits=_patient(limits),
-        on_progress=on_progress,
-        asked=f"distil {asked.teacher.location} without data",
-    )
-    log = output.with_suffix(f".{METRICS}")
-    shutil.copyfile(work / METRICS, log)
-    copy_curves(work, output.with_suffix(f".{CURVES}"))
-    shutil.rmtree(work, ignore_errors=True)
+    doing = f"distil {asked.teacher.location} without data"
+    log, curves = course_places(output)
+    with _held(key, store, fresh=fresh, asked=doing) as work:
+        found = run_isolated(
+            "edgeport.exporter.distill.generative.child:distill_in_child",
+            {
+                **values,
+                "teacher": to_jsonable(asked.teacher),
+                "student": to_jsonable(asked.student),
+                "output": str(output.resolve()),
+                "kept": str(made.resolve()) if made is not None else "",
+                "judged": str(asked.judged) if asked.judged is not None else "",
+                "target": asked.target,
+                "work": str(work),
+            },
+            limits=_patient(limits),
+            on_progress=on_progress,
+            asked=doing,
+        )
+        shutil.copyfile(work / METRICS, log)
+        copy_curves(work, curves)
     return replace(_report(asked, output, made, found), log=log)
 
 
@@ -240,21 +243,21 @@ def imitate(  # noqa: PLR0913 (what, where and how)
     require_writable(output)
     spec = _only_floats(samples, inputs, value_range)
     values = {"inputs": to_jsonable(spec), "options": dict(options), "device": device}
-    work = _work({**values, "samples": digest_file(samples)}, store, fresh=fresh)
-    found = run_isolated(
-        "edgeport.exporter.distill.generative.child:imitate_in_child",
-        {
-            **values,
-            "samples": str(samples),
-            "count": count,
-            "output": str(output.resolve()),
-            "work": str(work),
-        },
-        limits=_patient(limits),
-        on_progress=on_progress,
-        asked=f"imitate the samples in {samples.name}",
-    )
-    shutil.rmtree(work, ignore_errors=True)
+    doing = f"imitate the samples in {samples.name}"
+    with _held({**values, "samples": digest_file(samples)}, store, fresh=fresh, asked=doing) as work:
+        found = run_isolated(
+            "edgeport.exporter.distill.generative.child:imitate_in_child",
+            {
+                **values,
+                "samples": str(samples),
+                "count": count,
+                "output": str(output.resolve()),
+                "work": str(work),
+            },
+            limits=_patient(limits),
+            on_progress=on_progress,
+            asked=doing,
+        )
     return ImitateReport(file=output, count=count, learned_from=int(found["samples"]))
 
 
@@ -312,16 +315,14 @@ def _report(asked: Asked, output: Path, made: Path | None, found: Mapping[str, A
     )
 
 
-def _work(key: Mapping[str, Any], store: Path | None, *, fresh: bool) -> Path:
+def _held(
+    key: Mapping[str, Any], store: Path | None, *, fresh: bool, asked: str
+) -> contextlib.AbstractContextManager[Path]:
     """The folder of the training that this key stands for."""
     from edgeport.code_version import code_version
 
     digest = digest_json([dict(key), tool_versions(), code_version()])
-    work: Path = Store(store).root / "training" / digest
-    if fresh:
-        shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True, exist_ok=True)
-    return work
+    return held_folder(Store(store), digest, fresh=fresh, asked=asked)
 
 
 def _patient(limits: Limits) -> Limits:

@@ -121,6 +121,8 @@ def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_
 
     def stop(event: ProgressEvent) -> None:
         if event.stage == "train" and (event.done, event.total) == (9, 12):
+            with pytest.raises(UsageError, match="another process, which trains the very same"):
+                pruned(lambda _: pytest.fail("trained by two"))
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

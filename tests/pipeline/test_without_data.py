@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from edgeport import api
 from edgeport.contracts import ModelSource, Outcome, TensorSpec
-from edgeport.errors import ContractError, DistillationError, SamplesError, UsageError
+from edgeport.errors import ContractError, DistillationError, OutputError, SamplesError, UsageError
 from edgeport.npz import load_npz, made_of
 from edgeport.pipeline import without_data
 
@@ -84,6 +84,34 @@ def test_writes_the_student_and_what_was_made_for_it(models, tmp_path):
     first = load_file(report.file)
     again = load_file(distilled(models, tmp_path).file)
     assert all(torch.equal(value, again[name]) for name, value in first.items())
+
+
+@pytest.mark.parametrize("of", ["distil", "imitate"])
+def test_two_processes_do_not_share_a_training(models, tmp_path, monkeypatch, of):
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).normal(size=(80, 6)).astype(np.float32))
+
+    def train():
+        if of == "distil":
+            return distilled(models, tmp_path)
+        return api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz", store=tmp_path / "store")
+
+    def again(*_, **__):
+        monkeypatch.setattr(without_data, "run_isolated", lambda *_, **__: pytest.fail("trained by two"))
+        with pytest.raises(UsageError, match=rf"{of} .*another process, which trains the very same"):
+            train()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(without_data, "run_isolated", again)
+    with pytest.raises(KeyboardInterrupt):
+        train()
+
+
+@pytest.mark.parametrize("taken", ["student.metrics.jsonl", "student.tensorboard"])
+def test_the_place_of_the_course_is_looked_at_before_the_training(models, tmp_path, monkeypatch, taken):
+    monkeypatch.setattr(without_data, "run_isolated", lambda *_, **__: pytest.fail("trained in vain"))
+    (tmp_path / taken).mkdir() if taken.endswith("jsonl") else (tmp_path / taken).touch()
+    with pytest.raises(OutputError, match=f"{taken}, which is no"):
+        distilled(models, tmp_path)
 
 
 def test_samples_with_labels_say_which_weights_are_best(models, tmp_path):
