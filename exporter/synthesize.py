@@ -51,9 +51,10 @@ def synthesize(
     """
     import torch
 
+    from edgeport.exporter.batch_norm import layers_with_statistics
+
     spec = _only(inputs)
-    layers = [one for one in module.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 (there is no public name for all of them)
-    layers = [one for one in layers if one.running_mean is not None]
+    layers = layers_with_statistics(module)
     if not layers:
         raise _cannot("a model without BatchNorm statistics", 'give samples, or calibration = "range"')
     generator = torch.Generator().manual_seed(seed)

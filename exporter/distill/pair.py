@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.generative.batch_norm import layers_with_statistics
+from edgeport.exporter.batch_norm import layers_with_statistics
 from edgeport.exporter.distill.objective import Objective, Seen, key_of
 from edgeport.exporter.distill.taps import require_paths, tapped
 from edgeport.exporter.feeds import Binding, bind_feeds

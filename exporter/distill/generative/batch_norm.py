@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = ["BatchNormMatch", "layers_with_statistics"]
+from edgeport.exporter.batch_norm import layers_with_statistics
 
-
-def layers_with_statistics(module: nn.Module) -> list[_BatchNorm]:
-    """Its BatchNorm layers that keep a mean and a variance, in the module's own order."""
-    return [one for one in module.modules() if isinstance(one, _BatchNorm) and one.running_mean is not None]
+__all__ = ["BatchNormMatch"]
 
 
 class BatchNormMatch(nn.Module):
@@ -67,13 +64,16 @@ class BatchNormMatch(nn.Module):
         found = [torch.zeros((), device=device)]
         # Where nothing is carried, the buffers are not looked at: nobody needs to move them where the teacher is.
         carried = self._carry if self._carry and int(self.batches) else 0.0
-        for index, (mean, variance) in self._seen.items():
+        for index, seen in self._seen.items():
+            mean, variance = self._mixed(index, seen, carried) if carried else seen
             kept_mean, kept_variance = _kept(self._layers[index])
-            if carried:
-                mean = torch.lerp(mean, self.get_buffer(f"mean_{index}"), carried)  # noqa: PLW2901 (the same, mixed)
-                variance = torch.lerp(variance, self.get_buffer(f"variance_{index}"), carried)  # noqa: PLW2901
             found.append((mean - kept_mean).norm() + (variance - kept_variance).norm())
         return torch.stack(found).sum()
+
+    def _mixed(self, index: int, seen: tuple[Tensor, Tensor], carried: float) -> tuple[Tensor, Tensor]:
+        """A layer's statistics with those of the batches before."""
+        before = self.get_buffer(f"mean_{index}"), self.get_buffer(f"variance_{index}")
+        return torch.lerp(seen[0], before[0], carried), torch.lerp(seen[1], before[1], carried)
 
     def remember(self) -> None:
         """Takes the watched call's statistics into what is carried."""

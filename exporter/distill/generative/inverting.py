@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch, layers_with_statistics
+from edgeport.exporter.batch_norm import layers_with_statistics
+from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch
 from edgeport.exporter.distill.generative.losses import (
     activation_loss,
     balance_loss,

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from edgeport.contracts import TensorSpec
 from edgeport.errors import DistillationError, SamplesError, TrainingError
-from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch, layers_with_statistics
+from edgeport.exporter.batch_norm import layers_with_statistics
+from edgeport.exporter.distill.generative.batch_norm import BatchNormMatch
 from edgeport.exporter.distill.generative.inverting import (
     Inversion,
     Weights,
