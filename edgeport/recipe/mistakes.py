@@ -113,6 +113,8 @@ class RecipeText:
         if section == "compress":
             section = f"compress.{self._value(key[:2])['method']}"
         name = str(key[-1])
+        if section.startswith("compress.") and "target" in fields[section] and name in _OPTIONS:
+            return self.error(key, "no such key", f"write {_OPTIONS[name]}")
         methods = [other for other in fields if other.partition(".")[0] == section.partition(".")[0] == "compress"]
         near = nearest(name, fields.get(section, ())) if not any(name in fields[other] for other in methods) else ""
         if near:
@@ -156,6 +158,9 @@ _EXAMPLES: dict[str | int, str] = {
     "range": "range = [1, 512]",
     "shape": 'shape = ["batch", 3, 224, 224]',
 }
+
+_OPTIONS = {"speedup": 'target = "2x"', "latency": 'target = "p50 <= 5 ms"'}
+"""Options of commands that a [[compress]] block has under another name."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -254,6 +254,7 @@ def test_sensible_orders(write: Callable[[str], Path]) -> None:
         ),
         pytest.param(SMALL + "lambda_ = 3.0\n", "no such key", 'did you mean "lambda"?', id="lambda"),
         pytest.param("[[compress]]\nstructure = 'units'\n", "is missing", 'method = "prune"', id="no-method"),
+        pytest.param(HALF + "speedup = 2\n", "no such key", 'write target = "2x"', id="an option of the command"),
         pytest.param(HALF + "epoch = 3\n", "no such key", 'did you mean "epochs"?', id="key"),
         pytest.param(QAT + "structure = 'units'\n", "no such key", 'method = "prune"', id="other-method"),
         pytest.param(HALF + 'criterion = "tayler"\n', "can't be done", "", id="criterion"),
