@@ -92,7 +92,7 @@ class Prepared:
 
     def artifact(self, backend: str) -> Artifact:
         """As it was compiled, without a word on how it is run."""
-        from edgeport.pipeline.artifacts import load_artifact
+        from edgeport.pipeline.output.artifact_folder import load_artifact
 
         return load_artifact(self.folder / backend)
 
@@ -148,7 +148,7 @@ def tuned(prepared: Prepared, goal: str, seconds: float, deadline: Deadline) -> 
 
 def arms(prepared: Prepared, goal: str, duration_s: int, folder: str) -> dict[str, Callable[[], Values]]:
     """Per arm what runs it once: nanoseconds of a call for latency, samples per second for throughput."""
-    from edgeport.pipeline.artifacts import load_artifact
+    from edgeport.pipeline.output.artifact_folder import load_artifact
 
     best = load_artifact(prepared.folder / folder / "best")
     plain = prepared.artifact("onnxruntime")
@@ -191,7 +191,7 @@ def ours(arm: str, prepared: Prepared, artifact: Artifact, goal: str, duration_s
 def _fed(prepared: Prepared, batch: int) -> Path:
     """The two samples, over and over, as many as a call takes."""
     from edgeport.npz import load_npz, save_npz
-    from edgeport.pipeline.batches import first_batch
+    from edgeport.pipeline.datasets.batching import first_batch
 
     path = prepared.folder / f"feeds-{batch}.npz"
     if not path.exists():

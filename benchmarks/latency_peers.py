@@ -170,7 +170,7 @@ def prepare(model: BenchmarkModel, out: Path) -> Prepared:
 
     from edgeport import api
     from edgeport.contracts import ModelSource
-    from edgeport.pipeline.artifacts import load_artifact
+    from edgeport.pipeline.output.artifact_folder import load_artifact
 
     folder = out / model.name
     folder.mkdir(parents=True, exist_ok=True)

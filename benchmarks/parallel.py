@@ -79,7 +79,7 @@ class Prepared:
     def compiled(self, precision: str, execution: ExecutionConfig, label: str) -> Artifact:
         """Of ONNX Runtime; what lies there already is taken."""
         from edgeport import api
-        from edgeport.pipeline.artifacts import load_artifact
+        from edgeport.pipeline.output.artifact_folder import load_artifact
 
         place = self.onnx.parent / f"{precision}-{label}"
         if not place.exists():

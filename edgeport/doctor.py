@@ -125,8 +125,8 @@ def diagnose(*, store: Path | None = None) -> Diagnosis:
 
 
 def _probed(name: str) -> Capabilities:
-    from edgeport.pipeline.accelerators import as_opened
-    from edgeport.pipeline.probing import probed
+    from edgeport.pipeline.compilation.accelerators import as_opened
+    from edgeport.pipeline.compilation.probe import probed
 
     return as_opened(probed(name, _PROBE_LIMITS))
 

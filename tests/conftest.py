@@ -209,7 +209,7 @@ def make_artifact_folder(tmp_path) -> Callable[..., Path]:
     """
     from edgeport.backends.artifacts import make_artifact
     from edgeport.contracts import ExecutionConfig, OnnxModel, Precision, TensorSpec, to_jsonable
-    from edgeport.pipeline.artifacts import write_artifact_record
+    from edgeport.pipeline.output.artifact_folder import write_artifact_record
 
     def make(name: str, **settings) -> Path:
         folder = tmp_path / name

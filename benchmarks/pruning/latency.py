@@ -205,7 +205,7 @@ class _Subject:
 
     @property
     def seen(self) -> dict[str, Any]:
-        """Scores and costs, as `edgeport.pipeline.pruning.search_counts` takes them."""
+        """Scores and costs, as `edgeport.pipeline.compression.prune.search_counts` takes them."""
         if self._seen is None:
             file = self._folder / f"seen-{self.seed}.json"
             if not file.exists():
@@ -282,8 +282,8 @@ class _Subject:
         return found
 
     def _measured(self, counts: Counts, rounds: int) -> Timed:
-        from edgeport.pipeline.bench_opening import BenchSettings
-        from edgeport.pipeline.comparing import compare_artifacts
+        from edgeport.pipeline.benchmarking.artifact import BenchSettings
+        from edgeport.pipeline.benchmarking.compare import compare_artifacts
 
         whole, trial = self._folder / "whole.onnx", self._folder / "trial.onnx"
         if not whole.exists():
@@ -321,7 +321,7 @@ class _Networks:
 
 def _searched(subject: _Subject, speedup: float) -> Budgeted:
     """The search, of which nothing is measured that was."""
-    from edgeport.pipeline.pruning import search_counts
+    from edgeport.pipeline.compression.prune import search_counts
 
     found, _ = search_counts(
         subject.step(speedup),

@@ -48,7 +48,7 @@ def _say(row: AccuracyRow) -> None:
 def _judging(subject: Subject, folder: Path, candidate: Candidate) -> Callable[[], AccuracyRow]:
     def make() -> AccuracyRow:
         from edgeport.errors import EdgeportError
-        from edgeport.pipeline.artifacts import load_artifact
+        from edgeport.pipeline.output.artifact_folder import load_artifact
 
         row = AccuracyRow(
             model=subject.name,
@@ -81,7 +81,7 @@ def _outputs(subject: Subject, folder: Path, built: Path) -> Array:
 
     from edgeport.contracts import EvaluateJob
     from edgeport.devices.local import LocalDevice
-    from edgeport.pipeline.artifacts import load_artifact
+    from edgeport.pipeline.output.artifact_folder import load_artifact
 
     file = built / "outputs.npz"
     if not file.exists():

@@ -136,8 +136,8 @@ def _describe_onnx(file: Path, built: Path, scratch: Path) -> None:
     """As `edgeport bench` takes an ONNX file: whatever it holds runs as it stands."""
     from edgeport.contracts import to_jsonable
     from edgeport.onnx_files import open_onnx
-    from edgeport.pipeline.artifacts import write_artifact_record
-    from edgeport.pipeline.bench_opening import BenchSettings, open_artifact
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact
+    from edgeport.pipeline.output.artifact_folder import write_artifact_record
 
     opened = open_artifact(file, BenchSettings(backend="onnxruntime"), scratch / "opened")
     built.mkdir()
@@ -149,7 +149,7 @@ def _describe_ir(file: Path, float_model: Path, built: Path, hint: str) -> None:
     from edgeport.backends.artifacts import make_artifact
     from edgeport.contracts import ExecutionConfig, Precision, to_jsonable
     from edgeport.onnx_files import open_onnx
-    from edgeport.pipeline.artifacts import write_artifact_record
+    from edgeport.pipeline.output.artifact_folder import write_artifact_record
 
     (built / "artifact").mkdir(parents=True)
     for part in (file, file.with_suffix(".bin")):

@@ -101,7 +101,7 @@ def measured_rounds(
     from edgeport.devices.experiment import Round, run_rounds, to_measurements
     from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
     from edgeport.devices.local import LocalDevice
-    from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 
     device = LocalDevice(folder / "device")
     place.mkdir(parents=True, exist_ok=True)

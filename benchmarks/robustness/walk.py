@@ -112,8 +112,8 @@ class _Steps:
 
     def built(self, model: OnnxModel, case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], bool, int]:
         """The artifact, whether it is int8, and how many nodes are."""
-        from edgeport.pipeline.calibrating_child import calibrate
-        from edgeport.pipeline.children import build
+        from edgeport.pipeline.compilation.worker import build
+        from edgeport.pipeline.quantization.calibration_worker import calibrate
 
         self.now = "calibrate"
         samples = _finite(case["feeds"], folder / "finite.npz")

@@ -148,7 +148,7 @@ def quantize(
         PlacementMissed: Fewer nodes run as planned than `require_placement`; nothing is written.
 
     """
-    from edgeport.pipeline.mixing import mix_named
+    from edgeport.pipeline.quantization.mixing import mix_named
     from edgeport.pipeline.steps import quantize_onnx
 
     return quantize_onnx(

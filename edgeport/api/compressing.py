@@ -17,8 +17,8 @@ from edgeport.contracts import (
 from edgeport.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.learning import QatReport
-    from edgeport.pipeline.pruning import PruneReport
+    from edgeport.pipeline.compression.prune import PruneReport
+    from edgeport.pipeline.compression.qat import QatReport
 
 __all__ = [
     "prune",
@@ -103,8 +103,8 @@ def prune(
         UsageError: No goal, or two of them.
 
     """
-    from edgeport.pipeline.bench_opening import BenchSettings
-    from edgeport.pipeline.pruning import prune_source
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
+    from edgeport.pipeline.compression.prune import prune_source
     from edgeport.recipe.goals import median_ns
 
     try:
@@ -209,8 +209,8 @@ def qat(
     """
     from edgeport.exporter.qat.options import QatOptions, default_rate, default_teacher
     from edgeport.exporter.train.settings import TrainingSettings
-    from edgeport.pipeline.learning import qat_recipe
-    from edgeport.pipeline.mixing import precision_named
+    from edgeport.pipeline.compression.qat import qat_recipe
+    from edgeport.pipeline.quantization.mixing import precision_named
     from edgeport.recipe import load_recipe
 
     chosen = precision_named(f"train in {precision!r}", precision)

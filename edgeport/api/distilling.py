@@ -21,8 +21,8 @@ from edgeport.contracts import (
 from edgeport.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.distilling import DistillReport
-    from edgeport.pipeline.without_data import ImitateReport, WithoutDataReport
+    from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
+    from edgeport.pipeline.compression.distill import DistillReport
 
 __all__ = [
     "distill",
@@ -127,8 +127,8 @@ def distill(
 
     """
     from edgeport.exporter.distill.options import options_of
-    from edgeport.pipeline.bench_opening import BenchSettings
-    from edgeport.pipeline.distilling import Student, distill_source
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
+    from edgeport.pipeline.compression.distill import Student, distill_source
     from edgeport.recipe.goals import median_ns
 
     goal_ns = median_ns(latency) if latency else None
@@ -260,8 +260,8 @@ def distill_without_data(
         TrainingError: It diverged.
 
     """
-    from edgeport.pipeline.without_data import Asked
-    from edgeport.pipeline.without_data import distill_without_data as distilled
+    from edgeport.pipeline.compression.data_free import Asked
+    from edgeport.pipeline.compression.data_free import distill_without_data as distilled
 
     step = WithoutDataStep(
         method=method,
@@ -335,7 +335,7 @@ def imitate(
     from edgeport.contracts import to_jsonable
     from edgeport.exporter.distill.generative.methods import VaeOptions
     from edgeport.exporter.train import TrainingSettings
-    from edgeport.pipeline.without_data import imitate as imitated
+    from edgeport.pipeline.compression.data_free import imitate as imitated
 
     looks = max(1, epochs // _LOOKS)
     training = TrainingSettings(epochs=epochs, batch_size=batch_size, seed=seed, evaluate_every=looks)

@@ -15,9 +15,9 @@ from edgeport.contracts import (
 from edgeport.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.bench import BenchResult
-    from edgeport.pipeline.comparing import CompareResult
-    from edgeport.pipeline.soaking import SoakResult
+    from edgeport.pipeline.benchmarking.bench import BenchResult
+    from edgeport.pipeline.benchmarking.compare import CompareResult
+    from edgeport.pipeline.benchmarking.soak import SoakResult
     from edgeport.recipe.bounds import Bound
 
 __all__ = [
@@ -93,7 +93,7 @@ def bench(
         BackendError, IsolationError: It does not run, or it is not what its record says.
 
     """
-    from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact, parse_bounds
+    from edgeport.pipeline.benchmarking.bench import Asked, BenchSettings, bench_artifact, parse_bounds
 
     settings = BenchSettings(
         backend=backend,
@@ -154,8 +154,8 @@ def soak(
         BackendError, IsolationError: It does not run, or it is not what its record says.
 
     """
-    from edgeport.pipeline.bench import BenchSettings
-    from edgeport.pipeline.soaking import soak_artifact
+    from edgeport.pipeline.benchmarking.bench import BenchSettings
+    from edgeport.pipeline.benchmarking.soak import soak_artifact
 
     settings = BenchSettings(
         backend=backend, samples=samples, preprocess=preprocess, threads=threads, device=device, limits=limits
@@ -210,8 +210,8 @@ def compare(
 
     """
     from edgeport.contracts import Change
-    from edgeport.pipeline.bench import BenchSettings
-    from edgeport.pipeline.comparing import compare_artifacts
+    from edgeport.pipeline.benchmarking.bench import BenchSettings
+    from edgeport.pipeline.benchmarking.compare import compare_artifacts
 
     if fail_on not in ("slower", "regressed"):
         raise UsageError(asked=f"fail on {fail_on!r}", found="no such change", fix="use slower or regressed")

@@ -14,9 +14,9 @@ from edgeport.contracts import (
 )
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.execution_tuning import ExecutionTuned
-    from edgeport.pipeline.scheduling import ScheduleResult
-    from edgeport.pipeline.tuning_alone import TuneResult
+    from edgeport.pipeline.search.colocation import ScheduleResult
+    from edgeport.pipeline.search.execution import ExecutionTuned
+    from edgeport.pipeline.search.mixed_precision_command import TuneResult
     from edgeport.recipe.bounds import Bound
 
 __all__ = [
@@ -63,7 +63,7 @@ def tune(
         EdgeportError: The model or the data can't be used.
 
     """
-    from edgeport.pipeline.tuning_alone import tune_recipe
+    from edgeport.pipeline.search.mixed_precision_command import tune_recipe
     from edgeport.recipe import load_recipe
 
     return tune_recipe(
@@ -129,9 +129,9 @@ def tune_execution(
         BackendError, IsolationError: It does not run.
 
     """
-    from edgeport.pipeline.execution_search import Goal
-    from edgeport.pipeline.execution_tuning import ExecutionAsked
-    from edgeport.pipeline.execution_tuning import tune_execution as tuned
+    from edgeport.pipeline.search.execution import ExecutionAsked
+    from edgeport.pipeline.search.execution import tune_execution as tuned
+    from edgeport.pipeline.search.successive_halving import Goal
 
     asked = ExecutionAsked(
         goal=Goal(of=goal, p99_ns=p99_ns),
@@ -180,8 +180,8 @@ def schedule(
         BackendError, IsolationError: One of them does not run.
 
     """
-    from edgeport.pipeline.bench import parse_bounds
-    from edgeport.pipeline.scheduling import schedule as scheduled
+    from edgeport.pipeline.benchmarking.bench import parse_bounds
+    from edgeport.pipeline.search.colocation import schedule as scheduled
 
     held = {name: (path, parse_bounds([bound])[0]) for name, (path, bound) in models.items()}
     return scheduled(

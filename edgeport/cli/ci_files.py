@@ -34,7 +34,7 @@ class CiFiles:
             OutputError: One of them can't be written.
 
         """
-        from edgeport.pipeline.artifacts import require_writable
+        from edgeport.pipeline.output.artifact_folder import require_writable
 
         for path in (self.junit, self.markdown):
             if path is not None:
@@ -42,7 +42,7 @@ class CiFiles:
 
     def write(self, title: str, rows: Sequence[CheckRow]) -> None:
         """Each file in one step."""
-        from edgeport.pipeline.bench_baseline import write_whole
+        from edgeport.pipeline.benchmarking.baseline import write_whole
         from edgeport.report.ci import junit_xml, markdown_table
 
         if self.junit is not None:

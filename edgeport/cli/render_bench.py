@@ -15,9 +15,9 @@ from edgeport.cli.text import clean
 from edgeport.contracts import Comparison, LatencySummary, Outcome
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.bench import BenchResult
-    from edgeport.pipeline.bench_judging import Check
-    from edgeport.pipeline.comparing import Compared, CompareResult
+    from edgeport.pipeline.benchmarking.bench import BenchResult
+    from edgeport.pipeline.benchmarking.compare import Compared, CompareResult
+    from edgeport.pipeline.selection.constraints import Check
 
 __all__ = ["draw_bench", "draw_compare"]
 

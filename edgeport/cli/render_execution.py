@@ -14,7 +14,7 @@ from edgeport.cli.text import clean
 from edgeport.contracts import LatencySummary, Outcome
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.execution_tuning import ExecutionTuned
+    from edgeport.pipeline.search.execution import ExecutionTuned
 
 __all__ = ["draw_execution"]
 

@@ -14,7 +14,7 @@ from edgeport.cli.text import clean
 from edgeport.contracts import Outcome
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.scheduling import Resident, ScheduleResult
+    from edgeport.pipeline.search.colocation import Resident, ScheduleResult
 
 __all__ = ["draw_schedule"]
 

@@ -14,7 +14,7 @@ from edgeport.cli.text import clean
 from edgeport.contracts import Outcome
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.soaking import SoakResult
+    from edgeport.pipeline.benchmarking.soak import SoakResult
 
 __all__ = ["draw_soak"]
 

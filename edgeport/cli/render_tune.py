@@ -17,7 +17,7 @@ from edgeport.cli.text import clean
 from edgeport.contracts import Candidate, SearchedGroup
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.tuning_alone import TuneResult
+    from edgeport.pipeline.search.mixed_precision_command import TuneResult
 
 __all__ = ["draw_kept", "draw_tune"]
 

@@ -13,7 +13,7 @@ from edgeport.contracts import Limits, OnProgress, silent
 from edgeport.digits.recipe import recipe_with
 from edgeport.errors import DependencyError, EdgeportError, OutputError
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.accelerators import accelerators_here
+from edgeport.pipeline.compilation.accelerators import accelerators_here
 
 __all__ = ["FILES", "prepare"]
 

@@ -90,7 +90,7 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
         SamplesError: Not readable, or empty.
 
     """
-    from edgeport.pipeline.locations import location_from_json
+    from edgeport.pipeline.datasets.sources import location_from_json
 
     location = location_from_json(payload["location"])
     form = form_of(location)
@@ -102,7 +102,7 @@ def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any]:
-    from edgeport.pipeline.locations import open_samples
+    from edgeport.pipeline.datasets.sources import open_samples
 
     target = "" if isinstance(location, SamplesFile) else payload["target"]
     samples = open_samples(location, target, inputs=(TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",)),))
@@ -133,7 +133,7 @@ def _arrays(location: SamplesLocation, payload: dict[str, Any]) -> dict[str, Any
 
 
 def _heeds_a_key(location: SamplesFunction, batch: Sample) -> bool:
-    from edgeport.pipeline.locations import open_samples
+    from edgeport.pipeline.datasets.sources import open_samples
 
     if len(batch.feeds) < 2:
         return False  # there is but an input

@@ -38,8 +38,8 @@ from edgeport.drafting.samples_text import random_samples
 from edgeport.drafting.split_text import Split, cut_sounds, split_samples
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.accelerators import accelerators_of
-from edgeport.pipeline.probing import probed
+from edgeport.pipeline.compilation.accelerators import accelerators_of
+from edgeport.pipeline.compilation.probe import probed
 from edgeport.recipe import load_recipe
 from edgeport.recipe.locations import SCHEMES
 

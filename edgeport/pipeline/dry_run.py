@@ -17,11 +17,11 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.contracts.recipe import Recipe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.compressing_guess import stage_names
-from edgeport.pipeline.context import RunContext, reach
+from edgeport.pipeline.engine.context import RunContext, reach
+from edgeport.pipeline.engine.estimates import stage_names
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.engine.scratch import scratch_folder
 from edgeport.pipeline.run import walk
-from edgeport.pipeline.scratch import scratch_folder
 from edgeport.store import Store
 
 __all__ = ["DryRun", "DryStep", "rehearse"]

@@ -30,27 +30,27 @@ from edgeport.contracts import (
     worst_of,
 )
 from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesLocation, TargetGroup
-from edgeport.pipeline.as_given import named_as_given
-from edgeport.pipeline.beside import on_each
-from edgeport.pipeline.building import build_candidates, list_candidates, named_apart
-from edgeport.pipeline.choosing import (
+from edgeport.pipeline.benchmarking.experiment import Timed, compare_arms
+from edgeport.pipeline.benchmarking.screening import confirm, load_fully, screen
+from edgeport.pipeline.build_inputs import Shared, guess_target, share
+from edgeport.pipeline.compilation.compile import build_candidates, list_candidates, named_apart
+from edgeport.pipeline.compression.qat import difference_from, difference_note
+from edgeport.pipeline.compression.run import Compressed, compress
+from edgeport.pipeline.engine.concurrency import on_each
+from edgeport.pipeline.engine.context import RunContext, run_context
+from edgeport.pipeline.evaluation.evaluate import Validated, validate_candidates
+from edgeport.pipeline.output.run_output import prepare_output, remove_unused, write_output, write_summary
+from edgeport.pipeline.quantization.recovery import refining_payload
+from edgeport.pipeline.search.mixed_precision import Tuned, material_of, tune_all
+from edgeport.pipeline.selection.near_misses import nearest
+from edgeport.pipeline.selection.select import (
     best_float,
     conclude,
     faster_yardstick,
     is_yardstick,
     judge,
 )
-from edgeport.pipeline.compressing import Compressed, compress
-from edgeport.pipeline.context import RunContext, run_context
-from edgeport.pipeline.lacking import nearest
-from edgeport.pipeline.learning import difference_from, difference_note
-from edgeport.pipeline.measuring import confirm, load_fully, screen
-from edgeport.pipeline.output import prepare_output, remove_unused, write_output, write_summary
-from edgeport.pipeline.refining import refining_payload
-from edgeport.pipeline.sharing import Shared, guess_target, share
-from edgeport.pipeline.timing import Timed, compare_arms
-from edgeport.pipeline.tuning import Tuned, material_of, tune_all
-from edgeport.pipeline.validating import Validated, validate_candidates
+from edgeport.pipeline.source_model.as_given import named_as_given
 from edgeport.recipe.evidence import thin_evidence
 
 __all__ = ["made_notes", "run_recipe", "walk"]

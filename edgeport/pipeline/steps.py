@@ -32,15 +32,20 @@ from edgeport.contracts import (
 from edgeport.errors import IsolationError, SamplesError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.artifacts import artifact_draft, load_artifact, require_writable, write_artifact_record
-from edgeport.pipeline.calibrating import calibrate_in_children
-from edgeport.pipeline.fixed_batch import execution_for
-from edgeport.pipeline.locations import location_named
-from edgeport.pipeline.named_recoveries import named_after_plan, named_before_calibration
-from edgeport.pipeline.placement_gate import require_placement
-from edgeport.pipeline.range_choice import MEASURED, measures
-from edgeport.pipeline.raw_files import preparation_for, prepared_file
-from edgeport.pipeline.transforming import Transformed, transform_in_child
+from edgeport.pipeline.compilation.placement import require_placement
+from edgeport.pipeline.datasets.fixed_batch import execution_for
+from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file
+from edgeport.pipeline.datasets.sources import location_named
+from edgeport.pipeline.output.artifact_folder import (
+    artifact_draft,
+    load_artifact,
+    require_writable,
+    write_artifact_record,
+)
+from edgeport.pipeline.quantization.calibration import calibrate_in_children
+from edgeport.pipeline.quantization.named_recoveries import named_after_plan, named_before_calibration
+from edgeport.pipeline.quantization.range_search import MEASURED, measures
+from edgeport.pipeline.quantization.transforming import Transformed, transform_in_child
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
@@ -96,7 +101,7 @@ def export_source(  # noqa: PLR0913 (those of the API)
 
 def _traced(path: Path, target: str, *, free: bool) -> dict[str, Array]:
     """Two samples for a free batch; every one of the file for a fixed one."""
-    from edgeport.pipeline.batches import first_batch
+    from edgeport.pipeline.datasets.batching import first_batch
 
     feeds = read_samples(path, target, count=2 if free else _WHOLE).feeds
     return first_batch(feeds, 2) if free else dict(feeds)
@@ -127,7 +132,7 @@ def verify_export(  # noqa: PLR0913 (those of the API)
     import numpy as np
 
     from edgeport.npz import save_npz
-    from edgeport.pipeline.batches import require_a_batch
+    from edgeport.pipeline.datasets.batching import require_a_batch
 
     _check_metric(metric, target)
     opened = open_onnx(model)
@@ -158,7 +163,10 @@ def verify_export(  # noqa: PLR0913 (those of the API)
             "search_path": str(source.search_path) if source.search_path else None,
         }
         found = run_isolated(
-            "edgeport.pipeline.children:verify", payload, limits=limits, asked=f"run {model.name} on the samples"
+            "edgeport.pipeline.compilation.worker:verify",
+            payload,
+            limits=limits,
+            asked=f"run {model.name} on the samples",
         )
     return load_json(Verification, json.dumps(found["verification"]))
 
@@ -329,11 +337,11 @@ def quantize_onnx(  # noqa: PLR0913 (those of the API)
             "float_only": True,
             "processor": to_jsonable(processor),
         }
-        function = "edgeport.pipeline.children:build"
+        function = "edgeport.pipeline.compilation.worker:build"
         asked = f"compile {model.name} in {precision} for {backend}"
         if calibrating:
             payload |= {"calibrating": about_samples, "path": str(model)}
-            function = "edgeport.pipeline.quantizing:calibrate_and_build"
+            function = "edgeport.pipeline.compilation.quantizing:calibrate_and_build"
         found = run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=asked)
         for warning in found.get("warnings", ()):
             _LOG.warning("%s", warning)

@@ -20,7 +20,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import PlacementMissed
 from edgeport.onnx_files import integer_nodes
-from edgeport.pipeline.placement_gate import judge_placement, require_placement
+from edgeport.pipeline.compilation.placement import judge_placement, require_placement
 
 NODES = {
     "a": NodeOrigin(operator="Conv", module="layer1.conv"),

@@ -69,7 +69,7 @@ def test_a_runtime_that_crashes_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     def crash(*_: object, **__: object) -> None:
         raise CRASH
 
-    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", crash)
+    monkeypatch.setattr("edgeport.pipeline.compilation.probe.run_isolated", crash)
 
     found = doctor._probed("onnxruntime")
 
@@ -78,7 +78,7 @@ def test_a_runtime_that_crashes_is_an_answer(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_backend_that_says_nothing_sensible_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", lambda *_, **__: {"capabilities": None})
+    monkeypatch.setattr("edgeport.pipeline.compilation.probe.run_isolated", lambda *_, **__: {"capabilities": None})
 
     found = doctor._probed("odd")
 
@@ -92,8 +92,10 @@ def test_a_device_that_is_listed_and_does_not_open_is_told(monkeypatch: pytest.M
 
     listed = ("CUDAExecutionProvider", "CPUExecutionProvider")
     told = Capabilities(backend="onnxruntime", installed=True, can_run=True, devices=listed)
-    monkeypatch.setattr("edgeport.pipeline.probing.run_isolated", lambda *_, **__: {"capabilities": to_jsonable(told)})
-    monkeypatch.setattr("edgeport.pipeline.accelerators.run_isolated", fail)
+    monkeypatch.setattr(
+        "edgeport.pipeline.compilation.probe.run_isolated", lambda *_, **__: {"capabilities": to_jsonable(told)}
+    )
+    monkeypatch.setattr("edgeport.pipeline.compilation.accelerators.run_isolated", fail)
 
     found = doctor._probed("onnxruntime")
 

@@ -45,19 +45,19 @@ from edgeport.devices.profiles import PROFILES
 from edgeport.drafting import Draft
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.exporter.qat import QatResult
-from edgeport.pipeline.bench import BenchResult
-from edgeport.pipeline.bench_judging import Check
-from edgeport.pipeline.bench_measuring import Certainty
-from edgeport.pipeline.comparing import Compared, CompareResult
-from edgeport.pipeline.distilling import DistillReport
+from edgeport.pipeline.benchmarking.bench import BenchResult
+from edgeport.pipeline.benchmarking.bench_measuring import Certainty
+from edgeport.pipeline.benchmarking.compare import Compared, CompareResult
+from edgeport.pipeline.benchmarking.soak import SoakResult
+from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
+from edgeport.pipeline.compression.distill import DistillReport
+from edgeport.pipeline.compression.prune import PruneReport
+from edgeport.pipeline.compression.qat import QatReport
 from edgeport.pipeline.dry_run import DryRun, DryStep
-from edgeport.pipeline.execution_tuning import ExecutionTuned, TunedArm
-from edgeport.pipeline.learning import QatReport
-from edgeport.pipeline.pruning import PruneReport
-from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
-from edgeport.pipeline.soaking import SoakResult
-from edgeport.pipeline.tuning_alone import TuneResult
-from edgeport.pipeline.without_data import ImitateReport, WithoutDataReport
+from edgeport.pipeline.search.colocation import Resident, ScheduleResult, Tried
+from edgeport.pipeline.search.execution import ExecutionTuned, TunedArm
+from edgeport.pipeline.search.mixed_precision_command import TuneResult
+from edgeport.pipeline.selection.constraints import Check
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

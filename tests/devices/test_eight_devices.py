@@ -22,7 +22,7 @@ from edgeport.devices.experiment import run_rounds
 from edgeport.devices.inventory import SshAddress
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
-from edgeport.pipeline.beside import on_each
+from edgeport.pipeline.engine.concurrency import on_each
 
 pytestmark = pytest.mark.slow
 

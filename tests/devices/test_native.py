@@ -22,8 +22,8 @@ from edgeport.devices.native_programs import PROGRAMS
 from edgeport.devices.opening import open_device
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import BackendCrash, BackendError, ChildTimeout, DeviceError, DeviceLost, UsageError
-from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact
-from edgeport.pipeline.context import reach
+from edgeport.pipeline.benchmarking.bench import Asked, BenchSettings, bench_artifact
+from edgeport.pipeline.engine.context import reach
 
 PERF_TEST = Path(__file__).parent.parent / "loopback" / "fake_perf_test.py"
 SESSION = "edgeport.backends.onnxruntime.session"

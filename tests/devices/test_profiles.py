@@ -9,7 +9,7 @@ from edgeport.contracts import Capabilities, Precision, load_json, to_jsonable
 from edgeport.contracts.serialise import canonical
 from edgeport.devices.profiles import PROFILES
 from edgeport.errors import UsageError
-from edgeport.pipeline.children import probe
+from edgeport.pipeline.compilation.worker import probe
 
 FITS = [(profile, fit) for profile in PROFILES.values() for fit in profile.fits]
 

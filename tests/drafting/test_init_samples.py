@@ -22,7 +22,7 @@ from edgeport.drafting import Asked, Draft, draft_recipe
 from edgeport.drafting.columns import ways_of_columns
 from edgeport.drafting.forms import look_at_samples
 from edgeport.errors import SamplesError
-from edgeport.pipeline.locations import open_samples
+from edgeport.pipeline.datasets.sources import open_samples
 from edgeport.recipe import load_recipe
 
 

@@ -287,7 +287,7 @@ def test_an_endless_baseline_is_not_read(played, edgeport, tmp_path):
 
 def test_a_baseline_of_another_machine_tells_nothing(played, edgeport, tmp_path):
     from edgeport.contracts import dump_json
-    from edgeport.pipeline.bench_baseline import load_baseline
+    from edgeport.pipeline.benchmarking.baseline import load_baseline
 
     net, baseline = played("net", QUIET), tmp_path / "kept.json"
     edgeport("bench", net, "--save-baseline", baseline)

@@ -95,7 +95,7 @@ def artifacts(pi5, case, tmp_path_factory):
             "folder": str(folder / precision),
             "processor": to_jsonable(pi5.facts().processor),
         }
-        built = run_isolated("edgeport.pipeline.children:build", payload, limits=LIMITS, asked="build")
+        built = run_isolated("edgeport.pipeline.compilation.worker:build", payload, limits=LIMITS, asked="build")
         assert built["placement"] is None
         assert "aarch64" in built["placement_reason"]
         found[precision] = load_json(Artifact, json.dumps(built["artifact"]))

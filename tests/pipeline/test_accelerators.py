@@ -11,8 +11,8 @@ import pytest
 
 from edgeport.contracts import Capabilities
 from edgeport.errors import BackendError, ChildCrash, UnsupportedByBackend
-from edgeport.pipeline import accelerators as module
-from edgeport.pipeline.accelerators import accelerators_here, accelerators_of, as_opened, open_there
+from edgeport.pipeline.compilation import accelerators as module
+from edgeport.pipeline.compilation.accelerators import accelerators_here, accelerators_of, as_opened, open_there
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 ASKED = {"backend": "onnxruntime", "runtime_device": "CUDA"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgeport.errors import SamplesError
-from edgeport.pipeline.batches import require_samples, run_in_batches
+from edgeport.pipeline.datasets.batching import require_samples, run_in_batches
 
 FEEDS = {"x": np.arange(6, dtype=np.float32).reshape(3, 2)}
 

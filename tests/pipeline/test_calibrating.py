@@ -8,9 +8,9 @@ import pytest
 from edgeport import api
 from edgeport.contracts import Calibration, Limits, OnnxModel, TensorSpec, to_jsonable
 from edgeport.errors import UsageError
-from edgeport.pipeline.calibrating import calibrate_in_children
-from edgeport.pipeline.calibrating_child import collected
-from edgeport.pipeline.locations import location_named
+from edgeport.pipeline.datasets.sources import location_named
+from edgeport.pipeline.quantization.calibration import calibrate_in_children
+from edgeport.pipeline.quantization.calibration_worker import collected
 
 
 @pytest.fixture

@@ -20,7 +20,15 @@ from edgeport.contracts import (
     Quantile,
     Refusal,
 )
-from edgeport.pipeline.choosing import best_float, challengers, conclude, faster_yardstick, judge, rivals, weakest
+from edgeport.pipeline.selection.select import (
+    best_float,
+    challengers,
+    conclude,
+    faster_yardstick,
+    judge,
+    rivals,
+    weakest,
+)
 
 
 def interval(estimate, spread=0.0):

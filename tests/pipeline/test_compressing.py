@@ -37,14 +37,14 @@ from edgeport.errors import DistillationError
 from edgeport.exporter.prune.keeping import is_pruned
 from edgeport.exporter.sources import load_module
 from edgeport.exporter.train.samples import INDEX
-from edgeport.pipeline import compressing_distill, compressing_prune
-from edgeport.pipeline.compressing_guess import guess_s, stage_names
-from edgeport.pipeline.compressing_step import StepWork, TrainingSamples
-from edgeport.pipeline.context import RunContext, run_context
-from edgeport.pipeline.preparing import PreparedModel
-from edgeport.pipeline.samples import PreparedSamples
-from edgeport.pipeline.sharing import Shared
-from edgeport.pipeline.validating import Reference
+from edgeport.pipeline.build_inputs import Shared
+from edgeport.pipeline.compression import distill_step, prune_step
+from edgeport.pipeline.compression.step import StepWork, TrainingSamples
+from edgeport.pipeline.datasets.prepare import PreparedSamples
+from edgeport.pipeline.engine.context import RunContext, run_context
+from edgeport.pipeline.engine.estimates import guess_s, stage_names
+from edgeport.pipeline.evaluation.evaluate import Reference
+from edgeport.pipeline.source_model.export import PreparedModel
 from edgeport.recipe import load_recipe
 
 NET = """
@@ -155,8 +155,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(name)
         return getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload))), {}
 
-    monkeypatch.setattr(compressing_prune, "run_recorded", run)
-    monkeypatch.setattr(compressing_distill, "run_recorded", run)
+    monkeypatch.setattr(prune_step, "run_recorded", run)
+    monkeypatch.setattr(distill_step, "run_recorded", run)
     return done
 
 
@@ -180,8 +180,8 @@ class Measured:
 def test_a_pruning_is_done_once_and_says_what_it_did(folder: Path, in_process: list[str]) -> None:
     step = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=16), device="cpu")
     with work_for(folder, step) as work:
-        made = compressing_prune.prune_in_run(work, step)
-        again = compressing_prune.prune_in_run(work, step)
+        made = prune_step.prune_in_run(work, step)
+        again = prune_step.prune_in_run(work, step)
 
     assert made == again
     assert in_process == ["prune_in_child"]
@@ -196,19 +196,19 @@ def test_a_pruning_is_done_once_and_says_what_it_did(folder: Path, in_process: l
 def test_a_pruning_for_a_latency_measures_each_network_once(
     folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compressing_prune, "PruneBench", Measured)
+    monkeypatch.setattr(prune_step, "PruneBench", Measured)
     monkeypatch.setattr(Measured, "asked", [])
     step = PruneStep(speedup=1.3, device="cpu")
     with work_for(folder, step) as work:
-        made = compressing_prune.prune_in_run(work, step)
+        made = prune_step.prune_in_run(work, step)
         asked = len(Measured.asked)
-        assert compressing_prune.prune_in_run(work, step) == made
+        assert prune_step.prune_in_run(work, step) == made
         assert len(Measured.asked) == asked
         assert made.source is not None
         assert "asked was 1.3x" in made.said[1]
 
         # Another target measures anew; the scores, which know no target, are not looked for again.
-        other = compressing_prune.prune_in_run(
+        other = prune_step.prune_in_run(
             StepWork(**{**vars(work), "stage": "prune 2", "target": type(work.target)(backend="openvino")}), step
         )
     assert other.source == made.source
@@ -221,11 +221,11 @@ def test_a_pruning_for_a_latency_measures_each_network_once(
 def test_where_nothing_is_faster_nothing_goes(
     folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compressing_prune, "PruneBench", Measured)
+    monkeypatch.setattr(prune_step, "PruneBench", Measured)
     monkeypatch.setattr(Measured, "speedup", lambda _self, _counts: 0.9)
     step = PruneStep(speedup=2.0)
     with work_for(folder, step) as work:
-        made = compressing_prune.prune_in_run(work, step)
+        made = prune_step.prune_in_run(work, step)
 
     assert made.source is None
     assert made.said == ("nothing was removed: no network that was measured is faster (2 ms)",)
@@ -242,12 +242,12 @@ def given(folder: Path, **arguments: object) -> ModelSource:
 def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in_process: list[str]) -> None:
     step = StudentStep(learning=LEARN, device="cpu")
     with work_for(folder, step) as work:
-        pruned = compressing_prune.prune_in_run(work, PruneStep(amount=0.6, device="cpu")).source
+        pruned = prune_step.prune_in_run(work, PruneStep(amount=0.6, device="cpu")).source
         assert pruned is not None
         recipe = dataclasses.replace(work.context.recipe, source=pruned)
         after = dataclasses.replace(work, context=dataclasses.replace(work.context, recipe=recipe))
-        made = compressing_distill.distill_in_run(after, step)
-        again = compressing_distill.distill_in_run(after, step)
+        made = distill_step.distill_in_run(after, step)
+        again = distill_step.distill_in_run(after, step)
 
     assert made == again
     assert in_process == ["prune_in_child", "distill_in_child"]
@@ -272,7 +272,7 @@ def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in
 def test_a_given_student_learns(folder: Path, in_process: list[str]) -> None:
     step = StudentStep(student=given(folder, width=8), learning=LEARN, device="cpu")
     with work_for(folder, step) as work:
-        made = compressing_distill.distill_in_run(work, step)
+        made = distill_step.distill_in_run(work, step)
     assert in_process == ["distill_in_child"]
     assert made.source is not None
     assert made.source.arguments == {"width": 8}
@@ -288,15 +288,15 @@ def test_what_is_judged_is_what_learns(folder: Path, monkeypatch: pytest.MonkeyP
         told.append(payload)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compressing_prune, "run_recorded", stop)
-    monkeypatch.setattr(compressing_distill, "run_recorded", stop)
+    monkeypatch.setattr(prune_step, "run_recorded", stop)
+    monkeypatch.setattr(distill_step, "run_recorded", stop)
     (folder / "recipe.toml").write_text(
         (folder / "recipe.toml").read_text(encoding="utf-8") + 'data.output = "scores"\n', encoding="utf-8"
     )
     pruning = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=16))
     distilling = StudentStep(student=given(folder, width=8), learning=LEARN)
     with work_for(folder, pruning) as work:
-        for do, step in ((compressing_prune.prune_in_run, pruning), (compressing_distill.distill_in_run, distilling)):
+        for do, step in ((prune_step.prune_in_run, pruning), (distill_step.distill_in_run, distilling)):
             with pytest.raises(KeyboardInterrupt):
                 do(work, step)
 
@@ -321,17 +321,17 @@ def test_a_scaled_student_is_the_largest_that_is_fast_enough(
     def compared(*_: object, **__: object) -> SimpleNamespace:
         return SimpleNamespace(comparison=SimpleNamespace(speedup=SimpleNamespace(estimate=32 / asked[-1])))
 
-    monkeypatch.setattr(compressing_distill, "run_recorded", measured)
-    monkeypatch.setattr(compressing_distill, "compare_artifacts", compared)
-    monkeypatch.setattr(compressing_distill, "median_of", lambda *_: 4e6)
+    monkeypatch.setattr(distill_step, "run_recorded", measured)
+    monkeypatch.setattr(distill_step, "compare_artifacts", compared)
+    monkeypatch.setattr(distill_step, "median_of", lambda *_: 4e6)
     with work_for(folder, step) as work:
-        student, said = compressing_distill._student_of(work, step)
+        student, said = distill_step._student_of(work, step)
         trials = list(asked)
-        assert compressing_distill._student_of(work, step) == (student, said)
+        assert distill_step._student_of(work, step) == (student, said)
         assert asked == trials
 
         faster = dataclasses.replace(step, speedup=100.0)
-        fastest, missed = compressing_distill._student_of(work, faster)
+        fastest, missed = distill_step._student_of(work, faster)
 
     assert student.arguments == {"width": 8}
     assert trials == [16, 8]
@@ -350,7 +350,7 @@ def test_a_student_learns_without_a_sample(folder: Path, in_process: list[str]) 
         context = dataclasses.replace(work.context, recipe=recipe)
         nowhere = TrainingSamples(context=context, shared=work.shared, folder=folder / "nowhere")
         without = dataclasses.replace(work, context=context, samples=nowhere)
-        made = compressing_distill.distill_in_run(without, step)
+        made = distill_step.distill_in_run(without, step)
 
     assert in_process == ["distill_in_child"]
     assert not (folder / "nowhere").exists()
@@ -365,10 +365,10 @@ def test_a_student_with_other_outputs_can_not_take_the_teachers_place() -> None:
         return OnnxModel(path=Path("m.onnx"), inputs=(spec,), outputs=(spec,), opset=20, digest="")
 
     teacher = model("scores", "batch", 10)
-    compressing_distill.require_alike(teacher, model("scores", "n", 10))
+    distill_step.require_alike(teacher, model("scores", "n", 10))
     for other in (model("scores", "batch", 100), model("logits", "batch", 10), model("scores", "batch", 10, 1)):
         with pytest.raises(DistillationError, match=r"in place of scores: float32 \['batch', 10\]"):
-            compressing_distill.require_alike(teacher, other)
+            distill_step.require_alike(teacher, other)
 
 
 def test_stages_have_names_and_guesses(folder: Path) -> None:

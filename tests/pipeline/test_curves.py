@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edgeport.errors import OutputError
-from edgeport.pipeline.curves import CURVES, copy_curves, require_course_places
-from edgeport.pipeline.pruning_course import course_of, forget_course
+from edgeport.pipeline.compression.pruning_course import course_of, forget_course
+from edgeport.pipeline.output.training_logs import CURVES, copy_curves, require_course_places
 
 
 @pytest.fixture

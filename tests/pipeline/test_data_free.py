@@ -12,12 +12,12 @@ from edgeport.contracts import Limits, ModelSource, Precision, TensorSpec
 from edgeport.contracts.recipe import SamplesFile, SamplesMade, Target
 from edgeport.errors import SamplesError
 from edgeport.npz import load_npz, made_of, save_npz
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.locations import location_named
-from edgeport.pipeline.making import with_samples_made
-from edgeport.pipeline.preparing import origin
+from edgeport.pipeline.datasets.sources import location_named
+from edgeport.pipeline.datasets.synthetic import with_samples_made
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.run import made_notes, run_recipe
+from edgeport.pipeline.source_model.export import origin
 from edgeport.store import Store
 
 IMAGES = TensorSpec(name="images", dtype="float32", shape=("batch", 8), value_range=(-3.0, 3.0))

@@ -21,8 +21,8 @@ from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Units
 from edgeport.exporter.sources import load_module
-from edgeport.pipeline import distilling
-from edgeport.pipeline.distilling_child import distill_in_child
+from edgeport.pipeline.compression import distill
+from edgeport.pipeline.compression.distill_worker import distill_in_child
 
 NET = """
     import torch
@@ -224,16 +224,16 @@ def test_two_processes_do_not_share_a_training(folder: Path, monkeypatch: pytest
 
     def again(asked: Any) -> None:
         del asked
-        monkeypatch.setattr(distilling, "_student_of", lambda asked: pytest.fail("trained by two"))
+        monkeypatch.setattr(distill, "_student_of", lambda asked: pytest.fail("trained by two"))
         with pytest.raises(UsageError, match="another process, which trains the very same"):
             train(folder / "store")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distilling, "_student_of", again)
+    monkeypatch.setattr(distill, "_student_of", again)
     with pytest.raises(KeyboardInterrupt):
         train(folder / "store")
 
-    monkeypatch.setattr(distilling, "_student_of", again)
+    monkeypatch.setattr(distill, "_student_of", again)
     with pytest.raises(KeyboardInterrupt):
         train(folder / "store")
 
@@ -246,7 +246,7 @@ def test_a_student_that_was_found_is_for_what_measured_it(folder: Path, monkeypa
         places.append(asked.work)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distilling, "_student_of", stop)
+    monkeypatch.setattr(distill, "_student_of", stop)
     for threads in (1, 1, 2):
         with pytest.raises(KeyboardInterrupt):
             api.distill(

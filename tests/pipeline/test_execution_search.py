@@ -14,14 +14,14 @@ from edgeport.backends.registry import backend
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import DeviceLost, UsageError
-from edgeport.pipeline import execution_tuning, execution_variants
-from edgeport.pipeline.artifacts import load_artifact
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.execution_saving import save_tuned
-from edgeport.pipeline.execution_search import Goal, choose, halve, is_last, leaders, refine, scores
-from edgeport.pipeline.execution_tuning import ExecutionAsked, _Search
-from edgeport.pipeline.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
-from edgeport.pipeline.spending import Spending
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.engine.time_budget import Spending
+from edgeport.pipeline.output.artifact_folder import load_artifact
+from edgeport.pipeline.output.execution_saving import save_tuned
+from edgeport.pipeline.search import execution, execution_variants
+from edgeport.pipeline.search.execution import ExecutionAsked, _Search
+from edgeport.pipeline.search.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
+from edgeport.pipeline.search.successive_halving import Goal, choose, halve, is_last, leaders, refine, scores
 from edgeport.store import Store
 
 LATENCY, THROUGHPUT = Goal(of="latency"), Goal(of="throughput")
@@ -141,7 +141,7 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
         return {name: arm(own.get(name, 1.5), seed=index) for index, name in enumerate(sorted(names))}
 
     monkeypatch.setattr(_Search, "_measure", measure)
-    monkeypatch.setattr(execution_tuning, "gives_huge_pages", lambda _: given)
+    monkeypatch.setattr(execution, "gives_huge_pages", lambda _: given)
     path, out = save_onnx(small_onnx), tmp_path / "tuned"
     options = {"output": out, "time_s": 100.0, "duration_s": 0.02, "store": tmp_path / "store"}
     found = api.tune_execution([path], **options)

@@ -8,8 +8,8 @@ import onnx
 from edgeport.contracts import to_jsonable
 from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.few import few_calls
-from edgeport.pipeline.locations import location_named
+from edgeport.pipeline.datasets.few import few_calls
+from edgeport.pipeline.datasets.sources import location_named
 
 
 def test_a_few_samples_hold_no_more_than_themselves(tmp_path):

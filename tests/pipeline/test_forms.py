@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeport.contracts import ExecutionConfig, to_jsonable
 from edgeport.errors import UnsupportedByBackend
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.children import build
+from edgeport.pipeline.compilation.worker import build
 
 
 @pytest.fixture

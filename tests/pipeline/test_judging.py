@@ -13,13 +13,13 @@ from edgeport.devices.local import LocalDevice
 from edgeport.errors import EdgeportError, SamplesError, SourceError, WrongOutput
 from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.judging import _parts, judge
-from edgeport.pipeline.preparing import prepare_model
-from edgeport.pipeline.samples import PreparedSamples, prepare_samples
-from edgeport.pipeline.validating import Reference, require_judgeable, validate_candidates
+from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.datasets.prepare import PreparedSamples, prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.evaluation.evaluate import Reference, require_judgeable, validate_candidates
+from edgeport.pipeline.evaluation.worker import _parts, judge
+from edgeport.pipeline.source_model.export import prepare_model
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)
@@ -283,7 +283,7 @@ def test_an_output_that_is_missing_is_invalid(tmp_path):
 
 
 def test_closeness_of_further_outputs_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeport.pipeline.judging._ROWS_BYTES", 96)
+    monkeypatch.setattr("edgeport.pipeline.evaluation.worker._ROWS_BYTES", 96)
     its = outputs()
     accuracy = judged(tmp_path, {**its, "boxes": its["boxes"] * 1.01}, its)
     assert len(list(_parts(its["boxes"], its["boxes"]))) == 14, "3 samples of 32 bytes at a time"
@@ -353,5 +353,5 @@ def test_outputs_are_never_loaded_in_the_parent(validated, monkeypatch):
         raise AssertionError("judged in this process")
 
     monkeypatch.setattr("edgeport.accuracy.compare.accuracy_result", refuse)
-    monkeypatch.setattr("edgeport.pipeline.judging.judge", refuse)
+    monkeypatch.setattr("edgeport.pipeline.evaluation.worker.judge", refuse)
     assert validated(lambda trace, job: trace).candidate.accuracy.outcome is Outcome.PASS

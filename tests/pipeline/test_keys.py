@@ -15,14 +15,14 @@ from edgeport.contracts.recipe import SamplesFunction, Target
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import BackendError
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.dependencies import _Recorder, run_recorded, session_state, states_of
-from edgeport.pipeline.preparing import _verified, prepare_model
-from edgeport.pipeline.samples import prepare_samples
-from edgeport.pipeline.timing import Arm, time_arms
-from edgeport.pipeline.validating import Reference, validate_candidates
+from edgeport.pipeline.benchmarking.experiment import Arm, time_arms
+from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.datasets.prepare import prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.input_tracking import _Recorder, run_recorded, session_state, states_of
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.evaluation.evaluate import Reference, validate_candidates
+from edgeport.pipeline.source_model.export import _verified, prepare_model
 from edgeport.store import Store
 
 PLANTED = Path(__file__).parent / "planted"
@@ -233,7 +233,7 @@ def test_another_version_of_a_used_package_is_noticed(project, monkeypatch):
     before = project.built
     real = __import__("importlib.metadata").metadata.version
     monkeypatch.setattr(
-        "edgeport.pipeline.dependencies.metadata.version",
+        "edgeport.pipeline.engine.input_tracking.metadata.version",
         lambda name: "99" if name == "safetensors" else real(name),
     )
     project.value()
@@ -487,14 +487,14 @@ def test_a_fault_of_ours_in_one_candidate_is_its_row(arms, monkeypatch):
         raise ZeroDivisionError("a slip")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgeport.pipeline.building._built", broken)
+        patch.setattr("edgeport.pipeline.compilation.compile._built", broken)
         (row,) = build_candidates(context, model, found, None, "")
         assert "unexpected ZeroDivisionError: a slip" in row.refusal.reason
     with monkeypatch.context() as patch:
-        patch.setattr("edgeport.pipeline.validating.session_state", broken)
+        patch.setattr("edgeport.pipeline.evaluation.evaluate.session_state", broken)
         (row,) = validate_candidates(context, [whole], samples, Reference(outputs=arm.reference, name="float"))
         assert "unexpected ZeroDivisionError: a slip" in row.candidate.refusal.reason
     with monkeypatch.context() as patch:
-        patch.setattr("edgeport.pipeline.validating._with_accuracy", broken)
+        patch.setattr("edgeport.pipeline.evaluation.evaluate._with_accuracy", broken)
         (row,) = validate_candidates(context, [whole], samples, Reference(outputs=arm.reference, name="float"))
         assert "unexpected ZeroDivisionError: a slip" in row.candidate.refusal.reason

@@ -20,8 +20,8 @@ from edgeport.contracts import (
     Refusal,
     Throughput,
 )
-from edgeport.pipeline.choosing import judge
-from edgeport.pipeline.lacking import budget_lacks, nearest
+from edgeport.pipeline.selection.near_misses import budget_lacks, nearest
+from edgeport.pipeline.selection.select import judge
 
 
 def around(value, share=0.02):

@@ -21,8 +21,8 @@ from edgeport.exporter.sources import load_module
 from edgeport.exporter.train import TrainingSettings
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.learning import BOUND, qat_recipe
-from edgeport.pipeline.learning_child import learn_in_child
+from edgeport.pipeline.compression.qat import BOUND, qat_recipe
+from edgeport.pipeline.compression.qat_worker import learn_in_child
 from edgeport.recipe import load_recipe
 
 NET = """

@@ -11,10 +11,10 @@ import pytest
 from edgeport.contracts import DeviceFacts, Limits, ModelSource, TensorSpec, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesTable
 from edgeport.errors import SamplesError
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.locations import location_named, location_state, open_samples
-from edgeport.pipeline.samples import prepare_samples
+from edgeport.pipeline.datasets.prepare import prepare_samples
+from edgeport.pipeline.datasets.sources import location_named, location_state, open_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
 from edgeport.store import Store
 
 Image = pytest.importorskip("PIL.Image", reason="it decodes images")

@@ -8,11 +8,11 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeport.contracts import Limits, ModelSource, Precision, TensorSpec
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Target
 from edgeport.errors import ModelError
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.opsets import _worst
-from edgeport.pipeline.preparing import prepare_model
-from edgeport.pipeline.samples import prepare_samples
+from edgeport.pipeline.datasets.prepare import prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.source_model.export import prepare_model
+from edgeport.pipeline.source_model.onnx_import import _worst
 from edgeport.store import Store
 
 

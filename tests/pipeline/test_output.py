@@ -10,7 +10,7 @@ from edgeport.bundle import BundleContents, write_bundle
 from edgeport.contracts import Artifact, Budget, Candidate, DeviceFacts, OnnxModel, Precision, TensorSpec
 from edgeport.errors import OutputError, SamplesError
 from edgeport.pipeline import run_recipe
-from edgeport.pipeline.output import prepare_output
+from edgeport.pipeline.output.run_output import prepare_output
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_an_earlier_answer_is_gone_before_anything_can_fail(make_recipe, out, tm
     def fail(context):
         raise SamplesError(asked="", found="damaged samples", fix="")
 
-    monkeypatch.setattr("edgeport.pipeline.sharing.prepare_samples", fail)
+    monkeypatch.setattr("edgeport.pipeline.build_inputs.prepare_samples", fail)
     with pytest.raises(SamplesError, match="damaged samples"):
         run_recipe(make_recipe("base"), output=out, store=tmp_path / "store")
     assert [path.name for path in out.iterdir()] == ["notes.txt"]

@@ -16,7 +16,7 @@ from edgeport.contracts import Change, Limits, Precision
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import DeviceLost, UsageError
 from edgeport.pipeline import run_recipe
-from edgeport.pipeline.bench import Asked, BenchSettings, bench_artifact
+from edgeport.pipeline.benchmarking.bench import Asked, BenchSettings, bench_artifact
 
 LIMITS = Limits(time_s=60)
 
@@ -167,7 +167,7 @@ def test_over_ssh_and_here_a_model_is_equally_fast(board, problem, tmp_path):
     from edgeport.devices.experiment import Round, order_of_round, to_measurements
     from edgeport.devices.latency.comparison import compare
     from edgeport.devices.opening import open_device
-    from edgeport.pipeline.bench import open_all
+    from edgeport.pipeline.benchmarking.bench import open_all
 
     settings = BenchSettings(duration_s=0.3, threads=1, limits=LIMITS)
     rounds = []

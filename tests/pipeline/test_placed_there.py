@@ -24,10 +24,10 @@ from edgeport.contracts.serialise import canonical
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import BackendError, DeviceError
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline import children
-from edgeport.pipeline.building import _placed_there
-from edgeport.pipeline.children import placed_there
-from edgeport.pipeline.planning import plan_for
+from edgeport.pipeline.compilation import worker
+from edgeport.pipeline.compilation.compile import _placed_there
+from edgeport.pipeline.compilation.worker import placed_there
+from edgeport.pipeline.quantization.planning import plan_for
 from edgeport.pipeline.run import _unread_notes
 
 
@@ -93,7 +93,7 @@ def test_what_makes_no_sense_is_an_error(built, told, monkeypatch, what):
     if what == "no archive":
         told.write_bytes(b"PK\x03\x04 no zip")
     elif what == "larger than a graph":
-        monkeypatch.setattr(children, "_LARGEST_TOLD", 10)
+        monkeypatch.setattr(worker, "_LARGEST_TOLD", 10)
     else:
         name = "../../providers.json" if what == "another file" else "0/optimised.onnx"
         with zipfile.ZipFile(told, "w") as archive:

@@ -26,11 +26,11 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, SamplesFunction, Target
 from edgeport.errors import EdgeportError, SamplesError
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.output import _shipped
-from edgeport.pipeline.preparing import calibrate_model, prepare_model
-from edgeport.pipeline.samples import prepare_samples
+from edgeport.pipeline.datasets.prepare import prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.output.run_output import _shipped
+from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
 from edgeport.preprocessing import apply
 from edgeport.store import Store
 

@@ -28,8 +28,8 @@ from edgeport.contracts import (
 from edgeport.errors import EdgeportError, SamplesError, UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
 from edgeport.exporter.prune.latency import Budgeted, Losses
-from edgeport.pipeline import pruning
-from edgeport.pipeline.pruning import PruneBench, PruneReport, judge_final
+from edgeport.pipeline.compression import prune
+from edgeport.pipeline.compression.prune import PruneBench, PruneReport, judge_final
 
 NET = """
 import torch
@@ -271,8 +271,8 @@ def test_what_a_search_proposes_is_judged_by_a_child(
     def search(*_: object, losses: Losses, **__: object) -> Budgeted:
         raise Judged(losses([{"g": 1}, {"g": 0}]))
 
-    monkeypatch.setattr(pruning, "run_isolated", run)
-    monkeypatch.setattr(pruning, "prune_to_latency", search)
+    monkeypatch.setattr(prune, "run_isolated", run)
+    monkeypatch.setattr(prune, "prune_to_latency", search)
     with pytest.raises(Judged, match=r"\[0.5, 0.25\]"):
         api.prune(source, tmp_path / "samples.npz", output=tmp_path / "small.safetensors", target="label", speedup=1.3)
 
@@ -310,7 +310,7 @@ def test_a_training_goes_on_with_the_network_that_was_found(
 
     last = Interval(low=1.9, estimate=2.0, high=2.1)
     final = _FinalBench(whole=tmp_path / "whole.onnx", speedup=last)
-    monkeypatch.setattr(pruning, "prune_to_latency", search)
+    monkeypatch.setattr(prune, "prune_to_latency", search)
     monkeypatch.setattr(PruneBench, "whole", tmp_path / "whole.onnx")
     monkeypatch.setattr(PruneBench, "compare", lambda _, old, new: final.compare(old, new))
 

@@ -20,7 +20,7 @@ from edgeport.errors import (
     UsageError,
 )
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.quantizing import calibrate_and_build
+from edgeport.pipeline.compilation.quantizing import calibrate_and_build
 
 LAYERS = """
 <ir_version: 10, opset_import: ["": 20]>
@@ -107,7 +107,7 @@ def test_a_node_in_integers_has_the_whole_model_calibrated(folder, tmp_path):
 
 @pytest.mark.parametrize("method", ["minmax", "average", "percentile:99.9", "entropy", "global", "auto"])
 def test_only_what_the_method_reads_is_watched(method, folder, tmp_path, monkeypatch):
-    from edgeport.pipeline import quantizing
+    from edgeport.pipeline.compilation import quantizing
 
     seen = {}
 

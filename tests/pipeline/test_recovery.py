@@ -14,14 +14,14 @@ from edgeport.contracts import Limits, ModelSource, Precision
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target
 from edgeport.errors import CalibrationError, UsageError
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.preparing import calibrate_model, prepare_model
-from edgeport.pipeline.refining import refining_payload
+from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.datasets.prepare import prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.quantization.recovery import refining_payload
+from edgeport.pipeline.quantization.transforming import transformed_model
 from edgeport.pipeline.run import _recovery_notes
-from edgeport.pipeline.samples import prepare_samples
-from edgeport.pipeline.transforming import transformed_model
+from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
 from edgeport.store import Store
 
 TWO_LAYERS = """

@@ -34,8 +34,8 @@ from edgeport.devices.local import LocalDevice
 from edgeport.devices.reading_session import open_session
 from edgeport.errors import EdgeportError
 from edgeport.pipeline import run_recipe
-from edgeport.pipeline.roofs import measure_roof, with_rooflines
-from edgeport.pipeline.yardsticks import Place, Product, Reading, Yardsticks
+from edgeport.pipeline.benchmarking.peaks import Place, Product, Reading, Yardsticks
+from edgeport.pipeline.benchmarking.roofline import measure_roof, with_rooflines
 from edgeport.store import Store
 
 WIDTH = 512
@@ -242,7 +242,7 @@ class Sticks:
 @pytest.fixture
 def rates(monkeypatch):
     """`rates(measured, stored)` sets the rates of yardsticks by name; the log of what was measured."""
-    monkeypatch.setattr("edgeport.pipeline.roofs.Yardsticks", Sticks)
+    monkeypatch.setattr("edgeport.pipeline.benchmarking.roofline.Yardsticks", Sticks)
 
     def use(measured, stored=None):
         Sticks.measured = {"reading": [1e12, 1e12, 1e12]} | measured
@@ -353,7 +353,7 @@ def test_where_there_is_too_little_work_nothing_is_measured(place, rates):
 
 
 def test_a_bundles_own_count_serves_its_bench(place, rates, monkeypatch, tmp_path):
-    from edgeport.pipeline import roofs
+    from edgeport.pipeline.benchmarking import roofline
 
     rates({"openvino fp32": [1e13]})
     (known,), _ = judged(place, timed("openvino fp32", 1.0))
@@ -364,7 +364,7 @@ def test_a_bundles_own_count_serves_its_bench(place, rates, monkeypatch, tmp_pat
         backend="openvino", precision=Precision.FP32, execution=ExecutionConfig(), entry="x.xml", folder=Path()
     )
     rates({"openvino fp32": [1e13]})
-    found = roofs.bench_roofline(place, fresh.latency, artifact, path=tmp_path, placement=None, feeds=tmp_path)
+    found = roofline.bench_roofline(place, fresh.latency, artifact, path=tmp_path, placement=None, feeds=tmp_path)
     assert found.roofline.work == known.latency.roofline.work
 
 

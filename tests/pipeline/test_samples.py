@@ -10,11 +10,11 @@ import pytest
 from edgeport.contracts import DeviceFacts, Limits, ModelSource, TensorSpec, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesFunction
 from edgeport.errors import RecipeError, SamplesError
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.preparing import Calibrated, calibrate_model, prepare_model
-from edgeport.pipeline.sample_files import write_samples
-from edgeport.pipeline.samples import prepare_samples, require_fit
+from edgeport.pipeline.datasets.prepare import prepare_samples, require_fit
+from edgeport.pipeline.datasets.prepare_worker import write_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.source_model.export import Calibrated, calibrate_model, prepare_model
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)

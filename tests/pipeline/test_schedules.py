@@ -13,10 +13,10 @@ from edgeport.contracts import Artifact, ExecutionConfig, Outcome, TaskParallel,
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import ContractError, OutputError, UsageError
-from edgeport.pipeline import scheduling
-from edgeport.pipeline.bench import parse_bounds
-from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
-from edgeport.pipeline.schedules import Share, as_executions, fastest_first, promising, shares, turned
+from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
+from edgeport.pipeline.benchmarking.bench import parse_bounds
+from edgeport.pipeline.search import colocation
+from edgeport.pipeline.search.core_partitions import Share, as_executions, fastest_first, promising, shares, turned
 
 
 def sizes(way):
@@ -114,10 +114,10 @@ def played(monkeypatch, small_onnx, save_onnx, tmp_path, tmp_path_factory):
             search.alone_is_sure, search.surely_over = sure, set(surely_over)
 
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-        monkeypatch.setattr(scheduling, "measure_together", measure)
-        monkeypatch.setattr(scheduling._Search, "_measure_alone", measure_alone)
-        monkeypatch.setattr(scheduling, "open_artifact", lambda *_: COMPILED[0])
-        monkeypatch.setattr(scheduling, "time_job", lambda *_: TIMED)
+        monkeypatch.setattr(colocation, "measure_together", measure)
+        monkeypatch.setattr(colocation._Search, "_measure_alone", measure_alone)
+        monkeypatch.setattr(colocation, "open_artifact", lambda *_: COMPILED[0])
+        monkeypatch.setattr(colocation, "time_job", lambda *_: TIMED)
         models = {"one": (path, "p90=10ms"), "two": (path, "p90=10ms")}
         return api.schedule(models, output=tmp_path / "out")
 
@@ -177,7 +177,7 @@ def test_what_is_over_alone_is_judged_as_a_budget(monkeypatch):
     monkeypatch.setattr("edgeport.devices.experiment.to_measurements", lambda *_, **__: shown)
     model = SimpleNamespace(name="one", bound=parse_bounds(["p90=10ms"])[0], run_as=lambda _: (None, None))
     device = SimpleNamespace(facts=lambda: SimpleNamespace(digest=""))
-    search = scheduling._Search(device=device, models=[model], rounds=6, output=None, on_progress=silent)
+    search = colocation._Search(device=device, models=[model], rounds=6, output=None, on_progress=silent)
     search._measure_alone((0, 1))
     assert (search.surely_over, search.alone_is_sure) == ({("one", 1)}, True)
 
@@ -199,7 +199,7 @@ def test_processes_that_meet_are_at_work_at_the_same_time(small_onnx, save_onnx,
     opened = open_artifact(save_onnx(small_onnx), BenchSettings(), tmp_path / "model")
     device = LocalDevice(tmp_path / "device")
     job = time_job(opened, BenchSettings(duration_s=0.3), tmp_path / "feeds", device)
-    found = scheduling.measure_together(device, {"one": job, "two": job}, rounds=1)
+    found = colocation.measure_together(device, {"one": job, "two": job}, rounds=1)
     (one,), (two,) = found["one"].traces, found["two"].traces
     starts = max(one.started_at_ns, two.started_at_ns)
     ends = min(each.started_at_ns + each.elapsed_ns for each in (one, two))

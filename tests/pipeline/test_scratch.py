@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from edgeport.errors import StoreError
-from edgeport.pipeline.scratch import scratch_folder
+from edgeport.pipeline.engine.scratch import scratch_folder
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from edgeport.pipeline.scratch import scratch_folder
+from edgeport.pipeline.engine.scratch import scratch_folder
 with scratch_folder(Path(sys.argv[1])) as folder:
     (folder / "deep").mkdir()
     (folder / "deep" / "outputs.npz").write_bytes(b"0" * 1000)

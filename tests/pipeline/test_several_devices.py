@@ -23,9 +23,9 @@ from edgeport.devices.bootstrap import COMMAND
 from edgeport.devices.remote import RemoteDevice
 from edgeport.errors import ContractError, DeviceError, DeviceLost, UsageError
 from edgeport.pipeline import run_recipe
-from edgeport.pipeline.beside import on_each
-from edgeport.pipeline.children import probe
+from edgeport.pipeline.compilation.worker import probe
 from edgeport.pipeline.dry_run import rehearse
+from edgeport.pipeline.engine.concurrency import on_each
 
 LIMITS = Limits(time_s=60)
 PI5 = Processor(machine="aarch64", isa=("asimd", "asimdhp", "asimddp"))
@@ -252,14 +252,14 @@ def test_an_interruption_ends_all_at_their_next_step():
             raise AssertionError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgeport.pipeline.beside._wait", _interrupted_once())
+        patch.setattr("edgeport.pipeline.engine.concurrency._wait", _interrupted_once())
         with pytest.raises(KeyboardInterrupt):
             on_each({"a": work, "b": work}, interrupt)
     assert ended == [1, 1]
 
 
 def _interrupted_once():
-    from edgeport.pipeline.beside import _wait
+    from edgeport.pipeline.engine.concurrency import _wait
 
     calls = []
 

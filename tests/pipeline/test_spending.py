@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.spending import Inside, Spending
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.engine.time_budget import Inside, Spending
 from edgeport.store import Store
 
 

@@ -9,7 +9,7 @@ from edgeport.contracts import Budget, Limits, Outcome, Precision, RunResult, lo
 from edgeport.contracts.recipe import Target
 from edgeport.errors import ContractError, OutputError
 from edgeport.pipeline import run_recipe
-from edgeport.pipeline.output import prepare_output
+from edgeport.pipeline.output.run_output import prepare_output
 
 SHORT = Limits(time_s=20.0, memory_bytes=2 << 30)
 

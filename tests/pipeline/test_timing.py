@@ -14,9 +14,9 @@ from edgeport.contracts import (
     TimerFacts,
 )
 from edgeport.errors import BackendError
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.timing import Arm, time_arms
+from edgeport.pipeline.benchmarking.experiment import Arm, time_arms
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)

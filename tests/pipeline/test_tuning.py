@@ -16,17 +16,18 @@ from edgeport.contracts import Budget, Change, Comparison, Interval, Limits, Mix
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import OutputError, UsageError
-from edgeport.pipeline import run_recipe, tuning
-from edgeport.pipeline.artifacts import load_artifact
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
+from edgeport.pipeline import run_recipe
+from edgeport.pipeline.benchmarking.experiment import Timed
+from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.dry_run import rehearse
-from edgeport.pipeline.preparing import calibrate_model, prepare_model
-from edgeport.pipeline.samples import prepare_samples
-from edgeport.pipeline.timing import Timed
-from edgeport.pipeline.tuning import Material, Tuned, tune
-from edgeport.pipeline.tuning_alone import BEST, NODES_FILE, tune_recipe
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.output.artifact_folder import load_artifact
+from edgeport.pipeline.search import mixed_precision
+from edgeport.pipeline.search.mixed_precision import Material, Tuned, tune
+from edgeport.pipeline.search.mixed_precision_command import BEST, NODES_FILE, tune_recipe
+from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
 from edgeport.store import Store
 
 LAYERS = 5
@@ -143,7 +144,7 @@ def planted(monkeypatch):
     cost: dict[str, float] = {}
     asked: list[tuple[str, ...]] = []
     mixes: dict[str, set[str]] = {}
-    tried = tuning._Bench._try
+    tried = mixed_precision._Bench._try
 
     def try_(bench, kept):
         one = tried(bench, kept)
@@ -169,9 +170,9 @@ def planted(monkeypatch):
         asked.append(tuple(arm.name for arm in arms))
         return Timed(measurements={}, errors={})
 
-    monkeypatch.setattr(tuning._Bench, "_try", try_)
-    monkeypatch.setattr(tuning, "time_arms", time_arms)
-    monkeypatch.setattr(tuning, "compare_arms", compare)
+    monkeypatch.setattr(mixed_precision._Bench, "_try", try_)
+    monkeypatch.setattr(mixed_precision, "time_arms", time_arms)
+    monkeypatch.setattr(mixed_precision, "compare_arms", compare)
     return cost, asked
 
 
@@ -236,7 +237,7 @@ def entries(store):
 
 def test_a_search_that_is_stopped_goes_on_where_it_was(ready, folder, planted, tmp_path, monkeypatch):
     recipe, store = recipe_in(folder), tmp_path / "store"
-    tried, count = tuning._Bench._try, []
+    tried, count = mixed_precision._Bench._try, []
 
     def stopped(bench, kept):
         count.append(kept)
@@ -245,7 +246,7 @@ def test_a_search_that_is_stopped_goes_on_where_it_was(ready, folder, planted, t
         return tried(bench, kept)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning._Bench, "_try", stopped)
+        patch.setattr(mixed_precision._Bench, "_try", stopped)
         with pytest.raises(KeyboardInterrupt):
             searched(ready, recipe, store=store)
     before = entries(store)
@@ -366,7 +367,7 @@ def test_what_is_known_is_saved_when_tune_is_stopped(folder, tmp_path, planted, 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "time_arms", stop)
+    monkeypatch.setattr(mixed_precision, "time_arms", stop)
     with pytest.raises(KeyboardInterrupt):
         tune_recipe(recipe_in(folder), output=tmp_path, store=folder / "store")
     text = (tmp_path / NODES_FILE).read_text(encoding="utf-8")

@@ -14,15 +14,15 @@ from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Tar
 from edgeport.devices.local import LocalDevice
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline import tuning
-from edgeport.pipeline.building import build_candidates, probe
-from edgeport.pipeline.clock import Clock
-from edgeport.pipeline.context import RunContext
-from edgeport.pipeline.few import few_calls, open_in_steps, stretches
-from edgeport.pipeline.preparing import calibrate_model, prepare_model
-from edgeport.pipeline.samples import arrangement_of, inputs_of_onnx, prepare_samples
-from edgeport.pipeline.timing import Timed
-from edgeport.pipeline.tuning import Material, tune
+from edgeport.pipeline.benchmarking.experiment import Timed
+from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.datasets.few import few_calls, open_in_steps, stretches
+from edgeport.pipeline.datasets.prepare import arrangement_of, inputs_of_onnx, prepare_samples
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.search import mixed_precision
+from edgeport.pipeline.search.mixed_precision import Material, tune
+from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
 from edgeport.store import Store
 
 SIZE, CLASSES = 16, 4
@@ -179,8 +179,8 @@ def test_the_node_that_ruins_int8_is_left_in_float(backend, folder, tmp_path, mo
         same = Interval(low=0.99, estimate=1.0, high=1.01)
         return {name: Comparison(speedup=same, change=Change.EQUIVALENT, pairs=6, delta=0.02) for name in names}
 
-    monkeypatch.setattr(tuning, "time_arms", lambda *_, **__: Timed(measurements={}, errors={}))
-    monkeypatch.setattr(tuning, "compare_arms", equal)
+    monkeypatch.setattr(mixed_precision, "time_arms", lambda *_, **__: Timed(measurements={}, errors={}))
+    monkeypatch.setattr(mixed_precision, "compare_arms", equal)
     material = Material(
         model=prepared.model,
         calibration=made.file,

@@ -11,7 +11,7 @@ import pytest
 from edgeport.contracts import dump_json, load_json
 from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesFolder, SamplesTable
 from edgeport.errors import RecipeError
-from edgeport.pipeline.locations import location_from_json
+from edgeport.pipeline.datasets.sources import location_from_json
 from edgeport.recipe import explain, load_recipe
 from edgeport.recipe.evidence import evaluation_count
 

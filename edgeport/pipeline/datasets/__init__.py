@@ -1,0 +1,1 @@
+"""Reads, checks and prepares samples, for calibration, evaluation and timing."""

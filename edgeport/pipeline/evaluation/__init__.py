@@ -1,0 +1,1 @@
+"""Runs the evaluation set through every candidate and judges the outputs."""

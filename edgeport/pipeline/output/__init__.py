@@ -1,0 +1,1 @@
+"""Writes what a run leaves behind: bundle, report, artifact folders and training logs."""

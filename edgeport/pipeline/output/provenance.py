@@ -1,0 +1,45 @@
+"""Where a bundle's model comes from and what it was made with, for its manifest; no path of this machine in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeport.contracts import ModelSource, Provenance, digest_file
+from edgeport.pipeline.datasets.prepare import PreparedSamples
+from edgeport.pipeline.engine.context import RunContext, tool_versions
+
+__all__ = ["provenance_of"]
+
+
+def provenance_of(context: RunContext, samples: PreparedSamples, compressed_by: tuple[str, ...] = ()) -> Provenance:
+    """What the recipe states, the digests of all that the model was made from, and what was done to it."""
+    recipe = context.recipe
+    stated, source = recipe.statement, recipe.source
+    file = _file_of(source)
+    return Provenance(
+        licence=stated.licence,
+        author=stated.author,
+        url=stated.url,
+        version=stated.version,
+        source=source.location if file is None else source.location.replace(str(file), file.name),
+        source_file_digest=digest_file(file) if file is not None and file.is_file() else "",
+        weights_digest=digest_file(source.weights) if source.weights is not None else "",
+        recipe_digest=digest_file(recipe.path) if recipe.path is not None and recipe.path.is_file() else "",
+        evaluation_fingerprint=samples.fingerprint,
+        evaluation_samples=samples.count,
+        calibration_fingerprint=samples.calibration_fingerprint,
+        calibration_samples=samples.calibration_count,
+        compressed_by=compressed_by,
+        training_fingerprint=samples.learned_from[0] if compressed_by else "",
+        training_samples=samples.learned_from[1] if compressed_by else 0,
+        seed=recipe.search.seed,
+        tools=tool_versions(),
+    )
+
+
+def _file_of(source: ModelSource) -> Path | None:
+    """The file or folder that the location names, or None where it names a function or a model of a collection."""
+    path = Path(
+        source.location.partition(":")[2] if source.location.startswith(("hf:", "ultralytics:")) else source.location
+    )
+    return path if path.is_absolute() else None

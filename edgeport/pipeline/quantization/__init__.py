@@ -1,0 +1,1 @@
+"""Calibrates a model and plans its precisions, ranges and recovery."""

@@ -1,0 +1,1 @@
+"""Searches precisions, runtime settings and processor shares within a time."""

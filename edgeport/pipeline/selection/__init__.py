@@ -1,0 +1,1 @@
+"""Decides what ships; pure rules."""
