@@ -66,7 +66,7 @@ def calibrate(
         CalibrationError: No such recovery method, or one that finds nothing to do in this model.
 
     """
-    from edgeport.pipeline.steps import calibrate_onnx
+    from edgeport.pipeline.quantization.calibration import calibrate_onnx
 
     return calibrate_onnx(
         model,
@@ -148,8 +148,8 @@ def quantize(
         PlacementMissed: Fewer nodes run as planned than `require_placement`; nothing is written.
 
     """
-    from edgeport.pipeline.quantization.mixing import mix_named
-    from edgeport.pipeline.steps import quantize_onnx
+    from edgeport.pipeline.compilation.compile import quantize_onnx
+    from edgeport.pipeline.quantization.planning import mix_named
 
     return quantize_onnx(
         model,

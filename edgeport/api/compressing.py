@@ -210,7 +210,7 @@ def qat(
     from edgeport.exporter.qat.options import QatOptions, default_rate, default_teacher
     from edgeport.exporter.train.settings import TrainingSettings
     from edgeport.pipeline.compression.qat import qat_recipe
-    from edgeport.pipeline.quantization.mixing import precision_named
+    from edgeport.pipeline.quantization.planning import precision_named
     from edgeport.recipe import load_recipe
 
     chosen = precision_named(f"train in {precision!r}", precision)

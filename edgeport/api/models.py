@@ -69,7 +69,7 @@ def export(
         UsageError: Neither an example nor shapes.
 
     """
-    from edgeport.pipeline.steps import export_source
+    from edgeport.pipeline.source_model.export import export_source
 
     given = example if example is not None else input_shapes
     if not given:
@@ -113,7 +113,7 @@ def verify(
         VerificationError, WrongOutput: Other outputs than PyTorch's.
 
     """
-    from edgeport.pipeline.steps import verify_export
+    from edgeport.pipeline.source_model.verification import verify_export
 
     return verify_export(
         source,

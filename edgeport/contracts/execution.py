@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from edgeport.errors import ContractError
@@ -12,6 +12,8 @@ __all__ = ["DataParallel", "ExecutionConfig", "Limits", "ModelParallel", "Single
 
 
 _LOWEST_PRIORITY = 19
+_TRAINING_S = 7 * 86400.0
+"""Of a child that trains: it tells where it is, and can be stopped at any time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,3 +205,7 @@ class Limits:
                 found="a limit of zero or less",
                 fix="give positive limits",
             )
+
+    def for_training(self) -> Limits:
+        """At least a week, since a training ends by its epochs; the memory stays."""
+        return replace(self, time_s=max(self.time_s, _TRAINING_S))

@@ -11,18 +11,22 @@ from pathlib import Path
 from edgeport.contracts import Capabilities, OnnxModel
 from edgeport.errors import DependencyError, SamplesError, UsageError
 from edgeport.module_files import module_file
-from edgeport.pipeline.compilation.compile import list_candidates, probe
+from edgeport.pipeline.compilation.candidates import list_candidates
+from edgeport.pipeline.compilation.probe import probe
 from edgeport.pipeline.datasets.batching import calls_note, write_first_batch
 from edgeport.pipeline.datasets.prepare import PreparedSamples, prepare_samples
 from edgeport.pipeline.datasets.synthetic import with_samples_made
-from edgeport.pipeline.engine.context import RunContext, process_s, side_by_side
-from edgeport.pipeline.engine.estimates import guess_s
-from edgeport.pipeline.quantization.transforming import transformed_model
-from edgeport.pipeline.source_model.as_given import as_given
-from edgeport.pipeline.source_model.export import PreparedModel, calibrate_model, prepare_model
+from edgeport.pipeline.engine.concurrency import side_by_side
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.estimates import guess_stages
+from edgeport.pipeline.quantization.calibration import calibrate_model
+from edgeport.pipeline.quantization.recovery import transformed_model
+from edgeport.pipeline.source_model.onnx_import import as_given
+from edgeport.pipeline.source_model.prepare import prepare_model
+from edgeport.pipeline.source_model.prepared_model import PreparedModel
 from edgeport.recipe.evidence import thin_by_target
 
-__all__ = ["Shared", "guess_target", "share"]
+__all__ = ["Shared", "share"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,12 +78,12 @@ def share(context: RunContext) -> tuple[RunContext, Shared]:
 
     """
     context.clock.expect(probe=3)
-    _guess(context, sum(len(target.precisions) for target in context.recipe.targets))
+    guess_stages(context, sum(len(target.precisions) for target in context.recipe.targets))
     context.clock.step("probe", "asking the backends")
     by_device = _probe_all(context)
     groups = context.recipe.groups
     counts = [len(list_candidates(group.targets, by_device[group.device])) for group in groups]
-    _guess(context, sum(counts))
+    guess_stages(context, sum(counts))
     context.clock.step("samples", "reading and checking")
     context = with_samples_made(context)
     samples = prepare_samples(context)
@@ -117,27 +121,6 @@ def share(context: RunContext) -> tuple[RunContext, Shared]:
 def _warn(thin: Mapping[str, str]) -> None:
     for sentence in filter(None, thin.values()):
         _LOG.warning(sentence)
-
-
-def _guess(context: RunContext, count: int) -> None:
-    """First guesses in seconds, for `count` candidates on a small machine; they are corrected while it runs."""
-    context.clock.expect(samples=1, export=12, verify=2, calibrate=4)
-    if context.recipe.compress:
-        context.clock.expect(**guess_s(context.recipe))
-    if any(target.tune_s for target in context.recipe.targets):
-        context.clock.expect(tune=sum(target.tune_s or 0.0 for target in context.recipe.targets))
-    guess_target(context, count, later=0)
-
-
-def guess_target(context: RunContext, count: int, *, later: int) -> None:
-    """As `_guess`, for the `count` candidates of one name, and `later` ones of those that come after it."""
-    search = context.recipe.search
-    each_s = process_s(search)
-    context.clock.expect(compile=1.5 * count, validate=1.5 * count, bundle=3, roofline=6)
-    context.clock.expect(screen=search.screening_rounds * count * each_s, confirm=search.rounds * 2.5 * each_s)
-    if context.recipe.budget.throughput_per_s is not None:
-        context.clock.expect(throughput=search.screening_rounds * min(count, 3) * each_s)
-    context.clock.expect(later_targets=later * (3 + search.screening_rounds * each_s))
 
 
 def _probe_all(context: RunContext) -> dict[str, dict[str, Capabilities]]:

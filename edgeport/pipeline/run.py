@@ -32,12 +32,14 @@ from edgeport.contracts import (
 from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesLocation, TargetGroup
 from edgeport.pipeline.benchmarking.experiment import Timed, compare_arms
 from edgeport.pipeline.benchmarking.screening import confirm, load_fully, screen
-from edgeport.pipeline.build_inputs import Shared, guess_target, share
-from edgeport.pipeline.compilation.compile import build_candidates, list_candidates, named_apart
+from edgeport.pipeline.build_inputs import Shared, share
+from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
+from edgeport.pipeline.compilation.compile import build_candidates
 from edgeport.pipeline.compression.qat import difference_from, difference_note
 from edgeport.pipeline.compression.run import Compressed, compress
 from edgeport.pipeline.engine.concurrency import on_each
 from edgeport.pipeline.engine.context import RunContext, run_context
+from edgeport.pipeline.engine.estimates import guess_target
 from edgeport.pipeline.evaluation.evaluate import Validated, validate_candidates
 from edgeport.pipeline.output.run_output import prepare_output, remove_unused, write_output, write_summary
 from edgeport.pipeline.quantization.recovery import refining_payload
@@ -50,7 +52,7 @@ from edgeport.pipeline.selection.select import (
     is_yardstick,
     judge,
 )
-from edgeport.pipeline.source_model.as_given import named_as_given
+from edgeport.pipeline.source_model.onnx_import import named_as_given
 from edgeport.recipe.evidence import thin_evidence
 
 __all__ = ["made_notes", "run_recipe", "walk"]

@@ -33,7 +33,7 @@ from edgeport.errors import PruningError
 from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
 
-__all__ = ["Budgeted", "LatencyModel", "Losses", "Measure", "Trial", "prune_to_latency"]
+__all__ = ["MOST_TRIALS", "Budgeted", "LatencyModel", "Losses", "Measure", "Trial", "prune_to_latency"]
 
 Measure = Callable[[Counts], float]
 """Median latency in ns of the network without so many units of each group, on the target."""
@@ -43,6 +43,9 @@ Losses = Callable[[Sequence[Counts]], Sequence[float]]
 
 _RIDGES = (1.0, 0.5, 0.2, 0.1, 0.05)
 """How strongly times of layers are pulled to what the common rates say, against errors relative to the latency."""
+
+MOST_TRIALS = 17
+"""Of a search: the whole network, six probes, two a step apart, eight choices; what is measured again counts once."""
 
 _ENOUGH = 6
 """Trials from which on it can be judged how strongly; with fewer, as strongly as may be."""

@@ -20,7 +20,7 @@ import edgeport.bundle
 from edgeport.backends.onnxruntime.backend import OnnxRuntimeBackend
 from edgeport.bundle import BundleContents, load_bundle, verify_bundle, write_bundle
 from edgeport.contracts import DataParallel, ExecutionConfig, Precision
-from edgeport.pipeline.output.execution_saving import save_tuned
+from edgeport.pipeline.output.artifact_folder import save_tuned
 
 RUNNER = Path(edgeport.bundle.__file__).parent / "runner.py"
 

@@ -46,8 +46,8 @@ from edgeport.drafting import Draft
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.benchmarking.bench import BenchResult
-from edgeport.pipeline.benchmarking.bench_measuring import Certainty
 from edgeport.pipeline.benchmarking.compare import Compared, CompareResult
+from edgeport.pipeline.benchmarking.experiment import Certainty
 from edgeport.pipeline.benchmarking.soak import SoakResult
 from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
 from edgeport.pipeline.compression.distill import DistillReport

@@ -8,7 +8,7 @@ from edgeport.contracts.recipe import Target
 from edgeport.devices.latency.comparison import paired_interval
 from edgeport.pipeline import run_recipe
 from edgeport.pipeline.benchmarking.screening import _CONFIRMATIONS, _least_rounds
-from edgeport.pipeline.compilation.compile import list_candidates
+from edgeport.pipeline.compilation.candidates import list_candidates
 
 FP32, BF16, FP16, INT8 = Precision.FP32, Precision.BF16, Precision.FP16, Precision.INT8
 

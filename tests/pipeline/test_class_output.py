@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edgeport.contracts import DataSpec, OnnxModel, SamplesFile, TensorSpec
-from edgeport.pipeline.output.class_output import class_output
+from edgeport.pipeline.output.provenance import class_output
 
 FLOATS = ("batch", 3)
 

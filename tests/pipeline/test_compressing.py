@@ -44,7 +44,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.engine.context import RunContext, run_context
 from edgeport.pipeline.engine.estimates import guess_s, stage_names
 from edgeport.pipeline.evaluation.evaluate import Reference
-from edgeport.pipeline.source_model.export import PreparedModel
+from edgeport.pipeline.source_model.prepared_model import PreparedModel
 from edgeport.recipe import load_recipe
 
 NET = """

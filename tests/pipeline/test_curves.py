@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.errors import OutputError
-from edgeport.pipeline.compression.pruning_course import course_of, forget_course
+from edgeport.pipeline.compression.prune import course_of, forget_course
 from edgeport.pipeline.output.training_logs import CURVES, copy_curves, require_course_places
 
 

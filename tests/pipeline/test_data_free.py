@@ -16,8 +16,8 @@ from edgeport.pipeline.datasets.sources import location_named
 from edgeport.pipeline.datasets.synthetic import with_samples_made
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.quantization.calibration import origin
 from edgeport.pipeline.run import made_notes, run_recipe
-from edgeport.pipeline.source_model.export import origin
 from edgeport.store import Store
 
 IMAGES = TensorSpec(name="images", dtype="float32", shape=("batch", 8), value_range=(-3.0, 3.0))

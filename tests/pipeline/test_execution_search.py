@@ -16,8 +16,7 @@ from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import DeviceLost, UsageError
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.engine.time_budget import Spending
-from edgeport.pipeline.output.artifact_folder import load_artifact
-from edgeport.pipeline.output.execution_saving import save_tuned
+from edgeport.pipeline.output.artifact_folder import load_artifact, save_tuned
 from edgeport.pipeline.search import execution, execution_variants
 from edgeport.pipeline.search.execution import ExecutionAsked, _Search
 from edgeport.pipeline.search.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages

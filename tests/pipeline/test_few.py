@@ -8,7 +8,7 @@ import onnx
 from edgeport.contracts import to_jsonable
 from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.datasets.few import few_calls
+from edgeport.pipeline.datasets.calibration_samples import few_calls
 from edgeport.pipeline.datasets.sources import location_named
 
 

@@ -13,13 +13,14 @@ from edgeport.devices.local import LocalDevice
 from edgeport.errors import EdgeportError, SamplesError, SourceError, WrongOutput
 from edgeport.npz import save_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.compilation.probe import probe
 from edgeport.pipeline.datasets.prepare import PreparedSamples, prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.evaluation.evaluate import Reference, require_judgeable, validate_candidates
 from edgeport.pipeline.evaluation.worker import _parts, judge
-from edgeport.pipeline.source_model.export import prepare_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)

@@ -16,13 +16,15 @@ from edgeport.devices.local import LocalDevice
 from edgeport.errors import BackendError
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.benchmarking.experiment import Arm, time_arms
-from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.compilation.probe import probe
 from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.input_tracking import _Recorder, run_recorded, session_state, states_of
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.evaluation.evaluate import Reference, validate_candidates
-from edgeport.pipeline.source_model.export import _verified, prepare_model
+from edgeport.pipeline.source_model.prepare import prepare_model
+from edgeport.pipeline.source_model.verification import verify_prepared
 from edgeport.store import Store
 
 PLANTED = Path(__file__).parent / "planted"
@@ -321,7 +323,7 @@ def test_a_users_metric_is_part_of_the_verification(make_recipe, context_for, tm
         context = context_for(recipe)
         samples = prepare_samples(context)
         prepared = prepare_model(context, samples)
-        return _verified(context, prepared.model, samples, prepared.reference).pytorch, context.store.hits
+        return verify_prepared(context, prepared.model, samples, prepared.reference).pytorch, context.store.hits
 
     assert verified() == (0.5, 0)
     assert verified() == (0.5, 4)  # samples, adopt, judge, verify

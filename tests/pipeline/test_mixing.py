@@ -15,8 +15,8 @@ from edgeport import api
 from edgeport.cli.options import PRECISIONS
 from edgeport.contracts import Mix, NodeChoice, Precision, Target
 from edgeport.errors import PlanError, UnsupportedByBackend, UsageError
-from edgeport.pipeline.compilation.compile import list_candidates, named_apart
-from edgeport.pipeline.quantization.mixing import mix_named
+from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
+from edgeport.pipeline.quantization.planning import mix_named
 from edgeport.recipe.sections import PrecisionName
 
 

@@ -11,8 +11,8 @@ from edgeport.errors import ModelError
 from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
-from edgeport.pipeline.source_model.export import prepare_model
-from edgeport.pipeline.source_model.onnx_import import _worst
+from edgeport.pipeline.source_model.onnx_worker import _worst
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 

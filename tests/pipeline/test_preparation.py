@@ -30,7 +30,8 @@ from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.output.run_output import _shipped
-from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
+from edgeport.pipeline.quantization.calibration import calibrate_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.preprocessing import apply
 from edgeport.store import Store
 

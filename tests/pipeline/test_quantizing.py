@@ -20,7 +20,7 @@ from edgeport.errors import (
     UsageError,
 )
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.compilation.quantizing import calibrate_and_build
+from edgeport.pipeline.compilation.worker import calibrate_and_build
 
 LAYERS = """
 <ir_version: 10, opset_import: ["": 20]>
@@ -107,7 +107,7 @@ def test_a_node_in_integers_has_the_whole_model_calibrated(folder, tmp_path):
 
 @pytest.mark.parametrize("method", ["minmax", "average", "percentile:99.9", "entropy", "global", "auto"])
 def test_only_what_the_method_reads_is_watched(method, folder, tmp_path, monkeypatch):
-    from edgeport.pipeline.compilation import quantizing
+    from edgeport.pipeline.compilation import worker
 
     seen = {}
 
@@ -116,8 +116,8 @@ def test_only_what_the_method_reads_is_watched(method, folder, tmp_path, monkeyp
         seen.update(calibration.statistics)
         return calibration, warnings
 
-    collected = quantizing.collected
-    monkeypatch.setattr(quantizing, "collected", watched)
+    collected = worker.collected
+    monkeypatch.setattr(worker, "collected", watched)
     calibrate_and_build(payload(folder, tmp_path, method=method))
 
     from edgeport.calibration.ranges import method_named, observers_of

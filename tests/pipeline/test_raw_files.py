@@ -14,9 +14,9 @@ from edgeport import api
 from edgeport.contracts import Calibration, EvaluateJob, Limits, ModelSource, Outcome, TensorSpec
 from edgeport.errors import SamplesError, UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings
-from edgeport.pipeline.compilation.worker import fold
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file
+from edgeport.pipeline.source_model.folding import fold
 from edgeport.preprocessing import apply
 from edgeport.recipe import load_recipe
 

@@ -14,14 +14,15 @@ from edgeport.contracts import Limits, ModelSource, Precision
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Search, Target
 from edgeport.errors import CalibrationError, UsageError
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.compilation.probe import probe
 from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
-from edgeport.pipeline.quantization.recovery import refining_payload
-from edgeport.pipeline.quantization.transforming import transformed_model
+from edgeport.pipeline.quantization.calibration import calibrate_model
+from edgeport.pipeline.quantization.recovery import refining_payload, transformed_model
 from edgeport.pipeline.run import _recovery_notes
-from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 TWO_LAYERS = """

@@ -14,7 +14,8 @@ from edgeport.pipeline.datasets.prepare import prepare_samples, require_fit
 from edgeport.pipeline.datasets.prepare_worker import write_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
-from edgeport.pipeline.source_model.export import Calibrated, calibrate_model, prepare_model
+from edgeport.pipeline.quantization.calibration import Calibrated, calibrate_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 FACTS = DeviceFacts(name="local", machine="x86_64", cpu="A CPU", cores=2, memory_bytes=1 << 30)

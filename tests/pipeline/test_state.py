@@ -14,11 +14,11 @@ from edgeport.contracts import AxisRange, ModelSource, TensorSpec, to_jsonable
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Target
 from edgeport.errors import RecipeError, SamplesError
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.compilation.worker import adopt
 from edgeport.pipeline.datasets.layout import Layout
 from edgeport.pipeline.datasets.prepare import arrangement_of, inputs_of_onnx
 from edgeport.pipeline.datasets.prepare_worker import write_samples
 from edgeport.pipeline.datasets.state_binding import linked
+from edgeport.pipeline.source_model.onnx_worker import adopt
 
 RUNNING_SUM = [
     helper.make_node("Cast", ["rate"], ["factor"], to=TensorProto.FLOAT, name="cast"),

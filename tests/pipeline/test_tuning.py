@@ -18,16 +18,18 @@ from edgeport.devices.local import LocalDevice
 from edgeport.errors import OutputError, UsageError
 from edgeport.pipeline import run_recipe
 from edgeport.pipeline.benchmarking.experiment import Timed
-from edgeport.pipeline.compilation.compile import build_candidates, probe
+from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.compilation.probe import probe
 from edgeport.pipeline.datasets.prepare import prepare_samples
 from edgeport.pipeline.dry_run import rehearse
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.output.artifact_folder import load_artifact
+from edgeport.pipeline.quantization.calibration import calibrate_model
 from edgeport.pipeline.search import mixed_precision
 from edgeport.pipeline.search.mixed_precision import Material, Tuned, tune
 from edgeport.pipeline.search.mixed_precision_command import BEST, NODES_FILE, tune_recipe
-from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 LAYERS = 5

@@ -15,14 +15,16 @@ from edgeport.devices.local import LocalDevice
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.benchmarking.experiment import Timed
-from edgeport.pipeline.compilation.compile import build_candidates, probe
-from edgeport.pipeline.datasets.few import few_calls, open_in_steps, stretches
+from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.compilation.probe import probe
+from edgeport.pipeline.datasets.calibration_samples import few_calls, open_in_steps, stretches
 from edgeport.pipeline.datasets.prepare import arrangement_of, inputs_of_onnx, prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
+from edgeport.pipeline.quantization.calibration import calibrate_model
 from edgeport.pipeline.search import mixed_precision
 from edgeport.pipeline.search.mixed_precision import Material, tune
-from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
 SIZE, CLASSES = 16, 4

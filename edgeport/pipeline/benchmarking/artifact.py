@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeport.contracts import (
+    Array,
     Artifact,
     DataParallel,
     Device,
@@ -28,14 +29,9 @@ from edgeport.contracts import (
 from edgeport.errors import SamplesError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.npz import load_npz, save_npz
-from edgeport.pipeline.datasets.batching import first_batch
-from edgeport.pipeline.datasets.fixed_batch import execution_for
-from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file
+from edgeport.pipeline.datasets.batching import execution_for, first_batch
+from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file, read_samples
 from edgeport.pipeline.output.artifact_folder import load_artifact, load_inputs, load_state
-from edgeport.pipeline.steps import read_samples
-
-if TYPE_CHECKING:
-    from edgeport.contracts import Array
 
 __all__ = ["SCENARIOS", "BenchSettings", "Opened", "open_artifact", "time_job", "write_feeds"]
 

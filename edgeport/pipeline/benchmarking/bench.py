@@ -24,7 +24,7 @@ from edgeport.contracts import (
 from edgeport.errors import UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings, Opened, open_artifact, time_job
 from edgeport.pipeline.benchmarking.baseline import Baseline, judge_kept, keep, load_baseline
-from edgeport.pipeline.benchmarking.bench_measuring import Certainty, Taken, aims_of, certainty, measure
+from edgeport.pipeline.benchmarking.experiment import Certainty, Taken, aims_of, certainty, measure
 from edgeport.pipeline.benchmarking.peaks import Place
 from edgeport.pipeline.benchmarking.roofline import bench_roofline
 from edgeport.pipeline.compilation.placement import judge_placement

@@ -6,6 +6,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeport.contracts import (
     Change,
@@ -18,11 +19,13 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.errors import UsageError
-from edgeport.pipeline.benchmarking.artifact import BenchSettings, Opened
 from edgeport.pipeline.benchmarking.bench import open_all
-from edgeport.pipeline.benchmarking.bench_measuring import Certainty, certainty, measure
+from edgeport.pipeline.benchmarking.experiment import Certainty, certainty, measure
 from edgeport.pipeline.selection.constraints import Check, check_rows, judge_pairs
 from edgeport.report.ci import CheckRow
+
+if TYPE_CHECKING:
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings, Opened
 
 __all__ = ["CompareResult", "Compared", "compare_artifacts", "median_of"]
 

@@ -32,7 +32,7 @@ from edgeport.contracts.serialise import canonical
 from edgeport.errors import DeviceLost, EdgeportError
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
-from edgeport.pipeline.engine.context import side_by_side
+from edgeport.pipeline.engine.concurrency import side_by_side
 from edgeport.store import Store
 
 __all__ = ["Place", "Product", "Reading", "Yardstick", "Yardsticks", "build_products"]

@@ -7,11 +7,14 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeport.contracts import DeviceFacts, Endurance, Measurement, OnProgress, Outcome, ProgressEvent, silent
 from edgeport.errors import DeviceLost, UsageError
-from edgeport.pipeline.benchmarking.artifact import BenchSettings
 from edgeport.pipeline.benchmarking.bench import open_all
+
+if TYPE_CHECKING:
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
 
 __all__ = ["SoakResult", "soak_artifact"]
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import threading
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,122 +14,44 @@ import psutil
 
 from edgeport.contracts import (
     Artifact,
+    Calibration,
     Candidate,
     Capabilities,
+    ExecutionConfig,
     InspectJob,
+    Limits,
     Mix,
     OnnxModel,
+    OnProgress,
     Outcome,
     Placement,
     Precision,
-    Processor,
     Refusal,
     digest_file,
     load_json,
     to_jsonable,
 )
-from edgeport.contracts.recipe import Target
-from edgeport.errors import BackendCrash, ChildCrash, DeviceLost, EdgeportError, UsageError
+from edgeport.errors import DeviceLost, EdgeportError, UsageError
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.compilation.probe import probed
-from edgeport.pipeline.engine.context import RunContext, side_by_side
+from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.compilation.candidates import list_candidates, refused
+from edgeport.pipeline.compilation.placement import require_placement
+from edgeport.pipeline.datasets.batching import execution_for
+from edgeport.pipeline.datasets.raw_files import preparation_for
+from edgeport.pipeline.datasets.sources import location_named
+from edgeport.pipeline.engine.concurrency import side_by_side
+from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.input_tracking import run_recorded, runs_foreign_code, session_state, states_of
-from edgeport.pipeline.quantization.range_search import method_for
-from edgeport.pipeline.quantization.recovery import refining_key
+from edgeport.pipeline.output.artifact_folder import artifact_draft, load_artifact, write_artifact_record
+from edgeport.pipeline.quantization.range_search import MEASURED, measures, method_for
+from edgeport.pipeline.quantization.recovery import named_after_plan, refining_key
+from edgeport.suggestions import require_known
 
-__all__ = ["build_candidates", "build_planned", "list_candidates", "named_apart", "probe", "refused"]
+__all__ = ["build_candidates", "build_planned", "quantize_onnx"]
 
 _LOG = logging.getLogger(__name__)
 _COMPILING = threading.BoundedSemaphore(psutil.cpu_count(logical=False) or 1)
 """Candidates of several devices may be compiled at the same time, but this machine has only so many processors."""
-
-_FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
-
-
-def probe(backend: str, context: RunContext, processor: Processor | None = None) -> Capabilities:
-    """As `probed`; a backend that there is not is not usable.
-
-    Args:
-        backend: Its name.
-        context: Of the run.
-        processor: That it is asked for; None for this machine's.
-
-    """
-    try:
-        return probed(backend, context.limits, processor)
-    except UsageError as error:
-        return Capabilities(backend=backend, reason=error.reason)
-
-
-def list_candidates(targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]) -> list[Candidate]:
-    """One candidate per target and precision, in the recipe's order, then the baselines; each with its own name.
-
-    Args:
-        targets: Of the recipe.
-        capabilities: By backend, as probed here.
-
-    """
-    wanted = [(target, precision, False) for target in targets for precision in target.precisions]
-    wanted += [(target, precision, True) for target, precision in _baselines(targets, capabilities)]
-    listed: list[Candidate] = []
-    names: Counter[str] = Counter()
-    for target, precision, baseline in wanted:
-        mix = Mix() if precision.is_float else target.mix
-        where = f" on {target.execution.runtime_device}" if target.execution.runtime_device else ""
-        name = f"{target.backend}{where} {precision}{mix.label}"
-        names[name] += 1
-        if names[name] > 1:
-            name = f"{name} #{names[name]}"
-        candidate = Candidate(
-            name=name, backend=target.backend, precision=precision, execution=target.execution, mix=mix
-        )
-        least = None if baseline else target.least_placement
-        listed.append(replace(candidate, baseline=baseline, least_placement=least))
-    return listed
-
-
-def named_apart(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, with a number behind the name of each whose name another has already."""
-    taken = {other.name for other in others}
-    named = []
-    for candidate in candidates:
-        numbered = (f"{candidate.name} #{number}" for number in itertools.count(2))
-        name = next(name for name in itertools.chain([candidate.name], numbered) if name not in taken)
-        taken.add(name)
-        named.append(replace(candidate, name=name))
-    return named
-
-
-def _baselines(
-    targets: tuple[Target, ...], capabilities: Mapping[str, Capabilities]
-) -> Iterator[tuple[Target, Precision]]:
-    """Every float that a quantized candidate's own runtime has here, run in the same way, and nobody named.
-
-    Without them "faster than the best float" could mean: faster than the float of a slower runtime.
-    """
-    known = [
-        (one.backend, one.execution, one.device, precision) for one in targets for precision in one.precisions
-    ]  # a list: an execution need not be hashable
-    for target in targets:
-        here = capabilities.get(target.backend)
-        if here is None or not here.can_run or all(precision.is_float for precision in target.precisions):
-            continue
-        for precision in _FLOATS:
-            support = here.precisions.get(precision)
-            this = (target.backend, target.execution, target.device, precision)
-            if support is not None and support.available and this not in known:
-                known.append(this)
-                yield target, precision
-
-
-def refused(candidate: Candidate, error: Exception) -> Candidate:
-    """The candidate as the row of what went wrong with it."""
-    if not isinstance(error, EdgeportError):
-        found = f"an unexpected {type(error).__name__}: {error}"
-        error = EdgeportError(asked=f"try {candidate.name}", found=found, fix="report this as a fault in Edgeport")
-    if isinstance(error, ChildCrash):
-        error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
-    return replace(candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=error.reason))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -385,3 +305,98 @@ def _placed_there(context: RunContext, candidate: Candidate, model: OnnxModel) -
         _LOG.info("%s: %s", candidate.name, error)
         return replace(candidate, unread=error.found)
     return _with_placement(candidate, json.loads((folder / "placed.json").read_text(encoding="utf-8")))
+
+
+def quantize_onnx(  # noqa: PLR0913 (those of the API)
+    model: Path,
+    calibration: Path | None,
+    *,
+    backend: str,
+    precision: str,
+    method: str | None,
+    recover: Sequence[str],
+    samples: Path | str | None,
+    target: str,
+    preprocess: Path | None,
+    output: Path,
+    execution: ExecutionConfig,
+    mix: Mix,
+    least_placement: float | None,
+    profile: str | None,
+    form: str,
+    on_progress: OnProgress,
+    limits: Limits,
+) -> Artifact:
+    """See `edgeport.api.quantize`."""
+    from edgeport.devices.profiles import profile_named
+
+    processor = profile_named(profile).processor if profile is not None else None
+    require_known("compile in precision", precision, [str(one) for one in Precision])
+    methods = named_after_plan(recover, precision, given=samples is not None)
+    ranges = Precision(precision).needs_ranges or (not Precision(precision).is_float and mix.needs_ranges)
+    calibrating = calibration is None and samples is not None and ranges
+    if not calibrating:
+        method = _range_method(method, given=samples is not None)
+    # A child that calibrates opens the model itself, so that ONNX is loaded once.
+    opened = None if calibrating and preprocess is None else open_onnx(model)
+    if opened is not None:
+        execution = execution_for(opened, execution)
+    if calibration is not None:
+        Calibration.load(calibration)  # before minutes are spent
+    with artifact_draft(output) as folder:
+        about_samples = None
+        if samples is not None:
+            about_samples = {
+                "samples": to_jsonable(location_named(samples)),
+                "target": target,
+                **preparation_for(preprocess, opened.inputs if opened is not None else ()).as_payload(),
+            }
+        payload = {
+            "model": to_jsonable(opened) if opened is not None else None,
+            "backend": backend,
+            "precision": precision,
+            "execution": to_jsonable(execution),
+            "calibration": str(calibration.resolve()) if calibration is not None else None,
+            "method": method or MEASURED,
+            "measuring": about_samples,
+            "recovery": {"methods": methods, **about_samples} if methods and about_samples is not None else None,
+            "mix": to_jsonable(mix),
+            "form": form,
+            "folder": str(folder),
+            "float_only": True,
+            "processor": to_jsonable(processor),
+        }
+        function = "edgeport.pipeline.compilation.worker:build"
+        asked = f"compile {model.name} in {precision} for {backend}"
+        if calibrating:
+            payload |= {"calibrating": about_samples, "path": str(model)}
+            function = "edgeport.pipeline.compilation.worker:calibrate_and_build"
+        found = run_isolated(function, payload, limits=limits, on_progress=on_progress, asked=asked)
+        for warning in found.get("warnings", ()):
+            _LOG.warning("%s", warning)
+        if least_placement is not None:
+            placement = load_json(Placement, json.dumps(found["placement"])) if found["placement"] else None
+            require_placement(placement, least_placement, asked)
+        if found["placement"]:
+            (folder / "placement.json").write_text(json.dumps(found["placement"]), encoding="utf-8")
+        write_artifact_record(folder, found["artifact"], found.get("model", payload["model"]))
+    return load_artifact(output)
+
+
+def _range_method(method: str | None, *, given: bool) -> str:
+    """The range method; None is the best one that can be had.
+
+    Raises:
+        CalibrationError: No such method.
+        UsageError: One that is measured, and no samples to measure with.
+
+    """
+    if method is None:
+        return MEASURED if given else "minmax"
+    if measures(method) and not given:
+        raise UsageError(
+            asked=f"take ranges by {method}",
+            found="no samples (--samples)",
+            fix="give calibration samples, or another method",
+        )
+    return method

@@ -8,8 +8,9 @@ from dataclasses import replace
 from edgeport.contracts import Capabilities, Limits, Processor, load_json, to_jsonable
 from edgeport.errors import ContractError, EdgeportError, UsageError
 from edgeport.isolation import run_isolated
+from edgeport.pipeline.engine.context import RunContext
 
-__all__ = ["probed"]
+__all__ = ["probe", "probed"]
 
 
 def probed(backend: str, limits: Limits, processor: Processor | None = None) -> Capabilities:
@@ -37,3 +38,18 @@ def probed(backend: str, limits: Limits, processor: Processor | None = None) -> 
     except EdgeportError as error:
         return Capabilities(backend=backend, reason=error.reason)
     return replace(told, processor=processor)
+
+
+def probe(backend: str, context: RunContext, processor: Processor | None = None) -> Capabilities:
+    """As `probed`; a backend that there is not is not usable.
+
+    Args:
+        backend: Its name.
+        context: Of the run.
+        processor: That it is asked for; None for this machine's.
+
+    """
+    try:
+        return probed(backend, context.limits, processor)
+    except UsageError as error:
+        return Capabilities(backend=backend, reason=error.reason)

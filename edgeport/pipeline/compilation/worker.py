@@ -5,26 +5,24 @@ Every function takes and returns JSON values; `edgeport.isolation.run_isolated` 
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
 import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from edgeport import hardware
 from edgeport.contracts import (
-    Array,
-    Arrays,
     Artifact,
     Backend,
     Calibration,
     ExecutionConfig,
     NodeOrigin,
     OnnxModel,
+    OnProgress,
     Packing,
     Placement,
     PlacementElsewhere,
@@ -35,30 +33,14 @@ from edgeport.contracts import (
     dump_json,
     kept_nodes,
     load_json,
+    silent,
 )
 from edgeport.contracts import to_jsonable as plain
-from edgeport.errors import BackendError, EdgeportError, SamplesError, UnsupportedByBackend
-from edgeport.npz import load_npz, save_npz
-from edgeport.pipeline.datasets.sources import BATCH
-from edgeport.pipeline.quantization.planning import measured_method, plan_for, plan_for_processor
-from edgeport.rows import SHAPE, Rows, run_rows
+from edgeport.errors import BackendError, EdgeportError, UnsupportedByBackend
+from edgeport.pipeline.quantization.calibration_worker import collected
+from edgeport.pipeline.quantization.planning import measured_method, plan_for, plan_for_processor, require_offered
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from edgeport.exporter.sizes import AtSize
-    from edgeport.exporter.verify import Judge
-
-__all__ = [
-    "adopt",
-    "build",
-    "feeds_of",
-    "fold",
-    "placed_there",
-    "prepare",
-    "probe",
-    "verify",
-]
+__all__ = ["build", "calibrate_and_build", "placed_there", "probe"]
 
 _LARGEST_TOLD = 1 << 30
 
@@ -74,196 +56,8 @@ def probe(payload: dict[str, Any]) -> dict[str, Any]:
     return {"capabilities": plain(backend_named(payload["backend"]).capabilities())}
 
 
-def adopt(payload: dict[str, Any]) -> dict[str, Any]:
-    """Brings an ONNX file into canonical form and runs it on the evaluation set.
-
-    Args:
-        payload: `model` (path), `feeds` (`.npz`), `folder`, which gets `model.onnx` and `reference.npz`, and where
-            wanted `constants` (values of inputs that are not fed), `state` (output to input) and `starts`.
-
-    Returns:
-        `quantized`: the nodes that show that it is quantized already; empty for a float model.
-
-    Raises:
-        UnsupportedByBackend: It has operators that ONNX Runtime has not.
-
-    """
-    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS, open_reference
-    from edgeport.onnx_files import (
-        quantization_evidence,
-        read_ir,
-        refuse_custom_operators,
-        write_constants,
-        write_ir,
-    )
-    from edgeport.pipeline.datasets.batching import require_a_batch, require_samples, run_in_batches
-
-    path, folder = Path(payload["model"]), Path(payload["folder"])
-    graph = read_ir(path)
-    refuse_custom_operators(graph, asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
-    quantized = quantization_evidence(graph)
-    if payload.get("constants"):
-        write_constants(graph, payload["constants"])
-        _fold(graph)
-    model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
-    require_samples(rows.values)
-    require_a_batch(model, len(rows), "judge outputs")
-    with open_reference(model.path) as run:
-        if model.state or rows.shapes:
-            starts = payload.get("starts", ())
-            outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=model.state, starts=starts)
-        else:
-            outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
-    save_npz(folder / "reference.npz", outputs)
-    return {"quantized": quantized}
-
-
-def _fold(graph: ir.Model) -> None:
-    """Computes ahead what a value that is known decides: branches that are never taken go."""
-    from edgeport.exporter.fold import fold_constants, simplify
-
-    fold_constants(graph)
-    simplify(graph)
-
-
-def prepare(payload: dict[str, Any]) -> dict[str, Any]:
-    """Writes raw samples as devices feed them.
-
-    Args:
-        payload: `samples` (`.npz`), `target` (its key, or ""), `count` (or None for all), `preparation`, and `folder`,
-            which gets `prepared.npz` and, where preprocessing is folded, `unfolded.npz`.
-
-    """
-    from edgeport.calibration.data import NpzSamples
-    from edgeport.pipeline.datasets.preprocessing import Preparation
-
-    preparation, target, folder = Preparation.from_payload(payload), payload["target"], Path(payload["folder"])
-    batch = min(BATCH, payload["count"] or BATCH)
-    prepared: list[dict[str, Array]] = []
-    unfolded: list[dict[str, Array]] = []
-    count = 0
-    for sample in preparation.prepared(NpzSamples(Path(payload["samples"]), target or None, batch)):
-        prepared.append({**sample.feeds, **({target: sample.target} if sample.target is not None else {})})
-        if preparation.folded:
-            unfolded.append(preparation.unfolded(sample.feeds))
-        count += len(sample)
-        if payload["count"] is not None and count >= payload["count"]:
-            break
-    for name, parts in (("prepared", prepared), ("unfolded", unfolded)):
-        if parts:
-            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-            save_npz(folder / f"{name}.npz", whole)
-    return {}
-
-
-def fold(payload: dict[str, Any]) -> dict[str, Any]:
-    """Writes declared preprocessing into a float model's graph.
-
-    Args:
-        payload: `model` (path), `output` (path), `preparation`.
-
-    Raises:
-        ExportError: The model's inputs are not what was declared.
-
-    """
-    from edgeport.exporter.fold_preprocessing import fold_preprocessing
-    from edgeport.onnx_files import read_ir, write_ir
-    from edgeport.pipeline.datasets.preprocessing import Preparation
-
-    graph = read_ir(Path(payload["model"]))
-    fold_preprocessing(graph, Preparation.from_payload(payload).inputs)
-    write_ir(graph, Path(payload["output"]))
-    return {}
-
-
-def verify(payload: dict[str, Any]) -> dict[str, Any]:
-    """Compares the exported model on ONNX Runtime with PyTorch's recorded outputs.
-
-    Args:
-        payload: `model` (OnnxModel), `feeds` and `reference` (`.npz` with arrays by name), `target` (`.npy` or
-            None), `metric` and `output` (names), `search_path`, `tolerance`, `batch_sizes`, and where wanted `starts`,
-            `sizes` (a file) and `of_sizes` (the ONNX file that takes what the sizes feed, before any folding).
-
-    Returns:
-        The `verification`.
-
-    """
-    from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.exporter.verify import verify as compare
-
-    model = _model(payload)
-    found = compare(
-        load_npz(payload["reference"]),
-        feeds_of(model, payload["feeds"]),
-        model.path,
-        open_reference,
-        tolerance=payload["tolerance"],
-        batch_sizes=tuple(payload["batch_sizes"]),
-        judge=_judge(payload),
-        state=model.state,
-        starts=payload.get("starts", (0,)),
-        sizes=_sizes(payload.get("sizes")),
-        of_sizes=Path(payload["of_sizes"]) if payload.get("of_sizes") else None,
-    )
-    return {"verification": plain(found)}
-
-
-def _sizes(path: str | None) -> list[AtSize]:
-    from edgeport.exporter.sizes import AtSize
-
-    if path is None:
-        return []
-    folder = Path(path).parent / "sizes"
-    return [
-        AtSize(
-            axis=one["axis"],
-            size=one["size"],
-            feeds=load_npz(folder / one["feeds"]),
-            outputs=load_npz(folder / one["outputs"]),
-        )
-        for one in json.loads(Path(path).read_text(encoding="utf-8"))
-    ]
-
-
-def _judge(payload: dict[str, Any]) -> Judge | None:
-    """The recipe's metric, where there are labels for it; one against the float model says nothing of an export."""
-    from edgeport.accuracy import Truth, evaluate
-    from edgeport.exporter.verify import Judge
-    from edgeport.pipeline.evaluation.worker import DECODED, decoder_from, metric_from, of_one_shape
-
-    if not payload.get("metric") or not payload.get("target"):
-        return None
-    metric, decode = metric_from(payload), decoder_from(payload)
-    if metric.truth is Truth.REFERENCE:
-        return None
-
-    def measure(outputs: Arrays, labels: Array) -> float:
-        judged = outputs if decode is None else {DECODED: decode(outputs)}
-        name = DECODED if decode is not None else payload.get("output") or next(iter(outputs))
-        shaped = of_one_shape(metric, judged, name, Path(payload["target"]))
-        return evaluate(shaped, judged, labels, output=name).value
-
-    return Judge(name=metric.name, measure=measure, target=np.load(payload["target"], allow_pickle=False))
-
-
 def _model(payload: dict[str, Any]) -> OnnxModel:
     return load_json(OnnxModel, json.dumps(payload["model"]))
-
-
-def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
-    """Arrays of a `.npz` for the model's inputs, and the shapes of samples where they differ."""
-    with np.load(path, allow_pickle=False) as file:
-        missing = [spec.name for spec in model.inputs if spec.name not in file.files]
-        if missing:
-            raise SamplesError(
-                asked=f"feed input {missing[0]!r}",
-                found=f"samples for {', '.join(file.files)}",
-                fix="name the arrays of the samples as the model names its inputs",
-            )
-        # An array of shapes may stand beside each: see `edgeport.rows`.
-        names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
-        return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
 
 
 def build(payload: dict[str, Any], calibration: Calibration | None = None) -> dict[str, Any]:
@@ -411,3 +205,65 @@ def _compared(placement: Placement, plan: QuantizationPlan, model: OnnxModel, ar
     }
     asked = artifact.settings.get("providers")
     return compared(placement, plan, nodes, device=str(asked[0]) if isinstance(asked, list) and asked else "")
+
+
+def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
+    """Calibrates for one backend and one range method, and builds what `children.build` builds of it.
+
+    What can be refused without the samples is refused first. Only tensors are watched that the backend's plans read,
+    and only by the observers that the method reads.
+
+    Args:
+        payload: Of `children.build`, without `calibration`; `calibrating`, samples as `calibrating_child.collected`
+            takes them; and where `model` is None its `path`.
+        on_progress: Told of every batch.
+
+    Returns:
+        As `children.build`, and the `model` and `warnings` about the samples.
+
+    Raises:
+        UnsupportedByBackend: The backend has no such precision.
+        CalibrationError: No such method.
+        AlreadyQuantizedError: The model is not float.
+        SamplesError: Samples that do not fit the model.
+        SourceError, ModelFormatError: No ONNX file there.
+        UsageError: Another batch than the model's is asked for.
+
+    """
+    import edgeport.calibration.collect
+    import edgeport.calibration.mixed_plan  # noqa: F401 (imported by what follows, and not to be walked over there)
+    from edgeport.backends.registry import backend as backend_named
+    from edgeport.calibration.ranges import method_named, observers_of
+    from edgeport.onnx_files import read_ir, read_once, refuse_quantized
+    from edgeport.pipeline.datasets.batching import execution_for
+
+    plan_for_processor(payload)
+    observers = observers_of(method_named(payload["method"]))
+    rules = require_offered(backend_named(payload["backend"]), payload).rules
+    given = load_json(OnnxModel, json.dumps(payload["model"])) if payload["model"] is not None else None
+    with (
+        # Beside the draft: what a killed child leaves there goes with it, and so does what Windows keeps as long as a
+        # graph maps it.
+        tempfile.TemporaryDirectory(
+            prefix="edgeport-weights-", dir=Path(payload["folder"]).parent, ignore_cleanup_errors=True
+        ) as folder,
+        read_once(given if given is not None else Path(payload["path"]), Path(folder)) as model,
+    ):
+        if given is None:
+            execution = execution_for(model, load_json(ExecutionConfig, json.dumps(payload["execution"])))
+            payload = {**payload, "model": plain(model), "execution": plain(execution)}
+        gc.freeze()  # modules; what is made from here on may be a graph with its weights, and is looked for as garbage
+        refuse_quantized(read_ir(model), f"quantize {Path(model.path).name}")
+        # What is folded depends on which nodes are chosen, so then every activation is watched.
+        chosen = bool((payload.get("mix") or {}).get("nodes"))
+        calibration, warnings = collected(
+            model,
+            {
+                **payload["calibrating"],
+                "observers": observers,
+                "rules": [plain(rules)] if rules is not None and not chosen else None,
+            },
+            on_progress,
+        )
+        built = build({**payload, "float_only": False}, calibration)  # refused above
+    return {**built, "model": payload["model"], "warnings": warnings}

@@ -31,12 +31,10 @@ from edgeport.exporter.distill.generative.methods import method_named
 from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
 from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.compression.prune import PATIENT_S
-from edgeport.pipeline.engine.context import tool_versions
+from edgeport.pipeline.engine.fingerprints import source_files, tool_versions
 from edgeport.pipeline.engine.workspace import held_folder
 from edgeport.pipeline.output.artifact_folder import require_writable
 from edgeport.pipeline.output.training_logs import METRICS, copy_curves, course_places, require_course_places
-from edgeport.pipeline.source_model.export import source_files
 from edgeport.store import Store
 
 __all__ = ["Asked", "ImitateReport", "WithoutDataReport", "distill_without_data", "imitate", "told_of"]
@@ -173,7 +171,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
                 "target": asked.target,
                 "work": str(work),
             },
-            limits=_patient(limits),
+            limits=limits.for_training(),
             on_progress=on_progress,
             asked=doing,
         )
@@ -254,7 +252,7 @@ def imitate(  # noqa: PLR0913 (what, where and how)
                 "output": str(output.resolve()),
                 "work": str(work),
             },
-            limits=_patient(limits),
+            limits=limits.for_training(),
             on_progress=on_progress,
             asked=doing,
         )
@@ -323,7 +321,3 @@ def _held(
 
     digest = digest_json([dict(key), tool_versions(), code_version()])
     return held_folder(Store(store), digest, fresh=fresh, asked=asked)
-
-
-def _patient(limits: Limits) -> Limits:
-    return replace(limits, time_s=max(limits.time_s, PATIENT_S))

@@ -32,18 +32,18 @@ from edgeport.exporter.distill.options import DistillResult
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
 from edgeport.npz import save_npz
-from edgeport.pipeline.benchmarking.artifact import BenchSettings
-from edgeport.pipeline.compression.prune import PATIENT_S, measured_by, prune_source
+from edgeport.pipeline.compression.prune import measured_by, prune_source
+from edgeport.pipeline.datasets.raw_files import read_samples
 from edgeport.pipeline.datasets.sources import location_named, location_state
-from edgeport.pipeline.engine.context import tool_versions
+from edgeport.pipeline.engine.fingerprints import source_files, tool_versions
 from edgeport.pipeline.engine.workspace import held_folder
 from edgeport.pipeline.output.artifact_folder import require_writable
 from edgeport.pipeline.output.training_logs import copy_curves, course_places, require_course_places
-from edgeport.pipeline.source_model.export import source_files
-from edgeport.pipeline.steps import export_source, read_samples
+from edgeport.pipeline.source_model.export import export_source
 from edgeport.store import Store
 
 if TYPE_CHECKING:
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
     from edgeport.pipeline.benchmarking.compare import CompareResult
 
 __all__ = ["DistillReport", "Student", "distill_source", "with_argument"]
@@ -193,7 +193,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
                 "work": str(work),
                 "device": device,
             },
-            limits=replace(limits, time_s=max(limits.time_s, PATIENT_S)),
+            limits=limits.for_training(),
             on_progress=on_progress,
             asked=f"distil {teacher.location}",
         )

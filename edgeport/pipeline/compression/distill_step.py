@@ -27,12 +27,12 @@ from edgeport.exporter.distill.options import DistillResult
 from edgeport.pipeline.benchmarking.compare import compare_artifacts, median_of
 from edgeport.pipeline.compression.data_free import told_of
 from edgeport.pipeline.compression.distill import with_argument
-from edgeport.pipeline.compression.prune import PATIENT_S
 from edgeport.pipeline.compression.qat import require_batches
 from edgeport.pipeline.compression.step import COURSES, Made, StepWork, changes_text
+from edgeport.pipeline.engine.fingerprints import source_files
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.output.training_logs import copy_courses
-from edgeport.pipeline.source_model.export import export_options, source_files
+from edgeport.pipeline.source_model.export import export_options
 
 __all__ = ["distill_in_run", "require_alike"]
 
@@ -161,7 +161,7 @@ def _learned(work: StepWork, step: StudentStep, student: ModelSource) -> Path:
             "work": str(training),
             "device": step.device,
         }
-        limits = replace(context.limits, time_s=max(context.limits.time_s, PATIENT_S))
+        limits = context.limits.for_training()
         found, rests_on = run_recorded(
             replace(context, limits=limits),
             function,

@@ -27,43 +27,38 @@ from edgeport.contracts import (
 )
 from edgeport.errors import SamplesError, UsageError
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.latency import Budgeted, Losses, prune_to_latency
+from edgeport.exporter.prune.latency import MOST_TRIALS, Budgeted, Losses, prune_to_latency
 from edgeport.exporter.prune.samples import JUDGED
 from edgeport.exporter.prune.steps import check_step
 from edgeport.isolation import run_isolated
 from edgeport.npz import save_npz
-from edgeport.pipeline.benchmarking.artifact import BenchSettings
-from edgeport.pipeline.compression.pruning_course import course_of, forget_course, training_digest
+from edgeport.pipeline.datasets.raw_files import read_samples
+from edgeport.pipeline.engine.fingerprints import training_digest
 from edgeport.pipeline.engine.workspace import held_folder
 from edgeport.pipeline.output.artifact_folder import require_writable
-from edgeport.pipeline.output.training_logs import require_course_places
-from edgeport.pipeline.steps import read_samples
+from edgeport.pipeline.output.training_logs import copy_curves, course_places, remove_curves, require_course_places
 from edgeport.store import Store
 
 if TYPE_CHECKING:
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
     from edgeport.pipeline.benchmarking.compare import CompareResult
 
 __all__ = [
-    "MOST_TRIALS",
-    "PATIENT_S",
     "MeasuredTrial",
     "PruneBench",
     "PruneReport",
     "PruneWork",
+    "course_of",
+    "forget_course",
     "judge_final",
     "measured_by",
     "prune_source",
     "search_counts",
 ]
 
-PATIENT_S = 7 * 86400.0
-"""Of a child that trains: it tells where it is, and can be stopped at any time."""
 
 _SUFFIXES = (".safetensors", ".pt2")
 _FEWEST_SAMPLES = 2
-
-MOST_TRIALS = 17
-"""Of a search: the whole network, six probes, two a step apart, eight choices; what is measured again counts once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +209,7 @@ class PruneWork:
     def child(self, what: str, **more: object) -> dict[str, Any]:
         """What `<what>_in_child` answers."""
         trains = self.payload["step"]["training"] is not None and (what == "prune" or bool(more.get("fine_tuned")))
-        patient = replace(self.limits, time_s=max(self.limits.time_s, PATIENT_S))
+        patient = self.limits.for_training()
         return run_isolated(
             f"edgeport.exporter.prune.child:{what}_in_child",
             {**self.payload, **more},
@@ -435,3 +430,32 @@ def _report(step: PruneStep, output: Path, found: Mapping[str, Any]) -> PruneRep
         left=dict(found["left"]),
         trained=tuple(load_json(TrainedStep, json.dumps(one)) for one in found["trained"]),
     )
+
+
+def course_of(folder: Path, output: Path) -> Path:
+    """The numbers of all trainings beside the output, a JSON object per line, each with the step that it followed.
+
+    Args:
+        folder: With a folder `step-N` for each.
+        output: The pruned file; `NAME.metrics.jsonl` and `NAME.tensorboard/step-N` come beside it.
+
+    """
+    log, curves = course_places(output)
+    remove_curves(curves)
+    folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
+    lines = [
+        json.dumps({"after": int(one.name.removeprefix("step-")), **json.loads(line)})
+        for one in folders
+        for line in (one / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for one in folders:
+        copy_curves(one, curves / one.name)
+    return log
+
+
+def forget_course(output: Path) -> None:
+    """Takes away the course of a training whose weights are written over by such that nobody trained."""
+    log, curves = course_places(output)
+    log.unlink(missing_ok=True)
+    remove_curves(curves)

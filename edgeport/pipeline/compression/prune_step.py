@@ -7,17 +7,20 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import PruneStep, TrainedStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.costs import Costs, Counts
-from edgeport.pipeline.benchmarking.artifact import BenchSettings
-from edgeport.pipeline.compression.prune import MOST_TRIALS, PATIENT_S, PruneBench, PruneWork, search_counts
+from edgeport.exporter.prune.latency import MOST_TRIALS
+from edgeport.pipeline.compression.prune import PruneBench, PruneWork, search_counts
 from edgeport.pipeline.compression.qat import require_batches
 from edgeport.pipeline.compression.step import COURSES, Made, StepWork, removed_text, trained_text
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.output.training_logs import copy_courses
 from edgeport.pipeline.source_model.export import export_options
+
+if TYPE_CHECKING:
+    from edgeport.pipeline.benchmarking.artifact import BenchSettings
 
 __all__ = ["prune_in_run"]
 
@@ -117,9 +120,9 @@ class _Kept:
                 "training": place,
                 "work": str(training),
             }
-            patient = max(context.limits.time_s, PATIENT_S) if self.step.trains and files else context.limits.time_s
+            limits = context.limits.for_training() if self.step.trains and files else context.limits
             found, rests_on = run_recorded(
-                replace(context, limits=replace(context.limits, time_s=patient)),
+                replace(context, limits=limits),
                 f"edgeport.exporter.prune.child:{what}_in_child",
                 payload,
                 asked=f"{self.step.said} of {context.recipe.name}",

@@ -29,7 +29,6 @@ from edgeport.contracts import (
     OnProgress,
     Outcome,
     Precision,
-    digest_file,
     digest_json,
     load_json,
     silent,
@@ -38,25 +37,26 @@ from edgeport.contracts import (
 from edgeport.contracts.recipe import Recipe, Target
 from edgeport.errors import AlreadyQuantizedError, SamplesError, UsageError
 from edgeport.exporter.qat.options import QatOptions, QatResult
-from edgeport.module_files import module_file
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.benchmarking.experiment import compare_arms, time_arms, with_latency
 from edgeport.pipeline.benchmarking.screening import arm_of
 from edgeport.pipeline.build_inputs import Shared, share
-from edgeport.pipeline.compilation.compile import build_candidates, build_planned, list_candidates
-from edgeport.pipeline.compression.prune import PATIENT_S
+from edgeport.pipeline.compilation.candidates import list_candidates
+from edgeport.pipeline.compilation.compile import build_candidates, build_planned
+from edgeport.pipeline.datasets.calibration_samples import learning_payload
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_named
-from edgeport.pipeline.engine.context import RunContext, process_s, require_local, run_context, tool_versions
+from edgeport.pipeline.engine.context import RunContext, require_local, run_context
+from edgeport.pipeline.engine.estimates import process_s
+from edgeport.pipeline.engine.fingerprints import digest_of_function, source_files, tool_versions
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.evaluation.evaluate import Validated, validate_candidates
 from edgeport.pipeline.output.artifact_folder import artifact_draft, write_artifact_record
 from edgeport.pipeline.output.training_logs import CURVES, copy_curves
 from edgeport.pipeline.quantization.range_search import method_for
-from edgeport.pipeline.quantization.recovery import learning_payload
 from edgeport.pipeline.selection.select import best_float, conclude, judge
-from edgeport.pipeline.source_model.export import export_options, source_files
+from edgeport.pipeline.source_model.export import export_options
 
 __all__ = [
     "BOUND",
@@ -64,7 +64,6 @@ __all__ = [
     "QatReport",
     "difference_from",
     "difference_note",
-    "digest_of_function",
     "learned_plan",
     "qat_recipe",
     "require_batches",
@@ -293,7 +292,7 @@ def learned_plan(context: RunContext, shared: Shared, wanted: Learning) -> Path:
             "work": str(work),
             "folder": str(folder),
         }
-        patient = replace(context, limits=replace(context.limits, time_s=max(context.limits.time_s, PATIENT_S)))
+        patient = replace(context, limits=context.limits.for_training())
         function, doing = "edgeport.pipeline.compression.qat_worker:learn_in_child", f"train {recipe.name}"
         _, rests_on = run_recorded(patient, function, payload, asked=doing, on_progress=context.clock.inside("train"))
         shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
@@ -419,12 +418,6 @@ def difference_from(trained: Validated, expected: Path) -> float | None:
     error = sum(float(np.square(found[name].astype(np.float64) - wanted[name]).sum()) for name in names)
     whole = sum(float(np.square(wanted[name].astype(np.float64)).sum()) for name in names)
     return float(np.sqrt(error / whole)) if whole else 0.0
-
-
-def digest_of_function(spelled: str, folder: Path | None) -> str:
-    """Of the file that a `pkg.mod:fn` lies in, for keys; empty where it is none."""
-    file = module_file(spelled.partition(":")[0], folder) if ":" in spelled else None
-    return digest_file(file) if file is not None and file.is_file() else ""
 
 
 def _outcome(candidates: tuple[Candidate, ...], chosen: str) -> Outcome:

@@ -13,7 +13,7 @@ from edgeport.pipeline.compilation.compile import build_planned
 from edgeport.pipeline.compression.qat import Learning, learned_plan, require_batches
 from edgeport.pipeline.compression.step import Made, Plan, StepWork, trained_text
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.source_model.export import calibrate_model
+from edgeport.pipeline.quantization.calibration import calibrate_model
 
 __all__ = ["learn_in_run"]
 

@@ -18,6 +18,7 @@ from edgeport.contracts import (
     OnProgress,
     QuantizationPlan,
     QuantizationRules,
+    SampleSet,
     dump_json,
     load_json,
     silent,
@@ -28,7 +29,6 @@ from edgeport.exporter.qat.options import QatOptions
 from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 
 if TYPE_CHECKING:
-    from edgeport.contracts import SampleSet
     from edgeport.exporter.train.hardware import Hardware
 
 __all__ = ["keep_in_child", "keep_samples", "learn_in_child"]

@@ -29,7 +29,8 @@ from edgeport.contracts import (
 )
 from edgeport.errors import DeviceLost, EdgeportError, RecipeError, SamplesError, SourceError, UsageError
 from edgeport.pipeline.build_inputs import Shared
-from edgeport.pipeline.compilation.compile import build_candidates, list_candidates, named_apart
+from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
+from edgeport.pipeline.compilation.compile import build_candidates
 from edgeport.pipeline.compression.distill_step import distill_in_run, require_alike
 from edgeport.pipeline.compression.prune_step import prune_in_run
 from edgeport.pipeline.compression.qat_step import learn_in_run
@@ -37,9 +38,9 @@ from edgeport.pipeline.compression.step import Made, StepWork, TrainingSamples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.estimates import guess_s, stage_names
 from edgeport.pipeline.engine.progress import Within
-from edgeport.pipeline.quantization.recovery import refining_payload
-from edgeport.pipeline.quantization.transforming import transformed_model
-from edgeport.pipeline.source_model.export import calibrate_model, prepare_model
+from edgeport.pipeline.quantization.calibration import calibrate_model
+from edgeport.pipeline.quantization.recovery import refining_payload, transformed_model
+from edgeport.pipeline.source_model.prepare import prepare_model
 
 __all__ = ["Compressed", "compress"]
 

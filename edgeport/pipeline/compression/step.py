@@ -11,10 +11,10 @@ from edgeport.contracts import Candidate, CompressStep, ModelSource, OnnxModel, 
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.benchmarking.artifact import BenchSettings
 from edgeport.pipeline.build_inputs import Shared
-from edgeport.pipeline.compression.qat import digest_of_function
-from edgeport.pipeline.engine.context import RunContext, tool_versions
-from edgeport.pipeline.quantization.recovery import learning_payload
-from edgeport.pipeline.source_model.export import export_options, source_files
+from edgeport.pipeline.datasets.calibration_samples import learning_payload
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.fingerprints import digest_of_function, source_files, tool_versions
+from edgeport.pipeline.source_model.export import export_options
 
 __all__ = ["COURSES", "Made", "Plan", "StepWork", "TrainingSamples", "changes_text", "removed_text", "trained_text"]
 

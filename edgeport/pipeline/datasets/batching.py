@@ -6,16 +6,26 @@ device and a bundle's `run.py` do the same.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
-from edgeport.errors import SamplesError
+from edgeport.contracts import Array, Arrays, ExecutionConfig, OnnxModel, RunModel
+from edgeport.errors import SamplesError, UsageError
 from edgeport.npz import load_npz, save_npz
-from edgeport.rows import per_sample
+from edgeport.rows import SHAPE, per_sample
 
-__all__ = ["calls_note", "first_batch", "require_a_batch", "require_samples", "run_in_batches", "write_first_batch"]
+__all__ = [
+    "calls_note",
+    "execution_for",
+    "feeds_of",
+    "first_batch",
+    "require_a_batch",
+    "require_samples",
+    "run_in_batches",
+    "write_first_batch",
+]
 
 
 def first_batch(feeds: Arrays, batch: int, start: int = 0) -> dict[str, Array]:
@@ -94,3 +104,36 @@ def write_first_batch(feeds: Path, batch: int, path: Path) -> Path:
     """Writes the first `batch` samples of one `.npz` to another."""
     save_npz(path, first_batch(load_npz(feeds), batch))
     return path
+
+
+def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
+    """Arrays of a `.npz` for the model's inputs, and the shapes of samples where they differ."""
+    with np.load(path, allow_pickle=False) as file:
+        missing = [spec.name for spec in model.inputs if spec.name not in file.files]
+        if missing:
+            raise SamplesError(
+                asked=f"feed input {missing[0]!r}",
+                found=f"samples for {', '.join(file.files)}",
+                fix="name the arrays of the samples as the model names its inputs",
+            )
+        # An array of shapes may stand beside each: see `edgeport.rows`.
+        names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
+        return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
+
+
+def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:
+    """The settings with the batch that the model is fixed to, if it is.
+
+    Raises:
+        UsageError: Another batch was asked for.
+
+    """
+    if model.fixed_batch is None:
+        return execution
+    if execution.batch not in (1, model.fixed_batch):
+        raise UsageError(
+            asked=f"run {model.path.name} with {execution.batch} samples per call",
+            found=f"a model whose batch is fixed to {model.fixed_batch}",
+            fix="leave the batch out, or export the model with a free batch",
+        )
+    return replace(execution, batch=model.fixed_batch)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeport.contracts import (
     Array,
@@ -19,9 +19,7 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
-
-if TYPE_CHECKING:
-    from edgeport.contracts.recipe import Recipe
+from edgeport.contracts.recipe import Recipe
 
 __all__ = ["Preparation"]
 

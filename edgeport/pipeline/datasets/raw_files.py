@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from edgeport.contracts import Limits, Preprocessing, TensorSpec
+import numpy as np
+
+from edgeport.contracts import Array, Limits, OnnxModel, Preprocessing, Sample, TensorSpec
 from edgeport.errors import UsageError
 from edgeport.isolation import run_isolated
+from edgeport.npz import save_npz
 from edgeport.pipeline.datasets.preprocessing import Preparation
+from edgeport.pipeline.datasets.sources import BATCH
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+__all__ = ["checked_samples", "preparation_for", "prepare", "prepared_file", "read_samples"]
 
-__all__ = ["preparation_for", "prepared_file"]
+ALL_SAMPLES = 1 << 62
+"""A batch size that no set reaches."""
 
 
 def preparation_for(recipe: Path | None, inputs: Sequence[TensorSpec]) -> Preparation:
@@ -77,5 +82,61 @@ def prepared_file(
         "folder": str(folder),
         **preparation.as_payload(),
     }
-    run_isolated("edgeport.pipeline.compilation.worker:prepare", payload, limits=limits)
+    run_isolated("edgeport.pipeline.datasets.raw_files:prepare", payload, limits=limits)
     return folder / "prepared.npz"
+
+
+def checked_samples(path: Path, model: OnnxModel, target: str = "") -> Sample:
+    """All samples of a `.npz`, as the model takes them.
+
+    Raises:
+        SamplesError: Damaged, or of other names, shapes or dtypes than the model's inputs.
+
+    """
+    from edgeport.calibration.data import ArraySamples, check_samples
+
+    sample = read_samples(path, target)
+    check_samples(ArraySamples(sample.feeds), model.inputs)
+    return sample
+
+
+def read_samples(path: Path, target: str = "", *, count: int = ALL_SAMPLES) -> Sample:
+    """The first `count` samples of a `.npz` as one batch.
+
+    Raises:
+        SamplesError: Missing, damaged, of unequal lengths, with Python objects, or without the target.
+
+    """
+    from edgeport.calibration.data import NpzSamples
+
+    return next(iter(NpzSamples(path, target or None, count)))
+
+
+def prepare(payload: dict[str, Any]) -> dict[str, Any]:
+    """Writes raw samples as devices feed them.
+
+    Args:
+        payload: `samples` (`.npz`), `target` (its key, or ""), `count` (or None for all), `preparation`, and `folder`,
+            which gets `prepared.npz` and, where preprocessing is folded, `unfolded.npz`.
+
+    """
+    from edgeport.calibration.data import NpzSamples
+    from edgeport.pipeline.datasets.preprocessing import Preparation
+
+    preparation, target, folder = Preparation.from_payload(payload), payload["target"], Path(payload["folder"])
+    batch = min(BATCH, payload["count"] or BATCH)
+    prepared: list[dict[str, Array]] = []
+    unfolded: list[dict[str, Array]] = []
+    count = 0
+    for sample in preparation.prepared(NpzSamples(Path(payload["samples"]), target or None, batch)):
+        prepared.append({**sample.feeds, **({target: sample.target} if sample.target is not None else {})})
+        if preparation.folded:
+            unfolded.append(preparation.unfolded(sample.feeds))
+        count += len(sample)
+        if payload["count"] is not None and count >= payload["count"]:
+            break
+    for name, parts in (("prepared", prepared), ("unfolded", unfolded)):
+        if parts:
+            whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+            save_npz(folder / f"{name}.npz", whole)
+    return {}

@@ -10,7 +10,8 @@ from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesMade
 from edgeport.errors import SamplesError
 from edgeport.module_files import module_file
 from edgeport.npz import save_npz
-from edgeport.pipeline.engine.context import RunContext, tool_versions
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 
 __all__ = ["with_samples_made"]

@@ -2,53 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
-
-import psutil
 
 from edgeport.contracts import Device, DeviceFacts, Limits, OnProgress, Processor, TimesOnly, silent
-from edgeport.contracts.recipe import LOCAL, Recipe, Search
+from edgeport.contracts.recipe import LOCAL, Recipe
 from edgeport.errors import UsageError
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.engine.scratch import scratch_folder
 from edgeport.store import Store
 
-__all__ = [
-    "Reached",
-    "RunContext",
-    "process_s",
-    "reach",
-    "require_local",
-    "run_context",
-    "side_by_side",
-    "tool_versions",
-]
-
-_TOOLS = (
-    "torch",
-    "torchvision",
-    "timm",
-    "transformers",
-    "ultralytics",
-    "numpy",
-    "onnx",
-    "onnx-ir",
-    "onnxscript",
-    "onnxruntime",
-)
-
-_START_S = 0.9
-"""Starting a process and loading a runtime."""
-
-T = TypeVar("T")
-R = TypeVar("R")
+__all__ = ["Reached", "RunContext", "reach", "require_local", "run_context"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,40 +159,3 @@ def require_local(recipe: Recipe) -> None:
             found="that what is trained is judged and timed on this machine",
             fix="name a target without a device, and time what is made with edgeport bench --device",
         )
-
-
-def process_s(search: Search) -> float:
-    """Seconds that one measured process may take, for a guess of the time that many take."""
-    return _START_S + search.cool_down_s + search.warmup_s + search.duration_s
-
-
-@lru_cache(maxsize=1)
-def tool_versions() -> dict[str, str]:
-    """Versions of the packages that exporting, verifying and calibrating rest on; part of those steps' keys."""
-    found: dict[str, str] = {}
-    for name in _TOOLS:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
-
-
-def side_by_side(
-    work: Callable[[T], R], items: Sequence[T], on_done: Callable[[int], None], *, at_once: int | None = None
-) -> list[R]:
-    """Does `work` on every item, several at once, each of which spends its time in a child process.
-
-    Results come in the order of the items. Nothing is timed here, so that items may share the machine.
-    """
-    workers = at_once or max(1, min(len(items), psutil.cpu_count(logical=False) or 1))
-    done = 0
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in futures:
-                future.result()
-                done += 1
-                on_done(done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [future.result() for future in futures]

@@ -20,9 +20,11 @@ from edgeport.contracts import (
 )
 from edgeport.errors import DeviceError, DeviceLost
 from edgeport.isolation import run_isolated
-from edgeport.pipeline.compilation.compile import refused
+from edgeport.pipeline.compilation.candidates import refused
 from edgeport.pipeline.datasets.prepare import PreparedSamples
-from edgeport.pipeline.engine.context import RunContext, side_by_side, tool_versions
+from edgeport.pipeline.engine.concurrency import side_by_side
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.engine.input_tracking import run_recorded, session_state, states_of
 
 __all__ = ["Reference", "Validated", "require_judgeable", "validate_candidates"]

@@ -9,22 +9,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgeport.contracts import ORIGINAL, OnnxModel, PreprocessingFunction, RunResult, Target
+from edgeport.contracts import ORIGINAL, Array, OnnxModel, PreprocessingFunction, RunResult, Target
 from edgeport.errors import ContractError, DependencyError, OutputError
 from edgeport.module_files import module_file
 from edgeport.npz import load_npz
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.output.class_output import class_output
-from edgeport.pipeline.output.provenance import provenance_of
+from edgeport.pipeline.output.provenance import class_output, provenance_of
 from edgeport.pipeline.output.training_logs import copy_courses, remove_courses
 from edgeport.rows import Rows
-
-if TYPE_CHECKING:
-    from edgeport.contracts import Array
 
 __all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
 

@@ -129,7 +129,7 @@ def collected(
 
 
 def _methods(model: OnnxModel, calibration: Calibration, payload: dict[str, Any]) -> dict[str, Any]:
-    from edgeport.pipeline.datasets.few import MANY, few_calls
+    from edgeport.pipeline.datasets.calibration_samples import MANY, few_calls
     from edgeport.pipeline.quantization.range_search import find_method
 
     wanted = payload.get("measure", {})

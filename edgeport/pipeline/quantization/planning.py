@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +13,19 @@ from edgeport.contracts import (
     Calibration,
     Capabilities,
     Mix,
+    NodeChoice,
     OnnxModel,
     Precision,
     QuantizationPlan,
     QuantizationRules,
     load_json,
 )
-from edgeport.errors import PlanError, UnsupportedByBackend, UsageError
+from edgeport.errors import ContractError, PlanError, UnsupportedByBackend, UsageError
 
 if TYPE_CHECKING:
     from edgeport.calibration.ranges import RangeMethod
 
-__all__ = ["measured_method", "plan_for", "plan_for_processor", "require_offered"]
+__all__ = ["measured_method", "mix_named", "plan_for", "plan_for_processor", "precision_named", "require_offered"]
 
 
 def plan_for_processor(payload: dict[str, Any]) -> None:
@@ -35,7 +38,7 @@ def measured_method(
     model: OnnxModel, backend: Any, payload: dict[str, Any], calibration: Calibration | None
 ) -> tuple[str | None, QuantizationPlan | None]:
     """The range method of a payload: as it stands there, or measured on the samples of `measuring`, with its plan."""
-    from edgeport.pipeline.datasets.few import MANY, few_calls
+    from edgeport.pipeline.datasets.calibration_samples import MANY, few_calls
     from edgeport.pipeline.quantization.range_search import find_plan, measures
 
     method: str | None = payload.get("method")
@@ -146,3 +149,43 @@ def _static_plan(
     if precision is Precision.FP8:
         return float8_plan(model, calibration, rules)
     return make_plan(model, calibration, rules, method)
+
+
+def mix_named(nodes: Mapping[str, str], rest: str) -> Mix:
+    """The mix of these choices.
+
+    Args:
+        nodes: Node, pattern, module or operator type to the name of a precision, in the order in which they count.
+        rest: Name of a float precision.
+
+    Raises:
+        UsageError: No such precision, or one of integers as the rest.
+
+    """
+    choices = tuple(
+        NodeChoice(what=what, precision=precision_named(f"run {what!r} in {name!r}", name))
+        for what, name in nodes.items()
+    )
+    named = precision_named(f"run in {rest!r} what is not integer", rest)
+    try:
+        return Mix(rest=named, nodes=choices)
+    except ContractError as error:
+        raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+
+
+def precision_named(asked: str, name: str) -> Precision:
+    """The precision of that name.
+
+    Raises:
+        UsageError: There is none; `asked` says what for.
+
+    """
+    known = [str(one) for one in Precision]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        raise UsageError(
+            asked=asked,
+            found=f"precisions {', '.join(known)}",
+            fix=f"did you mean {near[0]!r}?" if near else "choose one of them",
+        )
+    return Precision(name)

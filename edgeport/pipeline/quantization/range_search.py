@@ -71,7 +71,7 @@ def find_plan(
         model: Float.
         calibration: Of this model.
         rules: Of the backend.
-        calls: What `edgeport.pipeline.datasets.few` takes of the calibration samples.
+        calls: What `edgeport.pipeline.datasets.calibration_samples` takes of the calibration samples.
 
     Returns:
         The method, and the plan by it; None where none can be made.
@@ -80,7 +80,7 @@ def find_plan(
     from edgeport.calibration.measured import measure_methods
     from edgeport.calibration.mixing.sensitivity import sqnr_db
     from edgeport.calibration.ranges import MEASURED, form_of
-    from edgeport.pipeline.datasets.few import open_in_steps
+    from edgeport.pipeline.datasets.calibration_samples import open_in_steps
     from edgeport.pipeline.quantization.written import write_as
 
     def write(one: OnnxModel, plan: QuantizationPlan, folder: Path) -> Path:

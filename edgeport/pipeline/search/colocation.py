@@ -33,8 +33,7 @@ from edgeport.contracts import (
 )
 from edgeport.errors import UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
-from edgeport.pipeline.output.execution_saving import save_tuned
-from edgeport.pipeline.output.tuned_folder import make_room
+from edgeport.pipeline.output.artifact_folder import make_room, save_tuned
 from edgeport.pipeline.search.core_partitions import Share, as_executions, fastest_first, promising, shares, turned
 from edgeport.recipe.bounds import Bound, BoundKind
 

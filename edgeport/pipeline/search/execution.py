@@ -46,9 +46,7 @@ from edgeport.pipeline.benchmarking.experiment import StoredRounds
 from edgeport.pipeline.engine.input_tracking import session_state
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.engine.time_budget import Spending
-from edgeport.pipeline.output.artifact_folder import load_artifact
-from edgeport.pipeline.output.execution_saving import save_tuned
-from edgeport.pipeline.output.tuned_folder import BEST, make_room
+from edgeport.pipeline.output.artifact_folder import BEST, load_artifact, make_room, save_tuned
 from edgeport.pipeline.search.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
 from edgeport.pipeline.search.successive_halving import Choice, Goal, choose, halve, is_last, leaders, refine
 from edgeport.store import Store

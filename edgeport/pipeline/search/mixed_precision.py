@@ -38,13 +38,16 @@ from edgeport.pipeline.benchmarking.experiment import Arm, compare_arms, time_ar
 from edgeport.pipeline.benchmarking.screening import arm_of
 from edgeport.pipeline.build_inputs import Shared
 from edgeport.pipeline.compilation.compile import build_candidates
+from edgeport.pipeline.datasets.calibration_samples import samples_payload
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.state_binding import states_of_model
-from edgeport.pipeline.engine.context import RunContext, process_s, tool_versions
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.estimates import process_s
+from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.engine.time_budget import Inside, Spending
 from edgeport.pipeline.evaluation.evaluate import Reference, Validated, validate_candidates
 from edgeport.pipeline.quantization.range_search import method_for
-from edgeport.pipeline.quantization.recovery import refining_payload, samples_payload
+from edgeport.pipeline.quantization.recovery import refining_payload
 
 if TYPE_CHECKING:
     from edgeport.calibration.mixing.groups import NodeGroup
@@ -390,7 +393,7 @@ class _Sensing:
                 "initial": dict(recipe.initial),
                 **samples_payload(recipe, samples),
             }
-            self._child("edgeport.pipeline.datasets.few:take_few", payload, "take some samples")
+            self._child("edgeport.pipeline.datasets.calibration_samples:take_few", payload, "take some samples")
 
         return self.context.store.get_or_build("few", key, build)
 

@@ -33,11 +33,11 @@ from edgeport.errors import AlreadyQuantizedError, UsageError
 from edgeport.pipeline.benchmarking.experiment import compare_arms, time_arms, with_latency
 from edgeport.pipeline.benchmarking.screening import arm_of
 from edgeport.pipeline.build_inputs import Shared, share
-from edgeport.pipeline.compilation.compile import list_candidates, named_apart
-from edgeport.pipeline.engine.context import RunContext, process_s, run_context
+from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
+from edgeport.pipeline.engine.context import RunContext, run_context
+from edgeport.pipeline.engine.estimates import process_s
 from edgeport.pipeline.evaluation.evaluate import validate_candidates
-from edgeport.pipeline.output.artifact_folder import write_artifact_record
-from edgeport.pipeline.output.tuned_folder import BEST, make_room
+from edgeport.pipeline.output.artifact_folder import BEST, make_room, write_artifact_record
 from edgeport.pipeline.search.mixed_precision import Material, Tuned, material_of, tune
 from edgeport.pipeline.selection.select import best_float, conclude, judge
 from edgeport.recipe.explain import toml_value

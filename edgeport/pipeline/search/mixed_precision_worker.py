@@ -11,14 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import Mix, OnnxModel, OnProgress, ProgressEvent, load_json, silent
+from edgeport.contracts import (
+    Mix,
+    OnnxModel,
+    OnProgress,
+    ProgressEvent,
+    QuantizationPlan,
+    QuantizationRules,
+    load_json,
+    silent,
+)
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import PlanError, UnsupportedByBackend
-from edgeport.pipeline.datasets.few import load_few, open_in_steps
+from edgeport.pipeline.datasets.calibration_samples import load_few, open_in_steps
 
 if TYPE_CHECKING:
     from edgeport.calibration.mixing.groups import NodeGroup
-    from edgeport.contracts import QuantizationPlan, QuantizationRules
 
 __all__ = ["groups", "noises"]
 

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgeport.contracts import Array
+from edgeport.contracts import AS_GIVEN, Candidate, Precision
 from edgeport.contracts.recipe import Recipe
-from edgeport.errors import ModelError
-from edgeport.npz import load_npz
-from edgeport.rows import Rows, run_rows
+from edgeport.errors import EdgeportError
+from edgeport.isolation import run_isolated
+from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.datasets.prepare import PreparedSamples
+from edgeport.pipeline.datasets.preprocessing import Preparation
+from edgeport.pipeline.datasets.state_binding import linked
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.fingerprints import tool_versions
+from edgeport.pipeline.evaluation.evaluate import Reference, require_judgeable
+from edgeport.pipeline.source_model.folding import fold_preprocessing_of, folded_inputs
+from edgeport.pipeline.source_model.onnx_worker import LEAST_OPSET
+from edgeport.pipeline.source_model.prepared_model import PreparedModel
+from edgeport.pipeline.source_model.verification import verify_prepared
 
-__all__ = ["LEAST_OPSET", "raise_opset", "wants_integers"]
-
-LEAST_OPSET = 13
-"""QuantizeLinear has an axis from here on (the ONNX operator's version 13)."""
-
-_RELATIVE = 1e-4
-"""Of the largest output: what another order of sums in float32 may change."""
+__all__ = ["as_given", "named_as_given", "wants_integers"]
 
 
 def wants_integers(recipe: Recipe) -> bool:
@@ -28,74 +31,91 @@ def wants_integers(recipe: Recipe) -> bool:
     return any(not one.is_float for target in recipe.targets for one in target.precisions)
 
 
-def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
-    """Converts an adopted model by ONNX's own version converter, and keeps that where it computes the same.
+def import_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> PreparedModel:
+    context.clock.step("export", "opening the ONNX file")
+    given, recipe = open_onnx(path), context.recipe
+    said = {"constants": dict(recipe.constants), "state": dict(recipe.state), "starts": list(samples.starts)}
 
-    Args:
-        payload: `folder` with `model.onnx` (replaced) and `reference.npz` (what it gives to the samples), `feeds`
-            (`.npz`), and `state` and `starts` as of `adopt`.
+    def build(folder: Path) -> None:
+        payload = {"model": str(path), "feeds": str(samples.unfolded), "folder": str(folder), **said}
+        asked = f"run {path.name} on the evaluation samples"
+        found = run_isolated(
+            "edgeport.pipeline.source_model.onnx_worker:adopt", payload, limits=context.limits, asked=asked
+        )
+        if raising and not found["quantized"]:
+            found["raised"] = _raised(context, payload, given.opset)
+        (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
 
-    Returns:
-        `worst`: the largest difference, absolute.
-
-    Raises:
-        ModelError: It can't be converted, or computes something else then.
-
-    """
-    import onnx
-    from onnx import version_converter
-
-    from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.onnx_files import read_ir, write_ir
-    from edgeport.pipeline.compilation.worker import feeds_of
-    from edgeport.pipeline.datasets.batching import run_in_batches
-
-    folder, scratch = Path(payload["folder"]), Path(payload["folder"]) / "raised"
-    scratch.mkdir()
-    try:
-        converted = version_converter.convert_version(onnx.load(folder / "model.onnx"), LEAST_OPSET)
-        onnx.save(converted, scratch / "converted.onnx")
-    except Exception as error:
-        raise _refused(f"{type(error).__name__}: {str(error).strip()}") from error
-    state = payload.get("state", {})
-    model = replace(write_ir(read_ir(scratch / "converted.onnx"), scratch / "model.onnx"), state=state)
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(state.values()))
-    with open_reference(model.path) as run:
-        if state or rows.shapes:
-            starts = payload.get("starts", ())
-            outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=state, starts=starts)
-        else:
-            outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
-    worst = _worst(outputs, load_npz(folder / "reference.npz"))
-    for path in [path for path in scratch.iterdir() if path.name != "converted.onnx"]:
-        path.replace(folder / path.name)
-    for path in scratch.iterdir():
-        path.unlink()
-    scratch.rmdir()
-    return {"worst": worst}
-
-
-def _worst(found: dict[str, Array], wanted: dict[str, Array]) -> float:
-    worst = 0.0
-    for name, array in wanted.items():
-        other = found.get(name)
-        if other is None or other.shape != array.shape or other.dtype != array.dtype:
-            raise _refused(f"another output {name!r} than before")
-        if array.dtype.kind != "f":
-            if not np.array_equal(other, array):
-                raise _refused(f"other values of {name!r}")
-            continue
-        apart = np.abs(other.astype(np.float64) - array.astype(np.float64))
-        largest = float(np.nanmax(np.abs(array), initial=0.0))
-        if not (np.isnan(array) == np.isnan(other)).all() or np.nanmax(apart, initial=0.0) > _RELATIVE * largest:
-            raise _refused(f"that {name!r} is off by up to {np.nanmax(apart, initial=0.0):.3g}")
-        worst = max(worst, float(np.nanmax(apart, initial=0.0)))
-    return worst
-
-
-def _refused(found: str) -> ModelError:
-    return ModelError(
-        asked=f"convert the model to opset {LEAST_OPSET}, which int8 needs",
-        found=found,
-        fix="export it again with opset 20, or leave int8 out",
+    initial = dict(recipe.initial)
+    raising = given.opset < LEAST_OPSET and wants_integers(recipe)
+    # The fingerprint is of what devices feed; the same uint8 may become other floats.
+    key = {
+        "model": given.digest,
+        "samples": samples.fingerprint,
+        "folded": folded_inputs(context),
+        "initial": initial,
+        "raising": raising,
+        **said,
+        "versions": tool_versions(),
+    }
+    folder = context.store.get_or_build("adopt", key, build)
+    adopted = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))
+    evidence, raised = adopted["quantized"], adopted.get("raised", "")
+    name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
+    reference = Reference(outputs=folder / "reference.npz", name=name)
+    require_judgeable(context, samples, reference)
+    model = linked(fold_preprocessing_of(context, open_onnx(folder / "model.onnx")), recipe)
+    folded = Preparation.of(recipe).folded
+    written = [f"{name} = {value}" for name, value in recipe.constants.items()]
+    return PreparedModel(
+        model=model,
+        reference=reference,
+        verification=verify_prepared(context, model, samples, reference) if folded else None,
+        notes=(
+            _given_note(evidence),
+            *([raised] if raised else []),
+            *([f"Written into the graph: {', '.join(written)}."] if written else []),
+        ),
+        quantized=bool(evidence),
     )
+
+
+def _raised(context: RunContext, payload: dict[str, Any], opset: int) -> str:
+    """Brings the adopted model to an opset that int8 can be written in; a sentence on how that went."""
+    function, asked = (
+        "edgeport.pipeline.source_model.onnx_worker:raise_opset",
+        f"convert the model from opset {opset} to {LEAST_OPSET}",
+    )
+    try:
+        found = run_isolated(function, payload, limits=context.limits, asked=asked)
+    except EdgeportError as error:
+        return (
+            f"The file is of opset {opset}, in which int8 per channel can't be written, and converting it failed "
+            f"({error.found}): quantized candidates are refused. Export it again with opset 20."
+        )
+    return (
+        f"The file is of opset {opset}; it was converted to {LEAST_OPSET}, which int8 needs, and gives the same on all "
+        f"evaluation samples (largest difference {found['worst']:.2g})."
+    )
+
+
+def _given_note(evidence: list[str]) -> str:
+    if not evidence:
+        return "The model came as ONNX: candidates are compared with ONNX Runtime's own float outputs."
+    others = f" and {len(evidence) - 1} more" if len(evidence) > 1 else ""
+    return (
+        f"The model is quantized already ({evidence[0]}{others}): it was not quantized again, but given to each "
+        "runtime as it is, and compared with its own outputs on ONNX Runtime. Give the float "
+        "model to have other precisions."
+    )
+
+
+def as_given(context: RunContext) -> RunContext:
+    """The run with one candidate per target, for which nothing is planned: float32 leaves a file unchanged."""
+    targets = tuple(replace(target, precisions=(Precision.FP32,)) for target in context.recipe.targets)
+    return replace(context, recipe=replace(context.recipe, targets=targets))
+
+
+def named_as_given(candidate: Candidate) -> Candidate:
+    """The candidate under a name that does not say float32; its placement tells what it ran in."""
+    return replace(candidate, name=candidate.name.replace(f" {Precision.FP32}", f" {AS_GIVEN}", 1), variant=AS_GIVEN)

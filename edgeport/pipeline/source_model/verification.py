@@ -1,0 +1,184 @@
+"""The exported model against PyTorch, on samples."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgeport.contracts import (
+    Limits,
+    ModelSource,
+    OnnxModel,
+    Outcome,
+    Verification,
+    digest_file,
+    load_json,
+    to_jsonable,
+)
+from edgeport.errors import IsolationError, SamplesError, UsageError, VerificationError
+from edgeport.isolation import run_isolated
+from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.datasets.batching import require_a_batch
+from edgeport.pipeline.datasets.prepare import PreparedSamples
+from edgeport.pipeline.datasets.raw_files import checked_samples, preparation_for, prepared_file
+from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.fingerprints import tool_versions
+from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
+from edgeport.pipeline.evaluation.evaluate import Reference
+from edgeport.suggestions import require_known
+
+__all__ = ["TOLERANCE", "verify_export"]
+
+TOLERANCE = 1e-3
+"""Of the largest output; float32 sums in another order differ by less."""
+
+
+def verify_prepared(
+    context: RunContext, model: OnnxModel, samples: PreparedSamples, reference: Reference, exported: Path | None = None
+) -> Verification:
+    """Against what the float model gave; at other sizes of free axes too, where the export recorded what it gives."""
+    context.clock.step("verify", "PyTorch against ONNX Runtime")
+    require_a_batch(model, samples.count, "verify")
+    batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
+
+    data, function = context.recipe.data, "edgeport.pipeline.source_model.verification_worker:verify"
+    asked = f"run the export of {context.recipe.name} on the evaluation samples"
+    judged = {"metric": data.metric, "output": data.output, "decode": data.decode, "target": data.target}
+    payload = {
+        **judged,
+        "model": to_jsonable(model),
+        "feeds": str(samples.feeds),
+        "reference": str(reference.outputs),
+        "target": str(samples.target) if samples.target is not None else None,
+        "search_path": str(context.recipe.search_path) if context.recipe.search_path else None,
+        "tolerance": TOLERANCE,
+        "batch_sizes": batches,
+        "starts": list(samples.starts),
+        "sizes": str(exported / "sizes.json") if exported is not None else None,
+        "of_sizes": str(exported / "model.onnx") if exported is not None else None,
+    }
+
+    def keep(folder: Path, found: dict[str, Any]) -> None:
+        (folder / "verification.json").write_text(json.dumps(found["verification"]), encoding="utf-8")
+
+    def build(folder: Path) -> None:
+        keep(folder, run_isolated(function, payload, limits=context.limits, asked=asked))
+
+    def build_watched(folder: Path) -> dict[str, str]:
+        found, rests_on = run_recorded(context, function, payload, asked=asked)
+        keep(folder, found)
+        return rests_on
+
+    key = {
+        **judged,
+        "model": model.digest,
+        "samples": samples.fingerprint,
+        "reference": digest_file(reference.outputs),
+        "state": dict(model.state),
+        "sizes": digest_file(exported / "sizes.json") if exported is not None else "",
+        "versions": tool_versions(),
+    }
+    if ":" in data.metric or data.decode:
+        watched = {**key, "search_path": payload["search_path"]}
+        folder = context.store.get_or_build_watched("verify", watched, build_watched, states_of)
+    else:
+        folder = context.store.get_or_build("verify", key, build)
+    verification = load_json(Verification, (folder / "verification.json").read_bytes())
+    if verification.outcome is not Outcome.PASS:
+        worst = max(verification.outputs, key=lambda output: output.max_abs)
+        raise VerificationError(
+            asked=f"verify the export of {context.recipe.name} on {verification.samples} samples",
+            found=f"output {worst.name} off by up to {worst.max_abs:.3g} (SQNR {worst.sqnr_db:.1f} dB)",
+            fix="look for operators that behave otherwise in evaluation mode, or export to another opset",
+            details={"verification": to_jsonable(verification)},
+        )
+    return verification
+
+
+def verify_export(  # noqa: PLR0913 (those of the API)
+    source: ModelSource,
+    model: Path,
+    samples: Path,
+    *,
+    metric: str,
+    target: str,
+    tolerance: float,
+    preprocess: Path | None,
+    limits: Limits,
+) -> Verification:
+    """See `edgeport.api.verify`."""
+    import numpy as np
+
+    from edgeport.npz import save_npz
+    from edgeport.pipeline.datasets.batching import require_a_batch
+
+    _check_metric(metric, target)
+    opened = open_onnx(model)
+    preparation = preparation_for(preprocess, opened.inputs)
+    with tempfile.TemporaryDirectory(prefix="edgeport-verify-") as scratch:
+        folder = Path(scratch)
+        samples = prepared_file(samples, preparation, folder, limits, target=target)
+        sample = checked_samples(samples, opened, target)
+        require_a_batch(opened, len(sample), f"verify {model.name}")
+        save_npz(folder / "feeds.npz", sample.feeds)
+        labels = folder / "target.npy" if sample.target is not None else None
+        if labels is not None and sample.target is not None:
+            np.save(labels, sample.target, allow_pickle=False)
+        payload = {
+            "feeds": str(folder / ("unfolded.npz" if preparation.folded else "feeds.npz")),
+            "reference": str(folder / "reference.npz"),
+            "source": to_jsonable(source),
+            **({"batch": opened.fixed_batch} if opened.fixed_batch is not None else {}),
+        }
+        _run_pytorch(source, payload, limits)
+        payload |= {
+            "feeds": str(folder / "feeds.npz"),
+            "model": to_jsonable(opened),
+            "target": str(labels) if labels is not None else None,
+            "metric": metric,
+            "tolerance": tolerance,
+            "batch_sizes": [opened.fixed_batch] if opened.fixed_batch is not None else sorted({1, min(2, len(sample))}),
+            "search_path": str(source.search_path) if source.search_path else None,
+        }
+        found = run_isolated(
+            "edgeport.pipeline.source_model.verification_worker:verify",
+            payload,
+            limits=limits,
+            asked=f"run {model.name} on the samples",
+        )
+    return load_json(Verification, json.dumps(found["verification"]))
+
+
+def _run_pytorch(source: ModelSource, payload: dict[str, object], limits: Limits) -> None:
+    """PyTorch's own outputs; what the model raises is about the samples, since it could be loaded."""
+    try:
+        run_isolated(
+            "edgeport.exporter.child:reference_in_child",
+            payload,
+            limits=limits,
+            asked=f"run {source.location} on the samples",
+        )
+    except IsolationError as error:
+        if "raised" not in error.details:
+            raise
+        raise SamplesError(
+            asked=f"run {source.location} in PyTorch on the samples",
+            found=str(error.details["raised"]),
+            fix="check that samples, weights and the exported file are of this very model",
+            details=error.details,
+        ) from error
+
+
+def _check_metric(metric: str, target: str) -> None:
+    from edgeport.accuracy import METRICS
+
+    if metric and not target:
+        raise UsageError(
+            asked=f"compute {metric} of both models",
+            found="no name of the labels' array",
+            fix='give target (--target), as in --target label for numpy.savez("samples.npz", image=..., label=...)',
+        )
+    if metric and ":" not in metric:
+        require_known("judge by metric", metric, METRICS)
