@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
 from edgeport.code_version import code_version
 from edgeport.contracts import Change, TimeJob
-from edgeport.devices.latency.simulate import SyntheticSession
+from edgeport.testing.synthetic import SyntheticSession
 
 SEED = 0
 RUNS, RUNS_SHORT = 2000, 60
@@ -65,8 +65,8 @@ EFFECTS = (
 
 def interval_run(session: SyntheticSession, seed: int) -> list[tuple[bool, bool, float]]:
     """Of each quantile: refused, covers the truth, log width of the interval."""
-    from edgeport.devices.latency.simulate import simulate
     from edgeport.devices.latency.summary import summarise
+    from edgeport.testing.synthetic import simulate
 
     summary = summarise(simulate(session, processes=PROCESSES, calls=CALLS, seed=seed), QUANTILES)
     found = []
@@ -83,7 +83,7 @@ def interval_run(session: SyntheticSession, seed: int) -> list[tuple[bool, bool,
 def alarm_run(session: SyntheticSession, seed: int) -> bool:
     """A against A: some difference was claimed."""
     from edgeport.devices.latency.comparison import compare
-    from edgeport.devices.latency.simulate import simulate
+    from edgeport.testing.synthetic import simulate
 
     one, two = (simulate(session, processes=PROCESSES, calls=CALLS, seed=2 * seed + i) for i in (0, 1))
     return compare(one, two).change not in (Change.EQUIVALENT, Change.UNKNOWN)
@@ -92,8 +92,8 @@ def alarm_run(session: SyntheticSession, seed: int) -> bool:
 def flag_run(session: SyntheticSession, neighbour: float, seed: int) -> list[str]:
     """Every flag of one run."""
     from edgeport.devices.latency.neighbours import disturbed_rounds
-    from edgeport.devices.latency.simulate import simulate
     from edgeport.devices.latency.summary import summarise
+    from edgeport.testing.synthetic import simulate
 
     effects = [neighbour if index in (2, 6) else 0.0 for index in range(PROCESSES)]
     measurement = simulate(session, processes=PROCESSES, calls=CALLS, seed=seed, round_effects=effects)

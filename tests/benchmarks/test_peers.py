@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.latency_peers import by_distance, difference, median_printed
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 @pytest.mark.parametrize(

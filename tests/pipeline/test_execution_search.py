@@ -12,7 +12,6 @@ import pytest
 from edgeport import api
 from edgeport.backends.registry import backend
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import DeviceLost, UsageError
 from edgeport.pipeline import execution_tuning, execution_variants
 from edgeport.pipeline.artifacts import load_artifact
@@ -23,6 +22,7 @@ from edgeport.pipeline.execution_tuning import ExecutionAsked, _Search
 from edgeport.pipeline.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
 from edgeport.pipeline.spending import Spending
 from edgeport.store import Store
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 LATENCY, THROUGHPUT = Goal(of="latency"), Goal(of="throughput")
 
