@@ -1,0 +1,1 @@
+"""What every benchmark stands on: arguments, results, kept work, models, data, timing."""
