@@ -27,9 +27,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from benchmarks.harness.arguments import Arguments, argument_parser, parsed
-from benchmarks.harness.results import Table, at_least, at_most, report
-from benchmarks.harness.walking import walk_each, walked
+from benchmarks.harness import Arguments, Table, argument_parser, at_least, at_most, parsed, report, walk_each, walked
 from benchmarks.robustness.node_tests import arrays_of, fits, plain, written
 from benchmarks.robustness.refusals import Refusal, listed, refusals_table
 from benchmarks.robustness.walk import outputs_of, run_plainly

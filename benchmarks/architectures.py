@@ -24,10 +24,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.architecture_names import ARCHITECTURES, Architecture, write_configurations
-from benchmarks.harness.arguments import Arguments, parse_arguments
-from benchmarks.harness.kept import kept
-from benchmarks.harness.results import Table, at_least, at_most, report
-from benchmarks.harness.zoo import ROOT
+from benchmarks.harness import ROOT, Arguments, Table, at_least, at_most, kept, parse_arguments, report
 
 LEAST_SUCCEED = 0.95
 LEAST_COUNT = 100, 20

@@ -34,12 +34,22 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from benchmarks.harness.arguments import Arguments, argument_parser, parsed
-from benchmarks.harness.intervals import median_interval
-from benchmarks.harness.kept import kept
+from benchmarks.harness import (
+    Arguments,
+    Check,
+    Table,
+    argument_parser,
+    at_least,
+    benchmark_app,
+    kept,
+    median_interval,
+    median_ns,
+    parsed,
+    printed,
+    report,
+    time_job,
+)
 from benchmarks.harness.models import MODELS, Exported, exported
-from benchmarks.harness.results import Check, Table, at_least, report
-from benchmarks.harness.timing import benchmark_app, median_ns, printed, time_job
 from edgeport import api
 from edgeport.contracts import Artifact, to_jsonable
 from edgeport.devices.local import LocalDevice

@@ -12,11 +12,7 @@ import time
 from functools import partial
 from statistics import median
 
-from benchmarks.harness.arguments import parse_arguments
-from benchmarks.harness.intervals import median_interval
-from benchmarks.harness.results import at_most, report
-from benchmarks.harness.timing import interleaved
-from benchmarks.harness.zoo import missing
+from benchmarks.harness import at_most, interleaved, median_interval, missing, parse_arguments, report
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 21, 7

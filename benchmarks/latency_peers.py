@@ -32,10 +32,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.arguments import Arguments, parse_arguments
+from benchmarks.harness import (
+    Arguments,
+    Check,
+    at_least,
+    at_most,
+    benchmark_app,
+    interleaved,
+    median_ns,
+    parse_arguments,
+    printed,
+    report,
+    time_job,
+)
 from benchmarks.harness.models import MODELS, Exported, exported
-from benchmarks.harness.results import Check, at_least, at_most, report
-from benchmarks.harness.timing import benchmark_app, interleaved, median_ns, printed, time_job
 from edgeport.contracts import Artifact, Measurement, Outcome, TimeJob
 from edgeport.devices.experiment import run_rounds, to_measurements
 from edgeport.devices.latency.comparison import paired_interval

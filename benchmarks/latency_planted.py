@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness.arguments import Arguments, parse_arguments
-from benchmarks.harness.results import at_least, at_most, report
-from benchmarks.harness.timing import kept_rounds
+from benchmarks.harness import Arguments, at_least, at_most, kept_rounds, parse_arguments, report
 from edgeport.contracts import Change, Measurement, TimeJob
 from edgeport.devices.experiment import to_measurements
 from edgeport.devices.latency.comparison import classify, compare, paired_differences, paired_interval

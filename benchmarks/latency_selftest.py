@@ -20,10 +20,7 @@ from typing import Any
 import numpy as np
 from scipy.integrate import quad
 
-from benchmarks.harness.arguments import parse_arguments
-from benchmarks.harness.kept import kept
-from benchmarks.harness.results import Check, at_least, at_most, report
-from benchmarks.harness.timing import median_ns
+from benchmarks.harness import Check, at_least, at_most, kept, median_ns, parse_arguments, report
 from edgeport.code_version import code_version
 from edgeport.contracts import Change, TimeJob
 from edgeport.devices.latency.comparison import compare

@@ -27,11 +27,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.arguments import Arguments, parse_arguments
-from benchmarks.harness.intervals import median_interval
+from benchmarks.harness import (
+    Arguments,
+    Check,
+    Table,
+    at_least,
+    at_most,
+    evaluated,
+    kept_rounds,
+    median_interval,
+    parse_arguments,
+    report,
+    time_job,
+)
 from benchmarks.harness.models import MODELS, Exported, exported
-from benchmarks.harness.results import Check, Table, at_least, at_most, report
-from benchmarks.harness.timing import evaluated, kept_rounds, time_job
 from edgeport import api
 from edgeport.contracts import (
     Artifact,

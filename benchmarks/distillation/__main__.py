@@ -13,9 +13,8 @@ from benchmarks.distillation.recipe import recipe_part
 from benchmarks.distillation.sentences import FILES as SENTENCES
 from benchmarks.distillation.sentences import sentences_part
 from benchmarks.distillation.with_data import with_data_part
-from benchmarks.harness.arguments import argument_parser
+from benchmarks.harness import Part, argument_parser, run_parts
 from benchmarks.harness.cifar import FILES
-from benchmarks.harness.parts import Part, run_parts
 
 _WIDE = (*FILES, "models/cifar_wrn40_2.safetensors", "models/cifar_wrn16_1.safetensors")
 PARTS: Mapping[str, Part] = {

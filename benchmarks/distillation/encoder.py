@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.harness.zoo import package
+from benchmarks.harness import package
 from edgeport.contracts import Array
 
 LENGTH = 40

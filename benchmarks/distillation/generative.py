@@ -20,13 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.distillation.wide import WideResNet, in_lines, student, teacher, yardstick
-from benchmarks.harness import cifar
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, cifar, kept_by_key, write
 from benchmarks.harness.cifar import Images
 from benchmarks.harness.judging import right_of
-from benchmarks.harness.kept import kept_by_key, write
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least, at_most
 from benchmarks.harness.training import quick_precision
 from edgeport.accuracy.intervals import paired_proportions
 from edgeport.contracts import Array, Interval, TensorSpec, dump_json, load_json

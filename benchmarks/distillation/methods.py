@@ -18,11 +18,7 @@ from torch import nn
 
 from benchmarks.distillation.digit_networks import LEARNED, Digits
 from benchmarks.distillation.students import StudentRow, by_name
-from benchmarks.harness.arguments import Arguments
-from benchmarks.harness.intervals import paired
-from benchmarks.harness.kept import kept_by_key
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
 from edgeport.exporter.distill.distilling import born_again, distill
 from edgeport.exporter.distill.options import DistillOptions
 from edgeport.exporter.distill.pair import MovingAverage, Network

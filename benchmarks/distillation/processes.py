@@ -16,11 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.distillation.wide import teacher
-from benchmarks.harness import cifar
-from benchmarks.harness.arguments import Arguments
-from benchmarks.harness.kept import kept_by_key
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least, at_most
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, cifar, kept_by_key
 from benchmarks.harness.training import seeded
 from edgeport.exporter.distill.distilling import distill
 from edgeport.exporter.distill.options import DistillOptions

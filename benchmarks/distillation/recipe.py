@@ -13,11 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, run_recipe, write_recipe
 from benchmarks.harness.cifar import SCALES, Images, judged, training
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.recipes import run_recipe, write_recipe
-from benchmarks.harness.results import Check, Table, at_least
 from edgeport.contracts import Array, RunResult
 
 ASKED = 3.1

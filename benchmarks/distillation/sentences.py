@@ -12,12 +12,8 @@ from scipy.stats import spearmanr
 from benchmarks.distillation.encoder import encoder, tokens_of
 from benchmarks.distillation.learn import spec_of
 from benchmarks.distillation.subjects import judged_pairs, nearness
-from benchmarks.harness.arguments import Arguments
-from benchmarks.harness.kept import kept_by_key
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_most
+from benchmarks.harness import ROOT, Arguments, Check, PartResult, Table, at_most, kept_by_key
 from benchmarks.harness.training import quick_precision, trained
-from benchmarks.harness.zoo import ROOT
 from edgeport import api
 from edgeport.contracts import Array, ModelSource, digest_file, digest_json
 from edgeport.npz import save_npz

@@ -12,9 +12,9 @@ import torch
 
 from benchmarks.distillation.encoder import encoder, tokens_of
 from benchmarks.distillation.wide import in_lines, student, teacher
+from benchmarks.harness import zoo
 from benchmarks.harness.cifar import judged, training
 from benchmarks.harness.judging import outputs_of
-from benchmarks.harness.zoo import zoo
 from edgeport.contracts import Array
 from edgeport.exporter.distill.pair import Network
 from edgeport.exporter.train.samples import LearningSamples

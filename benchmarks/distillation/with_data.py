@@ -17,13 +17,9 @@ import torch
 from benchmarks.distillation.learn import spec_of
 from benchmarks.distillation.students import StudentRow, by_name
 from benchmarks.distillation.wide import teacher, yardstick
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
 from benchmarks.harness.cifar import Images, judged
-from benchmarks.harness.intervals import paired
 from benchmarks.harness.judging import top1_of
-from benchmarks.harness.kept import kept_by_key
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least
 from benchmarks.harness.training import quick_precision, trained
 
 _TAPS = "layers.1=layers.5,layers.3=layers.11,layers.5=layers.17"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from benchmarks.harness.arguments import argument_parser
+from benchmarks.harness import Part, argument_parser, run_parts
 from benchmarks.harness.cifar import FILES
-from benchmarks.harness.parts import Part, run_parts
 from benchmarks.pruning.criteria import criteria_part, trained_part
 from benchmarks.pruning.latency import latency_part
 from benchmarks.pruning.qat import qat_part

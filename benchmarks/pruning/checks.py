@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
-from benchmarks.harness.intervals import paired
-from benchmarks.harness.results import Check, Table, at_least
+from benchmarks.harness import Check, Table, at_least, paired
 
 WORSE = 0.005
 """What a criterion may be below chance by, once all have learned."""

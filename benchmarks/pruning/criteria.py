@@ -20,13 +20,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.harness.arguments import Arguments, argument_parser, parsed
+from benchmarks.harness import Arguments, Check, PartResult, argument_parser, kept, parsed, report
 from benchmarks.harness.cifar import Images, drawn, judged
 from benchmarks.harness.judging import top1_of
-from benchmarks.harness.kept import kept
 from benchmarks.harness.networks import resnet20
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, report
 from benchmarks.pruning.cases import CASES, Case, Tune
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
 from edgeport.contracts import FineTuning

@@ -27,13 +27,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import networks
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, kept, networks, write
 from benchmarks.harness.cifar import Images, drawn, judged
 from benchmarks.harness.judging import top1_of
-from benchmarks.harness.kept import kept, write
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least, at_most
 from edgeport.contracts import PruneStep, digest_json, dump_json, load_json, to_jsonable
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.prune.choosing import choose_counts

@@ -19,14 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, kept, paired
 from benchmarks.harness.cifar import HELD, Images, decoded, drawn
-from benchmarks.harness.intervals import paired
 from benchmarks.harness.judging import outputs_of_file
-from benchmarks.harness.kept import kept
 from benchmarks.harness.networks import resnet20
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.results import Check, Table, at_least, at_most
 from benchmarks.harness.training import command, trained
 from benchmarks.pruning.four_bits import four_bit_plan, write_four_bits
 from benchmarks.pruning.learn import rules_of

@@ -11,11 +11,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, run_recipe, write_recipe
 from benchmarks.harness.cifar import Images, drawn, judged
-from benchmarks.harness.parts import PartResult
-from benchmarks.harness.recipes import run_recipe, write_recipe
-from benchmarks.harness.results import Check, Table, at_least
 from edgeport.contracts import Array, RunResult
 
 LEARNED, LEARNED_SHORT = 45_000, 1_000

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.harness.arguments import argument_parser, parsed
-from benchmarks.harness.commands import watched
-from benchmarks.harness.results import Check, at_least, report
-from benchmarks.harness.zoo import missing
+from benchmarks.harness import Check, argument_parser, at_least, missing, parsed, report, watched
 from benchmarks.quantization.accuracy import accuracy_rows
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import latency_row

@@ -12,9 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.kept import kept, slug
-from benchmarks.harness.timing import evaluated
-from benchmarks.harness.zoo import example
+from benchmarks.harness import evaluated, example, kept, slug
 from benchmarks.quantization.candidates import REFERENCE, Candidate, candidates
 from benchmarks.quantization.rows import AccuracyRow
 from benchmarks.quantization.subjects import Judged, Subject

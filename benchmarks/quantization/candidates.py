@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness.commands import Ended, watched
-from benchmarks.harness.kept import kept, slug
+from benchmarks.harness import Ended, kept, slug, watched
 from benchmarks.quantization.ours import OURS, Ours, float_command, quantize_command
 from benchmarks.quantization.peers import PEERS, Peer, run_peer
 from benchmarks.quantization.subjects import Subject

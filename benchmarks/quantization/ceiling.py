@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.harness.arguments import argument_parser, parsed
-from benchmarks.harness.results import Table, report
+from benchmarks.harness import Table, argument_parser, parsed, report
 from benchmarks.quantization.candidates import FLOATS, candidates
 from benchmarks.quantization.latency import measured_rounds, median_us, speedups_of
 from benchmarks.quantization.ours import OURS

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypeVar
 
-from benchmarks.harness.results import Check, at_least, at_most
+from benchmarks.harness import Check, at_least, at_most
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
 
 T = TypeVar("T")

@@ -15,8 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from benchmarks.harness.kept import kept
-from benchmarks.harness.timing import kept_rounds, median_ns
+from benchmarks.harness import kept, kept_rounds, median_ns
 from benchmarks.quantization.candidates import Candidate, candidates
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.rows import LatencyRow

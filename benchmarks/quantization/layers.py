@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.arguments import argument_parser, parsed
-from benchmarks.harness.results import Table, report
+from benchmarks.harness import Table, argument_parser, parsed, report
 from benchmarks.quantization.candidates import candidates
 from benchmarks.quantization.subjects import SUBJECTS
 from edgeport.backends.openvino.session import import_openvino

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.harness.commands import Ended, watched
+from benchmarks.harness import Ended, watched
 
 
 @dataclass(frozen=True, kw_only=True)

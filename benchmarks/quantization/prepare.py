@@ -25,8 +25,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.harness import cifar
-from benchmarks.harness.zoo import ROOT, example, package, pictures, zoo
+from benchmarks.harness import ROOT, cifar, example, package, pictures, zoo
 from edgeport import api
 from edgeport.calibration.data import NpzSamples
 from edgeport.contracts import Array, ModelSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.harness.results import Table
+from benchmarks.harness import Table
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
 
 

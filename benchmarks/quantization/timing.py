@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness.commands import Ended, watched
-from benchmarks.harness.kept import kept, slug
-from benchmarks.harness.zoo import ROOT
+from benchmarks.harness import ROOT, Ended, kept, slug, watched
 from benchmarks.quantization.ours import METHODS, OURS, Ours, quantize_command
 from benchmarks.quantization.peers import PEERS, Peer, run_peer
 from benchmarks.quantization.rows import TimeRow

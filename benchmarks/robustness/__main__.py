@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 
-from benchmarks.harness.arguments import Arguments, argument_parser, parsed
-from benchmarks.harness.results import Table, at_least, at_most, report
-from benchmarks.harness.walking import walked
+from benchmarks.harness import Arguments, Table, argument_parser, at_least, at_most, parsed, report, walked
 from benchmarks.robustness.networks import networks
 from benchmarks.robustness.node_tests import Case, node_tests
 from benchmarks.robustness.outcomes import Outcome, Row, share_refused

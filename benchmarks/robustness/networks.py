@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from benchmarks.architecture_names import ARCHITECTURES, Architecture
-from benchmarks.harness.kept import kept
+from benchmarks.harness import kept
 from benchmarks.robustness.node_tests import Case
 from edgeport.contracts import Array, Limits, ModelSource, to_jsonable
 from edgeport.errors import EdgeportError

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness.results import Table
+from benchmarks.harness import Table
 
 
 @dataclass(frozen=True, kw_only=True)

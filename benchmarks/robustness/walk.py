@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 
-from benchmarks.harness.walking import walk_each
+from benchmarks.harness import walk_each
 from benchmarks.robustness.outcomes import LEAST_DB, Outcome, Row, compared, lossy, sudden
 from edgeport.backends.registry import backend
 from edgeport.contracts import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.adapters import _UNFED, LEAST_BUILT, Outcome, Row, _of_refusal, _report, differs
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments
 from edgeport.errors import ModelFormatError
 
 

@@ -7,8 +7,7 @@ import pytest
 
 from benchmarks import backends
 from benchmarks.backends import APP, DEFAULTS, LOOP, TUNED, Deadline, OutOfTimeError, gains, measure
-from benchmarks.harness import timing
-from benchmarks.harness.timing import printed
+from benchmarks.harness import printed, timing
 
 PRINTED = """\
 [ INFO ] Count:            533 iterations

@@ -24,8 +24,7 @@ from benchmarks.distillation.processes import ProcessesRow, difference, processe
 from benchmarks.distillation.recipe import SIZES, Stage, recipe_checks, recipe_part, recipe_text
 from benchmarks.distillation.students import StudentRow
 from benchmarks.distillation.wide import WideResNet, student
-from benchmarks.harness import cifar
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments, cifar
 from benchmarks.harness.cifar import Images
 from edgeport.recipe import load_recipe
 

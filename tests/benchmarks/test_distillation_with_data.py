@@ -17,7 +17,7 @@ from benchmarks.distillation.sentences import SentenceRow, drop_interval, senten
 from benchmarks.distillation.students import StudentRow
 from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.distillation.with_data import CANDIDATES, METHODS, with_data_checks
-from benchmarks.harness.kept import kept_by_key
+from benchmarks.harness import kept_by_key
 from benchmarks.harness.training import trained
 from edgeport.exporter.distill.pair import Network, Pair
 from edgeport.exporter.distill.spelling import objective_spelled

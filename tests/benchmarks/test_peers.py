@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.harness.timing import printed
+from benchmarks.harness import printed
 from benchmarks.latency_peers import by_distance, difference
 from edgeport.testing.synthetic import SyntheticSession, simulate
 

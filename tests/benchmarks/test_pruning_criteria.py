@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness import networks
+from benchmarks.harness import networks, paired
 from benchmarks.harness.cifar import Images
-from benchmarks.harness.intervals import paired
 from benchmarks.pruning.cases import CASES, _ours, structures
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
 from edgeport.exporter.prune.structures import Iterative

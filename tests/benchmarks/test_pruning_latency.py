@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.harness.arguments import Arguments
+from benchmarks.harness import Arguments
 from benchmarks.harness.cifar import Images
 from benchmarks.pruning import latency
 from benchmarks.pruning.latency import Beside, LatencyRow, Point, Timed, by_multiplications, latency_checks, top1_at

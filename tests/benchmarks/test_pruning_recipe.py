@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.harness.zoo import missing
+from benchmarks.harness import missing
 from benchmarks.pruning.__main__ import RESNET20
 from edgeport import api
 

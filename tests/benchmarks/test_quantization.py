@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.harness.commands import watched
-from benchmarks.harness.kept import kept, slug
+from benchmarks.harness import kept, slug, watched
 from benchmarks.quantization import ceiling, checks, latency, layers
 from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.arguments import Arguments
-from benchmarks.harness.intervals import median_interval
-from benchmarks.harness.results import at_least, at_most, report
+from benchmarks.harness import Arguments, at_least, at_most, median_interval, report
 
 ROOT = Path(__file__).parents[2]
 
