@@ -16,23 +16,27 @@ import json
 import re
 import sys
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
-from benchmarks.results import Arguments, Table, argument_parser, at_least, at_most, parsed, report
-from benchmarks.robustness.refusals import Refusal
+from benchmarks.harness import Arguments, Table, argument_parser, at_least, at_most, parsed, report, walk_each, walked
+from benchmarks.robustness.node_tests import arrays_of, fits, plain, written
+from benchmarks.robustness.refusals import Refusal, listed, refusals_table
+from benchmarks.robustness.walk import outputs_of, run_plainly
+from edgeport.backends.registry import backend
+from edgeport.calibration.plan import float_plan
 from edgeport.contracts import Artifact, ExecutionConfig, Limits, OnProgress, ProgressEvent
-from edgeport.errors import EdgeportError, IsolationError
+from edgeport.errors import EdgeportError
 from edgeport.npz import load_npz, save_npz
+from edgeport.onnx_files import open_onnx
 
 RUN = ("onnxruntime", "openvino")
 BUILT = "tensorrt"
@@ -49,7 +53,6 @@ _TOLD = 120
 _FOLDERS = re.compile(r"/\S*/")
 _LIMITS = Limits(time_s=1800.0, memory_bytes=6 << 30)
 """Of a child: a busy machine, which gives it a tenth of a processor, is no fault of a file."""
-_FITS = "fiubUS"
 _UNFED = "no array type for what is fed"
 
 
@@ -73,6 +76,13 @@ class Outcome(StrEnum):
     FAULT = "fault"
     """An error that is none of Edgeport's own, or a crash where the runtime alone is right."""
 
+
+_NONE = {
+    "refused by Edgeport alone, not on the list": Outcome.UNLISTED,
+    "wrong, though the runtime alone is right": Outcome.WRONG,
+    "crashes and errors without a name": Outcome.FAULT,
+}
+"""What no test may end with."""
 
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(
@@ -104,96 +114,55 @@ class Row:
     found: str = ""
 
 
-def write_tests(folder: Path) -> list[str]:
-    """Writes each test once, into a folder of its own; the names, sorted."""
-    from onnx.backend.test.case.node import collect_testcases
-
-    listed = folder / "written"
-    if not listed.exists():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tests divide by zero on purpose
-            for test in collect_testcases(None):
-                _write(test, folder / test.name)
-        listed.touch()
-    return sorted(path.name for path in folder.iterdir() if path.is_dir())
-
-
 def _write(test: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     onnx.save(test.model, folder / "model.onnx")
-    given, wanted = test.data_sets[0]
-    for name, values, ports in (("feeds", given, test.model.graph.input), ("wanted", wanted, test.model.graph.output)):
-        arrays = {
-            port.name: numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
-            for port, value in zip(ports, values, strict=False)
-        }
-        if all(_fits(array) for array in arrays.values()):
-            plain = {key: np.asarray(array) for key, array in arrays.items()}
-            save_npz(
-                folder / f"{name}.npz",
-                {key: array.astype(np.str_) if array.dtype.kind == "O" else array for key, array in plain.items()},
-            )
+    graph = test.model.graph
+    for name, values, ports in zip(("feeds", "wanted"), test.data_sets[0], (graph.input, graph.output), strict=True):
+        arrays = arrays_of(values, ports)
+        if all(fits(array) for array in arrays.values()):
+            save_npz(folder / f"{name}.npz", {key: plain(array) for key, array in arrays.items()})
     tolerance = {"rtol": test.rtol, "atol": test.atol}
     (folder / "tolerance.json").write_text(json.dumps(tolerance), encoding="utf-8")
 
 
-def _fits(array: Any) -> bool:
-    if not isinstance(array, np.ndarray | np.generic):
-        return False
-    dtype = np.asarray(array).dtype
-    return dtype.isbuiltin == 1 and dtype.kind in f"{_FITS}O"
-
-
 def walk_many(payload: dict[str, Any], on_progress: OnProgress) -> dict[str, Any]:
-    """Walks the tests of `payload["names"]` below `payload["folder"]`; each row is appended to `payload["rows"]`."""
-    for name in payload["names"]:
-        on_progress(ProgressEvent(stage=name, message="runtime"))
-        row = _walked(Path(payload["folder"]) / name, payload["runtime"], on_progress)
-        with Path(payload["rows"]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+    """Walks the folders of tests in `payload["cases"]` on `payload["runtime"]`."""
+    walk_each(payload, "runtime", lambda case: _walked(Path(case), payload["runtime"], on_progress), on_progress)
     return {}
 
 
 def _walked(case: Path, runtime: str, on_progress: OnProgress) -> Row:
-    from benchmarks.robustness.walk import run_plainly
-
-    about = {"name": case.name, "runtime": runtime}
+    files = case / "feeds.npz", case / "wanted.npz"
+    fed = all(file.exists() for file in files)
+    feeds, expected = (load_npz(file) if fed else {} for file in files)
     if runtime == BUILT:
-        return _built(case, about, on_progress)
-    if not (case / "feeds.npz").exists() or not (case / "wanted.npz").exists():
-        alone, wanted, feeds = _UNFED, {}, {}
+        alone = _parsed_alone(case / "model.onnx")
+    elif not fed:
+        alone = _UNFED
     else:
-        feeds, wanted = load_npz(case / "feeds.npz"), load_npz(case / "wanted.npz")
         try:
-            alone = differs(run_plainly(runtime, case / "model.onnx", feeds), wanted, case)
+            alone = differs(run_plainly(runtime, case / "model.onnx", feeds), expected, case)
         except Exception as error:  # noqa: BLE001 (whatever the runtime raises is its refusal)
             alone = f"refuses: {' '.join(str(error).split())[:200]}"
     on_progress(ProgressEvent(stage=case.name, message="Edgeport"))
-    try:
-        found = differs(_through(case, runtime, feeds), wanted, case)
-    except EdgeportError as error:
-        return Row(**about, outcome=_of_refusal(error, alone), code=error.code, found=error.found[:300])
-    except Exception as error:  # noqa: BLE001 (that is what is looked for)
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Row(**about, outcome=Outcome.FAULT, found=text)
-    if not found:
-        return Row(**about, outcome=Outcome.RIGHT)
-    outcome = Outcome.NOT_FED if alone == _UNFED else Outcome.RUNTIME_DIFFERS if alone else Outcome.WRONG
-    return Row(**about, outcome=outcome, found=found)
-
-
-def _built(case: Path, about: Mapping[str, str], on_progress: OnProgress) -> Row:
-    alone = _parsed_alone(case / "model.onnx")
-    on_progress(ProgressEvent(stage=case.name, message="Edgeport"))
+    outcome, code, text = Outcome.BUILT, "", ""
     try:
         with tempfile.TemporaryDirectory(prefix="edgeport-adapters-") as folder:
-            _compiled(case, BUILT, Path(folder) / "artifact")
+            artifact = _compiled(case, runtime, Path(folder) / "artifact")
+            if runtime != BUILT:
+                text = differs(outputs_of(backend(runtime), artifact, feeds), expected, case)
+                outcome = _of_difference(text, alone)
     except EdgeportError as error:
-        return Row(**about, outcome=_of_refusal(error, alone), code=error.code, found=error.found[:300])
+        outcome, code, text = _of_refusal(error, alone), error.code, error.found[:300]
     except Exception as error:  # noqa: BLE001 (that is what is looked for)
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Row(**about, outcome=Outcome.FAULT, found=text)
-    return Row(**about, outcome=Outcome.BUILT)
+        outcome, text = Outcome.FAULT, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return Row(name=case.name, runtime=runtime, outcome=outcome, code=code, found=text)
+
+
+def _of_difference(text: str, alone: str) -> Outcome:
+    if not text:
+        return Outcome.RIGHT
+    return Outcome.NOT_FED if alone == _UNFED else Outcome.RUNTIME_DIFFERS if alone else Outcome.WRONG
 
 
 def _parsed_alone(path: Path) -> str:
@@ -214,7 +183,7 @@ def _parsed_alone(path: Path) -> str:
 
 
 def _of_refusal(error: EdgeportError, alone: str) -> Outcome:
-    if any(error.code == each.code and re.search(each.found, error.found) for each in REFUSALS):
+    if listed(REFUSALS, error.code, error.found):
         return Outcome.LISTED
     if alone == _UNFED:
         return Outcome.NOT_FED
@@ -223,25 +192,7 @@ def _of_refusal(error: EdgeportError, alone: str) -> Outcome:
     return Outcome.RUNTIME_DIFFERS if alone else Outcome.UNLISTED
 
 
-def _through(case: Path, runtime: str, feeds: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs of the file as Edgeport runs it."""
-    from edgeport.backends.registry import backend
-
-    with tempfile.TemporaryDirectory(prefix="edgeport-adapters-") as folder:
-        session = backend(runtime).open(_compiled(case, runtime, Path(folder) / "artifact"))
-        try:
-            call = session.bind(feeds)
-            call.run()
-            return {name: np.array(array) for name, array in call.outputs().items()}
-        finally:
-            session.close()
-
-
 def _compiled(case: Path, runtime: str, folder: Path) -> Artifact:
-    from edgeport.backends.registry import backend
-    from edgeport.calibration.plan import float_plan
-    from edgeport.onnx_files import open_onnx
-
     model = open_onnx(case / "model.onnx")
     threads = None if runtime == BUILT else 1
     execution = ExecutionConfig(threads=threads, batch=model.fixed_batch or 1)
@@ -276,62 +227,42 @@ def main() -> int:
     given = parser.parse_args()
     arguments = parsed(given)
     out = arguments.out.resolve()
-    names = write_tests(out / "tests")[:: SHORT_EVERY if arguments.short else 1]
-    rows = {runtime: _all(names, runtime, out) for runtime in given.runtime or RUNTIMES}
+    tests = written(out / "tests", _write)[:: SHORT_EVERY if arguments.short else 1]
+    rows = {
+        runtime: walked(
+            "benchmarks.adapters:walk_many",
+            {test.name: str(test) for test in tests},
+            out / f"rows-{runtime}.jsonl",
+            Row,
+            partial(_died, runtime),
+            limits=_LIMITS,
+            together=TOGETHER,
+            runtime=runtime,
+        )
+        for runtime in given.runtime or RUNTIMES
+    }
     return _report(arguments, rows)
 
 
-def _all(names: Sequence[str], runtime: str, out: Path) -> list[Row]:
-    path = out / f"rows-{runtime}.jsonl"
-    while True:
-        known = {row.name: row for row in _read(path)}
-        pending = [name for name in names if name not in known][:TOGETHER]
-        if not pending:
-            return [known[name] for name in names]
-        _walk(pending, runtime, out, path)
-        print(f"{runtime}: {len(known)} of {len(names)}, now {pending[0]}", flush=True)
-
-
-def _walk(names: Sequence[str], runtime: str, out: Path, rows: Path) -> None:
-    from edgeport.isolation import run_isolated
-
-    last: list[ProgressEvent] = []
-    payload = {"names": list(names), "runtime": runtime, "folder": str(out / "tests"), "rows": str(rows)}
-    try:
-        run_isolated("benchmarks.adapters:walk_many", payload, limits=_LIMITS, on_progress=last.append)
-    except IsolationError as error:
-        if not last:
-            raise
-        outcome = Outcome.RUNTIME_REFUSES if last[-1].message == "runtime" else Outcome.FAULT
-        row = Row(name=last[-1].stage, runtime=runtime, outcome=outcome, code=error.code, found=error.found[:300])
-        with rows.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
-
-
-def _read(path: Path) -> Iterator[Row]:
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            values = json.loads(line)
-            yield Row(**{**values, "outcome": Outcome(values["outcome"])})
+def _died(runtime: str, step: ProgressEvent, error: EdgeportError) -> Row:
+    outcome = Outcome.RUNTIME_REFUSES if step.message == "runtime" else Outcome.FAULT
+    return Row(name=step.stage, runtime=runtime, outcome=outcome, code=error.code, found=error.found[:300])
 
 
 def _report(arguments: Arguments, rows: Mapping[str, Sequence[Row]]) -> int:
     counts = {runtime: Counter(row.outcome for row in found) for runtime, found in rows.items()}
     checks = []
     for runtime, count in counts.items():
-        if runtime in RUN and not arguments.short:
-            checks.append(at_least(f"{runtime}: as the reference says", float(count[Outcome.RIGHT]), LEAST_RIGHT))
-        if runtime == BUILT and not arguments.short:
-            checks.append(at_least(f"{runtime}: engines built", float(count[Outcome.BUILT]), LEAST_BUILT))
-        checks += [
-            at_most(f"{runtime}: refused by Edgeport alone, not on the list", float(count[Outcome.UNLISTED]), 0.0),
-            *(
-                [at_most(f"{runtime}: wrong, though the runtime alone is right", float(count[Outcome.WRONG]), 0.0)]
-                if runtime in RUN
-                else []
-            ),
-            at_most(f"{runtime}: crashes and errors without a name", float(count[Outcome.FAULT]), 0.0),
-        ]
+        if not arguments.short:
+            name, outcome, least = (
+                ("engines built", Outcome.BUILT, LEAST_BUILT)
+                if runtime == BUILT
+                else ("as the reference says", Outcome.RIGHT, LEAST_RIGHT)
+            )
+            checks.append(at_least(f"{runtime}: {name}", float(count[outcome]), least))
+        for name, outcome in _NONE.items():
+            if runtime in RUN or outcome is not Outcome.WRONG:
+                checks.append(at_most(f"{runtime}: {name}", float(count[outcome]), 0.0))
     every = [row for found in rows.values() for row in found]
     tables = [
         Table(
@@ -348,11 +279,7 @@ def _report(arguments: Arguments, rows: Mapping[str, Sequence[Row]]) -> int:
                 if row.outcome not in (Outcome.RIGHT, Outcome.BUILT)
             ),
         ),
-        Table(
-            title="The list of refusals",
-            columns=("code", "found", "why"),
-            rows=tuple((each.code, each.found, each.why) for each in REFUSALS),
-        ),
+        refusals_table(REFUSALS),
     ]
     figures = {runtime: dict(count) for runtime, count in counts.items()}
     return report("adapters", arguments, figures, checks, seed=None, tables=tables)

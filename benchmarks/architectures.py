@@ -18,12 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.architecture_names import ARCHITECTURES, Architecture, write_configurations
-from benchmarks.results import Arguments, Table, at_least, at_most, parse_arguments, report
+from benchmarks.harness import ROOT, Arguments, Table, at_least, at_most, kept, parse_arguments, report
 
 LEAST_SUCCEED = 0.95
 LEAST_COUNT = 100, 20
@@ -100,9 +101,8 @@ def walk(architecture: Architecture, out: Path) -> Row:
 
 def _edgeport(arguments: Sequence[str], folder: Path) -> tuple[int | None, dict[str, Any]]:
     """Exit status and the JSON it printed; what it printed instead is the error's text."""
-    environment = {**os.environ, "EDGEPORT_STORE": str(folder / "store")}
-    root = str(Path(__file__).parent.parent)
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    environment = {**os.environ, "EDGEPORT_STORE": str(folder / "store"), "PYTHONPATH": path}
     command = [sys.executable, "-m", "edgeport", *arguments, "--json", "--quiet"]
     try:
         ended = subprocess.run(
@@ -117,19 +117,6 @@ def _edgeport(arguments: Sequence[str], folder: Path) -> tuple[int | None, dict[
     return ended.returncode, answer if isinstance(answer, dict) else {}
 
 
-def kept(architecture: Architecture, out: Path) -> Row:
-    """From an earlier start of this benchmark, or walked now."""
-    path = out / "rows" / f"{architecture.name.rpartition('/')[2]}.json"
-    if path.exists():
-        return Row(**json.loads(path.read_text(encoding="utf-8")))
-    row = walk(architecture, out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(row), indent=1), encoding="utf-8")
-    partial.replace(path)
-    return row
-
-
 def main() -> int:
     """Walks them all, one after the other."""
     arguments = parse_arguments("Architectures by init and run")
@@ -139,7 +126,8 @@ def main() -> int:
         networks, transformers = networks[::SHORT_EVERY], transformers[::SHORT_EVERY]
     rows = []
     for number, architecture in enumerate((*networks, *transformers), 1):
-        row = kept(architecture, out)
+        path = out / "rows" / f"{architecture.name.rpartition('/')[2]}.json"
+        row = kept(path, Row, partial(walk, architecture, out))
         rows.append(row)
         print(f"{number:3} {row.name:<45} {told(row)} ({row.seconds:.0f} s)", flush=True)
     return _report(arguments, rows, len(networks), len(transformers))

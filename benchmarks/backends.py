@@ -23,23 +23,39 @@ by name.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import random
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
-from benchmarks.models import MODELS, BenchmarkModel, available
-from benchmarks.results import Arguments, Check, Table, argument_parser, at_least, median_interval, parsed, report
-from edgeport.contracts import Artifact, TimeJob
+from benchmarks.harness import (
+    Arguments,
+    Check,
+    Table,
+    argument_parser,
+    at_least,
+    benchmark_app,
+    kept,
+    median_interval,
+    median_ns,
+    parsed,
+    printed,
+    report,
+    time_job,
+)
+from benchmarks.harness.models import MODELS, Exported, exported
+from edgeport import api
+from edgeport.contracts import Artifact, to_jsonable
+from edgeport.devices.local import LocalDevice
+from edgeport.npz import load_npz, save_npz
+from edgeport.pipeline.datasets.batching import first_batch
+from edgeport.pipeline.output.artifact_folder import load_artifact
 
 SEED = 0
 NAMES = ("EfficientNet-Lite0", "MiniLM", "ResNet-18")
@@ -78,175 +94,95 @@ class Deadline:
             raise OutOfTimeError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A model, exported and compiled; each artifact's folder is called by its backend."""
-
-    name: str
-    folder: Path
-
-    @property
-    def feeds(self) -> Path:
-        """Two samples."""
-        return self.folder / "feeds.npz"
-
-    def artifact(self, backend: str) -> Artifact:
-        """As it was compiled, without a word on how it is run."""
-        from edgeport.pipeline.output.artifact_folder import load_artifact
-
-        return load_artifact(self.folder / backend)
+def artifact(files: Exported, backend: str) -> Artifact:
+    """In float32, without a word on how it is run."""
+    return files.compiled(backend, backend=backend, precision="fp32")
 
 
-def prepare(model: BenchmarkModel, out: Path) -> Prepared:
-    """Exports and compiles; what lies in `--out` already is taken from there."""
-    import numpy as np
-
-    from edgeport import api
-    from edgeport.contracts import ModelSource
-
-    made = Prepared(name=model.name, folder=out / model.name)
-    made.folder.mkdir(parents=True, exist_ok=True)
-    onnx = made.folder / "model.onnx"
-    if not onnx.exists():
-        arrays: dict[str, Any] = model.feeds()
-        np.savez(made.feeds, **arrays)
-        source = ModelSource(location=model.factory, search_path=Path(__file__).parent.parent)
-        api.export(source, example=made.feeds, output=onnx)
-    for backend in ("onnxruntime", "openvino"):
-        if not (made.folder / backend).exists():
-            api.quantize(onnx, backend=backend, precision="fp32", output=made.folder / backend)
-    return made
-
-
-def tuned(prepared: Prepared, goal: str, seconds: float, deadline: Deadline) -> dict[str, Any]:
+def search(files: Exported, goal: str, seconds: float, deadline: Deadline) -> dict[str, Any]:
     """What the search says of itself; its artifact lies in `tuned-GOAL-SECONDS/best`."""
-    from edgeport import api
-    from edgeport.contracts import to_jsonable
+    output = files.folder / f"tuned-{goal}-{seconds:.0f}s"
 
-    output = prepared.folder / f"tuned-{goal}-{seconds:.0f}s"
-    said = output.with_suffix(".json")
-    if said.exists():
-        known: dict[str, Any] = json.loads(said.read_text(encoding="utf-8"))
-        return known
-    deadline.require()
-    found = api.tune_execution(
-        [prepared.folder / "onnxruntime", prepared.folder / "openvino"],
-        goal=goal,
-        output=output,
-        time_s=seconds,
-        samples=prepared.feeds,
-        store=prepared.folder / "store",
-    )
-    kept: dict[str, Any] = to_jsonable(found)
-    names = ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")
-    told = {name: kept[name] for name in names} | {"folder": output.name}
-    partial = said.with_suffix(".partial")
-    partial.write_text(json.dumps(told), encoding="utf-8")
-    partial.replace(said)
-    return told
+    def make() -> dict[str, Any]:
+        deadline.require()
+        result: dict[str, Any] = to_jsonable(
+            api.tune_execution(
+                [artifact(files, backend).folder.parent for backend in ("onnxruntime", "openvino")],
+                goal=goal,
+                output=output,
+                time_s=seconds,
+                samples=files.feeds,
+                store=files.folder / "store",
+            )
+        )
+        names = ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")
+        return {name: result[name] for name in names} | {"folder": output.name}
+
+    return kept(output.with_suffix(".json"), dict, make)
 
 
-def arms(prepared: Prepared, goal: str, duration_s: int, folder: str) -> dict[str, Callable[[], Values]]:
+def arms(files: Exported, goal: str, duration_s: int, folder: str) -> dict[str, Callable[[], Values]]:
     """Per arm what runs it once: nanoseconds of a call for latency, samples per second for throughput."""
-    from edgeport.pipeline.output.artifact_folder import load_artifact
-
-    best = load_artifact(prepared.folder / folder / "best")
-    plain = prepared.artifact("onnxruntime")
-    found = {
-        TUNED: lambda: ours(TUNED, prepared, best, goal, duration_s, best.execution.calls_at_once),
-        DEFAULTS: lambda: ours(DEFAULTS, prepared, plain, goal, duration_s, 1),
-        APP: lambda: benchmark_app(prepared, goal, duration_s),
-    }
+    best, plain = load_artifact(files.folder / folder / "best"), artifact(files, "onnxruntime")
+    ways = {TUNED: (best, best.execution.calls_at_once), DEFAULTS: (plain, 1)}
     if goal == "throughput":
-        found[CALL_PER_CORE] = lambda: ours(CALL_PER_CORE, prepared, plain, goal, duration_s, _cores())
-    return found
+        ways[CALL_PER_CORE] = plain, _cores()
+    timed: dict[str, Callable[[], Values]] = {
+        name: partial(ours, name, files, built, goal, duration_s, calls) for name, (built, calls) in ways.items()
+    }
+    return timed | {APP: partial(peer, files, goal, duration_s)}
 
 
-def ours(arm: str, prepared: Prepared, artifact: Artifact, goal: str, duration_s: int, calls: int) -> Values:
+def ours(arm: str, files: Exported, built: Artifact, goal: str, duration_s: int, calls: int) -> Values:
     """As our agent times it, in a fresh process."""
-    import numpy as np
-
-    from edgeport.devices.latency.timer import call_latency_ns
-    from edgeport.devices.local import LocalDevice
-
-    batch = artifact.execution.batch
-    job = TimeJob(
-        artifact=str(artifact.folder),
-        entry=artifact.entry,
-        session=artifact.session,
-        settings=artifact.settings,
-        feeds=str(_fed(prepared, batch)),
+    batch = built.execution.batch
+    single = goal == "latency"
+    job = time_job(
+        built,
+        _fed(files, batch),
         batch=batch,
         warmup_s=0.3,
         duration_s=duration_s,
-        scenario="single-stream" if goal == "latency" else "offline",
-        streams=1 if goal == "latency" else calls,
+        scenario="single-stream" if single else "offline",
+        streams=1 if single else calls,
     )
-    trace = LocalDevice(prepared.folder / "device").run(job)
-    if goal == "latency":
-        return {arm: float(np.median(call_latency_ns(trace))), arm + LOOP: trace.elapsed_ns / trace.samples}
+    trace = LocalDevice(files.folder / "device").run(job)
+    if single:
+        return {arm: median_ns(trace), arm + LOOP: trace.elapsed_ns / trace.samples}
     return {arm: 1e9 * trace.samples / trace.elapsed_ns}
 
 
-def _fed(prepared: Prepared, batch: int) -> Path:
+def _fed(files: Exported, batch: int) -> Path:
     """The two samples, over and over, as many as a call takes."""
-    from edgeport.npz import load_npz, save_npz
-    from edgeport.pipeline.datasets.batching import first_batch
-
-    path = prepared.folder / f"feeds-{batch}.npz"
+    path = files.folder / f"feeds-{batch}.npz"
     if not path.exists():
-        save_npz(path, first_batch(load_npz(prepared.feeds), max(2, batch)))
+        save_npz(path, first_batch(load_npz(files.feeds), max(2, batch)))
     return path
 
 
-def benchmark_app(prepared: Prepared, goal: str, duration_s: int) -> Values:
+def peer(files: Exported, goal: str, duration_s: int) -> Values:
     """OpenVINO's own tool with the hint of that name, on the same IR in float32 and with the same types of inputs."""
-    from edgeport.npz import load_npz
-
-    artifact = prepared.artifact("openvino")
-    program = "from openvino.tools.benchmark.main import main; main()"
-    arguments = [sys.executable, "-c", program, "-m", str(artifact.folder / artifact.entry), "-d", "CPU"]
-    arguments += ["-hint", goal, "-infer_precision", "f32", "-b", "1", "-t", str(duration_s)]
-    if {one.dtype.name for one in load_npz(prepared.feeds).values()} == {"float32"}:
-        arguments += ["-ip", "f32"]
-    ran = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if ran.returncode:
-        raise RuntimeError(f"benchmark_app failed: {(ran.stdout + ran.stderr)[-500:]}")
+    built = artifact(files, "openvino")
+    floats = {one.dtype.name for one in load_npz(files.feeds).values()} == {"float32"}
+    text = benchmark_app(built.folder / built.entry, goal, duration_s, *(("-ip", "f32") if floats else ()))
     if goal == "throughput":
-        return {APP: printed(ran.stdout, "Throughput")}
-    loop_ns = printed(ran.stdout, "Duration") / printed(ran.stdout, "Count")
-    return {APP: printed(ran.stdout, "Median"), APP + LOOP: loop_ns}
-
-
-def printed(text: str, name: str) -> float:
-    """Nanoseconds, or what else is counted, of a line: "Median:  35.02 ms", "Throughput:   28.55 FPS", "Count: 9 ...".
-
-    Raises:
-        ValueError: No such line.
-
-    """
-    found = re.search(name + r":\s+([0-9.]+) (ms|us|FPS|iterations)", text)
-    if found is None:
-        raise ValueError(f"benchmark_app printed no {name}: ...{text[-500:]}")
-    return float(found[1]) * {"ms": 1e6, "us": 1e3}.get(found[2], 1.0)
+        return {APP: printed(text, "Throughput")}
+    return {APP: printed(text, "Median"), APP + LOOP: printed(text, "Duration") / printed(text, "Count")}
 
 
 def measure(
     folder: Path, run: Mapping[str, Callable[[], Values]], rounds: int, deadline: Deadline
 ) -> list[dict[str, float]]:
     """Every arm once in every round; a round that lies in the folder is taken from there."""
-    folder.mkdir(exist_ok=True)
+
+    def once(index: int) -> Values:
+        deadline.require()
+        order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
+        return {arm: value for name in order for arm, value in run[name]().items()}
+
     done = []
     for index in range(rounds):
-        path = folder / f"{index:04}.json"
-        if not path.exists():
-            deadline.require()
-            order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
-            one = dict(value for name in order for value in run[name]().items())
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(one), encoding="utf-8")
-            partial.replace(path)
-        done.append(json.loads(path.read_text(encoding="utf-8")))
+        done.append(kept(folder / f"{index:04}.json", dict, partial(once, index)))
         print(f"\r{folder.parent.name}, {folder.name}: {index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return done
@@ -266,41 +202,35 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="no search and no round begins later")
     given = parser.parse_args()
     names = [name for name in NAMES if name in (given.part or NAMES)]
-    missing = [name for name in names if not available(MODELS[name])]
-    if missing:
-        print(f"{', '.join(missing)}: pip install -e '.[peers]'", file=sys.stderr)
+    absent = [name for name in names if MODELS[name].missing]
+    if absent:
+        print(f"{', '.join(absent)}: pip install -e '.[peers]'", file=sys.stderr)
         return 1
-    ends = None if given.minutes is None else time.monotonic() + 60 * given.minutes
-    return _run(parsed(given), names, Deadline(at_s=ends))
+    arguments = parsed(given)
+    deadline = Deadline(at_s=None if given.minutes is None else time.monotonic() + 60 * given.minutes)
+    done: dict[str, dict[str, Any]] = {}
+    for name in names:
+        files = exported(MODELS[name], arguments.out)
+        try:
+            done[name] = {goal: searched_and_measured(files, goal, deadline, short=arguments.short) for goal in GOALS}
+        except OutOfTimeError:
+            print(f"\n{name}: the time is up; what was measured is kept in {files.folder}")
+    return _report(arguments, done) if done else 1
 
 
 def searched_and_measured(
-    prepared: Prepared, goal: str, deadline: Deadline, *, short: bool
-) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    files: Exported, goal: str, deadline: Deadline, *, short: bool
+) -> tuple[dict[str, Any], list[Values]]:
     """What the search says, and the rounds of what it chose.
 
     Raises:
         OutOfTimeError: Something is missing that may not begin any more.
 
     """
-    search = tuned(prepared, goal, TUNING_SHORT_S if short else TUNING_S, deadline)
-    duration_s = DURATION_SHORT_S if short else DURATION_S
-    run = arms(prepared, goal, duration_s, search["folder"])
-    folder = prepared.folder / f"rounds-{search['folder']}"
-    return search, measure(folder, run, ROUNDS_SHORT if short else ROUNDS[goal], deadline)
-
-
-def _run(arguments: Arguments, names: Sequence[str], deadline: Deadline) -> int:
-    done: dict[str, dict[str, Any]] = {}
-    for name in names:
-        prepared = prepare(MODELS[name], arguments.out)
-        try:
-            done[name] = {
-                goal: searched_and_measured(prepared, goal, deadline, short=arguments.short) for goal in GOALS
-            }
-        except OutOfTimeError:
-            print(f"\n{name}: the time is up; what was measured is kept in {prepared.folder}")
-    return _report(arguments, done) if done else 1
+    result = search(files, goal, TUNING_SHORT_S if short else TUNING_S, deadline)
+    run = arms(files, goal, DURATION_SHORT_S if short else DURATION_S, result["folder"])
+    folder = files.folder / f"rounds-{result['folder']}"
+    return result, measure(folder, run, ROUNDS_SHORT if short else ROUNDS[goal], deadline)
 
 
 def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
@@ -309,18 +239,18 @@ def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
     rows = []
     means: dict[str, list[float]] = {goal: [] for goal in GOALS}
     for name, of in done.items():
-        for goal, (search, rounds) in of.items():
+        for goal, (result, rounds) in of.items():
             found = {peer: gains(rounds, goal, peer) for peer in rounds[0] if peer != TUNED and LOOP not in peer}
             hardest = min(found, key=lambda peer: found[peer][1])
             means[goal].append(found[hardest][1])
             figures[f"{name}, {goal}"] = {
-                "search": search,
+                "search": result,
                 "rounds": rounds,
                 "gain_low_median_high": {peer: list(gain) for peer, gain in found.items()},
             }
             for peer, (low, middle, high) in found.items():
-                rows.append((name, goal, str(search["chosen"]), peer, f"{middle:.3f}x", f"{low:.3f}x to {high:.3f}x"))
-                print(f"{name}, {goal}: {search['chosen']}: {middle:.3f}x of {peer}, 95 % {low:.3f}x to {high:.3f}x")
+                rows.append((name, goal, str(result["chosen"]), peer, f"{middle:.3f}x", f"{low:.3f}x to {high:.3f}x"))
+                print(f"{name}, {goal}: {result['chosen']}: {middle:.3f}x of {peer}, 95 % {low:.3f}x to {high:.3f}x")
             if goal == "latency":
                 low, middle, high = gains(rounds, goal, APP, of=LOOP)
                 rows.append((name, goal, "the same", APP + LOOP, f"{middle:.3f}x", f"{low:.3f}x to {high:.3f}x"))
@@ -330,8 +260,8 @@ def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
             low = min(gain[0] for gain in found.values())
             checks.append(at_least(f"{name}, {goal}: tuned over the best of its peers, lower bound", low, LEAST_RATIO))
     for goal, ratios in means.items() if len(done) == len(NAMES) else ():
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        checks.append(at_least(f"{goal}: tuned over the best peer of each, geometric mean", mean, LEAST_MEAN[goal]))
+        name = f"{goal}: tuned over the best peer of each, geometric mean"
+        checks.append(at_least(name, geometric_mean(ratios), LEAST_MEAN[goal]))
     table = Table(
         title="Tuned against each peer",
         columns=("model", "goal", "chosen", "peer", "gain", "95 %"),

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import random
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from functools import partial
+from statistics import median
 
-from benchmarks.results import at_most, median_interval, parse_arguments, report
+from benchmarks.harness import at_most, interleaved, median_interval, missing, parse_arguments, report
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 21, 7
@@ -22,21 +20,7 @@ MOST_EXTRA_CPU_S = 0.2
 
 _HELP = "import sys; sys.argv = ['edgeport', '--help']; from edgeport.cli import main; main()"
 _EMPTY = "empty Python"
-_ARMS: Mapping[str, str] = {
-    _EMPTY: "pass",
-    "import edgeport": "import edgeport",
-    "edgeport --help": _HELP,
-    "import onnxruntime": "import onnxruntime",
-    "import openvino": "import openvino",
-    "import torch": "import torch",
-    "import nncf": "import nncf",
-}
-_NEEDS = {
-    "import onnxruntime": "onnxruntime",
-    "import openvino": "openvino",
-    "import torch": "torch",
-    "import nncf": "nncf",
-}
+_PEERS = ("onnxruntime", "openvino", "torch", "nncf")
 
 
 def _run(code: str) -> dict[str, float]:
@@ -54,23 +38,20 @@ def _run(code: str) -> dict[str, float]:
 def main() -> int:
     """Runs every arm once a round, in an order of its own."""
     arguments = parse_arguments("Cold start of the command line")
-    arms = {name: code for name, code in _ARMS.items() if name not in _NEEDS or importlib.util.find_spec(_NEEDS[name])}
-    rounds = ROUNDS_SHORT if arguments.short else ROUNDS
-    for code in arms.values():  # the bytecode is written, the files are in the page cache
-        _run(code)
-    order = random.Random(SEED)  # noqa: S311 (no secret)
-    raw: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
-    for _ in range(rounds):
-        for name in order.sample(sorted(arms), len(arms)):
-            raw[name].append(_run(arms[name]))
+    imports = [f"import {name}" for name in _PEERS if not missing(modules=[name])]
+    programs = {_EMPTY: "pass", "import edgeport": "import edgeport", "edgeport --help": _HELP}
+    programs |= {line: line for line in imports}
+    arms = {name: partial(_run, code) for name, code in programs.items()}
+    for arm in arms.values():  # the bytecode is written, the files are in the page cache
+        arm()
+    raw = interleaved(arms, ROUNDS_SHORT if arguments.short else ROUNDS, SEED)
 
     print(f"{'':<20} {'CPU s':>8} {'wall s':>8}   CPU over an empty Python, 95 % interval")
     extra: dict[str, tuple[float, float, float]] = {}
     for name in arms:
         pairs = zip(raw[name], raw[_EMPTY], strict=True)
-        extra[name] = median_interval([own["cpu_s"] - empty["cpu_s"] for own, empty in pairs])
-        cpu, wall = (statistics.median(run[unit] for run in raw[name]) for unit in ("cpu_s", "wall_s"))
-        low, middle, high = extra[name]
+        low, middle, high = extra[name] = median_interval([own["cpu_s"] - empty["cpu_s"] for own, empty in pairs])
+        cpu, wall = (median(run[unit] for run in raw[name]) for unit in ("cpu_s", "wall_s"))
         print(f"{name:<20} {cpu:8.3f} {wall:8.3f}   {middle:.3f} ({low:.3f} to {high:.3f})")
 
     name = "edgeport --help, CPU seconds over an empty Python, upper end"

@@ -19,24 +19,41 @@ import json
 import math
 import multiprocessing
 import os
-import random
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.models import MODELS, BenchmarkModel, available
-from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import (
+    Arguments,
+    Check,
+    at_least,
+    at_most,
+    benchmark_app,
+    interleaved,
+    median_ns,
+    parse_arguments,
+    printed,
+    report,
+    time_job,
+)
+from benchmarks.harness.models import MODELS, Exported, exported
 from edgeport.contracts import Artifact, Measurement, Outcome, TimeJob
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from edgeport.devices.experiment import run_rounds, to_measurements
+from edgeport.devices.latency.comparison import paired_interval
+from edgeport.devices.latency.neighbours import far_apart, without_disturbed
+from edgeport.devices.latency.summary import summarise
+from edgeport.devices.latency.telemetry import exchange_ns
+from edgeport.devices.local import LocalDevice
+from edgeport.devices.stopping import Enough, Goal, half_width
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 30, 6
@@ -146,138 +163,44 @@ print(json.dumps(sorted(waited)[len(waited) // 2] - sorted(counted)[len(counted)
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A model, exported and compiled.
-
-    Attributes:
-        name: Of the model.
-        onnx: The float file.
-        feeds: `.npz` with two samples.
-        artifacts: By backend.
-
-    """
-
-    name: str
-    onnx: Path
-    feeds: Path
-    artifacts: dict[str, Artifact]
+def artifact(files: Exported, backend: str) -> Artifact:
+    """In float32."""
+    return files.compiled(backend, backend=backend, precision="fp32")
 
 
-def prepare(model: BenchmarkModel, out: Path) -> Prepared:
-    """Exports and compiles; what lies in `--out` already is taken from there."""
-    import numpy as np
-
-    from edgeport import api
-    from edgeport.contracts import ModelSource
-    from edgeport.pipeline.output.artifact_folder import load_artifact
-
-    folder = out / model.name
-    folder.mkdir(parents=True, exist_ok=True)
-    feeds, onnx = folder / "feeds.npz", folder / "model.onnx"
-    if not onnx.exists():
-        arrays: dict[str, Any] = model.feeds()
-        np.savez(feeds, **arrays)
-        source = ModelSource(location=model.factory, search_path=Path(__file__).parent.parent)
-        api.export(source, example=feeds, output=onnx)
-    artifacts = {}
-    for backend in ("onnxruntime", "openvino"):
-        place = folder / backend
-        if not place.exists():
-            api.quantize(onnx, backend=backend, precision="fp32", output=place)
-        artifacts[backend] = load_artifact(place)
-    return Prepared(name=model.name, onnx=onnx, feeds=feeds, artifacts=artifacts)
-
-
-def job(prepared: Prepared, backend: str, *, threads: int | None = None, duration_s: float = DURATION_S) -> TimeJob:
+def job(files: Exported, backend: str, *, threads: int | None = None, duration_s: float = DURATION_S) -> TimeJob:
     """Of our agent; on all processors where no number of threads is given."""
-    artifact = prepared.artifacts[backend]
-    return TimeJob(
-        artifact=str(artifact.folder),
-        entry=artifact.entry,
-        session=artifact.session,
-        settings={**artifact.settings, **({} if threads is None else {"threads": threads})},
-        feeds=str(prepared.feeds),
-        duration_s=duration_s,
-    )
+    compiled = artifact(files, backend)
+    settings = {**compiled.settings, **({} if threads is None else {"threads": threads})}
+    return time_job(compiled, files.feeds, settings=settings, duration_s=duration_s)
 
 
-def ours(prepared: Prepared, backend: str, out: Path) -> float:
-    """Median nanoseconds, as our agent times it."""
-    import numpy as np
-
-    from edgeport.devices.latency.timer import call_latency_ns
-    from edgeport.devices.local import LocalDevice
-
-    return float(np.median(call_latency_ns(LocalDevice(out / "device").run(job(prepared, backend, threads=THREADS)))))
-
-
-def plain_loop(prepared: Prepared) -> float:
-    """Median nanoseconds of `session.run`, timed as anybody would."""
-    return _loop(_LOOP, prepared.onnx, prepared)
-
-
-def unbound_overhead(prepared: Prepared) -> float:
-    """Nanoseconds that a call of ONNX Runtime takes more where nothing is bound before and each is timed alone."""
-    return _loop(_UNBOUND, prepared.onnx, prepared)
-
-
-def openvino_overhead(prepared: Prepared) -> float:
-    """Median nanoseconds of a call of OpenVINO that the runtime does not count as its own."""
-    artifact = prepared.artifacts["openvino"]
-    return _loop(_OVERHEAD, artifact.folder / artifact.entry, prepared)
-
-
-def _loop(program: str, model: Path, prepared: Prepared) -> float:
-    arguments = [sys.executable, "-c", program, str(model), str(prepared.feeds), str(DURATION_S), str(THREADS)]
+def _loop(program: str, model: Path, feeds: Path) -> float:
+    arguments = [sys.executable, "-c", program, str(model), str(feeds), str(DURATION_S), str(THREADS)]
     return float(json.loads(subprocess.run(arguments, capture_output=True, text=True, check=True).stdout))
 
 
-def benchmark_app(prepared: Prepared) -> float:
-    """Median nanoseconds, as OpenVINO's own tool prints them: its files round to 10 us."""
-    artifact = prepared.artifacts["openvino"]
-    arguments = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(artifact.folder / artifact.entry)]
-    arguments += ["-d", "CPU", "-api", "sync", "-hint", "latency", "-infer_precision", "f32", "-b", "1"]
-    arguments += ["-t", str(math.ceil(DURATION_S))]  # whole seconds only
-    printed = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
-    return median_printed(printed)
-
-
-def median_printed(printed: str) -> float:
-    """Nanoseconds of the line "Median:  35.02 ms" (or us) in what benchmark_app prints.
-
-    Raises:
-        ValueError: No such line.
-
-    """
-    found = re.search(r"Median:\s+([0-9.]+) (ms|us)", printed)
-    if found is None:
-        raise ValueError(f"benchmark_app printed no median: ...{printed[-500:]}")
-    return float(found[1]) * {"ms": 1e6, "us": 1e3}[found[2]]
-
-
-def compare(prepared: Prepared, arguments: Arguments, rounds: int) -> tuple[dict[str, Any], list[Check]]:
-    """Every arm once a round; ours against each peer, paired."""
-    import numpy as np
-
-    out = arguments.out
+def compare(files: Exported, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
+    """Every arm once a round; ours against each peer, paired. All arms give nanoseconds of a call."""
+    compiled = artifact(files, "openvino")
+    model = compiled.folder / compiled.entry
     arms: dict[str, Callable[[], float]] = {
-        "ours on ONNX Runtime": lambda: ours(prepared, "onnxruntime", out),
-        "plain ONNX Runtime loop": lambda: plain_loop(prepared),
-        "ours on OpenVINO": lambda: ours(prepared, "openvino", out),
-        "benchmark_app": lambda: benchmark_app(prepared),
-        "call less the runtime's own count": lambda: openvino_overhead(prepared),
-        "run less a bound call": lambda: unbound_overhead(prepared),
+        "ours on ONNX Runtime": lambda: median_ns(device.run(job(files, "onnxruntime", threads=THREADS))),
+        "plain ONNX Runtime loop": lambda: _loop(_LOOP, files.onnx, files.feeds),
+        "ours on OpenVINO": lambda: median_ns(device.run(job(files, "openvino", threads=THREADS))),
+        # It prints what it rounded to 10 us, and takes whole seconds only.
+        "benchmark_app": lambda: printed(
+            benchmark_app(model, "latency", math.ceil(DURATION_S), "-api", "sync"), "Median"
+        ),
+        "call less the runtime's own count": lambda: _loop(_OVERHEAD, model, files.feeds),
+        "run less a bound call": lambda: _loop(_UNBOUND, files.onnx, files.feeds),
     }
-    order = random.Random(SEED)  # noqa: S311 (no secret)
-    raw: dict[str, list[float]] = {name: [] for name in arms}
-    disturbed = 0
+    rounds = ROUNDS_SHORT if arguments.short else ROUNDS
     with one_processor():
-        for _ in range(rounds):
-            for name in order.sample(sorted(arms), len(arms)):
-                value, again = undisturbed(arms[name])
-                raw[name].append(value)
-                disturbed += again
+        device = LocalDevice(arguments.out / "device")
+        pairs = interleaved({name: partial(undisturbed, arm) for name, arm in arms.items()}, rounds, SEED)
+    raw = {name: [value for value, _ in values] for name, values in pairs.items()}
+    disturbed = sum(again for values in pairs.values() for _, again in values)
     found = {name: np.array(values) for name, values in raw.items()}
     # The median of all rounds: a loop that was disturbed says little of the others.
     overhead = float(np.median(found["call less the runtime's own count"]))
@@ -286,26 +209,27 @@ def compare(prepared: Prepared, arguments: Arguments, rounds: int) -> tuple[dict
     app = difference(found["ours on OpenVINO"], found["benchmark_app"])
     plain_explained = difference(found["ours on ONNX Runtime"] + unbound, found["plain ONNX Runtime loop"])
     app_explained = difference(found["ours on OpenVINO"] - overhead, found["benchmark_app"])
-    for own, peer, one in (
-        ("ours on ONNX Runtime", "plain ONNX Runtime loop", plain),
-        ("ours on ONNX Runtime, with what a plain run adds", "plain ONNX Runtime loop", plain_explained),
-        ("ours on OpenVINO", "benchmark_app", app),
-        ("ours on OpenVINO, less what the runtime does not count", "benchmark_app", app_explained),
-    ):
-        print(f"{prepared.name}: {own} against {peer}: {one}")
-    print(f"{prepared.name}: {overhead / 1e3:.2f} us of a call are not OpenVINO's own count, ", end="")
-    print(f"{unbound / 1e3:.2f} us of a plain run of ONNX Runtime are not its bound call; ", end="")
+    for arm, one in {
+        "ours on ONNX Runtime against plain ONNX Runtime loop": plain,
+        "ours on ONNX Runtime, with what a plain run adds, against plain ONNX Runtime loop": plain_explained,
+        "ours on OpenVINO against benchmark_app": app,
+        "ours on OpenVINO, less what the runtime does not count, against benchmark_app": app_explained,
+    }.items():
+        print(f"{files.name}: {arm}: {one}")
     print(
-        f"{disturbed} processes were run again beside {rounds * len(arms)}, since others used the machine", flush=True
+        f"{files.name}: {overhead / 1e3:.2f} us of a call are not OpenVINO's own count, "
+        f"{unbound / 1e3:.2f} us of a plain run of ONNX Runtime are not its bound call; {disturbed} processes "
+        f"were run again beside {rounds * len(arms)}, since others used the machine",
+        flush=True,
     )
     return {**raw, "disturbed": disturbed}, [
         at_most(
-            f"{prepared.name}: ours against a plain ONNX Runtime loop, difference that nothing explains",
+            f"{files.name}: ours against a plain ONNX Runtime loop, difference that nothing explains",
             min(plain.worst, plain_explained.worst),
             MOST_DIFFERENCE,
         ),
         at_most(
-            f"{prepared.name}: ours against benchmark_app, difference that nothing explains",
+            f"{files.name}: ours against benchmark_app, difference that nothing explains",
             min(app.worst, app_explained.worst),
             MOST_DIFFERENCE,
         ),
@@ -362,25 +286,14 @@ class Difference:
 
 def difference(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Difference:
     """Ours over the peer's, round by round; float64 [rounds] nanoseconds each."""
-    import numpy as np
-
-    from edgeport.devices.latency.comparison import paired_interval
-
-    return Difference(
-        **dict(zip(("estimate", "low", "high"), map(math.expm1, paired_interval(np.log(own / peer))), strict=True))
-    )
+    estimate, low, high = map(math.expm1, paired_interval(np.log(own / peer)))
+    return Difference(estimate=estimate, low=low, high=high)
 
 
-def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
+def narrow(files: Exported, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
     """How long a median takes to be known to 2 %, and whether a longer measurement agrees."""
-    from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import without_disturbed
-    from edgeport.devices.latency.summary import summarise
-    from edgeport.devices.local import LocalDevice
-    from edgeport.devices.stopping import Enough, Goal, half_width
-
     device = LocalDevice(arguments.out / "device")
-    jobs = {"a": job(prepared, "onnxruntime", duration_s=0.5)}
+    jobs = {"a": job(files, "onnxruntime", duration_s=0.5)}
     enough = Enough("a", Goal(until=WIDTH, time_s=WITHIN_S))
     started = time.perf_counter()
     rounds = run_rounds(device, jobs, rounds=10, seed=SEED, more=enough)
@@ -392,7 +305,7 @@ def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], li
     width = half_width(interval) if interval is not None else math.inf
     agree = interval is not None and truth is not None and interval.low <= truth.high and truth.low <= interval.high
     told = f"{summary.outcome} ({', '.join(summary.flags)})" if summary.flags else str(summary.outcome)
-    print(f"{prepared.name}: +-{width:.2%} after {taken_s:.0f} s, {told}; {enough.reason}", flush=True)
+    print(f"{files.name}: +-{width:.2%} after {taken_s:.0f} s, {told}; {enough.reason}", flush=True)
     figures = {
         "half_width": width if math.isfinite(width) else None,
         "seconds": taken_s,
@@ -401,9 +314,9 @@ def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], li
         **by_distance(to_measurements(longer, device="")["a"]),
     }
     return figures, [
-        at_most(f"{prepared.name}: half width of the median's interval", width, WIDTH),
-        at_most(f"{prepared.name}: seconds until then", taken_s, WITHIN_S),
-        at_least(f"{prepared.name}: the interval agrees with a longer measurement's", float(agree), 1.0),
+        at_most(f"{files.name}: half width of the median's interval", width, WIDTH),
+        at_most(f"{files.name}: seconds until then", taken_s, WITHIN_S),
+        at_least(f"{files.name}: the interval agrees with a longer measurement's", float(agree), 1.0),
     ]
 
 
@@ -415,12 +328,6 @@ def by_distance(measurement: Measurement) -> dict[str, float]:
         nanoseconds.
 
     """
-    import numpy as np
-
-    from edgeport.devices.latency.neighbours import far_apart
-    from edgeport.devices.latency.telemetry import exchange_ns
-    from edgeport.devices.latency.timer import call_latency_ns
-
     apart = far_apart(measurement.traces)
     kinds = {"near": [trace for trace in measurement.traces if trace not in apart], "apart": apart}
     found: dict[str, float] = {}
@@ -428,7 +335,7 @@ def by_distance(measurement: Measurement) -> dict[str, float]:
         if traces:
             found[f"processes {kind}"] = len(traces)
             found[f"exchange_ns {kind}"] = float(np.median([time for one in traces for time in exchange_ns(one)]))
-            found[f"latency_ns {kind}"] = float(np.median([np.median(call_latency_ns(one)) for one in traces]))
+            found[f"latency_ns {kind}"] = float(np.median([median_ns(one) for one in traces]))
     return found
 
 
@@ -468,21 +375,17 @@ def _spin() -> None:
         value = value * 3 % 1_000_003
 
 
-def beside_a_rival(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
+def beside_a_rival(files: Exported, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
     """The verdict on a machine that somebody else uses too."""
-    from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.summary import summarise
-    from edgeport.devices.local import LocalDevice
-
     with rival():
         rounds = run_rounds(
-            LocalDevice(arguments.out / "device"), {"a": job(prepared, "onnxruntime", duration_s=0.5)}, rounds=10
+            LocalDevice(arguments.out / "device"), {"a": job(files, "onnxruntime", duration_s=0.5)}, rounds=10
         )
     summary = summarise(to_measurements(rounds, device="")["a"])
-    print(f"{prepared.name}, beside a rival: {summary.outcome} ({', '.join(summary.flags)})")
+    print(f"{files.name}, beside a rival: {summary.outcome} ({', '.join(summary.flags)})")
     honest = summary.outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID)
     figures = {"outcome": str(summary.outcome), "flags": list(summary.flags)}
-    return figures, [at_least(f"{prepared.name}, beside a rival: not PASS", float(honest), 1.0)]
+    return figures, [at_least(f"{files.name}, beside a rival: not PASS", float(honest), 1.0)]
 
 
 def main() -> int:
@@ -491,18 +394,18 @@ def main() -> int:
     figures: dict[str, Any] = {}
     checks: list[Check] = []
     for model in MODELS.values():
-        if not available(model):
+        if model.missing:
             print(f'{model.name}: skipped, {", ".join(model.needs)} not installed: pip install "edgeport[peers]"')
             checks.append(at_least(f"{model.name}: measured", 0.0, 1.0))
             continue
-        prepared = prepare(model, arguments.out.resolve())
-        found = {
-            "against_peers_ns": compare(prepared, arguments, ROUNDS_SHORT if arguments.short else ROUNDS),
-            "narrow": narrow(prepared, arguments),
-            "rival": beside_a_rival(prepared, arguments),
+        files = exported(model, arguments.out.resolve())
+        parts = {
+            "against_peers_ns": compare(files, arguments),
+            "narrow": narrow(files, arguments),
+            "rival": beside_a_rival(files, arguments),
         }
-        figures[model.name] = {name: part for name, (part, _) in found.items()}
-        checks += [check for _, more in found.values() for check in more]
+        figures[model.name] = {name: part for name, (part, _) in parts.items()}
+        checks += [check for _, more in parts.values() for check in more]
     return report("latency_peers", arguments, figures, checks, seed=SEED)
 
 

@@ -15,15 +15,19 @@ import math
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.results import Arguments, at_least, at_most, parse_arguments, report
-from edgeport.contracts import Change, Measurement, TimeJob, dump_json, load_json
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from benchmarks.harness import Arguments, at_least, at_most, kept_rounds, parse_arguments, report
+from edgeport.contracts import Change, Measurement, TimeJob
+from edgeport.devices.experiment import to_measurements
+from edgeport.devices.latency.comparison import classify, compare, paired_differences, paired_interval
+from edgeport.devices.latency.verdict import alpha_at
+from edgeport.devices.local import LocalDevice
+from edgeport.devices.stopping import next_look
+from edgeport.npz import save_npz
 
 SEED = 0
 PRODUCTS = 200
@@ -37,18 +41,11 @@ DURATION_S = 0.15
 
 def measure(arguments: Arguments, extra: dict[str, float], rounds: int) -> dict[str, Measurement]:
     """Every arm in every round; rounds that lie in `--out` are not run again."""
-    import numpy as np
-
-    from edgeport.devices.agent.arrays import save_arrays
-    from edgeport.devices.experiment import Round, run_rounds, to_measurements
-    from edgeport.devices.local import LocalDevice
-
     folder = arguments.out / "rounds" / "-".join(f"{1e4 * part:.0f}" for part in extra.values())
     artifact = arguments.out / "work"
     artifact.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
     (artifact / "nothing").write_text("")
-    save_arrays(arguments.out / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
+    save_npz(arguments.out / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
     job = TimeJob(
         artifact=str(artifact),
         entry="nothing",
@@ -61,22 +58,9 @@ def measure(arguments: Arguments, extra: dict[str, float], rounds: int) -> dict[
         name: replace(job, settings={"products": round(PRODUCTS * (1 + part)), "arm": name})
         for name, part in extra.items()
     }
-    done = [load_json(Round, path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-
-    def keep(one: Round) -> None:
-        _write(folder / f"{one.index:04}.json", dump_json(one))
-        print(f"\rround {one.index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-
     device = LocalDevice(arguments.out / "device")
-    finished = run_rounds(device, jobs, rounds=rounds, seed=SEED, done=done, on_round=keep)
-    print(file=sys.stderr)
+    finished = kept_rounds(jobs, rounds, folder, device, seed=SEED)
     return to_measurements(finished, device=device.facts().digest)
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tuple[Counter[Change], float]:
@@ -91,8 +75,6 @@ def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tup
         How often each change was said, and the mean number of rounds that it took.
 
     """
-    import numpy as np
-
     draw = np.random.default_rng(SEED)
     found: Counter[Change] = Counter()
     rounds = 0
@@ -104,10 +86,6 @@ def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tup
 
 
 def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tuple[Change, int]:
-    from edgeport.devices.latency.comparison import classify, paired_interval
-    from edgeport.devices.latency.verdict import alpha_at
-    from edgeport.devices.stopping import next_look
-
     count, look = PAIRS, 1
     while True:
         confidence = 1 - alpha_at(look) if most > PAIRS else 0.95
@@ -121,15 +99,11 @@ def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tu
 
 def own_delta(measurement: Measurement) -> float:
     """What the artifact differs from itself by, from one round to the next."""
-    from edgeport.devices.latency.comparison import compare
-
     return compare(measurement, measurement).delta
 
 
 def main() -> int:
     """Runs the experiment, and draws from it."""
-    from edgeport.devices.latency.comparison import paired_differences
-
     arguments = parse_arguments("Work planted inside the timed call")
     rounds = ROUNDS_SHORT if arguments.short else ROUNDS
     first = measure(arguments, {"alone": 0.0}, ROUNDS_FOR_DELTA)

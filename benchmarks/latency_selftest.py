@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +17,19 @@ from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
-from benchmarks.results import Arguments, Check, at_least, at_most, parse_arguments, report
+import numpy as np
+from scipy.integrate import quad
+
+from benchmarks.harness import Check, at_least, at_most, kept, median_ns, parse_arguments, report
 from edgeport.code_version import code_version
 from edgeport.contracts import Change, TimeJob
-from edgeport.devices.latency.simulate import SyntheticSession
+from edgeport.devices.latency.comparison import compare
+from edgeport.devices.latency.neighbours import disturbed_rounds
+from edgeport.devices.latency.quantiles import least_effective_calls
+from edgeport.devices.latency.summary import summarise
+from edgeport.devices.local import LocalDevice
+from edgeport.npz import save_npz
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 SEED = 0
 RUNS, RUNS_SHORT = 2000, 60
@@ -65,36 +73,24 @@ EFFECTS = (
 
 def interval_run(session: SyntheticSession, seed: int) -> list[tuple[bool, bool, float]]:
     """Of each quantile: refused, covers the truth, log width of the interval."""
-    from edgeport.devices.latency.simulate import simulate
-    from edgeport.devices.latency.summary import summarise
-
     summary = summarise(simulate(session, processes=PROCESSES, calls=CALLS, seed=seed), QUANTILES)
-    found = []
-    for q in QUANTILES:
-        interval = summary.quantile(q).interval_ns
-        if interval is None:
-            found.append((True, False, 0.0))
-        else:
-            covers = interval.low <= session.quantile_ns(q) <= interval.high
-            found.append((False, covers, math.log(interval.high / interval.low)))
-    return found
+    intervals = {q: summary.quantile(q).interval_ns for q in QUANTILES}
+    return [
+        (True, False, 0.0)
+        if one is None
+        else (False, one.low <= session.quantile_ns(q) <= one.high, math.log(one.high / one.low))
+        for q, one in intervals.items()
+    ]
 
 
 def alarm_run(session: SyntheticSession, seed: int) -> bool:
     """A against A: some difference was claimed."""
-    from edgeport.devices.latency.comparison import compare
-    from edgeport.devices.latency.simulate import simulate
-
     one, two = (simulate(session, processes=PROCESSES, calls=CALLS, seed=2 * seed + i) for i in (0, 1))
     return compare(one, two).change not in (Change.EQUIVALENT, Change.UNKNOWN)
 
 
 def flag_run(session: SyntheticSession, neighbour: float, seed: int) -> list[str]:
     """Every flag of one run."""
-    from edgeport.devices.latency.neighbours import disturbed_rounds
-    from edgeport.devices.latency.simulate import simulate
-    from edgeport.devices.latency.summary import summarise
-
     effects = [neighbour if index in (2, 6) else 0.0 for index in range(PROCESSES)]
     measurement = simulate(session, processes=PROCESSES, calls=CALLS, seed=seed, round_effects=effects)
     disturbed = ["disturbed-rounds"] if disturbed_rounds({"a": measurement}) else []
@@ -115,8 +111,6 @@ def true_correlation_time(rho: float, q: float) -> float:
 
     Cov(I_i, I_{i+k}) is the integral of the bivariate density at (z, z) over the correlation from 0 to rho^k.
     """
-    from scipy.integrate import quad
-
     z = NORMAL.inv_cdf(q)
 
     def density(s: float) -> float:
@@ -131,23 +125,17 @@ def true_correlation_time(rho: float, q: float) -> float:
 
 def harness_ns(folder: Path) -> dict[str, float]:
     """What the harness adds to a call, measured by the agent on a session that does nothing."""
-    import numpy as np
-
-    from edgeport.devices.agent.arrays import save_arrays
-    from edgeport.devices.latency.timer import call_latency_ns
-    from edgeport.devices.local import LocalDevice
-
     artifact = folder / "null"
     artifact.mkdir(exist_ok=True)
     (artifact / "nothing").write_text("")
-    save_arrays(folder / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
+    save_npz(folder / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
     job = TimeJob(
         artifact=str(artifact), entry="nothing", session="benchmarks.null_session", feeds=str(folder / "feeds.npz")
     )
     trace = LocalDevice(folder / "device").run(job)
     return {
         "reading_ns": float(trace.timer.overhead_ns),
-        "call_ns": float(np.median(call_latency_ns(trace))),
+        "call_ns": median_ns(trace),
         "calls_per_reading": float(trace.calls_per_reading),
     }
 
@@ -158,7 +146,6 @@ def label(session: SyntheticSession) -> str:
 
 
 def _intervals(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
-    from edgeport.devices.latency.quantiles import least_effective_calls
 
     coverage, refusals, widths = [], [], []
     for session in STATIONARY:
@@ -216,28 +203,18 @@ def _run_all(pool: ProcessPoolExecutor, runs: int, parts: Path, one: partial[Any
     """All runs of one case; a case that is done lies in `parts`, so that a stopped benchmark goes on."""
     name = f"{one.func.__name__} {one.args} {runs} {code_version()}"
     path = parts / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        found = list(pool.map(one, range(SEED, SEED + runs), chunksize=20))
-        partial_file = path.with_suffix(".partial")
-        partial_file.write_text(json.dumps(found), encoding="utf-8")
-        partial_file.replace(path)
-    return list(json.loads(path.read_text(encoding="utf-8")))
+    return kept(path, list, lambda: list(pool.map(one, range(SEED, SEED + runs), chunksize=20)))
 
 
 def main() -> int:
     """Runs every assertion of the method."""
-    arguments: Arguments = parse_arguments("The latency method against known truth")
+    arguments = parse_arguments("The latency method against known truth")
     figures: dict[str, Any] = {"runs": RUNS_SHORT if arguments.short else RUNS}
-    checks: Sequence[Check] = ()
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        parts = arguments.out / "parts"
-        parts.mkdir(exist_ok=True)
-        run_all = partial(_run_all, pool, figures["runs"], parts)
+        run_all = partial(_run_all, pool, figures["runs"], arguments.out / "parts")
         checks = [*_intervals(run_all, figures), *_alarms(run_all, figures), *_effects(run_all, figures)]
-    harness = harness_ns(arguments.out)
-    figures["harness"] = harness
-    checks = [
-        *checks,
+    harness = figures["harness"] = harness_ns(arguments.out)
+    checks += [
         at_most("harness, per reading, ns", harness["reading_ns"], 2000),
         at_most("harness, per call of a batch, ns", harness["call_ns"], 2000),
     ]

@@ -21,30 +21,40 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.models import MODELS, BenchmarkModel, available
-from benchmarks.results import (
+import numpy as np
+
+from benchmarks.harness import (
     Arguments,
     Check,
     Table,
     at_least,
     at_most,
+    evaluated,
+    kept_rounds,
     median_interval,
     parse_arguments,
     report,
+    time_job,
 )
+from benchmarks.harness.models import MODELS, Exported, exported
+from edgeport import api
 from edgeport.contracts import (
     Artifact,
-    EvaluateJob,
     ExecutionConfig,
     ModelParallel,
     ProcessTrace,
     SingleStream,
     TimeJob,
+    to_jsonable,
 )
+from edgeport.devices.agent.arrays import largest_difference
+from edgeport.devices.experiment import run_rounds
+from edgeport.devices.latency.timer import call_latency_ns
+from edgeport.devices.local import LocalDevice
 
 SEED = 0
 NAMES = ("EfficientNet-Lite0", "MiniLM")
@@ -59,112 +69,43 @@ WHOLE, PIPELINE, DATA = "whole, one core", "two stages, two cores", "data-parall
 PROCESSES = "two stages, two processes"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A model on disk.
-
-    Attributes:
-        name: Of the model.
-        onnx: The float file.
-        feeds: `.npz` with two samples.
-        calibration: Statistics of these two, for int8.
-
-    """
-
-    name: str
-    onnx: Path
-    feeds: Path
-    calibration: Path
-
-    def compiled(self, precision: str, execution: ExecutionConfig, label: str) -> Artifact:
-        """Of ONNX Runtime; what lies there already is taken."""
-        from edgeport import api
-        from edgeport.pipeline.output.artifact_folder import load_artifact
-
-        place = self.onnx.parent / f"{precision}-{label}"
-        if not place.exists():
-            calibration = self.calibration if precision == "int8" else None
-            api.quantize(self.onnx, calibration, precision=precision, output=place, execution=execution)
-        return load_artifact(place)
+def compiled(files: Exported, precision: str, execution: ExecutionConfig, label: str) -> Artifact:
+    """Of ONNX Runtime; int8 by the statistics of the two samples."""
+    calibration = files.folder / "model.calibration.safetensors"
+    if precision != "int8":
+        return files.compiled(f"{precision}-{label}", precision=precision, execution=execution)
+    if not calibration.exists():
+        api.calibrate(files.onnx, files.feeds, output=calibration)
+    return files.compiled(f"int8-{label}", calibration=calibration, execution=execution)
 
 
-def prepare(model: BenchmarkModel, out: Path) -> Prepared:
-    """Exports and calibrates; what lies in `--out` already is taken from there."""
-    import numpy as np
-
-    from edgeport import api
-    from edgeport.contracts import ModelSource
-
-    folder = out / model.name
-    folder.mkdir(parents=True, exist_ok=True)
-    made = Prepared(
-        name=model.name,
-        onnx=folder / "model.onnx",
-        feeds=folder / "feeds.npz",
-        calibration=folder / "model.calibration.safetensors",
-    )
-    if not made.onnx.exists():
-        arrays: dict[str, Any] = model.feeds()
-        np.savez(made.feeds, **arrays)
-        source = ModelSource(location=model.factory, search_path=Path(__file__).parent.parent)
-        api.export(source, example=made.feeds, output=made.onnx)
-    if not made.calibration.exists():
-        api.calibrate(made.onnx, made.feeds, output=made.calibration)
-    return made
-
-
-def arms(prepared: Prepared, cores: Sequence[int]) -> dict[str, TimeJob]:
+def arms(files: Exported, cores: Sequence[int]) -> dict[str, TimeJob]:
     """The job of each arm; every one is "offline": as many calls as there is time for."""
     first, second = cores[:2]
-    one = ExecutionConfig(threads=1, affinity=(first,))
-    both = ExecutionConfig(threads=1, affinity=(first, second))
     cut = ModelParallel(stages=2, cores=((first,), (second,)))
-    two = ExecutionConfig(threads=1, layout=cut)
-    apart = ExecutionConfig(threads=1, layout=replace(cut, processes=True))
+    ways = {
+        WHOLE: ("whole", ExecutionConfig(threads=1, affinity=(first,)), 1),
+        PIPELINE: ("2-stages", ExecutionConfig(threads=1, layout=cut), 3),
+        PROCESSES: ("2-processes", ExecutionConfig(threads=1, layout=replace(cut, processes=True)), 3),
+        DATA: ("2-streams", ExecutionConfig(threads=1, affinity=(first, second)), 2),
+    }
     return {
-        WHOLE: _job(prepared, prepared.compiled("fp32", one, "whole"), streams=1),
-        PIPELINE: _job(prepared, prepared.compiled("fp32", two, "2-stages"), streams=3),
-        PROCESSES: _job(prepared, prepared.compiled("fp32", apart, "2-processes"), streams=3),
-        DATA: _job(prepared, prepared.compiled("fp32", both, "2-streams"), streams=2),
+        arm: _job(files, compiled(files, "fp32", execution, label), scenario="offline", streams=streams)
+        for arm, (label, execution, streams) in ways.items()
     }
 
 
-def _job(prepared: Prepared, artifact: Artifact, *, streams: int) -> TimeJob:
-    return TimeJob(
-        artifact=str(artifact.folder),
-        entry=artifact.entry,
-        session=artifact.session,
-        settings=artifact.settings,
-        feeds=str(prepared.feeds),
-        warmup_s=0.3,
-        duration_s=DURATION_S,
-        scenario="offline",
-        streams=streams,
-    )
+def _job(files: Exported, artifact: Artifact, *, scenario: str, streams: int) -> TimeJob:
+    return time_job(artifact, files.feeds, warmup_s=0.3, duration_s=DURATION_S, scenario=scenario, streams=streams)
 
 
-def measure(prepared: Prepared, jobs: Mapping[str, TimeJob], rounds: int) -> list[Mapping[str, ProcessTrace]]:
+def measure(files: Exported, jobs: Mapping[str, TimeJob], rounds: int) -> list[Mapping[str, ProcessTrace]]:
     """Every arm in every round, fresh processes in random order."""
-    from edgeport.contracts import dump_json, load_json
-    from edgeport.devices.experiment import Round, run_rounds
-    from edgeport.devices.local import LocalDevice
-
-    folder = prepared.onnx.parent / "rounds"
-    folder.mkdir(exist_ok=True)
-    done = [load_json(Round, path.read_bytes()) for path in sorted(folder.glob("*.json"))]
-
-    def keep(one: Round) -> None:
-        partial = folder / f"{one.index:04}.partial"
-        partial.write_bytes(dump_json(one))
-        partial.replace(partial.with_suffix(".json"))
-        print(f"\r{prepared.name}: round {one.index + 1} of {rounds}", end="", file=sys.stderr, flush=True)
-
-    device = LocalDevice(prepared.onnx.parent / "device")
-    finished = run_rounds(device, jobs, rounds=rounds, seed=SEED, done=done[:rounds], on_round=keep)
-    print(file=sys.stderr)
+    device = LocalDevice(files.folder / "device")
+    finished = kept_rounds(jobs, rounds, files.folder / "rounds", device, seed=SEED)
     failed = next((error for one in finished for error in one.errors.values()), None)
     if failed is not None:
-        raise RuntimeError(f"an arm of {prepared.name} failed: {failed}")
+        raise RuntimeError(f"an arm of {files.name} failed: {failed}")
     return [one.traces for one in finished]
 
 
@@ -178,62 +119,39 @@ def gains(rounds: Sequence[Mapping[str, ProcessTrace]], arm: str) -> tuple[float
     return median_interval([throughput_per_s(one[arm]) / throughput_per_s(one[WHOLE]) for one in rounds])
 
 
-def difference(prepared: Prepared, precision: str) -> float:
+def difference(files: Exported, precision: str) -> float:
     """Of three stages from the whole: the largest, relative to the largest value of its output, over both samples."""
-    from edgeport.devices.agent.arrays import largest_difference, load_arrays
-    from edgeport.devices.local import LocalDevice
-
-    device = LocalDevice(prepared.onnx.parent / "device")
-    found = []
+    outputs = []
     for label, layout in (("whole", SingleStream()), ("3-stages", ModelParallel(stages=3))):
-        artifact = prepared.compiled(precision, ExecutionConfig(threads=1, layout=layout), f"{label}-unpinned")
-        outputs = prepared.onnx.parent / f"{precision}-{label}.npz"
-        device.run(
-            EvaluateJob(
-                artifact=str(artifact.folder),
-                entry=artifact.entry,
-                session=artifact.session,
-                settings=artifact.settings,
-                feeds=str(prepared.feeds),
-                outputs=str(outputs),
-            )
-        )
-        found.append(load_arrays(str(outputs)))
-    worst, faults = largest_difference(found[1], found[0])
+        artifact = compiled(files, precision, ExecutionConfig(threads=1, layout=layout), f"{label}-unpinned")
+        output = files.folder / f"{precision}-{label}.npz"
+        outputs.append(evaluated(artifact, files.feeds, output, files.folder / "device"))
+    worst, faults = largest_difference(outputs[1], outputs[0])
     if worst is None or faults:
-        raise RuntimeError(f"the stages of {prepared.name} give other outputs: {faults}")
+        raise RuntimeError(f"the stages of {files.name} give other outputs: {faults}")
     return worst
 
 
-def alone_p90_ns(every: Sequence[Prepared], core: int, rounds: int) -> dict[str, float]:
+def alone_p90_ns(every: Sequence[Exported], core: int, rounds: int) -> dict[str, float]:
     """By model: the p90 of a call alone on one core; the median over fresh processes."""
-    import numpy as np
-
-    from edgeport.devices.experiment import run_rounds
-    from edgeport.devices.latency.timer import call_latency_ns
-    from edgeport.devices.local import LocalDevice
-
     one = ExecutionConfig(threads=1, affinity=(core,))
     jobs = {
-        each.name: replace(_job(each, each.compiled("fp32", one, "whole"), streams=1), scenario="single-stream")
+        each.name: _job(each, compiled(each, "fp32", one, "whole"), scenario="single-stream", streams=1)
         for each in every
     }
-    done = run_rounds(LocalDevice(every[0].onnx.parent / "device"), jobs, rounds=rounds, seed=SEED)
+    done = run_rounds(LocalDevice(every[0].folder / "device"), jobs, rounds=rounds, seed=SEED)
     return {
         name: float(np.median([np.quantile(call_latency_ns(each.traces[name]), 0.9) for each in done])) for name in jobs
     }
 
 
-def side_by_side(every: Sequence[Prepared], core: int, rounds: int, out: Path) -> tuple[dict[str, Any], list[Check]]:
+def side_by_side(every: Sequence[Exported], core: int, rounds: int, out: Path) -> tuple[dict[str, Any], list[Check]]:
     """What the naive run and the schedule take of each budget: the worse of the two models."""
-    from edgeport import api
-    from edgeport.contracts import to_jsonable
-
     alone = alone_p90_ns(every, core, rounds)
     models = {}
     for each in every:
-        each.compiled("fp32", ExecutionConfig(), "as-it-is")
-        models[each.name] = (each.onnx.parent / "fp32-as-it-is", f"p90={round(ROOM * alone[each.name])}ns")
+        artifact = compiled(each, "fp32", ExecutionConfig(), "as-it-is")
+        models[each.name] = (artifact.folder.parent, f"p90={round(ROOM * alone[each.name])}ns")
     samples = {each.name: each.feeds for each in every}
     found = api.schedule(models, output=out / "schedule", samples=samples, rounds=max(6, rounds // 2))
     taken = {way.name: max(one.quantile_ns / one.limit_ns for one in way.residents) for way in found.tried}
@@ -257,24 +175,24 @@ def main() -> int:
     if len(cores) < 2:
         print("two cores are needed", file=sys.stderr)
         return 1
-    missing = [name for name in NAMES if not available(MODELS[name])]
-    if missing:
-        print(f"{', '.join(missing)}: pip install -e '.[peers]'", file=sys.stderr)
+    absent = [name for name in NAMES if MODELS[name].missing]
+    if absent:
+        print(f"{', '.join(absent)}: pip install -e '.[peers]'", file=sys.stderr)
         return 1
-    return _run(arguments, cores)
+    return _run(arguments, cores, ROUNDS_SHORT if arguments.short else ROUNDS)
 
 
-def _run(arguments: Arguments, cores: Sequence[int]) -> int:
+def _run(arguments: Arguments, cores: Sequence[int], count: int) -> int:
     checks: list[Check] = []
     figures: dict[str, Any] = {}
     rows = []
-    every = [prepare(MODELS[name], arguments.out) for name in NAMES]
-    for name, prepared in zip(NAMES, every, strict=True):
+    every = [exported(MODELS[name], arguments.out) for name in NAMES]
+    for name, files in zip(NAMES, every, strict=True):
         for precision, bound in EQUAL.items():
-            found = difference(prepared, precision)
+            found = difference(files, precision)
             figures[f"{name}, {precision}, difference of 3 stages"] = found
             checks.append(at_most(f"{name} {precision}: 3 stages differ from the whole by", found, bound))
-        rounds = measure(prepared, arms(prepared, cores), ROUNDS_SHORT if arguments.short else ROUNDS)
+        rounds = measure(files, arms(files, cores), count)
         figures[name] = {
             arm: {
                 "samples_per_s": [throughput_per_s(one[arm]) for one in rounds],
@@ -289,7 +207,6 @@ def _run(arguments: Arguments, cores: Sequence[int]) -> int:
             print(f"{name}: {arm}: {middle:.2f}x the whole on one core, 95 % {low:.2f}x to {high:.2f}x")
             if arm == PIPELINE:
                 checks.append(at_least(f"{name}: {arm}, gain", low, PIPELINE_GAIN))
-    count = ROUNDS_SHORT if arguments.short else ROUNDS
     figures["side by side"], more = side_by_side(every, cores[0], count, arguments.out)
     checks += more
     table = Table(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.harness.training import seeded
 from edgeport.contracts import Array
-
-__all__ = ["LEARNED", "Digits", "network"]
 
 LEARNED = 1000
 """Digits that the teacher has learned from; all others judge."""
@@ -40,20 +41,16 @@ class Digits:
         order = np.random.default_rng(0).permutation(len(digits.target))
         self.images: Array = digits.images[order].astype(np.float32)[:, None] / 16
         self.labels: Array = digits.target[order]
-        self._teacher: nn.Module | None = None
 
+    @cached_property
     def teacher(self) -> nn.Module:
         """Made once, in seconds."""
-        if self._teacher is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                self._teacher = _trained(network(), self.images[:LEARNED], self.labels[:LEARNED])
-        return self._teacher
+        with seeded(0):
+            return _trained(network(), self.images[:LEARNED], self.labels[:LEARNED])
 
     def student(self, seed: int) -> nn.Module:
         """With weights at random."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(100 + seed)
+        with seeded(100 + seed):
             return network(4)
 
     def right(self, module: nn.Module, rows: slice = slice(LEARNED, None)) -> float:

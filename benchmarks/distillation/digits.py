@@ -11,25 +11,30 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.distillation.digit_networks import LEARNED, Digits
-from benchmarks.distillation.trainings import kept_row
-from benchmarks.pruning.checks import paired
-from benchmarks.results import Arguments, Check, Part, Table, at_least
+from benchmarks.distillation.students import StudentRow, by_name
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
 from edgeport.contracts import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.pair import Pair
-
-__all__ = ["ROWS", "DigitsRow", "Maker", "digits_checks", "digits_part"]
+from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.generative.distilling import distill_without_data
+from edgeport.exporter.distill.generative.input_vae import learn_inputs
+from edgeport.exporter.distill.generative.methods import VaeOptions, method_named
+from edgeport.exporter.distill.objective import Objective
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.exporter.distill.pair import Network, Pair
+from edgeport.exporter.distill.response import SoftTargets
+from edgeport.exporter.distill.task import Distillation
+from edgeport.exporter.train import TrainingSettings
+from edgeport.exporter.train.loop import fit
+from edgeport.exporter.train.order import ArrayBatches
 
 SEEDS, SEEDS_SHORT = (0, 1, 2), (0,)
-STEPS, STEPS_SHORT = 1000, 12
+STEPS, STEPS_SHORT = 1000, 24
 _BATCH = 64
 _EPOCHS, _EPOCHS_SHORT = 40, 1
 _SPEC = TensorSpec(name="image", dtype="float32", shape=("batch", 1, 8, 8), value_range=(0.0, 1.0))
@@ -63,29 +68,11 @@ ROWS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DigitsRow:
-    """A student that was judged.
-
-    Attributes:
-        name: Of who made what it was asked.
-        seed: Of its weights and of everything drawn.
-        top1: Of the digits that nobody learned from, 0..1.
-
-    """
-
-    name: str
-    seed: int
-    top1: float
-
-
-def digits_part(common: Arguments, judge: str) -> Part:
+def digits_part(common: Arguments) -> PartResult:
     """Trains what is not there yet; nothing is chosen by it, so that there are no training images to judge on."""
-    from importlib.util import find_spec
-
-    if judge == "train" or find_spec("sklearn") is None:
-        print("digits: skipped, " + ("for nothing is chosen by it" if judge == "train" else "without scikit-learn"))
-        return Part(figures=[], checks=() if judge == "train" else (at_least("digits: measured", 0.0, 1.0),))
+    if common.on == "train":
+        print("digits: skipped, for nothing is chosen by it")
+        return PartResult(figures=[], checks=())
     torch.set_num_threads(1)  # of networks as small as these, more are slower
     folder = common.out / f"digits{'-short' if common.short else ''}"
     steps, epochs = (STEPS_SHORT, _EPOCHS_SHORT) if common.short else (STEPS, _EPOCHS)
@@ -95,18 +82,19 @@ def digits_part(common: Arguments, judge: str) -> Part:
         for seed in SEEDS_SHORT if common.short else SEEDS:
             key = {"maker": asdict(maker), "seed": seed, "steps": steps, "epochs": epochs}
             name = f"{maker.name.partition(',')[0].partition(':')[0].replace(' ', '-')}-{seed}"
-            top1 = kept_row(folder, name, key, partial(work.top1, maker, seed))
-            rows.append(DigitsRow(name=maker.name, seed=seed, top1=top1))
+            top1 = kept_by_key(folder, name, key, partial(work.top1, maker, seed))
+            rows.append(StudentRow(name=maker.name, seed=seed, top1=top1))
             print(f"{maker.name}, seed {seed}: {top1:.4f}", flush=True)
-    teacher = work.teacher_top1()
+    teacher = work.digits.right(work.digits.teacher)
     figures = {"teacher": teacher, "rows": [asdict(row) for row in rows]}
-    checks = () if common.short else tuple(digits_checks(rows))
-    return Part(figures=figures, checks=checks, tables=(_table(rows, teacher),))
+    return PartResult(
+        figures=figures, checks=() if common.short else digits_checks(rows), tables=(_table(rows, teacher),)
+    )
 
 
-def digits_checks(rows: Sequence[DigitsRow]) -> list[Check]:
+def digits_checks(rows: Sequence[StudentRow]) -> list[Check]:
     """What is claimed, from rows alone: the low end of the paired interval over seeds."""
-    by = {name: [row.top1 for row in rows if row.name == name] for name in dict.fromkeys(row.name for row in rows)}
+    by = by_name(rows)
     found = []
     for maker in ROWS:
         if maker.method in ("data", "vae") or maker.name == NOTHING:
@@ -121,91 +109,56 @@ class _Work:
 
     def __init__(self, steps: int, epochs: int) -> None:
         self._steps, self._epochs = steps, epochs
-        self._digits = Digits()
+        self.digits = Digits()
 
     def top1(self, maker: Maker, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
-        from edgeport.exporter.distill.generative.distilling import distill_without_data
-        from edgeport.exporter.distill.generative.methods import method_named
-        from edgeport.exporter.distill.pair import Network
-
-        student = self._digits.student(seed)
-        options = self._options(seed)
+        student = self.digits.student(seed)
         if maker.method in ("data", "vae"):
-            images = self._digits.images[:LEARNED] if maker.method == "data" else self._drawn(maker, seed, folder)
-            self._teach(student, images, options, folder)
+            images = self.digits.images[:LEARNED] if maker.method == "data" else self._drawn(maker, seed, folder)
+            self._teach(student, images, seed, folder / "training")
         else:
             distill_without_data(
                 Network(module=student),
-                Network(module=self._digits.teacher()),
+                Network(module=self.digits.teacher),
                 _SPEC,
                 method_named(maker.method, maker.values, self._steps),
                 steps=self._steps,
                 folder=folder / "training",
-                options=options,
+                options=self._options(seed),
             )
-        return self._digits.right(student)
-
-    def teacher_top1(self) -> float:
-        """Of the network that teaches."""
-        return self._digits.right(self._digits.teacher())
+        return self.digits.right(student)
 
     def _options(self, seed: int, epochs: int = 1) -> DistillOptions:
-        from edgeport.exporter.distill.options import DistillOptions
-        from edgeport.exporter.train import TrainingSettings
-
         training = TrainingSettings(epochs=epochs, batch_size=_BATCH, seed=seed, evaluate_every=epochs)
         return DistillOptions(training=training, optimizer="sgd", rate=0.1)
 
-    def _teach(self, student: nn.Module, images: Array, options: DistillOptions, folder: Path) -> None:
+    def _teach(self, student: nn.Module, images: Array, seed: int, folder: Path) -> None:
         """Soft targets of given images, in as many steps as without data."""
-        from edgeport.exporter.distill.task import Distillation
-        from edgeport.exporter.train.loop import fit
-        from edgeport.exporter.train.order import ArrayBatches
-
-        epochs = max(1, round(self._steps / (len(images) // _BATCH)))
-        settings = self._options(options.training.seed, epochs).training
-        fit(
-            Distillation(self._pair(student, options), None),
-            ArrayBatches({"image": images}),
-            settings,
-            folder / "training",
-        )
-
-    def _pair(self, student: nn.Module, options: DistillOptions) -> Pair:
-        from edgeport.exporter.distill.distilling import make_optimizer
-        from edgeport.exporter.distill.objective import Objective
-        from edgeport.exporter.distill.pair import Network, Pair
-        from edgeport.exporter.distill.response import SoftTargets
-
-        return Pair(
+        options = self._options(seed, max(1, round(self._steps / (len(images) // _BATCH))))
+        pair = Pair(
             Network(module=student),
-            Network(module=self._digits.teacher()),
+            Network(module=self.digits.teacher),
             Objective(L=(SoftTargets(temperature=20.0),)),
             {"image": torch.zeros(4, 1, 8, 8)},
             make_optimizer(options),
-            seed=options.training.seed,
+            seed=seed,
         )
+        fit(Distillation(pair, None), ArrayBatches({"image": images}), options.training, folder)
 
     def _drawn(self, maker: Maker, seed: int, folder: Path) -> Array:
         """Twice as many as were seen."""
-        from edgeport.exporter.distill.generative.input_vae import learn_inputs
-        from edgeport.exporter.distill.generative.methods import VaeOptions
-        from edgeport.exporter.train import TrainingSettings
-
         training = TrainingSettings(epochs=self._epochs, batch_size=_BATCH, seed=seed)
         values: dict[str, Any] = dict(maker.values)
-        vae = learn_inputs(
-            self._digits.images[:LEARNED], _SPEC, folder / "vae", VaeOptions(training=training, **values)
-        )
+        options = VaeOptions(training=training, **values)
+        vae = learn_inputs(self.digits.images[:LEARNED], _SPEC, folder / "vae", options)
         drawn: Array = vae.draw(2 * LEARNED, seed)
         return drawn
 
 
-def _table(rows: Sequence[DigitsRow], teacher: float) -> Table:
+def _table(rows: Sequence[StudentRow], teacher: float) -> Table:
     lines = [("nobody: it is the teacher", f"{teacher:.3f}", "")]
-    for maker in ROWS:
-        found = [row.top1 for row in rows if row.name == maker.name]
-        lines.append((maker.name, f"{mean(found):.3f}", f"{min(found):.3f}, {max(found):.3f}"))
+    for name, found in by_name(rows).items():
+        lines.append((name, f"{mean(found):.3f}", f"{min(found):.3f}, {max(found):.3f}"))
     columns = ("who makes what the student is asked", "right, mean", "from, to")
     return Table(title="Digits, without data", columns=columns, rows=tuple(lines))

@@ -9,10 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.quantization.prepare import package
+from benchmarks.harness import package
 from edgeport.contracts import Array
-
-__all__ = ["Encoder", "encoder", "tokens_of"]
 
 LENGTH = 40
 """Tokens of a sentence; longer ones are cut."""

@@ -9,28 +9,42 @@ begins.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.distillation.cifar import FILES, Cifar, Images
-from benchmarks.distillation.trainings import kept_row, quick_precision
-from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
-from benchmarks.zoo import missing
-
-if TYPE_CHECKING:
-    from benchmarks.distillation.wide import WideResNet
-    from edgeport.contracts import Interval, TensorSpec
-    from edgeport.exporter.distill.generative.methods import Method
-    from edgeport.exporter.distill.objective import Term
-    from edgeport.exporter.train.hardware import Hardware
-
-__all__ = ["ROWS", "Clock", "Learned", "Length", "Row", "generative_checks", "generative_part", "less"]
+from benchmarks.distillation.wide import WideResNet, in_lines, student, teacher, yardstick
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, cifar, kept_by_key, write
+from benchmarks.harness.cifar import Images
+from benchmarks.harness.judging import right_of
+from benchmarks.harness.training import quick_precision
+from edgeport.accuracy.intervals import paired_proportions
+from edgeport.contracts import Array, Interval, TensorSpec, dump_json, load_json
+from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.generative.adversarial import Adversarial
+from edgeport.exporter.distill.generative.input_vae import learn_inputs
+from edgeport.exporter.distill.generative.learning_terms import WithLearningTerms
+from edgeport.exporter.distill.generative.making import maker_of
+from edgeport.exporter.distill.generative.methods import METHODS, Method, VaeOptions, method_named
+from edgeport.exporter.distill.generative.variational import Variational
+from edgeport.exporter.distill.generative.views import Views
+from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+from edgeport.exporter.distill.objective import Objective, Term
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.exporter.distill.pair import Network, Pair
+from edgeport.exporter.distill.response import SoftTargets
+from edgeport.exporter.distill.supervised import CrossEntropy
+from edgeport.exporter.distill.task import Distillation
+from edgeport.exporter.train import Schedule, TrainingSettings
+from edgeport.exporter.train.hardware import this_process
+from edgeport.exporter.train.loop import fit
+from edgeport.exporter.train.samples import LABELS
 
 WANTED, MINUTES = 0.84, 15.0
 SEEDS = 3
@@ -130,17 +144,10 @@ class Learned:
     device: str
 
 
-def generative_part(arguments: Arguments, on: str = "dev") -> Part:
+def generative_part(arguments: Arguments) -> PartResult:
     """Trains what is not there yet, and says what came of it."""
-    import torch
-
-    absent = missing(FILES)
-    if absent:
-        print(f"generative: skipped, for EDGEPORT_ZOO has no {', '.join(absent)}")
-        return Part(figures={"skipped": absent}, checks=())
-    cuda = torch.cuda.is_available()
-    length = SHORT if arguments.short else LONG if cuda else CPU
-    work = _Work(arguments.out / f"generative-{length.name}-{on}", Cifar(arguments.out / "cifar"), length, on)
+    length = SHORT if arguments.short else LONG if torch.cuda.is_available() else CPU
+    work = _Work(arguments.out / f"generative-{length.name}-{arguments.on}", length, arguments.on)
     found: list[Learned] = []
     for row in ROWS:
         for seed in range(length.seeds if row.side == "outputs" else 1):
@@ -149,12 +156,13 @@ def generative_part(arguments: Arguments, on: str = "dev") -> Part:
     yardsticks = work.yardsticks()
     figures = {
         "length": asdict(length),
-        "judged on": on,
+        "judged on": arguments.on,
         "rows": [asdict(one) for one in found],
         "yardsticks": yardsticks,
     }
-    checks = generative_checks(found, length.name)
-    return Part(figures=figures, checks=tuple(checks), tables=(_table(found, yardsticks, length),))
+    return PartResult(
+        figures=figures, checks=generative_checks(found, length.name), tables=(_table(found, yardsticks, length),)
+    )
 
 
 class Clock:
@@ -167,26 +175,28 @@ class Clock:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._before = float(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else 0.0
+        self._before = load_json(float, file.read_bytes()) if file.exists() else 0.0
         self._began = time.perf_counter()
         self.seconds = self._before
 
     def tick(self) -> None:
         """Now."""
         self.seconds = self._before + time.perf_counter() - self._began
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps(self.seconds), encoding="utf-8")
-        part.replace(self._file)
+        write(self._file, dump_json(self.seconds))
+
+
+@lru_cache(maxsize=1)
+def _lesson(count: int) -> Images:
+    """Images that are learned from, decoded once for all rows."""
+    return cifar.training(count)
 
 
 class _Work:
     """Where the trainings are, and what all of them share."""
 
-    def __init__(self, folder: Path, cifar: Cifar, length: Length, on: str) -> None:
-        from edgeport.exporter.train.hardware import this_process
-
-        self._folder, self._cifar, self._length, self._on = folder, cifar, length, on
-        self._hardware: Hardware = this_process("auto")
+    def __init__(self, folder: Path, length: Length, on: str) -> None:
+        self._folder, self._length, self._on = folder, length, on
+        self._hardware = this_process("auto")
 
     def learned(self, row: Row, seed: int) -> Learned:
         """Of a row; as it is kept, where it was finished."""
@@ -197,47 +207,38 @@ class _Work:
             "length": asdict(self._length),
             "judged on": self._on,
         }
-        found = kept_row(self._folder, f"{row.by}-{seed}", key, lambda folder: asdict(self._learn(row, seed, folder)))
-        return Learned(**found)
+        name = f"{row.by}-{seed}"
+        return Learned(**kept_by_key(self._folder, name, key, lambda place: self._learn(row, seed, place)))
 
-    def _learn(self, row: Row, seed: int, folder: Path) -> Learned:
+    def _learn(self, row: Row, seed: int, folder: Path) -> dict[str, Any]:
         clock = Clock(folder / "seconds.json")
         network, steps = self._train(row, seed, folder, clock)
         clock.tick()
-        right = self._right(network)
-        return Learned(
-            name=row.name,
-            side=row.side,
-            seed=seed,
-            steps=steps,
-            top1=float(right.mean()),
-            right="".join(str(int(one)) for one in right),
-            seconds=clock.seconds,
-            device=self._device_name(),
-        )
+        right, cuda = self._right(network), self._hardware.device.type == "cuda"
+        return {
+            "name": row.name,
+            "side": row.side,
+            "seed": seed,
+            "steps": steps,
+            "top1": float(right.mean()),
+            "right": "".join(str(int(one)) for one in right),
+            "seconds": clock.seconds,
+            "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        }
 
     def yardsticks(self) -> dict[str, float]:
         """Of the ready-made networks, on the same images."""
-        from benchmarks.distillation.wide import teacher, yardstick
 
-        def made(_: Path) -> dict[str, float]:
+        def make(_: Path) -> dict[str, float]:
             networks = {"teacher": teacher(), "WideResNet-16-1, trained on the data": yardstick()}
             return {name: float(self._right(one).mean()) for name, one in networks.items()}
 
-        return kept_row(self._folder, "yardsticks", {"judged on": self._on, "judged": self._length.judged}, made)
+        key = {"judged on": self._on, "judged": self._length.judged}
+        found: dict[str, float] = kept_by_key(self._folder, "yardsticks", key, make)
+        return found
 
     def _train(self, row: Row, seed: int, folder: Path, clock: Clock) -> tuple[WideResNet, int]:
-        import torch
-
-        from benchmarks.distillation.wide import in_lines, student, teacher
-        from edgeport.exporter.distill.distilling import make_optimizer
-        from edgeport.exporter.distill.objective import Objective
-        from edgeport.exporter.distill.options import DistillOptions
-        from edgeport.exporter.distill.pair import Network, Pair
-        from edgeport.exporter.train.loop import fit
-
-        network = in_lines(student(seed))
-        settings = self._settings(seed)
+        network, settings = in_lines(student(seed)), self._settings(seed)
         options = DistillOptions(training=settings, optimizer="sgd", rate=0.1, weight_decay=1e-4)
         pair = Pair(
             Network(module=network),
@@ -253,9 +254,7 @@ class _Work:
         )
         return network.eval(), trained.steps
 
-    def _settings(self, seed: int) -> Any:
-        from edgeport.exporter.train import Schedule, TrainingSettings
-
+    def _settings(self, seed: int) -> TrainingSettings:
         return TrainingSettings(
             epochs=self._length.epochs,
             batch_size=self._length.batch,
@@ -267,45 +266,27 @@ class _Work:
             checkpoint_every=2000 if self._length is LONG else 200,
         )
 
-    def _task(self, row: Row, seed: int, folder: Path, pair: Any, settings: Any) -> tuple[Any, Any, Any]:
+    def _task(
+        self, row: Row, seed: int, folder: Path, pair: Pair, settings: TrainingSettings
+    ) -> tuple[Any, Any, TrainingSettings]:
         """The task, its batches, and its settings: without data, epochs are no walks over it."""
-        import torch
-
-        from edgeport.exporter.distill.generative.learning_terms import WithLearningTerms
-        from edgeport.exporter.distill.generative.views import Views
-        from edgeport.exporter.distill.task import Distillation
-
         views = Views(shift=0.125, mirror=True)
-        if row.by in ("fast", "contrastive", "dafl"):
-            return self._without_data(row, seed, pair, settings, views)
-        images = self._cifar.training().rows(np.arange(self._length.training))
+        if row.by in METHODS:
+            torch.manual_seed(seed)
+            maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
+            batches = NoSamples(_steps_of(row, self._length) * self._length.batch)
+            return WithoutData(pair, _FEED, maker), batches, replace(settings, epochs=1, evaluate_every=1)
+        images = _lesson(self._length.training)
         if row.by == "vae":
             images = self._drawn(images, seed, folder)
         task: Any = Distillation(pair, None, lambda feeds: {_FEED: views(feeds[_FEED])})
         if row.side == "outputs":
-            example = torch.from_numpy(images.rows(np.arange(256)[: self._length.training]).floats())
+            example = torch.from_numpy(images.rows(slice(256)).floats())
             task = WithLearningTerms(task, pair, {_FEED: example}, seed=seed)
         return task, _Batches(images), settings
 
-    def _without_data(self, row: Row, seed: int, pair: Any, settings: Any, views: Any) -> tuple[Any, Any, Any]:
-        import torch
-
-        from edgeport.exporter.distill.generative.making import maker_of
-        from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
-
-        torch.manual_seed(seed)
-        maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
-        return (
-            WithoutData(pair, _FEED, maker),
-            NoSamples(_steps_of(row, self._length) * self._length.batch),
-            replace(settings, epochs=1, evaluate_every=1),
-        )
-
     def _drawn(self, images: Images, seed: int, folder: Path) -> Images:
         """A transfer set of as many images; the student's side gets nothing else."""
-        from edgeport.exporter.distill.generative.input_vae import learn_inputs
-        from edgeport.exporter.distill.generative.methods import VaeOptions
-
         path = folder / "drawn.npy"
         if not path.exists():
             training = replace(self._settings(seed), average=None, precision="fp32")
@@ -315,24 +296,10 @@ class _Work:
             np.save(path, (drawn * 255).round().clip(0, 255).astype(np.uint8))
         return Images(images=np.load(path), labels=np.zeros(len(images.labels), np.int64))
 
-    def _right(self, network: WideResNet) -> np.ndarray[Any, Any]:
-        import torch
-
-        judged = self._cifar.judged(self._on, self._length.judged)
-        network = network.to(self._hardware.device).eval()
-        found = []
-        with torch.no_grad():
-            for start in range(0, len(judged.labels), 250):
-                part = judged.rows(np.arange(start, min(start + 250, len(judged.labels))))
-                scores = network(torch.from_numpy(part.floats()).to(self._hardware.device))
-                found.append(scores.argmax(dim=1).cpu().numpy() == part.labels)
-        return np.concatenate(found)
-
-    def _device_name(self) -> str:
-        import torch
-
-        kind = self._hardware.device.type
-        return torch.cuda.get_device_name() if kind == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    def _right(self, network: WideResNet) -> Array:
+        judged = cifar.judged(self._on, self._length.judged)
+        floats = Images(images=judged.floats(), labels=judged.labels)
+        return right_of(network.to(self._hardware.device).eval(), floats)
 
 
 class _Batches:
@@ -346,18 +313,12 @@ class _Batches:
 
     def batch(self, rows: list[int]) -> Mapping[str, Any]:
         """These, with their labels."""
-        import torch
-
-        from edgeport.exporter.train.samples import LABELS
-
         chosen = self._images.rows(np.array(rows))
         return {_FEED: torch.from_numpy(chosen.floats()), LABELS: torch.from_numpy(chosen.labels)}
 
 
 def image_spec() -> TensorSpec:
     """What the networks take."""
-    from edgeport.contracts import TensorSpec
-
     return TensorSpec(name=_FEED, dtype="float32", shape=("batch", 3, 32, 32), value_range=(0.0, 1.0))
 
 
@@ -367,8 +328,6 @@ def _steps_of(row: Row, length: Length) -> int:
 
 def _method_of(row: Row, length: Length) -> Method:
     """As the authors have it; of a short training, with less to keep and batches more often."""
-    from edgeport.exporter.distill.generative.methods import method_named
-
     method = method_named(row.by, _TEN if row.by == "fast" and length is LONG else None)
     if length is LONG or row.by == "dafl":
         return method
@@ -385,19 +344,12 @@ def _method_of(row: Row, length: Length) -> Method:
 
 def settings_of(row: Row, length: Length) -> list[Any]:
     """What a row learns by: its terms, and the values of its method, where it has one."""
-    from edgeport.exporter.distill.generative.methods import METHODS
-
     terms = [repr(term) for term in terms_of(row.by)]
     return [terms, asdict(_method_of(row, length)) if row.by in METHODS else {}]
 
 
 def terms_of(by: str) -> tuple[Term, ...]:
     """What the student of a row learns from; temperatures as Fast's authors have them for this pair."""
-    from edgeport.exporter.distill.generative.adversarial import Adversarial
-    from edgeport.exporter.distill.generative.variational import Variational
-    from edgeport.exporter.distill.response import SoftTargets
-    from edgeport.exporter.distill.supervised import CrossEntropy
-
     if by == "labels":
         return (CrossEntropy(),)
     if by == "variational":
@@ -430,8 +382,6 @@ def generative_checks(rows: Sequence[Learned], length: str) -> list[Check]:
 
 def less(first: Learned, second: Learned) -> Interval:
     """Top-1 of the first less that of the second; both were judged by the same images."""
-    from edgeport.accuracy.intervals import paired_proportions
-
     pairs = list(zip(first.right, second.right, strict=True))
     return paired_proportions(pairs.count(("1", "0")), pairs.count(("0", "1")), len(pairs))
 

@@ -5,33 +5,31 @@ Leaves `student.safetensors`, `outputs.npy` (of what is judged) and `told.json`.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.torch import save_file
 
-__all__ = ["learn_in"]
+from benchmarks.distillation.subjects import SUBJECTS
+from benchmarks.harness import training
+from edgeport.exporter.distill.distilling import distill
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
+from edgeport.exporter.train import TrainingSettings
+from edgeport.exporter.train.hardware import this_process
 
 
-def learn_in(folder: Path) -> None:
-    """Trains as FOLDER/spec.json says, or goes on where it was."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from safetensors.torch import save_file
+def spec_of(**own: Any) -> dict[str, Any]:
+    """What `learn_in` is told; what is common need not be said."""
+    return {"R": [], "lambda": 0.0, "held_out": 0.02, "taught": True, "augment": "", **own}
 
-    from benchmarks.distillation.subjects import SUBJECTS
-    from edgeport.exporter.distill.distilling import distill
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
-    from edgeport.exporter.train import TrainingSettings
-    from edgeport.exporter.train.hardware import this_process
 
-    spec: Mapping[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+def learn_in(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains, or goes on where it was."""
     subject = SUBJECTS[spec["subject"]](spec)
-    training = TrainingSettings(
+    settings = TrainingSettings(
         epochs=spec["epochs"],
         batch_size=spec["batch"],
         seed=spec["seed"],
@@ -41,11 +39,8 @@ def learn_in(folder: Path) -> None:
         checkpoint_every=40,
     )
     options = DistillOptions(
-        training=training,
-        optimizer=spec["optimizer"],
-        rate=spec["rate"],
-        weight_decay=spec["weight_decay"],
-        held_out=spec["held_out"],
+        training=settings,
+        **{name: spec[name] for name in ("optimizer", "rate", "weight_decay", "held_out")},
     )
     result = distill(
         subject.student,
@@ -56,14 +51,14 @@ def learn_in(folder: Path) -> None:
         options=options,
         augment=augment_spelled(spec["augment"]),
         hardware=this_process("auto"),
-        on_progress=lambda event: print(event.done, event.total, event.message, flush=True),
+        on_progress=training.tell,
     )
     student = subject.student.module.cpu().eval()
     save_file({name: one.contiguous() for name, one in student.state_dict().items()}, folder / "student.safetensors")
     np.save(folder / "outputs.npy", subject.outputs(student))
-    told = {"objective": result.objective, "before": dict(result.before), "after": dict(result.after)}
-    (folder / "told.json").write_text(json.dumps(told | {"steps": result.steps}), encoding="utf-8")
+    before_after = {"before": dict(result.before), "after": dict(result.after)}
+    return {"objective": result.objective, **before_after, "steps": result.steps}
 
 
 if __name__ == "__main__":
-    learn_in(Path(sys.argv[1]))
+    training.main(learn_in)

@@ -8,26 +8,23 @@ goes through `CANDIDATES`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from benchmarks.distillation.digit_networks import LEARNED, Digits
-from benchmarks.distillation.trainings import kept_row
-from benchmarks.pruning.checks import paired
-from benchmarks.results import Arguments, Check, Part, Table, at_least
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.train.samples import LearningSamples
-
-__all__ = ["ALONE", "CANDIDATES", "WAYS", "TaughtDigits", "Way", "methods_checks", "methods_part"]
+from benchmarks.distillation.students import StudentRow, by_name
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
+from edgeport.exporter.distill.distilling import born_again, distill
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.exporter.distill.pair import MovingAverage, Network
+from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.train import TrainingSettings
+from edgeport.exporter.train.samples import LearningSamples
 
 SEEDS, SEEDS_CHOOSING, SEEDS_SHORT = tuple(range(10)), tuple(range(5)), (0, 1)
 EPOCHS, EPOCHS_SHORT = 60, 1
@@ -80,10 +77,7 @@ WAYS = (
 
 def _weighed(way: Way, *terms: str) -> tuple[Way, ...]:
     """The same way with other weights of its last term."""
-    return tuple(
-        Way(name=f"{way.name}, {term}", L=(*way.L[:-1], term), teacher=way.teacher, R=way.R, lambda_=way.lambda_)
-        for term in terms
-    )
+    return tuple(replace(way, name=f"{way.name}, {term}", L=(*way.L[:-1], term)) for term in terms)
 
 
 _OTHERS: Mapping[str, tuple[str, ...]] = {
@@ -102,54 +96,31 @@ CANDIDATES = (*WAYS, *(each for way in WAYS for each in _weighed(way, *_OTHERS.g
 """Of which `WAYS` were chosen."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaughtDigits:
-    """A student that was judged.
-
-    Attributes:
-        name: Of the way.
-        seed: Of weights, order, and everything drawn.
-        top1: Part of right classes, 0..1.
-
-    """
-
-    name: str
-    seed: int
-    top1: float
-
-
-def methods_part(common: Arguments, judge: str) -> Part:
+def methods_part(common: Arguments) -> PartResult:
     """Trains what is not there yet, and judges all of it."""
-    from importlib.util import find_spec
-
-    if find_spec("sklearn") is None:
-        print("methods: skipped, without scikit-learn")
-        return Part(figures=[], checks=(at_least("methods: measured", 0.0, 1.0),))
     torch.set_num_threads(1)  # of networks as small as these, more are slower
-    work = _Work(EPOCHS_SHORT if common.short else EPOCHS, judge)
-    folder = common.out / f"methods-{judge}{'-short' if common.short else ''}"
-    seeds = SEEDS_SHORT if common.short else SEEDS_CHOOSING if judge == "train" else SEEDS
+    choosing = common.on == "train"
+    work = _Work(EPOCHS_SHORT if common.short else EPOCHS, _CHOOSING if choosing else slice(LEARNED, None))
+    folder = common.out / f"methods-{common.on}{'-short' if common.short else ''}"
     rows = []
-    for way in CANDIDATES if judge == "train" else WAYS:
-        for seed in seeds:
+    for way in CANDIDATES if choosing else WAYS:
+        for seed in SEEDS_SHORT if common.short else SEEDS_CHOOSING if choosing else SEEDS:
             key = {"way": asdict(way), "seed": seed, "epochs": work.epochs}
             name = f"{''.join(one if one.isalnum() else '-' for one in way.name)}-{seed}"
-            rows.append(
-                TaughtDigits(name=way.name, seed=seed, top1=kept_row(folder, name, key, partial(work.top1, way, seed)))
-            )
-        print(f"{way.name}: {mean(row.top1 for row in rows if row.name == way.name):.4f}", flush=True)
-    teacher = work.judged(work.digits.teacher())
-    checks = methods_checks(rows) if judge == "dev" and not common.short else []
-    return Part(
+            top1 = kept_by_key(folder, name, key, partial(work.top1, way, seed))
+            rows.append(StudentRow(name=way.name, seed=seed, top1=top1))
+        print(f"{way.name}: {mean(by_name(rows)[way.name]):.4f}", flush=True)
+    teacher = work.judged(work.digits.teacher)
+    return PartResult(
         figures={"teacher": teacher, "rows": [asdict(row) for row in rows]},
-        checks=tuple(checks),
+        checks=() if choosing or common.short else methods_checks(rows),
         tables=(_table(rows, teacher),),
     )
 
 
-def methods_checks(rows: Sequence[TaughtDigits]) -> list[Check]:
+def methods_checks(rows: Sequence[StudentRow]) -> list[Check]:
     """Each way is held against labels alone: the low end of the paired interval over seeds."""
-    by = {way.name: [row.top1 for row in rows if row.name == way.name] for way in WAYS}
+    by = by_name(rows)
     return [
         at_least(f"methods: {name} above {ALONE}, top-1 (95 %, {len(found)} seeds)", paired(found, by[ALONE])[0], 0.0)
         for name, found in by.items()
@@ -158,63 +129,45 @@ def methods_checks(rows: Sequence[TaughtDigits]) -> list[Check]:
 
 
 class _Work:
-    """The digits and the trainings."""
+    """The digits and the trainings; `judges` are the digits that accuracy is of."""
 
-    def __init__(self, epochs: int, judge: str) -> None:
-        self.digits, self.epochs, self._judge = Digits(), epochs, judge
+    def __init__(self, epochs: int, judges: slice) -> None:
+        self.digits, self.epochs, self._judges = Digits(), epochs, judges
 
     def top1(self, way: Way, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
-        from edgeport.exporter.distill.distilling import born_again, distill
-        from edgeport.exporter.distill.pair import MovingAverage, Network
-        from edgeport.exporter.distill.spelling import objective_spelled
-
         objective = objective_spelled(way.L, way.R, way.lambda_)
-        options, place = self._options(seed), folder / "training"
+        samples = LearningSamples(feeds={"image": self.digits.images[:_FEW]}, labels=self.digits.labels[:_FEW])
+        # Only the last weights are looked at beside the first ones: the schedule has come to its end by then.
+        training = TrainingSettings(epochs=self.epochs, batch_size=30, seed=seed, evaluate_every=self.epochs)
+        options = DistillOptions(training=training, optimizer="sgd", rate=0.1, held_out=0.1)
+        place = folder / "training"
+
+        def begin() -> Network:
+            return Network(module=self.digits.student(seed))
+
         if way.teacher == "earlier":
-            made = born_again(
-                lambda: Network(module=self.digits.student(seed)),
-                None,
-                self._samples(),
-                objective,
-                generations=2,
-                folder=place,
-                options=options,
-            )
-            return self.judged(made.student.module)
-        student = Network(module=self.digits.student(seed))
+            last = born_again(begin, None, samples, objective, generations=2, folder=place, options=options)
+            return self.judged(last.student.module)
+        student = begin()
         teacher: Network | MovingAverage | None = None
         if way.teacher == "average":
             teacher = MovingAverage(decay=0.99)
         elif way.teacher == "network":
-            teacher = Network(module=self.digits.teacher())
-        distill(student, teacher, self._samples(), objective, folder=place, options=options)
+            teacher = Network(module=self.digits.teacher)
+        distill(student, teacher, samples, objective, folder=place, options=options)
         return self.judged(student.module)
 
     def judged(self, module: nn.Module) -> float:
         """Part of right classes."""
-        return self.digits.right(module, _CHOOSING if self._judge == "train" else slice(LEARNED, None))
-
-    def _samples(self) -> LearningSamples:
-        from edgeport.exporter.train.samples import LearningSamples
-
-        return LearningSamples(feeds={"image": self.digits.images[:_FEW]}, labels=self.digits.labels[:_FEW])
-
-    def _options(self, seed: int) -> DistillOptions:
-        from edgeport.exporter.distill.options import DistillOptions
-        from edgeport.exporter.train import TrainingSettings
-
-        # Only the last weights are looked at beside the first ones: the schedule has come to its end by then.
-        training = TrainingSettings(epochs=self.epochs, batch_size=30, seed=seed, evaluate_every=self.epochs)
-        return DistillOptions(training=training, optimizer="sgd", rate=0.1, held_out=0.1)
+        return self.digits.right(module, self._judges)
 
 
-def _table(rows: Sequence[TaughtDigits], teacher: float) -> Table:
-    alone = [row.top1 for row in rows if row.name == ALONE]
+def _table(rows: Sequence[StudentRow], teacher: float) -> Table:
+    by = by_name(rows)
     lines = [("nobody: it is the teacher", f"{teacher:.3f}", "", "")]
-    for name in dict.fromkeys(row.name for row in rows):
-        found = [row.top1 for row in rows if row.name == name]
-        low, high = paired(found, alone)
+    for name, found in by.items():
+        low, high = paired(found, by[ALONE])
         gain = "" if name == ALONE else f"{low:+.3f} to {high:+.3f}"
         lines.append((name, f"{mean(found):.3f}", f"{min(found):.3f}, {max(found):.3f}", gain))
     columns = ("who learns from 200 digits, and how", "right, mean", "from, to", "above labels alone (95 %)")

@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
+import torch
+from torch import nn
 
-from benchmarks.distillation.cifar import FILES, Cifar
-from benchmarks.distillation.trainings import kept_row
-from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
-from benchmarks.zoo import missing
-
-if TYPE_CHECKING:
-    import torch
-
-    from edgeport.exporter.train.hardware import Hardware
-
-__all__ = ["ProcessesRow", "difference", "processes_checks", "processes_part"]
+from benchmarks.distillation.wide import teacher
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, cifar, kept_by_key
+from benchmarks.harness.training import seeded
+from edgeport.exporter.distill.distilling import distill
+from edgeport.exporter.distill.options import DistillOptions
+from edgeport.exporter.distill.pair import Network
+from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.train import TrainingSettings
+from edgeport.exporter.train.hardware import Hardware, launch, this_process
+from edgeport.exporter.train.samples import LearningSamples
 
 BOUND = 1e-5
 """Of each weight, over the largest one of its tensor: float32 sums in another order, over some dozen steps."""
@@ -55,11 +54,7 @@ class ProcessesRow:
 
 def student() -> torch.nn.Module:
     """Images float32 [N, 3, 32, 32] to scores [N, 10]; weights at random, the same each time."""
-    import torch
-    from torch import nn
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return nn.Sequential(
             *(nn.Conv2d(3, 16, 3, 2, 1), nn.Tanh()),
             *(nn.Conv2d(16, 32, 3, 2, 1), nn.Tanh()),
@@ -67,70 +62,45 @@ def student() -> torch.nn.Module:
         )
 
 
-def learn(images: str, folder: str, hardware: Hardware) -> None:
+def learn(folder: str, hardware: Hardware) -> None:
     """One training, or one process of it; leaves `rank0.pt` and so on in the folder."""
-    import torch
-
-    from benchmarks.distillation.wide import teacher
-    from edgeport.exporter.distill.distilling import distill
-    from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.pair import Network
-    from edgeport.exporter.distill.spelling import objective_spelled
-    from edgeport.exporter.train import TrainingSettings
-    from edgeport.exporter.train.samples import LearningSamples
-
-    found = Cifar(Path(images)).training().rows(np.arange(_SIZE["images"]))
-    learner = student()
-    training = TrainingSettings(
+    images, learner = cifar.training(_SIZE["images"]), student()
+    settings = TrainingSettings(
         epochs=_SIZE["epochs"], batch_size=_SIZE["batch"], evaluate_every=_SIZE["epochs"], monitor="loss"
     )
     distill(
         Network(module=learner),
         Network(module=teacher()),
-        LearningSamples(feeds={"images": found.floats()}, labels=found.labels),
+        LearningSamples(feeds={"images": images.floats()}, labels=images.labels),
         objective_spelled(_TERMS, (), 0.0),
         folder=Path(folder) / "training",
-        options=DistillOptions(training=training, optimizer="sgd", rate=0.02),
+        options=DistillOptions(training=settings, optimizer="sgd", rate=0.02),
         hardware=hardware,
     )
     torch.save(learner.state_dict(), Path(folder) / f"rank{hardware.rank}.pt")
 
 
-def processes_part(common: Arguments, judge: str) -> Part:
-    """Trains alone and in two processes; `--short` is no shorter."""
-    del judge  # no accuracy is looked at
-    packages = [name for name in ("lightning_fabric",) if find_spec(name) is None]
-    lacking = [*missing(FILES), *packages]
-    if lacking:
-        print(f"processes: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("processes: measured", 0.0, 1.0),))
-    out = common.out.resolve()
-    Cifar(out).training()  # decoded once, before there are two to do it
+def processes_part(common: Arguments) -> PartResult:
+    """Trains alone and in two processes; `--short` is no shorter, and no accuracy is looked at."""
     key = {"size": _SIZE, "L": _TERMS, "processes": PROCESSES}
-    row = ProcessesRow(**kept_row(out, "processes", key, partial(_row, out)))
-    return Part(figures=asdict(row), checks=tuple(processes_checks(row)), tables=(_table(row),))
+    row = ProcessesRow(**kept_by_key(common.out.resolve(), "processes", key, _row))
+    return PartResult(figures=asdict(row), checks=processes_checks(row), tables=(_table(row),))
 
 
-def _row(images: Path, folder: Path) -> dict[str, Any]:
-    import torch
-
-    from edgeport.exporter.train.hardware import launch, this_process
-
+def _row(folder: Path) -> dict[str, Any]:
     for name in ("one", "two"):
         (folder / name).mkdir(exist_ok=True)
-    learn(str(images), str(folder / "one"), this_process())
-    launch(partial(learn, str(images), str(folder / "two")), processes=PROCESSES, device="cpu")
+    learn(str(folder / "one"), this_process())
+    launch(partial(learn, str(folder / "two")), processes=PROCESSES, device="cpu")
     alone, first, second = (
         torch.load(folder / name, weights_only=True) for name in ("one/rank0.pt", "two/rank0.pt", "two/rank1.pt")
     )
-    steps = _SIZE["epochs"] * (int(0.9 * _SIZE["images"]) // _SIZE["batch"])
-    found = ProcessesRow(
-        steps=steps,
-        moved=difference(alone, student().state_dict()),
-        between=difference(first, second),
-        alone=max(difference(first, alone), difference(second, alone)),
-    )
-    return asdict(found)
+    return {
+        "steps": _SIZE["epochs"] * (int(0.9 * _SIZE["images"]) // _SIZE["batch"]),
+        "moved": difference(alone, student().state_dict()),
+        "between": difference(first, second),
+        "alone": max(difference(first, alone), difference(second, alone)),
+    }
 
 
 def difference(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> float:

@@ -6,21 +6,16 @@ training images that nobody learns from: `--part recipe --on train`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.distillation.cifar import Cifar, Images
-from benchmarks.results import Arguments, Check, Part, Table, at_least
-from benchmarks.zoo import missing
-
-if TYPE_CHECKING:
-    from edgeport.contracts import RunResult
-
-__all__ = ["Stage", "recipe_checks", "recipe_part", "recipe_text", "stages"]
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, run_recipe, write_recipe
+from benchmarks.harness.cifar import SCALES, Images, judged, training
+from edgeport.contracts import Array, RunResult
 
 ASKED = 3.1
 """How many times as fast the pruning makes the float network: integers give 3.4 times more (of one with 30 % of the
@@ -28,9 +23,6 @@ multiplications left, 4.07x in float, 13.8x in int8)."""
 
 TOP1, FASTER = 0.910, 10.0
 """What is claimed of what ships: of the dev file, and against the network as it was in float32, both in one thread."""
-
-_MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-_FILES = ("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors")
 
 SIZES: Mapping[bool, Mapping[str, int]] = {
     False: {"training": 45_000, "evaluation": 5000, "epochs": 12, "qat_epochs": 1, "rounds": 20},
@@ -40,7 +32,7 @@ SIZES: Mapping[bool, Mapping[str, int]] = {
 
 _RECIPE = """\
 [model]
-source = "benchmarks.quantization.networks:resnet18"
+source = "benchmarks.harness.networks:resnet18"
 
 [inputs.images]
 shape = ["batch", 3, 32, 32]
@@ -119,33 +111,22 @@ class Stage:
     ships: bool
 
 
-def recipe_part(common: Arguments, judge: str) -> Part:
+def recipe_part(common: Arguments) -> PartResult:
     """Writes the recipe and its samples, and runs it; what was finished is not done again."""
-    from edgeport import api
-
-    lacking = missing(_FILES)
-    if lacking:
-        print(f"recipe: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("recipe: measured", 0.0, 1.0),))
     out = common.out.resolve()
-    folder = out / f"recipe-{judge}{'-short' if common.short else ''}"
-    size = SIZES[common.short]
-    _write(folder, Cifar(out), judge, size)
-    result = api.run(
-        folder / "resnet18.toml",
-        output=folder / "out",
-        store=out / "store",
-        on_progress=lambda event: print(event.stage, event.message, event.done, event.total, flush=True),
-    )
+    folder = out / f"recipe-{common.on}{'-short' if common.short else ''}"
+    result = run_recipe(_written(folder, common.on, SIZES[common.short]), out / "store")
     found = stages(result)
-    beside = _best_float(result)
-    checks = recipe_checks(found) if judge == "dev" and not common.short else []
-    return Part(figures=[asdict(one) for one in found], checks=tuple(checks), tables=(_table(found, beside),))
+    checks = recipe_checks(found) if common.on == "dev" and not common.short else ()
+    return PartResult(
+        figures=[asdict(one) for one in found], checks=checks, tables=(_table(found, _best_float(result)),)
+    )
 
 
 def recipe_text(size: Mapping[str, int]) -> str:
     """The recipe, as a reader may take it."""
-    return _RECIPE.format(mean=list(_MEAN), std=list(_STD), asked=ASKED, **size)
+    mean, deviation = SCALES["resnet18"]
+    return _RECIPE.format(mean=list(mean), std=list(deviation), asked=ASKED, **size)
 
 
 def stages(result: RunResult) -> list[Stage]:
@@ -175,7 +156,7 @@ def stages(result: RunResult) -> list[Stage]:
     return found
 
 
-def recipe_checks(found: list[Stage]) -> list[Check]:
+def recipe_checks(found: Sequence[Stage]) -> list[Check]:
     """Of the step that ships: as accurate and as fast as is claimed. One that ships nothing of it holds neither."""
     shipped = next((one for one in found[1:] if one.ships), None)
     return [
@@ -199,29 +180,22 @@ def _best_float(result: RunResult) -> str:
     )
 
 
-def _write(folder: Path, cifar: Cifar, judge: str, size: Mapping[str, int]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    training = cifar.training()
-    parts = {
-        "training": training.rows(np.arange(size["training"])),
-        "calibration": training.rows(np.arange(256)),
-        "evaluation": cifar.judged(judge, size["evaluation"]),
+def _written(folder: Path, on: str, size: Mapping[str, int]) -> Path:
+    """With raw images, channels last, as the recipe's preprocessing takes them."""
+
+    def raw(draw: Callable[[], Images]) -> Mapping[str, Array]:
+        images = draw()
+        return {"images": np.ascontiguousarray(images.images.transpose(0, 2, 3, 1)), "labels": images.labels}
+
+    samples = {
+        "training": partial(raw, partial(training, size["training"])),
+        "calibration": partial(raw, partial(training, 256)),
+        "evaluation": partial(raw, partial(judged, on, size["evaluation"])),
     }
-    for name, part in parts.items():
-        path = folder / f"{name}.npz"
-        if not path.exists():
-            _save(path, part)
-    (folder / "resnet18.toml").write_text(recipe_text(size), encoding="utf-8")
+    return write_recipe(folder, "resnet18.toml", recipe_text(size), samples)
 
 
-def _save(path: Path, part: Images) -> None:
-    """Raw images, channels last, as the recipe's preprocessing takes them."""
-    whole = path.with_suffix(".part.npz")
-    np.savez(whole, images=np.ascontiguousarray(part.images.transpose(0, 2, 3, 1)), labels=part.labels)
-    whole.replace(path)
-
-
-def _table(found: list[Stage], beside: str) -> Table:
+def _table(found: Sequence[Stage], beside: str) -> Table:
     lines = [
         (
             one.step,

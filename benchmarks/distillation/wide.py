@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import torch
 from torch import nn
 
-__all__ = ["WideResNet", "in_lines", "student", "teacher", "yardstick"]
-
-_MEAN, _DEVIATION = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+from benchmarks.harness.cifar import SCALES
+from benchmarks.harness.networks import with_weights
+from benchmarks.harness.training import seeded
 
 
 class Block(nn.Module):
@@ -53,7 +50,7 @@ class WideResNet(nn.Module):
         self.linear = nn.Linear(before, 10)
         self.mean: torch.Tensor
         self.deviation: torch.Tensor
-        for name, values in (("mean", _MEAN), ("deviation", _DEVIATION)):
+        for name, values in zip(("mean", "deviation"), SCALES["resnet18"], strict=True):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -65,18 +62,17 @@ class WideResNet(nn.Module):
 
 def teacher() -> WideResNet:
     """WideResNet-40-2, trained; 2.24 million weights."""
-    return _with_weights(WideResNet(40, 2), "cifar_wrn40_2")
+    return with_weights(WideResNet(40, 2), "cifar_wrn40_2").eval()
 
 
 def yardstick() -> WideResNet:
     """WideResNet-16-1, trained on all the data; 0.175 million weights."""
-    return _with_weights(WideResNet(16, 1), "cifar_wrn16_1")
+    return with_weights(WideResNet(16, 1), "cifar_wrn16_1").eval()
 
 
 def student(seed: int) -> WideResNet:
     """WideResNet-16-1 with weights at random, as He et al. (2015) draw them."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = WideResNet(16, 1)
         for module in made.modules():
             if isinstance(module, nn.Conv2d):
@@ -90,11 +86,3 @@ def in_lines(network: WideResNet) -> WideResNet:
         if parameter.ndim == 4:  # images' weights
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return network
-
-
-def _with_weights(network: WideResNet, name: str) -> WideResNet:
-    from safetensors.torch import load_file
-
-    kept = load_file(Path(os.environ["EDGEPORT_ZOO"]) / "models" / f"{name}.safetensors")
-    network.load_state_dict({key: each.float() if each.is_floating_point() else each for key, each in kept.items()})
-    return network.eval()

@@ -6,20 +6,21 @@ Hyperparameters are chosen on training images that nobody learns from: `--part w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from statistics import mean
 from typing import Any
 
 import numpy as np
+import torch
 
-from benchmarks.distillation.cifar import FILES, Cifar, Images
-from benchmarks.distillation.trainings import kept_row, quick_precision, spec_of, trained
-from benchmarks.pruning.checks import paired
-from benchmarks.results import Arguments, Check, Part, Table, at_least
-from benchmarks.zoo import missing
-
-__all__ = ["CANDIDATES", "METHODS", "Row", "with_data_checks", "with_data_part"]
+from benchmarks.distillation.learn import spec_of
+from benchmarks.distillation.students import StudentRow, by_name
+from benchmarks.distillation.wide import teacher, yardstick
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
+from benchmarks.harness.cifar import Images, judged
+from benchmarks.harness.judging import top1_of
+from benchmarks.harness.training import quick_precision, trained
 
 _TAPS = "layers.1=layers.5,layers.3=layers.11,layers.5=layers.17"
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -45,50 +46,27 @@ def _size(*, short: bool) -> dict[str, int]:
 
     A taught image takes 3.2 ms of a core there, 2.3 of them the teacher's, and one without a teacher 0.9.
     """
-    import torch
-
     if short:
         return {"samples": 600, "epochs": 2}
     return {"samples": 45_000, "epochs": 100} if torch.cuda.is_available() else {"samples": 5000, "epochs": 15}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A network that was judged.
-
-    Attributes:
-        name: Of the method, or of the network.
-        seed: Of weights and order; None where nothing was trained here.
-        top1: Accuracy, 0..1.
-
-    """
-
-    name: str
-    seed: int | None
-    top1: float
-
-
-def with_data_part(common: Arguments, judge: str) -> Part:
+def with_data_part(common: Arguments) -> PartResult:
     """Trains what is not there yet, and judges all of it."""
-    lacking = missing(FILES)
-    if lacking:
-        print(f"with data: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("with data: measured", 0.0, 1.0),))
-    out = common.out.resolve()
+    out, choosing = common.out.resolve(), common.on == "train"
     count = IMAGES_SHORT if common.short else IMAGES
-    images = Cifar(out).judged(judge, count)
-    key = {"judged on": judge, "judged": count}
-    folder = out / f"images-{judge}{'-short' if common.short else ''}"
-    rows = [Row(**one) for one in kept_row(folder, "given", key, lambda _: _given(images))]
-    for seed in SEEDS_SHORT if common.short or judge == "train" else SEEDS:
-        for name, terms in (CANDIDATES if judge == "train" else METHODS).items():
+    images = judged(common.on, count)
+    key = {"judged on": common.on, "judged": count}
+    folder = out / f"images-{common.on}{'-short' if common.short else ''}"
+    rows = [StudentRow(**one) for one in kept_by_key(folder, "given", key, lambda _: _given(images))]
+    for seed in SEEDS_SHORT if common.short or choosing else SEEDS:
+        for name, terms in (CANDIDATES if choosing else METHODS).items():
             spec = spec_of(
                 subject="images",
-                images=str(out),
                 L=terms,
                 taught=name != "no teacher",
                 seed=seed,
-                judge=judge,
+                judge=common.on,
                 judged=count,
                 batch=64,
                 optimizer="sgd",
@@ -99,42 +77,35 @@ def with_data_part(common: Arguments, judge: str) -> Part:
                 **_size(short=common.short),
             )
             place = folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
-            scores = np.load(trained(place, spec) / "outputs.npy")
-            rows.append(Row(name=name, seed=seed, top1=float((scores.argmax(axis=1) == images.labels).mean())))
-            print(f"{name}, seed {seed}: {rows[-1].top1:.4f}", flush=True)
-    checks = with_data_checks(rows) if judge == "dev" else []
-    return Part(figures=[asdict(row) for row in rows], checks=tuple(checks), tables=(_table(rows),))
+            scores = np.load(trained("benchmarks.distillation.learn", place, spec) / "outputs.npy")
+            top1 = float((scores.argmax(axis=1) == images.labels).mean())
+            rows.append(StudentRow(name=name, seed=seed, top1=top1))
+            print(f"{name}, seed {seed}: {top1:.4f}", flush=True)
+    checks = () if choosing else with_data_checks(rows)
+    return PartResult(figures=[asdict(row) for row in rows], checks=checks, tables=(_table(rows),))
 
 
 def _given(images: Images) -> list[dict[str, Any]]:
     """The teacher, and the student of the same size that somebody trained on all the data."""
-    from benchmarks.distillation.subjects import outputs_of
-    from benchmarks.distillation.wide import teacher, yardstick
-
-    made = {"WRN-40-2, the teacher": teacher(), "WRN-16-1, ready made": yardstick()}
-    rows = []
-    for name, network in made.items():
-        scores = outputs_of(network.eval(), {"images": images.floats()})
-        top1 = float((scores.argmax(axis=1) == images.labels).mean())
-        rows.append(asdict(Row(name=name, seed=None, top1=top1)))
-    return rows
+    floats = Images(images=images.floats(), labels=images.labels)
+    networks = {"WRN-40-2, the teacher": teacher(), "WRN-16-1, ready made": yardstick()}
+    return [{"name": name, "seed": None, "top1": top1_of(network, floats)} for name, network in networks.items()]
 
 
-def with_data_checks(rows: list[Row]) -> list[Check]:
+def with_data_checks(rows: Sequence[StudentRow]) -> list[Check]:
     """A teacher helps, in whatever way it teaches; the low end of the paired interval over seeds."""
-    alone = [row.top1 for row in rows if row.name == "no teacher"]
-    found = []
+    by, checks = by_name(rows), []
+    alone = by["no teacher"]
     for name in METHODS:
-        taught = [row.top1 for row in rows if row.name == name]
-        if name != "no teacher" and taught:
-            low, _ = paired(taught, alone)
-            found.append(at_least(f"with data: {name} above no teacher, top-1 (95 %, {len(alone)} seeds)", low, 0.0))
-    return found
+        if name != "no teacher" and name in by:
+            low, _ = paired(by[name], alone)
+            checks.append(at_least(f"with data: {name} above no teacher, top-1 (95 %, {len(alone)} seeds)", low, 0.0))
+    return checks
 
 
-def _table(rows: list[Row]) -> Table:
-    lines = []
-    for name in dict.fromkeys(row.name for row in rows):
-        values = [row.top1 for row in rows if row.name == name]
-        lines.append((name, f"{mean(values):.4f}", f"{min(values):.4f} to {max(values):.4f}"))
+def _table(rows: Sequence[StudentRow]) -> Table:
+    lines = [
+        (name, f"{mean(values):.4f}", f"{min(values):.4f} to {max(values):.4f}")
+        for name, values in by_name(rows).items()
+    ]
     return Table(title="WRN-16-1 on CIFAR-10, with data", columns=("", "mean top-1", "over seeds"), rows=tuple(lines))

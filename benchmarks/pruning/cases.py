@@ -8,16 +8,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.pruning.data import Images
-from benchmarks.quantization.networks import resnet20
+from benchmarks.harness.cifar import Images
+from benchmarks.harness.networks import resnet20
 from edgeport.exporter.prune.choosing import Scope
 from edgeport.exporter.prune.counting import count_costs
 from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.prune.structures import Iterative, OneShot, Schedule, Structure, Units, Unstructured
-
-__all__ = ["CASES", "Case", "Tune", "structures"]
 
 Tune = Callable[[torch.nn.Module], None]
 """What is done to a network when it is pruned, while masks still hold the zeros of its weights."""

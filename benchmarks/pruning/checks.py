@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 
-from benchmarks.results import Check, Table, at_least
-
-__all__ = ["Row", "checks", "paired", "table", "trained_checks"]
+from benchmarks.harness import Check, Table, at_least, paired
 
 WORSE = 0.005
 """What a criterion may be below chance by, once all have learned."""
@@ -94,19 +91,6 @@ def _criteria(rows: Sequence[Row], structure: str) -> list[str]:
 
 def _of(rows: Sequence[Row], structure: str, by: str, maker: str) -> list[float]:
     return [row.top1 for row in rows if (row.structure, row.by, row.maker) == (structure, by, maker)]
-
-
-def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean difference over seeds, by Student's t; a single value stands for every seed."""
-    from scipy.stats import t
-
-    count = max(len(ours), len(theirs))
-    ours, theirs = [list(one) * count if len(one) == 1 else list(one) for one in (ours, theirs)]
-    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
-    if count == 1:
-        return differences[0], differences[0]
-    half = float(t.ppf(0.975, count - 1)) * stdev(differences) / math.sqrt(count)
-    return mean(differences) - half, mean(differences) + half
 
 
 def table(rows: Sequence[Row], title: str) -> Table:

@@ -11,32 +11,26 @@ Hyperparameters are looked at on training images that are held back:
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import torch
+
+from benchmarks.harness import Arguments, Check, PartResult, argument_parser, kept, parsed, report
+from benchmarks.harness.cifar import Images, drawn, judged
+from benchmarks.harness.judging import top1_of
+from benchmarks.harness.networks import resnet20
 from benchmarks.pruning.cases import CASES, Case, Tune
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
-from benchmarks.pruning.cifar import FILES
-from benchmarks.pruning.data import Images, drawn, judged
-from benchmarks.pruning.judging import top1_of
-from benchmarks.quantization.networks import resnet20
-from benchmarks.results import Arguments, Check, Part, argument_parser, at_least, parsed, report
-from benchmarks.zoo import missing
 from edgeport.contracts import FineTuning
 from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.train.fine_tuning import fine_tune
 from edgeport.exporter.train.samples import LearningSamples
-
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["criteria_part", "trained_part"]
 
 SEEDS, SEEDS_SHORT = 5, 2
 SAMPLES = 256
@@ -72,7 +66,7 @@ class _Stage:
         return [(seed, case) for seed in range(seeds) for case in chosen]
 
 
-def criteria_part(common: Arguments, *, judge: str = "dev", only: Sequence[str] = (), seeds: int = 0) -> Part:
+def criteria_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0) -> PartResult:
     """Before any training: goes through seeds and cases; what was judged in an earlier start is taken."""
     stage = _Stage(
         folder="criteria",
@@ -81,12 +75,10 @@ def criteria_part(common: Arguments, *, judge: str = "dev", only: Sequence[str] 
         claimed=checks,
         others_chance=True,
     )
-    return _part(common, stage, judge, only, seeds)
+    return _part(common, stage, only, seeds)
 
 
-def trained_part(
-    common: Arguments, *, judge: str = "dev", only: Sequence[str] = (), seeds: int = 0, rate: float = RATE
-) -> Part:
+def trained_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0, rate: float = RATE) -> PartResult:
     """After one walk over `LEARNED` images, the same for all networks of a seed."""
     count = LEARNED_SHORT if common.short else LEARNED
 
@@ -104,17 +96,12 @@ def trained_part(
         claimed=trained_checks,
         others_chance=False,
     )
-    return _part(common, stage, judge, only, seeds)
+    return _part(common, stage, only, seeds)
 
 
-def _part(common: Arguments, stage: _Stage, judge: str, only: Sequence[str], seeds: int) -> Part:
-    lacking = missing(FILES)
-    if lacking:
-        print(f"{stage.folder}: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least(f"{stage.folder}: measured", 0.0, 1.0),))
-    images = judged(judge, IMAGES_SHORT if common.short else IMAGES)
-    folder = common.out / f"{stage.folder}-{judge}-{len(images.labels)}"
-    folder.mkdir(parents=True, exist_ok=True)
+def _part(common: Arguments, stage: _Stage, only: Sequence[str], seeds: int) -> PartResult:
+    images = judged(common.on, IMAGES_SHORT if common.short else IMAGES).scaled("resnet20")
+    folder = common.out / f"{stage.folder}-{common.on}-{len(images.labels)}"
     found: dict[str, list[Row]] = {}
     for seed, case in stage.work(only, seeds or (SEEDS_SHORT if common.short else SEEDS)):
         row = _row(case, seed, images, folder, stage)
@@ -122,24 +109,19 @@ def _part(common: Arguments, stage: _Stage, judge: str, only: Sequence[str], see
         print(f"{case.name}, seed {seed}: {row.top1:.4f}", flush=True)
     whole = Row(structure="none", by="none", maker="none", seed=0, top1=top1_of(resnet20().eval(), images))
     rows = [whole, *(row for case in CASES for row in found.get(case.name, ()))]
-    return Part(
-        figures=[asdict(row) for row in rows],
-        checks=tuple(stage.claimed(rows)),
-        tables=(table(rows, stage.title),),
+    return PartResult(
+        figures=[asdict(row) for row in rows], checks=stage.claimed(rows), tables=(table(rows, stage.title),)
     )
 
 
 def _row(case: Case, seed: int, images: Images, folder: Path, stage: _Stage) -> Row:
     """Judged in an earlier start, or now."""
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{case.name}-{seed}")
-    kept = folder / f"{name}.json"
-    if not kept.exists():
-        network = case.make(_seen(seed), seed, stage.tune(seed))
-        found = {"top1": top1_of(network.eval(), images)}
-        part = kept.with_suffix(".part")
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(kept)
-    top1 = float(json.loads(kept.read_text(encoding="utf-8"))["top1"])
+
+    def judge() -> dict[str, float]:
+        return {"top1": top1_of(case.make(_seen(seed), seed, stage.tune(seed)).eval(), images)}
+
+    top1 = kept(folder / f"{name}.json", dict, judge)["top1"]
     return Row(structure=case.structure, by=case.by, maker=case.maker, seed=seed, top1=top1)
 
 
@@ -150,21 +132,17 @@ def _recalibrate(module: torch.nn.Module, seed: int) -> None:
 @lru_cache(maxsize=1)
 def _seen(seed: int) -> Images:
     """What criteria look at, decoded once for all cases of a seed."""
-    return drawn(SAMPLES, seed)
+    return drawn(SAMPLES, seed).scaled("resnet20")
 
 
 @lru_cache(maxsize=1)
 def _lesson(seed: int, count: int) -> LearningSamples:
     """Images to learn from, decoded once for all cases of a seed."""
-    images = drawn(count, seed)
+    images = drawn(count, seed).scaled("resnet20")
     return LearningSamples(feeds={"images": images.images}, labels=images.labels)
 
 
 def _learn(module: torch.nn.Module, seed: int, count: int, rate: float) -> None:
-    import torch
-
-    from edgeport.exporter.train.fine_tuning import fine_tune
-
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # no stub has it; twice as fast on a CPU
     asked = FineTuning(epochs=1, batch_size=64, rate=rate, seed=seed)
     with tempfile.TemporaryDirectory(prefix="edgeport-learns-") as folder:
@@ -179,11 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=0, help="[default: 5]")
     parser.add_argument("--rate", type=float, help="train, at this rate")
     given = parser.parse_args(arguments)
-    common = parsed(given)
-    if given.rate is None:
-        part = criteria_part(common, judge=given.judge, only=given.case, seeds=given.seeds)
-    else:
-        part = trained_part(common, judge=given.judge, only=given.case, seeds=given.seeds, rate=given.rate)
+    common = replace(parsed(given), on=given.judge)
+    run = criteria_part if given.rate is None else partial(trained_part, rate=given.rate)
+    part = run(common, only=given.case, seeds=given.seeds)
     return report("pruning", common, {"criteria": part.figures}, part.checks, seed=0, tables=part.tables)
 
 

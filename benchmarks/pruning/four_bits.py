@@ -13,8 +13,6 @@ import onnx_ir as ir
 from edgeport.contracts import Array, OnnxModel, Precision, QuantizationPlan, QuantizationRules, WeightQuantization
 from edgeport.onnx_files import open_onnx, read_ir
 
-__all__ = ["clipped", "four_bit_plan", "write_four_bits"]
-
 _LIMIT = 7
 _OPSET = 21
 

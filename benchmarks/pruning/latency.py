@@ -19,25 +19,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.pruning.data import Images, drawn, judged
-from benchmarks.pruning.judging import top1_of
-from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
-from benchmarks.zoo import missing
-from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
+import torch
+
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, kept, networks, write
+from benchmarks.harness.cifar import Images, drawn, judged
+from benchmarks.harness.judging import top1_of
+from edgeport.contracts import PruneStep, digest_json, dump_json, load_json, to_jsonable
+from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.prune.choosing import choose_counts
 from edgeport.exporter.prune.costs import Costs, Counts, Outline
+from edgeport.exporter.prune.criteria import criterion_named
+from edgeport.exporter.prune.judging import losses_of
 from edgeport.exporter.prune.latency import Budgeted
+from edgeport.exporter.prune.pruning import look, take_counts
+from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import JUDGED, Samples
-
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["Beside", "LatencyRow", "Point", "by_multiplications", "latency_checks", "latency_part", "top1_at"]
+from edgeport.pipeline.benchmarking.artifact import BenchSettings
+from edgeport.pipeline.benchmarking.compare import compare_artifacts
+from edgeport.pipeline.compression.prune import search_counts
 
 SPEEDUPS, SPEEDUPS_SHORT = (1.5, 2.0, 3.0), (2.0,)
 SEEDS, SEEDS_SHORT = 3, 1
@@ -136,49 +141,33 @@ class LatencyRow:
         return self.found.time * self.speedup
 
 
-def latency_part(common: Arguments) -> Part:
+def latency_part(common: Arguments) -> PartResult:
     """Measures all networks of all seeds and goals, then judges them; what an earlier start has done is taken."""
-    lacking = missing(("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors"))
-    if lacking:
-        print(f"latency: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("latency: measured", 0.0, 1.0),))
-    folder = common.out / f"latency{'-short' if common.short else ''}"
-    folder.mkdir(parents=True, exist_ok=True)
-    count = SAMPLES_SHORT if common.short else SAMPLES
-    subjects = [_Subject(folder, seed, count) for seed in range(SEEDS_SHORT if common.short else SEEDS)]
-    asked = [(one, speedup) for one in subjects for speedup in (SPEEDUPS_SHORT if common.short else SPEEDUPS)]
-    sittings = SITTINGS_SHORT if common.short else SITTINGS
-    new = [(subject, speedup) for subject, speedup in asked if not subject.row_file(speedup).exists()]
+    short = common.short
+    folder = common.out / f"latency{'-short' if short else ''}"
+    subjects = [
+        _Subject(folder, seed, SAMPLES_SHORT if short else SAMPLES) for seed in range(SEEDS_SHORT if short else SEEDS)
+    ]
+    goals = [(one, speedup) for one in subjects for speedup in (SPEEDUPS_SHORT if short else SPEEDUPS)]
+    sittings = SITTINGS_SHORT if short else SITTINGS
+    new = [(subject, speedup) for subject, speedup in goals if not subject.row_file(speedup).exists()]
     for number in range(sittings):
         for subject, speedup in new:
             subject.sitting(speedup, _searched(subject, speedup).counts, number)
     for subject, speedup in new:
         _networks(subject, speedup, sittings)
     print("all is measured: what follows needs no quiet machine", flush=True)
-    images = judged("dev", IMAGES_SHORT if common.short else IMAGES, network=NETWORK)
+    images = judged("dev", IMAGES_SHORT if short else IMAGES).scaled(NETWORK)
     rows = []
-    for subject, speedup in asked:
-        row = _kept(
-            subject.row_file(speedup),
-            LatencyRow,
-            lambda of=speedup, one=subject: _row(one, of, images, sittings),  # type: ignore[misc]
-        )
+    for subject, speedup in goals:
+        row = kept(subject.row_file(speedup), LatencyRow, partial(_row, subject, speedup, images, sittings))
         print(
             f"{speedup:g}x, seed {subject.seed}: {row.of_asked:.3f} of the latency asked, top-1 {row.top1:.4f}, "
             f"for multiplications {', '.join(f'{one.top1:.4f} by {one.round_to}' for one in row.by_macs)}",
             flush=True,
         )
         rows.append(row)
-    return Part(figures=[asdict(row) for row in rows], checks=tuple(latency_checks(rows)), tables=(_table(rows),))
-
-
-def _kept(file: Path, kind: type[Any], make: Callable[[], Any]) -> Any:
-    """What the file holds, or what is made now and then kept there."""
-    if not file.exists():
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(to_jsonable(make())), encoding="utf-8")
-        part.replace(file)
-    return load_json(kind, file.read_bytes())
+    return PartResult(figures=[asdict(row) for row in rows], checks=latency_checks(rows), tables=(_table(rows),))
 
 
 def _short(counts: Counts) -> str:
@@ -190,10 +179,9 @@ class _Subject:
 
     def __init__(self, folder: Path, seed: int, count: int) -> None:
         self.seed, self._folder = seed, folder
-        images = drawn((1 + JUDGED) * count, seed, network=NETWORK)
+        images = drawn((1 + JUDGED) * count, seed).scaled(NETWORK)
         everything = Samples(feeds={"images": images.images}, target=images.labels)
         self._samples, self._unseen = everything.first(count), everything.unseen(count)
-        self._seen: dict[str, Any] | None = None
 
     def row_file(self, speedup: float) -> Path:
         """Where a goal's row is kept."""
@@ -203,23 +191,15 @@ class _Subject:
         """As the command would be asked for it."""
         return PruneStep(by=CRITERION, speedup=speedup, samples=self._samples.count, recalibrate=True)
 
-    @property
+    @cached_property
     def seen(self) -> dict[str, Any]:
         """Scores and costs, as `edgeport.pipeline.compression.prune.search_counts` takes them."""
-        if self._seen is None:
-            file = self._folder / f"seen-{self.seed}.json"
-            if not file.exists():
-                file.write_text(json.dumps(self._look()), encoding="utf-8")
-            self._seen = json.loads(file.read_text(encoding="utf-8"))
-        return self._seen
 
-    def _look(self) -> dict[str, Any]:
-        from benchmarks.quantization.networks import resnet18
-        from edgeport.exporter.prune.criteria import criterion_named
-        from edgeport.exporter.prune.pruning import look
+        def make() -> dict[str, Any]:
+            scores = look(networks.resnet18().eval(), criterion_named(CRITERION), self._samples)
+            return {"outlines": to_jsonable(scores.outlines), "costs": to_jsonable(scores.costs)}
 
-        seen = look(resnet18().eval(), criterion_named(CRITERION), self._samples)
-        return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs)}
+        return kept(self._folder / f"seen-{self.seed}.json", dict, make)
 
     @property
     def outlines(self) -> list[Outline]:
@@ -233,11 +213,7 @@ class _Subject:
 
     def network(self, counts: Counts) -> torch.nn.Module:
         """Without so many channels of each group, with statistics taken anew."""
-        from benchmarks.quantization.networks import resnet18
-        from edgeport.exporter.prune.pruning import take_counts
-        from edgeport.exporter.prune.recalibrating import recalibrate
-
-        network = resnet18().eval()
+        network = networks.resnet18().eval()
         if any(counts.values()):
             take_counts(network, self._samples.first(2), self.outlines, counts, by=CRITERION)
             recalibrate(network, self._samples)
@@ -245,46 +221,32 @@ class _Subject:
 
     def time(self, counts: Counts) -> float:
         """Its latency over that of the whole network; measured once for each choice of widths."""
-        if not any(counts.values()):
-            return 1.0
-        return self.timed(counts, ROUNDS).time
+        return self.timed(counts, ROUNDS, f"time-{_short(counts)}").time if any(counts.values()) else 1.0
 
     def again(self, counts: Counts) -> float:
         """Its speed over the whole network's, measured anew; once for each choice of widths."""
-        return self.timed(counts, ROUNDS, kept_as=f"again-{_short(counts)}").speedup
+        return self.timed(counts, ROUNDS, f"again-{_short(counts)}").speedup
 
     def sitting(self, speedup: float, counts: Counts, number: int) -> Timed:
         """What came out for a goal, measured once more; once for each number."""
-        return self.timed(counts, ROUNDS_IN_THE_END, kept_as=f"sitting-{number}-{speedup:g}-{_short(counts)}")
+        return self.timed(counts, ROUNDS_IN_THE_END, f"sitting-{number}-{speedup:g}-{_short(counts)}")
 
     def losses(self, several: Sequence[Counts]) -> list[float]:
-        """What networks lose on the samples; asked for once for each choice of widths."""
-        from benchmarks.quantization.networks import resnet18
-        from edgeport.exporter.prune.judging import losses_of
-
+        """What networks lose on the samples; computed once for each choice of widths."""
         files = [self._folder / f"loss-{self.seed}-{_short(counts)}.json" for counts in several]
         new = [(file, counts) for file, counts in zip(files, several, strict=True) if not file.exists()]
-        asked = [counts for _, counts in new]
-        if not asked:
-            found = []
-        else:
-            found = losses_of(
-                resnet18().eval(), self._samples, self.outlines, asked, judged_by=self._unseen, recalibrated=True
-            )
-        for (file, _), loss in zip(new, found, strict=True):
-            file.write_text(json.dumps(loss), encoding="utf-8")
-        return [float(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+        if new:
+            network, counts = networks.resnet18().eval(), [counts for _, counts in new]
+            losses = losses_of(network, self._samples, self.outlines, counts, judged_by=self._unseen, recalibrated=True)
+            for (file, _), loss in zip(new, losses, strict=True):
+                write(file, dump_json(loss))
+        return [load_json(float, file.read_bytes()) for file in files]
 
-    def timed(self, counts: Counts, rounds: int, *, kept_as: str = "") -> Timed:
+    def timed(self, counts: Counts, rounds: int, kept_as: str) -> Timed:
         """By as many pairs; taken from where it is kept."""
-        name = kept_as or f"time-{_short(counts)}"
-        found: Timed = _kept(self._folder / f"{name}.json", Timed, lambda: self._measured(counts, rounds))
-        return found
+        return kept(self._folder / f"{kept_as}.json", Timed, lambda: self._measured(counts, rounds))
 
     def _measured(self, counts: Counts, rounds: int) -> Timed:
-        from edgeport.pipeline.benchmarking.artifact import BenchSettings
-        from edgeport.pipeline.benchmarking.compare import compare_artifacts
-
         whole, trial = self._folder / "whole.onnx", self._folder / "trial.onnx"
         if not whole.exists():
             self._export({}, whole)
@@ -294,8 +256,6 @@ class _Subject:
         return Timed(speedup=speedup.estimate, low=speedup.low, high=speedup.high)
 
     def _export(self, counts: Counts, output: Path) -> None:
-        from edgeport.exporter.onnx_export import export_onnx
-
         export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
 
 
@@ -321,8 +281,6 @@ class _Networks:
 
 def _searched(subject: _Subject, speedup: float) -> Budgeted:
     """The search, of which nothing is measured that was."""
-    from edgeport.pipeline.compression.prune import search_counts
-
     found, _ = search_counts(
         subject.step(speedup),
         subject.seen,
@@ -361,26 +319,27 @@ def _middle(sittings: Sequence[Timed]) -> Timed:
 
 
 def _row(subject: _Subject, speedup: float, images: Images, sittings: int) -> LatencyRow:
-    networks, costs = _networks(subject, speedup, sittings), subject.costs
+    goal = _networks(subject, speedup, sittings)
     beside = []
-    for block, several in zip(BLOCKS, networks.by_macs, strict=True):
-        points = tuple(
-            Point(
-                left=costs.macs(counts) / costs.macs({}),
-                time=subject.time(counts),
-                top1=top1_of(subject.network(counts), images),
-            )
-            for counts in several
-        )
-        beside.append(Beside(round_to=block, top1=top1_at(points, networks.found.time), points=points))
+    for block, several in zip(BLOCKS, goal.by_macs, strict=True):
+        points = tuple(_point(subject, counts, images) for counts in several)
+        beside.append(Beside(round_to=block, top1=top1_at(points, goal.found.time), points=points))
     return LatencyRow(
         speedup=speedup,
         seed=subject.seed,
-        found=networks.found,
-        left=networks.left,
-        measured=networks.trials,
-        top1=top1_of(subject.network(networks.counts), images),
+        found=goal.found,
+        left=goal.left,
+        measured=goal.trials,
+        top1=top1_of(subject.network(goal.counts), images),
         by_macs=tuple(beside),
+    )
+
+
+def _point(subject: _Subject, counts: Counts, images: Images) -> Point:
+    return Point(
+        left=subject.costs.macs(counts) / subject.costs.macs({}),
+        time=subject.time(counts),
+        top1=top1_of(subject.network(counts), images),
     )
 
 

@@ -12,22 +12,30 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.pruning.cifar import FILES, images_of
-from benchmarks.pruning.data import drawn
-from benchmarks.pruning.judging import outputs_of_file
-from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
-from benchmarks.zoo import missing
-from edgeport.contracts import Array, OnnxModel, QuantizationPlan, QuantizationRules, dump_json, load_json
-
-__all__ = ["Row", "qat_checks", "qat_part"]
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, kept, paired
+from benchmarks.harness.cifar import HELD, Images, decoded, drawn
+from benchmarks.harness.judging import outputs_of_file
+from benchmarks.harness.networks import resnet20
+from benchmarks.harness.training import command, trained
+from benchmarks.pruning.four_bits import four_bit_plan, write_four_bits
+from benchmarks.pruning.learn import rules_of
+from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+from edgeport.backends.onnxruntime.reference import open_reference
+from edgeport.backends.qdq.write import write_plan
+from edgeport.calibration.collect import collect
+from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.observers import OBSERVERS
+from edgeport.calibration.plan import make_plan
+from edgeport.contracts import QuantizationPlan, dump_json, load_json
+from edgeport.exporter.onnx_export import export_onnx
+from edgeport.onnx_files import open_onnx, read_ir
 
 SAMPLES, SAMPLES_SHORT = 8_000, 2_000
 RATE = {4: 3e-4, 8: 2e-5}
@@ -41,6 +49,7 @@ MARGIN = 0.003
 DIFFERENCE = 0.01
 """Root mean square of the runtime's outputs less PyTorch's, over that of the outputs."""
 KILL_AFTER_STEPS = 20
+_LEARN = "benchmarks.pruning.learn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,54 +74,40 @@ class Row:
     difference: float | None = None
 
 
-def qat_part(arguments: Arguments) -> Part:
+def qat_part(arguments: Arguments) -> PartResult:
     """Trains what is not there yet, and judges all of it."""
-    lacking = missing(FILES)
-    if lacking:
-        print(f"qat: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("qat: measured", 0.0, 1.0),))
-    base = _base(arguments.out.resolve() / "base")
-    images, labels = images_of("test_dev")
-    rows = [_judged("float", 32, base / "net.onnx", images, labels)]
-    for name, file in _untrained(base).items():
-        rows.append(_judged(name, 8 if "int8" in name else 4, file, images, labels))
+    out = arguments.out.resolve()
+    base = _base(out / "base")
+    images = decoded("test_dev", np.arange(HELD)).scaled("resnet20")
+    rows = [_judged("float", 32, base / "net.onnx", images)]
+    for name, bits, clip in (("int8", 8, False), ("int4 to nearest", 4, False), ("int4 clipped", 4, True)):
+        file = base / f"{name.replace(' ', '-')}.onnx"
+        _write(base / "net.onnx", base / f"plan-{bits}.json", bits, file, clip=clip)
+        rows.append(_judged(name, bits, file, images))
     samples = SAMPLES_SHORT if arguments.short else SAMPLES
     for seed in SEEDS_SHORT if arguments.short else SEEDS:
         for bits in (8, 4):
-            folder = _trained(arguments.out.resolve() / f"int{bits}-seed{seed}", base, bits, seed, samples)
-            file = _written(base, folder, bits)
-            row = _judged(f"int{bits} trained", bits, file, images, labels, seed)
-            rows.append(_with_difference(row, file, base, folder))
+            folder = trained(_LEARN, out / f"int{bits}-seed{seed}", _spec(base, bits, seed, samples))
+            file = folder / f"int{bits}.onnx"
+            _write(folder / "learned" / "model.onnx", folder / "plan.json", bits, file)
+            row = _judged(f"int{bits} trained", bits, file, images, seed)
+            rows.append(replace(row, difference=_difference(file, base, folder)))
             print(f"{row.name}, seed {seed}: {row.top1:.4f}", flush=True)
-    same = _killed_is_the_same(arguments.out.resolve(), base)
-    checks = [*qat_checks(rows), at_least("killed training ends with the same bytes", float(same), 1.0)]
-    return Part(figures=[asdict(row) for row in rows], checks=tuple(checks), tables=(_table(rows),))
+    checks = [*qat_checks(rows), at_least("killed training ends with the same bytes", float(_same(out, base)), 1.0)]
+    return PartResult(figures=[asdict(row) for row in rows], checks=checks, tables=(_table(rows),))
 
 
 def _base(folder: Path) -> Path:
     """What all trainings share: the export, its calibration, the plans, the training images in a fixed random order."""
     if (folder / "made").exists():
         return folder
-    from benchmarks.pruning.four_bits import four_bit_plan
-    from benchmarks.pruning.learn import rules_of
-    from benchmarks.quantization.networks import resnet20
-    from edgeport.backends.onnxruntime.float_ends import leave_ends_float
-    from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import ArraySamples
-    from edgeport.calibration.observers import OBSERVERS
-    from edgeport.calibration.plan import make_plan
-    from edgeport.exporter.onnx_export import export_onnx
-    from edgeport.onnx_files import read_ir
-
     folder.mkdir(parents=True, exist_ok=True)
-    lesson = drawn(SAMPLES, 0)
-    images = lesson.images
-    np.savez(folder / "train.npz", images=images, labels=lesson.labels)
-    model = export_onnx(resnet20().eval(), {"images": images[:2]}, output=folder / "net.onnx").model
+    lesson = drawn(SAMPLES, 0).scaled("resnet20")
+    np.savez(folder / "train.npz", images=lesson.images, labels=lesson.labels)
+    model = export_onnx(resnet20().eval(), {"images": lesson.images[:2]}, output=folder / "net.onnx").model
     observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
-    calibration = collect(model, ArraySamples({"images": images[:CALIBRATED]}), open_reference, observers=observers)
-    rules: QuantizationRules = rules_of(8)  # type: ignore[assignment] # it refuses what is none
+    samples = ArraySamples({"images": lesson.images[:CALIBRATED]})
+    calibration, rules = collect(model, samples, open_reference, observers=observers), rules_of(8)
     plan = leave_ends_float(read_ir(model).graph, make_plan(model, calibration, rules))
     (folder / "plan-8.json").write_bytes(dump_json(plan))
     (folder / "plan-4.json").write_bytes(dump_json(four_bit_plan(model, rules)))
@@ -120,30 +115,17 @@ def _base(folder: Path) -> Path:
     return folder
 
 
-def _untrained(base: Path) -> dict[str, Path]:
-    """The plans without training; of four bits in two ways."""
-    from benchmarks.pruning.four_bits import write_four_bits
-    from edgeport.onnx_files import open_onnx
-
-    model = open_onnx(base / "net.onnx")
-    files = {name: base / f"{name.replace(' ', '-')}.onnx" for name in ("int8", "int4 to nearest", "int4 clipped")}
-    if not files["int4 clipped"].exists():
-        _write_int8(model, base / "plan-8.json", files["int8"])
-        write_four_bits(model, files["int4 to nearest"])
-        write_four_bits(model, files["int4 clipped"], clip=True)
-    return files
+def _write(model: Path, plan: Path, bits: int, output: Path, *, clip: bool = False) -> None:
+    if output.exists():
+        return
+    if bits == 4:
+        write_four_bits(open_onnx(model), output, clip=clip)
+    else:
+        write_plan(open_onnx(model), load_json(QuantizationPlan, plan.read_bytes()), rules_of(8), output)
 
 
-def _write_int8(model: OnnxModel, plan: Path, output: Path) -> None:
-    from benchmarks.pruning.learn import rules_of
-    from edgeport.backends.qdq.write import write_plan
-
-    rules: QuantizationRules = rules_of(8)  # type: ignore[assignment] # it refuses what is none
-    write_plan(model, load_json(QuantizationPlan, plan.read_bytes()), rules, output)
-
-
-def _spec(base: Path, bits: int, seed: int, samples: int, **more: object) -> dict[str, object]:
-    spec: dict[str, object] = {
+def _spec(base: Path, bits: int, seed: int, samples: int) -> dict[str, object]:
+    return {
         "bits": bits,
         "seed": seed,
         "rate": RATE[bits],
@@ -153,72 +135,39 @@ def _spec(base: Path, bits: int, seed: int, samples: int, **more: object) -> dic
         "checkpoint_every": 50,
         "base": str(base),
     }
-    return spec | more
 
 
-def _trained(folder: Path, base: Path, bits: int, seed: int, samples: int) -> Path:
-    if not (folder / "told.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "spec.json").write_text(json.dumps(_spec(base, bits, seed, samples)), encoding="utf-8")
-        print(f"training int{bits}, seed {seed}", flush=True)
-        with (folder / "log.txt").open("a", encoding="utf-8") as log:
-            subprocess.run([sys.executable, "-m", "benchmarks.pruning.learn", folder], check=True, stdout=log)
-    return folder
-
-
-def _written(base: Path, folder: Path, bits: int) -> Path:
-    from benchmarks.pruning.four_bits import write_four_bits
-    from edgeport.onnx_files import open_onnx
-
-    del base
-    model, output = open_onnx(folder / "learned" / "model.onnx"), folder / f"int{bits}.onnx"
-    if not output.exists():
-        if bits == 4:
-            write_four_bits(model, output)
-        else:
-            _write_int8(model, folder / "plan.json", output)
-    return output
-
-
-def _judged(name: str, bits: int, file: Path, images: Array, labels: Array, seed: int | None = None) -> Row:
+def _judged(name: str, bits: int, file: Path, images: Images, seed: int | None = None) -> Row:
     """Judged in an earlier start, or now."""
-    kept = file.with_suffix(".right")
-    if not kept.exists():
-        right = outputs_of_file(file, images).argmax(axis=1) == labels
-        part = kept.with_suffix(".part")
-        part.write_text("".join(map(str, right.astype(int).tolist())), encoding="utf-8")
-        part.replace(kept)
-    told = kept.read_text(encoding="utf-8")
+
+    def right() -> str:
+        return "".join(map(str, (outputs_of_file(file, images.images).argmax(axis=1) == images.labels).astype(int)))
+
+    told = kept(file.with_suffix(".right.json"), str, right)
     return Row(name=name, bits=bits, seed=seed, top1=told.count("1") / len(told), right=told)
 
 
-def _with_difference(row: Row, file: Path, base: Path, folder: Path) -> Row:
-    wanted = np.load(folder / "outputs.npy")
+def _difference(file: Path, base: Path, folder: Path) -> float:
+    expected = np.load(folder / "outputs.npy")
     with np.load(base / "train.npz") as arrays:
-        found = outputs_of_file(file, arrays["images"][: len(wanted)])
-    difference = float(np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean()))
-    return Row(**{**asdict(row), "difference": difference})
+        outputs = outputs_of_file(file, arrays["images"][: len(expected)])
+    return float(np.sqrt(np.square(outputs - expected).mean() / np.square(expected).mean()))
 
 
-def _killed_is_the_same(out: Path, base: Path) -> bool:
+def _same(out: Path, base: Path) -> bool:
     """A short training, and the same one killed in the middle and started again, end with the same files."""
     folders = [out / "uninterrupted", out / "killed"]
+    spec = {**_spec(base, 4, 7, 2000), "epochs": 1, "checkpoint_every": 5}
+    if not (folders[1] / "told.json").exists():
+        _kill_in_the_middle(command(_LEARN, folders[1], spec), folders[1])
     for folder in folders:
-        if (folder / "told.json").exists():
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        spec = _spec(base, 4, 7, 2000, epochs=1, checkpoint_every=5)
-        (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.pruning.learn", str(folder)]
-        if folder.name == "killed":
-            _kill_in_the_middle(command, folder)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        trained(_LEARN, folder, spec)
     names = ("learned/model.onnx", "plan.json", "outputs.npy", "learned/training/checkpoint.safetensors")
     return all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names)
 
 
-def _kill_in_the_middle(command: Sequence[str], folder: Path) -> None:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def _kill_in_the_middle(arguments: Sequence[str], folder: Path) -> None:
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     metrics = folder / "learned" / "training" / "metrics.jsonl"
     while process.poll() is None:
         steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()] if metrics.exists() else [0]
@@ -241,20 +190,11 @@ def qat_checks(rows: Sequence[Row]) -> list[Check]:
     if lost > 0:
         part = min((row.top1 - int4.top1) / lost for row in trained4)
         checks.append(at_least(f"int4: part of the loss of {int4.name} that training gives back", part, RECOVERED))
-    low = min(_paired_low(row.right, int8.right) for row in trained8)
+    low = min(paired(*(list(map(int, one.right)) for one in (row, int8)))[0] for row in trained8)
     checks.append(at_least("int8: trained less untrained, low end of the paired 95 % interval", low, -MARGIN))
     worst = max(row.difference or 0.0 for row in (*trained4, *trained8))
     checks.append(at_most("ONNX Runtime against the trained PyTorch model, root mean square", worst, DIFFERENCE))
     return checks
-
-
-def _paired_low(one: str, other: str) -> float:
-    """Low end of the 95 % interval of the mean difference of right answers."""
-    from scipy import stats
-
-    differences = np.array([int(a) - int(b) for a, b in zip(one, other, strict=True)], dtype=float)
-    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
-    return float(differences.mean() - half)
 
 
 def _table(rows: Sequence[Row]) -> Table:

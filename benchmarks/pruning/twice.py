@@ -6,21 +6,14 @@ says of them. Only floats are built: nothing is quantized.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from benchmarks.pruning.data import Images, drawn, judged
-from benchmarks.results import Arguments, Check, Part, Table, at_least
-from benchmarks.zoo import missing
-
-if TYPE_CHECKING:
-    from edgeport.contracts import RunResult
-
-__all__ = ["TwiceRow", "twice_checks", "twice_part"]
+from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, run_recipe, write_recipe
+from benchmarks.harness.cifar import Images, drawn, judged
+from edgeport.contracts import Array, RunResult
 
 LEARNED, LEARNED_SHORT = 45_000, 1_000
 IMAGES, IMAGES_SHORT = 5_000, 500
@@ -29,9 +22,8 @@ SPEEDUP = 2.0
 ASKED = 2.1
 """What is asked of the pruning, so that the fastest way to run either network may differ."""
 TOP1 = 0.915
-NETWORK = "resnet18"
 RECIPE = """
-model.source = "benchmarks.quantization.networks:resnet18"
+model.source = "benchmarks.harness.networks:resnet18"
 
 [data]
 training = "training.npz"
@@ -94,55 +86,37 @@ class TwiceRow:
     speedup: tuple[float, float, float] | None
 
 
-def twice_part(common: Arguments) -> Part:
+def twice_part(common: Arguments) -> PartResult:
     """Runs the recipe; it goes on where it was stopped."""
-    lacking = missing(("cifar10_train.npz", "cifar10_test_dev.npz", "models/cifar_resnet18.safetensors"))
-    if lacking:
-        print(f"twice: skipped, without {', '.join(lacking)}")
-        return Part(figures=[], checks=(at_least("twice: measured", 0.0, 1.0),))
-    from edgeport import api
-
     folder = common.out.resolve() / f"twice{'-short' if common.short else ''}"
-    recipe = _written(folder, short=common.short)
-    result = api.run(
-        recipe,
-        output=folder / "out",
-        store=folder / "store",
-        on_progress=lambda event: print(event.stage, event.done, event.total, event.message, flush=True),
-    )
+    result = run_recipe(_written(folder, short=common.short), folder / "store")
     rows = _rows(result)
     took = [step.seconds for step in result.compression if step.variant != "original"]
     figures = {"candidates": [asdict(row) for row in rows], "compression_s": sum(took)}
-    return Part(figures=figures, checks=tuple(twice_checks(rows)), tables=(_table(rows),))
+    return PartResult(figures=figures, checks=twice_checks(rows), tables=(_table(rows),))
 
 
 def _written(folder: Path, *, short: bool) -> Path:
     """The recipe as it is now, beside its samples."""
-    folder.mkdir(parents=True, exist_ok=True)
-    parts: dict[str, Callable[[], Images]] = {
-        "training": lambda: drawn(LEARNED_SHORT if short else LEARNED, 0, network=NETWORK),
-        "calibration": lambda: drawn(256, 1, network=NETWORK),
-        "evaluation": lambda: judged("dev", IMAGES_SHORT if short else IMAGES, network=NETWORK),
+
+    def scaled(draw: Callable[[], Images]) -> Mapping[str, Array]:
+        images = draw().scaled("resnet18")
+        return {"images": images.images, "label": images.labels}
+
+    samples = {
+        "training": partial(scaled, lambda: drawn(LEARNED_SHORT if short else LEARNED, 0)),
+        "calibration": partial(scaled, lambda: drawn(256, 1)),
+        "evaluation": partial(scaled, lambda: judged("dev", IMAGES_SHORT if short else IMAGES)),
     }
-    for name, made in parts.items():
-        file = folder / f"{name}.npz"
-        if not file.exists():
-            part, whole = made(), file.with_suffix(".part.npz")
-            np.savez(whole, images=part.images, label=part.labels)
-            whole.replace(file)
-    recipe = folder / "recipe.toml"
     epochs, rounds = (EPOCHS_SHORT, 6) if short else (EPOCHS, 12)
-    recipe.write_text(RECIPE.format(asked=ASKED, epochs=epochs, rounds=rounds), encoding="utf-8")
-    return recipe
+    return write_recipe(folder, "recipe.toml", RECIPE.format(asked=ASKED, epochs=epochs, rounds=rounds), samples)
 
 
 def _rows(result: RunResult) -> list[TwiceRow]:
     rows, last = [], result.compression[-1].variant
     for one in result.candidates:
-        if one.accuracy is None or one.latency is None:
-            continue
-        interval = one.latency.quantiles[0].interval_ns
-        if interval is None:
+        interval = one.latency.quantiles[0].interval_ns if one.latency is not None else None
+        if one.accuracy is None or interval is None:
             continue
         against = one.against_float.speedup if one.against_float is not None else None
         rows.append(

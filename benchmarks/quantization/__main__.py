@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.harness import Check, argument_parser, at_least, missing, parsed, report, watched
 from benchmarks.quantization.accuracy import accuracy_rows
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import latency_row
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
-from benchmarks.quantization.subjects import SUBJECTS, Subject, missing
+from benchmarks.quantization.subjects import SUBJECTS, Subject
 from benchmarks.quantization.tables import accuracy_table, latency_table, time_table
 from benchmarks.quantization.timing import time_rows
-from benchmarks.quantization.watched import watched
-from benchmarks.results import Arguments, Check, argument_parser, at_least, parsed, report
 
 PARTS = ("accuracy", "time", "latency")
 COUNTS, COUNTS_SHORT = (100, 1000), (20, 100)
@@ -28,20 +27,37 @@ SEED = 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Goes through the models one by one."""
+    """Goes through the models one by one: measures what is asked for, and takes up the rest where it is there."""
     parser = argument_parser("Static int8 beside other quantizers")
-    default = [name for name in SUBJECTS if name != "tiny"]
     parser.add_argument("--model", action="append", choices=list(SUBJECTS), help="only this one [default: all]")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this one [default: all]")
     parser.add_argument("--rounds", type=_positive, help="of time and memory [default: 3]")
     parser.add_argument("--candidate", action="append", default=[], help="only this one, where accuracy is judged")
     given = parser.parse_args(arguments)
-    common = parsed(given)
-    rounds = given.rounds or (ROUNDS_SHORT if common.short else ROUNDS)
-    known = _Known()
-    for name in given.model or default:
-        known.add(SUBJECTS[name], common, given.part or PARTS, rounds, tuple(given.candidate))
-    return known.report(common)
+    common, parts = parsed(given), given.part or PARTS
+    counts, rounds, pairs = (COUNTS_SHORT, ROUNDS_SHORT, PAIRS_SHORT) if common.short else (COUNTS, ROUNDS, PAIRS)
+    times: list[TimeRow] = []
+    accuracies: list[AccuracyRow] = []
+    latencies: list[LatencyRow] = []
+    checks: list[Check] = []
+    for name in given.model or [name for name in SUBJECTS if name != "tiny"]:
+        subject, folder = SUBJECTS[name], common.out.resolve() / "models" / SUBJECTS[name].key
+        if not _prepared(subject, folder, counts):
+            checks.append(at_least(f"{name}: measured", 0.0, 1.0))
+            continue
+        accuracies += accuracy_rows(subject, folder, measure="accuracy" in parts, names=tuple(given.candidate))
+        times += time_rows(subject, folder, counts=counts, rounds=given.rounds or rounds, measure="time" in parts)
+        latencies += latency_row(subject, folder, rounds=pairs, measure="latency" in parts)
+    checks += time_checks(times) + accuracy_checks(accuracies)
+    checks += latency_checks(latencies, {peer.name: peer.runtime for peer in PEERS.values() if not peer.twin})
+    figures = {
+        "time": [asdict(row) for row in times],
+        "accuracy": [asdict(row) for row in accuracies],
+        "latency": [asdict(row) for row in latencies],
+    }
+    tables = [time_table(times), accuracy_table(accuracies), latency_table(latencies)]
+    tables = [table for table in tables if table.rows]
+    return report("quantization", common, figures, checks, seed=SEED, tables=tables)
 
 
 def _positive(text: str) -> int:
@@ -51,64 +67,18 @@ def _positive(text: str) -> int:
     return value
 
 
-class _Known:
-    """All rows so far."""
-
-    def __init__(self) -> None:
-        self.times: list[TimeRow] = []
-        self.accuracies: list[AccuracyRow] = []
-        self.latencies: list[LatencyRow] = []
-        self.absent: list[Check] = []
-
-    def add(
-        self, subject: Subject, common: Arguments, parts: Sequence[str], rounds: int, names: tuple[str, ...]
-    ) -> None:
-        """Measures what is asked for and is not there yet; takes up the rest where it is there."""
-        lacking = missing(subject)
-        if lacking:
-            print(f"{subject.name}: skipped, without {', '.join(lacking)}")
-            self.absent.append(at_least(f"{subject.name}: measured", 0.0, 1.0))
-            return
-        counts = COUNTS_SHORT if common.short else COUNTS
-        folder = common.out.resolve() / "models" / subject.key
-        if not _prepare(subject, folder, counts):
-            self.absent.append(at_least(f"{subject.name}: measured", 0.0, 1.0))
-            return
-        self.accuracies += accuracy_rows(subject, folder, measure="accuracy" in parts, names=names)
-        self.times += time_rows(subject, folder, counts=counts, rounds=rounds, measure="time" in parts)
-        pairs = PAIRS_SHORT if common.short else PAIRS
-        row = latency_row(subject, folder, rounds=pairs, measure="latency" in parts)
-        if row is not None:
-            self.latencies.append(row)
-
-    def report(self, common: Arguments) -> int:
-        """Everything, and the checks that follow."""
-        alone = {peer.name: peer.runtime for peer in PEERS.values() if not peer.twin}
-        checks = [
-            *self.absent,
-            *time_checks(self.times),
-            *accuracy_checks(self.accuracies),
-            *latency_checks(self.latencies, alone),
-        ]
-        figures = {
-            "time": [asdict(row) for row in self.times],
-            "accuracy": [asdict(row) for row in self.accuracies],
-            "latency": [asdict(row) for row in self.latencies],
-        }
-        tables = [time_table(self.times), accuracy_table(self.accuracies), latency_table(self.latencies)]
-        tables = [table for table in tables if table.rows]
-        return report("quantization", common, figures, checks, seed=SEED, tables=tables)
-
-
-def _prepare(subject: Subject, folder: Path, counts: tuple[int, ...]) -> bool:
-    """In a child; what an earlier start made is taken."""
-    if all((folder / name).exists() for name in ("made", *(f"many-{count}.npz" for count in counts))):
-        return True
-    command = [sys.executable, "-m", "benchmarks.quantization.prepare", subject.key, str(folder), *map(str, counts)]
-    ended = watched(command)
-    if ended.why:
-        print(f"{subject.name}: not prepared: {ended.why}: {ended.told}")
-    return not ended.why
+def _prepared(subject: Subject, folder: Path, counts: tuple[int, ...]) -> bool:
+    """Whether its file and samples are there: made in a child, or by an earlier start."""
+    absent = missing(subject.files, subject.needs)
+    if absent:
+        print(f"{subject.name}: skipped, without {', '.join(absent)}")
+    elif not all((folder / name).exists() for name in ("made", *(f"many-{count}.npz" for count in counts))):
+        command = [sys.executable, "-m", "benchmarks.quantization.prepare", subject.key, str(folder)]
+        ended = watched([*command, *map(str, counts)])
+        if ended.why:
+            print(f"{subject.name}: not prepared: {ended.why}: {ended.told}")
+        return not ended.why
+    return not absent
 
 
 if __name__ == "__main__":

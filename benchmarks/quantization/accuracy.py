@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from benchmarks.harness import evaluated, example, kept, slug
 from benchmarks.quantization.candidates import REFERENCE, Candidate, candidates
-from benchmarks.quantization.kept import kept, slug
 from benchmarks.quantization.rows import AccuracyRow
 from benchmarks.quantization.subjects import Judged, Subject
-
-if TYPE_CHECKING:
-    from edgeport.contracts import Array
-
-__all__ = ["accuracy_rows", "sqnr_db"]
+from edgeport.accuracy import accuracy_result, metric_named
+from edgeport.accuracy.metrics import SQNR_CEILING_DB
+from edgeport.contracts import Array
+from edgeport.errors import EdgeportError
+from edgeport.pipeline.output.artifact_folder import load_artifact
 
 ALLOWED = 0.005
 """Of a metric; what `edgeport.accuracy` makes of it is not read, only its interval."""
@@ -25,15 +28,14 @@ ALLOWED = 0.005
 
 def accuracy_rows(subject: Subject, folder: Path, *, measure: bool, names: tuple[str, ...] = ()) -> list[AccuracyRow]:
     """A row per candidate; with `measure` off, those that lie there already."""
-    found = []
+    rows = []
     for candidate in candidates(subject, folder, make=measure, names=names):
         path = folder / "accuracy" / f"{slug(candidate.name)}.json"
-        row = kept(path, AccuracyRow, _judging(subject, folder, candidate) if measure else None)
-        if row is not None:
-            found.append(row)
+        if measure or path.exists():
+            rows.append(kept(path, AccuracyRow, partial(_judged, subject, folder, candidate)))
             if measure:
-                _say(row)
-    return found
+                _say(rows[-1])
+    return rows
 
 
 def _say(row: AccuracyRow) -> None:
@@ -45,71 +47,50 @@ def _say(row: AccuracyRow) -> None:
     print(f"{row.model:<20}{row.name:<40}{sqnr} {judged}{row.why} {row.told}", flush=True)
 
 
-def _judging(subject: Subject, folder: Path, candidate: Candidate) -> Callable[[], AccuracyRow]:
-    def make() -> AccuracyRow:
-        from edgeport.errors import EdgeportError
-        from edgeport.pipeline.output.artifact_folder import load_artifact
+def _judged(subject: Subject, folder: Path, candidate: Candidate) -> AccuracyRow:
+    row = AccuracyRow(
+        model=subject.name,
+        name=candidate.name,
+        kind=candidate.kind,
+        runtime=candidate.runtime,
+        why=candidate.why,
+        told=candidate.told,
+    )
+    if candidate.why:
+        return row
+    try:
+        own = _outputs(subject, folder, candidate.folder)
+    except EdgeportError as error:
+        return replace(row, why=f"does not run: {error.code}", told=error.found[:300])
+    reference = _outputs(subject, folder, folder / "candidates" / slug(REFERENCE) / "built")
+    return replace(
+        row,
+        sqnr_db=sqnr_db(own, reference),
+        judged={one.name: _judge(subject, folder, one, own, reference) for one in subject.judged},
+        size_bytes=load_artifact(candidate.folder).size_bytes,
+    )
 
-        row = AccuracyRow(
-            model=subject.name,
-            name=candidate.name,
-            kind=candidate.kind,
-            runtime=candidate.runtime,
-            why=candidate.why,
-            told=candidate.told,
-        )
-        if candidate.why:
-            return row
-        try:
-            own = _outputs(subject, folder, candidate.folder)
-        except EdgeportError as error:
-            return replace(row, why=f"does not run: {error.code}", told=error.found[:300])
-        reference = _outputs(subject, folder, folder / "candidates" / slug(REFERENCE) / "built")
-        return replace(
-            row,
-            sqnr_db=sqnr_db(own, reference),
-            judged={one.name: _judge(subject, folder, one, own, reference) for one in subject.judged},
-            size_bytes=load_artifact(candidate.folder).size_bytes,
-        )
 
-    return make
+def _starts(folder: Path) -> list[int]:
+    starts: list[int] = json.loads((folder / "starts.json").read_text(encoding="utf-8"))
+    return starts
 
 
 def _outputs(subject: Subject, folder: Path, built: Path) -> Array:
-    """The first output over the evaluation samples, float [N, ...], by the measuring program."""
-    import numpy as np
-
-    from edgeport.contracts import EvaluateJob
-    from edgeport.devices.local import LocalDevice
-    from edgeport.pipeline.output.artifact_folder import load_artifact
-
-    file = built / "outputs.npz"
-    if not file.exists():
-        artifact = load_artifact(built)
-        starts = json.loads((folder / "starts.json").read_text(encoding="utf-8"))
-        LocalDevice(folder / "device").run(
-            EvaluateJob(
-                artifact=str(artifact.folder),
-                entry=artifact.entry,
-                session=artifact.session,
-                settings=artifact.settings,
-                feeds=str(folder / "evaluation.npz"),
-                outputs=str(file),
-                state=subject.state,
-                starts=tuple(starts),
-            )
-        )
-    with np.load(file, allow_pickle=False) as arrays:
-        first: Array = arrays[arrays.files[0]]
-        return first
+    """The first output over the evaluation samples, float [N, ...]."""
+    arrays = evaluated(
+        load_artifact(built),
+        folder / "evaluation.npz",
+        built / "outputs.npz",
+        folder / "device",
+        state=subject.state,
+        starts=tuple(_starts(folder)),
+    )
+    return next(iter(arrays.values()))
 
 
 def sqnr_db(own: Array, reference: Array) -> float:
     """Power of the signal over that of the error, over all values, in decibels; 150 where they are equal."""
-    import numpy as np
-
-    from edgeport.accuracy.metrics import SQNR_CEILING_DB
-
     wanted = reference.astype(np.float64)
     noise, signal = float(np.square(own - wanted).sum()), float(np.square(wanted).sum())
     if noise == 0 or signal == 0:
@@ -119,17 +100,14 @@ def sqnr_db(own: Array, reference: Array) -> float:
 
 def _judge(subject: Subject, folder: Path, judged: Judged, own: Array, reference: Array) -> Mapping[str, float]:
     """The metric of both, and the paired drop with its interval; as `edgeport run` judges."""
-    import numpy as np
-
-    from edgeport.accuracy import accuracy_result, metric_named
-
     target: Any = None
     if judged.against == "labels":
         target = np.load(folder / "target.npy", allow_pickle=False)
     elif judged.against == "float > 0.5":
         target = (reference.reshape(len(reference)) > 0.5).astype(np.int64)
     if subject.decode:
-        own, reference = _boxes(own), _boxes(reference)
+        boxes = example("detector", "detector").boxes
+        own, reference = (boxes({"output": one}) for one in (own, reference))
     found = accuracy_result(
         metric_named(judged.metric),
         {"output": own},
@@ -137,7 +115,7 @@ def _judge(subject: Subject, folder: Path, judged: Judged, own: Array, reference
         target,
         allowed_drop=ALLOWED,
         reference_name="float32",
-        starts=json.loads((folder / "starts.json").read_text(encoding="utf-8")),
+        starts=_starts(folder),
     )
     drop = found.drop
     figures = {
@@ -149,10 +127,3 @@ def _judge(subject: Subject, folder: Path, judged: Judged, own: Array, reference
     }
     worst = 1.0  # of an output with NaN: JSON has no infinity
     return {name: value if math.isfinite(value) else worst for name, value in figures.items()}
-
-
-def _boxes(found: Array) -> Array:
-    from benchmarks.quantization.prepare import example
-
-    boxes: Array = example("detector", "detector").boxes({"output": found})
-    return boxes

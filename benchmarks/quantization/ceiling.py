@@ -10,11 +10,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
+
+from benchmarks.harness import Table, argument_parser, parsed, report
 from benchmarks.quantization.candidates import FLOATS, candidates
 from benchmarks.quantization.latency import measured_rounds, median_us, speedups_of
 from benchmarks.quantization.ours import OURS
 from benchmarks.quantization.subjects import Subject
-from benchmarks.results import Table, argument_parser, parsed, report
 
 TOKENS, WIDTH, HIDDEN, LAYERS = 96, 384, 1536, 6
 NAMES = (*FLOATS, *(name for name, one in OURS.items() if one.checked))
@@ -51,9 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(folder: Path) -> None:
     """The graph, weights of unit gain, and 128 samples."""
-    import numpy as np
-    import onnx
-
     rng = np.random.default_rng(SEED)
     shapes = {f"w{index}": (WIDTH, HIDDEN) if index % 2 == 0 else (HIDDEN, WIDTH) for index in range(2 * LAYERS)}
     nodes = " ".join(

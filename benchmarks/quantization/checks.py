@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import TypeVar
 
+from benchmarks.harness import Check, at_least, at_most
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
-from benchmarks.results import Check, at_least, at_most
 
 T = TypeVar("T")
-
-__all__ = ["accuracy_checks", "latency_checks", "time_checks"]
 
 TIMES_MINMAX, TIMES_OTHER, MORE_S = 2.5, 4.0, 3.0
 """Of a plain forward pass, and seconds for starting the command."""
@@ -29,7 +28,7 @@ _PARTNERS = {"Edgeport OpenVINO, rest bf16": ", rest bf16"}
 def time_checks(rows: Sequence[TimeRow]) -> list[Check]:
     """Of time and memory, model by model; the round in which ours comes off worst counts."""
     checks: list[Check] = []
-    for model in _models(rows):
+    for model in _each(row.model for row in rows):
         own = [row for row in rows if row.model == model]
         most = max(row.count for row in own)
         for method in _each(row.method for row in own if row.kind == "ours" and row.runtime == "onnxruntime"):
@@ -80,7 +79,7 @@ def _against_plain(
     few = [row.peak_bytes for row in ours if row.count != most and not row.why]
     if few:
         many = [row.peak_bytes for row, _, _ in pairs]
-        grown = _median(many) / _median(few)
+        grown = median(many) / median(few)
         checks.append(at_most(f"{model}: {method}, memory over {most} samples to that over few", grown, MOST_GROWTH))
     return checks
 
@@ -220,15 +219,6 @@ def _twice_as_fast(row: LatencyRow) -> list[Check]:
     ]
 
 
-def _models(rows: Iterable[TimeRow]) -> list[str]:
-    return _each(row.model for row in rows)
-
-
 def _each(values: Iterable[T]) -> list[T]:
     """Without repeats, in their order."""
     return list(dict.fromkeys(values))
-
-
-def _median(values: Sequence[int]) -> float:
-    ordered = sorted(values)
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

@@ -9,20 +9,20 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+import numpy as np
+
+from benchmarks.harness import kept, kept_rounds, median_ns
 from benchmarks.quantization.candidates import Candidate, candidates
-from benchmarks.quantization.kept import kept
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.rows import LatencyRow
 from benchmarks.quantization.subjects import Subject
-
-if TYPE_CHECKING:
-    from edgeport.contracts import Measurement, TimeJob
-    from edgeport.devices.experiment import Round
-
-__all__ = ["finalists", "latency_row", "measured_rounds", "median_us", "merged", "speedups_of"]
+from edgeport.contracts import Measurement, TimeJob, digest_json
+from edgeport.devices.experiment import Round
+from edgeport.devices.latency.comparison import compare
 
 Speedup: TypeAlias = tuple[float, float, float]
 
@@ -33,7 +33,7 @@ _MOST_TIMES = 3
 _OURS = ("ours", "beside")
 
 
-def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], measure: bool) -> LatencyRow | None:
+def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], measure: bool) -> list[LatencyRow]:
     """The comparison; with `measure` off, the one that lies there already, if any.
 
     Args:
@@ -43,41 +43,38 @@ def latency_row(subject: Subject, folder: Path, *, rounds: tuple[int, int], meas
         measure: Whether to.
 
     """
-
-    def make() -> LatencyRow:
-        timed = [one for one in candidates(subject, folder, make=True) if not one.why and not _has_twin(one)]
-        place = folder / "latency"
-        first, lost = measured_rounds(timed, folder, rounds[0], place / "rounds")
-        medians = {name: median_us(one) for name, one in first.items()}
-        kinds, runtimes = {one.name: one.kind for one in timed}, {one.name: one.runtime for one in timed}
-        names = finalists(medians, kinds, runtimes)
-        left = [one for one in timed if one.name in names]
-        final, lost_later = measured_rounds(left, folder, rounds[1], _place_of(left, place))
-        return LatencyRow(
-            model=subject.name,
-            runtimes={name: runtimes[name] for name in first},
-            kinds={name: kinds[name] for name in first},
-            medians_us=medians | {name: median_us(one) for name, one in final.items()},
-            speedups=merged(speedups_of(first, kinds), speedups_of(final, kinds)),
-            rounds=_rounds(first),
-            finalists=list(final),
-            final_rounds=_rounds(final),
-            disturbed=lost + lost_later,
-            at=time.strftime("%Y-%m-%d %H:%M"),
-        )
-
-    row = kept(folder / "latency" / "row.json", LatencyRow, make if measure else None)
-    if row is not None and measure:
-        for name, median in row.medians_us.items():
-            print(f"{row.model:<20}{name:<40}{median:10.1f} us", flush=True)
-    return row
+    path = folder / "latency" / "row.json"
+    if not measure and not path.exists():
+        return []
+    row = kept(path, LatencyRow, partial(_raced, subject, folder, rounds))
+    for name, median in row.medians_us.items() if measure else ():
+        print(f"{row.model:<20}{name:<40}{median:10.1f} us", flush=True)
+    return [row]
 
 
-def _place_of(left: Sequence[Candidate], folder: Path) -> Path:
-    """Of the second stage's rounds: one for each set of finalists, which may be others after a stop."""
-    from edgeport.contracts import digest_json
-
-    return folder / f"final-{digest_json(sorted(one.name for one in left))[-16:]}"
+def _raced(subject: Subject, folder: Path, rounds: tuple[int, int]) -> LatencyRow:
+    timed = [one for one in candidates(subject, folder, make=True) if not one.why and not _has_twin(one)]
+    place = folder / "latency"
+    first, lost = measured_rounds(timed, folder, rounds[0], place / "rounds")
+    medians = {name: median_us(one) for name, one in first.items()}
+    kinds, runtimes = {one.name: one.kind for one in timed}, {one.name: one.runtime for one in timed}
+    names = finalists(medians, kinds, runtimes)
+    left = [one for one in timed if one.name in names]
+    # One folder for each set of finalists, which may be others after a stop.
+    last = place / f"final-{digest_json(sorted(one.name for one in left))[-16:]}"
+    final, lost_later = measured_rounds(left, folder, rounds[1], last)
+    return LatencyRow(
+        model=subject.name,
+        runtimes={name: runtimes[name] for name in first},
+        kinds={name: kinds[name] for name in first},
+        medians_us=medians | {name: median_us(one) for name, one in final.items()},
+        speedups=merged(speedups_of(first, kinds), speedups_of(final, kinds)),
+        rounds=_rounds(first),
+        finalists=list(final),
+        final_rounds=_rounds(final),
+        disturbed=lost + lost_later,
+        at=time.strftime("%Y-%m-%d %H:%M"),
+    )
 
 
 def _has_twin(candidate: Candidate) -> bool:
@@ -97,33 +94,24 @@ def measured_rounds(
         place: Rounds that were measured before an interruption are kept there.
 
     """
-    from edgeport.contracts import dump_json, load_json
-    from edgeport.devices.experiment import Round, run_rounds, to_measurements
+    from edgeport.devices.experiment import to_measurements
     from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
     from edgeport.devices.local import LocalDevice
     from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 
     device = LocalDevice(folder / "device")
-    place.mkdir(parents=True, exist_ok=True)
     settings = BenchSettings(samples=folder / "calibration.npz", duration_s=DURATION_S)
-    jobs: dict[str, TimeJob] = {}
-
-    def keep(one: Round) -> None:
-        (place / f"{one.index:03}.json").write_bytes(dump_json(one))
-        print(f"round {one.index + 1}, for {rounds} that count", flush=True)
 
     def lack(finished: Sequence[Round]) -> bool:
         lost = disturbed_rounds(to_measurements(finished, device=""))
         return len(finished) - len(lost) < rounds and len(finished) < _MOST_TIMES * rounds
 
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        scratch = Path(name)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        jobs: dict[str, TimeJob] = {}
         for number, one in enumerate(timed):
-            opened = open_artifact(one.folder, settings, scratch / f"open-{number}")
-            jobs[one.name] = time_job(opened, settings, scratch / f"job-{number}", device)
-
-        done = [load_json(Round, path.read_bytes()) for path in sorted(place.glob("*.json"))]
-        every = run_rounds(device, jobs, rounds=rounds, seed=SEED, done=done, on_round=keep, more=lack)
+            opened = open_artifact(one.folder, settings, Path(scratch, f"open-{number}"))
+            jobs[one.name] = time_job(opened, settings, Path(scratch, f"job-{number}"), device)
+        every = kept_rounds(jobs, rounds, place, device, seed=SEED, more=lack)
     quiet = without_disturbed(to_measurements(every, device=""))
     return quiet, len(every) - _rounds(quiet)
 
@@ -156,24 +144,17 @@ def finalists(medians: Mapping[str, float], kinds: Mapping[str, str], runtimes: 
 
 def speedups_of(measured: Mapping[str, Measurement], kinds: Mapping[str, str]) -> dict[str, dict[str, Speedup]]:
     """How many times as fast each of ours is as each other one: low, estimate and high."""
-    from edgeport.devices.latency.comparison import compare
-
     found: dict[str, dict[str, Speedup]] = {}
     for name in (name for name in measured if kinds[name] in _OURS):
         found[name] = {}
-        for other in measured:
-            if other != name:
-                speedup = compare(measured[other], measured[name]).speedup
-                found[name][other] = (speedup.low, speedup.estimate, min(speedup.high, 1e9))
+        for other in (other for other in measured if other != name):
+            speedup = compare(measured[other], measured[name]).speedup
+            found[name][other] = (speedup.low, speedup.estimate, min(speedup.high, 1e9))
     return found
 
 
 def median_us(measured: Measurement) -> float:
-    import numpy as np
-
-    from edgeport.devices.latency.timer import call_latency_ns
-
-    return float(np.median([np.median(call_latency_ns(trace)) for trace in measured.traces])) / 1e3
+    return float(np.median([median_ns(trace) for trace in measured.traces])) / 1e3
 
 
 def _rounds(measured: Mapping[str, Measurement]) -> int:

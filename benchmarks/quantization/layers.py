@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness import Table, argument_parser, parsed, report
 from benchmarks.quantization.candidates import candidates
 from benchmarks.quantization.subjects import SUBJECTS
-from benchmarks.results import Table, argument_parser, parsed, report
+from edgeport.backends.openvino.session import import_openvino
 
 BESIDE = {"bf16 OpenVINO": "bf16", "Edgeport OpenVINO": "f32"}
 """Candidates by name, and what they compute in where they have no integers."""
@@ -58,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _kernel_times(paths: Mapping[str, Path], feeds: Mapping[str, Any], calls: int) -> dict[str, dict[str, float]]:
     """By candidate and name of a kernel, us."""
-    from edgeport.backends.openvino.session import import_openvino
-
     ov = import_openvino()
     requests = {}
     for name, path in paths.items():
@@ -86,8 +85,6 @@ def _kernel_times(paths: Mapping[str, Path], feeds: Mapping[str, Any], calls: in
 
 def _kinds(path: Path) -> dict[str, str]:
     """What each convolution is, by its name."""
-    from edgeport.backends.openvino.session import import_openvino
-
     found = {}
     for operation in import_openvino().Core().read_model(path).get_ordered_ops():
         if operation.get_type_name() in ("Convolution", "GroupConvolution"):

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["METHODS", "OURS", "Ours", "float_command", "quantize_command"]
-
 METHODS: Mapping[str, str] = {
     "minmax": "minmax",
     "average": "average",
@@ -42,6 +40,11 @@ class Ours:
     recover: tuple[str, ...] = ()
     checked: bool = True
 
+    @property
+    def kind(self) -> str:
+        """As in `AccuracyRow`."""
+        return "ours" if self.checked else "beside"
+
 
 OURS: Mapping[str, Ours] = {
     each.name: each
@@ -66,10 +69,8 @@ _EDGEPORT = (sys.executable, "-m", "edgeport")
 def quantize_command(model: Path, samples: Path, output: Path, ours: Ours) -> list[str]:
     """`edgeport quantize` in int8, which calibrates on the way."""
     command = [*_EDGEPORT, "quantize", str(model), "--samples", str(samples), "--backend", ours.runtime]
-    command += ["--method", METHODS[ours.method], *ours.options]
-    for method in ours.recover:
-        command += ["--recover", method]
-    return [*command, "-o", str(output), "--quiet"]
+    recover = [word for method in ours.recover for word in ("--recover", method)]
+    return [*command, "--method", METHODS[ours.method], *ours.options, *recover, "-o", str(output), "--quiet"]
 
 
 def float_command(model: Path, output: Path, *, runtime: str, precision: str) -> list[str]:

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edgeport.contracts import Array
 
-__all__: list[str] = []
-
 
 def feeds(samples: str) -> Iterator[dict[str, Array]]:
     """One sample after the other, [1, ...] by input."""

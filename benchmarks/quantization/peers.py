@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.quantization.subjects import Subject
-from benchmarks.quantization.watched import Ended, watched
-
-__all__ = ["PEERS", "Peer", "peer_request", "run_peer"]
+from benchmarks.harness import Ended, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,24 +88,20 @@ OpenVINO computes what is not integer in bf16 where nobody says otherwise and th
 """
 
 
-def peer_request(
-    subject: Subject, peer: Peer, model: Path, samples: Path, count: int, output: Path
-) -> dict[str, object]:
-    """What `peer_program.py` is told."""
-    return {
+def run_peer(
+    peer: Peer, model: Path, samples: Path, count: int, scratch: Path, transformer: bool
+) -> tuple[Path, Ended]:
+    """Its file, and how it ended, in a process of its own with the limits that ours has."""
+    output = scratch / ("model.xml" if peer.program == "nncf-openvino" else "model.onnx")
+    request = {
         "program": peer.program,
         "settings": dict(peer.settings),
-        "transformer": subject.transformer,
-        "model": str(model),
-        "samples": str(samples),
+        "transformer": transformer,
+        "model": shutil.copy(model, scratch / "float.onnx"),  # some write beside the model
+        "samples": samples,
         "count": count,
-        "output": str(output),
+        "output": output,
     }
-
-
-def run_peer(request: Mapping[str, object], scratch: Path) -> Ended:
-    """In a process of its own, with the limits that ours has."""
     path = scratch / "request.json"
-    path.write_text(json.dumps(request), encoding="utf-8")
-    command = [sys.executable, "-m", "benchmarks.quantization.peer_program", str(path)]
-    return watched(command)
+    path.write_text(json.dumps(request, default=str), encoding="utf-8")
+    return output, watched([sys.executable, "-m", "benchmarks.quantization.peer_program", str(path)])

@@ -11,8 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-__all__: list[str] = []
-
 
 def main() -> int:
     """Runs every sample once."""

@@ -9,31 +9,30 @@ memory.
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
-import os
-import shutil
 import sys
 import tempfile
+import tomllib
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["Made", "write_many"]
+from benchmarks.harness import ROOT, cifar, example, package, pictures, zoo
+from edgeport import api
+from edgeport.calibration.data import NpzSamples
+from edgeport.contracts import Array, ModelSource
+from edgeport.npz import GrowingArray, save_npz
 
-Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 
-ROOT = Path(__file__).parents[2]
 SEED = 0
 IMAGES = 2000
 """Of CIFAR's 5,000 test images, drawn at random: judging takes a second per candidate and thousand images, or ten."""
@@ -71,61 +70,21 @@ class Made:
 
 def write_many(path: Path, samples: Iterable[Arrays], count: int) -> None:
     """The first `count` samples as one `.npz`, of which never more than one is in memory."""
-    with ExitStack() as stack:
-        files: dict[str, Any] = {}
-        shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
-        for _, sample in zip(range(count), samples, strict=False):
-            for name, row in sample.items():
-                if name not in files:
-                    files[name] = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-                    shapes[name] = (row.shape[1:], row.dtype)
-                files[name].write(np.ascontiguousarray(row).tobytes())
-        partial = path.with_suffix(".partial")
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, file in files.items():
-                shape, dtype = shapes[name]
-                header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array_header_1_0(entry, {**header, "shape": (count, *shape)})
-                    file.seek(0)
-                    shutil.copyfileobj(file, entry, 1 << 20)
-        partial.replace(path)
-
-
-def zoo(name: str) -> Path:
-    """A file of the folder of models and data."""
-    return Path(os.environ["EDGEPORT_ZOO"]) / name
-
-
-def example(folder: str, module: str) -> ModuleType:
-    """A module of an example, as its user imports it."""
-    place = str(ROOT / "examples" / folder)
-    if place not in sys.path:
-        sys.path.insert(0, place)
-    return importlib.import_module(module)
-
-
-def package(name: str) -> Path:
-    """The folder of an installed package, which is not imported.
-
-    Raises:
-        ModuleNotFoundError: It is not installed.
-
-    """
-    spec = find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(name)
-    return Path(spec.submodule_search_locations[0])
+    arrays: defaultdict[str, GrowingArray] = defaultdict(lambda: GrowingArray(path.parent))
+    for _, sample in zip(range(count), samples, strict=False):
+        for name, row in sample.items():
+            arrays[name].add(row)
+    partial = path.with_suffix(".part")
+    save_npz(partial, arrays)
+    for array in arrays.values():
+        array.close()
+    partial.replace(path)
 
 
 def exported(location: str, search_path: Path = ROOT, **more: Any) -> WriteModel:
     """Of PyTorch, by `edgeport export`."""
 
     def write(path: Path, example: Arrays) -> None:
-        from edgeport import api
-        from edgeport.contracts import ModelSource
-        from edgeport.npz import save_npz
-
         with tempfile.TemporaryDirectory() as folder:
             samples = Path(folder) / "example.npz"
             save_npz(samples, {name: array[:2] for name, array in example.items()})
@@ -139,16 +98,6 @@ def rows(arrays: Arrays) -> Iterator[Arrays]:
     """Sample by sample."""
     for index in range(len(next(iter(arrays.values())))):
         yield {name: array[index : index + 1] for name, array in arrays.items()}
-
-
-def pictures(packed: Any, indices: Iterable[int]) -> Iterator[Array]:
-    """Photographs uint8 [H, W, 3] out of a file of JPEGs."""
-    from PIL import Image
-
-    data, offsets = packed["data"], packed["offsets"]
-    for index in indices:
-        jpeg = data[offsets[index] : offsets[index + 1]].tobytes()
-        yield np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
 def varied(images: Sequence[Array], size: tuple[int, int]) -> Iterator[Array]:
@@ -193,36 +142,28 @@ def lite0() -> Made:
     )
 
 
-def _cifar(network: str, mean: Sequence[float], deviation: Sequence[float]) -> Made:
-    train, test = np.load(zoo("cifar10_train.npz")), np.load(zoo("cifar10_test_dev.npz"))
+def _cifar(network: str) -> Made:
+    def chosen(name: str, rows: int, count: int) -> cifar.Images:
+        return cifar.decoded(name, np.random.default_rng(SEED).permutation(rows)[:count]).scaled(network)
 
-    def chosen(packed: Any, count: int) -> list[int]:
-        every = np.random.default_rng(SEED).permutation(len(packed["labels"]))
-        return [int(index) for index in every[:count]]
-
-    def fed(image: Array) -> Array:
-        values = (image / 255 - np.array(mean)) / np.array(deviation)
-        fed: Array = values.astype(np.float32).transpose(2, 0, 1)[None]
-        return fed
-
-    calibrating, judged = chosen(train, 1000), chosen(test, IMAGES)
+    train, judged = chosen("train", cifar.TRAINING, 1000), chosen("test_dev", cifar.HELD, IMAGES)
     return Made(
-        write=exported(f"benchmarks.quantization.networks:{network}"),
-        calibration={"images": np.concatenate([fed(image) for image in pictures(train, calibrating[:128])])},
-        evaluation={"images": np.concatenate([fed(image) for image in pictures(test, judged)])},
-        target=test["labels"][judged].astype(np.int64),
-        many=({"images": fed(image)} for image in pictures(train, calibrating)),
+        write=exported(f"benchmarks.harness.networks:{network}"),
+        calibration={"images": train.images[:128]},
+        evaluation={"images": judged.images},
+        target=judged.labels,
+        many=rows({"images": train.images}),
     )
 
 
 def resnet18() -> Made:
     """CIFAR-10 in the mean and deviation that it was trained with."""
-    return _cifar("resnet18", (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616))
+    return _cifar("resnet18")
 
 
 def resnet20() -> Made:
     """CIFAR-10 in the mean and deviation of ImageNet, as it was trained."""
-    return _cifar("resnet20", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return _cifar("resnet20")
 
 
 def minilm() -> Made:
@@ -250,7 +191,6 @@ def detector() -> Made:
     truth = example("detector", "detector").truth
 
     def write(path: Path, example: Arrays) -> None:
-        import onnx
         from onnx import version_converter
 
         del example
@@ -332,32 +272,26 @@ def vad() -> Made:
 
 def write_vad(path: Path, example: Arrays) -> None:
     """The package's file without its branches, and with a state [N, 2, 128]."""
-    import onnx
-    from onnx import TensorProto, helper
-
     from edgeport.exporter.fold import fold_constants, simplify
     from edgeport.onnx_files import read_ir, write_constants, write_ir
 
     del example
-    graph = read_ir(package("silero_vad") / "data" / "silero_vad.onnx")
-    write_constants(graph, {"sr": 16000})
-    fold_constants(graph)
-    simplify(graph)
-    write_ir(graph, path)
+    ir = read_ir(package("silero_vad") / "data" / "silero_vad.onnx")
+    write_constants(ir, {"sr": 16000})
+    fold_constants(ir)
+    simplify(ir)
+    write_ir(ir, path)
     model = onnx.load(path)
-    names = [value.name for value in model.graph.input]
-    model.graph.input[names.index("state")].CopyFrom(
-        helper.make_tensor_value_info("held", TensorProto.FLOAT, ["batch", 2, 128])
-    )
-    model.graph.input[names.index("input")].CopyFrom(
-        helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 576])
-    )
-    outputs = [value.name for value in model.graph.output]
-    model.graph.output[outputs.index("stateN")].CopyFrom(
-        helper.make_tensor_value_info("heldN", TensorProto.FLOAT, ["batch", 2, 128])
-    )
-    model.graph.node.insert(0, helper.make_node("Transpose", ["held"], ["state"], "held_first", perm=[1, 0, 2]))
-    model.graph.node.append(helper.make_node("Transpose", ["stateN"], ["heldN"], "held_last", perm=[1, 0, 2]))
+    graph = model.graph
+    for values, old, new, shape in (
+        (graph.input, "state", "held", [2, 128]),
+        (graph.input, "input", "input", [576]),
+        (graph.output, "stateN", "heldN", [2, 128]),
+    ):
+        (value,) = (value for value in values if value.name == old)
+        value.CopyFrom(helper.make_tensor_value_info(new, TensorProto.FLOAT, ["batch", *shape]))
+    graph.node.insert(0, helper.make_node("Transpose", ["held"], ["state"], "held_first", perm=[1, 0, 2]))
+    graph.node.append(helper.make_node("Transpose", ["stateN"], ["heldN"], "held_last", perm=[1, 0, 2]))
     onnx.checker.check_model(model)
     onnx.save(model, path)
 
@@ -380,8 +314,6 @@ def _states(path: Path, windows: Array, starts: Sequence[int]) -> Array:
 
 def vit() -> Made:
     """As `examples/vit`: trained for some seconds on scikit-learn's digits."""
-    import tomllib
-
     import timm
     import torch
     from safetensors.torch import save_file
@@ -416,24 +348,16 @@ def tiny() -> Made:
     """Three products on random numbers."""
 
     def write(path: Path, example: Arrays) -> None:
-        import onnx
-        from onnx import TensorProto, helper, numpy_helper
-
         del example
-        random, nodes, weights, name = np.random.default_rng(SEED), [], [], "x"
-        for index, (inputs, outputs) in enumerate([(64, 128), (128, 64), (64, 10)]):
-            matrix = random.normal(0, inputs**-0.5, (inputs, outputs)).astype(np.float32)
-            weights.append(numpy_helper.from_array(matrix, f"w{index}"))
-            nodes.append(helper.make_node("MatMul", [name, f"w{index}"], [f"m{index}"], f"product{index}"))
-            name = f"m{index}"
-            if index < 2:
-                nodes.append(helper.make_node("Relu", [name], [f"r{index}"], f"relu{index}"))
-                name = f"r{index}"
-        ends = [
-            helper.make_tensor_value_info(end, TensorProto.FLOAT, ["batch", n]) for end, n in (("x", 64), (name, 10))
-        ]
-        graph = helper.make_graph(nodes, "tiny", ends[:1], ends[1:], weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+        random = np.random.default_rng(SEED)
+        model = onnx.parser.parse_model(
+            '<ir_version: 10, opset_import: ["" : 20]> tiny (float[batch, 64] x) => (float[batch, 10] m2) {'
+            "[product0] m0 = MatMul (x, w0) [relu0] r0 = Relu (m0) [product1] m1 = MatMul (r0, w1) "
+            "[relu1] r1 = Relu (m1) [product2] m2 = MatMul (r1, w2) }"
+        )
+        for index, shape in enumerate([(64, 128), (128, 64), (64, 10)]):
+            matrix = random.normal(0, shape[0] ** -0.5, shape).astype(np.float32)
+            model.graph.initializer.append(numpy_helper.from_array(matrix, f"w{index}"))
         onnx.checker.check_model(model)
         onnx.save(model, path)
 
@@ -451,8 +375,6 @@ MAKERS = {each.__name__: each for each in (lite0, resnet18, resnet20, minilm, de
 
 def main() -> int:
     """Makes one subject."""
-    from edgeport.npz import save_npz
-
     key, folder, counts = sys.argv[1], Path(sys.argv[2]), [int(count) for count in sys.argv[3:]]
     folder.mkdir(parents=True, exist_ok=True)
     made = MAKERS[key]()
@@ -462,14 +384,10 @@ def main() -> int:
     if made.target is not None:
         np.save(folder / "target.npy", made.target, allow_pickle=False)
     (folder / "starts.json").write_text(json.dumps(list(made.starts)), encoding="utf-8")
-    most = max(counts)
-    write_many(folder / f"many-{most}.npz", made.many, most)
-    for count in counts:
-        if count != most:
-            from edgeport.calibration.data import NpzSamples
-
-            every = (sample.feeds for sample in NpzSamples(folder / f"many-{most}.npz", batch_size=1))
-            write_many(folder / f"many-{count}.npz", every, count)
+    most = folder / f"many-{max(counts)}.npz"
+    write_many(most, made.many, max(counts))
+    for count in set(counts) - {max(counts)}:
+        write_many(folder / f"many-{count}.npz", (one.feeds for one in NpzSamples(most, batch_size=1)), count)
     (folder / "made").touch()
     return 0
 

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-__all__ = ["SUBJECTS", "Judged", "Subject", "missing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +107,3 @@ SUBJECTS: Mapping[str, Subject] = {
     )
 }
 """The last one, three layers on random numbers, is for tests; it is in no run that does not name it."""
-
-
-def missing(subject: Subject) -> list[str]:
-    """What it needs and is not here."""
-    zoo = os.environ.get("EDGEPORT_ZOO")
-    modules = [name for name in subject.needs if importlib.util.find_spec(name) is None]
-    if zoo is None:
-        return [*modules, *(["EDGEPORT_ZOO"] if subject.files else [])]
-    return [*modules, *(name for name in subject.files if not (Path(zoo) / name).exists())]

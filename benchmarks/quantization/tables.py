@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.harness import Table
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
-from benchmarks.results import Table
-
-__all__ = ["accuracy_table", "latency_table", "time_table"]
 
 
 def time_table(rows: Sequence[TimeRow]) -> Table:

@@ -6,22 +6,19 @@ import compileall
 import json
 import os
 import random
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from benchmarks.quantization.kept import kept, slug
+from benchmarks.harness import ROOT, Ended, kept, slug, watched
 from benchmarks.quantization.ours import METHODS, OURS, Ours, quantize_command
-from benchmarks.quantization.peers import PEERS, Peer, peer_request, run_peer
+from benchmarks.quantization.peers import PEERS, Peer, run_peer
 from benchmarks.quantization.rows import TimeRow
 from benchmarks.quantization.subjects import Subject
-from benchmarks.quantization.watched import ROOT, Ended, watched
-
-__all__ = ["Arm", "arms", "time_rows"]
 
 PLAIN_BATCHES = (1, 32)
 SEED = 0
@@ -49,67 +46,58 @@ class Arm:
 def arms(subject: Subject, folder: Path) -> list[Arm]:
     """Of one model; `folder` is what `prepare.py` filled."""
     model = folder / "model.onnx"
-    found = [
-        Arm(name=f"plain pass, batch {batch}", kind="plain", runtime="onnxruntime", method="", run=_plain(model, batch))
-        for batch in PLAIN_BATCHES
-    ]
     onnxruntime, openvino = OURS["Edgeport ONNX Runtime"], OURS["Edgeport OpenVINO"]
     ours = [replace(onnxruntime, method=method, name=f"{onnxruntime.name}, {method}") for method in METHODS]
     ours.append(replace(openvino, name=f"{openvino.name}, minmax"))
-    found += [
-        Arm(name=one.name, kind="ours", runtime=one.runtime, method=one.method, run=_ours(model, one)) for one in ours
+    ways: list[tuple[str, str, str, str, Callable[[Path, int, Path], Ended]]] = [
+        *((f"plain pass, batch {n}", "plain", "onnxruntime", "", partial(_plain, model, n)) for n in PLAIN_BATCHES),
+        *((one.name, "ours", one.runtime, one.method, partial(_ours, model, one)) for one in ours),
+        *(
+            (one.name, "peer", one.runtime, one.method, partial(_peer, subject, model, one))
+            for one in PEERS.values()
+            if not one.of
+        ),
     ]
-    found += [
-        Arm(name=peer.name, kind="peer", runtime=peer.runtime, method=peer.method, run=_peer(subject, model, peer))
-        for peer in PEERS.values()
-        if not peer.of
-    ]
-    return found
+    return [Arm(name=way[0], kind=way[1], runtime=way[2], method=way[3], run=way[4]) for way in ways]
 
 
 def time_rows(subject: Subject, folder: Path, *, counts: tuple[int, ...], rounds: int, measure: bool) -> list[TimeRow]:
     """Every arm once a round and count, in random order; with `measure` off, what lies there already."""
     order = random.Random(SEED)  # noqa: S311 (no secret)
     every = arms(subject, folder)
-    if measure:
-        for name in OWN:  # as an installer leaves packages; else the first command that is timed would compile them
-            compileall.compile_dir(ROOT / name, quiet=2)
-    found = []
+    for name in OWN if measure else ():  # as an installer leaves packages; else the first command would compile them
+        compileall.compile_dir(ROOT / name, quiet=2)
+    rows = []
     for index in range(rounds):
         for count in counts:
             for arm in order.sample(every, len(every)):
                 path = folder / "time" / f"{count}-{index}" / f"{slug(arm.name)}.json"
-                make = _measured(subject, arm, folder, count, index) if measure else None
-                row = kept(path, TimeRow, make)
-                if row is not None:
-                    found.append(row)
+                if measure or path.exists():
+                    rows.append(kept(path, TimeRow, partial(_measured, subject, arm, folder, count, index)))
                     if measure:
-                        _say(row)
-    return found
+                        _say(rows[-1])
+    return rows
 
 
-def _measured(subject: Subject, arm: Arm, folder: Path, count: int, index: int) -> Callable[[], TimeRow]:
-    def make() -> TimeRow:
-        load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            ended = arm.run(folder / f"many-{count}.npz", count, Path(scratch))
-        return TimeRow(
-            model=subject.name,
-            name=arm.name,
-            kind=arm.kind,
-            runtime=arm.runtime,
-            method=arm.method,
-            count=count,
-            round=index,
-            why=ended.why,
-            told=ended.told if ended.why else "",
-            seconds=ended.seconds,
-            peak_bytes=ended.peak_bytes,
-            load=load,
-            at=time.strftime("%Y-%m-%d %H:%M"),
-        )
-
-    return make
+def _measured(subject: Subject, arm: Arm, folder: Path, count: int, index: int) -> TimeRow:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        ended = arm.run(folder / f"many-{count}.npz", count, Path(scratch))
+    return TimeRow(
+        model=subject.name,
+        name=arm.name,
+        kind=arm.kind,
+        runtime=arm.runtime,
+        method=arm.method,
+        count=count,
+        round=index,
+        why=ended.why,
+        told=ended.told if ended.why else "",
+        seconds=ended.seconds,
+        peak_bytes=ended.peak_bytes,
+        load=load,
+        at=time.strftime("%Y-%m-%d %H:%M"),
+    )
 
 
 def _say(row: TimeRow) -> None:
@@ -117,29 +105,15 @@ def _say(row: TimeRow) -> None:
     print(f"{row.model:<20}{row.count:>5}  {row.name:<36}{told}", flush=True)
 
 
-def _plain(model: Path, batch: int) -> Callable[[Path, int, Path], Ended]:
-    def run(samples: Path, count: int, scratch: Path) -> Ended:
-        del count, scratch
-        command = [sys.executable, "-m", "benchmarks.quantization.plain", str(model), str(samples), str(batch)]
-        ended = watched(command)
-        return ended if ended.why else replace(ended, seconds=float(json.loads(ended.printed)["seconds"]))
-
-    return run
+def _plain(model: Path, batch: int, samples: Path, _count: int, _scratch: Path) -> Ended:
+    ended = watched([sys.executable, "-m", "benchmarks.quantization.plain", str(model), str(samples), str(batch)])
+    return ended if ended.why else replace(ended, seconds=float(json.loads(ended.printed)["seconds"]))
 
 
-def _ours(model: Path, ours: Ours) -> Callable[[Path, int, Path], Ended]:
-    def run(samples: Path, count: int, scratch: Path) -> Ended:
-        del count
-        return watched(quantize_command(model, samples, scratch / "artifact", ours))
-
-    return run
+def _ours(model: Path, ours: Ours, samples: Path, _count: int, scratch: Path) -> Ended:
+    return watched(quantize_command(model, samples, scratch / "artifact", ours))
 
 
-def _peer(subject: Subject, model: Path, peer: Peer) -> Callable[[Path, int, Path], Ended]:
-    def run(samples: Path, count: int, scratch: Path) -> Ended:
-        name = "model.xml" if peer.program == "nncf-openvino" else "model.onnx"
-        # Some write beside the model, so it gets one of its own.
-        own = Path(shutil.copy(model, scratch / "float.onnx"))
-        return run_peer(peer_request(subject, peer, own, samples, count, scratch / name), scratch)
-
-    return run
+def _peer(subject: Subject, model: Path, peer: Peer, samples: Path, count: int, scratch: Path) -> Ended:
+    _, ended = run_peer(peer, model, samples, count, scratch, subject.transformer)
+    return ended

@@ -6,7 +6,7 @@ So the weights of a convolution are where a model has them. A test whose inputs 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from onnx import numpy_helper
 
 from edgeport.contracts import Array
 from edgeport.npz import save_npz
-
-__all__ = ["Case", "node_tests"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +39,21 @@ class Case:
 
 def node_tests(folder: Path) -> list[Case]:
     """Writes each test once, into a folder of its own; sorted by name."""
-    listed = folder / "written"
-    if not listed.exists():
-        for test in _collected():
-            _write(test, folder / test.name)
-        listed.touch()
-    return [_case(path) for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [_case(path) for path in written(folder, _write)]
+
+
+def written(folder: Path, write: Callable[[Any, Path], None]) -> list[Path]:
+    """A folder per test, sorted; written once."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    if not (folder / "written").exists():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tests divide by zero on purpose
+            for test in collect_testcases(None):
+                (folder / test.name).mkdir(parents=True, exist_ok=True)
+                write(test, folder / test.name)
+        (folder / "written").touch()
+    return sorted(path for path in folder.iterdir() if path.is_dir())
 
 
 def _case(path: Path) -> Case:
@@ -54,23 +61,18 @@ def _case(path: Path) -> Case:
     return Case(name=path.name, model=path / "model.onnx", feeds=feeds if feeds.exists() else None)
 
 
-def _collected() -> Iterator[Any]:
-    from onnx.backend.test.case.node import collect_testcases
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tests divide by zero on purpose
-        yield from collect_testcases(None)
+def arrays_of(values: Iterable[Any], ports: Iterable[Any]) -> dict[str, Any]:
+    """What a test feeds or expects, by name; arrays where they are tensors."""
+    return {
+        port.name: numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+        for port, value in zip(ports, values, strict=False)
+    }
 
 
 def _write(test: Any, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     model = onnx.ModelProto()
     model.CopyFrom(test.model)
-    given = dict(zip((value.name for value in model.graph.input), test.data_sets[0][0], strict=False))
-    given = {
-        name: numpy_helper.to_array(array) if isinstance(array, onnx.TensorProto) else array
-        for name, array in given.items()
-    }
+    given = arrays_of(test.data_sets[0][0], model.graph.input)
     fed = _fed(given)
     for name, array in given.items():
         if name != fed and isinstance(array, np.ndarray | np.generic):
@@ -78,11 +80,8 @@ def _write(test: Any, folder: Path) -> None:
             model.graph.input.remove(next(value for value in model.graph.input if value.name == name))
     onnx.save(model, folder / "model.onnx")
     feeds = {value.name: given.get(value.name) for value in model.graph.input}
-    if all(_fits(array) for array in feeds.values()):
-        save_npz(folder / "feeds.npz", {name: _plain(array) for name, array in feeds.items()})
-
-
-_KINDS = "fiubUOS"  # of dtypes that a `.npz` holds
+    if all(fits(array, registered=True) for array in feeds.values()):
+        save_npz(folder / "feeds.npz", {name: plain(array) for name, array in feeds.items()})
 
 
 def _fed(given: dict[str, Any]) -> str:
@@ -93,16 +92,16 @@ def _fed(given: dict[str, Any]) -> str:
     return next(iter([*floats, *full, *given]), "")
 
 
-def _fits(array: Any) -> bool:
-    """Whether a `.npz` can hold it; bfloat16 as float32."""
-    if not isinstance(array, np.ndarray | np.generic):
+def fits(array: Any, *, registered: bool = False) -> bool:
+    """Whether a `.npz` can hold it; of the types that ml_dtypes registers, none unless it is asked for."""
+    if not isinstance(array, np.ndarray | np.generic) or (array.dtype.isbuiltin != 1 and not registered):
         return False
-    dtype = np.asarray(array).dtype
-    return dtype.name == "bfloat16" or (bool(dtype.isbuiltin) and dtype.kind in _KINDS)
+    return array.dtype.kind in "fiubUOS" or array.dtype.name == "bfloat16"
 
 
-def _plain(array: Any) -> Array:
-    plain: Array = np.asarray(array)
-    if plain.dtype.name == "bfloat16":
-        return plain.astype(np.float32)
-    return plain.astype(np.str_) if plain.dtype.kind in "OS" else plain
+def plain(array: Any) -> Array:
+    """As a `.npz` holds it: bfloat16 as float32, objects as text."""
+    held: Array = np.asarray(array)
+    if held.dtype.name == "bfloat16":
+        return held.astype(np.float32)
+    return held.astype(np.str_) if held.dtype.kind in "OS" else held

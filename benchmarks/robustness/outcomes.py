@@ -11,8 +11,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CEILING_DB", "LEAST_DB", "Outcome", "Row", "compared", "lossy", "share_refused", "sudden"]
-
 CEILING_DB = 150.0
 """Shown where there is no noise at all."""
 LEAST_DB = 20.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.robustness.outcomes import Row
-
-__all__ = ["REFUSALS", "Refusal", "on_the_list"]
+from benchmarks.harness import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,15 @@ REFUSALS: tuple[Refusal, ...] = (
 )
 
 
-def on_the_list(row: Row) -> bool:
-    """Whether this is one of them."""
-    return any(row.code == each.code and re.search(each.found, row.found) for each in REFUSALS)
+def listed(refusals: Sequence[Refusal], code: str, found: str) -> bool:
+    """Whether an error is one of them."""
+    return any(code == each.code and re.search(each.found, found) for each in refusals)
+
+
+def refusals_table(refusals: Sequence[Refusal]) -> Table:
+    """The whole list."""
+    return Table(
+        title="The list of refusals",
+        columns=("code", "found", "why"),
+        rows=tuple((each.code, each.found, each.why) for each in refusals),
+    )

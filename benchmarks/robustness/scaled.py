@@ -12,8 +12,6 @@ from benchmarks.robustness.networks import smooth_images
 from edgeport.contracts import ModelSource
 from edgeport.exporter.sources import load_module
 
-__all__ = ["create", "vary"]
-
 _TINY = 1e-2
 
 

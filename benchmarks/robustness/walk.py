@@ -6,18 +6,29 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx
 
+from benchmarks.harness import walk_each
 from benchmarks.robustness.outcomes import LEAST_DB, Outcome, Row, compared, lossy, sudden
-from edgeport.contracts import ExecutionConfig, OnnxModel, OnProgress, ProgressEvent, to_jsonable
+from edgeport.backends.registry import backend
+from edgeport.contracts import (
+    Artifact,
+    Backend,
+    ExecutionConfig,
+    OnnxModel,
+    OnProgress,
+    ProgressEvent,
+    load_json,
+    to_jsonable,
+)
 from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError
-from edgeport.npz import save_npz
-
-__all__ = ["FLOAT", "run_plainly", "walk_many"]
+from edgeport.npz import load_npz, save_npz
+from edgeport.onnx_files import open_onnx
 
 _OBSERVERS = ["extremes"]
 _LOW = re.compile(r"of element type (float[48]|u?int[24]$)")
@@ -26,12 +37,8 @@ FLOAT = "float"
 
 
 def walk_many(payload: dict[str, Any], on_progress: OnProgress) -> dict[str, Any]:
-    """Walks `payload["cases"]` (dicts of `Case`) on `payload["runtime"]`; each row is appended to `payload["rows"]`."""
-    for case in payload["cases"]:
-        on_progress(ProgressEvent(stage=case["name"], message=FLOAT))
-        row = _walked(case, payload["runtime"], on_progress)
-        with Path(payload["rows"]).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(row)) + "\n")
+    """Walks `payload["cases"]` (dicts of `Case`) on `payload["runtime"]`."""
+    walk_each(payload, FLOAT, lambda case: _walked(case, payload["runtime"], on_progress), on_progress)
     return {}
 
 
@@ -52,7 +59,8 @@ def _walked(case: Mapping[str, Any], runtime: str, on_progress: OnProgress) -> R
             if feeds is None:
                 return Row(**about, outcome=Outcome.FAULT, step="open", found="opened, though it can't be fed")
             artifact, quantized, nodes = steps.built(model, case, Path(folder))
-            found = steps.run(artifact, feeds)
+            steps.now = "run"
+            found = outputs_of(backend(runtime), load_json(Artifact, json.dumps(artifact)), feeds)
     except EdgeportError as error:
         outcome = Outcome.LOW if steps.now == "open" and _LOW.search(error.found) else Outcome.REFUSED
         return Row(**about, outcome=outcome, step=steps.now, code=error.code, found=_short(error.found))
@@ -78,8 +86,6 @@ def _require_computed(path: str, feeds: Mapping[str, np.ndarray], outputs: Mappi
     OpenVINO 2026.4 then reduces over axes that it reads from memory which nobody wrote: what comes out, or whether it
     raises, is of chance.
     """
-    import onnx
-
     graph = onnx.load(path, load_external_data=False).graph
     if all(array.size for array in feeds.values()) and not any(0 in tensor.dims for tensor in graph.initializer):
         return
@@ -105,8 +111,6 @@ class _Steps:
 
     def opened(self, case: Mapping[str, Any]) -> OnnxModel:
         """As it was given."""
-        from edgeport.onnx_files import open_onnx
-
         self.now = "open"
         return open_onnx(Path(case["model"]))
 
@@ -118,57 +122,49 @@ class _Steps:
         self.now = "calibrate"
         samples = _finite(case["feeds"], folder / "finite.npz")
         payload = {"model": to_jsonable(model), "samples": {"path": str(samples)}, "target": ""}
-        kept = folder / "calibration.safetensors"
+        kept = str(folder / "calibration.safetensors")
         execution = ExecutionConfig(threads=1, batch=max(1, model.fixed_batch or _rows(case["feeds"])))
         made = {"backend": self.runtime, "execution": to_jsonable(execution), "method": "minmax", "mix": None}
-        (folder / "int8").mkdir()
-        (folder / "float").mkdir()
+
+        def build_as(precision: str, calibration: str | None) -> dict[str, Any]:
+            (folder / precision).mkdir()
+            place = {"precision": precision, "calibration": calibration, "folder": str(folder / precision)}
+            return build({**payload, **made, **place})
+
         try:
-            calibrate({**payload, "observers": _OBSERVERS, "output": str(kept)})
+            calibrate({**payload, "observers": _OBSERVERS, "output": kept})
             self.now = "quantize"
-            built = build(
-                {**payload, **made, "precision": "int8", "calibration": str(kept), "folder": str(folder / "int8")}
-            )
+            built = build_as("int8", kept)
             return built["artifact"], True, int((built["kept"] or {}).get("kept", 0))
         except (AlreadyQuantizedError, PlanError):  # a run then gives the runtime what it was given
             self.now = "compile"
-            built = build(
-                {**payload, **made, "precision": "fp32", "calibration": None, "folder": str(folder / "float")}
-            )
-            return built["artifact"], False, 0
+            return build_as("fp32", None)["artifact"], False, 0
 
-    def run(self, artifact: dict[str, Any], feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Its outputs."""
-        from edgeport.backends.registry import backend
-        from edgeport.contracts import Artifact, load_json
 
-        self.now = "run"
-        session = backend(self.runtime).open(load_json(Artifact, json.dumps(artifact)))
-        try:
-            call = session.bind(feeds)
-            call.run()
-            return {name: np.array(array) for name, array in call.outputs().items()}
-        finally:
-            session.close()
+def outputs_of(runtime: Backend, artifact: Artifact, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Of an artifact, by name."""
+    session = runtime.open(artifact)
+    try:
+        call = session.bind(feeds)
+        call.run()
+        return {name: np.array(array) for name, array in call.outputs().items()}
+    finally:
+        session.close()
 
 
 def _feeds(case: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     """Of the runtime's own float run; bfloat16, for which a `.npz` has no type, is kept in it as float32."""
-    import ml_dtypes
-    import onnx
-
     if case["feeds"] is None:
         return None
     inputs = {value.name: value for value in onnx.load(case["model"], load_external_data=False).graph.input}
     brain = {name for name, value in inputs.items() if value.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16}
-    with np.load(case["feeds"], allow_pickle=False) as file:
-        return {name: file[name].astype(ml_dtypes.bfloat16) if name in brain else file[name] for name in file.files}
+    arrays = load_npz(case["feeds"])
+    return {name: array.astype(ml_dtypes.bfloat16) if name in brain else array for name, array in arrays.items()}
 
 
 def _finite(feeds: str, path: Path) -> Path:
     """The feeds to calibrate with: ranges are of finite samples, though a test may then run on others."""
-    with np.load(feeds, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    arrays = load_npz(feeds)
     if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in arrays.values()):
         return Path(feeds)
     save_npz(
@@ -178,8 +174,7 @@ def _finite(feeds: str, path: Path) -> Path:
 
 
 def _rows(feeds: str) -> int:
-    with np.load(feeds, allow_pickle=False) as file:
-        return next((len(file[name]) for name in file.files if file[name].ndim), 1)
+    return next((len(array) for array in load_npz(feeds).values() if array.ndim), 1)
 
 
 def _onnxruntime(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -196,7 +191,6 @@ def _onnxruntime(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.nda
 
 
 def _openvino(path: str, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    import onnx
     import openvino
 
     graph = onnx.load(path, load_external_data=False).graph

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.adapters import _UNFED, LEAST_BUILT, Outcome, Row, _of_refusal, _report, differs
-from benchmarks.results import Arguments
+from benchmarks.harness import Arguments
 from edgeport.errors import ModelFormatError
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import backends
-from benchmarks.backends import APP, DEFAULTS, LOOP, TUNED, Deadline, OutOfTimeError, gains, measure, printed
+from benchmarks.backends import APP, DEFAULTS, LOOP, TUNED, Deadline, OutOfTimeError, gains, measure
+from benchmarks.harness import printed, timing
 
 PRINTED = """\
 [ INFO ] Count:            533 iterations
@@ -55,29 +56,29 @@ def test_the_tool_is_fed_what_the_model_takes(monkeypatch, tmp_path, dtype, told
         asked.append(arguments)
         return SimpleNamespace(returncode=0, stdout=PRINTED, stderr="")
 
-    monkeypatch.setattr(backends.subprocess, "run", run)
+    monkeypatch.setattr(timing.subprocess, "run", run)
     np.savez(tmp_path / "feeds.npz", x=np.ones((2, 3), dtype))
     artifact = SimpleNamespace(folder=tmp_path, entry="model.xml")
-    prepared = SimpleNamespace(feeds=tmp_path / "feeds.npz", artifact=lambda _: artifact)
+    files = SimpleNamespace(feeds=tmp_path / "feeds.npz", compiled=lambda *_, **__: artifact)
 
-    found = backends.benchmark_app(prepared, "latency", 1)
+    found = backends.peer(files, "latency", 1)
 
     assert found == pytest.approx({APP: 9.21e6, APP + LOOP: 2000.45e6 / 533})
     assert ("-ip f32" in " ".join(asked[0])) is told
-    assert backends.benchmark_app(prepared, "throughput", 1) == {APP: pytest.approx(108.31)}
+    assert backends.peer(files, "throughput", 1) == {APP: pytest.approx(108.31)}
 
 
 def test_a_call_takes_its_median_and_of_the_loop_its_share(monkeypatch, tmp_path):
     trace = SimpleNamespace(elapsed_ns=60, samples=3, calls=(9, 11, 10))
-    monkeypatch.setattr("edgeport.devices.local.LocalDevice", lambda _: SimpleNamespace(run=lambda _: trace))
-    monkeypatch.setattr("edgeport.devices.latency.timer.call_latency_ns", lambda trace: trace.calls)
-    monkeypatch.setattr(backends, "_fed", lambda _prepared, _batch: tmp_path / "feeds.npz")
+    monkeypatch.setattr(backends, "LocalDevice", lambda _: SimpleNamespace(run=lambda _: trace))
+    monkeypatch.setattr(timing, "call_latency_ns", lambda trace: trace.calls)
+    monkeypatch.setattr(backends, "_fed", lambda _files, _batch: tmp_path / "feeds.npz")
     artifact = SimpleNamespace(
         folder=tmp_path, entry="model", session="", settings={}, execution=SimpleNamespace(batch=1)
     )
-    prepared = SimpleNamespace(folder=tmp_path)
-    assert backends.ours(TUNED, prepared, artifact, "latency", 1, 1) == {TUNED: 10.0, TUNED + LOOP: 20.0}
-    assert backends.ours(DEFAULTS, prepared, artifact, "throughput", 1, 1) == {DEFAULTS: 5e7}
+    files = SimpleNamespace(folder=tmp_path)
+    assert backends.ours(TUNED, files, artifact, "latency", 1, 1) == {TUNED: 10.0, TUNED + LOOP: 20.0}
+    assert backends.ours(DEFAULTS, files, artifact, "throughput", 1, 1) == {DEFAULTS: 5e7}
 
 
 def test_checks_are_held_to_calls_and_the_loop_stands_beside_them(monkeypatch, tmp_path):

@@ -10,21 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.distillation.methods import ALONE, WAYS, TaughtDigits, methods_checks
+from benchmarks.distillation.learn import spec_of
+from benchmarks.distillation.methods import ALONE, WAYS, methods_checks
 from benchmarks.distillation.methods import CANDIDATES as MANY_WAYS
 from benchmarks.distillation.sentences import SentenceRow, drop_interval, sentences_checks
-from benchmarks.distillation.trainings import kept_row, spec_of, trained
+from benchmarks.distillation.students import StudentRow
 from benchmarks.distillation.wide import WideResNet, student
-from benchmarks.distillation.with_data import CANDIDATES, METHODS, Row, with_data_checks
+from benchmarks.distillation.with_data import CANDIDATES, METHODS, with_data_checks
+from benchmarks.harness import kept_by_key
+from benchmarks.harness.training import trained
 from edgeport.exporter.distill.pair import Network, Pair
 from edgeport.exporter.distill.spelling import objective_spelled
 
 
-def rows(gain: float) -> list[Row]:
+def rows(gain: float) -> list[StudentRow]:
     found = []
     for seed, noise in enumerate((0.0, 0.002, -0.001)):
-        found.append(Row(name="no teacher", seed=seed, top1=0.8 + noise))
-        found += [Row(name=name, seed=seed, top1=0.8 + gain + 2 * noise) for name in ("response", "feature")]
+        found.append(StudentRow(name="no teacher", seed=seed, top1=0.8 + noise))
+        found += [StudentRow(name=name, seed=seed, top1=0.8 + gain + 2 * noise) for name in ("response", "feature")]
     return found
 
 
@@ -37,7 +40,7 @@ def test_a_gain_counts_where_seeds_agree_on_it(gain: float, holds: bool) -> None
 
 def test_each_way_is_held_against_labels_alone() -> None:
     rows = [
-        TaughtDigits(name=way.name, seed=seed, top1=noise + (0.9 if way.teacher == "nobody" else 0.95))
+        StudentRow(name=way.name, seed=seed, top1=noise + (0.9 if way.teacher == "nobody" else 0.95))
         for way in WAYS
         for seed, noise in enumerate((0.0, 0.004, -0.004))
     ]
@@ -80,9 +83,9 @@ def test_a_folder_keeps_to_its_settings_and_finished_work_is_taken(tmp_path: Pat
     (tmp_path / "one" / "spec.json").write_text(json.dumps(spec, sort_keys=True), encoding="utf-8")
     (tmp_path / "one" / "told.json").write_text("{}", encoding="utf-8")
 
-    assert trained(tmp_path / "one", spec) == tmp_path / "one"
+    assert trained("none", tmp_path / "one", spec) == tmp_path / "one"
     with pytest.raises(ValueError, match="other settings"):
-        trained(tmp_path / "one", spec | {"seed": 1})
+        trained("none", tmp_path / "one", spec | {"seed": 1})
 
 
 def test_a_row_is_kept_by_its_key_and_a_stopped_one_is_made_again(tmp_path: Path) -> None:
@@ -93,10 +96,10 @@ def test_a_row_is_kept_by_its_key_and_a_stopped_one_is_made_again(tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        kept_row(tmp_path, "one", {"seed": 0}, stopped)
-    assert kept_row(tmp_path, "one", {"seed": 0}, lambda place: float(place == places[0])) == 1.0
-    assert kept_row(tmp_path, "one", {"seed": 0}, stopped) == 1.0
-    assert kept_row(tmp_path, "one", {"seed": 1}, lambda _: 0.5) == 0.5
+        kept_by_key(tmp_path, "one", {"seed": 0}, stopped)
+    assert kept_by_key(tmp_path, "one", {"seed": 0}, lambda place: float(place == places[0])) == 1.0
+    assert kept_by_key(tmp_path, "one", {"seed": 0}, stopped) == 1.0
+    assert kept_by_key(tmp_path, "one", {"seed": 1}, lambda _: 0.5) == 0.5
 
 
 def test_methods_look_where_both_networks_have_the_same_pixels() -> None:

@@ -2,24 +2,25 @@
 
 import pytest
 
-from benchmarks.latency_peers import by_distance, difference, median_printed
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from benchmarks.harness import printed
+from benchmarks.latency_peers import by_distance, difference
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 @pytest.mark.parametrize(
-    ("printed", "nanoseconds"),
+    ("text", "nanoseconds"),
     [
         pytest.param("[ INFO ] Latency:\n[ INFO ]    Median:        35.02 ms\n", 35.02e6, id="milliseconds"),
         pytest.param("[ INFO ] Latency:\n[ INFO ]    Median:        35.02 us\n", 35.02e3, id="microseconds"),
     ],
 )
-def test_the_median_that_benchmark_app_prints(printed, nanoseconds):
-    assert median_printed(printed) == pytest.approx(nanoseconds)
+def test_the_median_that_benchmark_app_prints(text, nanoseconds):
+    assert printed(text, "Median") == pytest.approx(nanoseconds)
 
 
 def test_no_median_is_no_number():
-    with pytest.raises(ValueError, match=r"no median: .*Average"):
-        median_printed("[ INFO ]    Average:       35.89 ms")
+    with pytest.raises(ValueError, match=r"no Median: .*Average"):
+        printed("[ INFO ]    Average:       35.89 ms", "Median")
 
 
 def test_a_difference_is_the_end_of_its_interval_that_is_further_from_nothing():

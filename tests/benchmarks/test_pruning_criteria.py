@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness import networks, paired
+from benchmarks.harness.cifar import Images
 from benchmarks.pruning.cases import CASES, _ours, structures
-from benchmarks.pruning.checks import Row, checks, paired, table, trained_checks
-from benchmarks.pruning.data import Images
-from benchmarks.quantization import networks
+from benchmarks.pruning.checks import Row, checks, table, trained_checks
 from edgeport.exporter.prune.structures import Iterative
 
 

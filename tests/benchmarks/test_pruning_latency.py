@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.harness import Arguments
+from benchmarks.harness.cifar import Images
 from benchmarks.pruning import latency
-from benchmarks.pruning.data import Images
 from benchmarks.pruning.latency import Beside, LatencyRow, Point, Timed, by_multiplications, latency_checks, top1_at
-from benchmarks.results import Arguments
 from edgeport.exporter.prune.costs import Costs, LayerCost, Outline
 
 OUTLINES = [
@@ -100,10 +100,9 @@ def test_a_goal_is_met_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         speedup = 1 / (0.1 + 0.9 * left)
         return Timed(speedup=speedup, low=0.99 * speedup, high=1.01 * speedup)
 
-    monkeypatch.setattr("benchmarks.quantization.networks.resnet18", _Small)
-    monkeypatch.setattr(latency, "missing", lambda _: [])
-    monkeypatch.setattr(latency, "drawn", lambda count, seed, network: images(16))
-    monkeypatch.setattr(latency, "judged", lambda part, count, network: images(30))
+    monkeypatch.setattr("benchmarks.harness.networks.resnet18", _Small)
+    monkeypatch.setattr(latency, "drawn", lambda count, seed: images(16))
+    monkeypatch.setattr(latency, "judged", lambda part, count: images(30))
     monkeypatch.setattr(latency._Subject, "_measured", measured)
 
     part = latency.latency_part(Arguments(out=tmp_path, short=True))

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.pruning.cifar import FILES
-from benchmarks.zoo import missing
+from benchmarks.harness import missing
+from benchmarks.pruning.__main__ import RESNET20
 from edgeport import api
 
 RECIPE = """
-model.source = "benchmarks.quantization.networks:resnet20"
+model.source = "benchmarks.harness.networks:resnet20"
 
 [data]
 training = "training.npz"
@@ -48,13 +48,13 @@ duration_s = 0.1
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(bool(missing(FILES)), reason="EDGEPORT_ZOO does not name CIFAR-10 and its ResNet-20")
+@pytest.mark.skipif(bool(missing(RESNET20)), reason="EDGEPORT_ZOO does not name CIFAR-10 and its ResNet-20")
 def test_resnet20_is_pruned_for_a_speed_and_trained_with_rounding(tmp_path: Path) -> None:
-    from benchmarks.pruning.data import drawn, judged
+    from benchmarks.harness.cifar import drawn, judged
 
-    parts = {"training": drawn(20_000, 0), "calibration": drawn(256, 1), "evaluation": judged("test_dev", 1000)}
+    parts = {"training": drawn(20_000, 0), "calibration": drawn(256, 1), "evaluation": judged("dev", 1000)}
     for name, part in parts.items():
-        np.savez(tmp_path / f"{name}.npz", images=part.images, label=part.labels)
+        np.savez(tmp_path / f"{name}.npz", images=part.scaled("resnet20").images, label=part.labels)
     (tmp_path / "resnet20.toml").write_text(RECIPE, encoding="utf-8")
 
     result = api.run(tmp_path / "resnet20.toml", output=tmp_path / "out", store=tmp_path / "store")

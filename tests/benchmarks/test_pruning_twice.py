@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.harness.cifar import Images
 from benchmarks.pruning import twice
-from benchmarks.pruning.data import Images
 from benchmarks.pruning.twice import RECIPE, TwiceRow, twice_checks
 from edgeport.contracts import PruneStep, StudentStep
 from edgeport.recipe import load_recipe
@@ -34,10 +34,10 @@ def test_a_later_start_takes_the_samples_that_are_there_and_the_recipe_as_it_is_
 
     def images(count: int) -> Images:
         drawn.append(count)
-        return Images(images=np.zeros((1, 3, 2, 2), np.float32), labels=np.zeros(1, np.int64))
+        return Images(images=np.zeros((1, 3, 2, 2), np.uint8), labels=np.zeros(1, np.int64))
 
-    monkeypatch.setattr(twice, "drawn", lambda count, seed, network: images(count))
-    monkeypatch.setattr(twice, "judged", lambda part, count, network: images(count))
+    monkeypatch.setattr(twice, "drawn", lambda count, seed: images(count))
+    monkeypatch.setattr(twice, "judged", lambda part, count: images(count))
     twice._written(tmp_path, short=True)
     monkeypatch.setattr(twice, "ASKED", 2.5)
     recipe = twice._written(tmp_path, short=True)

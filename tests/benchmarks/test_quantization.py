@@ -10,19 +10,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.harness import kept, slug, watched
 from benchmarks.quantization import ceiling, checks, latency, layers
 from benchmarks.quantization.__main__ import main
 from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.candidates import Candidate
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
-from benchmarks.quantization.kept import kept, slug
 from benchmarks.quantization.latency import finalists, latency_row, merged
 from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.prepare import MAKERS, varied, write_many
 from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
 from benchmarks.quantization.subjects import SUBJECTS
 from benchmarks.quantization.tables import accuracy_table, latency_table, time_table
-from benchmarks.quantization.watched import watched
 
 MB = 1_000_000
 
@@ -274,7 +273,6 @@ def test_sqnr_is_of_powers_over_all_values():
 
 def test_rows_are_kept(tmp_path):
     path, row = tmp_path / "rows" / "one.json", timed("peer", "peer", 5.0, 4000)
-    assert kept(path, TimeRow, None) is None
     assert kept(path, TimeRow, lambda: row) == row
     assert kept(path, TimeRow, pytest.fail) == row
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import subprocess
@@ -11,47 +10,39 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import Arguments, at_least, at_most, median_interval, report
+
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def results():
-    spec = importlib.util.spec_from_file_location("edgeport_benchmark_results", ROOT / "benchmarks" / "results.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_checks_hold_at_their_bound_and_not_beyond(results):
-    assert results.at_most("x", 0.2, 0.2).holds
-    assert not results.at_most("x", 0.2000001, 0.2).holds
-    assert results.at_least("x", 2, 2).holds
-    assert not results.at_least("x", 1.99, 2).holds
+def test_checks_hold_at_their_bound_and_not_beyond():
+    assert at_most("x", 0.2, 0.2).holds
+    assert not at_most("x", 0.2000001, 0.2).holds
+    assert at_least("x", 2, 2).holds
+    assert not at_least("x", 1.99, 2).holds
 
 
 @pytest.mark.parametrize("count", [7, 21, 40])
-def test_the_interval_of_a_median_covers_it(results, count):
+def test_the_interval_of_a_median_covers_it(count):
     """Of a skewed distribution whose median is known."""
     order = random.Random(1)
     covered = 0
     for _ in range(1000):
-        low, middle, high = results.median_interval([order.expovariate(1) for _ in range(count)])
+        low, middle, high = median_interval([order.expovariate(1) for _ in range(count)])
         assert low <= middle <= high
         covered += low <= 0.6931471805599453 <= high
     assert 935 <= covered <= 999
 
 
-def test_too_few_values_have_no_interval(results):
+def test_too_few_values_have_no_interval():
     with pytest.raises(ValueError, match="too few"):
-        results.median_interval([1, 2, 3, 4, 5])
+        median_interval([1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize(("value", "status"), [(1.0, 0), (3.0, 1)])
-def test_report_writes_everything_and_exits_by_the_checks(results, tmp_path, capsys, value, status):
-    arguments = results.Arguments(out=tmp_path, short=True)
-    assert results.report("demo", arguments, {"runs_s": [1.0]}, [results.at_most("time", value, 2.0)], seed=3) == status
+def test_report_writes_everything_and_exits_by_the_checks(tmp_path, capsys, value, status):
+    arguments = Arguments(out=tmp_path, short=True)
+    assert report("demo", arguments, {"runs_s": [1.0]}, [at_most("time", value, 2.0)], seed=3) == status
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["checks"] == [{"name": "time", "value": value, "bound": 2.0, "holds": status == 0}]
     assert written["figures"] == {"runs_s": [1.0]}

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from benchmarks.robustness.outcomes import Outcome, Row, compared, share_refused, sudden
-from benchmarks.robustness.refusals import REFUSALS, on_the_list
+from benchmarks.robustness.refusals import REFUSALS, listed
 from benchmarks.robustness.walk import _require_computed
 
 WANTED = {"y": np.array([1.0, -2.0, 3.0], np.float32), "n": np.array([1, 2])}
@@ -61,14 +61,10 @@ def test_a_layer_that_ends_what_came_to_it_is_told_from_noise_that_grows(
     assert sudden(ratios) == wrong
 
 
-def row(code: str, found: str) -> Row:
-    return Row(name="test", runtime="onnxruntime", outcome=Outcome.REFUSED, code=code, found=found)
-
-
 def test_the_list_holds_what_it_names_and_nothing_else() -> None:
-    assert on_the_list(row("MODEL_FORMAT", "input 'x' of type sequence_type"))
-    assert not on_the_list(row("MODEL_FORMAT", "a cycle"))
-    assert not on_the_list(row("INTERNAL", "input 'x' of type sequence_type"))
+    assert listed(REFUSALS, "MODEL_FORMAT", "input 'x' of type sequence_type")
+    assert not listed(REFUSALS, "MODEL_FORMAT", "a cycle")
+    assert not listed(REFUSALS, "INTERNAL", "input 'x' of type sequence_type")
     assert all(each.why for each in REFUSALS)
 
 

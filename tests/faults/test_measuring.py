@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeport.contracts import TelemetrySample
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 PLANTED = Path(__file__).parents[1] / "pipeline" / "planted"
 QUIET = simulate(SyntheticSession(process_sd=0.003), processes=10, calls=200, seed=1)

@@ -6,11 +6,11 @@ import pytest
 
 from edgeport import api
 from edgeport.contracts import Change, Comparison, Interval, ModelParallel, Outcome
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import BackendError, UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings
 from edgeport.pipeline.selection.constraints import Check, judge_pairs, overall, worst
 from edgeport.report.ci import junit_xml, markdown_table
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 QUIET = simulate(SyntheticSession(process_sd=0.003), processes=40, calls=200, seed=1)
 

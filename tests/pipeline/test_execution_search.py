@@ -12,7 +12,6 @@ import pytest
 from edgeport import api
 from edgeport.backends.registry import backend
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, load_json, silent
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import DeviceLost, UsageError
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.engine.time_budget import Spending
@@ -22,6 +21,7 @@ from edgeport.pipeline.search.execution import ExecutionAsked, _Search
 from edgeport.pipeline.search.execution_variants import gives_huge_pages, in_huge_pages, without_huge_pages
 from edgeport.pipeline.search.successive_halving import Goal, choose, halve, is_last, leaders, refine, scores
 from edgeport.store import Store
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 LATENCY, THROUGHPUT = Goal(of="latency"), Goal(of="throughput")
 

@@ -10,13 +10,13 @@ import pytest
 
 from edgeport import api
 from edgeport.contracts import Artifact, ExecutionConfig, Outcome, TaskParallel, TimeJob, load_json, silent
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import ContractError, OutputError, UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 from edgeport.pipeline.benchmarking.bench import parse_bounds
 from edgeport.pipeline.search import colocation
 from edgeport.pipeline.search.core_partitions import Share, as_executions, fastest_first, promising, shares, turned
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def sizes(way):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from itertools import pairwise
-from pathlib import Path
+from typing import TypeVar
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-__all__ = ["resnet18", "resnet20"]
+from benchmarks.harness.zoo import zoo
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Block(nn.Module):
@@ -95,17 +97,16 @@ def _three(inputs: int, outputs: int) -> nn.Sequential:
 
 def resnet18() -> nn.Module:
     """CIFAR ResNet-18, 11.2 million weights."""
-    return _with_weights(ResNet18(), "cifar_resnet18")
+    return with_weights(ResNet18(), "cifar_resnet18")
 
 
 def resnet20() -> nn.Module:
     """CIFAR ResNet-20, 0.27 million weights."""
-    return _with_weights(ResNet20(), "cifar_resnet20")
+    return with_weights(ResNet20(), "cifar_resnet20")
 
 
-def _with_weights(network: nn.Module, name: str) -> nn.Module:
-    from safetensors.torch import load_file
-
-    kept = load_file(Path(os.environ["EDGEPORT_ZOO"]) / "models" / f"{name}.safetensors")
-    network.load_state_dict({key: each.float() if each.is_floating_point() else each for key, each in kept.items()})
+def with_weights(network: Network, name: str) -> Network:
+    """The network with the weights of `models/NAME.safetensors`."""
+    weights = load_file(zoo(f"models/{name}.safetensors"))
+    network.load_state_dict({key: one.float() if one.is_floating_point() else one for key, one in weights.items()})
     return network

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-__all__ = ["MEMORY_BYTES", "ROOT", "TIME_S", "Ended", "watched"]
+from benchmarks.harness.zoo import ROOT
+from edgeport.isolation.memory import TreeMemory, peak_memory_bytes
 
 TIME_S = 600.0
 MEMORY_BYTES = 4 << 30
 
 _POLL_S = 0.01
 _TOLD_CHARS = 300
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,11 @@ class Ended:
 
     """
 
-    why: str
-    seconds: float
-    peak_bytes: int
-    printed: str
-    told: str
+    why: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    printed: str = ""
+    told: str = ""
 
 
 def watched(
@@ -60,8 +60,6 @@ def watched(
         folder: Where it runs; the project's root by default.
 
     """
-    from edgeport.isolation.memory import TreeMemory, peak_memory_bytes
-
     inherited = os.environ.get("PYTHONPATH", "")
     both = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), inherited))), **(environment or {})}
     # An installed package comes with its bytecode; without it, ours alone would be compiled at every start.
@@ -89,10 +87,8 @@ def watched(
                     with contextlib.suppress(Exception):
                         member.kill()
                 process.wait()
-        if not why:
-            why = "" if process.returncode == 0 else f"exit status {process.returncode}"
         return Ended(
-            why=why,
+            why=why or (f"exit status {process.returncode}" if process.returncode else ""),
             seconds=seconds,
             peak_bytes=max(memory.peak_bytes, single),
             printed=_text(out),
