@@ -23,7 +23,7 @@ OWN = (
     "edgeport.pipeline.datasets",
     "edgeport.pipeline.engine",
     "edgeport.pipeline.evaluation",
-    "edgeport.pipeline.output.run_output",
+    "edgeport.pipeline.output",
     "edgeport.pipeline.quantization",
     "edgeport.pipeline.search",
     "edgeport.pipeline.selection",
