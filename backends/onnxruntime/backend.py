@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
+from edgeport.backends.onnxruntime.constants import (
+    BROKEN_FUSION,
+    ENTRY,
+    FAST_BF16,
+    LEVELS,
+    LOWEST_VERSION,
+    NAME,
+    OWN_DOMAINS,
+    QUANTIZED_BY_RUNTIME,
+    SESSION,
+    SLOW_FUSION,
+    WEIGHT_QUANTIZER,
+)
 from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, places_of
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.fit import check_fits
@@ -33,25 +46,6 @@ from edgeport.isolation.memory import give_back_of
 from edgeport.isolation.protocol import is_out_of_memory
 
 __all__ = ["OnnxRuntimeBackend"]
-
-NAME = "onnxruntime"
-ENTRY = "model.onnx"
-SESSION = "edgeport.backends.onnxruntime.session"
-LOWEST_VERSION = (1, 22)
-QUANTIZED_BY_RUNTIME = ("Conv", "ConvTranspose", "Gemm")
-WEIGHT_QUANTIZER = "WeightBiasQuantization"
-"""The runtime's optimizer that quantizes the weights of such a product where it stands between a DequantizeLinear and a
-QuantizeLinear. A product that the plan keeps in float would become integer after all; a ConvTranspose, which has no
-integer kernel, would have its weights brought back to float in every call."""
-SLOW_FUSION = "SkipLayerNormFusion"
-"""The runtime's optimizer that makes one kernel of a sum and the LayerNormalization behind it. On x86 the one takes six
-times as long as the two (96 rows of 384 numbers on one thread: 142 us against 24)."""
-BROKEN_FUSION = "ConvAddActivationFusion"
-"""The runtime's optimizer that makes one kernel of a Conv and the Add behind it. In 1.32 also where the Conv's result
-is an output of the graph (a grouped one with a bias), which nobody makes then: the model does not open."""
-LEVELS = ("all", "extended", "basic")
-FAST_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
-"""Session entry: float32 products are computed in bfloat16, on ARM64 processors that have the instructions."""
 
 
 class OnnxRuntimeBackend:
@@ -240,7 +234,6 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
 
     """
     from edgeport.backends.onnxruntime.dialect import write_onnxruntime
-    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS
     from edgeport.onnx_files import read_ir, refuse_custom_operators, write_ir
 
     graph = read_ir(model)

@@ -134,7 +134,7 @@ def _outputs(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def fuse(path: Path, output: Path) -> Mapping[str, int]:
     """Writes the fused graph; how many of each fused operator are in it, none where it is as it was.
 
-    Sums with the LayerNormalization behind them stay as they are: see `backend.SLOW_FUSION`.
+    Sums with the LayerNormalization behind them stay as they are: see `constants.SLOW_FUSION`.
 
     Raises:
         DependencyError: The optimizer does not import.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgeport import hardware
 from edgeport.backends.artifacts import artifact_digest, artifact_folder, check_artifact, make_artifact
+from edgeport.backends.onnxruntime.constants import LEVELS
 from edgeport.backends.onnxruntime.executions import SETTINGS
 from edgeport.backends.onnxruntime.fusing import FUSED, fused_where_faster
 from edgeport.backends.onnxruntime.placement import read_placement
@@ -23,7 +24,6 @@ __all__ = ["DEVICE", "FORMS", "PORTABLE", "pack"]
 PORTABLE, DEVICE = "ort", "ort-device"
 FORMS = {PORTABLE: "extended", DEVICE: "all"}
 """The runtime's level of what is written: above "extended" a graph holds layouts of this machine's instructions."""
-_LEVELS = ("basic", "extended", "all")
 ENTRY = "model.ort"
 
 
@@ -61,7 +61,7 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
     if form == FUSED:
         return fused_where_faster(artifact, folder)
     path = check_artifact(artifact)
-    level = min(FORMS[form], str(settings.get("optimization", "all")), key=_LEVELS.index)
+    level = max(FORMS[form], str(settings.get("optimization", "all")), key=LEVELS.index)
     settings["optimization"] = level
     source = replace(artifact, settings=settings, digest=artifact_digest(artifact.folder, settings))
     placement = read_placement(source)

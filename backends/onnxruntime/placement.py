@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.onnxruntime.backend import BROKEN_FUSION, FAST_BF16, LEVELS
+from edgeport.backends.onnxruntime.constants import BROKEN_FUSION, FAST_BF16, LEVELS
 from edgeport.backends.onnxruntime.executions import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE

@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edgeport.backends.onnxruntime.constants import OWN_DOMAINS, WEIGHT_QUANTIZER
 from edgeport.backends.sessions import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
 from edgeport.errors import BackendError
 
-__all__ = ["OWN_DOMAINS", "open_reference"]
-
-OWN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.preview.training")
-"""Domains beside the standard's whose operators are in the runtime's own packages."""
+__all__ = ["open_reference"]
 
 
 @contextmanager
@@ -82,7 +80,6 @@ def _session(path: Path, options: Any) -> Any:
     """
     import onnxruntime as ort
 
-    from edgeport.backends.onnxruntime.backend import WEIGHT_QUANTIZER
     from edgeport.backends.onnxruntime.session import inference_session
 
     settings = {"skip": [WEIGHT_QUANTIZER]}
