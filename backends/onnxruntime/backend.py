@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
+from edgeport.backends.compile_checks import check_opset
 from edgeport.backends.onnxruntime.constants import (
     BROKEN_FUSION,
     ENTRY,
@@ -21,11 +22,10 @@ from edgeport.backends.onnxruntime.constants import (
     SLOW_FUSION,
     WEIGHT_QUANTIZER,
 )
-from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, places_of
+from edgeport.backends.onnxruntime.execution_options import SETTINGS, execution_settings, executions, places_of
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
-from edgeport.backends.qdq.fit import check_fits
-from edgeport.backends.requests import check_opset
-from edgeport.backends.sessions import open_artifact
+from edgeport.backends.qdq.model_match import check_fits
+from edgeport.backends.session_errors import open_artifact
 from edgeport.contracts import (
     Artifact,
     Capabilities,
@@ -108,7 +108,7 @@ class OnnxRuntimeBackend:
             if not all(places):
                 settings |= _opening(draft / ENTRY, skip, model)
             if isinstance(layout, ModelParallel):
-                from edgeport.backends.onnxruntime.staging import write_pipeline
+                from edgeport.backends.onnxruntime.pipeline_stages import write_pipeline
 
                 settings = write_pipeline(draft / ENTRY, model, execution, settings, places)
             elif len(places) > 1:
@@ -148,8 +148,8 @@ class OnnxRuntimeBackend:
         return read_placement(artifact)
 
     def packed(self, artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placement]:
-        """See `Packing`; the forms are those of `packing.FORMS`."""
-        from edgeport.backends.onnxruntime.packing import pack
+        """See `Packing`; the forms are those of `ort_format.FORMS`."""
+        from edgeport.backends.onnxruntime.ort_format import pack
 
         return pack(artifact, form, folder)
 
@@ -241,7 +241,7 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
     refuse_custom_operators(graph, asked=asked, runtime="ONNX Runtime", known=OWN_DOMAINS)
     skip: tuple[str, ...] = (SLOW_FUSION,)
     if plan.default is Precision.FP16:
-        from edgeport.backends.floats import write_floats
+        from edgeport.backends.float_precision import write_floats
 
         write_floats(model, path, plan.default, plan.nodes)
         return skip
@@ -266,7 +266,7 @@ def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, o
         BackendError: The same, for another reason; or memory ran out.
 
     """
-    from edgeport.backends.onnxruntime.refusals import not_opened
+    from edgeport.backends.onnxruntime.load_errors import not_opened
     from edgeport.backends.onnxruntime.session import inference_session, session_options
     from edgeport.onnx_files import read_ir
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.backends.onnxruntime.constants import OWN_DOMAINS, WEIGHT_QUANTIZER
-from edgeport.backends.sessions import feed_error
+from edgeport.backends.session_errors import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
 from edgeport.errors import BackendError
 

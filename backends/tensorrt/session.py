@@ -266,7 +266,7 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
         builder: Its builder.
         target: Compute capabilities to build for ("8.6", "8.6+8.9"); the full TensorRT takes its own GPU's.
         flags: `hardware` ("ampere+", "same"), `version_compatible` ("1"), `dla` (number of the core) and `fallback`
-            ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.executions`.
+            ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.engine_options`.
 
     Raises:
         UnbuildableError: No DLA core of that number, or a compute capability that the runtime does not build for.

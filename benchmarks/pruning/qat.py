@@ -96,7 +96,7 @@ def _base(folder: Path) -> Path:
     from benchmarks.pruning.four_bits import four_bit_plan
     from benchmarks.pruning.learn import rules_of
     from benchmarks.quantization.networks import resnet20
-    from edgeport.backends.onnxruntime.float_ends import leave_ends_float
+    from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect
     from edgeport.calibration.data import ArraySamples

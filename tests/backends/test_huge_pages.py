@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeport.backends.onnxruntime import session as onnxruntime
 from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino import session as openvino
-from edgeport.backends.openvino.executions import execution_settings
+from edgeport.backends.openvino.execution_options import execution_settings
 from edgeport.contracts import ExecutionConfig
 from edgeport.devices.agent.probing import probe_device
 

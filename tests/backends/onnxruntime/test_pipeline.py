@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.node_times import example_feeds, measure_costs
+from edgeport.backends.onnxruntime.profiler import example_feeds, measure_costs
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.onnxruntime.session import Pipeline, StageError, open_session
 from edgeport.calibration.plan import float_plan
@@ -286,7 +286,7 @@ def test_a_faster_provider_gets_the_larger_stage(network, bench, monkeypatch):
         asked.append(settings.get("provider_options"))
         return 100 if settings.get("provider_options") else 1000
 
-    monkeypatch.setattr("edgeport.backends.onnxruntime.staging.whole_ns", whole_ns)
+    monkeypatch.setattr("edgeport.backends.onnxruntime.pipeline_stages.whole_ns", whole_ns)
     execution = ExecutionConfig(threads=1, layout=ModelParallel(stages=2), runtime_device="CPU | CPU:told=1")
     artifact = backend.compile(network, float_plan(network), execution, bench.folder / "faster")
     counts = [len(onnx.load(artifact.folder / f"stage_{index}.onnx").graph.node) for index in range(2)]

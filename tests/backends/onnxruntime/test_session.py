@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeport.backends.onnxruntime.executions import places_of, provider_settings
+from edgeport.backends.onnxruntime.execution_options import places_of, provider_settings
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options, unusable_plug_ins
 from edgeport.contracts import ExecutionConfig

@@ -16,7 +16,7 @@ from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino.capabilities import supported
 from edgeport.backends.openvino.dialect import write_openvino
 from edgeport.backends.openvino.rules import rules_for
-from edgeport.backends.qdq.read_pairs import read_pairs_only
+from edgeport.backends.qdq.qdq_pruning import read_pairs_only
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
-from edgeport.backends.onnxruntime.node_times import example_feeds
 from edgeport.backends.onnxruntime.placement import read_placement
+from edgeport.backends.onnxruntime.profiler import example_feeds
 from edgeport.backends.onnxruntime.session import inference_session, session_options
 from edgeport.contracts import Array, Artifact, Placement
 from edgeport.errors import BackendError, DependencyError
