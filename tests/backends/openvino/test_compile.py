@@ -45,7 +45,7 @@ def test_equal_plans_give_equal_bytes_in_another_process(cnn, tmp_path):
         "execution": to_jsonable(ExecutionConfig()),
         "folder": str(tmp_path / "there"),
     }
-    second = run_isolated("edgeport.backends.child:compile_in_child", payload)
+    second = run_isolated("edgeport.testing.compile_worker:compile_artifact", payload)
     assert second["digest"] == first.digest
 
 
