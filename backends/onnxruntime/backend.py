@@ -267,7 +267,7 @@ def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, o
 
     """
     from edgeport.backends.onnxruntime.load_errors import not_opened
-    from edgeport.backends.onnxruntime.session import inference_session, session_options
+    from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
     from edgeport.onnx_files import read_ir
 
     others: list[dict[str, object]] = [{}, {"skip": [*skip, BROKEN_FUSION]}]
@@ -318,13 +318,13 @@ def _precisions() -> dict[Precision, Support]:
 
 
 def _providers() -> Sequence[str]:
-    from edgeport.backends.onnxruntime.session import known_providers
+    from edgeport.backends.onnxruntime.session_support.providers import known_providers
 
     return known_providers()
 
 
 def _unusable() -> Mapping[str, str]:
-    from edgeport.backends.onnxruntime.session import unusable_plug_ins
+    from edgeport.backends.onnxruntime.session_support.providers import unusable_plug_ins
 
     return unusable_plug_ins()
 

@@ -14,7 +14,11 @@ from edgeport.backends.artifacts import artifact_digest, artifact_folder, check_
 from edgeport.backends.onnxruntime.constants import LEVELS
 from edgeport.backends.onnxruntime.execution_options import SETTINGS
 from edgeport.backends.onnxruntime.placement import read_placement
-from edgeport.backends.onnxruntime.session import inference_session, processor_here, session_options
+from edgeport.backends.onnxruntime.session_support.runtime_session import (
+    inference_session,
+    processor_here,
+    session_options,
+)
 from edgeport.backends.onnxruntime.transformer_fusion import FUSED, fused_where_faster
 from edgeport.contracts import Artifact, Placement
 from edgeport.errors import BackendError, UnsupportedByBackend

@@ -37,7 +37,8 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     import onnxruntime as ort
     from google.protobuf.message import DecodeError
 
-    from edgeport.backends.onnxruntime.session import check_feeds, plain_text, session_options
+    from edgeport.backends.onnxruntime.session_support.feeds import check_feeds, plain_text
+    from edgeport.backends.onnxruntime.session_support.runtime_session import session_options
     from edgeport.onnx_files import refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
@@ -80,7 +81,7 @@ def _session(path: Path, options: Any) -> Any:
     """
     import onnxruntime as ort
 
-    from edgeport.backends.onnxruntime.session import inference_session
+    from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session
 
     settings = {"skip": [WEIGHT_QUANTIZER]}
     try:

@@ -21,7 +21,7 @@ import numpy as np
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
 from edgeport.backends.onnxruntime.placement import read_placement
 from edgeport.backends.onnxruntime.profiler import example_feeds
-from edgeport.backends.onnxruntime.session import inference_session, session_options
+from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
 from edgeport.contracts import Array, Artifact, Placement
 from edgeport.errors import BackendError, DependencyError
 from edgeport.onnx_files import open_onnx

@@ -41,6 +41,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.serialise import canonical
 from edgeport.errors import BackendError, DependencyError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend
+from edgeport.module_files import standalone_source
 from edgeport.testing.compile_worker import compile_artifact
 
 CHANNELS, SIZE, CLASSES = 32, 12, 10
@@ -402,7 +403,7 @@ class BackendSuite:
         spec = importlib.util.find_spec(artifact.session)
         assert spec is not None
         assert spec.origin is not None
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"), feature_version=(3, 8))
+        tree = ast.parse(standalone_source(Path(spec.origin)), feature_version=(3, 8))
         allowed = {"numpy", "__future__", *self.runtime, *sys.stdlib_module_names}
         assert imported(tree) <= allowed
 

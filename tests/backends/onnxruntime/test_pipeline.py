@@ -13,7 +13,8 @@ import pytest
 from edgeport.backends.onnxruntime import create_backend
 from edgeport.backends.onnxruntime.profiler import example_feeds, measure_costs
 from edgeport.backends.onnxruntime.rules import x86_rules
-from edgeport.backends.onnxruntime.session import Pipeline, StageError, open_session
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.onnxruntime.session_support.pipeline import Pipeline, StageError
 from edgeport.calibration.plan import float_plan
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import (
@@ -233,7 +234,7 @@ def test_the_agent_runs_and_times_a_pipeline(failing, bench):
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads have no processors of their own here")
 def test_each_stage_has_its_own_processors(network, bench, monkeypatch):
-    import edgeport.backends.onnxruntime.session as module
+    import edgeport.backends.onnxruntime.session_support.pipeline as module
 
     mine = sorted(os.sched_getaffinity(0))
     artifact = compiled(bench, network, ModelParallel(stages=2, cores=((mine[0],), (mine[-1],))))
