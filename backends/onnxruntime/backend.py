@@ -8,11 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
-from edgeport.backends.onnxruntime.executions import SETTINGS, execution_settings, executions, places_of
+from edgeport.backends.compile_checks import check_opset
+from edgeport.backends.onnxruntime.constants import (
+    BROKEN_FUSION,
+    ENTRY,
+    FAST_BF16,
+    LEVELS,
+    LOWEST_VERSION,
+    NAME,
+    OWN_DOMAINS,
+    QUANTIZED_BY_RUNTIME,
+    SESSION,
+    SLOW_FUSION,
+    WEIGHT_QUANTIZER,
+)
+from edgeport.backends.onnxruntime.execution_options import SETTINGS, execution_settings, executions, places_of
 from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
-from edgeport.backends.qdq.fit import check_fits
-from edgeport.backends.requests import check_opset
-from edgeport.backends.sessions import open_artifact
+from edgeport.backends.qdq.model_match import check_fits
+from edgeport.backends.session_errors import open_artifact
 from edgeport.contracts import (
     Artifact,
     Capabilities,
@@ -33,25 +46,6 @@ from edgeport.isolation.memory import give_back_of
 from edgeport.isolation.protocol import is_out_of_memory
 
 __all__ = ["OnnxRuntimeBackend"]
-
-NAME = "onnxruntime"
-ENTRY = "model.onnx"
-SESSION = "edgeport.backends.onnxruntime.session"
-LOWEST_VERSION = (1, 22)
-QUANTIZED_BY_RUNTIME = ("Conv", "ConvTranspose", "Gemm")
-WEIGHT_QUANTIZER = "WeightBiasQuantization"
-"""The runtime's optimizer that quantizes the weights of such a product where it stands between a DequantizeLinear and a
-QuantizeLinear. A product that the plan keeps in float would become integer after all; a ConvTranspose, which has no
-integer kernel, would have its weights brought back to float in every call."""
-SLOW_FUSION = "SkipLayerNormFusion"
-"""The runtime's optimizer that makes one kernel of a sum and the LayerNormalization behind it. On x86 the one takes six
-times as long as the two (96 rows of 384 numbers on one thread: 142 us against 24)."""
-BROKEN_FUSION = "ConvAddActivationFusion"
-"""The runtime's optimizer that makes one kernel of a Conv and the Add behind it. In 1.32 also where the Conv's result
-is an output of the graph (a grouped one with a bias), which nobody makes then: the model does not open."""
-LEVELS = ("all", "extended", "basic")
-FAST_BF16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
-"""Session entry: float32 products are computed in bfloat16, on ARM64 processors that have the instructions."""
 
 
 class OnnxRuntimeBackend:
@@ -114,7 +108,7 @@ class OnnxRuntimeBackend:
             if not all(places):
                 settings |= _opening(draft / ENTRY, skip, model)
             if isinstance(layout, ModelParallel):
-                from edgeport.backends.onnxruntime.staging import write_pipeline
+                from edgeport.backends.onnxruntime.pipeline_stages import write_pipeline
 
                 settings = write_pipeline(draft / ENTRY, model, execution, settings, places)
             elif len(places) > 1:
@@ -154,8 +148,8 @@ class OnnxRuntimeBackend:
         return read_placement(artifact)
 
     def packed(self, artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placement]:
-        """See `Packing`; the forms are those of `packing.FORMS`."""
-        from edgeport.backends.onnxruntime.packing import pack
+        """See `Packing`; the forms are those of `ort_format.FORMS`."""
+        from edgeport.backends.onnxruntime.ort_format import pack
 
         return pack(artifact, form, folder)
 
@@ -240,7 +234,6 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
 
     """
     from edgeport.backends.onnxruntime.dialect import write_onnxruntime
-    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS
     from edgeport.onnx_files import read_ir, refuse_custom_operators, write_ir
 
     graph = read_ir(model)
@@ -248,7 +241,7 @@ def _write(model: OnnxModel, plan: QuantizationPlan, path: Path) -> tuple[str, .
     refuse_custom_operators(graph, asked=asked, runtime="ONNX Runtime", known=OWN_DOMAINS)
     skip: tuple[str, ...] = (SLOW_FUSION,)
     if plan.default is Precision.FP16:
-        from edgeport.backends.floats import write_floats
+        from edgeport.backends.float_precision import write_floats
 
         write_floats(model, path, plan.default, plan.nodes)
         return skip
@@ -273,8 +266,8 @@ def _opening(path: Path, skip: tuple[str, ...], model: OnnxModel) -> dict[str, o
         BackendError: The same, for another reason; or memory ran out.
 
     """
-    from edgeport.backends.onnxruntime.refusals import not_opened
-    from edgeport.backends.onnxruntime.session import inference_session, session_options
+    from edgeport.backends.onnxruntime.load_errors import not_opened
+    from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
     from edgeport.onnx_files import read_ir
 
     others: list[dict[str, object]] = [{}, {"skip": [*skip, BROKEN_FUSION]}]
@@ -325,13 +318,13 @@ def _precisions() -> dict[Precision, Support]:
 
 
 def _providers() -> Sequence[str]:
-    from edgeport.backends.onnxruntime.session import known_providers
+    from edgeport.backends.onnxruntime.session_support.providers import known_providers
 
     return known_providers()
 
 
 def _unusable() -> Mapping[str, str]:
-    from edgeport.backends.onnxruntime.session import unusable_plug_ins
+    from edgeport.backends.onnxruntime.session_support.providers import unusable_plug_ins
 
     return unusable_plug_ins()
 

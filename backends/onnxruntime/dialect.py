@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeport.backends.onnxruntime.float_ends import leave_ends_float
-from edgeport.backends.onnxruntime.images import fill_channels
-from edgeport.backends.onnxruntime.moves import pad_integers
 from edgeport.backends.onnxruntime.nbits import write_nbits
-from edgeport.backends.onnxruntime.products import write_biased_products
+from edgeport.backends.onnxruntime.passes.channel_padding import fill_channels
+from edgeport.backends.onnxruntime.passes.data_movement import pad_integers
+from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
+from edgeport.backends.onnxruntime.passes.matmul_bias import write_biased_products
+from edgeport.backends.onnxruntime.passes.scale import fold_scalings
 from edgeport.backends.onnxruntime.recurrent import write_recurrent
-from edgeport.backends.onnxruntime.scalings import fold_scalings
 from edgeport.backends.qdq.graph import GraphEdit
 from edgeport.backends.qdq.write import quantize_ir
 from edgeport.contracts import QuantizationPlan, QuantizationRules

@@ -13,11 +13,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeport.backends.artifacts import check_artifact
-from edgeport.backends.onnxruntime.backend import BROKEN_FUSION, FAST_BF16, LEVELS
-from edgeport.backends.onnxruntime.executions import CPU
+from edgeport.backends.onnxruntime.constants import BROKEN_FUSION, FAST_BF16, LEVELS
+from edgeport.backends.onnxruntime.execution_options import CPU
 from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
-from edgeport.backends.onnxruntime.origin import MOVING, Origins
+from edgeport.backends.onnxruntime.node_mapping import MOVING, Origins
 from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session, parts_of
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError

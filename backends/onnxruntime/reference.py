@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgeport.backends.sessions import feed_error
+from edgeport.backends.onnxruntime.constants import OWN_DOMAINS, WEIGHT_QUANTIZER
+from edgeport.backends.session_errors import feed_error
 from edgeport.contracts import Array, Arrays, RunModel
 from edgeport.errors import BackendError
 
-__all__ = ["OWN_DOMAINS", "open_reference"]
-
-OWN_DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc", "ai.onnx.preview.training")
-"""Domains beside the standard's whose operators are in the runtime's own packages."""
+__all__ = ["open_reference"]
 
 
 @contextmanager
@@ -39,7 +37,8 @@ def open_reference(path: Path, *, threads: int | None = None) -> Iterator[RunMod
     import onnxruntime as ort
     from google.protobuf.message import DecodeError
 
-    from edgeport.backends.onnxruntime.session import check_feeds, plain_text, session_options
+    from edgeport.backends.onnxruntime.session_support.feeds import check_feeds, plain_text
+    from edgeport.backends.onnxruntime.session_support.runtime_session import session_options
     from edgeport.onnx_files import refuse_custom_operators
 
     options = session_options({"spinning": False, "threads": threads})
@@ -82,8 +81,7 @@ def _session(path: Path, options: Any) -> Any:
     """
     import onnxruntime as ort
 
-    from edgeport.backends.onnxruntime.backend import WEIGHT_QUANTIZER
-    from edgeport.backends.onnxruntime.session import inference_session
+    from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session
 
     settings = {"skip": [WEIGHT_QUANTIZER]}
     try:

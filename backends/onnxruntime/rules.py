@@ -29,7 +29,7 @@ _OPERATORS = operator_rules(
 _FOLDING = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "GlobalAveragePool", "AveragePool")
 
 _FUSED = {**dict.fromkeys(_FOLDING, RELU_LIKE), "MatMul": ("Bias", *RELU_LIKE)}
-"""A MatMul's bias is written into its kernel (`products.py`)."""
+"""A MatMul's bias is written into its kernel (`passes/matmul_bias.py`)."""
 
 _RECURRENT = {"LSTM": RecurrentRule(weights=(1, 2), only={"layout": ("0",)})}
 """W and R: `recurrent.py`."""

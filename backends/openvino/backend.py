@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypedDict
 
 from edgeport.backends.artifacts import artifact_folder, make_artifact, with_settings
+from edgeport.backends.compile_checks import check_request
 from edgeport.backends.openvino.capabilities import capabilities_here
 from edgeport.backends.openvino.convert import IrFromOnnx
-from edgeport.backends.openvino.executions import SETTINGS, device_of, execution_settings, executions
+from edgeport.backends.openvino.execution_options import SETTINGS, device_of, execution_settings, executions
 from edgeport.backends.openvino.float_nodes import FloatNodes, hinted_float
-from edgeport.backends.openvino.refusals import not_compiled
-from edgeport.backends.requests import check_request
-from edgeport.backends.sessions import open_artifact
+from edgeport.backends.openvino.load_errors import not_compiled
+from edgeport.backends.session_errors import open_artifact
 from edgeport.contracts import (
     Artifact,
     Capabilities,

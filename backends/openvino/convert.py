@@ -12,7 +12,7 @@ from edgeport.backends.openvino.names import GENERATED, onnx_name
 from edgeport.backends.openvino.recurrent import quantize_recurrent
 from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.openvino.session import import_openvino
-from edgeport.backends.qdq.arithmetic import REDUCED_LIMIT
+from edgeport.backends.qdq.quant_params import REDUCED_LIMIT
 from edgeport.contracts import OnnxModel
 from edgeport.onnx_files import read_ir
 
@@ -54,7 +54,7 @@ class IrFromOnnx:
         try:
             converted = ov.convert_model(str(self.model.path))
         except Exception as error:
-            from edgeport.backends.openvino.refusals import not_converted
+            from edgeport.backends.openvino.load_errors import not_converted
 
             raise not_converted(error, graph, self.model.path.name) from error
         reach = REDUCED_LIMIT if rules_for().weight_reduce_range else LARGEST

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeport.backends.openvino.rules import rules_for
-from edgeport.backends.qdq.fit import check_fits
-from edgeport.backends.qdq.read_pairs import read_pairs_only
+from edgeport.backends.qdq.model_match import check_fits
+from edgeport.backends.qdq.qdq_pruning import read_pairs_only
 from edgeport.backends.qdq.write import quantize_ir
 from edgeport.contracts import OnnxModel, Precision, QuantizationPlan, QuantizationRules
 from edgeport.onnx_files import read_ir, write_ir

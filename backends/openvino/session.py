@@ -1,27 +1,25 @@
-"""Opens an OpenVINO IR and runs it. Ships to the device: standard library, numpy and openvino; Python 3.8 syntax."""
+"""Opens an OpenVINO IR and runs it.
+
+Ships to devices as one file with what it imports of ours (see `../session_support/README.md`): standard library, numpy
+and openvino only, Python 3.8 syntax.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import mmap
 import os
 import sys
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Iterable, Iterator  # noqa: UP035 (Python 3.8 can't subscript those of collections.abc)
 
 import numpy as np
 
-__all__ = [
-    "OpenVinoCall",
-    "OpenVinoSession",
-    "bytes_in_huge_pages",
-    "import_openvino",
-    "into_huge_pages",
-    "open_session",
-]
+from edgeport.backends.session_support.affinity import keep_to, lower_priority
+from edgeport.backends.session_support.concurrent_calls import map_ahead
+from edgeport.backends.session_support.huge_pages import HugePageMove
+
+__all__ = ["OpenVinoCall", "OpenVinoSession", "import_openvino", "open_session"]
 
 _SETTINGS = (
     "device",
@@ -40,9 +38,6 @@ _SETTINGS = (
 )
 _CACHE = "EDGEPORT_OPENVINO_CACHE"
 """Environment variable: a folder in which OpenVINO keeps what it compiled, so that the next start needs not."""
-_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/"
-_COLLAPSE = 25
-"""MADV_COLLAPSE; the module mmap has no name for it."""
 _KEPT_SIZES = 4
 # numpy's name of each element type that numpy has.
 _DTYPES = {"boolean": "bool"}
@@ -105,9 +100,8 @@ class OpenVinoSession:
     def __init__(self, path: str, settings: Mapping[str, Any]) -> None:
         affinity = settings.get("affinity") or ()
         if affinity:  # before the runtime counts processors and starts its threads
-            _keep_to(affinity)
-        if settings.get("priority") and hasattr(os, "setpriority"):
-            os.setpriority(os.PRIO_PROCESS, 0, int(settings["priority"]))
+            keep_to(affinity)
+        lower_priority(settings.get("priority"))
         ov = import_openvino()
         self._ov = ov
         self._core = ov.Core()
@@ -140,7 +134,7 @@ class OpenVinoSession:
         self._compiled: Any = None
         self._sizes: dict[int, Any] = {}
         self._huge_pages = bool(settings.get("huge_pages"))
-        self._moving: dict[int, _Moving] = {}
+        self._moving: dict[int, HugePageMove] = {}
         self._binding = threading.Lock()
         self._compile(int(settings.get("batch", 1)))
 
@@ -206,15 +200,8 @@ class OpenVinoSession:
             call.run()
             return call.outputs()
 
-        with ThreadPoolExecutor(self._streams) as pool:
-            inside: list[Any] = []
-            for feeds in samples:
-                # Bound here: another batch size has the model compiled again, which no two threads may do at once.
-                inside.append(pool.submit(run, self.bind(feeds)))
-                if len(inside) > 2 * self._streams:
-                    yield inside.pop(0).result()
-            while inside:
-                yield inside.pop(0).result()
+        # Bound here: another batch size has the model compiled again, which no two threads may do at once.
+        return map_ahead(self._streams, run, map(self.bind, samples))
 
     def close(self) -> None:
         """Frees the model."""
@@ -251,7 +238,7 @@ class OpenVinoSession:
         self._compiled, self._batch = compiled, batch
         self._sizes[batch] = compiled
         if self._huge_pages:
-            self._moving[batch] = _Moving()
+            self._moving[batch] = HugePageMove()
         while len(self._sizes) > _KEPT_SIZES:
             oldest = next(iter(self._sizes))
             del self._sizes[oldest]
@@ -290,7 +277,7 @@ class OpenVinoCall:
     `infer` costs 10 us on a model of one Relu, `start_async` and `wait` 21 us, for they wake another thread.
     """
 
-    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: _Moving | None = None) -> None:
+    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: HugePageMove | None = None) -> None:
         self._infer: Callable[[], Any] = functools.partial(request.infer, share_outputs=True)
         self._request = request
         self._outputs = outputs
@@ -324,30 +311,13 @@ class _QueuedCall(OpenVinoCall):
     On a busy machine of two processors, `infer` from a thread per stream ended as many calls a second or some fewer.
     """
 
-    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: _Moving | None = None) -> None:
+    def __init__(self, request: Any, outputs: list[tuple[str, Any]], moving: HugePageMove | None = None) -> None:
         super().__init__(request, outputs, moving)
         self._infer = self._queued
 
     def _queued(self) -> None:
         self._request.start_async()
         self._request.wait()
-
-
-class _Moving:
-    """When the memory of a compiled model is moved: once, after the first run that ends, before the next that begins.
-
-    So the first one takes what it takes without, and finds its memory; the second waits for the pages.
-    """
-
-    def __init__(self) -> None:
-        self.ran = False
-        self._turn = threading.Lock()
-
-    def is_over(self) -> bool:
-        """Moves it where it is time; whether it was, or another thread does."""
-        if self.ran and self._turn.acquire(blocking=False):  # never let go of: once
-            into_huge_pages()
-        return self.ran
 
 
 def _precisions(compiled: Any, device: str) -> dict[str, str]:
@@ -357,75 +327,6 @@ def _precisions(compiled: Any, device: str) -> dict[str, str]:
     parts = dict(compiled.get_property("DEVICE_PROPERTIES"))
     told = {name: dict(one).get("INFERENCE_PRECISION_HINT") for name, one in parts.items()}
     return {name: str(one.get_type_name()) for name, one in told.items() if one is not None}
-
-
-def _keep_to(processors: Iterable[int]) -> None:
-    """Keeps this thread, and those that it starts, on these processors, where the system can.
-
-    Raises:
-        RuntimeError: They are not all here.
-
-    """
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    wanted, before = set(processors), os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, wanted)
-        missing = wanted - os.sched_getaffinity(0)  # the system takes what there is of them without a word
-    except (OSError, ValueError, OverflowError):
-        missing = wanted - before or wanted
-    if missing:
-        os.sched_setaffinity(0, before)
-        raise RuntimeError(
-            f"asked to run on processors {', '.join(map(str, sorted(wanted)))}; found that "
-            f"{', '.join(map(str, sorted(missing)))} can't be had here; name others, or none"
-        )
-
-
-def into_huge_pages() -> None:
-    """Moves the memory that this process uses into huge pages, where the system gives them when asked; else nothing.
-
-    Private anonymous memory alone (files that are mapped stay as they are), and only where at least half of a huge page
-    is in use, for what moves fills all of it. Other threads may go on meanwhile: the kernel moves pages below them.
-    Linux 6.1 and later: madvise(2), MADV_COLLAPSE, which takes what is there, whether or not it was asked for before.
-    """
-    with contextlib.suppress(ImportError, OSError, AttributeError, ValueError):
-        import ctypes
-
-        with open(_HUGE_PAGES + "enabled", encoding="ascii") as file:  # noqa: PTH123 (Path would be its only use)
-            if "[never]" in file.read():
-                return
-        with open(_HUGE_PAGES + "hpage_pmd_size", encoding="ascii") as file:  # noqa: PTH123
-            size = int(file.read())
-        libc = ctypes.CDLL(None)
-        used = np.zeros(size // mmap.PAGESIZE, np.uint8)
-        length, told = ctypes.c_size_t(size), ctypes.c_void_p(used.ctypes.data)
-        for start in _blocks(size):
-            where = ctypes.c_void_p(start)
-            if libc.mincore(where, length, told) == 0 and 2 * np.count_nonzero(used & 1) >= len(used):
-                libc.madvise(where, length, _COLLAPSE)
-
-
-def _blocks(size: int) -> Iterator[int]:
-    """Where each huge page of so many bytes would begin that lies in private anonymous memory that can be written."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-        lines = file.read().splitlines()
-    for line in lines:
-        span, rights, _, _, inode, *name = line.split(None, 5)
-        if rights != "rw-p" or inode != "0" or (name and name[0] != "[heap]" and not name[0].startswith("[anon:")):
-            continue
-        first, last = (int(one, 16) for one in span.split("-"))
-        yield from range(-(-first // size) * size, last // size * size - size + 1, size)
-
-
-def bytes_in_huge_pages() -> int:
-    """Of this process, now; 0 where the system does not tell."""
-    try:
-        with open("/proc/self/smaps_rollup", encoding="ascii") as file:  # noqa: PTH123
-            told = [line.split()[1] for line in file if line.startswith("AnonHugePages:")]
-        return 1024 * int(told[0]) if told else 0
-    except OSError:
-        return 0
 
 
 def _private(folder: str) -> str:

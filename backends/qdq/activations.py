@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeport.backends.qdq.arithmetic import activation_parameters
 from edgeport.backends.qdq.graph import GraphEdit, is_static
+from edgeport.backends.qdq.quant_params import activation_parameters
 from edgeport.contracts import ActivationQuantization, Precision, QuantizationPlan
 
 __all__ = ["write_activations"]

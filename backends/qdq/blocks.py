@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeport.backends.qdq.arithmetic import quantize, weight_parameters
+from edgeport.backends.qdq.quant_params import quantize, weight_parameters
 from edgeport.contracts import Array, WeightQuantization
 from edgeport.contracts.precision import integer_limits
 

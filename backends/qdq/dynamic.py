@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.backends.qdq.arithmetic import quantize, weight_parameters
 from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit
+from edgeport.backends.qdq.quant_params import quantize, weight_parameters
 from edgeport.backends.qdq.weights import constant_array
 from edgeport.contracts import Array, Precision, QuantizationPlan
 from edgeport.errors import PlanError

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.backends.qdq.arithmetic import quantize, weight_parameters
 from edgeport.backends.qdq.blocks import quantize_blocks
 from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.backends.qdq.quant_params import quantize, weight_parameters
 from edgeport.backends.qdq.weights import constant_array
 from edgeport.contracts import Array, QuantizationPlan, QuantizationRules, QuantizedDtype, WeightQuantization
 from edgeport.errors import PlanError

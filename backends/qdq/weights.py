@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.backends.qdq.arithmetic import (
+from edgeport.backends.qdq.bias import bias_integers, bias_scale, scale_floor
+from edgeport.backends.qdq.graph import GraphEdit, is_static
+from edgeport.backends.qdq.quant_params import (
     QuantizationParameters,
     activation_parameters,
     quantize,
     weight_parameters,
 )
-from edgeport.backends.qdq.bias import bias_integers, bias_scale, scale_floor
-from edgeport.backends.qdq.graph import GraphEdit, is_static
 from edgeport.contracts import Array, Precision, QuantizationPlan, QuantizationRules
 from edgeport.errors import PlanError
 

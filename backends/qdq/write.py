@@ -8,10 +8,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeport.backends.qdq.activations import write_activations
-from edgeport.backends.qdq.check import check_plan
 from edgeport.backends.qdq.dynamic import write_dynamic
-from edgeport.backends.qdq.fit import check_fits
 from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit, new_initializer
+from edgeport.backends.qdq.model_match import check_fits
+from edgeport.backends.qdq.plan_validation import check_plan
 from edgeport.backends.qdq.weight_only import raise_opset, write_weight_only
 from edgeport.backends.qdq.weights import write_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan, QuantizationRules

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from edgeport.backends.stages.cutting import Cut, Stage
+from edgeport.backends.stages.partition import Cut, Stage
 from edgeport.contracts import OnnxModel
 from edgeport.onnx_files import values_read, write_ir
 

@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
-from edgeport.backends.requests import check_request
-from edgeport.backends.sessions import open_artifact
+from edgeport.backends.compile_checks import check_request
+from edgeport.backends.session_errors import open_artifact
 from edgeport.backends.tensorrt.capabilities import (
     capabilities_here,
     capabilities_of_all,
@@ -16,7 +16,7 @@ from edgeport.backends.tensorrt.capabilities import (
     device_of,
     target_for,
 )
-from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
+from edgeport.backends.tensorrt.engine_options import EngineOptions, engine_options
 from edgeport.backends.tensorrt.placement import placement_of_engine, placement_of_network
 from edgeport.backends.tensorrt.rules import rules
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, find_gpu, load_tensorrt
@@ -195,14 +195,14 @@ def write_tensorrt(model: OnnxModel, plan: QuantizationPlan, path: Path) -> Onnx
 
     """
     if not plan.precision.is_float:
-        from edgeport.backends.qdq.read_pairs import read_pairs_only
+        from edgeport.backends.qdq.qdq_pruning import read_pairs_only
         from edgeport.backends.qdq.write import write_plan
 
         model = write_plan(model, read_pairs_only(read_ir(model).graph, plan, rules()), rules(), path)
     floats = {plan.default, *(one for one in plan.nodes.values() if one.is_float)}
     if floats == {Precision.FP32}:
         return model
-    from edgeport.backends.floats import write_floats
+    from edgeport.backends.float_precision import write_floats
 
     typed = path if plan.precision.is_float else path.with_name(f"typed-{path.name}")
     return write_floats(model, typed, plan.default, plan.nodes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeport.backends.tensorrt.executions import Range
+from edgeport.backends.tensorrt.engine_options import Range
 from edgeport.backends.tensorrt.runtime import TensorRt
 from edgeport.backends.tensorrt.session import UnbuildableError, add_profiles, keep_timings, use_timings
 from edgeport.contracts import OnnxModel, TensorSpec

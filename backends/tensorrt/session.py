@@ -36,7 +36,6 @@ __all__ = [
     "keep_timings",
     "network_flags",
     "open_session",
-    "profile_engine",
     "use_timings",
 ]
 
@@ -143,17 +142,6 @@ def inspect_engine(path: str, settings: Mapping[str, Any]) -> str:
     session = open_session(path, settings)
     try:
         return session.information()
-    finally:
-        session.close()
-
-
-def profile_engine(
-    path: str, settings: Mapping[str, Any], feeds: Mapping[str, Any], calls: int
-) -> tuple[str, dict[str, list[int]]]:
-    """What TensorRT tells of the engine's layers, and what each takes; see `inspect_engine` and `layer_times`."""
-    session = open_session(path, settings)
-    try:
-        return session.information(), session.layer_times(feeds, calls)
     finally:
         session.close()
 
@@ -266,7 +254,7 @@ def configure(module: Any, builder: Any, target: str, flags: Mapping[str, str]) 
         builder: Its builder.
         target: Compute capabilities to build for ("8.6", "8.6+8.9"); the full TensorRT takes its own GPU's.
         flags: `hardware` ("ampere+", "same"), `version_compatible` ("1"), `dla` (number of the core) and `fallback`
-            ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.executions`.
+            ("1": what DLA does not have runs on the GPU); see `edgeport.backends.tensorrt.engine_options`.
 
     Raises:
         UnbuildableError: No DLA core of that number, or a compute capability that the runtime does not build for.
@@ -551,29 +539,6 @@ class EngineSession:
         inspector = self._engine.create_engine_inspector()
         return str(inspector.get_engine_information(self._module.LayerInformationFormat.JSON))
 
-    def layer_times(self, feeds: Mapping[str, Any], calls: int) -> dict[str, list[int]]:
-        """What each layer takes, in ns, by TensorRT's profiler; as many numbers as calls.
-
-        The profiler waits between layers, so that their sum is more than a call takes: for comparing layers, not for
-        timing the model.
-
-        Args:
-            feeds: As for `bind`.
-            calls: Told of, after two that are not.
-
-        """
-        times: dict[str, list[int]] = {}
-        call = self.bind(feeds)
-        try:
-            for _ in range(2):
-                call.run()
-            call.tell(_layer_profiler(self._module, times))
-            for _ in range(calls):
-                call.run()
-        finally:
-            call.free()
-        return times
-
     def close(self) -> None:
         """Frees the engine; calls that were bound must not be run after."""
         if self._engine is not None:
@@ -608,19 +573,6 @@ class EngineSession:
             self._cuda.call("cuStreamSynchronize", stream)
         finally:
             self._cuda.call("cuStreamDestroy_v2", stream)
-
-
-def _layer_profiler(module: Any, times: dict[str, list[int]]) -> Any:
-    """An `IProfiler` that appends each layer's time in ns; TensorRT calls it from C++."""
-    base = module.IProfiler
-
-    def __init__(profiler: Any) -> None:  # noqa: N807 (of the class below)
-        base.__init__(profiler)
-
-    def report_layer_time(_: Any, name: str, milliseconds: float) -> None:
-        times.setdefault(str(name), []).append(round(milliseconds * 1e6))
-
-    return type("LayerTimes", (base,), {"__init__": __init__, "report_layer_time": report_layer_time})()
 
 
 def _holds(ranges: Any, shape: tuple[int, ...]) -> bool:
@@ -690,11 +642,6 @@ class EngineCall:
             call("cuMemcpyDtoHAsync_v2", host, gpu, size, stream)
         call("cuStreamSynchronize", stream)
         self._done = True
-
-    def tell(self, profiler: Any) -> None:
-        """Hands every later `run` to an `IProfiler`, layer by layer."""
-        self._context.profiler = profiler
-        self._context.enqueue_emits_profile = True
 
     def outputs(self) -> dict[str, Any]:
         """Copies of the outputs of the last `run`, by name.

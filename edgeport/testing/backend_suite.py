@@ -23,7 +23,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from edgeport.backends.child import capabilities_in_child, compile_in_child, placement_in_child
 from edgeport.backends.registry import backend
 from edgeport.contracts import (
     Artifact,
@@ -42,6 +41,8 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.serialise import canonical
 from edgeport.errors import BackendError, DependencyError, EdgeportError, PlanError, SamplesError, UnsupportedByBackend
+from edgeport.module_files import standalone_source
+from edgeport.testing.compile_worker import compile_artifact
 
 CHANNELS, SIZE, CLASSES = 32, 12, 10
 ONE_THREAD = ExecutionConfig(threads=1)
@@ -402,7 +403,7 @@ class BackendSuite:
         spec = importlib.util.find_spec(artifact.session)
         assert spec is not None
         assert spec.origin is not None
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"), feature_version=(3, 8))
+        tree = ast.parse(standalone_source(Path(spec.origin)), feature_version=(3, 8))
         allowed = {"numpy", "__future__", *self.runtime, *sys.stdlib_module_names}
         assert imported(tree) <= allowed
 
@@ -415,12 +416,12 @@ class BackendSuite:
             "execution": to_jsonable(ONE_THREAD),
             "folder": str(tmp_path / "child"),
         }
-        artifact = read_back(Artifact, compile_in_child(payload))
+        artifact = read_back(Artifact, compile_artifact(payload))
         here = made.compile(case.model, plan, ONE_THREAD, tmp_path / "here")
         assert artifact.digest == here.digest
-        told = placement_in_child({"backend": self.location, "artifact": to_jsonable(artifact)})
-        assert read_back(Placement, told) == made.placement(artifact)
-        assert read_back(Capabilities, capabilities_in_child({"backend": self.location})) == known
+        placement = made.placement(artifact)
+        assert read_back(Placement, to_jsonable(placement)) == placement
+        assert read_back(Capabilities, to_jsonable(known)) == known
 
 
 def read_back(cls, values):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import inspect
 import mmap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.backends.onnxruntime import session as onnxruntime
+from edgeport.backends.onnxruntime.session_support.runtime_session import _MovingSession
 from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino import session as openvino
-from edgeport.backends.openvino.executions import execution_settings
+from edgeport.backends.openvino.execution_options import execution_settings
+from edgeport.backends.session_support import huge_pages
 from edgeport.contracts import ExecutionConfig
 from edgeport.devices.agent.probing import probe_device
 
@@ -62,10 +63,10 @@ def ran(call) -> np.ndarray:
 
 
 @pytest.fixture
-def moved(module, monkeypatch) -> Mock:
+def moved(monkeypatch) -> Mock:
     """Stands for what moves the memory."""
     stand_in = Mock()
-    monkeypatch.setattr(module, "into_huge_pages", stand_in)
+    monkeypatch.setattr(huge_pages, "into_huge_pages", stand_in)
     return stand_in
 
 
@@ -76,8 +77,8 @@ def test_weights_lie_in_huge_pages_from_the_second_run_on(module, path):
     plain.close()
     session = module.open_session(str(path), {"threads": 1, "huge_pages": True})
     call = session.bind(feeds())
-    first, before = ran(call), module.bytes_in_huge_pages()
-    second, after = ran(call), module.bytes_in_huge_pages()
+    first, before = ran(call), huge_pages.bytes_in_huge_pages()
+    second, after = ran(call), huge_pages.bytes_in_huge_pages()
     assert after - before > WEIGHT_BYTES / 2
     np.testing.assert_array_equal(first, expected)
     np.testing.assert_array_equal(second, expected)
@@ -108,9 +109,9 @@ def test_nothing_moves_unless_it_is_asked_for(module, path, moved):
 
 
 def test_once_it_is_moved_nothing_stands_between_a_call_and_the_runtime(monkeypatch):
-    monkeypatch.setattr(onnxruntime, "into_huge_pages", Mock())
+    monkeypatch.setattr(huge_pages, "into_huge_pages", Mock())
     session = Mock()
-    moving = onnxruntime._Moving(session)
+    moving = _MovingSession(session)
     moving.run(["y"], {})
     assert moving.run != session.run
     moving.run_with_iobinding("binding")
@@ -122,8 +123,8 @@ def test_once_it_is_moved_nothing_stands_between_a_call_and_the_runtime(monkeypa
 
 def test_a_run_that_fails_is_not_the_first(monkeypatch):
     stand_in = Mock()
-    monkeypatch.setattr(onnxruntime, "into_huge_pages", stand_in)
-    moving = onnxruntime._Moving(Mock(run=Mock(side_effect=[RuntimeError, "found", "found"])))
+    monkeypatch.setattr(huge_pages, "into_huge_pages", stand_in)
+    moving = _MovingSession(Mock(run=Mock(side_effect=[RuntimeError, "found", "found"])))
     with pytest.raises(RuntimeError):
         moving.run()
     moving.run()
@@ -135,7 +136,7 @@ def test_a_run_that_fails_is_not_the_first(monkeypatch):
 @NO_OPENVINO
 def test_each_size_of_batch_is_a_model_of_its_own_to_openvino(path, monkeypatch):
     stand_in = Mock()
-    monkeypatch.setattr(openvino, "into_huge_pages", stand_in)
+    monkeypatch.setattr(huge_pages, "into_huge_pages", stand_in)
     session = openvino.open_session(str(path), {"threads": 1, "huge_pages": True})
     for rows in (1, 2):
         call = session.bind(feeds(rows))
@@ -147,7 +148,7 @@ def test_each_size_of_batch_is_a_model_of_its_own_to_openvino(path, monkeypatch)
 
 def test_each_stage_of_a_pipeline_moves_its_own(small_onnx, save_onnx, monkeypatch):
     stand_in = Mock()
-    monkeypatch.setattr(onnxruntime, "into_huge_pages", stand_in)
+    monkeypatch.setattr(huge_pages, "into_huge_pages", stand_in)
     file = save_onnx(small_onnx)
     settings = {"stages": [{"entry": file.name, "huge_pages": True}], "outputs": ["y"]}
     pipeline = onnxruntime.open_session(file, settings)
@@ -170,14 +171,14 @@ def test_only_what_is_in_use_and_private_moves(tmp_path):
         mapped[:] = bytes([1]) * len(mapped)  # pages of its own
         memory = mmap.mmap(-1, size, flags=flags)
         memory[:: 1 << 20] = bytes([1]) * (size >> 20)
-        onnxruntime.into_huge_pages()  # what else there is
-        before = onnxruntime.bytes_in_huge_pages()
-        onnxruntime.into_huge_pages()
-        sparse = onnxruntime.bytes_in_huge_pages() - before
+        huge_pages.into_huge_pages()  # what else there is
+        before = huge_pages.bytes_in_huge_pages()
+        huge_pages.into_huge_pages()
+        sparse = huge_pages.bytes_in_huge_pages() - before
         memory[:] = bytes([1]) * size
-        onnxruntime.into_huge_pages()
-        full = onnxruntime.bytes_in_huge_pages() - before
-        starts = set(onnxruntime._blocks(2 << 20))
+        huge_pages.into_huge_pages()
+        full = huge_pages.bytes_in_huge_pages() - before
+        starts = set(huge_pages._page_starts(2 << 20))
         address = ctypes.addressof(ctypes.c_char.from_buffer(mapped))
     assert abs(sparse) <= 8 << 20
     assert full > size / 2
@@ -196,11 +197,11 @@ MAPS = """\
 """
 
 
-def test_blocks_are_whole_pages_of_private_memory_without_a_file(module, monkeypatch, tmp_path):
+def test_blocks_are_whole_pages_of_private_memory_without_a_file(monkeypatch, tmp_path):
     (tmp_path / "maps").write_text(MAPS)
-    monkeypatch.setattr(module, "open", lambda _, **words: (tmp_path / "maps").open(**words), raising=False)
+    monkeypatch.setattr(huge_pages, "open", lambda _, **words: (tmp_path / "maps").open(**words), raising=False)
     plain, heap, named = [0x200000, 0x400000], [0xA00000, 0xC00000], [0x1400000, 0x1600000, 0x1800000]
-    assert list(module._blocks(2 << 20)) == [*plain, *heap, *named]
+    assert list(huge_pages._page_starts(2 << 20)) == [*plain, *heap, *named]
 
 
 @pytest.mark.parametrize(
@@ -209,11 +210,11 @@ def test_blocks_are_whole_pages_of_private_memory_without_a_file(module, monkeyp
 def test_where_the_system_has_none_nothing_happens(enabled, monkeypatch, tmp_path):
     loaded = Mock()
     monkeypatch.setattr(ctypes, "CDLL", loaded)
-    monkeypatch.setattr(onnxruntime, "_HUGE_PAGES", f"{tmp_path}/")
+    monkeypatch.setattr(huge_pages, "_THP", f"{tmp_path}/")
     if enabled is not None:
         (tmp_path / "enabled").write_text(enabled)
         (tmp_path / "hpage_pmd_size").write_text("2097152\n")
-    onnxruntime.into_huge_pages()
+    huge_pages.into_huge_pages()
     loaded.assert_not_called()
 
 
@@ -232,7 +233,7 @@ def test_a_kernel_that_refuses_is_no_error(module, path, monkeypatch, tmp_path):
     session = module.open_session(str(path), {"threads": 1, "huge_pages": True})
     call = session.bind(feeds())
     first = ran(call)
-    monkeypatch.setattr(module, "_HUGE_PAGES", f"{tmp_path}/")
+    monkeypatch.setattr(huge_pages, "_THP", f"{tmp_path}/")
     monkeypatch.setattr(ctypes, "CDLL", lambda _: libc)
     np.testing.assert_array_equal(ran(call), first)
     session.close()
@@ -241,12 +242,6 @@ def test_a_kernel_that_refuses_is_no_error(module, path, monkeypatch, tmp_path):
     ]
     assert len(asked) > WEIGHT_BYTES // (4 << 20)
     assert set(asked) == {(0, 2 << 20, 25)}  # MADV_COLLAPSE
-
-
-@pytest.mark.parametrize("name", ["into_huge_pages", "_blocks", "bytes_in_huge_pages"])
-def test_both_files_hold_the_same(name):
-    """Each ships alone, so what they share is written in both."""
-    assert inspect.getsource(getattr(onnxruntime, name)) == inspect.getsource(getattr(openvino, name))
 
 
 def test_the_setting_reaches_openvino_and_its_absence_changes_nothing():

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeport.backends.qdq.arithmetic import activation_parameters, weight_parameters
+from edgeport.backends.qdq.quant_params import activation_parameters, weight_parameters
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
 from edgeport.calibration.plan import make_plan, needed_tensors

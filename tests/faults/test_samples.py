@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from edgeport.backends.sessions import feed_error
+from edgeport.backends.session_errors import feed_error
 from edgeport.calibration.data import ArraySamples, FunctionSamples, check_disjoint, check_samples
 from edgeport.contracts import Array, TensorSpec
 from edgeport.devices.agent.failure import three_parts

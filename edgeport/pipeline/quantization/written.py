@@ -21,8 +21,8 @@ def as_written(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: Qu
 
 
 def _as_written(backend: str, graph: ir.Graph, plan: QuantizationPlan, rules: QuantizationRules) -> QuantizationPlan:
-    from edgeport.backends.onnxruntime.float_ends import leave_ends_float
-    from edgeport.backends.qdq.read_pairs import read_pairs_only
+    from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
+    from edgeport.backends.qdq.qdq_pruning import read_pairs_only
 
     if backend == "onnxruntime":
         return leave_ends_float(graph, plan)
@@ -36,7 +36,7 @@ def write_as(backend: str, model: OnnxModel, plan: QuantizationPlan, rules: Quan
         PlanError: See `write_plan`.
 
     """
-    from edgeport.backends.qdq.fit import check_fits
+    from edgeport.backends.qdq.model_match import check_fits
     from edgeport.backends.qdq.write import quantize_ir
     from edgeport.onnx_files import read_ir, write_scratch
 

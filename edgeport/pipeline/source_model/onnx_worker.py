@@ -39,7 +39,8 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         UnsupportedByBackend: It has operators that ONNX Runtime has not.
 
     """
-    from edgeport.backends.onnxruntime.reference import OWN_DOMAINS, open_reference
+    from edgeport.backends.onnxruntime.constants import OWN_DOMAINS
+    from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.onnx_files import (
         quantization_evidence,
         read_ir,

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.backend import BROKEN_FUSION
+from edgeport.backends.onnxruntime.constants import BROKEN_FUSION
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.onnxruntime.session import open_session

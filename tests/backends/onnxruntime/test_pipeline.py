@@ -11,9 +11,10 @@ import onnx
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.node_times import example_feeds, measure_costs
+from edgeport.backends.onnxruntime.profiler import example_feeds, measure_costs
 from edgeport.backends.onnxruntime.rules import x86_rules
-from edgeport.backends.onnxruntime.session import Pipeline, StageError, open_session
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.onnxruntime.session_support.pipeline import Pipeline, StageError
 from edgeport.calibration.plan import float_plan
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import (
@@ -233,7 +234,7 @@ def test_the_agent_runs_and_times_a_pipeline(failing, bench):
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads have no processors of their own here")
 def test_each_stage_has_its_own_processors(network, bench, monkeypatch):
-    import edgeport.backends.onnxruntime.session as module
+    import edgeport.backends.onnxruntime.session_support.pipeline as module
 
     mine = sorted(os.sched_getaffinity(0))
     artifact = compiled(bench, network, ModelParallel(stages=2, cores=((mine[0],), (mine[-1],))))
@@ -286,7 +287,7 @@ def test_a_faster_provider_gets_the_larger_stage(network, bench, monkeypatch):
         asked.append(settings.get("provider_options"))
         return 100 if settings.get("provider_options") else 1000
 
-    monkeypatch.setattr("edgeport.backends.onnxruntime.staging.whole_ns", whole_ns)
+    monkeypatch.setattr("edgeport.backends.onnxruntime.pipeline_stages.whole_ns", whole_ns)
     execution = ExecutionConfig(threads=1, layout=ModelParallel(stages=2), runtime_device="CPU | CPU:told=1")
     artifact = backend.compile(network, float_plan(network), execution, bench.folder / "faster")
     counts = [len(onnx.load(artifact.folder / f"stage_{index}.onnx").graph.node) for index in range(2)]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import os
 import re
 import subprocess
@@ -13,9 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeport.backends.onnxruntime.executions import places_of, provider_settings
+from edgeport.backends.onnxruntime.execution_options import places_of, provider_settings
 from edgeport.backends.onnxruntime.reference import open_reference
-from edgeport.backends.onnxruntime.session import known_providers, open_session, session_options, unusable_plug_ins
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.onnxruntime.session_support.providers import known_providers, unusable_plug_ins
+from edgeport.backends.onnxruntime.session_support.runtime_session import session_options
 from edgeport.contracts import ExecutionConfig
 from edgeport.errors import BackendError, SamplesError, UnsupportedByBackend
 
@@ -131,24 +132,14 @@ def test_affinity_holds_for_the_process_that_opens(path):
     # In a process of its own: it would bind the tests too.
     code = f"""
 import os
-from edgeport.backends.onnxruntime.session import open_session, session_options
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.onnxruntime.session_support.runtime_session import session_options
 cpu = min(os.sched_getaffinity(0))
 assert session_options({{"affinity": [cpu]}}).intra_op_num_threads == 1
 open_session({str(path)!r}, {{"affinity": [cpu]}})
 assert os.sched_getaffinity(0) == {{cpu}}
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
-@pytest.mark.parametrize("module", ["onnxruntime", "openvino"])
-@pytest.mark.parametrize("absent", [-1, 1000, 1 << 40])
-def test_processors_that_are_not_here_are_said(module, absent):
-    here = os.sched_getaffinity(0)
-    keep_to = importlib.import_module(f"edgeport.backends.{module}.session")._keep_to
-    with pytest.raises(RuntimeError, match=rf"asked to run on processors .*; found that {absent} can't be had here"):
-        keep_to([min(here), absent])
-    assert os.sched_getaffinity(0) == here
 
 
 def test_reference_runs_and_refuses(path):
@@ -212,7 +203,7 @@ class TestPlugIns:
             "onnxruntime.get_ep_devices",
             lambda: [one for one in devices if one.ep_name in {"CPUExecutionProvider", *loaded}],
         )
-        monkeypatch.setattr("edgeport.backends.onnxruntime.session._registered", {})
+        monkeypatch.setattr("edgeport.backends.onnxruntime.session_support.providers._registered", {})
         return loaded
 
     def test_named_by_the_environment(self, loaded, monkeypatch):

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.session import Pipeline, StageError, _Area, open_session
+from edgeport.backends.onnxruntime.session import open_session
+from edgeport.backends.onnxruntime.session_support.pipeline import Pipeline, StageError
+from edgeport.backends.onnxruntime.session_support.stage_process import SharedArrays
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import EvaluateJob, ExecutionConfig, ModelParallel, SingleStream
 
@@ -131,7 +133,7 @@ def test_the_agent_finds_its_packed_module_there_too(network, artifact, bench):
 
 
 def test_text_does_not_cross(tmp_path):
-    area = _Area(str(tmp_path / "area"))
+    area = SharedArrays(str(tmp_path / "area"))
     with pytest.raises(ValueError, match="hand 'words' to another process; found text"):
         area.put({"words": np.array(["a"], dtype=object)})
     told = area.put({"none": np.zeros((0, 3), np.float32), "one": np.float32(3).reshape(())})

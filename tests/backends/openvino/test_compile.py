@@ -16,7 +16,7 @@ from edgeport.backends.openvino import create_backend
 from edgeport.backends.openvino.capabilities import supported
 from edgeport.backends.openvino.dialect import write_openvino
 from edgeport.backends.openvino.rules import rules_for
-from edgeport.backends.qdq.read_pairs import read_pairs_only
+from edgeport.backends.qdq.qdq_pruning import read_pairs_only
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data.arrays import ArraySamples
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
@@ -45,7 +45,7 @@ def test_equal_plans_give_equal_bytes_in_another_process(cnn, tmp_path):
         "execution": to_jsonable(ExecutionConfig()),
         "folder": str(tmp_path / "there"),
     }
-    second = run_isolated("edgeport.backends.child:compile_in_child", payload)
+    second = run_isolated("edgeport.testing.compile_worker:compile_artifact", payload)
     assert second["digest"] == first.digest
 
 

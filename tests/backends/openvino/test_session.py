@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport.backends.openvino import create_backend
-from edgeport.backends.openvino.executions import device_of
+from edgeport.backends.openvino.execution_options import device_of
 from edgeport.backends.openvino.session import open_session
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig, ExecutionSpace

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport.backends.stages import Costs, cut_graph, write_stages
-from edgeport.backends.stages.parts import find_parts
+from edgeport.backends.stages.partition_graph import find_parts
 from edgeport.errors import ModelError
 from edgeport.onnx_files import open_onnx, read_ir
 

@@ -16,7 +16,7 @@ from edgeport.backends.tensorrt import backend as module
 from edgeport.backends.tensorrt import capabilities, create_backend, session
 from edgeport.backends.tensorrt.build import EngineFromOnnx
 from edgeport.backends.tensorrt.capabilities import describe, target_for
-from edgeport.backends.tensorrt.executions import EngineOptions, engine_options
+from edgeport.backends.tensorrt.engine_options import EngineOptions, engine_options
 from edgeport.backends.tensorrt.runtime import Gpu, TensorRt, load_tensorrt
 from edgeport.backends.tensorrt.session import digests_of
 from edgeport.calibration.plan import float_plan

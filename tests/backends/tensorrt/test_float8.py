@@ -15,7 +15,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgeport.backends.onnxruntime.reference import open_reference
-from edgeport.backends.qdq.arithmetic import FLOAT8, activation_parameters, dequantize, quantize
+from edgeport.backends.qdq.quant_params import FLOAT8, activation_parameters, dequantize, quantize
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.backend import write_tensorrt
 from edgeport.backends.tensorrt.rules import rules

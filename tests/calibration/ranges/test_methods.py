@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeport.backends.qdq.arithmetic import activation_parameters, dequantize, quantize
+from edgeport.backends.qdq.quant_params import activation_parameters, dequantize, quantize
 from edgeport.calibration.observers import merge_statistics
 from edgeport.calibration.observers.histogram import BINS, bin_width
 from edgeport.calibration.ranges import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgeport.backends.qdq.arithmetic import activation_parameters, dequantize, quantize, weight_parameters
 from edgeport.backends.qdq.blocks import quantize_blocks
+from edgeport.backends.qdq.quant_params import activation_parameters, dequantize, quantize, weight_parameters
 from edgeport.contracts import ActivationQuantization, WeightQuantization
 from edgeport.exporter.qat.fake import FakeActivation, FakeWeight
 

@@ -60,7 +60,7 @@ def places_of(execution: ExecutionConfig) -> tuple[Mapping[str, object], ...]:
     """
     if not execution.runtime_device:
         return ({},)
-    from edgeport.backends.onnxruntime.session import known_providers, unusable_plug_ins
+    from edgeport.backends.onnxruntime.session_support.providers import known_providers, unusable_plug_ins
 
     parts = execution.runtime_device.split("|")
     layout = execution.layout

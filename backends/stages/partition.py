@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from edgeport.backends.stages.chains import best_chain
-from edgeport.backends.stages.parts import Costs, Parts, find_parts
+from edgeport.backends.stages.chain_partition import best_chain
+from edgeport.backends.stages.partition_graph import Costs, Parts, find_parts
 from edgeport.errors import ModelError
 from edgeport.onnx_files import infer_types, values_not_tensors, values_read
 
 if TYPE_CHECKING:
-    from edgeport.backends.stages.chains import Chain
+    from edgeport.backends.stages.chain_partition import Chain
 
 __all__ = ["Costs", "Cut", "Stage", "cut_graph"]
 

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeport.backends.onnxruntime import create_backend, fusing
-from edgeport.backends.onnxruntime.fusing import FUSED, Trial, same, tried
+from edgeport.backends.onnxruntime import create_backend, transformer_fusion
+from edgeport.backends.onnxruntime.transformer_fusion import FUSED, Trial, same, tried
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import ExecutionConfig
 
@@ -48,7 +48,7 @@ def artifact(bench):
     ],
 )
 def test_it_is_kept_where_it_is_faster(artifact, tmp_path, monkeypatch, trial, operators, said):
-    monkeypatch.setattr(fusing, "tried", lambda *_: trial)
+    monkeypatch.setattr(transformer_fusion, "tried", lambda *_: trial)
     packed, placement = backend.packed(artifact, FUSED, tmp_path / "packed")
     assert pytest.approx(0) == np.abs(result(packed) - result(artifact)).max()
     shipped = (packed.folder / "model.onnx").read_bytes()
@@ -65,7 +65,7 @@ def result(artifact):
 
 
 def test_other_numbers_are_left_out(artifact, tmp_path, monkeypatch):
-    monkeypatch.setattr(fusing, "same", lambda *_: False)
+    monkeypatch.setattr(transformer_fusion, "same", lambda *_: False)
     _, placement = backend.packed(artifact, FUSED, tmp_path / "packed")
     assert placement.source.endswith("which gives other numbers, so it was left out")
 
@@ -94,7 +94,7 @@ def test_what_counts_as_the_same(found, equal):
 def test_a_trial_is_of_pairs(monkeypatch):
     """A clock that only sessions move: the fused one by 8 or 9, the other by 10."""
     now = [0]
-    monkeypatch.setattr(fusing.time, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(transformer_fusion.time, "perf_counter_ns", lambda: now[0])
 
     def session(*steps):
         turn = [0]

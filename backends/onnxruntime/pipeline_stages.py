@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeport.backends.onnxruntime.node_times import example_feeds, measure_costs, whole_ns
+from edgeport.backends.onnxruntime.profiler import example_feeds, measure_costs, whole_ns
 from edgeport.backends.stages import cut_graph, write_stages
 from edgeport.contracts import Arrays, ExecutionConfig, ModelParallel, OnnxModel
 from edgeport.errors import UnsupportedByBackend

@@ -29,7 +29,7 @@ def model(small_onnx, save_onnx):
 
 def test_an_artifact_comes_back(model, tmp_path):
     values = run_isolated(
-        "edgeport.backends.child:compile_in_child", payload(model, float_plan(model), tmp_path / "artifact")
+        "edgeport.testing.compile_worker:compile_artifact", payload(model, float_plan(model), tmp_path / "artifact")
     )
     artifact = load_json(Artifact, canonical(values))
     assert (tmp_path / "artifact" / artifact.entry).is_file()
@@ -41,5 +41,5 @@ def test_an_error_comes_back_as_it_was(model, tmp_path):
 
     plan = dataclasses.replace(float_plan(model), model_digest="0" * 64)
     with pytest.raises(PlanError, match="calibrate and plan again"):
-        run_isolated("edgeport.backends.child:compile_in_child", payload(model, plan, tmp_path / "artifact"))
+        run_isolated("edgeport.testing.compile_worker:compile_artifact", payload(model, plan, tmp_path / "artifact"))
     assert not (tmp_path / "artifact").exists()

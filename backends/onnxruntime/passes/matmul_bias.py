@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from edgeport.backends.onnxruntime.passes.patterns import dequantizer, integer_nodes, remove_unused, sole_reader
 from edgeport.backends.qdq.graph import PARTS_KEY, PRECISION_KEY, GraphEdit
 from edgeport.contracts import Precision
 
@@ -20,36 +21,22 @@ DOMAIN = "com.microsoft"
 
 def write_biased_products(edit: GraphEdit) -> None:
     """Rewrites every `MatMul(DequantizeLinear(x), DequantizeLinear(w)) + b` with constants w [K, N] and b [N]."""
-    for node in list(edit.graph):
-        if node.op_type != "MatMul" or node.metadata_props.get(PRECISION_KEY) != str(Precision.INT8):
-            continue
-        source, weight, bias = _restored(node.inputs[0]), _restored(node.inputs[1]), _bias(edit, node)
+    for node in integer_nodes(edit.graph, "MatMul"):
+        source, weight, bias = dequantizer(node.inputs[0]), dequantizer(node.inputs[1]), _bias(edit, node)
         if source is None or weight is None or bias is None or not _is_matrix(weight, bias[1]):
             continue
         _rewrite(edit, node, source, weight, bias)
 
 
-def _restored(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear that gives it."""
-    producer = value.producer() if value is not None else None
-    return producer if producer is not None and producer.op_type == "DequantizeLinear" else None
-
-
 def _bias(edit: GraphEdit, node: ir.Node) -> tuple[ir.Node, ir.Value] | None:
     """The Add that alone reads the product, and the constant [N] that it adds."""
-    output = node.outputs[0]
-    readers = [use.node for use in output.uses()]
-    if (
-        len(readers) != 1
-        or readers[0].op_type != "Add"
-        or output.is_graph_output()
-        or readers[0].graph is not node.graph
-    ):
+    add = sole_reader(node, "Add")
+    if add is None:
         return None
-    other = next((value for value in readers[0].inputs if value is not output), None)
+    other = next((value for value in add.inputs if value is not node.outputs[0]), None)
     if other is None or not edit.is_constant(other) or len(other.shape or ()) != 1:
         return None
-    return readers[0], other
+    return add, other
 
 
 def _is_matrix(weight: ir.Node, bias: ir.Value) -> bool:
@@ -80,7 +67,5 @@ def _rewrite(edit: GraphEdit, node: ir.Node, source: ir.Node, weight: ir.Node, b
     old.name, new.name = fresh, name
     # The product keeps its name, by which a placement finds it.
     product.name, node.name = node.name, product.name
-    for pair in (source, weight):
-        if not pair.outputs[0].uses() and not pair.outputs[0].is_graph_output():
-            edit.graph.remove(pair, safe=True)
+    remove_unused(edit, source, weight)
     edit.graph.opset_imports.setdefault(DOMAIN, 1)

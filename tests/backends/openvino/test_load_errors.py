@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 pytest.importorskip("openvino", reason="the extra openvino")
 
 from edgeport.backends.openvino.backend import OpenVinoBackend
-from edgeport.backends.openvino.refusals import not_converted
+from edgeport.backends.openvino.load_errors import not_converted
 from edgeport.contracts import ExecutionConfig, QuantizationPlan
 from edgeport.errors import UnsupportedByBackend
 from edgeport.onnx_files import open_onnx

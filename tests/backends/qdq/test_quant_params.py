@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeport.backends.qdq.arithmetic import activation_parameters, dequantize, quantize, weight_parameters
 from edgeport.backends.qdq.bias import LARGEST_BIAS, bias_integers, bias_scale, scale_floor
+from edgeport.backends.qdq.quant_params import activation_parameters, dequantize, quantize, weight_parameters
 from edgeport.contracts import ActivationQuantization, WeightQuantization
 
 FINITE = st.floats(-1e6, 1e6, width=32)

@@ -51,7 +51,7 @@ def test_the_node_and_its_module_are_named(bench, operator, attributes, error, s
 def test_where_memory_runs_out_no_lower_level_is_taken(bench, error, monkeypatch):
     model = bench.model([bench.node("Relu", ["x"], ["y"])], {}, (2, 3), ["y"])
     opening = Mock(side_effect=[error, None])
-    monkeypatch.setattr("edgeport.backends.onnxruntime.session.inference_session", opening)
+    monkeypatch.setattr("edgeport.backends.onnxruntime.session_support.runtime_session.inference_session", opening)
     with pytest.raises(BackendError, match=str(error)) as caught:
         create_backend().compile(model, float_plan(model), ExecutionConfig(), bench.folder / "artifact")
     assert caught.value.__cause__ is error

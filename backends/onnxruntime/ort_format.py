@@ -1,4 +1,4 @@
-"""An artifact optimised ahead: fused (`fusing.py`), or in ONNX Runtime's own format.
+"""An artifact optimised ahead: fused (`transformer_fusion.py`), or in ONNX Runtime's own format.
 
 The format is for builds of the runtime that read no ONNX, and for a faster start:
 https://onnxruntime.ai/docs/performance/model-optimizations/ort-format-models.html
@@ -11,10 +11,15 @@ from pathlib import Path
 
 from edgeport import hardware
 from edgeport.backends.artifacts import artifact_digest, artifact_folder, check_artifact, make_artifact
-from edgeport.backends.onnxruntime.executions import SETTINGS
-from edgeport.backends.onnxruntime.fusing import FUSED, fused_where_faster
+from edgeport.backends.onnxruntime.constants import LEVELS
+from edgeport.backends.onnxruntime.execution_options import SETTINGS
 from edgeport.backends.onnxruntime.placement import read_placement
-from edgeport.backends.onnxruntime.session import inference_session, processor_here, session_options
+from edgeport.backends.onnxruntime.session_support.runtime_session import (
+    inference_session,
+    processor_here,
+    session_options,
+)
+from edgeport.backends.onnxruntime.transformer_fusion import FUSED, fused_where_faster
 from edgeport.contracts import Artifact, Placement
 from edgeport.errors import BackendError, UnsupportedByBackend
 
@@ -23,7 +28,6 @@ __all__ = ["DEVICE", "FORMS", "PORTABLE", "pack"]
 PORTABLE, DEVICE = "ort", "ort-device"
 FORMS = {PORTABLE: "extended", DEVICE: "all"}
 """The runtime's level of what is written: above "extended" a graph holds layouts of this machine's instructions."""
-_LEVELS = ("basic", "extended", "all")
 ENTRY = "model.ort"
 
 
@@ -32,8 +36,8 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
 
     Args:
         artifact: An ONNX file; its level is kept where that is lower, because the runtime does not open it at a higher.
-        form: `fusing.FUSED`, see there, or one of `FORMS`. `PORTABLE` runs on every machine and on minimal builds;
-            `DEVICE` holds all that the runtime makes of the graph here, and opens on processors with the same
+        form: `transformer_fusion.FUSED`, see there, or one of `FORMS`. `PORTABLE` runs on every machine and on minimal
+            builds; `DEVICE` holds all that the runtime makes of the graph here, and opens on processors with the same
             instructions and this version alone.
         folder: New or empty.
 
@@ -61,7 +65,7 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
     if form == FUSED:
         return fused_where_faster(artifact, folder)
     path = check_artifact(artifact)
-    level = min(FORMS[form], str(settings.get("optimization", "all")), key=_LEVELS.index)
+    level = max(FORMS[form], str(settings.get("optimization", "all")), key=LEVELS.index)
     settings["optimization"] = level
     source = replace(artifact, settings=settings, digest=artifact_digest(artifact.folder, settings))
     placement = read_placement(source)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeport.backends.stages.chains import GIVEN, Carried, Dag, best_chain
+from edgeport.backends.stages.chain_partition import GIVEN, Carried, Dag, best_chain
 
 
 @st.composite

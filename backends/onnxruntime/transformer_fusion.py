@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from edgeport.backends.artifacts import artifact_folder, check_artifact, make_artifact
-from edgeport.backends.onnxruntime.node_times import example_feeds
 from edgeport.backends.onnxruntime.placement import read_placement
-from edgeport.backends.onnxruntime.session import inference_session, session_options
+from edgeport.backends.onnxruntime.profiler import example_feeds
+from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
 from edgeport.contracts import Array, Artifact, Placement
 from edgeport.errors import BackendError, DependencyError
 from edgeport.onnx_files import open_onnx
@@ -134,7 +134,7 @@ def _outputs(session: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
 def fuse(path: Path, output: Path) -> Mapping[str, int]:
     """Writes the fused graph; how many of each fused operator are in it, none where it is as it was.
 
-    Sums with the LayerNormalization behind them stay as they are: see `backend.SLOW_FUSION`.
+    Sums with the LayerNormalization behind them stay as they are: see `constants.SLOW_FUSION`.
 
     Raises:
         DependencyError: The optimizer does not import.

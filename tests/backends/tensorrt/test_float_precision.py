@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from edgeport.backends.floats import write_floats
+from edgeport.backends.float_precision import write_floats
 from edgeport.backends.tensorrt import create_backend
 from edgeport.backends.tensorrt.backend import write_tensorrt
 from edgeport.backends.tensorrt.rules import rules

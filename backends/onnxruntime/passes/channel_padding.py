@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.backends.qdq.graph import PRECISION_KEY, GraphEdit
-from edgeport.contracts import Array, Precision
+from edgeport.backends.onnxruntime.passes.patterns import constant, dequantizer, integer_nodes, remove_unused
+from edgeport.backends.qdq.graph import GraphEdit
+from edgeport.contracts import Array
 
 __all__ = ["fill_channels"]
 
@@ -25,10 +26,8 @@ _FEWEST_PIXELS = 256
 
 def fill_channels(edit: GraphEdit) -> None:
     """Gives every integer convolution over 1 to 3 channels the fourth; what it computes stays the same."""
-    for node in list(edit.graph):
-        if node.op_type != "Conv" or node.metadata_props.get(PRECISION_KEY) != str(Precision.INT8):
-            continue
-        source, weight = _before(node, 0), _before(node, 1)
+    for node in integer_nodes(edit.graph, "Conv"):
+        source, weight = dequantizer(node.inputs[0]), dequantizer(node.inputs[1])
         if source is None or weight is None or node.attributes.get_int("group", 1) != 1 or _is_tiny(node):
             continue
         array = _integers(edit, weight)
@@ -45,18 +44,9 @@ def _is_tiny(node: ir.Node) -> bool:
     return len(sizes) == 2 and sizes[0] * sizes[1] < _FEWEST_PIXELS
 
 
-def _before(node: ir.Node, index: int) -> ir.Node | None:
-    """The DequantizeLinear that gives input `index`."""
-    value = node.inputs[index]
-    producer = value.producer() if value is not None else None
-    return producer if producer is not None and producer.op_type == "DequantizeLinear" else None
-
-
 def _integers(edit: GraphEdit, pair: ir.Node) -> Array | None:
     value = pair.inputs[0]
-    if value is None or not edit.is_constant(value) or value.const_value is None:
-        return None
-    return np.asarray(value.const_value.numpy())
+    return constant(value) if value is not None and edit.is_constant(value) else None
 
 
 def _fill(edit: GraphEdit, node: ir.Node, source: ir.Node, weight: ir.Node, array: Array) -> None:
@@ -69,10 +59,10 @@ def _fill(edit: GraphEdit, node: ir.Node, source: ir.Node, weight: ir.Node, arra
         "DequantizeLinear", [padded.outputs[0], scale, zero_point], f"{node.name}_Pad_DequantizeLinear", like=node
     )
     wider = np.pad(array, ((0, 0), (0, missing), (0, 0), (0, 0)))
-    constant = edit.constant(f"{weight.inputs[0].name}_filled" if weight.inputs[0] else "filled", wider)
+    weights = edit.constant(f"{weight.inputs[0].name}_filled" if weight.inputs[0] else "filled", wider)
     filled = edit.node(
         "DequantizeLinear",
-        [constant, *weight.inputs[1:]],
+        [weights, *weight.inputs[1:]],
         f"{node.name}_filled_DequantizeLinear",
         like=node,
         attributes=list(weight.attributes.values()),
@@ -80,10 +70,7 @@ def _fill(edit: GraphEdit, node: ir.Node, source: ir.Node, weight: ir.Node, arra
     edit.graph.insert_before(node, [padded, restored, filled])
     node.replace_input_with(0, restored.outputs[0])
     node.replace_input_with(1, filled.outputs[0])
-    for pair in (source, weight):
-        if not pair.outputs[0].uses() and not pair.outputs[0].is_graph_output():
-            values = list(pair.inputs)
-            edit.graph.remove(pair, safe=True)
-            for value in values:
-                if value is not None:
-                    edit.drop_if_unused(value)
+    operands = [value for value in (*source.inputs, *weight.inputs) if value is not None]
+    remove_unused(edit, source, weight)
+    for value in operands:
+        edit.drop_if_unused(value)

@@ -10,7 +10,7 @@ import pytest
 from edgeport import hardware
 from edgeport.backends.artifacts import artifact_digest
 from edgeport.backends.onnxruntime import create_backend
-from edgeport.backends.onnxruntime.packing import FORMS
+from edgeport.backends.onnxruntime.ort_format import FORMS
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.calibration.plan import float_plan
 from edgeport.contracts import DataParallel, ExecutionConfig, ModelParallel, Packing

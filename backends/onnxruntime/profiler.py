@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgeport.backends.onnxruntime.origin import Origins
-from edgeport.backends.onnxruntime.session import check_feeds, inference_session, session_options
+from edgeport.backends.onnxruntime.node_mapping import Origins
+from edgeport.backends.onnxruntime.session_support.feeds import check_feeds
+from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
 from edgeport.backends.stages import Costs
 from edgeport.contracts import Arrays, OnnxModel
 from edgeport.errors import BackendError, UnsupportedByBackend

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from edgeport.backends.stages.chains import GIVEN, Carried, Dag
+from edgeport.backends.stages.chain_partition import GIVEN, Carried, Dag
 from edgeport.contracts import DTYPES
 from edgeport.onnx_files import values_read
 

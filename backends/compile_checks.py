@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeport.backends.qdq.fit import check_fits
+from edgeport.backends.qdq.model_match import check_fits
 from edgeport.contracts import Capabilities, ExecutionConfig, OnnxModel, QuantizationPlan
 from edgeport.errors import PlanError, UnsupportedByBackend
 

@@ -1,0 +1,1 @@
+"""What the session module of ONNX Runtime is made of."""

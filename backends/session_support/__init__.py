@@ -1,0 +1,1 @@
+"""What session modules of several backends are made of."""
