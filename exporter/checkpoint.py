@@ -20,7 +20,7 @@ from edgeport.exporter.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_weights", "read_state_dict", "write_weights"]
+__all__ = ["is_safetensors", "read_state_dict", "write_weights"]
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Keys under which training scripts keep the weights beside optimizer and epoch."""
@@ -57,7 +57,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     asked = f"load the weights {path.name}"
     if not path.is_file():
         raise SourceError(asked=asked, found=f"no file at {path}", fix="check the path")
-    raw = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+    raw = _read_safetensors(path) if is_safetensors(path) else _read_pickle(path)
     found = _tensors_of(raw)
     if not found:
         kind = type(raw).__name__
@@ -87,62 +87,7 @@ def write_weights(module: torch.nn.Module, path: Path, metadata: Mapping[str, st
     part.replace(path)
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
-    """Puts a checkpoint's weights into the module; every name and shape must fit.
-
-    A file of `edgeport.exporter.prune` first makes the module as small as the weights are.
-
-    Raises:
-        UnsafeFileError, SourceError: As `read_state_dict`; also names or shapes that do not fit.
-
-    """
-    from edgeport.exporter.prune.keeping import fit, read_record
-
-    weights = read_state_dict(path)
-    record = read_record(path) if _is_safetensors(path) else None
-    if record is not None:
-        fit(module, weights, record, path)
-    wanted = module.state_dict()
-    # The counter takes no part in inference, and files of old releases do not have it.
-    missing = sorted(name for name in wanted.keys() - weights.keys() if not name.endswith("num_batches_tracked"))
-    unexpected = sorted(weights.keys() - wanted.keys())
-    shapes = {
-        name: (tuple(weights[name].shape), tuple(wanted[name].shape))
-        for name in sorted(weights.keys() & wanted.keys())
-        if weights[name].shape != wanted[name].shape
-    }
-    if missing or unexpected or shapes:
-        raise SourceError(
-            asked=f"load the weights {path.name} into {type(module).__name__}",
-            found="; ".join(_mismatch(missing, unexpected, shapes)),
-            fix="build the model with the arguments that it was trained with, or give its own checkpoint",
-            details={
-                "missing": missing,
-                "unexpected": unexpected,
-                "shapes": {name: [list(file), list(model)] for name, (file, model) in shapes.items()},
-            },
-        )
-    module.load_state_dict(weights, strict=False)
-
-
-def _mismatch(
-    missing: list[str], unexpected: list[str], shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
-) -> list[str]:
-    def some(names: list[str]) -> str:
-        return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-
-    parts = []
-    if missing:
-        parts.append(f"{len(missing)} missing ({some(missing)})")
-    if unexpected:
-        parts.append(f"{len(unexpected)} unexpected ({some(unexpected)})")
-    if shapes:
-        told = [f"{name}: {file} in the file, {model} in the model" for name, (file, model) in shapes.items()]
-        parts.append(f"{len(shapes)} of another shape ({some(told)})")
-    return parts
-
-
-def _is_safetensors(path: Path) -> bool:
+def is_safetensors(path: Path) -> bool:
     """By content, so that a renamed pickle is not handed to the wrong reader: 8 bytes of length, then JSON."""
     with path.open("rb") as file:
         head = file.read(9)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import ModelSource
 from edgeport.errors import DependencyError, EdgeportError, SourceError
-from edgeport.exporter.checkpoint import load_weights
 from edgeport.exporter.explain import user_line
 from edgeport.exporter.hugging_face import find_checkpoint, load_hugging_face
+from edgeport.exporter.load_weights import load_weights
 from edgeport.exporter.pt2 import load_pt2
 from edgeport.exporter.ultralytics_models import load_ultralytics
 

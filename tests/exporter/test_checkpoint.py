@@ -13,7 +13,8 @@ from torch import nn  # noqa: E402
 
 from edgeport.contracts import ModelSource  # noqa: E402
 from edgeport.errors import SourceError  # noqa: E402
-from edgeport.exporter.checkpoint import load_weights, read_state_dict, write_weights  # noqa: E402
+from edgeport.exporter.checkpoint import read_state_dict, write_weights  # noqa: E402
+from edgeport.exporter.load_weights import load_weights  # noqa: E402
 from edgeport.exporter.sources import load_module  # noqa: E402
 
 WEIGHTS = {"fc.weight": torch.arange(6.0).reshape(2, 3), "fc.bias": torch.tensor([7.0, 8.0])}

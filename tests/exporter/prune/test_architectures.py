@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import Outcome
-from edgeport.exporter.checkpoint import load_weights
 from edgeport.exporter.feeds import reference_outputs
+from edgeport.exporter.load_weights import load_weights
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.prune.checking import difference

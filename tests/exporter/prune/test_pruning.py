@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeport.errors import PruningError, SamplesError, SourceError
-from edgeport.exporter.checkpoint import load_weights
+from edgeport.exporter.load_weights import load_weights
 from edgeport.exporter.prune.checking import difference
 from edgeport.exporter.prune.choosing import Scope, choose_counts, lowest
 from edgeport.exporter.prune.costs import Outline
