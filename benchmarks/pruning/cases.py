@@ -11,7 +11,7 @@ import torch
 from benchmarks.pruning.data import Images
 from benchmarks.quantization.networks import resnet20
 from edgeport.exporter.prune.choosing import Scope
-from edgeport.exporter.prune.counting import count_costs
+from edgeport.exporter.prune.costs import count_costs
 from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples

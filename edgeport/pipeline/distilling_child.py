@@ -204,7 +204,7 @@ def _require_alike(teacher: Network, student: Network, samples: LearningSamples)
 
 
 def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tuple[list[int], list[float]]:
-    from edgeport.exporter.prune.counting import count_costs
+    from edgeport.exporter.prune.costs import count_costs
     from edgeport.exporter.prune.samples import Samples
 
     weights, macs = [], []

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.blocks import find_blocks, remove_blocks
 from edgeport.exporter.prune.choosing import choose_counts, lowest
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.counting import count_costs
+from edgeport.exporter.prune.costs import Costs, Counts, Outline, count_costs
 from edgeport.exporter.prune.criteria import Criterion, describe
 from edgeport.exporter.prune.finding import find_groups
 from edgeport.exporter.prune.masks import (

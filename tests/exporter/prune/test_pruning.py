@@ -16,8 +16,7 @@ from edgeport.errors import PruningError, SamplesError, SourceError
 from edgeport.exporter.load_weights import load_weights
 from edgeport.exporter.prune.checking import difference
 from edgeport.exporter.prune.choosing import Scope, choose_counts, lowest
-from edgeport.exporter.prune.costs import Outline
-from edgeport.exporter.prune.counting import count_costs
+from edgeport.exporter.prune.costs import Outline, count_costs
 from edgeport.exporter.prune.criteria import Magnitude, Random, Taylor
 from edgeport.exporter.prune.finding import find_groups
 from edgeport.exporter.prune.keeping import is_pruned, save_pruned
