@@ -24,7 +24,7 @@ from edgeport.contracts import Array, TensorSpec
 
 if TYPE_CHECKING:
     from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.pair import Pair
+    from edgeport.exporter.distill.teacher_student import Pair
 
 __all__ = ["ROWS", "DigitsRow", "Maker", "digits_checks", "digits_part"]
 
@@ -125,9 +125,9 @@ class _Work:
 
     def top1(self, maker: Maker, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
-        from edgeport.exporter.distill.generative.distilling import distill_without_data
-        from edgeport.exporter.distill.generative.methods import method_named
-        from edgeport.exporter.distill.pair import Network
+        from edgeport.exporter.distill.data_free.distilling import distill_without_data
+        from edgeport.exporter.distill.data_free.methods import method_named
+        from edgeport.exporter.distill.teacher_student import Network
 
         student = self._digits.student(seed)
         options = self._options(seed)
@@ -161,7 +161,7 @@ class _Work:
         """Soft targets of given images, in as many steps as without data."""
         from edgeport.exporter.distill.task import Distillation
         from edgeport.exporter.train.loop import fit
-        from edgeport.exporter.train.order import ArrayBatches
+        from edgeport.exporter.train.sampler import ArrayBatches
 
         epochs = max(1, round(self._steps / (len(images) // _BATCH)))
         settings = self._options(options.training.seed, epochs).training
@@ -174,9 +174,9 @@ class _Work:
 
     def _pair(self, student: nn.Module, options: DistillOptions) -> Pair:
         from edgeport.exporter.distill.distilling import make_optimizer
+        from edgeport.exporter.distill.losses.response import SoftTargets
         from edgeport.exporter.distill.objective import Objective
-        from edgeport.exporter.distill.pair import Network, Pair
-        from edgeport.exporter.distill.response import SoftTargets
+        from edgeport.exporter.distill.teacher_student import Network, Pair
 
         return Pair(
             Network(module=student),
@@ -189,8 +189,8 @@ class _Work:
 
     def _drawn(self, maker: Maker, seed: int, folder: Path) -> Array:
         """Twice as many as were seen."""
-        from edgeport.exporter.distill.generative.input_vae import learn_inputs
-        from edgeport.exporter.distill.generative.methods import VaeOptions
+        from edgeport.exporter.distill.data_free.input_vae import learn_inputs
+        from edgeport.exporter.distill.data_free.methods import VaeOptions
         from edgeport.exporter.train import TrainingSettings
 
         training = TrainingSettings(epochs=self._epochs, batch_size=_BATCH, seed=seed)

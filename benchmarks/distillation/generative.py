@@ -26,9 +26,9 @@ from benchmarks.zoo import missing
 if TYPE_CHECKING:
     from benchmarks.distillation.wide import WideResNet
     from edgeport.contracts import Interval, TensorSpec
-    from edgeport.exporter.distill.generative.methods import Method
+    from edgeport.exporter.distill.data_free.methods import Method
     from edgeport.exporter.distill.objective import Term
-    from edgeport.exporter.train.hardware import Hardware
+    from edgeport.exporter.train.distributed import Hardware
 
 __all__ = ["ROWS", "Clock", "Learned", "Length", "Row", "generative_checks", "generative_part", "less"]
 
@@ -183,7 +183,7 @@ class _Work:
     """Where the trainings are, and what all of them share."""
 
     def __init__(self, folder: Path, cifar: Cifar, length: Length, on: str) -> None:
-        from edgeport.exporter.train.hardware import this_process
+        from edgeport.exporter.train.distributed import this_process
 
         self._folder, self._cifar, self._length, self._on = folder, cifar, length, on
         self._hardware: Hardware = this_process("auto")
@@ -233,7 +233,7 @@ class _Work:
         from edgeport.exporter.distill.distilling import make_optimizer
         from edgeport.exporter.distill.objective import Objective
         from edgeport.exporter.distill.options import DistillOptions
-        from edgeport.exporter.distill.pair import Network, Pair
+        from edgeport.exporter.distill.teacher_student import Network, Pair
         from edgeport.exporter.train.loop import fit
 
         network = in_lines(student(seed))
@@ -271,8 +271,8 @@ class _Work:
         """The task, its batches, and its settings: without data, epochs are no walks over it."""
         import torch
 
-        from edgeport.exporter.distill.generative.learning_terms import WithLearningTerms
-        from edgeport.exporter.distill.generative.views import Views
+        from edgeport.exporter.distill.data_free.augmentation import Views
+        from edgeport.exporter.distill.data_free.learned_losses import WithLearningTerms
         from edgeport.exporter.distill.task import Distillation
 
         views = Views(shift=0.125, mirror=True)
@@ -290,8 +290,8 @@ class _Work:
     def _without_data(self, row: Row, seed: int, pair: Any, settings: Any, views: Any) -> tuple[Any, Any, Any]:
         import torch
 
-        from edgeport.exporter.distill.generative.making import maker_of
-        from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+        from edgeport.exporter.distill.data_free.generators import maker_of
+        from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
 
         torch.manual_seed(seed)
         maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
@@ -303,8 +303,8 @@ class _Work:
 
     def _drawn(self, images: Images, seed: int, folder: Path) -> Images:
         """A transfer set of as many images; the student's side gets nothing else."""
-        from edgeport.exporter.distill.generative.input_vae import learn_inputs
-        from edgeport.exporter.distill.generative.methods import VaeOptions
+        from edgeport.exporter.distill.data_free.input_vae import learn_inputs
+        from edgeport.exporter.distill.data_free.methods import VaeOptions
 
         path = folder / "drawn.npy"
         if not path.exists():
@@ -367,7 +367,7 @@ def _steps_of(row: Row, length: Length) -> int:
 
 def _method_of(row: Row, length: Length) -> Method:
     """As the authors have it; of a short training, with less to keep and batches more often."""
-    from edgeport.exporter.distill.generative.methods import method_named
+    from edgeport.exporter.distill.data_free.methods import method_named
 
     method = method_named(row.by, _TEN if row.by == "fast" and length is LONG else None)
     if length is LONG or row.by == "dafl":
@@ -385,7 +385,7 @@ def _method_of(row: Row, length: Length) -> Method:
 
 def settings_of(row: Row, length: Length) -> list[Any]:
     """What a row learns by: its terms, and the values of its method, where it has one."""
-    from edgeport.exporter.distill.generative.methods import METHODS
+    from edgeport.exporter.distill.data_free.methods import METHODS
 
     terms = [repr(term) for term in terms_of(row.by)]
     return [terms, asdict(_method_of(row, length)) if row.by in METHODS else {}]
@@ -393,10 +393,10 @@ def settings_of(row: Row, length: Length) -> list[Any]:
 
 def terms_of(by: str) -> tuple[Term, ...]:
     """What the student of a row learns from; temperatures as Fast's authors have them for this pair."""
-    from edgeport.exporter.distill.generative.adversarial import Adversarial
-    from edgeport.exporter.distill.generative.variational import Variational
-    from edgeport.exporter.distill.response import SoftTargets
-    from edgeport.exporter.distill.supervised import CrossEntropy
+    from edgeport.exporter.distill.data_free.adversarial import Adversarial
+    from edgeport.exporter.distill.data_free.variational import Variational
+    from edgeport.exporter.distill.losses.response import SoftTargets
+    from edgeport.exporter.distill.losses.task import CrossEntropy
 
     if by == "labels":
         return (CrossEntropy(),)

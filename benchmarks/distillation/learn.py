@@ -24,10 +24,10 @@ def learn_in(folder: Path) -> None:
 
     from benchmarks.distillation.subjects import SUBJECTS
     from edgeport.exporter.distill.distilling import distill
+    from edgeport.exporter.distill.loss_factory import augment_spelled, objective_spelled
     from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
     from edgeport.exporter.train import TrainingSettings
-    from edgeport.exporter.train.hardware import this_process
+    from edgeport.exporter.train.distributed import this_process
 
     spec: Mapping[str, Any] = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     subject = SUBJECTS[spec["subject"]](spec)

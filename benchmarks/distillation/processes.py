@@ -23,7 +23,7 @@ from benchmarks.zoo import missing
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.exporter.train.hardware import Hardware
+    from edgeport.exporter.train.distributed import Hardware
 
 __all__ = ["ProcessesRow", "difference", "processes_checks", "processes_part"]
 
@@ -73,9 +73,9 @@ def learn(images: str, folder: str, hardware: Hardware) -> None:
 
     from benchmarks.distillation.wide import teacher
     from edgeport.exporter.distill.distilling import distill
+    from edgeport.exporter.distill.loss_factory import objective_spelled
     from edgeport.exporter.distill.options import DistillOptions
-    from edgeport.exporter.distill.pair import Network
-    from edgeport.exporter.distill.spelling import objective_spelled
+    from edgeport.exporter.distill.teacher_student import Network
     from edgeport.exporter.train import TrainingSettings
     from edgeport.exporter.train.samples import LearningSamples
 
@@ -114,7 +114,7 @@ def processes_part(common: Arguments, judge: str) -> Part:
 def _row(images: Path, folder: Path) -> dict[str, Any]:
     import torch
 
-    from edgeport.exporter.train.hardware import launch, this_process
+    from edgeport.exporter.train.distributed import launch, this_process
 
     for name in ("one", "two"):
         (folder / name).mkdir(exist_ok=True)

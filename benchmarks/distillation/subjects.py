@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from edgeport.contracts import Array
-from edgeport.exporter.distill.pair import Network
+from edgeport.exporter.distill.teacher_student import Network
 from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["SUBJECTS", "Subject", "judged_pairs", "nearness", "outputs_of"]

@@ -10,12 +10,12 @@ import torch
 
 from benchmarks.pruning.data import Images
 from benchmarks.quantization.networks import resnet20
-from edgeport.exporter.prune.choosing import Scope
-from edgeport.exporter.prune.costs import count_costs
-from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
+from edgeport.exporter.prune.allocation import Scope
+from edgeport.exporter.prune.config import Iterative, OneShot, Schedule, Structure, Units, Unstructured
+from edgeport.exporter.prune.cost_model import count_costs
+from edgeport.exporter.prune.importance.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Iterative, OneShot, Schedule, Structure, Units, Unstructured
 
 __all__ = ["CASES", "Case", "Tune", "structures"]
 

@@ -29,7 +29,7 @@ from benchmarks.quantization.networks import resnet20
 from benchmarks.results import Arguments, Check, Part, argument_parser, at_least, parsed, report
 from benchmarks.zoo import missing
 from edgeport.contracts import FineTuning
-from edgeport.exporter.prune.recalibrating import recalibrate
+from edgeport.exporter.prune.bn_recalibration import recalibrate
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.train.samples import LearningSamples
 

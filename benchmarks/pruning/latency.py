@@ -29,9 +29,9 @@ from benchmarks.pruning.judging import top1_of
 from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from benchmarks.zoo import missing
 from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
-from edgeport.exporter.prune.choosing import choose_counts
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.latency import Budgeted
+from edgeport.exporter.prune.allocation import choose_counts
+from edgeport.exporter.prune.cost_model import Costs, Counts, Outline
+from edgeport.exporter.prune.latency_search import Budgeted
 from edgeport.exporter.prune.samples import JUDGED, Samples
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class _Subject:
 
     def _look(self) -> dict[str, Any]:
         from benchmarks.quantization.networks import resnet18
-        from edgeport.exporter.prune.criteria import criterion_named
+        from edgeport.exporter.prune.importance.criteria import criterion_named
         from edgeport.exporter.prune.pruning import look
 
         seen = look(resnet18().eval(), criterion_named(CRITERION), self._samples)
@@ -234,8 +234,8 @@ class _Subject:
     def network(self, counts: Counts) -> torch.nn.Module:
         """Without so many channels of each group, with statistics taken anew."""
         from benchmarks.quantization.networks import resnet18
+        from edgeport.exporter.prune.bn_recalibration import recalibrate
         from edgeport.exporter.prune.pruning import take_counts
-        from edgeport.exporter.prune.recalibrating import recalibrate
 
         network = resnet18().eval()
         if any(counts.values()):
@@ -260,7 +260,7 @@ class _Subject:
     def losses(self, several: Sequence[Counts]) -> list[float]:
         """What networks lose on the samples; asked for once for each choice of widths."""
         from benchmarks.quantization.networks import resnet18
-        from edgeport.exporter.prune.judging import losses_of
+        from edgeport.exporter.prune.loss_eval import losses_of
 
         files = [self._folder / f"loss-{self.seed}-{_short(counts)}.json" for counts in several]
         new = [(file, counts) for file, counts in zip(files, several, strict=True) if not file.exists()]

@@ -35,8 +35,8 @@ def learn_in(folder: Path) -> None:
     from benchmarks.quantization.networks import resnet20
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.contracts import Precision, QuantizationPlan, dump_json, load_json
-    from edgeport.exporter.qat.learn import LearningSamples, learn
     from edgeport.exporter.qat.options import QatOptions, default_teacher
+    from edgeport.exporter.qat.trainer import LearningSamples, learn
     from edgeport.exporter.train import TrainingSettings
     from edgeport.onnx_files import open_onnx
 

@@ -335,7 +335,7 @@ def write_vad(path: Path, example: Arrays) -> None:
     import onnx
     from onnx import TensorProto, helper
 
-    from edgeport.exporter.fold import fold_constants, simplify
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
     from edgeport.onnx_files import read_ir, write_constants, write_ir
 
     del example

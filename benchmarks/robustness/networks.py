@@ -102,7 +102,7 @@ def _export(architecture: Architecture, place: Path) -> None:
     }
     error = ""
     try:
-        run_isolated("edgeport.exporter.child:export_in_child", payload, limits=_LIMITS)
+        run_isolated("edgeport.exporter.worker:export_in_child", payload, limits=_LIMITS)
         show_layers(place / "model.onnx")
     except EdgeportError as raised:
         error = f"{raised.code}: {raised.found}"[:300]

@@ -46,7 +46,7 @@ from edgeport.rows import SHAPE, Rows, run_rows
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from edgeport.exporter.sizes import AtSize
+    from edgeport.exporter.dynamic_shape_check import AtSize
     from edgeport.exporter.verify import Judge
 
 __all__ = [
@@ -121,7 +121,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _fold(graph: ir.Model) -> None:
     """Computes ahead what a value that is known decides: branches that are never taken go."""
-    from edgeport.exporter.fold import fold_constants, simplify
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
 
     fold_constants(graph)
     simplify(graph)
@@ -167,7 +167,7 @@ def fold(payload: dict[str, Any]) -> dict[str, Any]:
         ExportError: The model's inputs are not what was declared.
 
     """
-    from edgeport.exporter.fold_preprocessing import fold_preprocessing
+    from edgeport.exporter.passes.preprocessing import fold_preprocessing
     from edgeport.onnx_files import read_ir, write_ir
     from edgeport.pipeline.preparation import Preparation
 
@@ -210,7 +210,7 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(path: str | None) -> list[AtSize]:
-    from edgeport.exporter.sizes import AtSize
+    from edgeport.exporter.dynamic_shape_check import AtSize
 
     if path is None:
         return []

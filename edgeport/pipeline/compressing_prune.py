@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import PruneStep, TrainedStep, digest_json, load_json, to_jsonable
-from edgeport.exporter.prune.costs import Costs, Counts
+from edgeport.exporter.prune.cost_model import Costs, Counts
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.compressing_step import COURSES, Made, StepWork, removed_text, trained_text
 from edgeport.pipeline.curves import copy_courses
@@ -96,7 +96,7 @@ class _Kept:
         """The folder with what `<what>_in_child` wrote, and what it answered.
 
         Args:
-            what: Of `edgeport.exporter.prune.child`.
+            what: Of `edgeport.exporter.prune.worker`.
             files: Of its payload, to the name of the file that it writes there.
             more: Of its payload.
 
@@ -120,7 +120,7 @@ class _Kept:
             patient = max(context.limits.time_s, PATIENT_S) if self.step.trains and files else context.limits.time_s
             found, rests_on = run_recorded(
                 replace(context, limits=replace(context.limits, time_s=patient)),
-                f"edgeport.exporter.prune.child:{what}_in_child",
+                f"edgeport.exporter.prune.worker:{what}_in_child",
                 payload,
                 asked=f"{self.step.said} of {context.recipe.name}",
                 on_progress=context.clock.inside(self.work.stage),

@@ -29,7 +29,7 @@ from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 
 if TYPE_CHECKING:
     from edgeport.contracts import SampleSet
-    from edgeport.exporter.train.hardware import Hardware
+    from edgeport.exporter.train.distributed import Hardware
 
 __all__ = ["keep_in_child", "keep_samples", "learn_in_child"]
 
@@ -54,7 +54,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     from edgeport.backends.registry import backend as backend_named
-    from edgeport.exporter.train.processes import in_processes
+    from edgeport.exporter.train.launcher import in_processes
     from edgeport.pipeline.child_samples import calibration_samples
     from edgeport.pipeline.planning import plan_for
     from edgeport.pipeline.written import as_written
@@ -81,9 +81,9 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
 def _learn(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training."""
     from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.options import ExportOptions
-    from edgeport.exporter.qat.learn import learn
-    from edgeport.exporter.sources import load_module
+    from edgeport.exporter.qat.trainer import learn
     from edgeport.exporter.train.samples import open_samples
 
     folder, work, teacher = Path(payload["folder"]), Path(payload["work"]), payload.get("teacher")

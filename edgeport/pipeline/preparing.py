@@ -21,7 +21,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import SamplesFile, SamplesLocation, SamplesMade
 from edgeport.errors import EdgeportError, VerificationError
-from edgeport.exporter.hugging_face import find_checkpoint
+from edgeport.exporter.loaders.hugging_face import find_checkpoint
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
 from edgeport.onnx_files import open_onnx
@@ -119,7 +119,7 @@ def _from_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMode
             "sizes": str(folder / "sizes"),
         }
         inside = context.clock.inside("export")
-        function, asked = "edgeport.exporter.child:export_in_child", f"export {recipe.source.location}"
+        function, asked = "edgeport.exporter.worker:export_in_child", f"export {recipe.source.location}"
         found, rests_on = run_recorded(context, function, payload, asked=asked, on_progress=inside)
         (folder / "notes.json").write_text(json.dumps(found["notes"]), encoding="utf-8")
         (folder / "sizes.json").write_text(json.dumps(found["sizes"]), encoding="utf-8")

@@ -26,8 +26,8 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import SamplesError, UsageError
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.latency import Budgeted, Losses, prune_to_latency
+from edgeport.exporter.prune.cost_model import Costs, Counts, Outline
+from edgeport.exporter.prune.latency_search import Budgeted, Losses, prune_to_latency
 from edgeport.exporter.prune.samples import JUDGED
 from edgeport.exporter.prune.steps import check_step
 from edgeport.isolation import run_isolated
@@ -216,7 +216,7 @@ class PruneWork:
         trains = self.payload["step"]["training"] is not None and (what == "prune" or bool(more.get("fine_tuned")))
         patient = replace(self.limits, time_s=max(self.limits.time_s, PATIENT_S))
         return run_isolated(
-            f"edgeport.exporter.prune.child:{what}_in_child",
+            f"edgeport.exporter.prune.worker:{what}_in_child",
             {**self.payload, **more},
             limits=patient if trains else self.limits,
             on_progress=self.on_progress,

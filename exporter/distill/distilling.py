@@ -14,25 +14,25 @@ import torch
 
 from edgeport.contracts import OnProgress, digest_bytes, silent
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.feature import Relational
-from edgeport.exporter.distill.generative.adversarial import Adversarial
-from edgeport.exporter.distill.generative.learning_terms import with_learning_terms
-from edgeport.exporter.distill.generative.variational import Variational
-from edgeport.exporter.distill.judging import LOOKED_AT, example_of, judging_of, require_samples
+from edgeport.exporter.distill.data_free.adversarial import Adversarial
+from edgeport.exporter.distill.data_free.learned_losses import with_learning_terms
+from edgeport.exporter.distill.data_free.variational import Variational
+from edgeport.exporter.distill.evaluation import LOOKED_AT, example_of, judging_of, require_samples
+from edgeport.exporter.distill.loss_factory import DEFAULTS, objective_spelled
+from edgeport.exporter.distill.losses.feature import Relational
+from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
+from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, SoftTargets
+from edgeport.exporter.distill.losses.task import CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import Objective, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
-from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair
-from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
-from edgeport.exporter.distill.response import CosineDistance, Decoupled, SoftTargets
-from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
-from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError
 from edgeport.exporter.distill.task import Augment, Distillation, Score
+from edgeport.exporter.distill.teacher_student import MakeOptimizer, MovingAverage, Network, Pair
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.train.answering import answering
-from edgeport.exporter.train.hardware import Hardware, this_process
+from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples, parted
 
 __all__ = [

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.pair import Pair
-from edgeport.exporter.distill.supervised import squared_error
+from edgeport.exporter.distill.losses.task import squared_error
+from edgeport.exporter.distill.teacher_student import Pair
 from edgeport.exporter.train import Player, Turn
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS
 
 if TYPE_CHECKING:

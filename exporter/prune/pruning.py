@@ -7,11 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgeport.errors import PruningError
+from edgeport.exporter.prune.allocation import choose_counts, lowest
 from edgeport.exporter.prune.blocks import find_blocks, remove_blocks
-from edgeport.exporter.prune.choosing import choose_counts, lowest
-from edgeport.exporter.prune.costs import Costs, Counts, Outline, count_costs
-from edgeport.exporter.prune.criteria import Criterion, describe
-from edgeport.exporter.prune.finding import find_groups
+from edgeport.exporter.prune.bn_recalibration import recalibrate
+from edgeport.exporter.prune.config import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
+from edgeport.exporter.prune.cost_model import Costs, Counts, Outline, count_costs
+from edgeport.exporter.prune.graph.dependency_groups import find_groups
+from edgeport.exporter.prune.graph.groups import Group, Kind
+from edgeport.exporter.prune.graph.surgery import remove
+from edgeport.exporter.prune.importance.criteria import Criterion, describe
+from edgeport.exporter.prune.importance.scorers import scorer_of
 from edgeport.exporter.prune.masks import (
     apply_masks,
     pattern_masks,
@@ -19,12 +24,7 @@ from edgeport.exporter.prune.masks import (
     share_of_zeros,
     unstructured_masks,
 )
-from edgeport.exporter.prune.recalibrating import recalibrate
-from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.scoring import scorer_of
-from edgeport.exporter.prune.structures import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
-from edgeport.exporter.prune.units import Group, Kind
 
 if TYPE_CHECKING:
     import torch

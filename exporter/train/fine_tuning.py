@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from edgeport.contracts import FineTuning, OnProgress, silent
-from edgeport.exporter.feeds import Binding, bind_feeds
-from edgeport.exporter.outputs import name_outputs
-from edgeport.exporter.train.answering import answering
-from edgeport.exporter.train.hardware import Hardware
+from edgeport.exporter.input_binding import Binding, bind_feeds
+from edgeport.exporter.output_naming import name_outputs
+from edgeport.exporter.train.distributed import Hardware
+from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.exporter.train.task import Player, Trained, Turn

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import OnProgress, digest_json, silent, to_jsonable
 from edgeport.errors import TrainingError
-from edgeport.exporter.train.average import Average
 from edgeport.exporter.train.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -18,10 +17,11 @@ from edgeport.exporter.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from edgeport.exporter.train.hardware import Hardware, this_process
-from edgeport.exporter.train.order import Order
-from edgeport.exporter.train.randomness import random_state, restore_random_state, seed_everything
-from edgeport.exporter.train.record import Record
+from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.ema import Average
+from edgeport.exporter.train.logger import Record
+from edgeport.exporter.train.rng_state import random_state, restore_random_state, seed_everything
+from edgeport.exporter.train.sampler import Order
 from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.exporter.train.task import Batches, Metrics, Task, Trained
 

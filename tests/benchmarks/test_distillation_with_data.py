@@ -16,8 +16,8 @@ from benchmarks.distillation.sentences import SentenceRow, drop_interval, senten
 from benchmarks.distillation.trainings import kept_row, spec_of, trained
 from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.distillation.with_data import CANDIDATES, METHODS, Row, with_data_checks
-from edgeport.exporter.distill.pair import Network, Pair
-from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.distill.loss_factory import objective_spelled
+from edgeport.exporter.distill.teacher_student import Network, Pair
 
 
 def rows(gain: float) -> list[Row]:

@@ -10,7 +10,7 @@ from benchmarks.pruning.cases import CASES, _ours, structures
 from benchmarks.pruning.checks import Row, checks, paired, table, trained_checks
 from benchmarks.pruning.data import Images
 from benchmarks.quantization import networks
-from edgeport.exporter.prune.structures import Iterative
+from edgeport.exporter.prune.config import Iterative
 
 
 def _rows(by: str, values: list[float], maker: str = "edgeport") -> list[Row]:

@@ -13,7 +13,7 @@ from benchmarks.pruning import latency
 from benchmarks.pruning.data import Images
 from benchmarks.pruning.latency import Beside, LatencyRow, Point, Timed, by_multiplications, latency_checks, top1_at
 from benchmarks.results import Arguments
-from edgeport.exporter.prune.costs import Costs, LayerCost, Outline
+from edgeport.exporter.prune.cost_model import Costs, LayerCost, Outline
 
 OUTLINES = [
     Outline(name=name, kind="channels", units=64, scores=tuple(float(unit) for unit in range(64))) for name in "ab"

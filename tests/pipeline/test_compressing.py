@@ -34,8 +34,8 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DistillationError
-from edgeport.exporter.prune.keeping import is_pruned
-from edgeport.exporter.sources import load_module
+from edgeport.exporter.loaders.model_source import load_module
+from edgeport.exporter.prune.checkpoint import is_pruned
 from edgeport.exporter.train.samples import INDEX
 from edgeport.pipeline import compressing_distill, compressing_prune
 from edgeport.pipeline.compressing_guess import guess_s, stage_names

@@ -26,8 +26,8 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import EdgeportError, SamplesError, UsageError
-from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
-from edgeport.exporter.prune.latency import Budgeted, Losses
+from edgeport.exporter.prune.cost_model import Costs, Counts, LayerCost, Outline
+from edgeport.exporter.prune.latency_search import Budgeted, Losses
 from edgeport.pipeline import pruning
 from edgeport.pipeline.pruning import PruneBench, PruneReport, judge_final
 

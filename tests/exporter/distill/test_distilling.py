@@ -12,13 +12,13 @@ import torch
 
 from edgeport.errors import ContractError, DistillationError, EdgeportError, SamplesError, TrainingError
 from edgeport.exporter.distill.distilling import born_again, distill, make_optimizer
-from edgeport.exporter.distill.feature import Attention, Hints, Relational
+from edgeport.exporter.distill.losses.feature import Attention, Hints, Relational
+from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
+from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
+from edgeport.exporter.distill.losses.task import Callback, CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import Objective, Seen, Tap, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
-from edgeport.exporter.distill.pair import MovingAverage, Network
-from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
-from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
-from edgeport.exporter.distill.supervised import Callback, CrossEntropy, SquaredError
+from edgeport.exporter.distill.teacher_student import MovingAverage, Network
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.samples import LearningSamples
 

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeport.errors import PruningError, SamplesError, SourceError
-from edgeport.exporter.load_weights import load_weights
-from edgeport.exporter.prune.checking import difference
-from edgeport.exporter.prune.choosing import Scope, choose_counts, lowest
-from edgeport.exporter.prune.costs import Outline, count_costs
-from edgeport.exporter.prune.criteria import Magnitude, Random, Taylor
-from edgeport.exporter.prune.finding import find_groups
-from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+from edgeport.exporter.loaders.weights import load_weights
+from edgeport.exporter.prune.allocation import Scope, choose_counts, lowest
+from edgeport.exporter.prune.bn_recalibration import recalibrate
+from edgeport.exporter.prune.checkpoint import is_pruned, save_pruned
+from edgeport.exporter.prune.config import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
+from edgeport.exporter.prune.cost_model import Outline, count_costs
+from edgeport.exporter.prune.graph.dependency_groups import find_groups
+from edgeport.exporter.prune.graph.group_validation import difference
+from edgeport.exporter.prune.graph.groups import Kind
+from edgeport.exporter.prune.graph.surgery import remove
+from edgeport.exporter.prune.importance.criteria import Magnitude, Random, Taylor
 from edgeport.exporter.prune.pruning import prune
-from edgeport.exporter.prune.recalibrating import recalibrate
-from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
-from edgeport.exporter.prune.units import Kind
 
 
 def _residual() -> Any:
@@ -193,7 +193,7 @@ def test_silencing_changes_outputs(case: tuple[str, Any], images: Samples) -> No
     import torch
 
     _, net = case
-    from edgeport.exporter.prune.removing import silence
+    from edgeport.exporter.prune.graph.surgery import silence
 
     for group in find_groups(net, images).groups:
         quieter = copy.deepcopy(net)

@@ -18,7 +18,7 @@ from edgeport.contracts import ProgressEvent
 from edgeport.errors import ContractError, SamplesError, TrainingError
 from edgeport.exporter.train import Player, Schedule, TrainingSettings, Turn
 from edgeport.exporter.train.loop import BEST, CHECKPOINT, fit
-from edgeport.exporter.train.order import ArrayBatches, Order
+from edgeport.exporter.train.sampler import ArrayBatches, Order
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=4, average=0.9, clip_norm=1.0, checkpoint_every=2, seed=3)
 

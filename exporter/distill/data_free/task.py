@@ -1,0 +1,80 @@
+"""Distillation without data: the objective is that of any other, and a generator stands where the samples would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+from edgeport.exporter.distill.data_free.generators import Maker
+from edgeport.exporter.distill.teacher_student import Pair
+from edgeport.exporter.train import Player, Turn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgeport.exporter.distill.task import HeldOut
+    from edgeport.exporter.train.task import Batch
+
+__all__ = ["NoSamples", "WithoutData"]
+
+
+class NoSamples:
+    """Batches for a training that makes its own: numbers that stand for samples.
+
+    Args:
+        count: Samples per epoch; an epoch has no meaning but that evaluations and rates are counted in it.
+
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def batch(self, rows: list[int]) -> Batch:
+        """As many as samples are wanted."""
+        return {"rows": torch.tensor(rows)}
+
+
+class WithoutData:
+    """The student learns from what the maker makes, by the pair's objective.
+
+    Args:
+        pair: Student and teacher, and terms that need no labels.
+        feed: Name of their input.
+        maker: Of the inputs.
+        held_out: Samples with labels that the student is judged by, where there are some; None keeps the last weights.
+
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        feed: str,
+        maker: Maker,
+        held_out: HeldOut | None = None,
+    ) -> None:
+        self._pair, self._feed, self._maker, self._held_out = pair, feed, maker, held_out
+
+    def players(self) -> Mapping[str, Player]:
+        """Student, teacher, and whoever makes inputs."""
+        return {**self._pair.players(), **self._maker.players()}
+
+    def step(self, batch: Batch, turn: Turn) -> Mapping[str, float | Tensor]:
+        """One batch of what was made."""
+        made = self._maker.make(turn, len(batch["rows"]))
+        if made.samples is None:
+            return made.numbers
+        seen = self._pair.see({self._feed: made.samples}, None, turn)
+        losses = self._pair.objective(seen)
+        turn.update("student", losses.total)
+        self._pair.after_update(turn)
+        return {"loss": losses.total.detach(), **losses.parts, **made.numbers}
+
+    def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:
+        """On what was held out."""
+        del modules  # the pair holds them
+        return self._held_out.of_student(self._pair) if self._held_out is not None else {}

@@ -1,0 +1,94 @@
+"""Where a student comes from: the teacher pruned, or a factory's argument, chosen for a latency."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from edgeport.errors import DistillationError
+
+if TYPE_CHECKING:
+    from edgeport.exporter.distill.teacher_student import Network
+    from edgeport.exporter.prune.config import Structure
+    from edgeport.exporter.prune.importance.criteria import Criterion
+    from edgeport.exporter.prune.samples import Samples
+
+__all__ = ["Scaled", "pruned_student", "scale_to_latency"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaled:
+    """The size that was chosen for a latency.
+
+    Attributes:
+        value: Of the factory's argument.
+        latency_ns: Its median.
+        goal_ns: What it was to be at most.
+        reached: It is.
+        trials: Each value that was measured, with its median, in the order of measuring.
+
+    """
+
+    value: float
+    latency_ns: float
+    goal_ns: float
+    reached: bool
+    trials: tuple[tuple[float, float], ...]
+
+
+def scale_to_latency(values: Sequence[float], measure: Callable[[float], float], goal_ns: float) -> Scaled:
+    """The largest value whose network is fast enough, by halving: latency is taken to grow with the value.
+
+    Args:
+        values: To choose from, of a factory's argument: a width, a depth.
+        measure: Of a value, the median in ns of the network that is made with it.
+        goal_ns: The median that is asked for.
+
+    Returns:
+        The largest value that was measured and meets the goal; the fastest one where none does.
+
+    Raises:
+        DistillationError: No values, or no goal.
+
+    """
+    ordered = sorted(set(values))
+    if not ordered or not goal_ns > 0:
+        raise DistillationError(
+            asked=f"scale a student to {goal_ns / 1e6:g} ms",
+            found=f"{len(ordered)} sizes to choose from",
+            fix="give one size or more, and a latency above 0",
+        )
+    trials: list[tuple[float, float]] = []
+    low, high = 0, len(ordered) - 1
+    while low <= high:
+        middle = (low + high + 1) // 2
+        trials.append((ordered[middle], measure(ordered[middle])))
+        if trials[-1][1] <= goal_ns:
+            low = middle + 1
+        else:
+            high = middle - 1
+    meeting = [one for one in trials if one[1] <= goal_ns]
+    value, latency_ns = max(meeting) if meeting else min(trials, key=lambda one: one[1])
+    return Scaled(value=value, latency_ns=latency_ns, goal_ns=goal_ns, reached=bool(meeting), trials=tuple(trials))
+
+
+def pruned_student(teacher: Network, structure: Structure, criterion: Criterion, samples: Samples) -> Network:
+    """A copy of the teacher, pruned; the teacher stays as it is.
+
+    Args:
+        teacher: Trained.
+        structure: What goes, and how much of it.
+        criterion: What goes first.
+        samples: What the network is looked at with.
+
+    Raises:
+        PruningError: See `edgeport.exporter.prune.pruning.prune`.
+
+    """
+    from edgeport.exporter.prune.pruning import prune
+
+    module = copy.deepcopy(teacher.module)
+    prune(module, structure, criterion, samples)
+    return replace(teacher, module=module)
