@@ -250,7 +250,11 @@ def _refuse_scripted(module: torch.nn.Module, name: str) -> None:
 
 def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
     """Annotates, folds and names, in that order: what is folded keeps where it came from."""
-    from edgeport.exporter.passes import constant_folding, global_average_pool, naming
+    from edgeport.exporter.passes import naming
+    from edgeport.exporter.passes.batch_norm_folding import fold_batch_norms
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
+    from edgeport.exporter.passes.global_average_pool import pool_means
+    from edgeport.exporter.passes.weight_transpose import fold_transposed_weights
 
     inputs = job.binding.feeds
     if len(model.graph.inputs) != len(inputs) or len(model.graph.outputs) != len(outputs):
@@ -261,12 +265,12 @@ def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
         )
     naming.annotate(model)
     with quiet():
-        constant_folding.fold_transposed_weights(model)  # before the rest, which would fold and drop their names
-        constant_folding.fold_constants(model)
-        constant_folding.fold_transposed_weights(model)
-        constant_folding.fold_batch_norms(model)
-        constant_folding.simplify(model)
-    global_average_pool.pool_means(model)  # behind the rewrites, which look for means
+        fold_transposed_weights(model)  # before the rest, which would fold and drop their names
+        fold_constants(model)
+        fold_transposed_weights(model)
+        fold_batch_norms(model)
+        simplify(model)
+    pool_means(model)  # behind the rewrites, which look for means
     states = set(job.options.state.values())
     batch = {0: "batch"}
     naming.name_axes(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from edgeport.exporter.passes.initializers import drop_unused
+
 __all__ = ["pool_means"]
 
 _RANK = 4
@@ -54,8 +56,8 @@ def _pool(graph: ir.Graph, mean: ir.Node) -> bool:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     graph.remove(mean, safe=True)
     new.name = name
-    if axes is not None and axes.is_initializer() and not axes.uses() and not axes.is_graph_output():
-        graph.initializers.pop(axes.name or "")
+    if axes is not None:
+        drop_unused(graph, axes)
     return True
 
 

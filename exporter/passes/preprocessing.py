@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from edgeport.contracts import Array, Preprocessing, TensorSpec
 from edgeport.errors import ExportError
+from edgeport.exporter.passes.initializers import register
 from edgeport.onnx_files import MODULE_KEY
 from edgeport.preprocessing.images import affine
 
@@ -71,13 +72,7 @@ class _Chain:
 
     def constant(self, name: str, array: Array) -> ir.Value:
         """An initializer."""
-        name = f"{self._prefix}.{name}"
-        tensor = ir.tensor(array, name=name)
-        value = ir.Value(
-            name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(array.shape), const_value=tensor
-        )
-        self._graph.register_initializer(value)
-        return value
+        return register(self._graph, f"{self._prefix}.{name}", array)
 
 
 def _fold(graph: ir.Graph, spec: TensorSpec, declared: Preprocessing) -> None:

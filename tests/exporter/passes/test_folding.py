@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgeport.exporter.passes.attention_transpose import merge_key_transposes
-from edgeport.exporter.passes.constant_folding import fold_batch_norms, fold_transposed_weights
+from edgeport.exporter.passes.batch_norm_folding import fold_batch_norms
+from edgeport.exporter.passes.weight_transpose import fold_transposed_weights
 
 
 def _model(nodes, weights, shape, outputs=("y",)):
