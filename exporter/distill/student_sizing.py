@@ -1,21 +1,13 @@
-"""Where a student comes from: the teacher pruned, or a factory's argument, chosen for a latency."""
+"""A student's size: the value of its factory's argument, chosen for a latency."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from edgeport.errors import DistillationError
 
-if TYPE_CHECKING:
-    from edgeport.exporter.distill.teacher_student import Network
-    from edgeport.exporter.prune.config import Structure
-    from edgeport.exporter.prune.importance.criteria import Criterion
-    from edgeport.exporter.prune.samples import Samples
-
-__all__ = ["Scaled", "pruned_student", "scale_to_latency"]
+__all__ = ["Scaled", "scale_to_latency"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +64,3 @@ def scale_to_latency(values: Sequence[float], measure: Callable[[float], float],
     meeting = [one for one in trials if one[1] <= goal_ns]
     value, latency_ns = max(meeting) if meeting else min(trials, key=lambda one: one[1])
     return Scaled(value=value, latency_ns=latency_ns, goal_ns=goal_ns, reached=bool(meeting), trials=tuple(trials))
-
-
-def pruned_student(teacher: Network, structure: Structure, criterion: Criterion, samples: Samples) -> Network:
-    """A copy of the teacher, pruned; the teacher stays as it is.
-
-    Args:
-        teacher: Trained.
-        structure: What goes, and how much of it.
-        criterion: What goes first.
-        samples: What the network is looked at with.
-
-    Raises:
-        PruningError: See `edgeport.exporter.prune.pruning.prune`.
-
-    """
-    from edgeport.exporter.prune.pruning import prune
-
-    module = copy.deepcopy(teacher.module)
-    prune(module, structure, criterion, samples)
-    return replace(teacher, module=module)
