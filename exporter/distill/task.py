@@ -13,7 +13,7 @@ from torch.nn import functional
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.losses.task import squared_error
 from edgeport.exporter.distill.teacher_student import Pair
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import StepContext, TrainedModule
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS
 
@@ -159,19 +159,19 @@ class Distillation:
     def __init__(self, pair: Pair, held_out: HeldOut | None = None, augment: Augment | None = None) -> None:
         self._pair, self._held_out, self._augment = pair, held_out, augment
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The student, and its teacher where there is one."""
-        return self._pair.players()
+        return self._pair.trained_modules()
 
-    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Mapping[str, Tensor], context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch: the objective, and what each of its terms is."""
         feeds = dict(batch)
         labels = feeds.pop(LABELS, None)
         if self._augment is not None:
             feeds = _augmented(self._augment, feeds)
-        losses = self._pair.objective(self._pair.see(feeds, labels, turn))
-        turn.update("student", losses.total)
-        self._pair.after_update(turn)
+        losses = self._pair.objective(self._pair.see(feeds, labels, context))
+        context.update("student", losses.total)
+        self._pair.after_update(context)
         return {"loss": losses.total.detach(), **losses.parts}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

@@ -15,7 +15,7 @@ from edgeport.exporter.distill.feature_hooks import require_paths, tapped
 from edgeport.exporter.distill.objective import Objective, Seen, key_of
 from edgeport.exporter.input_binding import Binding, bind_feeds
 from edgeport.exporter.output_naming import name_outputs
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import StepContext, TrainedModule
 from edgeport.exporter.train.ema import ramped
 from edgeport.exporter.train.frozen_module import answering
 
@@ -127,14 +127,14 @@ class Learner(torch.nn.Module):
 
 
 class Pair:
-    """A student and its teacher, ready to be players of a training.
+    """A student and its teacher, ready for a training.
 
-    A task asks it for `players`, and in each step for what both make of a batch, wherever that comes from:
+    A task asks it for `trained_modules`, and in each step for what both make of a batch, wherever that comes from:
 
-        seen = pair.see({"image": images}, labels, turn)
+        seen = pair.see({"image": images}, labels, context)
         losses = objective(seen)
-        turn.update("student", losses.total)
-        pair.after_update(turn)
+        context.update("student", losses.total)
+        pair.after_update(context)
 
     Args:
         student: To learn; its modes are those of training within `see` alone, and as they were else.
@@ -179,7 +179,7 @@ class Pair:
         bare = Learner(student.module, binding, objective, {}, average)
         self.learner = Learner(student.module, binding, objective, self._adapters(bare, example, seed), average)
 
-    def players(self) -> dict[str, Player]:
+    def trained_modules(self) -> dict[str, TrainedModule]:
         """The student with its adapters, and the teacher where one was given."""
         learning = [one for one in self.learner.parameters() if one.requires_grad]
         if not learning:
@@ -188,21 +188,21 @@ class Pair:
                 found="no parameter that wants gradients",
                 fix="set requires_grad of what is to learn",
             )
-        made = {"student": Player(module=self.learner, optimizer=self._optimizer(learning))}
+        made = {"student": TrainedModule(module=self.learner, optimizer=self._optimizer(learning))}
         if self.teacher is not None and self.learner.average is None:
-            made["teacher"] = Player(module=self.teacher)
+            made["teacher"] = TrainedModule(module=self.teacher)
         return made
 
-    def see(self, feeds: Mapping[str, Tensor], labels: Tensor | None, turn: Turn) -> Seen:
+    def see(self, feeds: Mapping[str, Tensor], labels: Tensor | None, context: StepContext) -> Seen:
         """What both make of a batch in a step of a training: the student in training mode, with gradients.
 
         Args:
             feeds: By input name, [N, ...].
             labels: [N, ...]; None where there are none.
-            turn: Of the loop.
+            context: Of the loop.
 
         """
-        student = turn.module("student")
+        student = context.module("student")
         modes = [(module, module.training) for module in self.learner.student.modules()]
         self.learner.student.train()
         try:
@@ -241,12 +241,12 @@ class Pair:
             outputs = _called(self.teacher, self._binding, feeds)
         return outputs, inside
 
-    def after_update(self, turn: Turn) -> None:
+    def after_update(self, context: StepContext) -> None:
         """Of a student whose average teaches it: the average takes in its weights as they are now."""
         average = self.learner.average
         if average is None or self._decay is None:
             return
-        weight = 1 - ramped(self._decay, turn.step)
+        weight = 1 - ramped(self._decay, context.step)
         with torch.no_grad():
             for own, now in zip(average.parameters(), self.learner.student.parameters(), strict=True):
                 own.lerp_(now, weight)

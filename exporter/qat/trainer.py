@@ -28,7 +28,7 @@ from edgeport.exporter.qat.graph import TrainableGraph, trainable_graph
 from edgeport.exporter.qat.node_matching import match_tensors
 from edgeport.exporter.qat.options import QatOptions, QatResult
 from edgeport.exporter.qat.prepare import QatGraph, prepare, wanted_tensors
-from edgeport.exporter.train import Player, Trained, Turn
+from edgeport.exporter.train import StepContext, Trained, TrainedModule
 from edgeport.exporter.train.distributed import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
@@ -180,7 +180,7 @@ class _Task:
             if parameter.requires_grad
         ]
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The one that learns, and its teacher."""
         student = self._trainable.graph
         ranges = {id(one) for one in self._ranges}
@@ -190,12 +190,15 @@ class _Task:
             {"params": [one for one in named if id(one) in ranges], "lr": self._options.rate * _RANGES_FASTER},
         ]
         optimizer = torch.optim.AdamW([one for one in groups if one["params"]], weight_decay=0.0)
-        return {"student": Player(module=student, optimizer=optimizer), "teacher": Player(module=self._teacher.graph)}
+        return {
+            "student": TrainedModule(module=student, optimizer=optimizer),
+            "teacher": TrainedModule(module=self._teacher.graph),
+        }
 
-    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Mapping[str, Tensor], context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch."""
-        loss = self._of(turn.module("student"), turn.module("teacher"), batch)[0]
-        turn.update("student", loss)
+        loss = self._of(context.module("student"), context.module("teacher"), batch)[0]
+        context.update("student", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

@@ -20,7 +20,7 @@ from edgeport.exporter.train.losses import Loss, loss_for
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.exporter.train.settings import TrainingSettings
-from edgeport.exporter.train.task import Player, Trained, Turn
+from edgeport.exporter.train.task import StepContext, Trained, TrainedModule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,21 +121,21 @@ class _Task:
         self._asked, self._held_out = asked, held_out
         self._teacher = teacher if loss.teacher > 0 else None
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The one that learns, and its teacher."""
         learned = [one for one in self._module.parameters() if one.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=self._asked.rate, weight_decay=self._asked.weight_decay)
-        players = {"student": Player(module=self._module, optimizer=optimizer)}
+        modules = {"student": TrainedModule(module=self._module, optimizer=optimizer)}
         if self._teacher is not None:
-            players["teacher"] = Player(module=self._teacher)
-        return players
+            modules["teacher"] = TrainedModule(module=self._teacher)
+        return modules
 
-    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Mapping[str, Tensor], context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch."""
-        student = turn.module("student").train()
-        teacher = turn.module("teacher") if self._teacher is not None else None
+        student = context.module("student").train()
+        teacher = context.module("teacher") if self._teacher is not None else None
         loss = self._of(student, teacher, batch)[0]
-        turn.update("student", loss)
+        context.update("student", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

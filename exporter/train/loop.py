@@ -53,7 +53,7 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
     the checkpoint.
 
     Args:
-        task: What is trained; its players hold the best weights in the end, which are those from before the first
+        task: What is trained; its modules hold the best weights in the end, which are those from before the first
             step where nothing was better.
         batches: Samples.
         settings: How.
@@ -74,7 +74,7 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
 
 
 class _Run:
-    """One training in one process; what the task sees as its turn."""
+    """One training in one process; what the task sees as a step."""
 
     def __init__(
         self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: Hardware
@@ -88,10 +88,10 @@ class _Run:
             len(batches), settings.batch_size, settings.seed, rank=hardware.rank, processes=hardware.processes
         )
         self._steps = settings.epochs * self._order.steps_per_epoch
-        self._players = dict(task.players())
-        self._learners = {name: one for name, one in self._players.items() if one.optimizer is not None}
+        self._modules = dict(task.trained_modules())
+        self._learners = {name: one for name, one in self._modules.items() if one.optimizer is not None}
         self._placed = {
-            name: hardware.place(one.module, learns=one.optimizer is not None) for name, one in self._players.items()
+            name: hardware.place(one.module, learns=one.optimizer is not None) for name, one in self._modules.items()
         }
         self._rates = {
             name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in self._optimizers()
@@ -112,24 +112,24 @@ class _Run:
         self._best_step, self._waited = 0, 0
         self._evaluated = -1
 
-    def module(self, player: str) -> torch.nn.Module:
-        """See `Turn`."""
-        return self._placed[player]
+    def module(self, name: str) -> torch.nn.Module:
+        """See `StepContext`."""
+        return self._placed[name]
 
-    def update(self, player: str, loss: torch.Tensor) -> None:
-        """See `Turn`."""
+    def update(self, name: str, loss: torch.Tensor) -> None:
+        """See `StepContext`."""
         import torch
 
-        optimizer = self._learners[player].optimizer
+        optimizer = self._learners[name].optimizer
         if optimizer is None:
-            raise TypeError(player)
+            raise TypeError(name)
         if not loss.requires_grad:
             raise TrainingError(
-                asked=f"let {player} learn",
+                asked=f"let {name} learn",
                 found="a loss that depends on none of its weights that want gradients",
                 fix="compute the loss from its outputs, without detach, no_grad or numpy",
             )
-        scaler = self._scalers[player]
+        scaler = self._scalers[name]
         optimizer.zero_grad(set_to_none=True)
         # Outside of autocast, as PyTorch asks for it: gradients get the dtypes of what they are of.
         with torch.autocast(self._hardware.device.type, enabled=False):
@@ -140,8 +140,8 @@ class _Run:
             torch.nn.utils.clip_grad_norm_(held, self._settings.clip_norm)
         scaler.step(optimizer)
         scaler.update()
-        if player in self._averages:
-            self._averages[player].update()
+        if name in self._averages:
+            self._averages[name].update()
 
     def train(self, on_progress: OnProgress) -> Trained:
         """See `fit`."""
@@ -170,7 +170,7 @@ class _Run:
         )
 
     def _advance(self, record: Record | None) -> None:
-        """One step of every player."""
+        """One step of every module."""
         factor = self._settings.schedule.factor(self.step, self._steps)
         for name, optimizer in self._optimizers():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
@@ -228,7 +228,7 @@ class _Run:
             for average in self._averages.values():
                 stack.enter_context(average.applied())
             if self._hardware.rank == 0:
-                metrics = self._task.evaluate({name: one.module for name, one in self._players.items()})
+                metrics = self._task.evaluate({name: one.module for name, one in self._modules.items()})
             metrics = dict(self._hardware.from_first(metrics))
             better = not metrics or not self._best or self._is_better(metrics)
             if better:

@@ -31,7 +31,7 @@ from edgeport.exporter.distill.data_free.methods import MEMORY, Contrastive, Daf
 from edgeport.exporter.distill.data_free.networks import dense, generator_of, sizes_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
 from edgeport.exporter.distill.teacher_student import Pair, answers
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import StepContext, TrainedModule
 
 __all__ = ["Made", "Maker", "maker_of"]
 
@@ -73,11 +73,11 @@ class Maker(Protocol):
     notes: tuple[str, ...]
     """What a reader of the result must know, one sentence each."""
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """Who learns beside the student."""
         ...
 
-    def make(self, turn: Turn, count: int) -> Made:
+    def make(self, context: StepContext, count: int) -> Made:
         """Inputs for this step, of `count` samples."""
         ...
 
@@ -155,9 +155,9 @@ class _Common:
         return torch.randint(self.classes, (count,)).to(device)
 
 
-def _alone(turn: Turn, player: str, module: nn.Module) -> None:
+def _alone(context: StepContext, name: str, module: nn.Module) -> None:
     """One process: a generator that steps by itself is not brought together with others'."""
-    if turn.module(player) is not module:
+    if context.module(name) is not module:
         raise TrainingError(
             asked="make inputs in several processes",
             found="a generator, which learns in one process alone",
@@ -165,10 +165,10 @@ def _alone(turn: Turn, player: str, module: nn.Module) -> None:
         )
 
 
-def _told(turn: Turn, player: str, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
-    """A step of a player by gradients that were found before: those of a loss that is linear in the parameters."""
+def _told(context: StepContext, name: str, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+    """A step of a module by gradients that were found before: those of a loss that is linear in the parameters."""
     parts = [(one * each).sum() for one, each in zip(parameters, gradients, strict=True)]
-    turn.update(player, torch.stack(parts).sum())
+    context.update(name, torch.stack(parts).sum())
 
 
 class DaflMaker:
@@ -187,18 +187,18 @@ class DaflMaker:
         )
         self._inversion = common.inversion(weights, BatchNormMatch(common.teacher))
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The generator."""
         adam = torch.optim.Adam(self._generator.parameters(), lr=self._method.rate, betas=_MOMENTS)
-        return {"generator": Player(module=self._generator, optimizer=adam)}
+        return {"generator": TrainedModule(module=self._generator, optimizer=adam)}
 
-    def make(self, turn: Turn, count: int) -> Made:
+    def make(self, context: StepContext, count: int) -> Made:
         """A step of the generator; the student gets what it made for it."""
-        _alone(turn, "generator", self._generator)
+        _alone(context, "generator", self._generator)
         made = self._generator(self._generator.codes(count))
         told = self._inversion(made)
         samples = self._common.views(made.detach())
-        turn.update("generator", told.loss)
+        context.update("generator", told.loss)
         return Made(samples=samples, numbers=told.parts)
 
     def kept(self, count: int) -> Tensor:
@@ -216,8 +216,8 @@ class _InvertingMaker(ABC, Generic[Inverting]):
 
     """
 
-    _player_name: str
-    _player: nn.Module
+    _trained_name: str
+    _trained: nn.Module
 
     def __init__(self, method: Inverting, common: _Common, match: BatchNormMatch, *, statistics: float) -> None:
         self._method: Inverting = method
@@ -228,14 +228,14 @@ class _InvertingMaker(ABC, Generic[Inverting]):
         late = Weights(statistics=weight, one_hot=method.one_hot, disagreement=method.disagreement)
         self._early, self._late = (common.inversion(weights, match) for weights in (early, late))
 
-    def make(self, turn: Turn, count: int) -> Made:
+    def make(self, context: StepContext, count: int) -> Made:
         """From time to time a new batch; then samples of all that is kept."""
         method = self._method
-        warming = turn.step < method.warm_up
+        warming = context.step < method.warm_up
         numbers: Mapping[str, float | Tensor] = {}
-        if warming or (turn.step - method.warm_up) % method.cycle == 0:
-            _alone(turn, self._player_name, self._player)
-            numbers = self._synthesise(turn, self._early if warming else self._late)
+        if warming or (context.step - method.warm_up) % method.cycle == 0:
+            _alone(context, self._trained_name, self._trained)
+            numbers = self._synthesise(context, self._early if warming else self._late)
         samples = None if warming else self._common.views(self._memory.draw(count))
         return Made(samples=samples, numbers=numbers)
 
@@ -244,7 +244,7 @@ class _InvertingMaker(ABC, Generic[Inverting]):
         return self._memory.newest(count)
 
     @abstractmethod
-    def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
+    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
         """Makes a batch and adds it to the memory; what is to be noted."""
 
 
@@ -267,21 +267,21 @@ def _memory(asked: int | None, common: _Common) -> Memory:
 class FastMaker(_InvertingMaker[Fast]):
     """See `Fast`."""
 
-    _player_name = "generator"
+    _trained_name = "generator"
 
     def __init__(self, method: Fast, common: _Common) -> None:
         self._generator = generator_of(common.inputs, common.shape, latent=method.latent, width=method.width)
         self._match = BatchNormMatch(common.teacher, carry=method.carry)
         super().__init__(method, common, self._match, statistics=10.0)
-        self._player = nn.ModuleDict({"net": self._generator, "memory": self._memory, "match": self._match})
+        self._trained = nn.ModuleDict({"net": self._generator, "memory": self._memory, "match": self._match})
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The generator, with what it has made."""
         rate = self._method.rate * self._method.inner
         adam = torch.optim.Adam(self._generator.parameters(), lr=rate, betas=_MOMENTS)
-        return {"generator": Player(module=self._player, optimizer=adam)}
+        return {"generator": TrainedModule(module=self._trained, optimizer=adam)}
 
-    def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
+    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
         """First-order MAML: what the copy's steps told, added up, is the gradient of the generator itself."""
         method = self._method
         quick = copy.deepcopy(self._generator)
@@ -305,7 +305,7 @@ class FastMaker(_InvertingMaker[Fast]):
             torch._foreach_add_(summed, gradients[:-1])
             adam.step()
         self._match.remember()
-        _told(turn, "generator", list(self._generator.parameters()), summed)
+        _told(context, "generator", list(self._generator.parameters()), summed)
         self._memory.add(best.samples)
         return best.numbers
 
@@ -313,7 +313,7 @@ class FastMaker(_InvertingMaker[Fast]):
 class ContrastiveMaker(_InvertingMaker[Contrastive]):
     """See `Contrastive`."""
 
-    _player_name = "comparison"
+    _trained_name = "comparison"
 
     def __init__(self, method: Contrastive, common: _Common) -> None:
         super().__init__(method, common, BatchNormMatch(common.teacher), statistics=1.0)
@@ -322,14 +322,14 @@ class ContrastiveMaker(_InvertingMaker[Contrastive]):
         size = self._vectors(torch.zeros((2, *common.shape), device=device)).shape[1]
         self._head = dense(size, size, _HEAD, layers=1)
         self._before = Memory(method.before, (size,))
-        self._player = nn.ModuleDict({"head": self._head, "memory": self._memory, "before": self._before})
+        self._trained = nn.ModuleDict({"head": self._head, "memory": self._memory, "before": self._before})
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The head that compares; generators come and go."""
         adam = torch.optim.Adam(self._head.parameters(), lr=self._method.rate, betas=_MOMENTS)
-        return {"comparison": Player(module=self._player, optimizer=adam)}
+        return {"comparison": TrainedModule(module=self._trained, optimizer=adam)}
 
-    def _synthesise(self, turn: Turn, inversion: Inversion) -> Mapping[str, float | Tensor]:
+    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
         method, common = self._method, self._common
         device = self._memory.samples.device
         generator = generator_of(common.inputs, common.shape, latent=method.latent, width=method.width).to(device)
@@ -352,7 +352,7 @@ class ContrastiveMaker(_InvertingMaker[Contrastive]):
             for one, gradient in zip(learning, gradients, strict=False):
                 one.grad = gradient
             adam.step()
-            _told(turn, "comparison", head, gradients[len(learning) :])
+            _told(context, "comparison", head, gradients[len(learning) :])
         self._memory.add(best.samples)
         self._before.add(whole)
         return best.numbers

@@ -16,7 +16,7 @@ from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.exporter.distill.data_free.losses import evidence_bound, gaussian_divergence, gaussian_log_likelihood
 from edgeport.exporter.distill.data_free.methods import VaeOptions
 from edgeport.exporter.distill.data_free.networks import encoder_of, generator_of, sizes_of
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import StepContext, TrainedModule
 from edgeport.exporter.train.distributed import Hardware, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.sampler import ArrayBatches
@@ -146,14 +146,16 @@ class LearnInputs:
         self._vae, self._feed, self._rate, self._held_out = vae, inputs.name, rate, held_out
         self._numbers = math.prod(int(size) for size in inputs.shape[1:])
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The VAE."""
-        return {"vae": Player(module=self._vae, optimizer=torch.optim.Adam(self._vae.parameters(), lr=self._rate))}
+        return {
+            "vae": TrainedModule(module=self._vae, optimizer=torch.optim.Adam(self._vae.parameters(), lr=self._rate))
+        }
 
-    def step(self, batch: Batch, turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Batch, context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch."""
-        loss = -turn.module("vae")(batch[self._feed]).mean() / self._numbers
-        turn.update("vae", loss)
+        loss = -context.module("vae")(batch[self._feed]).mean() / self._numbers
+        context.update("vae", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, nn.Module]) -> Mapping[str, float]:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import Seen, Tap, key_of
-from edgeport.exporter.train import Player, Task, Turn
+from edgeport.exporter.train import StepContext, Task, TrainedModule
 
 if TYPE_CHECKING:
     from edgeport.exporter.distill.teacher_student import Pair
@@ -81,7 +81,7 @@ class LearningTerm(Protocol):
 
 
 class WithLearningTerms:
-    """A task whose objective has such terms: their networks are players too.
+    """A task whose objective has such terms: their networks are trained too.
 
     Args:
         task: Calls the objective in each step.
@@ -107,25 +107,25 @@ class WithLearningTerms:
             for term in self._terms.values():
                 term.held.module, term.held.seen = term.build(seen), None
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """Those of the task, and the terms' networks."""
-        made = dict(self._task.players())
+        made = dict(self._task.trained_modules())
         for name, term in self._terms.items():
             module = built(term)
-            made[name] = Player(module=module, optimizer=torch.optim.Adam(module.parameters(), lr=term.rate))
+            made[name] = TrainedModule(module=module, optimizer=torch.optim.Adam(module.parameters(), lr=term.rate))
         return made
 
-    def step(self, batch: Batch, turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Batch, context: StepContext) -> Mapping[str, float | Tensor]:
         """The task's own, and then a step of each network."""
         for term in self._terms.values():
             term.held.seen = None
-        numbers = dict(self._task.step(batch, turn))
+        numbers = dict(self._task.step(batch, context))
         for name, term in self._terms.items():
             seen = term.held.seen
             if seen is None:  # the student did not learn in this step
                 continue
-            loss = term.own_loss(seen, turn.module(name))
-            turn.update(name, loss)
+            loss = term.own_loss(seen, context.module(name))
+            context.update(name, loss)
             numbers[name] = loss.detach()
         return numbers
 

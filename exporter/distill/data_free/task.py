@@ -9,7 +9,7 @@ import torch
 
 from edgeport.exporter.distill.data_free.generators import Maker
 from edgeport.exporter.distill.teacher_student import Pair
-from edgeport.exporter.train import Player, Turn
+from edgeport.exporter.train import StepContext, TrainedModule
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,19 +59,19 @@ class WithoutData:
     ) -> None:
         self._pair, self._feed, self._maker, self._held_out = pair, feed, maker, held_out
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """Student, teacher, and whoever makes inputs."""
-        return {**self._pair.players(), **self._maker.players()}
+        return {**self._pair.trained_modules(), **self._maker.trained_modules()}
 
-    def step(self, batch: Batch, turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Batch, context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch of what was made."""
-        made = self._maker.make(turn, len(batch["rows"]))
+        made = self._maker.make(context, len(batch["rows"]))
         if made.samples is None:
             return made.numbers
-        seen = self._pair.see({self._feed: made.samples}, None, turn)
+        seen = self._pair.see({self._feed: made.samples}, None, context)
         losses = self._pair.objective(seen)
-        turn.update("student", losses.total)
-        self._pair.after_update(turn)
+        context.update("student", losses.total)
+        self._pair.after_update(context)
         return {"loss": losses.total.detach(), **losses.parts, **made.numbers}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

@@ -34,18 +34,18 @@ class Net(torch.nn.Module):
 
 
 class Alone:
-    """A turn of a loop without one."""
+    """A context of a loop without one."""
 
     step = 5
 
     def __init__(self, pair: Pair) -> None:
-        self.players = pair.players()
+        self.modules = pair.trained_modules()
 
-    def module(self, player: str) -> torch.nn.Module:
-        return self.players[player].module
+    def module(self, name: str) -> torch.nn.Module:
+        return self.modules[name].module
 
-    def update(self, player: str, loss: torch.Tensor) -> None:
-        optimizer = self.players[player].optimizer
+    def update(self, name: str, loss: torch.Tensor) -> None:
+        optimizer = self.modules[name].optimizer
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -66,10 +66,10 @@ def test_both_are_seen_and_the_projection_learns() -> None:
     hints, attention = Hints(taps=(STEM,)), Attention(taps=(STEM,))
     pair = pair_of(Objective(L=(hints, attention)))
     before = pair.learner.adapters[0].weight.detach().clone()
-    turn = Alone(pair)
+    context = Alone(pair)
 
-    seen = pair.see(FEEDS, LABELS, turn)
-    turn.update("student", pair.objective(seen).total)
+    seen = pair.see(FEEDS, LABELS, context)
+    context.update("student", pair.objective(seen).total)
 
     assert seen.student["output"].shape == seen.teacher["output"].shape == (4, 3)
     assert seen.features[key_of(hints, STEM)].shape == seen.taught["stem"].shape == (4, 5, 6, 6)
@@ -85,13 +85,13 @@ def test_no_mode_or_weight_of_the_teacher_changes_and_the_student_has_its_modes_
     student.eval()
     student.drop.train()
     pair = pair_of(Objective(L=(SoftTargets(),)), student, Network(module=teacher))
-    turn = Alone(pair)
+    context = Alone(pair)
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     means = student.stem[1].running_mean.clone()
     modes = [module.training for net in (teacher, student) for module in net.modules()]
 
-    seen = pair.see(FEEDS, LABELS, turn)
-    turn.update("student", pair.objective(seen).total)
+    seen = pair.see(FEEDS, LABELS, context)
+    context.update("student", pair.objective(seen).total)
     pair.look(FEEDS, LABELS)
 
     assert [module.training for net in (teacher, student) for module in net.modules()] == modes
@@ -134,11 +134,11 @@ class Scaling(Net):
 def test_a_network_that_changes_what_it_is_fed_changes_it_for_no_other(networks: tuple[Net, Net]) -> None:
     student, teacher = networks
     pair = pair_of(Objective(L=(SoftTargets(),)), student, Network(module=teacher))
-    turn, before = Alone(pair), FEEDS["image"].clone()
+    context, before = Alone(pair), FEEDS["image"].clone()
     fed = {"image": before.clone()}
 
-    seen = pair.see(fed, None, turn)
-    turn.update("student", pair.objective(seen).total)
+    seen = pair.see(fed, None, context)
+    context.update("student", pair.objective(seen).total)
 
     assert torch.equal(fed["image"], before)
     assert torch.equal(seen.teacher["output"], teacher.eval()(before.clone()))
@@ -157,17 +157,17 @@ def test_gradients_reach_feeds_through_networks_that_do_not_learn() -> None:
 
 def test_the_moving_average_of_a_student_teaches_it_and_is_saved() -> None:
     pair = pair_of(Objective(L=(SoftTargets(), Relational(taps=(STEM,)))), teacher=MovingAverage(decay=0.9))
-    turn = Alone(pair)
+    context = Alone(pair)
     own, average = pair.learner.student.head.weight, pair.teacher.head.weight
     before = own.detach().clone()
 
-    losses = pair.objective(pair.see(FEEDS, LABELS, turn))
-    turn.update("student", (losses.total + 1) * own.sum())
-    pair.after_update(turn)
+    losses = pair.objective(pair.see(FEEDS, LABELS, context))
+    context.update("student", (losses.total + 1) * own.sum())
+    pair.after_update(context)
 
     decay = (1 + 5) / (10 + 5)
     assert torch.allclose(average, decay * before + (1 - decay) * own)
-    assert list(pair.players()) == ["student"]
+    assert list(pair.trained_modules()) == ["student"]
     assert "average.head.weight" in pair.learner.state_dict()
     assert not average.requires_grad
 
@@ -217,7 +217,7 @@ def test_who_is_missing_is_said() -> None:
         Pair(Network(module=Net(2)), None, Objective(L=(CrossEntropy(),)), FEEDS | {"more": FEEDS["image"]}, SGD)
     frozen = Net(2).requires_grad_(requires_grad=False)
     with pytest.raises(DistillationError, match="wants gradients"):
-        pair_of(Objective(L=(CrossEntropy(),)), frozen).players()
+        pair_of(Objective(L=(CrossEntropy(),)), frozen).trained_modules()
     tied = Net(2)
     tied.head = frozen.head.requires_grad_()
     with pytest.raises(DistillationError, match=r"share head\.weight and 1 more.*deepcopy"):
@@ -233,9 +233,9 @@ def test_who_is_missing_is_said() -> None:
 
 def test_alone_a_student_learns_from_labels() -> None:
     pair = Pair(Network(module=Net(2)), None, Objective(L=(CrossEntropy(),)), FEEDS, SGD)
-    turn = Alone(pair)
+    context = Alone(pair)
 
-    seen = pair.see(FEEDS, LABELS, turn)
+    seen = pair.see(FEEDS, LABELS, context)
 
     assert seen.teacher == {}
     assert float(pair.objective(seen).total.detach()) > 0

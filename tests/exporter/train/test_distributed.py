@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.exporter.train import Player, TrainingSettings, Turn
+from edgeport.exporter.train import StepContext, TrainedModule, TrainingSettings
 from edgeport.exporter.train.distributed import Hardware, launch, this_process
 from edgeport.exporter.train.loop import CHECKPOINT, fit
 from edgeport.exporter.train.sampler import ArrayBatches
@@ -31,16 +31,20 @@ class Slope:
         torch.nn.init.constant_(self.net.bias, 0.1)
         self.net.add_module("spare", torch.nn.Linear(1, 1))
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         import torch
 
-        return {"net": Player(module=self.net, optimizer=torch.optim.SGD(self.net.parameters(), lr=0.3, momentum=0.5))}
+        return {
+            "net": TrainedModule(
+                module=self.net, optimizer=torch.optim.SGD(self.net.parameters(), lr=0.3, momentum=0.5)
+            )
+        }
 
-    def step(self, batch: Mapping[str, object], turn: Turn) -> Mapping[str, object]:
+    def step(self, batch: Mapping[str, object], context: StepContext) -> Mapping[str, object]:
         from torch.nn.functional import mse_loss
 
-        loss = mse_loss(turn.module("net")(batch["x"]), batch["y"])
-        turn.update("net", loss)
+        loss = mse_loss(context.module("net")(batch["x"]), batch["y"])
+        context.update("net", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, object]) -> Mapping[str, float]:

@@ -39,17 +39,17 @@ FAST = Fast(inner=3, cycle=2, warm_up=2, batch=16, memory=500, latent=6, width=4
 
 
 class Told:
-    """A turn that only notes what a player is told."""
+    """A context that only notes what a module is told."""
 
     def __init__(self, step=0):
         self.step, self.gradients, self.modules = step, {}, {}
 
-    def module(self, player):
-        return self.modules[player]
+    def module(self, name):
+        return self.modules[name]
 
-    def update(self, player, loss):
+    def update(self, name, loss):
         loss.backward()
-        self.gradients[player] = [one.grad.clone() for one in self.modules[player].parameters() if one.grad is not None]
+        self.gradients[name] = [one.grad.clone() for one in self.modules[name].parameters() if one.grad is not None]
 
 
 def test_the_generator_is_told_what_all_steps_of_its_copy_were(problem):
@@ -58,11 +58,11 @@ def test_the_generator_is_told_what_all_steps_of_its_copy_were(problem):
     torch.manual_seed(3)
     maker = maker_of(FAST, pair, SPEC)
     generator = generator_of(SPEC, (SIZE,), latent=6, width=4)
-    turn = Told()
-    turn.modules["generator"] = maker.players()["generator"].module
-    generator.load_state_dict(turn.modules["generator"]["net"].state_dict())
+    context = Told()
+    context.modules["generator"] = maker.trained_modules()["generator"].module
+    generator.load_state_dict(context.modules["generator"]["net"].state_dict())
     torch.manual_seed(9)
-    maker.make(turn, 4)
+    maker.make(context, 4)
 
     torch.manual_seed(9)
     codes = torch.randn(16, 6).requires_grad_()
@@ -92,7 +92,7 @@ def test_the_generator_is_told_what_all_steps_of_its_copy_were(problem):
         losses.append(float(loss.detach()))
         adam.step()
 
-    for found, expected in zip(turn.gradients["generator"], summed, strict=True):
+    for found, expected in zip(context.gradients["generator"], summed, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert losses[-1] < losses[0]
     problem.teacher.zero_grad()
@@ -191,12 +191,12 @@ def test_numbers_that_are_no_images_are_kept_as_they_are_made(problem):
     wide = replace(SPEC, value_range=(-6000.0, 6000.0))
     torch.manual_seed(3)
     maker = maker_of(FAST, problem.pair(problem.network(12)), wide)
-    assert maker.players()["generator"].module["memory"].samples.dtype == torch.float32
+    assert maker.trained_modules()["generator"].module["memory"].samples.dtype == torch.float32
 
 
 def test_a_memory_fits_or_is_refused(problem, monkeypatch):
     def memory(method):
-        made = maker_of(method, problem.pair(problem.network(12)), SPEC).players()
+        made = maker_of(method, problem.pair(problem.network(12)), SPEC).trained_modules()
         return next(iter(made.values())).module["memory"].samples
 
     small = {"latent": 4, "width": 4}
@@ -260,7 +260,7 @@ def test_many_samples_of_dafl_are_made_in_portions(problem):
     torch.manual_seed(3)
     maker = maker_of(Dafl(latent=4, width=4), problem.pair(problem.network(12)), SPEC)
     sizes = []
-    maker.players()["generator"].module.register_forward_hook(lambda _, x, y: sizes.append(len(x[0])))
+    maker.trained_modules()["generator"].module.register_forward_hook(lambda _, x, y: sizes.append(len(x[0])))
     assert maker.kept(300).shape == (300, SIZE)
     assert sizes == [128, 128, 44]
 
@@ -293,10 +293,10 @@ def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
         pass
 
     class Stopping(WithoutData):
-        def step(self, batch, turn):
-            if turn.step == 17:
+        def step(self, batch, context):
+            if context.step == 17:
                 raise Killed
-            return super().step(batch, turn)
+            return super().step(batch, context)
 
     def task(kind):
         pair = problem.pair(problem.network(12))
@@ -326,12 +326,12 @@ def test_vectors_of_tokens_are_as_long_as_a_token():
 def test_where_both_disagree_counts_once_the_student_learns(problem, method):
     torch.manual_seed(3)
     maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
-    (player,) = maker.players()
+    (name,) = maker.trained_modules()
     told = {}
     for step in range(4):
-        turn = Told(step)
-        turn.modules[player] = maker.players()[player].module
-        told[step] = maker.make(turn, 4)
+        context = Told(step)
+        context.modules[name] = maker.trained_modules()[name].module
+        told[step] = maker.make(context, 4)
     assert [told[step].samples is None for step in range(4)] == [True, True, False, False]
     assert ["disagreement" in told[step].numbers for step in range(4)] == [False, False, True, False]
     assert len(maker.kept(100)) == min(48, 50)
@@ -341,10 +341,10 @@ def test_what_compares_learns_and_keeps_whom_it_compares_with(problem):
     method = Contrastive(inner=2, batch=16, memory=50, latent=6, width=4)
     torch.manual_seed(3)
     maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
-    turn = Told()
-    turn.modules["comparison"] = maker.players()["comparison"].module
-    maker.make(turn, 4)
-    assert sum(float(one.abs().sum()) for one in turn.gradients["comparison"]) > 0
+    context = Told()
+    context.modules["comparison"] = maker.trained_modules()["comparison"].module
+    maker.make(context, 4)
+    assert sum(float(one.abs().sum()) for one in context.gradients["comparison"]) > 0
     norms = [one for one in problem.teacher.modules() if isinstance(one, nn.BatchNorm1d)]
     seen = []
     hooks = [norm.register_forward_hook(lambda _, x, out: seen.append(out)) for norm in norms]
@@ -352,7 +352,7 @@ def test_what_compares_learns_and_keeps_whom_it_compares_with(problem):
         problem.teacher(maker.kept(16))
     for hook in hooks:
         hook.remove()
-    torch.testing.assert_close(turn.modules["comparison"]["before"].first(16), torch.cat(seen, dim=1))
+    torch.testing.assert_close(context.modules["comparison"]["before"].first(16), torch.cat(seen, dim=1))
 
 
 def test_equal_seeds_give_equal_students_whatever_was_drawn_before(problem, tmp_path):
@@ -375,12 +375,12 @@ def test_the_student_sees_views_of_what_is_made(problem, method):
         torch.optim.Adam,
     )
     maker = maker_of(method, pair, spec)
-    (player,) = maker.players()
+    (name,) = maker.trained_modules()
     for step in range(3):
-        turn = Told(step)
-        turn.modules[player] = maker.players()[player].module
+        context = Told(step)
+        context.modules[name] = maker.trained_modules()[name].module
         if isinstance(method, Dafl):
-            turn.modules[player] = maker._generator
-        made = maker.make(turn, 40).samples
+            context.modules[name] = maker._generator
+        made = maker.make(context, 40).samples
     assert float(made.min()) == 0.0  # zeros come in at the edges
     assert float(made[:, :, 2:6, 2:6].min()) >= 0.5

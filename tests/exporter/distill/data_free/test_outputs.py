@@ -36,13 +36,13 @@ class Learns:
     def __init__(self, pair):
         self.pair = pair
 
-    def players(self):
-        return self.pair.players()
+    def trained_modules(self):
+        return self.pair.trained_modules()
 
-    def step(self, batch, turn):
-        losses = self.pair.objective(self.pair.see({"x": batch["x"]}, batch.get("y"), turn))
-        turn.update("student", losses.total)
-        self.pair.after_update(turn)
+    def step(self, batch, context):
+        losses = self.pair.objective(self.pair.see({"x": batch["x"]}, batch.get("y"), context))
+        context.update("student", losses.total)
+        self.pair.after_update(context)
         return {"loss": losses.total.detach()}
 
     def evaluate(self, modules):

@@ -70,10 +70,10 @@ def test_fast_resumes_with_its_memory(problem, tmp_path):
         pass
 
     class Stopping(WithoutData):
-        def step(self, batch, turn):
-            if turn.step == 31:
+        def step(self, batch, context):
+            if context.step == 31:
                 raise Killed
-            return super().step(batch, turn)
+            return super().step(batch, context)
 
     settings = replace(SETTINGS, checkpoint_every=10)
 
