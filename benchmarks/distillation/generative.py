@@ -290,13 +290,13 @@ class _Work:
     def _without_data(self, row: Row, seed: int, pair: Any, settings: Any, views: Any) -> tuple[Any, Any, Any]:
         import torch
 
-        from edgeport.exporter.distill.data_free.generators import maker_of
+        from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
         from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
 
         torch.manual_seed(seed)
-        maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
+        synthesizer = synthesizer_of(_method_of(row, self._length), pair, image_spec(), views)
         return (
-            WithoutData(pair, _FEED, maker),
+            WithoutData(pair, _FEED, synthesizer),
             NoSamples(_steps_of(row, self._length) * self._length.batch),
             replace(settings, epochs=1, evaluate_every=1),
         )

@@ -12,10 +12,10 @@ import torch
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.errors import DistillationError, SamplesError
 from edgeport.exporter.distill.data_free.augmentation import Views
-from edgeport.exporter.distill.data_free.generators import maker_of
 from edgeport.exporter.distill.data_free.learned_losses import LearningTerm
 from edgeport.exporter.distill.data_free.methods import Fast, Method, require_steps
 from edgeport.exporter.distill.data_free.networks import sizes_of
+from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
 from edgeport.exporter.distill.distilling import identity_of, make_optimizer
 from edgeport.exporter.distill.losses.response import SoftTargets
@@ -116,8 +116,8 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
     pair = Pair(student, teacher, objective, example, make_optimizer(options), seed=training.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
-        maker = maker_of(method, pair, inputs, views)
-    task = WithoutData(pair, inputs.name, maker, judged)
+        synthesizer = synthesizer_of(method, pair, inputs, views)
+    task = WithoutData(pair, inputs.name, synthesizer, judged)
     batches = NoSamples(steps // training.epochs * training.batch_size)
     trained = fit(
         task,
@@ -138,8 +138,8 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
             steps=trained.steps,
             stopped_early=trained.stopped_early,
         ),
-        samples=maker.kept(_KEPT).cpu().numpy(),
-        notes=(*maker.notes, *(() if inputs.value_range is not None else (_NO_RANGE,))),
+        samples=synthesizer.samples(_KEPT).cpu().numpy(),
+        notes=(*synthesizer.notes, *(() if inputs.value_range is not None else (_NO_RANGE,))),
     )
 
 

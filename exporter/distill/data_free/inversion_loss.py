@@ -1,4 +1,4 @@
-"""What a generator of inputs is told by the teacher, and by the student: one loss for all methods."""
+"""The loss of synthesized inputs, by the answers of teacher and student: one for all methods."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What came of a batch.
+class InversionLosses:
+    """The losses of a batch.
 
     Attributes:
         loss: Weighted sum, [].
@@ -124,7 +124,7 @@ class Inversion:
                 fix="set the weight of activation to 0",
             )
 
-    def __call__(self, samples: Tensor, classes: Tensor | None = None) -> Told:
+    def __call__(self, samples: Tensor, classes: Tensor | None = None) -> InversionLosses:
         """Of samples [N, ...], with gradients; the classes that they should be, int64 [N], or None for any."""
         weights, entered = self._weights, list[Tensor]()
         hooks = [one.register_forward_pre_hook(lambda _, x: entered.append(x[0])) for one in self._linear]
@@ -147,7 +147,7 @@ class Inversion:
             with answering(self._pair.learner, through=True):
                 own = class_scores(self._pair.learner({self._feed: samples})[0])
             parts["disagreement"] = -weights.disagreement, decision_disagreement(own, scores)
-        return Told(
+        return InversionLosses(
             loss=torch.stack([factor * part for factor, part in parts.values()]).sum(),
             parts={name: part.detach() for name, (_, part) in parts.items()},
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from edgeport.exporter.distill.data_free.generators import Maker
+from edgeport.exporter.distill.data_free.synthesizers import Synthesizer
 from edgeport.exporter.distill.teacher_student import Pair
 from edgeport.exporter.train import StepContext, TrainedModule
 
@@ -40,12 +40,12 @@ class NoSamples:
 
 
 class WithoutData:
-    """The student learns from what the maker makes, by the pair's objective.
+    """The student learns from synthesized inputs, by the pair's objective.
 
     Args:
         pair: Student and teacher, and terms that need no labels.
         feed: Name of their input.
-        maker: Of the inputs.
+        synthesizer: Of the inputs.
         held_out: Samples with labels that the student is judged by, where there are some; None keeps the last weights.
 
     """
@@ -54,25 +54,25 @@ class WithoutData:
         self,
         pair: Pair,
         feed: str,
-        maker: Maker,
+        synthesizer: Synthesizer,
         held_out: HeldOut | None = None,
     ) -> None:
-        self._pair, self._feed, self._maker, self._held_out = pair, feed, maker, held_out
+        self._pair, self._feed, self._synthesizer, self._held_out = pair, feed, synthesizer, held_out
 
     def trained_modules(self) -> Mapping[str, TrainedModule]:
         """Student, teacher, and whoever makes inputs."""
-        return {**self._pair.trained_modules(), **self._maker.trained_modules()}
+        return {**self._pair.trained_modules(), **self._synthesizer.trained_modules()}
 
     def step(self, batch: Batch, context: StepContext) -> Mapping[str, float | Tensor]:
-        """One batch of what was made."""
-        made = self._maker.make(context, len(batch["rows"]))
-        if made.samples is None:
-            return made.numbers
-        seen = self._pair.see({self._feed: made.samples}, None, context)
+        """One batch of synthesized inputs."""
+        inputs = self._synthesizer.synthesize(context, len(batch["rows"]))
+        if inputs.samples is None:
+            return inputs.numbers
+        seen = self._pair.see({self._feed: inputs.samples}, None, context)
         losses = self._pair.objective(seen)
         context.update("student", losses.total)
         self._pair.after_update(context)
-        return {"loss": losses.total.detach(), **losses.parts, **made.numbers}
+        return {"loss": losses.total.detach(), **losses.parts, **inputs.numbers}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:
         """On what was held out."""

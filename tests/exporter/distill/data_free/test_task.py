@@ -12,8 +12,8 @@ from torch import nn
 from edgeport.contracts import TensorSpec
 from edgeport.errors import ContractError, DistillationError, SamplesError, TrainingError, UsageError
 from edgeport.exporter.distill.data_free.distilling import distill_without_data
-from edgeport.exporter.distill.data_free.generators import maker_of
 from edgeport.exporter.distill.data_free.methods import METHODS, Contrastive, Dafl, Fast, method_named
+from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
@@ -44,9 +44,9 @@ def distilled(problem, method, folder, steps=160, teacher=None, spec=SPEC):
     student = problem.network(12)
     pair = problem.pair(student, teacher=teacher)
     torch.manual_seed(3)
-    maker = maker_of(method, pair, spec)
-    fit(WithoutData(pair, "x", maker), NoSamples(32 * steps), SETTINGS, folder)
-    return student, maker
+    synthesizer = synthesizer_of(method, pair, spec)
+    fit(WithoutData(pair, "x", synthesizer), NoSamples(32 * steps), SETTINGS, folder)
+    return student, synthesizer
 
 
 @pytest.mark.parametrize("name", METHODS_HERE)
@@ -55,12 +55,12 @@ def test_inputs_that_are_made_for_the_teacher_teach_better(problem, tmp_path, na
     # DAFL knows nothing of where the data lie: it has to be told about.
     spec = replace(SPEC, value_range=(0.0, 6.0)) if name == "dafl" else SPEC
     steps = 320 if name == "dafl" else 160
-    student, maker = distilled(problem, method, tmp_path / "on", steps, spec=spec)
+    student, synthesizer = distilled(problem, method, tmp_path / "on", steps, spec=spec)
     untaught, _ = distilled(problem, replace(method, **OFF[name]), tmp_path / "off", steps, spec=spec)
 
     on, off = problem.accuracy(student), problem.accuracy(untaught)
     assert on > off + 0.1, (on, off)
-    made = maker.kept(40)
+    made = synthesizer.samples(40)
     assert made.shape == (40, SIZE)
     assert -6 <= float(made.min()) <= float(made.max()) <= 6
 
@@ -80,7 +80,7 @@ def test_fast_resumes_with_its_memory(problem, tmp_path):
     def task(kind):
         pair = problem.pair(problem.network(12))
         torch.manual_seed(3)
-        return kind(pair, "x", maker_of(METHODS_HERE["fast"], pair, SPEC))
+        return kind(pair, "x", synthesizer_of(METHODS_HERE["fast"], pair, SPEC))
 
     fit(task(WithoutData), NoSamples(32 * 45), settings, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -99,10 +99,10 @@ def test_a_teacher_without_batch_norm_is_done_without_or_refused(problem, tmp_pa
     method = METHODS_HERE["fast"]
     with pytest.raises(DistillationError, match="no BatchNorm layer that keeps any"):
         distilled(problem, method, tmp_path / "asked", teacher=plain)
-    _, maker = distilled(problem, replace(method, statistics=None), tmp_path / "left", steps=12, teacher=plain)
-    assert maker.notes == ("The teacher has no BatchNorm layers: its inputs were made without their statistics.",)
-    _, maker = distilled(problem, replace(method, statistics=None), tmp_path / "usual", steps=12)
-    assert maker.notes == ()
+    _, synthesizer = distilled(problem, replace(method, statistics=None), tmp_path / "left", steps=12, teacher=plain)
+    assert synthesizer.notes == ("The teacher has no BatchNorm layers: its inputs were made without their statistics.",)
+    _, synthesizer = distilled(problem, replace(method, statistics=None), tmp_path / "usual", steps=12)
+    assert synthesizer.notes == ()
 
 
 @pytest.mark.parametrize("name", METHODS_HERE)
@@ -180,17 +180,17 @@ def test_models_with_more_inputs_than_the_one_that_is_made_are_told_so(problem, 
 
 
 def test_what_cannot_be_done_is_refused(problem):
-    def maker(teacher, method=METHODS_HERE["fast"], spec=SPEC):
-        return maker_of(method, problem.pair(problem.network(12), teacher=teacher), spec)
+    def synthesizer(teacher, method=METHODS_HERE["fast"], spec=SPEC):
+        return synthesizer_of(method, problem.pair(problem.network(12), teacher=teacher), spec)
 
     values = nn.Sequential(nn.Linear(SIZE, 8), nn.BatchNorm1d(8), nn.Linear(8, 1)).eval()
     with pytest.raises(DistillationError, match="no score of each of two classes"):
-        maker(values)
+        synthesizer(values)
     convolution = nn.Sequential(nn.Unflatten(1, (SIZE, 1)), nn.Conv1d(SIZE, 4, 1), nn.Flatten()).eval()
     with pytest.raises(DistillationError, match="set the weight of activation to 0"):
-        maker(convolution, METHODS_HERE["dafl"])
+        synthesizer(convolution, METHODS_HERE["dafl"])
     with pytest.raises(SamplesError, match="every axis but the first"):
-        maker(problem.teacher, spec=replace(SPEC, shape=("batch", "n")))
+        synthesizer(problem.teacher, spec=replace(SPEC, shape=("batch", "n")))
     example = {"x": torch.zeros(2, SIZE)}
     own = Pair(
         Network(module=problem.network(12)),
@@ -200,7 +200,7 @@ def test_what_cannot_be_done_is_refused(problem):
         torch.optim.Adam,
     )
     with pytest.raises(DistillationError, match="give a teacher"):
-        maker_of(METHODS_HERE["fast"], own, SPEC)
+        synthesizer_of(METHODS_HERE["fast"], own, SPEC)
     with pytest.raises(UsageError, match="fast, dafl, contrastive"):
         method_named("gan")
     assert {type(method_named(name)) for name in METHODS} == {Fast, Dafl, Contrastive}

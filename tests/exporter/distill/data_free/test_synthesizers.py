@@ -1,4 +1,4 @@
-"""What makers do with what they are told: steps of the generator, losses, what is kept, what is refused."""
+"""What synthesizers do: steps of the generator, losses, what is kept, what is refused."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.nn import functional
 
 from edgeport.contracts import TensorSpec
 from edgeport.errors import ContractError, DistillationError, SamplesError
-from edgeport.exporter.distill.data_free import generators
+from edgeport.exporter.distill.data_free import synthesizers
 from edgeport.exporter.distill.data_free.adversarial import Adversarial
 from edgeport.exporter.distill.data_free.batch_norm import BatchNormMatch
 from edgeport.exporter.distill.data_free.distilling import distill_without_data
-from edgeport.exporter.distill.data_free.generators import maker_of
 from edgeport.exporter.distill.data_free.inversion_loss import Inversion, Weights
 from edgeport.exporter.distill.data_free.methods import Contrastive, Dafl, Fast
 from edgeport.exporter.distill.data_free.networks import generator_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
+from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
@@ -38,7 +38,7 @@ SETTINGS = TrainingSettings(
 FAST = Fast(inner=3, cycle=2, warm_up=2, batch=16, memory=500, latent=6, width=4, carry=0.5)
 
 
-class Told:
+class RecordedStep:
     """A context that only notes what a module is told."""
 
     def __init__(self, step=0):
@@ -56,13 +56,13 @@ def test_the_generator_is_told_what_all_steps_of_its_copy_were(problem):
     """First-order MAML, and Adam of the copy, written out again."""
     pair = problem.pair(problem.network(12))
     torch.manual_seed(3)
-    maker = maker_of(FAST, pair, SPEC)
+    synthesizer = synthesizer_of(FAST, pair, SPEC)
     generator = generator_of(SPEC, (SIZE,), latent=6, width=4)
-    context = Told()
-    context.modules["generator"] = maker.trained_modules()["generator"].module
+    context = RecordedStep()
+    context.modules["generator"] = synthesizer.trained_modules()["generator"].module
     generator.load_state_dict(context.modules["generator"]["net"].state_dict())
     torch.manual_seed(9)
-    maker.make(context, 4)
+    synthesizer.synthesize(context, 4)
 
     torch.manual_seed(9)
     codes = torch.randn(16, 6).requires_grad_()
@@ -103,7 +103,7 @@ def test_the_loss_of_an_inversion_is_that_of_its_parts(problem):
     pair = problem.pair(student)
     weights = Weights(statistics=0.5, one_hot=2.0, activation=0.3, balance=4.0, disagreement=1.5)
     classes = torch.from_numpy(problem.labels[:32])
-    told = Inversion(pair, "x", weights, BatchNormMatch(problem.teacher))(images, classes)
+    losses = Inversion(pair, "x", weights, BatchNormMatch(problem.teacher))(images, classes)
 
     with torch.no_grad():
         other, own = problem.teacher(images), student.eval()(images)
@@ -120,7 +120,7 @@ def test_the_loss_of_an_inversion_is_that_of_its_parts(problem):
         expected = 0.5 * statistics + 2.0 * functional.cross_entropy(other, classes) - 0.3 * entering.abs().mean()
         expected += 4.0 * (often * often.log()).sum() - 1.5 * apart.mean()
     assert int(same.sum()) > 0
-    assert told.loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses.loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 class Backwards(nn.Module):
@@ -138,8 +138,8 @@ def test_what_is_excited_is_what_enters_the_layer_that_is_called_last(problem):
     torch.manual_seed(0)
     teacher, x = Backwards().eval(), torch.randn(5, SIZE)
     pair = problem.pair(problem.network(12), teacher=teacher)
-    told = Inversion(pair, "x", Weights(activation=1.0), BatchNormMatch(teacher))(x)
-    assert told.loss.item() == pytest.approx(-teacher.first(x).relu().mean().item(), rel=1e-5)
+    losses = Inversion(pair, "x", Weights(activation=1.0), BatchNormMatch(teacher))(x)
+    assert losses.loss.item() == pytest.approx(-teacher.first(x).relu().mean().item(), rel=1e-5)
 
 
 def test_nothing_needs_to_be_moved_where_nothing_is_carried():
@@ -190,18 +190,18 @@ def test_numbers_that_are_no_images_are_kept_as_they_are_made(problem):
     """A range far wider than the data would leave one level of 256."""
     wide = replace(SPEC, value_range=(-6000.0, 6000.0))
     torch.manual_seed(3)
-    maker = maker_of(FAST, problem.pair(problem.network(12)), wide)
-    assert maker.trained_modules()["generator"].module["memory"].samples.dtype == torch.float32
+    synthesizer = synthesizer_of(FAST, problem.pair(problem.network(12)), wide)
+    assert synthesizer.trained_modules()["generator"].module["memory"].samples.dtype == torch.float32
 
 
 def test_a_memory_fits_or_is_refused(problem, monkeypatch):
     def memory(method):
-        made = maker_of(method, problem.pair(problem.network(12)), SPEC).trained_modules()
+        made = synthesizer_of(method, problem.pair(problem.network(12)), SPEC).trained_modules()
         return next(iter(made.values())).module["memory"].samples
 
     small = {"latent": 4, "width": 4}
     assert len(memory(Fast(**small))) == len(memory(Contrastive(**small))) == 51_200
-    monkeypatch.setattr(generators, "_MOST_BYTES", 100 * 4 * SIZE)
+    monkeypatch.setattr(synthesizers, "_MOST_BYTES", 100 * 4 * SIZE)
     assert len(memory(Fast(**small))) == 100
     with pytest.raises(DistillationError, match=r"(?s)keep 101 samples \[8\].*a memory of 100 or fewer"):
         memory(Fast(memory=101, **small))
@@ -225,19 +225,19 @@ def test_terms_that_need_samples_first_are_refused(problem, tmp_path):
 def test_a_student_of_other_classes_is_refused_before_anything_is_made(problem):
     student = nn.Linear(SIZE, 3)
     with pytest.raises(DistillationError, match="3 classes of the student, 4 of the teacher"):
-        maker_of(FAST, problem.pair(student), SPEC)
-    assert maker_of(replace(FAST, disagreement=0.0), problem.pair(student), SPEC)
+        synthesizer_of(FAST, problem.pair(student), SPEC)
+    assert synthesizer_of(replace(FAST, disagreement=0.0), problem.pair(student), SPEC)
 
 
 def test_an_input_that_no_model_takes_is_refused(problem):
     with pytest.raises(SamplesError, match=r"does not take them \(mat1 and mat2 shapes.*declare the input"):
-        maker_of(FAST, problem.pair(problem.network(12)), replace(SPEC, shape=("batch", SIZE + 1)))
+        synthesizer_of(FAST, problem.pair(problem.network(12)), replace(SPEC, shape=("batch", SIZE + 1)))
 
 
 @pytest.mark.parametrize("between", [(0.0, float("inf")), (1.0, 1.0)])
 def test_a_range_that_is_none_is_refused(problem, between):
     with pytest.raises(SamplesError, match="smaller one first"):
-        maker_of(FAST, problem.pair(problem.network(12)), replace(SPEC, value_range=between))
+        synthesizer_of(FAST, problem.pair(problem.network(12)), replace(SPEC, value_range=between))
 
 
 def test_that_no_range_was_declared_is_said(problem, tmp_path):
@@ -258,10 +258,10 @@ def test_videos_without_a_range_are_scaled_by_channel():
 
 def test_many_samples_of_dafl_are_made_in_portions(problem):
     torch.manual_seed(3)
-    maker = maker_of(Dafl(latent=4, width=4), problem.pair(problem.network(12)), SPEC)
+    synthesizer = synthesizer_of(Dafl(latent=4, width=4), problem.pair(problem.network(12)), SPEC)
     sizes = []
-    maker.trained_modules()["generator"].module.register_forward_hook(lambda _, x, y: sizes.append(len(x[0])))
-    assert maker.kept(300).shape == (300, SIZE)
+    synthesizer.trained_modules()["generator"].module.register_forward_hook(lambda _, x, y: sizes.append(len(x[0])))
+    assert synthesizer.samples(300).shape == (300, SIZE)
     assert sizes == [128, 128, 44]
 
 
@@ -272,10 +272,10 @@ def test_contrast_spreads_what_is_made(problem, tmp_path):
         )
         pair = problem.pair(problem.network(12))
         torch.manual_seed(3)
-        maker = maker_of(method, pair, SPEC)
-        task = WithoutData(pair, "x", maker)
+        synthesizer = synthesizer_of(method, pair, SPEC)
+        task = WithoutData(pair, "x", synthesizer)
         fit(task, NoSamples(32 * 2), SETTINGS, tmp_path / str(contrast))
-        return float(torch.pdist(maker.kept(32)).mean())
+        return float(torch.pdist(synthesizer.samples(32)).mean())
 
     assert spread(20.0) > 1.1 * spread(0.0)
 
@@ -301,7 +301,7 @@ def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
     def task(kind):
         pair = problem.pair(problem.network(12))
         torch.manual_seed(3)
-        return kind(pair, "x", maker_of(method, pair, SPEC))
+        return kind(pair, "x", synthesizer_of(method, pair, SPEC))
 
     fit(task(WithoutData), NoSamples(32 * 25), SETTINGS, tmp_path / "whole")
     with pytest.raises(Killed):
@@ -313,7 +313,7 @@ def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
 def test_vectors_of_tokens_are_as_long_as_a_token():
     torch.manual_seed(0)
     teacher = nn.Sequential(nn.Unflatten(1, (4, 2)), nn.Linear(2, 5), nn.Flatten(), nn.Linear(20, 3)).eval()
-    means, x = generators._Means(teacher), torch.randn(6, SIZE)
+    means, x = synthesizers._Means(teacher), torch.randn(6, SIZE)
     with means.watching(), torch.no_grad():
         scores = teacher(x)
     expected = torch.cat([teacher[:2](x).mean(dim=1), scores], dim=1)
@@ -325,31 +325,31 @@ def test_vectors_of_tokens_are_as_long_as_a_token():
 )
 def test_where_both_disagree_counts_once_the_student_learns(problem, method):
     torch.manual_seed(3)
-    maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
-    (name,) = maker.trained_modules()
+    synthesizer = synthesizer_of(method, problem.pair(problem.network(12)), SPEC)
+    (name,) = synthesizer.trained_modules()
     told = {}
     for step in range(4):
-        context = Told(step)
-        context.modules[name] = maker.trained_modules()[name].module
-        told[step] = maker.make(context, 4)
+        context = RecordedStep(step)
+        context.modules[name] = synthesizer.trained_modules()[name].module
+        told[step] = synthesizer.synthesize(context, 4)
     assert [told[step].samples is None for step in range(4)] == [True, True, False, False]
     assert ["disagreement" in told[step].numbers for step in range(4)] == [False, False, True, False]
-    assert len(maker.kept(100)) == min(48, 50)
+    assert len(synthesizer.samples(100)) == min(48, 50)
 
 
 def test_what_compares_learns_and_keeps_whom_it_compares_with(problem):
     method = Contrastive(inner=2, batch=16, memory=50, latent=6, width=4)
     torch.manual_seed(3)
-    maker = maker_of(method, problem.pair(problem.network(12)), SPEC)
-    context = Told()
-    context.modules["comparison"] = maker.trained_modules()["comparison"].module
-    maker.make(context, 4)
+    synthesizer = synthesizer_of(method, problem.pair(problem.network(12)), SPEC)
+    context = RecordedStep()
+    context.modules["comparison"] = synthesizer.trained_modules()["comparison"].module
+    synthesizer.synthesize(context, 4)
     assert sum(float(one.abs().sum()) for one in context.gradients["comparison"]) > 0
     norms = [one for one in problem.teacher.modules() if isinstance(one, nn.BatchNorm1d)]
     seen = []
     hooks = [norm.register_forward_hook(lambda _, x, out: seen.append(out)) for norm in norms]
     with torch.no_grad():
-        problem.teacher(maker.kept(16))
+        problem.teacher(synthesizer.samples(16))
     for hook in hooks:
         hook.remove()
     torch.testing.assert_close(context.modules["comparison"]["before"].first(16), torch.cat(seen, dim=1))
@@ -374,13 +374,13 @@ def test_the_student_sees_views_of_what_is_made(problem, method):
         {"x": torch.zeros(2, 1, 8, 8)},
         torch.optim.Adam,
     )
-    maker = maker_of(method, pair, spec)
-    (name,) = maker.trained_modules()
+    synthesizer = synthesizer_of(method, pair, spec)
+    (name,) = synthesizer.trained_modules()
     for step in range(3):
-        context = Told(step)
-        context.modules[name] = maker.trained_modules()[name].module
+        context = RecordedStep(step)
+        context.modules[name] = synthesizer.trained_modules()[name].module
         if isinstance(method, Dafl):
-            context.modules[name] = maker._generator
-        made = maker.make(context, 40).samples
+            context.modules[name] = synthesizer._generator
+        made = synthesizer.synthesize(context, 40).samples
     assert float(made.min()) == 0.0  # zeros come in at the edges
     assert float(made[:, :, 2:6, 2:6].min()) >= 0.5

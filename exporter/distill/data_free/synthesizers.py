@@ -33,7 +33,7 @@ from edgeport.exporter.distill.data_free.replay_buffer import Memory
 from edgeport.exporter.distill.teacher_student import Pair, answers
 from edgeport.exporter.train import StepContext, TrainedModule
 
-__all__ = ["Made", "Maker", "maker_of"]
+__all__ = ["SynthesizedBatch", "Synthesizer", "synthesizer_of"]
 
 Inverting = TypeVar("Inverting", Fast, Contrastive)
 
@@ -54,7 +54,7 @@ _LOCAL = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class SynthesizedBatch:
     """Inputs of a step.
 
     Attributes:
@@ -67,7 +67,7 @@ class Made:
     numbers: Mapping[str, float | Tensor] = field(default_factory=dict)
 
 
-class Maker(Protocol):
+class Synthesizer(Protocol):
     """Makes a student's inputs."""
 
     notes: tuple[str, ...]
@@ -77,18 +77,18 @@ class Maker(Protocol):
         """Who learns beside the student."""
         ...
 
-    def make(self, context: StepContext, count: int) -> Made:
+    def synthesize(self, context: StepContext, count: int) -> SynthesizedBatch:
         """Inputs for this step, of `count` samples."""
         ...
 
-    def kept(self, count: int) -> Tensor:
+    def samples(self, count: int) -> Tensor:
         """Samples for others, float32 [`count`, or as many as there are, ...], as they were made: the newest ones, for
         the first come from a generator that has not learned yet.
         """
         ...
 
 
-def maker_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = Views()) -> Maker:  # noqa: B008 (frozen)
+def synthesizer_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = Views()) -> Synthesizer:  # noqa: B008 (frozen)
     """Of a method.
 
     Args:
@@ -120,10 +120,10 @@ def maker_of(method: Method, pair: Pair, inputs: TensorSpec, views: Views = View
         _require_classes(class_scores(own).shape[1], classes)
     common = _Common(pair=pair, teacher=teacher, inputs=inputs, shape=shape, classes=classes, views=views)
     if isinstance(method, Dafl):
-        return DaflMaker(method, common)
+        return DaflSynthesizer(method, common)
     if isinstance(method, Fast):
-        return FastMaker(method, common)
-    return ContrastiveMaker(method, common)
+        return FastSynthesizer(method, common)
+    return ContrastiveSynthesizer(method, common)
 
 
 def _require_classes(student: int, teacher: int) -> None:
@@ -137,7 +137,7 @@ def _require_classes(student: int, teacher: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Common:
-    """What every maker is told."""
+    """What every synthesizer needs."""
 
     pair: Pair
     teacher: nn.Module
@@ -147,7 +147,7 @@ class _Common:
     views: Views
 
     def inversion(self, weights: Weights, match: BatchNormMatch) -> Inversion:
-        """The loss of what was made."""
+        """The loss of synthesized samples."""
         return Inversion(self.pair, self.inputs.name, weights, match)
 
     def drawn(self, count: int, device: torch.device) -> Tensor:
@@ -165,13 +165,13 @@ def _alone(context: StepContext, name: str, module: nn.Module) -> None:
         )
 
 
-def _told(context: StepContext, name: str, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
+def _update_by(context: StepContext, name: str, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
     """A step of a module by gradients that were found before: those of a loss that is linear in the parameters."""
     parts = [(one * each).sum() for one, each in zip(parameters, gradients, strict=True)]
     context.update(name, torch.stack(parts).sum())
 
 
-class DaflMaker:
+class DaflSynthesizer:
     """See `Dafl`."""
 
     def __init__(self, method: Dafl, common: _Common) -> None:
@@ -192,23 +192,23 @@ class DaflMaker:
         adam = torch.optim.Adam(self._generator.parameters(), lr=self._method.rate, betas=_MOMENTS)
         return {"generator": TrainedModule(module=self._generator, optimizer=adam)}
 
-    def make(self, context: StepContext, count: int) -> Made:
+    def synthesize(self, context: StepContext, count: int) -> SynthesizedBatch:
         """A step of the generator; the student gets what it made for it."""
         _alone(context, "generator", self._generator)
-        made = self._generator(self._generator.codes(count))
-        told = self._inversion(made)
-        samples = self._common.views(made.detach())
-        context.update("generator", told.loss)
-        return Made(samples=samples, numbers=told.parts)
+        samples = self._generator(self._generator.codes(count))
+        losses = self._inversion(samples)
+        views = self._common.views(samples.detach())
+        context.update("generator", losses.loss)
+        return SynthesizedBatch(samples=views, numbers=losses.parts)
 
-    def kept(self, count: int) -> Tensor:
+    def samples(self, count: int) -> Tensor:
         """New ones."""
         sizes = [min(_AT_ONCE, count - start) for start in range(0, count, _AT_ONCE)]
         with torch.no_grad():
             return torch.cat([self._generator(self._generator.codes(size)) for size in sizes])
 
 
-class _InvertingMaker(ABC, Generic[Inverting]):
+class _InversionSynthesizer(ABC, Generic[Inverting]):
     """Makes a batch from time to time, by the teacher's own answers, and keeps what it has made.
 
     Attributes:
@@ -228,23 +228,23 @@ class _InvertingMaker(ABC, Generic[Inverting]):
         late = Weights(statistics=weight, one_hot=method.one_hot, disagreement=method.disagreement)
         self._early, self._late = (common.inversion(weights, match) for weights in (early, late))
 
-    def make(self, context: StepContext, count: int) -> Made:
+    def synthesize(self, context: StepContext, count: int) -> SynthesizedBatch:
         """From time to time a new batch; then samples of all that is kept."""
         method = self._method
         warming = context.step < method.warm_up
         numbers: Mapping[str, float | Tensor] = {}
         if warming or (context.step - method.warm_up) % method.cycle == 0:
             _alone(context, self._trained_name, self._trained)
-            numbers = self._synthesise(context, self._early if warming else self._late)
+            numbers = self._new_batch(context, self._early if warming else self._late)
         samples = None if warming else self._common.views(self._memory.draw(count))
-        return Made(samples=samples, numbers=numbers)
+        return SynthesizedBatch(samples=samples, numbers=numbers)
 
-    def kept(self, count: int) -> Tensor:
+    def samples(self, count: int) -> Tensor:
         """Out of the memory."""
         return self._memory.newest(count)
 
     @abstractmethod
-    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
+    def _new_batch(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
         """Makes a batch and adds it to the memory; what is to be noted."""
 
 
@@ -264,7 +264,7 @@ def _memory(asked: int | None, common: _Common) -> Memory:
     return Memory(min(MEMORY, most) if asked is None else asked, common.shape, levels)
 
 
-class FastMaker(_InvertingMaker[Fast]):
+class FastSynthesizer(_InversionSynthesizer[Fast]):
     """See `Fast`."""
 
     _trained_name = "generator"
@@ -281,8 +281,8 @@ class FastMaker(_InvertingMaker[Fast]):
         adam = torch.optim.Adam(self._generator.parameters(), lr=rate, betas=_MOMENTS)
         return {"generator": TrainedModule(module=self._trained, optimizer=adam)}
 
-    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
-        """First-order MAML: what the copy's steps told, added up, is the gradient of the generator itself."""
+    def _new_batch(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
+        """First-order MAML: the gradients of the copy's steps, added up, is the gradient of the generator itself."""
         method = self._method
         quick = copy.deepcopy(self._generator)
         codes = quick.codes(method.batch).requires_grad_()
@@ -296,21 +296,21 @@ class FastMaker(_InvertingMaker[Fast]):
         summed = [torch.zeros_like(one) for one in learning[:-1]]
         best = _Best()
         for _ in range(method.inner):
-            made = quick(codes)
-            told = inversion(self._common.views(made), classes)
-            best.take(told.loss, made, told.parts)
-            gradients = torch.autograd.grad(told.loss, learning)
+            samples = quick(codes)
+            losses = inversion(self._common.views(samples), classes)
+            best.take(losses.loss, samples, losses.parts)
+            gradients = torch.autograd.grad(losses.loss, learning)
             for one, gradient in zip(learning, gradients, strict=True):
                 one.grad = gradient
             torch._foreach_add_(summed, gradients[:-1])
             adam.step()
         self._match.remember()
-        _told(context, "generator", list(self._generator.parameters()), summed)
+        _update_by(context, "generator", list(self._generator.parameters()), summed)
         self._memory.add(best.samples)
         return best.numbers
 
 
-class ContrastiveMaker(_InvertingMaker[Contrastive]):
+class ContrastiveSynthesizer(_InversionSynthesizer[Contrastive]):
     """See `Contrastive`."""
 
     _trained_name = "comparison"
@@ -329,7 +329,7 @@ class ContrastiveMaker(_InvertingMaker[Contrastive]):
         adam = torch.optim.Adam(self._head.parameters(), lr=self._method.rate, betas=_MOMENTS)
         return {"comparison": TrainedModule(module=self._trained, optimizer=adam)}
 
-    def _synthesise(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
+    def _new_batch(self, context: StepContext, inversion: Inversion) -> Mapping[str, float | Tensor]:
         method, common = self._method, self._common
         device = self._memory.samples.device
         generator = generator_of(common.inputs, common.shape, latent=method.latent, width=method.width).to(device)
@@ -340,19 +340,19 @@ class ContrastiveMaker(_InvertingMaker[Contrastive]):
         local = Views(shift=0.0, mirror=common.views.mirror, least=_LOCAL)
         best, whole = _Best(), torch.zeros(0)
         for _ in range(method.inner):
-            made = generator(codes)
+            samples = generator(codes)
             with self._means.watching():
-                told = inversion(common.views(made), classes)
+                losses = inversion(common.views(samples), classes)
                 global_vectors = self._means.vectors()
-            contrast = self._contrast(self._vectors(local(made), through=True), global_vectors)
-            loss = told.loss + method.contrast * contrast
-            if best.take(loss, made, {**told.parts, "contrast": contrast.detach()}):
+            contrast = self._contrast(self._vectors(local(samples), through=True), global_vectors)
+            loss = losses.loss + method.contrast * contrast
+            if best.take(loss, samples, {**losses.parts, "contrast": contrast.detach()}):
                 whole = global_vectors.detach()
             gradients = torch.autograd.grad(loss, [*learning, *head])
             for one, gradient in zip(learning, gradients, strict=False):
                 one.grad = gradient
             adam.step()
-            _told(context, "comparison", head, gradients[len(learning) :])
+            _update_by(context, "comparison", head, gradients[len(learning) :])
         self._memory.add(best.samples)
         self._before.add(whole)
         return best.numbers
