@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edgeport.contracts import Interval, TensorSpec
     from edgeport.exporter.distill.data_free.methods import Method
     from edgeport.exporter.distill.objective import Term
-    from edgeport.exporter.train.distributed import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
 
 __all__ = ["ROWS", "Clock", "Learned", "Length", "Row", "generative_checks", "generative_part", "less"]
 
@@ -186,7 +186,7 @@ class _Work:
         from edgeport.exporter.train.distributed import this_process
 
         self._folder, self._cifar, self._length, self._on = folder, cifar, length, on
-        self._hardware: Hardware = this_process("auto")
+        self._hardware: DistributedContext = this_process("auto")
 
     def learned(self, row: Row, seed: int) -> Learned:
         """Of a row; as it is kept, where it was finished."""

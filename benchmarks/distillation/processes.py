@@ -23,7 +23,7 @@ from benchmarks.zoo import missing
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.exporter.train.distributed import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
 
 __all__ = ["ProcessesRow", "difference", "processes_checks", "processes_part"]
 
@@ -67,7 +67,7 @@ def student() -> torch.nn.Module:
         )
 
 
-def learn(images: str, folder: str, hardware: Hardware) -> None:
+def learn(images: str, folder: str, hardware: DistributedContext) -> None:
     """One training, or one process of it; leaves `rank0.pt` and so on in the folder."""
     import torch
 

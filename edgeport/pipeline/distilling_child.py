@@ -27,7 +27,7 @@ from edgeport.pipeline.locations import location_from_json, open_samples
 
 if TYPE_CHECKING:
     from edgeport.exporter.distill.teacher_student import Network
-    from edgeport.exporter.train.distributed import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
     from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["distill_in_child"]
@@ -79,7 +79,7 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     return {**found, "weights": weights, "macs": macs}
 
 
-def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _train(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training; the first one keeps the student."""
     from edgeport.exporter.distill.distilling import born_again
     from edgeport.exporter.distill.loss_factory import augment_spelled, objective_spelled

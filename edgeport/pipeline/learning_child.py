@@ -29,7 +29,7 @@ from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
 
 if TYPE_CHECKING:
     from edgeport.contracts import SampleSet
-    from edgeport.exporter.train.distributed import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
 
 __all__ = ["keep_in_child", "keep_samples", "learn_in_child"]
 
@@ -78,7 +78,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
         )
 
 
-def _learn(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _learn(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training."""
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.exporter.loaders.model_source import load_module

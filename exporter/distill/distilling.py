@@ -28,7 +28,7 @@ from edgeport.exporter.distill.options import DistillOptions, DistillResult
 from edgeport.exporter.distill.task import Augment, Distillation, Score
 from edgeport.exporter.distill.teacher_student import MakeOptimizer, MovingAverage, Network, Pair
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes
@@ -80,7 +80,7 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     augment: Augment | None = None,
     score: Score | None = None,
     output: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> DistillResult:
     """Trains a student in place; it holds the weights that were best on the samples that are held out.
@@ -214,7 +214,7 @@ def born_again(  # noqa: PLR0913 (those of distill)
     augment: Augment | None = None,
     score: Score | None = None,
     output: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> BornAgain:
     """Students that learn from each other, one after the other: Furlanello et al., "Born Again Neural Networks" (2018).

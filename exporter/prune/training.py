@@ -20,7 +20,7 @@ from edgeport.exporter.worker import loaded_arrays
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.exporter.train.distributed import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
     from edgeport.exporter.train.fine_tuning import Learner
     from edgeport.exporter.train.samples import LearningSamples
 
@@ -112,7 +112,7 @@ class TrainingBetween:
         return trained
 
 
-def _tune_one(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training; the first one keeps the weights."""
     from safetensors.torch import load_file
 
@@ -161,7 +161,7 @@ def _tuned(
     lessons: _Lessons,
     training: FineTuning,
     folder: Path,
-    hardware: Hardware,
+    hardware: DistributedContext,
     on_progress: OnProgress,
 ) -> TrainedStep:
     from edgeport.exporter.train.fine_tuning import fine_tune

@@ -29,7 +29,7 @@ from edgeport.exporter.qat.node_matching import match_tensors
 from edgeport.exporter.qat.options import QatOptions, QatResult
 from edgeport.exporter.qat.prepare import QatGraph, prepare, wanted_tensors
 from edgeport.exporter.train import StepContext, Trained, TrainedModule
-from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
 from edgeport.exporter.train.sampler import ArrayBatches
@@ -79,7 +79,7 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     options: QatOptions = QatOptions(),  # noqa: B008 (frozen)
     export: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
     search_path: Path | None = None,
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     teacher: torch.nn.Module | None = None,
     on_progress: OnProgress = silent,
 ) -> Learned:

@@ -17,13 +17,13 @@ from edgeport.errors import DependencyError, UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Hardware", "launch", "this_process"]
+__all__ = ["DistributedContext", "launch", "this_process"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hardware:
+class DistributedContext:
     """What one process of a training has.
 
     Attributes:
@@ -81,7 +81,7 @@ class Hardware:
             self.fabric.barrier()
 
 
-def this_process(device: str = "cpu") -> Hardware:
+def this_process(device: str = "cpu") -> DistributedContext:
     """Alone, on "cpu", "cuda" or "auto" (a GPU where there is one).
 
     Raises:
@@ -99,11 +99,11 @@ def this_process(device: str = "cpu") -> Hardware:
             found="no GPU that PyTorch can use" if device == "cuda" else "no such device",
             fix="take cpu, or auto",
         )
-    return Hardware(device=torch.device(device))
+    return DistributedContext(device=torch.device(device))
 
 
-def launch(work: Callable[[Hardware], None], *, processes: int, device: str = "auto") -> None:
-    """Does `work` once in each of several new processes, each of which gets its own `Hardware`.
+def launch(work: Callable[[DistributedContext], None], *, processes: int, device: str = "auto") -> None:
+    """Does `work` once in each of several new processes, each of which gets its own `DistributedContext`.
 
     Args:
         work: A function that other processes can import, or a `functools.partial` of one with plain arguments.
@@ -144,9 +144,9 @@ def _require_gpus(kind: str, processes: int) -> None:
         )
 
 
-def _in_process(work: Callable[[Hardware], None], fabric: Any) -> None:
+def _in_process(work: Callable[[DistributedContext], None], fabric: Any) -> None:
     import torch
 
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
-    work(Hardware(device=fabric.device, rank=fabric.global_rank, processes=fabric.world_size, fabric=fabric))
+    work(DistributedContext(device=fabric.device, rank=fabric.global_rank, processes=fabric.world_size, fabric=fabric))

@@ -13,7 +13,7 @@ import torch
 from edgeport.contracts import FineTuning, OnProgress, silent
 from edgeport.exporter.input_binding import Binding, bind_feeds
 from edgeport.exporter.output_naming import name_outputs
-from edgeport.exporter.train.distributed import Hardware
+from edgeport.exporter.train.distributed import DistributedContext
 from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
@@ -56,7 +56,7 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
     folder: Path,
     *,
     learner: Learner = Learner(),
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
     """Trains a module in place, with its batch norms and dropout at work; then it is in evaluation mode.

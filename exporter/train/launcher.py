@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import OnProgress, ProgressEvent, load_json, to_jsonable
 from edgeport.errors import EdgeportError, error_from_dict
-from edgeport.exporter.train.distributed import Hardware, launch, this_process
+from edgeport.exporter.train.distributed import DistributedContext, launch, this_process
 
 if TYPE_CHECKING:
-    Work = Callable[[Mapping[str, Any], Hardware, OnProgress], dict[str, Any]]
+    Work = Callable[[Mapping[str, Any], DistributedContext, OnProgress], dict[str, Any]]
 
 __all__ = ["in_processes"]
 
@@ -141,7 +141,9 @@ class _Heard:
             self.result = said["result"]
 
 
-def _in_one(work: Work, payload: Mapping[str, Any], writers: Sequence[Connection], hardware: Hardware) -> None:
+def _in_one(
+    work: Work, payload: Mapping[str, Any], writers: Sequence[Connection], hardware: DistributedContext
+) -> None:
     writer = writers[hardware.rank]
 
     def say(what: str, value: Any) -> None:

@@ -17,7 +17,7 @@ from edgeport.exporter.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.ema import Average
 from edgeport.exporter.train.logger import Record
 from edgeport.exporter.train.rng_state import random_state, restore_random_state, seed_everything
@@ -43,7 +43,7 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
     folder: Path,
     *,
     identity: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
     """Trains, or goes on with what a killed training left in the folder.
@@ -77,7 +77,7 @@ class _Run:
     """One training in one process; what the task sees as a step."""
 
     def __init__(
-        self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: Hardware
+        self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: DistributedContext
     ) -> None:
         import torch
 

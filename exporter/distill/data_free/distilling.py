@@ -22,7 +22,7 @@ from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
 from edgeport.exporter.distill.teacher_student import Network, Pair
-from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
     options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
     views: Views = Views(),  # noqa: B008 (frozen)
     judged: HeldOut | None = None,
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> DistilledWithoutData:
     """Trains a student in place without a sample.

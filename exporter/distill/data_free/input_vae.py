@@ -17,7 +17,7 @@ from edgeport.exporter.distill.data_free.losses import evidence_bound, gaussian_
 from edgeport.exporter.distill.data_free.methods import VaeOptions
 from edgeport.exporter.distill.data_free.networks import encoder_of, generator_of, sizes_of
 from edgeport.exporter.train import StepContext, TrainedModule
-from edgeport.exporter.train.distributed import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.sampler import ArrayBatches
 
@@ -179,7 +179,7 @@ def learn_inputs(
     folder: Path,
     options: VaeOptions = VaeOptions(),  # noqa: B008 (frozen)
     *,
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> InputVae:
     """A VAE of these samples. What it draws may go where they must not; how much of them it tells is not bounded.

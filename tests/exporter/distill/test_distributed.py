@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edgeport.exporter.train import TrainingSettings
-from edgeport.exporter.train.distributed import Hardware, launch, this_process
+from edgeport.exporter.train.distributed import DistributedContext, launch, this_process
 
 BOUND = 1e-5
 """Of each weight, over the largest one of its tensor: float32 sums in another order, over a dozen steps."""
 
 
-def train(folder: str, hardware: Hardware) -> None:
+def train(folder: str, hardware: DistributedContext) -> None:
     import torch
 
     from edgeport.exporter.distill.distilling import distill

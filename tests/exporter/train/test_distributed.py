@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeport.exporter.train import StepContext, TrainedModule, TrainingSettings
-from edgeport.exporter.train.distributed import Hardware, launch, this_process
+from edgeport.exporter.train.distributed import DistributedContext, launch, this_process
 from edgeport.exporter.train.loop import CHECKPOINT, fit
 from edgeport.exporter.train.sampler import ArrayBatches
 
@@ -51,7 +51,7 @@ class Slope:
         return {"error": abs(modules["net"].weight.item() - 2.0)}
 
 
-def train(folder: str, hardware: Hardware) -> None:
+def train(folder: str, hardware: DistributedContext) -> None:
     x = np.linspace(-1, 1, 24, dtype=np.float32)[:, None]
     task = Slope()
     fit(task, ArrayBatches({"x": x, "y": 2 * x}), SETTINGS, Path(folder), hardware=hardware)

@@ -12,13 +12,13 @@ import pytest
 
 from edgeport.contracts import OnProgress, ProgressEvent
 from edgeport.errors import TrainingError, UsageError
-from edgeport.exporter.train.distributed import Hardware
+from edgeport.exporter.train.distributed import DistributedContext
 from edgeport.exporter.train.launcher import in_processes
 
 pytestmark = pytest.mark.slow  # each process imports PyTorch and Fabric
 
 
-def tell(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def tell(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     import torch
 
     for step in range(3):
@@ -29,7 +29,7 @@ def tell(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress
     return {"asked": payload["asked"], "rank": hardware.rank, "ranks": ranks, "threads": torch.get_num_threads()}
 
 
-def fail(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def fail(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     del on_progress
     if hardware.rank == payload["rank"]:
         if payload.get("ours", True):
@@ -39,7 +39,7 @@ def fail(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress
     return {}
 
 
-def die(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def die(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     del payload, on_progress
     if hardware.rank == 1:
         os._exit(3)
@@ -91,7 +91,7 @@ def test_what_a_users_function_raises_is_told_in_a_line() -> None:
     assert 'raise ValueError("a fault of the user\'s")' in "".join(caught.value.__notes__)
 
 
-def chatter(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def chatter(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     del payload
     for step in range(2000):  # more than a pipe holds
         on_progress(ProgressEvent(stage="train", message="x" * 200, done=step, total=2000))
