@@ -12,7 +12,7 @@ from edgeport.errors import DistillationError
 from edgeport.exporter.distill.losses.regularizers import ConfidencePenalty
 from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, SoftTargets
 from edgeport.exporter.distill.losses.task import CrossEntropy, SquaredError, is_value_of
-from edgeport.exporter.distill.objective import Objective, Seen
+from edgeport.exporter.distill.objective import BatchOutputs, Objective
 from edgeport.exporter.distill.task import HeldOut, Score
 from edgeport.exporter.distill.teacher_student import Network, answers
 from edgeport.exporter.train.losses import suggested_loss
@@ -63,7 +63,7 @@ def judging_of(student: Network, samples: LearningSamples, objective: Objective 
     """By the output that is named, or that the first term of labels names."""
     terms = objective.L if objective is not None else ()
     named = [one.output for one in terms if isinstance(one, CrossEntropy | SquaredError | Decoupled)]
-    shown = Seen(student=answers(student, example_of(samples)))
+    shown = BatchOutputs(student=answers(student, example_of(samples)))
     name = output or (named[0] if named else "") or next(iter(shown.student))
     scores, labels = shown.output(name).cpu().numpy(), samples.labels
     kind = suggested_loss(labels, scores)

@@ -20,7 +20,7 @@ from edgeport.exporter.train.losses import users_function
 
 __all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "augment_spelled", "objective_spelled", "term_spelled"]
 
-_SEES = "it gets a Seen, and gives a loss []"
+_SEES = "it gets BatchOutputs, and gives a loss []"
 
 Make = Callable[[str, float], Term]
 """Of what stands behind the colon (empty for nothing) and the weight."""

@@ -12,7 +12,7 @@ import torch
 from edgeport.errors import DistillationError
 from edgeport.exporter.batch_norm import layers_with_statistics
 from edgeport.exporter.distill.feature_hooks import require_paths, tapped
-from edgeport.exporter.distill.objective import Objective, Seen, key_of
+from edgeport.exporter.distill.objective import BatchOutputs, Objective, key_of
 from edgeport.exporter.input_binding import Binding, bind_feeds
 from edgeport.exporter.output_naming import name_outputs
 from edgeport.exporter.train import StepContext, TrainedModule
@@ -193,7 +193,7 @@ class Pair:
             made["teacher"] = TrainedModule(module=self.teacher)
         return made
 
-    def see(self, feeds: Mapping[str, Tensor], labels: Tensor | None, context: StepContext) -> Seen:
+    def see(self, feeds: Mapping[str, Tensor], labels: Tensor | None, context: StepContext) -> BatchOutputs:
         """What both make of a batch in a step of a training: the student in training mode, with gradients.
 
         Args:
@@ -211,9 +211,11 @@ class Pair:
             for module, training in modes:
                 module.training = training
         taught, inside = self.taught(feeds)
-        return Seen(student=outputs, teacher=taught, labels=labels, features=features, taught=inside, feeds=feeds)
+        return BatchOutputs(
+            student=outputs, teacher=taught, labels=labels, features=features, taught=inside, feeds=feeds
+        )
 
-    def look(self, feeds: Mapping[str, Tensor], labels: Tensor | None = None, *, through: bool = False) -> Seen:
+    def look(self, feeds: Mapping[str, Tensor], labels: Tensor | None = None, *, through: bool = False) -> BatchOutputs:
         """What both make of a batch in evaluation mode, while neither learns.
 
         Args:
@@ -225,7 +227,9 @@ class Pair:
         with answering(self.learner, through=through):
             outputs, features = self.learner(feeds)
         taught, inside = self.taught(feeds, through=through)
-        return Seen(student=outputs, teacher=taught, labels=labels, features=features, taught=inside, feeds=feeds)
+        return BatchOutputs(
+            student=outputs, teacher=taught, labels=labels, features=features, taught=inside, feeds=feeds
+        )
 
     def answers(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The student's outputs by name, in evaluation mode without gradients."""

@@ -13,7 +13,7 @@ from edgeport.exporter.distill.data_free.learned_losses import Held, Outputs, bu
 from edgeport.exporter.distill.data_free.losses import discriminator_loss, fooling_loss
 from edgeport.exporter.distill.data_free.networks import Discriminator
 from edgeport.exporter.distill.data_free.scaling import Scaling, adapter_to
-from edgeport.exporter.distill.objective import Seen, Tap
+from edgeport.exporter.distill.objective import BatchOutputs, Tap
 
 __all__ = ["Adversarial"]
 
@@ -50,7 +50,7 @@ class Adversarial:
     classes: bool | None = None
     held: Held = field(default_factory=Held, init=False, repr=False, compare=False)
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`; of the student."""
         critic: Any = built(self)
         with torch.set_grad_enabled(self.held.note(seen)):
@@ -59,13 +59,13 @@ class Adversarial:
             loss = fooling_loss(source)
             return loss if classes is None else loss + functional.cross_entropy(classes.float(), _labels(outputs))
 
-    def build(self, seen: Seen) -> nn.Module:
+    def build(self, seen: BatchOutputs) -> nn.Module:
         """See `LearningTerm`."""
         outputs, condition = self._outputs(seen)
         named = seen.output(self.output).shape[1] if self.names_classes and outputs.classes is not None else 0
         return _Critic(outputs, condition.shape[1], self.hidden, named)
 
-    def own_loss(self, seen: Seen, module: Any) -> Tensor:
+    def own_loss(self, seen: BatchOutputs, module: Any) -> Tensor:
         """See `LearningTerm`."""
         outputs, condition = self._outputs(seen)
         both = torch.cat([outputs.teacher, outputs.student.detach()])
@@ -80,7 +80,7 @@ class Adversarial:
         """See `FeatureTerm`."""
         return adapter_to(student, teacher)
 
-    def _outputs(self, seen: Seen) -> tuple[Outputs, Tensor]:
+    def _outputs(self, seen: BatchOutputs) -> tuple[Outputs, Tensor]:
         outputs = outputs_of(self, seen, self.output, self.taps, classes=self.classes)
         count = len(outputs.student)
         condition = condition_of(seen.feeds, count) if self.conditional else outputs.student.new_zeros((count, 0))

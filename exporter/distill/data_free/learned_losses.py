@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.objective import Seen, Tap, key_of
+from edgeport.exporter.distill.objective import BatchOutputs, Tap, key_of
 from edgeport.exporter.train import StepContext, Task, TrainedModule
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ class Held:
     """
 
     module: nn.Module | None = None
-    seen: Seen | None = None
+    seen: BatchOutputs | None = None
 
-    def note(self, seen: Seen) -> bool:
+    def note(self, seen: BatchOutputs) -> bool:
         """Keeps a batch that the student learns from. Returns whether it does; others are only looked at."""
         learns = torch.is_grad_enabled() and any(one.requires_grad for one in seen.student.values())
         self.seen = seen if learns else self.seen
@@ -71,11 +71,11 @@ class LearningTerm(Protocol):
         """Learning rate of its Adam."""
         ...
 
-    def build(self, seen: Seen) -> nn.Module:
+    def build(self, seen: BatchOutputs) -> nn.Module:
         """The network for outputs such as these."""
         ...
 
-    def own_loss(self, seen: Seen, module: Any) -> Tensor:
+    def own_loss(self, seen: BatchOutputs, module: Any) -> Tensor:
         """What the network makes small, []; `module` is the one to call. Nothing of it reaches the student."""
         ...
 
@@ -178,7 +178,9 @@ class Outputs:
     scores: bool
 
 
-def outputs_of(term: object, seen: Seen, output: str, taps: tuple[Tap, ...], *, classes: bool | None) -> Outputs:
+def outputs_of(
+    term: object, seen: BatchOutputs, output: str, taps: tuple[Tap, ...], *, classes: bool | None
+) -> Outputs:
     """Out of what was seen; averaged over places where there are some.
 
     Args:
@@ -204,7 +206,9 @@ def outputs_of(term: object, seen: Seen, output: str, taps: tuple[Tap, ...], *, 
     return _outputs(term, seen, (own, other), taps, scores=could and not numbers if classes is None else classes)
 
 
-def _outputs(term: object, seen: Seen, pair: tuple[Tensor, Tensor], taps: tuple[Tap, ...], *, scores: bool) -> Outputs:
+def _outputs(
+    term: object, seen: BatchOutputs, pair: tuple[Tensor, Tensor], taps: tuple[Tap, ...], *, scores: bool
+) -> Outputs:
     own, other = pair
     classes = labels = other.argmax(dim=1) if scores else None
     if scores and seen.labels is not None and seen.labels.shape == own.shape[:1]:

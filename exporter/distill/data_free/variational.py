@@ -14,7 +14,7 @@ from edgeport.exporter.distill.data_free.losses import evidence_bound, gaussian_
 from edgeport.exporter.distill.data_free.networks import dense
 from edgeport.exporter.distill.data_free.scaling import Scaling, adapter_to
 from edgeport.exporter.distill.losses.response import soft_targets
-from edgeport.exporter.distill.objective import Seen, Tap
+from edgeport.exporter.distill.objective import BatchOutputs, Tap
 
 __all__ = ["OutputVae", "Variational"]
 
@@ -96,7 +96,7 @@ class Variational:
     classes: bool | None = None
     held: Held = field(default_factory=Held, init=False, repr=False, compare=False)
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`; of the student."""
         model: Any = built(self)
         with torch.set_grad_enabled(self.held.note(seen)):
@@ -113,13 +113,13 @@ class Variational:
             parts.append(-self.likelihood * bound.mean() / outputs.student.shape[1])
         return torch.stack(parts).sum()
 
-    def build(self, seen: Seen) -> nn.Module:
+    def build(self, seen: BatchOutputs) -> nn.Module:
         """See `LearningTerm`."""
         outputs = self._outputs(seen)
         classes = seen.output(self.output).shape[1] if outputs.classes is not None else 0
         return _Scaled(outputs, classes, self.latent, self.hidden)
 
-    def own_loss(self, seen: Seen, module: Any) -> Tensor:
+    def own_loss(self, seen: BatchOutputs, module: Any) -> Tensor:
         """See `LearningTerm`."""
         outputs = self._outputs(seen)
         bound: Tensor = module(outputs.teacher, outputs.classes)[0]
@@ -129,7 +129,7 @@ class Variational:
         """See `FeatureTerm`."""
         return adapter_to(student, teacher)
 
-    def _outputs(self, seen: Seen) -> Outputs:
+    def _outputs(self, seen: BatchOutputs) -> Outputs:
         return outputs_of(self, seen, self.output, self.taps, classes=self.classes)
 
     def _difference(self, outputs: Outputs, drawn: Tensor, scaling: Scaling) -> Tensor:

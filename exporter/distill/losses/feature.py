@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.objective import Seen, Tap
+from edgeport.exporter.distill.objective import BatchOutputs, Tap
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +155,7 @@ class Hints:
         inputs, outputs = student.shape[axis], teacher.shape[axis]
         return torch.nn.Conv2d(inputs, outputs, 1) if image else torch.nn.Linear(inputs, outputs)
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         import torch
 
@@ -190,7 +190,7 @@ class Attention:
             raise _unlike("transfer attention", student, teacher, "name modules of equal height and width, or tokens")
         return None
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         import torch
 
@@ -232,7 +232,7 @@ class Relational:
         del student, teacher
         return None
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         import torch
 

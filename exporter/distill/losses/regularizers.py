@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.exporter.distill.losses.response import class_scores
-from edgeport.exporter.distill.objective import Seen, Tap
+from edgeport.exporter.distill.objective import BatchOutputs, Tap
 
 if TYPE_CHECKING:
     import torch
@@ -46,7 +46,7 @@ class ConfidencePenalty:
     output: str = ""
     axis: int = 1
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         return confidence_penalty(class_scores(seen.output(self.output), self.axis, "ConfidencePenalty"))
 
@@ -77,7 +77,7 @@ class ActivityPenalty:
         del student, teacher
         return None
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         import torch
 

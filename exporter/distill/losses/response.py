@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.objective import Seen
+from edgeport.exporter.distill.objective import BatchOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,7 +129,7 @@ class SoftTargets:
     def __post_init__(self) -> None:
         _require_temperature(self.temperature)
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         student, teacher = (class_scores(one, self.axis, "SoftTargets") for one in seen.pair(self.output))
         labels = seen.labels
@@ -160,7 +160,7 @@ class Decoupled:
     def __post_init__(self) -> None:
         _require_temperature(self.temperature)
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         student, teacher = (class_scores(one, 1, "Decoupled") for one in seen.pair(self.output))
         labels = class_labels(seen.targets(), student, "Decoupled")
@@ -188,7 +188,7 @@ class OutputDifference:
     relative: bool = False
     output: str = ""
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         import torch
 
@@ -218,7 +218,7 @@ class CosineDistance:
     weight: float = 1.0
     output: str = ""
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         student, teacher = seen.pair(self.output)
         if student.ndim < 2 or student.shape[-1] < 2:

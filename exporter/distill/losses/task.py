@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.losses.response import class_labels, class_scores
-from edgeport.exporter.distill.objective import Seen
+from edgeport.exporter.distill.objective import BatchOutputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +71,7 @@ class CrossEntropy:
                 asked="smooth labels", found=f"a share of {self.smoothing}", fix="give 0 to below 1"
             )
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         from torch.nn import functional
 
@@ -100,7 +100,7 @@ class SquaredError:
     weight: float = 1.0
     output: str = ""
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         return squared_error(seen.output(self.output), seen.targets())
 
@@ -110,14 +110,14 @@ class Callback:
     """A function of the user, for detection or anything else; in L or in R.
 
     Attributes:
-        function: Of a `Seen`, to a number [].
+        function: Of `BatchOutputs`, to a number [].
         weight: Of the loss.
 
     """
 
-    function: Callable[[Seen], Tensor]
+    function: Callable[[BatchOutputs], Tensor]
     weight: float = 1.0
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
         return self.function(seen)

@@ -21,7 +21,7 @@ from edgeport.exporter.distill.losses.feature import Attention, Hints, Relationa
 from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
 from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
 from edgeport.exporter.distill.losses.task import Callback, CrossEntropy, SquaredError
-from edgeport.exporter.distill.objective import Objective, Seen, Tap
+from edgeport.exporter.distill.objective import BatchOutputs, Objective, Tap
 from edgeport.exporter.train.augment import CropAndFlip
 
 NEED_MORE = ("hints", "attention", "adversarial", "variational")
@@ -66,7 +66,7 @@ def test_the_whole_objective_and_functions_of_the_user(tmp_path: Path) -> None:
     )
     for terms in DEFAULTS.values():
         assert objective_spelled(terms, (), 0.0)
-    with pytest.raises(SourceError, match="gets a Seen"):
+    with pytest.raises(SourceError, match="gets BatchOutputs"):
         term_spelled("spelled_loss:none", TERMS, tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_names_are_known_without_pytorch() -> None:
 @pytest.mark.parametrize("name", [name for name in TERMS if name not in NEED_MORE])
 def test_terms_that_need_labels_are_known(name: str) -> None:
     scores = torch.tensor([[1.0, 2.0, 0.5], [0.2, 0.1, 0.4], [3.0, 1.0, 1.0]])
-    seen = Seen(student={"output": scores}, teacher={"output": scores.flip(0)})
+    seen = BatchOutputs(student={"output": scores}, teacher={"output": scores.flip(0)})
     if name in loss_spec.OF_LABELS:
         with pytest.raises(DistillationError, match="samples without labels"):
             term_spelled(name, TERMS).loss(seen)

@@ -30,7 +30,7 @@ from edgeport.exporter.distill.losses.response import (
     soft_targets,
 )
 from edgeport.exporter.distill.losses.task import Callback, CrossEntropy, SquaredError
-from edgeport.exporter.distill.objective import Objective, Seen, Tap, key_of
+from edgeport.exporter.distill.objective import BatchOutputs, Objective, Tap, key_of
 
 RANDOM = np.random.default_rng(0)
 STUDENT, TEACHER = RANDOM.standard_normal((2, 6, 5)) * 3
@@ -50,8 +50,10 @@ def kl(wanted: np.ndarray, found: np.ndarray) -> float:
     return float((wanted * (np.log(wanted) - np.log(found))).sum())
 
 
-def seen(student: np.ndarray = STUDENT, teacher: np.ndarray = TEACHER, labels: np.ndarray | None = LABELS) -> Seen:
-    return Seen(
+def seen(
+    student: np.ndarray = STUDENT, teacher: np.ndarray = TEACHER, labels: np.ndarray | None = LABELS
+) -> BatchOutputs:
+    return BatchOutputs(
         student={"output": tensor(student)},
         teacher={"output": tensor(teacher)},
         labels=None if labels is None else torch.from_numpy(labels),
@@ -70,7 +72,7 @@ def test_of_places_the_mean_counts_so_that_terms_weigh_as_they_say(axis: int) ->
     """Three places of two samples are six rows."""
     labels = torch.from_numpy(LABELS).reshape(2, 3)
     student, teacher = (tensor(one).reshape(2, 3, 5).movedim(-1, axis) for one in (STUDENT, TEACHER))
-    places = Seen(student={"output": student}, teacher={"output": teacher}, labels=labels)
+    places = BatchOutputs(student={"output": student}, teacher={"output": teacher}, labels=labels)
 
     for row, term in (
         (SoftTargets(), SoftTargets(axis=axis)),
@@ -113,7 +115,7 @@ def test_output_difference() -> None:
 
 
 def test_output_difference_of_several_outputs_is_their_mean() -> None:
-    both = Seen(
+    both = BatchOutputs(
         student={"box": tensor(STUDENT), "score": tensor(STUDENT[:, :2]), "index": torch.arange(6)},
         teacher={"box": tensor(TEACHER), "score": tensor(TEACHER[:, :2]), "index": torch.arange(6)},
     )
@@ -123,7 +125,7 @@ def test_output_difference_of_several_outputs_is_their_mean() -> None:
 
 
 def test_the_only_floats_are_compared_whatever_stands_before_them() -> None:
-    both = Seen(
+    both = BatchOutputs(
         student={"index": torch.arange(6), "box": tensor(STUDENT)},
         teacher={"index": torch.arange(6), "box": tensor(TEACHER)},
     )
@@ -134,7 +136,7 @@ def test_the_only_floats_are_compared_whatever_stands_before_them() -> None:
 @pytest.mark.parametrize("term", [SoftTargets(), OutputDifference(), CosineDistance(), Relational()])
 def test_outputs_are_compared_by_name_whatever_the_order(term: object) -> None:
     other = tensor(TEACHER[::-1].copy())
-    both = Seen(student={"scores": tensor(STUDENT)}, teacher={"embedding": other, "scores": tensor(TEACHER)})
+    both = BatchOutputs(student={"scores": tensor(STUDENT)}, teacher={"embedding": other, "scores": tensor(TEACHER)})
 
     assert float(term.loss(both)) == pytest.approx(float(term.loss(seen())), rel=1e-5)
 
@@ -197,7 +199,7 @@ def test_relational_angle() -> None:
 
 def test_relational_of_outputs_and_its_gradient_where_samples_are_equal() -> None:
     student = tensor(np.repeat(STUDENT[:3], 2, axis=0)).requires_grad_()
-    both = Seen(student={"output": student}, teacher={"output": tensor(TEACHER[:, :3])})
+    both = BatchOutputs(student={"output": student}, teacher={"output": tensor(TEACHER[:, :3])})
 
     loss = Relational(distance=2.0, angle=0.5).loss(both)
     loss.backward()
@@ -216,7 +218,7 @@ def test_hints_are_relative_differences_behind_the_projection() -> None:
     projected, feature = RANDOM.standard_normal((2, 4, 3, 2, 2))
     features = {key_of(term, tap): tensor(projected) * (1 + index) for index, tap in enumerate(term.taps)}
 
-    found = term.loss(Seen(student={}, features=features, taught={"b": tensor(feature)}))
+    found = term.loss(BatchOutputs(student={}, features=features, taught={"b": tensor(feature)}))
 
     errors = [np.mean((projected * scale - feature) ** 2) / np.mean(feature**2) for scale in (1, 2)]
     assert float(found) == pytest.approx(np.mean(errors), rel=1e-5)
@@ -246,7 +248,7 @@ def test_regularisers() -> None:
     assert float(ConfidencePenalty().loss(seen())) == pytest.approx(float(confidence_penalty(tensor(STUDENT))))
     assert float(ActivityPenalty().loss(seen())) == pytest.approx(np.mean(STUDENT**2), rel=1e-5)
     term = ActivityPenalty(modules=("a",))
-    inside = Seen(student={}, features={key_of(term, term.taps[0]): tensor(TEACHER)})
+    inside = BatchOutputs(student={}, features={key_of(term, term.taps[0]): tensor(TEACHER)})
     assert float(term.loss(inside)) == pytest.approx(np.mean(TEACHER**2), rel=1e-5)
 
 
@@ -285,17 +287,17 @@ def test_the_objective_is_l_and_lambda_r() -> None:
         pytest.param(SoftTargets(output="boxes"), seen(), "output 'boxes' of the student", id="no output"),
         pytest.param(
             OutputDifference(),
-            Seen(student={"a": torch.zeros(2, 3), "b": torch.zeros(2)}, teacher={"a": torch.zeros(2, 3)}),
+            BatchOutputs(student={"a": torch.zeros(2, 3), "b": torch.zeros(2)}, teacher={"a": torch.zeros(2, 3)}),
             "output 'b' of student and teacher.*outputs a, b of the student, a of the teacher.*under one name",
             id="outputs of other names",
         ),
         pytest.param(SoftTargets(), seen(STUDENT[:, :1], TEACHER[:, :1]), "OutputDifference", id="no classes"),
-        pytest.param(SoftTargets(), Seen(student=seen().student), "no teacher", id="no teacher"),
+        pytest.param(SoftTargets(), BatchOutputs(student=seen().student), "no teacher", id="no teacher"),
         pytest.param(CrossEntropy(), seen(labels=None), "samples without labels", id="no labels"),
         pytest.param(SquaredError(), seen(), r"labels \[6\]", id="labels of another shape"),
         pytest.param(
             SquaredError(),
-            Seen(student={"box": torch.zeros(2, 3, 4)}, labels=torch.zeros(2, 4, 3)),
+            BatchOutputs(student={"box": torch.zeros(2, 3, 4)}, labels=torch.zeros(2, 4, 3)),
             r"\[2, 3, 4\] and labels \[2, 4, 3\]",
             id="values in another order",
         ),
@@ -305,11 +307,14 @@ def test_the_objective_is_l_and_lambda_r() -> None:
         pytest.param(CosineDistance(), seen(STUDENT[:, 0], TEACHER[:, 0]), "embeddings", id="no embedding"),
         pytest.param(ConfidencePenalty(), seen(STUDENT[:, :1]), "ConfidencePenalty", id="confidence of one class"),
         pytest.param(
-            OutputDifference(), Seen(student={"index": torch.arange(6)}), "no floats among index", id="no floats"
+            OutputDifference(),
+            BatchOutputs(student={"index": torch.arange(6)}),
+            "no floats among index",
+            id="no floats",
         ),
     ],
 )
-def test_what_does_not_fit_is_said(term: object, given: Seen, says: str) -> None:
+def test_what_does_not_fit_is_said(term: object, given: BatchOutputs, says: str) -> None:
     with pytest.raises(DistillationError, match=says):
         term.loss(given)
 
@@ -319,7 +324,7 @@ class Rows:
 
     weight = 2.0
 
-    def __init__(self, gives: Callable[[Seen], object]) -> None:
+    def __init__(self, gives: Callable[[BatchOutputs], object]) -> None:
         self.loss = gives
 
 
