@@ -90,7 +90,7 @@ class HeldOut:
 
     def _walk(self, pair: Pair) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
         """Feeds and labels of each batch, where the student is."""
-        device = next(pair.learner.parameters()).device
+        device = next(pair.adapted_student.parameters()).device
         count = len(self.batches)
         starts = list(range(0, count, _AT_ONCE))
         if len(starts) > 1 and count - starts[-1] < _FEWEST:

@@ -86,7 +86,7 @@ def _called(module: torch.nn.Module, binding: Binding, feeds: Mapping[str, Tenso
     return name_outputs(module(*args, **kwargs))
 
 
-class Learner(torch.nn.Module):
+class AdaptedStudent(torch.nn.Module):
     """What learns: the student, and the adapters of its features. One module, so that several processes share it.
 
     Args:
@@ -176,20 +176,22 @@ class Pair:
         self._require_paths(student.module)
         for parameter in average.parameters() if average is not None else ():
             parameter.requires_grad = False
-        bare = Learner(student.module, binding, objective, {}, average)
-        self.learner = Learner(student.module, binding, objective, self._adapters(bare, example, seed), average)
+        bare = AdaptedStudent(student.module, binding, objective, {}, average)
+        self.adapted_student = AdaptedStudent(
+            student.module, binding, objective, self._adapters(bare, example, seed), average
+        )
 
     def trained_modules(self) -> dict[str, TrainedModule]:
         """The student with its adapters, and the teacher where one was given."""
-        learning = [one for one in self.learner.parameters() if one.requires_grad]
+        learning = [one for one in self.adapted_student.parameters() if one.requires_grad]
         if not learning:
             raise DistillationError(
-                asked=f"train {type(self.learner.student).__name__}",
+                asked=f"train {type(self.adapted_student.student).__name__}",
                 found="no parameter that wants gradients",
                 fix="set requires_grad of what is to learn",
             )
-        made = {"student": TrainedModule(module=self.learner, optimizer=self._optimizer(learning))}
-        if self.teacher is not None and self.learner.average is None:
+        made = {"student": TrainedModule(module=self.adapted_student, optimizer=self._optimizer(learning))}
+        if self.teacher is not None and self.adapted_student.average is None:
             made["teacher"] = TrainedModule(module=self.teacher)
         return made
 
@@ -203,8 +205,8 @@ class Pair:
 
         """
         student = context.module("student")
-        modes = [(module, module.training) for module in self.learner.student.modules()]
-        self.learner.student.train()
+        modes = [(module, module.training) for module in self.adapted_student.student.modules()]
+        self.adapted_student.student.train()
         try:
             outputs, features = student(dict(feeds))
         finally:
@@ -224,8 +226,8 @@ class Pair:
             through: Gradients go back through both networks into the feeds, for whatever makes these.
 
         """
-        with answering(self.learner, through=through):
-            outputs, features = self.learner(feeds)
+        with answering(self.adapted_student, through=through):
+            outputs, features = self.adapted_student(feeds)
         taught, inside = self.taught(feeds, through=through)
         return BatchOutputs(
             student=outputs, teacher=taught, labels=labels, features=features, taught=inside, feeds=feeds
@@ -247,14 +249,14 @@ class Pair:
 
     def after_update(self, context: StepContext) -> None:
         """Of a student whose average teaches it: the average takes in its weights as they are now."""
-        average = self.learner.average
+        average = self.adapted_student.average
         if average is None or self._decay is None:
             return
         weight = 1 - ramped(self._decay, context.step)
         with torch.no_grad():
-            for own, now in zip(average.parameters(), self.learner.student.parameters(), strict=True):
+            for own, now in zip(average.parameters(), self.adapted_student.student.parameters(), strict=True):
                 own.lerp_(now, weight)
-            for kept, buffer in zip(average.buffers(), self.learner.student.buffers(), strict=True):
+            for kept, buffer in zip(average.buffers(), self.adapted_student.student.buffers(), strict=True):
                 kept.copy_(buffer)
 
     def _require_paths(self, student: torch.nn.Module) -> None:
@@ -269,7 +271,7 @@ class Pair:
         if self.teacher is not None:
             require_paths(self.teacher, self._taught, "teacher")
 
-    def _adapters(self, bare: Learner, example: Mapping[str, Tensor], seed: int) -> dict[str, torch.nn.Module]:
+    def _adapters(self, bare: AdaptedStudent, example: Mapping[str, Tensor], seed: int) -> dict[str, torch.nn.Module]:
         """By the features of the example, whose shapes must suit their terms."""
         if not self.objective.feature_terms:
             return {}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from edgeport.exporter.train.distributed import DistributedContext
-    from edgeport.exporter.train.fine_tuning import Learner
+    from edgeport.exporter.train.fine_tuning import StudentSetup
     from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["TrainingBetween", "samples_at"]
@@ -134,20 +134,20 @@ def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progr
 @dataclass(frozen=True, kw_only=True)
 class _Lessons:
     samples: LearningSamples
-    learner: Learner
+    setup: StudentSetup
 
 
 def _lessons(payload: Mapping[str, Any], training: FineTuning) -> _Lessons:
     """What is learned from, and who teaches."""
     from edgeport.exporter.loaders.model_source import load_module
-    from edgeport.exporter.train.fine_tuning import Learner
+    from edgeport.exporter.train.fine_tuning import StudentSetup
 
     options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
     search, teacher = payload["source"].get("search_path"), payload.get("teacher") or payload["source"]
     taught = training.teacher > 0 or training.loss in ("teacher", "auto")  # auto: of what has no labels to learn from
     return _Lessons(
         samples=samples_at(payload["training"], payload),
-        learner=Learner(
+        setup=StudentSetup(
             parameters=options.parameters,
             constants=options.constants,
             teacher=load_module(_contract(ModelSource, teacher)) if taught else None,
@@ -171,7 +171,7 @@ def _tuned(
         lessons.samples,
         training,
         folder,
-        learner=lessons.learner,
+        setup=lessons.setup,
         hardware=hardware,
         on_progress=on_progress,
     )

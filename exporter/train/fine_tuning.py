@@ -25,14 +25,14 @@ from edgeport.exporter.train.task import StepContext, Trained, TrainedModule
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Learner", "fine_tune"]
+__all__ = ["StudentSetup", "fine_tune"]
 
 _LOOKED_AT = 4
 _EVALUATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner:
+class StudentSetup:
     """How a module is called, and by whom it is taught.
 
     Attributes:
@@ -55,7 +55,7 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
     asked: FineTuning,
     folder: Path,
     *,
-    learner: Learner = Learner(),
+    setup: StudentSetup = StudentSetup(),
     hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
@@ -69,7 +69,7 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
         samples: To learn from; none that the result is judged on.
         asked: How.
         folder: Of this training alone.
-        learner: How the module is called, and by whom it is taught.
+        setup: How the module is called, and by whom it is taught.
         hardware: This process on the CPU by default.
         on_progress: Told every few steps.
 
@@ -80,14 +80,14 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
 
     """
     first = {name: np.ascontiguousarray(array[:_LOOKED_AT]) for name, array in samples.feeds.items()}
-    binding = bind_feeds(module, first, learner.parameters, learner.constants)
+    binding = bind_feeds(module, first, setup.parameters, setup.constants)
     module.eval()
     with torch.no_grad():
         args, kwargs = binding.tensors(first)
         shown = {name: value.float().numpy() for name, value in name_outputs(module(*args, **kwargs)).items()}
-    loss = loss_for(asked, samples.labels, shown, learner.search_path)
+    loss = loss_for(asked, samples.labels, shown, setup.search_path)
     kept, held_out = parted(samples, asked.held_out, asked.batch_size, asked.seed)
-    task = _Task(module, learner.teacher, binding, loss, asked, held_out)
+    task = _Task(module, setup.teacher, binding, loss, asked, held_out)
     settings = TrainingSettings(
         epochs=asked.epochs,
         batch_size=asked.batch_size,

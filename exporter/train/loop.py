@@ -89,7 +89,7 @@ class _Run:
         )
         self._steps = settings.epochs * self._order.steps_per_epoch
         self._modules = dict(task.trained_modules())
-        self._learners = {name: one for name, one in self._modules.items() if one.optimizer is not None}
+        self._optimized = {name: one for name, one in self._modules.items() if one.optimizer is not None}
         self._placed = {
             name: hardware.place(one.module, learns=one.optimizer is not None) for name, one in self._modules.items()
         }
@@ -98,12 +98,12 @@ class _Run:
         }
         self._averages = {
             name: Average(one.module, settings.average)
-            for name, one in self._learners.items()
+            for name, one in self._optimized.items()
             if settings.average is not None
         }
         self._scalers = {
             name: torch.amp.GradScaler(hardware.device.type, enabled=settings.precision == "fp16")
-            for name in self._learners
+            for name in self._optimized
         }
         self.step = 0
         self.named = ""
@@ -120,7 +120,7 @@ class _Run:
         """See `StepContext`."""
         import torch
 
-        optimizer = self._learners[name].optimizer
+        optimizer = self._optimized[name].optimizer
         if optimizer is None:
             raise TypeError(name)
         if not loss.requires_grad:
@@ -259,12 +259,12 @@ class _Run:
     def _weights(self) -> dict[str, torch.Tensor]:
         return {
             f"{name}/{key}": value
-            for name, one in self._learners.items()
+            for name, one in self._optimized.items()
             for key, value in one.module.state_dict().items()
         }
 
     def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
-        return [(name, one.optimizer) for name, one in self._learners.items() if one.optimizer is not None]
+        return [(name, one.optimizer) for name, one in self._optimized.items() if one.optimizer is not None]
 
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be of this training."""
@@ -321,7 +321,7 @@ class _Run:
         restore_random_state(found.under(f"random/{self._hardware.rank}/"), self._hardware.device)
 
     def _load_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        for name, one in self._learners.items():
+        for name, one in self._optimized.items():
             prefix = f"{name}/"
             one.module.load_state_dict(
                 {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

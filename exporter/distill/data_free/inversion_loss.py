@@ -55,7 +55,7 @@ def teacher_of(pair: Pair) -> nn.Module:
         DistillationError: There is none but the student's own average.
 
     """
-    if pair.teacher is None or pair.learner.average is not None:
+    if pair.teacher is None or pair.adapted_student.average is not None:
         raise DistillationError(
             asked="make inputs without data", found="no trained teacher to make them for", fix="give a teacher"
         )
@@ -144,8 +144,8 @@ class Inversion:
         if weights.balance:
             parts["balance"] = weights.balance, balance_loss(scores)
         if weights.disagreement:
-            with answering(self._pair.learner, through=True):
-                own = class_scores(self._pair.learner({self._feed: samples})[0])
+            with answering(self._pair.adapted_student, through=True):
+                own = class_scores(self._pair.adapted_student({self._feed: samples})[0])
             parts["disagreement"] = -weights.disagreement, decision_disagreement(own, scores)
         return InversionLosses(
             loss=torch.stack([factor * part for factor, part in parts.values()]).sum(),

@@ -65,7 +65,7 @@ def pair_of(objective: Objective, student: Net | None = None, teacher: object = 
 def test_both_are_seen_and_the_projection_learns() -> None:
     hints, attention = Hints(taps=(STEM,)), Attention(taps=(STEM,))
     pair = pair_of(Objective(L=(hints, attention)))
-    before = pair.learner.adapters[0].weight.detach().clone()
+    before = pair.adapted_student.adapters[0].weight.detach().clone()
     context = Alone(pair)
 
     seen = pair.see(FEEDS, LABELS, context)
@@ -75,8 +75,8 @@ def test_both_are_seen_and_the_projection_learns() -> None:
     assert seen.features[key_of(hints, STEM)].shape == seen.taught["stem"].shape == (4, 5, 6, 6)
     assert seen.features[key_of(attention, STEM)].shape == (4, 2, 6, 6)
     assert not seen.taught["stem"].requires_grad
-    assert not torch.equal(before, pair.learner.adapters[0].weight)
-    assert {name.split(".")[0] for name in pair.learner.state_dict()} == {"student", "adapters"}
+    assert not torch.equal(before, pair.adapted_student.adapters[0].weight)
+    assert {name.split(".")[0] for name in pair.adapted_student.state_dict()} == {"student", "adapters"}
 
 
 def test_no_mode_or_weight_of_the_teacher_changes_and_the_student_has_its_modes_back() -> None:
@@ -108,7 +108,7 @@ def test_one_module_learns_from_two_of_the_teacher_through_a_projection_each() -
 
     seen = pair.look(FEEDS)
 
-    assert len(pair.learner.adapters) == 2
+    assert len(pair.adapted_student.adapters) == 2
     assert not torch.equal(seen.feature(hints, STEM), seen.feature(hints, deep))
 
 
@@ -151,14 +151,14 @@ def test_gradients_reach_feeds_through_networks_that_do_not_learn() -> None:
     pair.objective(pair.look({"image": made}, through=True)).total.backward()
 
     assert float(made.grad.abs().sum()) > 0
-    parameters = [*pair.learner.parameters(), *pair.teacher.parameters()]
+    parameters = [*pair.adapted_student.parameters(), *pair.teacher.parameters()]
     assert all(one.requires_grad and one.grad is None for one in parameters)
 
 
 def test_the_moving_average_of_a_student_teaches_it_and_is_saved() -> None:
     pair = pair_of(Objective(L=(SoftTargets(), Relational(taps=(STEM,)))), teacher=MovingAverage(decay=0.9))
     context = Alone(pair)
-    own, average = pair.learner.student.head.weight, pair.teacher.head.weight
+    own, average = pair.adapted_student.student.head.weight, pair.teacher.head.weight
     before = own.detach().clone()
 
     losses = pair.objective(pair.see(FEEDS, LABELS, context))
@@ -168,7 +168,7 @@ def test_the_moving_average_of_a_student_teaches_it_and_is_saved() -> None:
     decay = (1 + 5) / (10 + 5)
     assert torch.allclose(average, decay * before + (1 - decay) * own)
     assert list(pair.trained_modules()) == ["student"]
-    assert "average.head.weight" in pair.learner.state_dict()
+    assert "average.head.weight" in pair.adapted_student.state_dict()
     assert not average.requires_grad
 
 
