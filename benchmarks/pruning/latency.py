@@ -30,7 +30,7 @@ from benchmarks.results import Arguments, Check, Part, Table, at_least, at_most
 from benchmarks.zoo import missing
 from edgeport.contracts import PruneStep, digest_json, load_json, to_jsonable
 from edgeport.exporter.prune.allocation import choose_counts
-from edgeport.exporter.prune.cost_model import Costs, Counts, Outline
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits
 from edgeport.exporter.prune.latency_search import Budgeted
 from edgeport.exporter.prune.samples import JUDGED, Samples
 
@@ -181,7 +181,7 @@ def _kept(file: Path, kind: type[Any], make: Callable[[], Any]) -> Any:
     return load_json(kind, file.read_bytes())
 
 
-def _short(counts: Counts) -> str:
+def _short(counts: RemovedUnits) -> str:
     return digest_json(dict(sorted(counts.items())))[-16:]
 
 
@@ -219,19 +219,19 @@ class _Subject:
         from edgeport.exporter.prune.pruning import look
 
         seen = look(resnet18().eval(), criterion_named(CRITERION), self._samples)
-        return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs)}
+        return {"group_specs": to_jsonable(seen.group_specs), "costs": to_jsonable(seen.costs)}
 
     @property
-    def outlines(self) -> list[Outline]:
+    def group_specs(self) -> list[GroupSpec]:
         """Groups with their scores."""
-        return [load_json(Outline, json.dumps(one)) for one in self.seen["outlines"]]
+        return [load_json(GroupSpec, json.dumps(one)) for one in self.seen["group_specs"]]
 
     @property
     def costs(self) -> Costs:
         """Of the layers."""
         return load_json(Costs, json.dumps(self.seen["costs"]))
 
-    def network(self, counts: Counts) -> torch.nn.Module:
+    def network(self, counts: RemovedUnits) -> torch.nn.Module:
         """Without so many channels of each group, with statistics taken anew."""
         from benchmarks.quantization.networks import resnet18
         from edgeport.exporter.prune.bn_recalibration import recalibrate
@@ -239,25 +239,25 @@ class _Subject:
 
         network = resnet18().eval()
         if any(counts.values()):
-            take_counts(network, self._samples.first(2), self.outlines, counts, by=CRITERION)
+            take_counts(network, self._samples.first(2), self.group_specs, counts, by=CRITERION)
             recalibrate(network, self._samples)
         return network
 
-    def time(self, counts: Counts) -> float:
+    def time(self, counts: RemovedUnits) -> float:
         """Its latency over that of the whole network; measured once for each choice of widths."""
         if not any(counts.values()):
             return 1.0
         return self.timed(counts, ROUNDS).time
 
-    def again(self, counts: Counts) -> float:
+    def again(self, counts: RemovedUnits) -> float:
         """Its speed over the whole network's, measured anew; once for each choice of widths."""
         return self.timed(counts, ROUNDS, kept_as=f"again-{_short(counts)}").speedup
 
-    def sitting(self, speedup: float, counts: Counts, number: int) -> Timed:
+    def sitting(self, speedup: float, counts: RemovedUnits, number: int) -> Timed:
         """What came out for a goal, measured once more; once for each number."""
         return self.timed(counts, ROUNDS_IN_THE_END, kept_as=f"sitting-{number}-{speedup:g}-{_short(counts)}")
 
-    def losses(self, several: Sequence[Counts]) -> list[float]:
+    def losses(self, several: Sequence[RemovedUnits]) -> list[float]:
         """What networks lose on the samples; asked for once for each choice of widths."""
         from benchmarks.quantization.networks import resnet18
         from edgeport.exporter.prune.loss_eval import losses_of
@@ -269,19 +269,19 @@ class _Subject:
             found = []
         else:
             found = losses_of(
-                resnet18().eval(), self._samples, self.outlines, asked, judged_by=self._unseen, recalibrated=True
+                resnet18().eval(), self._samples, self.group_specs, asked, judged_by=self._unseen, recalibrated=True
             )
         for (file, _), loss in zip(new, found, strict=True):
             file.write_text(json.dumps(loss), encoding="utf-8")
         return [float(json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
-    def timed(self, counts: Counts, rounds: int, *, kept_as: str = "") -> Timed:
+    def timed(self, counts: RemovedUnits, rounds: int, *, kept_as: str = "") -> Timed:
         """By as many pairs; taken from where it is kept."""
         name = kept_as or f"time-{_short(counts)}"
         found: Timed = _kept(self._folder / f"{name}.json", Timed, lambda: self._measured(counts, rounds))
         return found
 
-    def _measured(self, counts: Counts, rounds: int) -> Timed:
+    def _measured(self, counts: RemovedUnits, rounds: int) -> Timed:
         from edgeport.pipeline.bench_opening import BenchSettings
         from edgeport.pipeline.comparing import compare_artifacts
 
@@ -293,7 +293,7 @@ class _Subject:
         speedup = compared.comparison.speedup
         return Timed(speedup=speedup.estimate, low=speedup.low, high=speedup.high)
 
-    def _export(self, counts: Counts, output: Path) -> None:
+    def _export(self, counts: RemovedUnits, output: Path) -> None:
         from edgeport.exporter.onnx_export import export_onnx
 
         export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
@@ -312,11 +312,11 @@ class _Networks:
 
     """
 
-    counts: Counts
+    counts: RemovedUnits
     trials: int
     found: Timed
     left: float
-    by_macs: list[list[Counts]]
+    by_macs: list[list[RemovedUnits]]
 
 
 def _searched(subject: _Subject, speedup: float) -> Budgeted:
@@ -345,7 +345,7 @@ def _networks(subject: _Subject, speedup: float, sittings: int) -> _Networks:
         found=fresh,
         left=left,
         by_macs=[
-            by_multiplications(subject.outlines, costs, subject.time, fresh.time, begin=left, round_to=block)
+            by_multiplications(subject.group_specs, costs, subject.time, fresh.time, begin=left, round_to=block)
             for block in BLOCKS
         ],
     )
@@ -385,18 +385,18 @@ def _row(subject: _Subject, speedup: float, images: Images, sittings: int) -> La
 
 
 def by_multiplications(
-    outlines: Sequence[Outline],
+    group_specs: Sequence[GroupSpec],
     costs: Costs,
-    time: Callable[[Counts], float],
+    time: Callable[[RemovedUnits], float],
     goal: float,
     *,
     begin: float,
     round_to: int = 8,
-) -> list[Counts]:
+) -> list[RemovedUnits]:
     """Counts of one or two networks, pruned for multiplications, whose latencies are at the goal or around it.
 
     Args:
-        outlines: Groups with their scores.
+        group_specs: Groups with their scores.
         costs: What layers cost.
         time: Of a network over that of the whole one.
         goal: That it is to come to, 0..1.
@@ -406,17 +406,17 @@ def by_multiplications(
     """
     whole = costs.macs({})
 
-    def chosen(left: float) -> Counts:
+    def chosen(left: float) -> RemovedUnits:
         return choose_counts(
-            outlines,
+            group_specs,
             lambda counts: costs.macs(counts) <= whole * left,
             round_to=round_to,
             saving=lambda one, other: costs.macs(one) - costs.macs(other),
             far=True,
         )
 
-    slower: tuple[float, float, Counts] = (1.0, 1.0, {one.name: 0 for one in outlines})
-    faster: tuple[float, float, Counts] | None = None
+    slower: tuple[float, float, RemovedUnits] = (1.0, 1.0, {one.name: 0 for one in group_specs})
+    faster: tuple[float, float, RemovedUnits] | None = None
     left = begin
     for _ in range(_STEPS):
         counts = chosen(left)
@@ -431,7 +431,9 @@ def by_multiplications(
     return [slower[2], *([faster[2]] if faster is not None else [])]
 
 
-def _between(slower: tuple[float, float, Counts], faster: tuple[float, float, Counts] | None, goal: float) -> float:
+def _between(
+    slower: tuple[float, float, RemovedUnits], faster: tuple[float, float, RemovedUnits] | None, goal: float
+) -> float:
     """The share of multiplications that meets the goal, were latency linear in it; less until one is faster."""
     if faster is None:
         return max(_FARTHER * slower[0] * goal / slower[1], _FEWEST)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import PruneStep, TrainedStep, digest_json, load_json, to_jsonable
-from edgeport.exporter.prune.cost_model import Costs, Counts
+from edgeport.exporter.prune.cost_model import Costs, RemovedUnits
 from edgeport.pipeline.bench_opening import BenchSettings
 from edgeport.pipeline.compressing_step import COURSES, Made, StepWork, removed_text, trained_text
 from edgeport.pipeline.curves import copy_courses
@@ -58,7 +58,7 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
     folder, found = kept.child(
         "take",
         {"output": _FILE, "onnx": "model.onnx"},
-        outlines=seen["outlines"],
+        group_specs=seen["group_specs"],
         counts=dict(budgeted.counts),
         fine_tuned=True,
     )
@@ -66,7 +66,7 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
     return kept.made(folder, found, (said, *missed))
 
 
-def _measured_text(step: PruneStep, after_ns: float, before_ns: float, costs: Costs, counts: Counts) -> str:
+def _measured_text(step: PruneStep, after_ns: float, before_ns: float, costs: Costs, counts: RemovedUnits) -> str:
     share = costs.macs(counts) / costs.macs({})
     goal = f"asked were {step.latency_ns / 1e6:.4g} ms" if step.latency_ns is not None else f"asked was {step.speedup}x"
     return (
@@ -159,18 +159,18 @@ class _Trials:
         """Median of the network as it is."""
         return self._known({}, lambda bench: bench.whole_ns())
 
-    def speedup(self, counts: Counts, *, again: bool = False) -> float:
+    def speedup(self, counts: RemovedUnits, *, again: bool = False) -> float:
         """Of the network without these units over that; measured anew where it was measured before."""
         return self._known(counts, lambda bench: bench.speedup(counts), again=again)
 
-    def losses(self, several: Sequence[Counts]) -> list[float]:
+    def losses(self, several: Sequence[RemovedUnits]) -> list[float]:
         """What each of these networks loses on the samples."""
         asked = [dict(counts) for counts in several]
-        _, found = self._kept.child("judge", {}, outlines=self._seen["outlines"], several=asked)
+        _, found = self._kept.child("judge", {}, group_specs=self._seen["group_specs"], several=asked)
         losses: list[float] = found["losses"]
         return losses
 
-    def _known(self, counts: Counts, measure: Any, *, again: bool = False) -> float:
+    def _known(self, counts: RemovedUnits, measure: Any, *, again: bool = False) -> float:
         work, settings = self._kept.work, self._kept.work.bench
         key = {
             **work.key(self._kept.step),
@@ -194,5 +194,5 @@ class _Trials:
                 on_progress=lambda _: None,
                 limits=work.context.limits,
             )
-            self._bench = PruneBench(pruning, self._seen["outlines"])
+            self._bench = PruneBench(pruning, self._seen["group_specs"])
         return self._bench

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.cost_model import Counts, Outline
+from edgeport.exporter.prune.cost_model import GroupSpec, RemovedUnits
 
 __all__ = ["Scope", "choose_counts", "lowest"]
 
@@ -26,7 +26,7 @@ class Scope(StrEnum):
 class _Queue:
     """A group's units in the order in which they would go, in steps that the target likes."""
 
-    outline: Outline
+    group_spec: GroupSpec
     step: int
     least: int
     gone: int = 0
@@ -34,26 +34,26 @@ class _Queue:
     @property
     def next(self) -> int:
         """Units of the next step, so that what is left is a multiple of the step; 0 where no more may go."""
-        left = self.outline.units - self.gone
+        left = self.group_spec.units - self.gone
         size = left % self.step or self.step
         return size if left - size >= self.least else 0
 
 
 def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
-    outlines: Sequence[Outline],
-    reached: Callable[[Counts], bool],
+    group_specs: Sequence[GroupSpec],
+    reached: Callable[[RemovedUnits], bool],
     *,
     scope: Scope = Scope.GLOBAL,
     round_to: int = 1,
     least: float = 0.1,
     units: Mapping[str, int] | None = None,
-    saving: Callable[[Counts, Counts], float] | None = None,
+    saving: Callable[[RemovedUnits, RemovedUnits], float] | None = None,
     far: bool = False,
 ) -> dict[str, int]:
     """How many units each group loses, those of the lowest scores first, step by step until the goal is reached.
 
     Args:
-        outlines: Groups with their scores.
+        group_specs: Groups with their scores.
         reached: Whether the network without so many units meets the goal.
         scope: What competes.
         round_to: What is left of a group is a multiple of this many channels. Groups that have no more than that stay
@@ -67,17 +67,17 @@ def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
         PruningError: The goal can't be reached.
 
     """
-    of = {one.name: one.units for one in outlines} | dict(units or {})
+    of = {one.name: one.units for one in group_specs} | dict(units or {})
     queues = {
         one.name: _Queue(
-            outline=one,
+            group_spec=one,
             step=_step(one, round_to),
             least=max(_step(one, round_to), math.ceil(least * of[one.name]), 1),
         )
-        for one in outlines
+        for one in group_specs
     }
-    order = {one.name: sorted(one.scores) for one in outlines}
-    counts = {one.name: 0 for one in outlines}
+    order = {one.name: sorted(one.scores) for one in group_specs}
+    counts = {one.name: 0 for one in group_specs}
     while not reached(counts):
         best, best_price = None, math.inf
         for name, queue in queues.items():
@@ -99,22 +99,22 @@ def choose_counts(  # noqa: PLR0913 (a choice has that many sides)
                 fix="ask for less, round to fewer channels, or leave less of each layer (least)",
             )
         best.gone += best.next
-        counts[best.outline.name] = best.gone
+        counts[best.group_spec.name] = best.gone
     return counts
 
 
-def lowest(outline: Outline, count: int) -> list[int]:
+def lowest(group_spec: GroupSpec, count: int) -> list[int]:
     """The units of the lowest scores, in ascending order; of equal ones the last go first."""
-    order = sorted(range(outline.units), key=lambda unit: (outline.scores[unit], -unit))
+    order = sorted(range(group_spec.units), key=lambda unit: (group_spec.scores[unit], -unit))
     return sorted(order[:count])
 
 
 def _price(queue: _Queue, scores: Sequence[float], size: int, scope: Scope) -> float:
     """Mean score of the units that would go; for a scope of layers the share that would then be gone."""
     if scope is Scope.LAYER:
-        return (queue.gone + size) / queue.outline.units
+        return (queue.gone + size) / queue.group_spec.units
     return sum(scores[queue.gone : queue.gone + size]) / size
 
 
-def _step(outline: Outline, round_to: int) -> int:
-    return round_to // math.gcd(round_to, outline.width)
+def _step(group_spec: GroupSpec, round_to: int) -> int:
+    return round_to // math.gcd(round_to, group_spec.width)

@@ -14,9 +14,9 @@ from edgeport.exporter.prune.samples import Samples
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Costs", "Counts", "LayerCost", "Outline", "count_costs"]
+__all__ = ["Costs", "GroupSpec", "LayerCost", "RemovedUnits", "count_costs"]
 
-Counts = Mapping[str, int]
+RemovedUnits = Mapping[str, int]
 """Name of a group to how many of its units are gone."""
 
 
@@ -37,7 +37,7 @@ class LayerCost:
     weights: int
     axes: tuple[Mapping[str, float], ...] = ()
 
-    def left(self, counts: Counts, block: int = 1, widths: Mapping[str, int] | None = None) -> float:
+    def left(self, counts: RemovedUnits, block: int = 1, widths: Mapping[str, int] | None = None) -> float:
         """The share of it that is left.
 
         Args:
@@ -63,17 +63,17 @@ class Costs:
 
     layers: tuple[LayerCost, ...]
 
-    def macs(self, counts: Counts) -> float:
+    def macs(self, counts: RemovedUnits) -> float:
         """Multiplications for one sample."""
         return sum(layer.macs * layer.left(counts) for layer in self.layers)
 
-    def weights(self, counts: Counts) -> float:
+    def weights(self, counts: RemovedUnits) -> float:
         """Weights of these layers."""
         return sum(layer.weights * layer.left(counts) for layer in self.layers)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outline:
+class GroupSpec:
     """What a choice of units needs to know of a group.
 
     Attributes:

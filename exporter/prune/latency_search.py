@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import choose_counts
-from edgeport.exporter.prune.cost_model import Costs, Counts, Outline
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits
 
 __all__ = ["Budgeted", "LatencyModel", "Losses", "Measure", "Trial", "prune_to_latency"]
 
-Measure = Callable[[Counts], float]
+Measure = Callable[[RemovedUnits], float]
 """Median latency in ns of the network without so many units of each group, on the target."""
 
-Losses = Callable[[Sequence[Counts]], Sequence[float]]
+Losses = Callable[[Sequence[RemovedUnits]], Sequence[float]]
 """Of each network without so many units of each group, on samples; less is better."""
 
 _RIDGES = (1.0, 0.5, 0.2, 0.1, 0.05)
@@ -101,7 +101,7 @@ class Trial:
 
     """
 
-    counts: Counts
+    counts: RemovedUnits
     latency_ns: float
     predicted_ns: float = 0.0
 
@@ -176,10 +176,10 @@ class LatencyModel:
         found, _ = nnls(np.vstack([fit, pull]), np.concatenate([root, np.zeros(len(macs))]))
         return replace(self, constant_ns=float(found[0]), rates=found[3:])
 
-    def _left(self, counts: Counts) -> NDArray[np.float64]:
+    def _left(self, counts: RemovedUnits) -> NDArray[np.float64]:
         return np.array([layer.left(counts, self.block, self.widths) for layer in self.costs.layers])
 
-    def ns(self, counts: Counts) -> float:
+    def ns(self, counts: RemovedUnits) -> float:
         """What the network without these units would take."""
         return self.constant_ns + float(self.rates @ self._left(counts))
 
@@ -198,7 +198,7 @@ class Budgeted:
 
     """
 
-    counts: Counts
+    counts: RemovedUnits
     latency_ns: float
     before_ns: float
     goal_ns: float
@@ -207,7 +207,7 @@ class Budgeted:
 
 
 def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
-    outlines: Sequence[Outline],
+    group_specs: Sequence[GroupSpec],
     costs: Costs,
     measure: Measure,
     *,
@@ -227,7 +227,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     it. So what meets it is measured once more, and counts by that alone.
 
     Args:
-        outlines: Groups with their scores.
+        group_specs: Groups with their scores.
         costs: What layers cost.
         measure: Asked for the whole network first, then for each trial.
         confirm: Measures a network that met the goal anew; where there is none, the first measurement counts.
@@ -248,7 +248,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         PruningError: Neither a latency nor a speedup is asked.
 
     """
-    whole = {one.name: 0 for one in outlines}
+    whole = {one.name: 0 for one in group_specs}
     before = measure(whole)
     if latency_ns is None and speedup is None:
         raise PruningError(asked="prune for a latency", found="no goal", fix="give latency_ns or speedup")
@@ -258,20 +258,20 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         return Budgeted(
             counts=whole, latency_ns=before, before_ns=before, goal_ns=goal, reached=True, trials=tuple(trials)
         )
-    widths = {one.name: one.width for one in outlines}
-    cut = _probes(outlines, costs, probes, round_to, least, seed)
+    widths = {one.name: one.width for one in group_specs}
+    cut = _probes(group_specs, costs, probes, round_to, least, seed)
     trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
     block = round_to
     if len(cut) == probes and probes >= _ENOUGH:
-        twins = _twins(outlines, cut[probes // 2], round_to, least)
+        twins = _twins(group_specs, cut[probes // 2], round_to, least)
         trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in twins]
         block = _block(costs, trials, round_to)
     tried: list[Trial] = []
-    judge = _Judge(outlines, losses)
+    judge = _Judge(group_specs, losses)
     model = LatencyModel.fit(costs, trials, goal, block=block, widths=widths)
     aim = _aimed(model, tried, goal)
     for _ in range(_LOOKS * rounds):
-        proposed = _proposed(outlines, model, aim, least, several=losses is not None)
+        proposed = _proposed(group_specs, model, aim, least, several=losses is not None)
         known = {_key(one.counts): one for one in (trials[0], *tried)}
         new = [counts for counts in proposed if _key(counts) not in known]
         if not new:
@@ -293,7 +293,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
 
 
 def _probes(
-    outlines: Sequence[Outline], costs: Costs, count: int, round_to: int, least: float, seed: int
+    group_specs: Sequence[GroupSpec], costs: Costs, count: int, round_to: int, least: float, seed: int
 ) -> list[dict[str, int]]:
     """Networks cut by more and more; in turn, mostly where weights are many for the multiplications, or few.
 
@@ -301,18 +301,18 @@ def _probes(
     by little.
     """
     random = np.random.default_rng(seed)
-    order = sorted(range(len(outlines)), key=lambda index: _weights_per_mac(costs, outlines[index].name))
-    place = {outlines[index].name: 2 * rank / max(len(order) - 1, 1) - 1 for rank, index in enumerate(order)}
+    order = sorted(range(len(group_specs)), key=lambda index: _weights_per_mac(costs, group_specs[index].name))
+    place = {group_specs[index].name: 2 * rank / max(len(order) - 1, 1) - 1 for rank, index in enumerate(order)}
     found: list[dict[str, int]] = []
     for index in range(_DRAWS * count):
         share = _SHARES[0] + (_SHARES[1] - _SHARES[0]) * (index % count + 0.5) / count
         tilt = _TILT if index % 2 else -_TILT
         counts: dict[str, int] = {}
-        for one in outlines:
+        for one in group_specs:
             lost = share * (1 + tilt * place[one.name]) + random.uniform(-_SCATTER, _SCATTER)
             wanted = one.units * float(np.clip(lost, 0.0, 1.0 - least)) - round_to / one.width / 2  # the nearest step
 
-            def enough(counts: Counts, name: str = one.name, wanted: float = wanted) -> bool:
+            def enough(counts: RemovedUnits, name: str = one.name, wanted: float = wanted) -> bool:
                 return counts[name] >= wanted
 
             counts |= choose_counts([one], enough, round_to=round_to, least=least, far=True)
@@ -337,10 +337,10 @@ def _aimed(model: LatencyModel, tried: Sequence[Trial], goal: float) -> float:
     return goal * _AIM * float(np.exp(np.average(wrong, weights=_nearness(tried, goal, _NEIGHBOURS))))
 
 
-def _twins(outlines: Sequence[Outline], like: Counts, round_to: int, least: float) -> list[dict[str, int]]:
+def _twins(group_specs: Sequence[GroupSpec], like: RemovedUnits, round_to: int, least: float) -> list[dict[str, int]]:
     """Two networks, of which the second has a step less in every group; the first has whole blocks of two steps."""
     found: list[dict[str, int]] = [{}, {}]
-    for one in outlines:
+    for one in group_specs:
         step = max(round_to // math.gcd(round_to, one.width), 1)
         left = (one.units - like[one.name]) // (2 * step) * 2 * step
         fits = left - step >= max(step, math.ceil(least * one.units))
@@ -365,21 +365,21 @@ def _weights_per_mac(costs: Costs, group: str) -> float:
 
 
 def _proposed(
-    outlines: Sequence[Outline], model: LatencyModel, aim: float, least: float, *, several: bool
+    group_specs: Sequence[GroupSpec], model: LatencyModel, aim: float, least: float, *, several: bool
 ) -> list[dict[str, int]]:
     """By what is saved of the time or of the multiplications, with scores as they are or dearer as a group empties.
 
     The first is by time and scores as they are; where not several are asked, it is the only one.
     """
     costs = model.costs
-    savings: list[Callable[[Counts, Counts], float]] = [
+    savings: list[Callable[[RemovedUnits, RemovedUnits], float]] = [
         lambda one, other: model.ns(one) - model.ns(other),
         lambda one, other: costs.macs(one) - costs.macs(other),
     ]
     found: list[dict[str, int]] = []
     for saving, power in itertools.islice(itertools.product(savings, _POWERS), None if several else 1):
         counts = choose_counts(
-            [_dearer(one, power) for one in outlines],
+            [_dearer(one, power) for one in group_specs],
             lambda counts: model.ns(counts) <= aim,
             round_to=model.block,
             least=least,
@@ -391,26 +391,26 @@ def _proposed(
     return found
 
 
-def _dearer(outline: Outline, power: float) -> Outline:
+def _dearer(group_spec: GroupSpec, power: float) -> GroupSpec:
     """Each score, in ascending order, times (units over those still there when it is its turn) to the power."""
-    scores = np.sort(np.asarray(outline.scores, np.float64))
+    scores = np.sort(np.asarray(group_spec.scores, np.float64))
     left = np.arange(len(scores), 0, -1)
-    return replace(outline, scores=tuple((scores * (len(scores) / left) ** power).tolist()))
+    return replace(group_spec, scores=tuple((scores * (len(scores) / left) ** power).tolist()))
 
 
 class _Judge:
     """Which network is best of several: by their losses, each asked for once; without such, by the scores left."""
 
-    def __init__(self, outlines: Sequence[Outline], losses: Losses | None) -> None:
-        self._outlines, self._losses = outlines, losses
+    def __init__(self, group_specs: Sequence[GroupSpec], losses: Losses | None) -> None:
+        self._group_specs, self._losses = group_specs, losses
         self._known: dict[tuple[tuple[str, int], ...], float] = {}
 
-    def best(self, proposed: Sequence[Counts]) -> Counts:
+    def best(self, proposed: Sequence[RemovedUnits]) -> RemovedUnits:
         """The first of equals."""
         keys = [_key(counts) for counts in proposed]
         new = {key: counts for key, counts in zip(keys, proposed, strict=True) if key not in self._known}
         if len(proposed) > 1 and new:
-            found = [-_kept(self._outlines, one) for one in new.values()]
+            found = [-_kept(self._group_specs, one) for one in new.values()]
             if self._losses is not None:
                 found = [loss if np.isfinite(loss) else np.inf for loss in self._losses(list(new.values()))]
             self._known |= dict(zip(new, found, strict=True))
@@ -436,10 +436,10 @@ def _best(judge: _Judge, trials: Sequence[Trial], tried: Sequence[Trial], goal: 
     )
 
 
-def _key(counts: Counts) -> tuple[tuple[str, int], ...]:
+def _key(counts: RemovedUnits) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(counts.items()))
 
 
-def _kept(outlines: Sequence[Outline], counts: Counts) -> float:
+def _kept(group_specs: Sequence[GroupSpec], counts: RemovedUnits) -> float:
     """Scores of what is left."""
-    return sum(sum(sorted(one.scores)[counts.get(one.name, 0) :]) for one in outlines)
+    return sum(sum(sorted(one.scores)[counts.get(one.name, 0) :]) for one in group_specs)

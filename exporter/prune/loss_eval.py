@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import lowest
 from edgeport.exporter.prune.bn_recalibration import recalibrate
-from edgeport.exporter.prune.cost_model import Counts, Outline
+from edgeport.exporter.prune.cost_model import GroupSpec, RemovedUnits
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
 from edgeport.exporter.prune.graph.surgery import remove
 from edgeport.exporter.prune.samples import Samples
@@ -23,8 +23,8 @@ __all__ = ["losses_of"]
 def losses_of(
     module: torch.nn.Module,
     samples: Samples,
-    outlines: Sequence[Outline],
-    several: Sequence[Counts],
+    group_specs: Sequence[GroupSpec],
+    several: Sequence[RemovedUnits],
     *,
     judged_by: Samples,
     recalibrated: bool,
@@ -37,7 +37,7 @@ def losses_of(
     Args:
         module: In evaluation mode; it is not changed.
         samples: Those that it was scored by.
-        outlines: Of this module's groups.
+        group_specs: Of this module's groups.
         several: For each network, group to how many units go.
         judged_by: What losses are of; others than it was scored by, where there are any, for those flatter what goes by
             their scores.
@@ -52,7 +52,7 @@ def losses_of(
     found = []
     for counts in several:
         trial = copy.deepcopy(module)
-        remove(trial, groups, {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines})
+        remove(trial, groups, {one.name: lowest(one, counts.get(one.name, 0)) for one in group_specs})
         if recalibrated:
             recalibrate(trial, samples)
         found.append(_mean_loss(trial, judged_by) if whole is None else _distance(_outputs(trial, judged_by), whole))

@@ -11,7 +11,7 @@ from edgeport.exporter.prune.allocation import choose_counts, lowest
 from edgeport.exporter.prune.blocks import find_blocks, remove_blocks
 from edgeport.exporter.prune.bn_recalibration import recalibrate
 from edgeport.exporter.prune.config import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
-from edgeport.exporter.prune.cost_model import Costs, Counts, Outline, count_costs
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits, count_costs
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
 from edgeport.exporter.prune.graph.groups import Group, Kind
 from edgeport.exporter.prune.graph.surgery import remove
@@ -67,14 +67,14 @@ class Look:
 
     Attributes:
         groups: What can be removed.
-        outlines: The same with scores, for those that have some.
+        group_specs: The same with scores, for those that have some.
         costs: What layers cost.
         left: Why others stay.
 
     """
 
     groups: tuple[Group, ...]
-    outlines: tuple[Outline, ...]
+    group_specs: tuple[GroupSpec, ...]
     costs: Costs
     left: Mapping[str, str]
 
@@ -104,8 +104,8 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
             details={"left": dict(found.left)},
         )
     scores = scorer_of(criterion).units(module, samples, groups)
-    outlines = tuple(
-        Outline(
+    group_specs = tuple(
+        GroupSpec(
             name=group.name,
             kind=str(group.kind),
             units=group.units,
@@ -119,34 +119,34 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
         group.name: f"{describe(criterion)} has no score for it" for group in groups if group.name not in scores
     }
     costs = count_costs(module, samples, groups)
-    return Look(groups=tuple(groups), outlines=outlines, costs=costs, left=dict(found.left) | unscored)
+    return Look(groups=tuple(groups), group_specs=group_specs, costs=costs, left=dict(found.left) | unscored)
 
 
-def take(module: torch.nn.Module, seen: Look, counts: Counts) -> None:
+def take(module: torch.nn.Module, seen: Look, counts: RemovedUnits) -> None:
     """Removes so many units of each group, those of the lowest scores, in place."""
-    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in seen.outlines}
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in seen.group_specs}
     remove(module, seen.groups, removed)
 
 
 def take_counts(
-    module: torch.nn.Module, samples: Samples, outlines: Sequence[Outline], counts: Counts, *, by: str = ""
+    module: torch.nn.Module, samples: Samples, group_specs: Sequence[GroupSpec], counts: RemovedUnits, *, by: str = ""
 ) -> Pruning:
     """Removes so many units of each group, in place, by scores that are known already.
 
     Args:
         module: As it was scored.
         samples: Two or more.
-        outlines: Of this module's groups.
+        group_specs: Of this module's groups.
         counts: Group to how many units go.
         by: The criterion, for the result.
 
     Raises:
-        PruningError: A group of these outlines is not found any more.
+        PruningError: A group of these group_specs is not found any more.
 
     """
     found = find_groups(module, samples)
     known = {group.name: group.units for group in found.groups}
-    for one in outlines:
+    for one in group_specs:
         if counts.get(one.name) and known.get(one.name) != one.units:
             raise PruningError(
                 asked=f"remove {counts[one.name]} of {one.units} {one.kind} of {one.name}",
@@ -154,11 +154,11 @@ def take_counts(
                 fix="score this very model anew",
             )
     before, macs = _parameters(module), count_costs(module, samples).macs({})
-    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines}
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in group_specs}
     remove(module, found.groups, removed)
     return Pruning(
         by=by,
-        removed={one.name: (counts[one.name], one.units) for one in outlines if counts.get(one.name)},
+        removed={one.name: (counts[one.name], one.units) for one in group_specs if counts.get(one.name)},
         left=found.left,
         weights=(before, _parameters(module)),
         macs=(macs, count_costs(module, samples).macs({})),
@@ -250,16 +250,16 @@ def _prune_units(
     for step, share in enumerate(schedule.shares()):
         seen = look(module, criterion, samples, structure.kinds)
         whole = whole or seen.costs.macs({})
-        for one in seen.outlines:
+        for one in seen.group_specs:
             name = told.setdefault(one.name, one.name)
             if name in units and units[name] - gone[name] != one.units:  # a multiplier went: what is left is depthwise
                 name = told[one.name] = f"{one.name} from step {step + 1}"
             units.setdefault(name, one.units)
             gone.setdefault(name, 0)
-        before = {one.name: units[told[one.name]] for one in seen.outlines}
+        before = {one.name: units[told[one.name]] for one in seen.group_specs}
         counts = _chosen(structure, seen, whole * (1.0 - structure.macs * share), before)
         take(module, seen, counts)
-        for one in seen.outlines:
+        for one in seen.group_specs:
             gone[told[one.name]] += counts[one.name]
         left = left or seen.left
         _tune(module, fine_tune, step)
@@ -279,7 +279,7 @@ def _chosen(structure: Units, seen: Look, goal: float, before: Mapping[str, int]
     """
     costs = seen.costs
     return choose_counts(
-        seen.outlines,
+        seen.group_specs,
         lambda counts: costs.macs(counts) <= goal,
         scope=structure.scope,
         round_to=structure.round_to,

@@ -27,7 +27,7 @@ from edgeport.user_functions import user_function
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.exporter.prune.cost_model import Outline
+    from edgeport.exporter.prune.cost_model import GroupSpec
     from edgeport.exporter.prune.pruning import FineTune
     from edgeport.exporter.prune.samples import Samples
 
@@ -81,7 +81,7 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         on_progress: Told of each step.
 
     Returns:
-        `outlines` and `costs`, as JSON values, and `left`.
+        `group_specs` and `costs`, as JSON values, and `left`.
 
     Raises:
         PruningError, SourceError, SamplesError: See `edgeport.exporter.prune.pruning.look`.
@@ -93,14 +93,14 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     step, module, samples = _loaded(payload, on_progress)
     _tell(on_progress, f"score {step.what} by {step.by}", 1)
     seen = look(module, criterion_of(step), samples, kinds_of(step))
-    return {"outlines": to_jsonable(seen.outlines), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
+    return {"group_specs": to_jsonable(seen.group_specs), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
 
 
 def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) -> dict[str, Any]:
     """Loads a model, removes so many units of each group, writes what is left, and exports it.
 
     Args:
-        payload: As in `prune_in_child`, and `outlines` as `look_in_child` gave, `counts` (group to units that go),
+        payload: As in `prune_in_child`, and `group_specs` as `look_in_child` gave, `counts` (group to units that go),
             `onnx` (path of the file); `fine_tuned` where the step's training is done too.
         on_progress: Told of each step.
 
@@ -116,9 +116,9 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     from edgeport.exporter.prune.pruning import take_counts
 
     step, module, samples = _loaded(payload, on_progress)
-    outlines = _outlines(payload)
+    group_specs = _group_specs(payload)
     _tell(on_progress, "remove units", 1)
-    done = take_counts(module, samples, outlines, payload["counts"], by=step.by)
+    done = take_counts(module, samples, group_specs, payload["counts"], by=step.by)
     trained: list[TrainedStep] = []
     if step.recalibrate and payload.get("fine_tuned"):
         recalibrate(module, samples)
@@ -140,8 +140,8 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     These are the ones after those that it was scored by, twice as many; where no others are there, the same.
 
     Args:
-        payload: As in `prune_in_child`, without `output`, and `outlines` as `look_in_child` gave; `several`, for each
-            network group to units that go.
+        payload: As in `prune_in_child`, without `output`, and `group_specs` as `look_in_child` gave; `several`, for
+            each network group to units that go.
         on_progress: Told of each step.
 
     Returns:
@@ -154,10 +154,10 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
     from edgeport.exporter.prune.loss_eval import losses_of
 
     step, module, samples = _loaded(payload, on_progress)
-    outlines, unseen = _outlines(payload), _all_samples(payload).unseen(step.samples)
+    group_specs, unseen = _group_specs(payload), _all_samples(payload).unseen(step.samples)
     _tell(on_progress, "judge proposals", 1)
     anew = step.recalibrate or step.trains
-    return {"losses": losses_of(module, samples, outlines, payload["several"], judged_by=unseen, recalibrated=anew)}
+    return {"losses": losses_of(module, samples, group_specs, payload["several"], judged_by=unseen, recalibrated=anew)}
 
 
 def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneStep, torch.nn.Module, Samples]:
@@ -168,10 +168,10 @@ def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneS
     return step, module, _samples(payload, step, module)
 
 
-def _outlines(payload: Mapping[str, Any]) -> list[Outline]:
-    from edgeport.exporter.prune.cost_model import Outline
+def _group_specs(payload: Mapping[str, Any]) -> list[GroupSpec]:
+    from edgeport.exporter.prune.cost_model import GroupSpec
 
-    return [_contract(Outline, one) for one in payload["outlines"]]
+    return [_contract(GroupSpec, one) for one in payload["group_specs"]]
 
 
 def _options(payload: Mapping[str, Any]) -> ExportOptions:

@@ -165,8 +165,8 @@ class Measured:
 
     asked: ClassVar[list[dict[str, int]]] = []
 
-    def __init__(self, work: object, outlines: object) -> None:
-        del work, outlines
+    def __init__(self, work: object, group_specs: object) -> None:
+        del work, group_specs
 
     def whole_ns(self) -> float:
         self.asked.append({})

@@ -23,12 +23,12 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     with torch.no_grad():
         answers = module(torch.from_numpy(feeds["x"]))
     samples = Samples(feeds=feeds, target=answers.argmax(1).numpy() if labelled else None)
-    outlines = look(module, Magnitude(), samples).outlines
-    name = outlines[0].name
+    group_specs = look(module, Magnitude(), samples).group_specs
+    name = group_specs[0].name
     before = {key: value.clone() for key, value in module.state_dict().items()}
 
     several = [{}, {name: 4}, {name: 12}]
-    whole, some, most = losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False)
+    whole, some, most = losses_of(module, samples, group_specs, several, judged_by=samples, recalibrated=False)
 
     assert whole < most
     assert some < most
@@ -37,12 +37,12 @@ def test_nothing_gone_loses_least(labelled: bool) -> None:
     else:
         assert whole == 0
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
-    anew = losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=True)
+    anew = losses_of(module, samples, group_specs, several, judged_by=samples, recalibrated=True)
     assert anew != [whole, some, most]
     if not labelled:
         for value in module[-1].parameters():
             value.data *= 10
-        assert losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False) == pytest.approx(
+        assert losses_of(module, samples, group_specs, several, judged_by=samples, recalibrated=False) == pytest.approx(
             [whole, some, most]
         )
 
@@ -53,11 +53,11 @@ def test_labels_that_no_loss_takes_leave_the_outputs() -> None:
     random = np.random.default_rng(0)
     feeds = {"x": random.standard_normal((8, 3, 8, 8)).astype(np.float32)}
     boxes = Samples(feeds=feeds, target=random.standard_normal((8, 4)).astype(np.float32))
-    outlines = look(module.eval(), Magnitude(), boxes).outlines
-    several = [{}, {outlines[0].name: 8}]
+    group_specs = look(module.eval(), Magnitude(), boxes).group_specs
+    several = [{}, {group_specs[0].name: 8}]
 
     found, expected = (
-        losses_of(module, samples, outlines, several, judged_by=samples, recalibrated=False)
+        losses_of(module, samples, group_specs, several, judged_by=samples, recalibrated=False)
         for samples in (boxes, Samples(feeds=feeds))
     )
 
@@ -73,9 +73,9 @@ def test_losses_are_of_samples_that_nothing_was_scored_by() -> None:
     random = np.random.default_rng(0)
     every = Samples(feeds={"x": random.standard_normal((50, 3, 8, 8)).astype(np.float32)}, target=np.arange(50) % 5)
     scored, unseen = every.first(10), every.unseen(10)
-    outlines = look(module, Magnitude(), scored).outlines
+    group_specs = look(module, Magnitude(), scored).group_specs
 
-    (loss,) = losses_of(module, scored, outlines, [{}], judged_by=unseen, recalibrated=False)
+    (loss,) = losses_of(module, scored, group_specs, [{}], judged_by=unseen, recalibrated=False)
 
     assert unseen.count == JUDGED * 10
     np.testing.assert_array_equal(unseen.feeds["x"], every.feeds["x"][10:30])

@@ -96,9 +96,9 @@ def test_proposals_are_judged_with_the_statistics_that_they_will_have(payload: d
 
     def losses(step: PruneStep) -> list[float]:
         asked = {**payload, "step": to_jsonable(step)}
-        outlines = look_in_child(asked)["outlines"]
-        several = [{}, {outlines[0]["name"]: 8}]
-        found: list[float] = judge_in_child({**asked, "outlines": outlines, "several": several})["losses"]
+        group_specs = look_in_child(asked)["group_specs"]
+        several = [{}, {group_specs[0]["name"]: 8}]
+        found: list[float] = judge_in_child({**asked, "group_specs": group_specs, "several": several})["losses"]
         return found
 
     plain = losses(PruneStep(speedup=2.0, device="cpu"))
