@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Average", "ramped"]
+__all__ = ["WeightAverage", "ramped"]
 
 
 def ramped(decay: float, steps: int) -> float:
@@ -19,7 +19,7 @@ def ramped(decay: float, steps: int) -> float:
     return min(decay, (1 + steps) / (10 + steps))
 
 
-class Average:
+class WeightAverage:
     """The exponential moving average of a module's parameters (Polyak and Juditsky, 1992); its buffers as they are.
 
     The decay begins small and grows to what is asked for (`ramped`).

@@ -57,7 +57,7 @@ def in_processes(
     if processes == 1:
         return work(payload, this_process(device), on_progress)
     pipes = [multiprocessing.get_context("spawn").Pipe(duplex=False) for _ in range(processes)]
-    heard = _Heard(on_progress)
+    heard = _Results(on_progress)
     try:
         with heard.listening([reader for reader, _ in pipes]):
             launch(
@@ -85,7 +85,7 @@ def in_processes(
     return heard.result
 
 
-class _Heard:
+class _Results:
     """What the processes say: `progress`, `read`, `result`, `error` and `raised`."""
 
     def __init__(self, on_progress: OnProgress) -> None:

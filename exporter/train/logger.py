@@ -11,13 +11,13 @@ from typing import Any
 
 from edgeport.contracts import OnProgress, ProgressEvent
 
-__all__ = ["Record"]
+__all__ = ["TrainingLogger"]
 
 _SMOOTHING = 0.1
 """Weight of the newest step in the guess of how long a step takes."""
 
 
-class Record:
+class TrainingLogger:
     """The numbers of one training, in a file that a resumed one goes on writing.
 
     Args:

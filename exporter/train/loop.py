@@ -18,10 +18,10 @@ from edgeport.exporter.train.checkpoint import (
     write_checkpoint,
 )
 from edgeport.exporter.train.distributed import DistributedContext, this_process
-from edgeport.exporter.train.ema import Average
-from edgeport.exporter.train.logger import Record
+from edgeport.exporter.train.ema import WeightAverage
+from edgeport.exporter.train.logger import TrainingLogger
 from edgeport.exporter.train.rng_state import random_state, restore_random_state, seed_everything
-from edgeport.exporter.train.sampler import Order
+from edgeport.exporter.train.sampler import Sampler
 from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.exporter.train.task import Batches, Metrics, Task, Trained
 
@@ -84,10 +84,10 @@ class _Run:
         self._task, self._batches, self._settings, self._folder = task, batches, settings, folder
         self._hardware = hardware
         seed_everything(settings.seed, hardware.rank)
-        self._order = Order(
+        self._sampler = Sampler(
             len(batches), settings.batch_size, settings.seed, rank=hardware.rank, processes=hardware.processes
         )
-        self._steps = settings.epochs * self._order.steps_per_epoch
+        self._steps = settings.epochs * self._sampler.steps_per_epoch
         self._modules = dict(task.trained_modules())
         self._optimized = {name: one for name, one in self._modules.items() if one.optimizer is not None}
         self._placed = {
@@ -97,7 +97,7 @@ class _Run:
             name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in self._optimizers()
         }
         self._averages = {
-            name: Average(one.module, settings.average)
+            name: WeightAverage(one.module, settings.average)
             for name, one in self._optimized.items()
             if settings.average is not None
         }
@@ -148,17 +148,17 @@ class _Run:
         self._resume()
         recording = self._hardware.rank == 0
         with contextlib.ExitStack() as stack:
-            record = None
+            logger = None
             if recording:
                 done = self.step if self._evaluated >= 0 else -1
-                record = Record(self._folder, self._steps, done=done, on_progress=on_progress)
-                stack.callback(record.close)
+                logger = TrainingLogger(self._folder, self._steps, done=done, on_progress=on_progress)
+                stack.callback(logger.close)
             if self._evaluated < 0:
-                self._evaluate(record)
+                self._evaluate(logger)
             stopped = self._out_of_patience()
             while self.step < self._steps and not stopped:
-                self._advance(record)
-                stopped = self._after_step(record)
+                self._advance(logger)
+                stopped = self._after_step(logger)
         self._load_best()
         return Trained(
             steps=self.step,
@@ -169,13 +169,13 @@ class _Run:
             log=self._folder / "metrics.jsonl",
         )
 
-    def _advance(self, record: Record | None) -> None:
+    def _advance(self, logger: TrainingLogger | None) -> None:
         """One step of every module."""
         factor = self._settings.schedule.factor(self.step, self._steps)
         for name, optimizer in self._optimizers():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
                 group["lr"] = rate * factor
-        rows = self._order.rows(self.step)
+        rows = self._sampler.rows(self.step)
         device = self._hardware.device
         batch = {name: one.to(device, non_blocking=True) for name, one in self._batches.batch(rows).items()}
         try:
@@ -191,29 +191,29 @@ class _Run:
             ) from error
         self.step += 1
         if self.step % _NOTE_EVERY == 0 or self.step in (1, self._steps):
-            self._note(record, {name: float(value) for name, value in numbers.items()})
+            self._note(logger, {name: float(value) for name, value in numbers.items()})
 
-    def _note(self, record: Record | None, numbers: dict[str, float]) -> None:
+    def _note(self, logger: TrainingLogger | None, numbers: dict[str, float]) -> None:
         broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
             raise _diverged(", ".join(broken), self.step, self._settings.precision)
-        if record is not None:
+        if logger is not None:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             show = f"epoch {self._epoch} of {self._settings.epochs}, {shown}"
             rates = {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self._optimizers()}
             told = {f"rate of {name}" if len(rates) > 1 else "rate": rate for name, rate in rates.items()}
-            record.note(self.step, self._epoch, {**numbers, **told}, of="step", show=show)
+            logger.note(self.step, self._epoch, {**numbers, **told}, of="step", show=show)
 
     @property
     def _epoch(self) -> int:
-        return min((max(self.step, 1) - 1) // self._order.steps_per_epoch + 1, self._settings.epochs)
+        return min((max(self.step, 1) - 1) // self._sampler.steps_per_epoch + 1, self._settings.epochs)
 
-    def _after_step(self, record: Record | None) -> bool:
+    def _after_step(self, logger: TrainingLogger | None) -> bool:
         """Evaluates and saves where it is time to. Returns whether training ends early."""
-        epoch, inside = divmod(self.step, self._order.steps_per_epoch)
+        epoch, inside = divmod(self.step, self._sampler.steps_per_epoch)
         last = self.step == self._steps
         if last or (inside == 0 and epoch % self._settings.evaluate_every == 0):
-            self._evaluate(record)
+            self._evaluate(logger)
         elif self.step % self._settings.checkpoint_every == 0:
             self._save()
         return not last and self._out_of_patience()
@@ -221,7 +221,7 @@ class _Run:
     def _out_of_patience(self) -> bool:
         return self._settings.patience is not None and self._waited >= self._settings.patience
 
-    def _evaluate(self, record: Record | None) -> None:
+    def _evaluate(self, logger: TrainingLogger | None) -> None:
         """Keeps the weights where they are the best so far, or nobody can tell; then a checkpoint."""
         metrics: Metrics = {}
         with contextlib.ExitStack() as stack:
@@ -238,8 +238,8 @@ class _Run:
                 self._waited += 1
         if self.step == 0:
             self._first = metrics
-        if record is not None and metrics:
-            record.note(self.step, self._epoch, metrics, of="evaluation")
+        if logger is not None and metrics:
+            logger.note(self.step, self._epoch, metrics, of="evaluation")
         self._evaluated = self.step
         self._save()
 

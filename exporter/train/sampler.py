@@ -10,10 +10,10 @@ from edgeport.contracts import Array
 from edgeport.errors import SamplesError
 from edgeport.exporter.train.task import Batch
 
-__all__ = ["ArrayBatches", "Order"]
+__all__ = ["ArrayBatches", "Sampler"]
 
 
-class Order:
+class Sampler:
     """The rows of each step.
 
     Args:

@@ -18,7 +18,7 @@ from edgeport.contracts import ProgressEvent
 from edgeport.errors import ContractError, SamplesError, TrainingError
 from edgeport.exporter.train import Schedule, StepContext, TrainedModule, TrainingSettings
 from edgeport.exporter.train.loop import BEST, CHECKPOINT, fit
-from edgeport.exporter.train.sampler import ArrayBatches, Order
+from edgeport.exporter.train.sampler import ArrayBatches, Sampler
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=4, average=0.9, clip_norm=1.0, checkpoint_every=2, seed=3)
 
@@ -182,16 +182,16 @@ def test_mixed_precision_learns_too(tmp_path: Path, precision: str) -> None:
 
 
 def test_processes_share_each_batch_and_epochs_differ() -> None:
-    parts = [Order(10, 4, seed=1, rank=rank, processes=2) for rank in range(2)]
-    whole = Order(10, 4, seed=1)
+    parts = [Sampler(10, 4, seed=1, rank=rank, processes=2) for rank in range(2)]
+    whole = Sampler(10, 4, seed=1)
 
     assert sorted(parts[0].rows(1) + parts[1].rows(1)) == sorted(whole.rows(1))
     assert whole.rows(0) != whole.rows(2)
-    assert whole.rows(0) == Order(10, 4, seed=1).rows(0)
+    assert whole.rows(0) == Sampler(10, 4, seed=1).rows(0)
     with pytest.raises(SamplesError, match="10 samples"):
-        Order(10, 12, seed=1)
+        Sampler(10, 12, seed=1)
     with pytest.raises(SamplesError, match="multiple"):
-        Order(10, 5, seed=1, processes=2)
+        Sampler(10, 5, seed=1, processes=2)
 
 
 def test_the_schedule_rises_and_falls() -> None:
