@@ -291,12 +291,12 @@ class _Work:
         import torch
 
         from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
-        from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
+        from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 
         torch.manual_seed(seed)
         synthesizer = synthesizer_of(_method_of(row, self._length), pair, image_spec(), views)
         return (
-            WithoutData(pair, _FEED, synthesizer),
+            DataFreeDistillation(pair, _FEED, synthesizer),
             NoSamples(_steps_of(row, self._length) * self._length.batch),
             replace(settings, epochs=1, evaluate_every=1),
         )

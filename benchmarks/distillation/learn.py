@@ -24,7 +24,7 @@ def learn_in(folder: Path) -> None:
 
     from benchmarks.distillation.subjects import SUBJECTS
     from edgeport.exporter.distill.distilling import distill
-    from edgeport.exporter.distill.loss_factory import augment_spelled, objective_spelled
+    from edgeport.exporter.distill.loss_factory import make_augment, make_objective
     from edgeport.exporter.distill.options import DistillOptions
     from edgeport.exporter.train import TrainingSettings
     from edgeport.exporter.train.distributed import this_process
@@ -51,10 +51,10 @@ def learn_in(folder: Path) -> None:
         subject.student,
         subject.teacher if spec["taught"] else None,
         subject.samples,
-        objective_spelled(spec["L"], spec["R"], spec["lambda"]),
+        make_objective(spec["L"], spec["R"], spec["lambda"]),
         folder=folder / "training",
         options=options,
-        augment=augment_spelled(spec["augment"]),
+        augment=make_augment(spec["augment"]),
         hardware=this_process("auto"),
         on_progress=lambda event: print(event.done, event.total, event.message, flush=True),
     )

@@ -166,10 +166,10 @@ class _Work:
     def top1(self, way: Way, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
         from edgeport.exporter.distill.distilling import born_again, distill
-        from edgeport.exporter.distill.loss_factory import objective_spelled
+        from edgeport.exporter.distill.loss_factory import make_objective
         from edgeport.exporter.distill.teacher_student import MovingAverage, Network
 
-        objective = objective_spelled(way.L, way.R, way.lambda_)
+        objective = make_objective(way.L, way.R, way.lambda_)
         options, place = self._options(seed), folder / "training"
         if way.teacher == "earlier":
             made = born_again(

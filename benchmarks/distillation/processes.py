@@ -73,7 +73,7 @@ def learn(images: str, folder: str, hardware: DistributedContext) -> None:
 
     from benchmarks.distillation.wide import teacher
     from edgeport.exporter.distill.distilling import distill
-    from edgeport.exporter.distill.loss_factory import objective_spelled
+    from edgeport.exporter.distill.loss_factory import make_objective
     from edgeport.exporter.distill.options import DistillOptions
     from edgeport.exporter.distill.teacher_student import Network
     from edgeport.exporter.train import TrainingSettings
@@ -88,7 +88,7 @@ def learn(images: str, folder: str, hardware: DistributedContext) -> None:
         Network(module=learner),
         Network(module=teacher()),
         LearningSamples(feeds={"images": found.floats()}, labels=found.labels),
-        objective_spelled(_TERMS, (), 0.0),
+        make_objective(_TERMS, (), 0.0),
         folder=Path(folder) / "training",
         options=DistillOptions(training=training, optimizer="sgd", rate=0.02),
         hardware=hardware,

@@ -82,7 +82,7 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
 def _train(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training; the first one keeps the student."""
     from edgeport.exporter.distill.distilling import born_again
-    from edgeport.exporter.distill.loss_factory import augment_spelled, objective_spelled
+    from edgeport.exporter.distill.loss_factory import make_augment, make_objective
     from edgeport.exporter.distill.options import options_of
     from edgeport.exporter.prune.checkpoint import save_like
 
@@ -94,11 +94,11 @@ def _train(payload: Mapping[str, Any], hardware: DistributedContext, on_progress
         lambda: _network(payload, "student"),
         _network(payload, "teacher"),
         samples,
-        objective_spelled(step.L, step.R, step.lambda_, search_path) if step.L else None,
+        make_objective(step.L, step.R, step.lambda_, search_path) if step.L else None,
         generations=step.generations,
         folder=Path(payload["work"]) / "training",
         options=options_of(step),
-        augment=augment_spelled(step.augment, search_path),
+        augment=make_augment(step.augment, search_path),
         output=_judged(payload, samples),
         hardware=hardware,
         on_progress=on_progress,

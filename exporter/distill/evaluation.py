@@ -19,7 +19,7 @@ from edgeport.exporter.train.losses import suggested_loss
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples
 
-__all__ = ["LOOKED_AT", "Judging", "example_of", "judging_of", "require_samples"]
+__all__ = ["LOOKED_AT", "LabelEvaluation", "evaluation_by_labels", "example_of", "require_samples"]
 
 LOOKED_AT = 4
 """Samples that networks are looked at with before the training."""
@@ -29,7 +29,7 @@ _OF_CLASSES = (CrossEntropy, SoftTargets, Decoupled, ConfidencePenalty)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judging:
+class LabelEvaluation:
     """What labels say of a student.
 
     Attributes:
@@ -59,7 +59,9 @@ class Judging:
         )
 
 
-def judging_of(student: Network, samples: LearningSamples, objective: Objective | None, output: str) -> Judging:
+def evaluation_by_labels(
+    student: Network, samples: LearningSamples, objective: Objective | None, output: str
+) -> LabelEvaluation:
     """By the output that is named, or that the first term of labels names."""
     terms = objective.L if objective is not None else ()
     named = [one.output for one in terms if isinstance(one, CrossEntropy | SquaredError | Decoupled)]
@@ -69,20 +71,20 @@ def judging_of(student: Network, samples: LearningSamples, objective: Objective 
     kind = suggested_loss(labels, scores)
     if kind == "cross-entropy" and objective is not None and labels is not None:
         kind = kind if _are_classes(objective, name, labels, scores.shape[1]) else "teacher"
-    return Judging(kind=kind, output=name, scores=scores, labels=labels)
+    return LabelEvaluation(kind=kind, output=name, scores=scores, labels=labels)
 
 
-def require_samples(judging: Judging) -> None:
+def require_samples(evaluation: LabelEvaluation) -> None:
     """Makes sure that labels, if there are some, are of an output that has samples.
 
     Raises:
         DistillationError: It is one number for a whole batch, such as a loss.
 
     """
-    if judging.labels is not None and not judging.scores.ndim:
+    if evaluation.labels is not None and not evaluation.scores.ndim:
         raise DistillationError(
             asked="learn from labels",
-            found=f"one number for the whole batch as the output {judging.output!r}",
+            found=f"one number for the whole batch as the output {evaluation.output!r}",
             fix="name the output that labels are of (output), or let the student give it first",
         )
 

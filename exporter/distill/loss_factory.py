@@ -18,7 +18,7 @@ from edgeport.exporter.distill.task import Augment
 from edgeport.exporter.train.augment import CropAndFlip
 from edgeport.exporter.train.losses import users_function
 
-__all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "augment_spelled", "objective_spelled", "term_spelled"]
+__all__ = ["DEFAULTS", "REGULARISERS", "TERMS", "make_augment", "make_objective", "make_term"]
 
 _SEES = "it gets BatchOutputs, and gives a loss []"
 
@@ -63,11 +63,11 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
 """L where nobody says otherwise, by what labels are good for (`edgeport.exporter.train.losses.suggested_loss`)."""
 
 
-def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None = None) -> Term:
+def make_term(text: str, known: Mapping[str, Make], search_path: Path | None = None) -> Term:
     """The term "WEIGHT NAME:SETTING", where weight and setting may be left out, or "WEIGHT pkg.mod:fn".
 
     Args:
-        text: As it is spelled.
+        text: "WEIGHT NAME:SETTING".
         known: `TERMS` or `REGULARISERS`.
         search_path: Folder that a function of the user is imported from.
 
@@ -76,12 +76,12 @@ def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None 
         SourceError: The user's function can't be imported.
 
     """
-    spelled = parse_term(text, known)
-    if spelled.of_user:
-        function = users_function(f"{spelled.name}:{spelled.setting}", search_path, _SEES)
-        return Callback(function=function, weight=spelled.weight)
+    parsed = parse_term(text, known)
+    if parsed.of_user:
+        function = users_function(f"{parsed.name}:{parsed.setting}", search_path, _SEES)
+        return Callback(function=function, weight=parsed.weight)
     try:
-        return known[spelled.name](spelled.setting, spelled.weight)
+        return known[parsed.name](parsed.setting, parsed.weight)
     except ValueError as error:
         raise DistillationError(
             asked=f"learn by {text!r}",
@@ -90,23 +90,23 @@ def term_spelled(text: str, known: Mapping[str, Make], search_path: Path | None 
         ) from error
 
 
-def objective_spelled(
+def make_objective(
     of_l: Sequence[str], of_r: Sequence[str], lambda_: float, search_path: Path | None = None
 ) -> Objective:
-    """The objective whose terms are spelled so.
+    """The objective of these terms.
 
     Raises:
-        DistillationError, SourceError: See `term_spelled`.
+        DistillationError, SourceError: See `make_term`.
 
     """
     return Objective(
-        L=tuple(term_spelled(text, TERMS, search_path) for text in of_l),
-        R=tuple(term_spelled(text, REGULARISERS, search_path) for text in of_r),
+        L=tuple(make_term(text, TERMS, search_path) for text in of_l),
+        R=tuple(make_term(text, REGULARISERS, search_path) for text in of_r),
         lambda_=lambda_,
     )
 
 
-def augment_spelled(text: str, search_path: Path | None = None) -> Augment | None:
+def make_augment(text: str, search_path: Path | None = None) -> Augment | None:
     """What changes feeds at random: "crop-flip", "crop-flip:2" (pixels), `pkg.mod:fn`; None for no text.
 
     Raises:

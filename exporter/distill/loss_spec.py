@@ -1,4 +1,4 @@
-"""How a term of an objective is spelled, and which there are; known without PyTorch."""
+"""Terms of an objective in words, and which there are; known without PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = [
     "OF_SAMPLES",
     "REGULARISERS",
     "TERMS",
-    "Spelled",
+    "ParsedTerm",
     "check_augment",
     "check_term",
     "parse_term",
@@ -60,7 +60,7 @@ _FUNCTION = re.compile(r"[^\W\d]\w*(?:\.\w+)*:[^\W\d]\w*(?:\.\w+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spelled:
+class ParsedTerm:
     """The parts of "WEIGHT NAME:SETTING".
 
     Attributes:
@@ -77,11 +77,11 @@ class Spelled:
     of_user: bool
 
 
-def parse_term(text: str, known: Collection[str]) -> Spelled:
+def parse_term(text: str, known: Collection[str]) -> ParsedTerm:
     """The parts of a term, whose name must be known, or be a function of the user.
 
     Args:
-        text: As it is spelled.
+        text: "WEIGHT NAME:SETTING".
         known: `TERMS` or `REGULARISERS`.
 
     Raises:
@@ -111,14 +111,14 @@ def parse_term(text: str, known: Collection[str]) -> Spelled:
             found=f"no term {name!r}",
             fix=f"did you mean {near[0]!r}?" if near else f"take one of {', '.join(known)}, or pkg.mod:fn",
         )
-    return Spelled(weight=weight, name=name, setting=setting, of_user=name not in known)
+    return ParsedTerm(weight=weight, name=name, setting=setting, of_user=name not in known)
 
 
 def check_term(text: str, known: Collection[str], *, labels: bool) -> None:
     """Makes sure that it is a term, and one of such samples, before anything is loaded.
 
     Args:
-        text: As it is spelled.
+        text: "WEIGHT NAME:SETTING".
         known: As in `parse_term`.
         labels: Samples may have some; those that are made have none.
 
@@ -127,40 +127,40 @@ def check_term(text: str, known: Collection[str], *, labels: bool) -> None:
             training.
 
     """
-    spelled = parse_term(text, known)
-    _check_setting(text, spelled)
-    if not labels and spelled.name in OF_SAMPLES:
+    parsed = parse_term(text, known)
+    _check_setting(text, parsed)
+    if not labels and parsed.name in OF_SAMPLES:
         raise DistillationError(
             asked=f"learn by {text!r}",
-            found=f"the term {spelled.name!r}, whose network is scaled by samples before any are made",
+            found=f"the term {parsed.name!r}, whose network is scaled by samples before any are made",
             fix="take terms such as soft-targets:20; or keep what is made, and distil with it as with any samples",
         )
-    if not labels and spelled.name in OF_LABELS:
+    if not labels and parsed.name in OF_LABELS:
         raise DistillationError(
             asked=f"learn by {text!r}",
-            found=f"the term {spelled.name!r}, which needs labels, and samples that are made have none",
+            found=f"the term {parsed.name!r}, which needs labels, and samples that are made have none",
             fix="take terms of the teacher alone, such as soft-targets:20",
         )
 
 
-def _check_setting(text: str, spelled: Spelled) -> None:
-    if spelled.name in _OF_MODULES and not spelled.setting:
+def _check_setting(text: str, parsed: ParsedTerm) -> None:
+    if parsed.name in _OF_MODULES and not parsed.setting:
         raise DistillationError(
             asked=f"learn by {text!r}",
-            found=f"no modules that {spelled.name} could look at",
-            fix=f"name one of the student and one of the teacher: {spelled.name}:layers.2=layers.5",
+            found=f"no modules that {parsed.name} could look at",
+            fix=f"name one of the student and one of the teacher: {parsed.name}:layers.2=layers.5",
         )
-    if spelled.name not in _OF_NUMBERS or not spelled.setting:
+    if parsed.name not in _OF_NUMBERS or not parsed.setting:
         return
-    fits, wanted = _OF_NUMBERS[spelled.name]
+    fits, wanted = _OF_NUMBERS[parsed.name]
     try:
-        if fits(float(spelled.setting)):
+        if fits(float(parsed.setting)):
             return
     except ValueError:
         pass
     raise DistillationError(
         asked=f"learn by {text!r}",
-        found=f"no number that suits {spelled.name}: {spelled.setting}",
+        found=f"no number that suits {parsed.name}: {parsed.setting}",
         fix=f'give {wanted}, as in "0.9 soft-targets:4" or "cross-entropy:0.1"',
     )
 

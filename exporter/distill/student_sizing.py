@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from edgeport.errors import DistillationError
 
-__all__ = ["Scaled", "scale_to_latency"]
+__all__ = ["StudentSize", "scale_to_latency"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaled:
+class StudentSize:
     """The size that was chosen for a latency.
 
     Attributes:
@@ -30,7 +30,7 @@ class Scaled:
     trials: tuple[tuple[float, float], ...]
 
 
-def scale_to_latency(values: Sequence[float], measure: Callable[[float], float], goal_ns: float) -> Scaled:
+def scale_to_latency(values: Sequence[float], measure: Callable[[float], float], goal_ns: float) -> StudentSize:
     """The largest value whose network is fast enough, by halving: latency is taken to grow with the value.
 
     Args:
@@ -63,4 +63,4 @@ def scale_to_latency(values: Sequence[float], measure: Callable[[float], float],
             high = middle - 1
     meeting = [one for one in trials if one[1] <= goal_ns]
     value, latency_ns = max(meeting) if meeting else min(trials, key=lambda one: one[1])
-    return Scaled(value=value, latency_ns=latency_ns, goal_ns=goal_ns, reached=bool(meeting), trials=tuple(trials))
+    return StudentSize(value=value, latency_ns=latency_ns, goal_ns=goal_ns, reached=bool(meeting), trials=tuple(trials))

@@ -267,7 +267,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in twins]
         block = _block(costs, trials, round_to)
     tried: list[Trial] = []
-    judge = _Judge(group_specs, losses)
+    ranking = _LossRanking(group_specs, losses)
     model = LatencyModel.fit(costs, trials, goal, block=block, widths=widths)
     aim = _aimed(model, tried, goal)
     for _ in range(_LOOKS * rounds):
@@ -275,10 +275,10 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         known = {_key(one.counts): one for one in (trials[0], *tried)}
         new = [counts for counts in proposed if _key(counts) not in known]
         if not new:
-            too_fast = known[_key(judge.best(proposed))].latency_ns <= goal
+            too_fast = known[_key(ranking.best(proposed))].latency_ns <= goal
             aim *= 1 / _STEP if too_fast else _STEP
             continue
-        counts = judge.best(new)
+        counts = ranking.best(new)
         latency = measure(counts)
         if confirm is not None and latency <= goal:
             latency = confirm(counts)
@@ -289,7 +289,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
             break
         model = LatencyModel.fit(costs, trials, goal, block=block, widths=widths)
         aim = _aimed(model, tried, goal)
-    return _best(judge, trials, tried, goal)
+    return _best(ranking, trials, tried, goal)
 
 
 def _probes(
@@ -398,7 +398,7 @@ def _dearer(group_spec: GroupSpec, power: float) -> GroupSpec:
     return replace(group_spec, scores=tuple((scores * (len(scores) / left) ** power).tolist()))
 
 
-class _Judge:
+class _LossRanking:
     """Which network is best of several: by their losses, each asked for once; without such, by the scores left."""
 
     def __init__(self, group_specs: Sequence[GroupSpec], losses: Losses | None) -> None:
@@ -417,12 +417,12 @@ class _Judge:
         return min(zip(keys, proposed, strict=True), key=lambda one: self._known.get(one[0], 0.0))[1]
 
 
-def _best(judge: _Judge, trials: Sequence[Trial], tried: Sequence[Trial], goal: float) -> Budgeted:
+def _best(ranking: _LossRanking, trials: Sequence[Trial], tried: Sequence[Trial], goal: float) -> Budgeted:
     before = trials[0]
     meeting = [one for one in tried if one.latency_ns <= _SURE * goal]
     meeting = meeting or [one for one in tried if one.latency_ns <= goal]
     if meeting:
-        counts = judge.best([one.counts for one in meeting])
+        counts = ranking.best([one.counts for one in meeting])
         best = next(one for one in meeting if one.counts == counts)
     else:
         best = min([before, *tried], key=lambda one: one.latency_ns)

@@ -29,7 +29,7 @@ from edgeport.exporter.prune.samples import Samples
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FineTune", "Look", "Pruning", "look", "prune", "take", "take_counts"]
+__all__ = ["FineTune", "ModuleAnalysis", "Pruning", "look", "prune", "take", "take_counts"]
 
 _SHOWN = 3
 """Layers whose reason to stay is told."""
@@ -62,7 +62,7 @@ class Pruning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ModuleAnalysis:
     """A network as a choice of units sees it.
 
     Attributes:
@@ -79,7 +79,9 @@ class Look:
     left: Mapping[str, str]
 
 
-def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds: Sequence[Kind] = tuple(Kind)) -> Look:
+def look(
+    module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds: Sequence[Kind] = tuple(Kind)
+) -> ModuleAnalysis:
     """Finds the units of these kinds, and scores them.
 
     Args:
@@ -119,13 +121,13 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
         group.name: f"{describe(criterion)} has no score for it" for group in groups if group.name not in scores
     }
     costs = count_costs(module, samples, groups)
-    return Look(groups=tuple(groups), group_specs=group_specs, costs=costs, left=dict(found.left) | unscored)
+    return ModuleAnalysis(groups=tuple(groups), group_specs=group_specs, costs=costs, left=dict(found.left) | unscored)
 
 
-def take(module: torch.nn.Module, seen: Look, counts: RemovedUnits) -> None:
+def take(module: torch.nn.Module, analysis: ModuleAnalysis, counts: RemovedUnits) -> None:
     """Removes so many units of each group, those of the lowest scores, in place."""
-    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in seen.group_specs}
-    remove(module, seen.groups, removed)
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in analysis.group_specs}
+    remove(module, analysis.groups, removed)
 
 
 def take_counts(
@@ -248,38 +250,38 @@ def _prune_units(
     left: Mapping[str, str] = {}
     told: dict[str, str] = {}
     for step, share in enumerate(schedule.shares()):
-        seen = look(module, criterion, samples, structure.kinds)
-        whole = whole or seen.costs.macs({})
-        for one in seen.group_specs:
+        analysis = look(module, criterion, samples, structure.kinds)
+        whole = whole or analysis.costs.macs({})
+        for one in analysis.group_specs:
             name = told.setdefault(one.name, one.name)
             if name in units and units[name] - gone[name] != one.units:  # a multiplier went: what is left is depthwise
                 name = told[one.name] = f"{one.name} from step {step + 1}"
             units.setdefault(name, one.units)
             gone.setdefault(name, 0)
-        before = {one.name: units[told[one.name]] for one in seen.group_specs}
-        counts = _chosen(structure, seen, whole * (1.0 - structure.macs * share), before)
-        take(module, seen, counts)
-        for one in seen.group_specs:
+        before = {one.name: units[told[one.name]] for one in analysis.group_specs}
+        counts = _chosen(structure, analysis, whole * (1.0 - structure.macs * share), before)
+        take(module, analysis, counts)
+        for one in analysis.group_specs:
             gone[told[one.name]] += counts[one.name]
-        left = left or seen.left
+        left = left or analysis.left
         _tune(module, fine_tune, step)
     removed = {name: (count, units[name]) for name, count in gone.items() if count}
     return Pruning(by=describe(criterion), removed=removed, left=left)
 
 
-def _chosen(structure: Units, seen: Look, goal: float, before: Mapping[str, int]) -> dict[str, int]:
+def _chosen(structure: Units, analysis: ModuleAnalysis, goal: float, before: Mapping[str, int]) -> dict[str, int]:
     """Counts with which the network has no more multiplications than the goal.
 
     Args:
         structure: What is asked.
-        seen: The network as it is.
+        analysis: The network as it is.
         goal: Multiplications.
         before: Units of each group before the first step, of which a share stays.
 
     """
-    costs = seen.costs
+    costs = analysis.costs
     return choose_counts(
-        seen.group_specs,
+        analysis.group_specs,
         lambda counts: costs.macs(counts) <= goal,
         scope=structure.scope,
         round_to=structure.round_to,

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
-__all__ = ["Learned", "LearningSamples", "learn"]
+__all__ = ["LearningSamples", "TrainedNetwork", "learn"]
 
 _MATCHED_ON = 8
 _EVALUATED_AT_ONCE = 64
@@ -48,7 +48,7 @@ _RANGES_FASTER = 10.0
 """Rates of ranges and clips, which are few numbers, over those of weights."""
 
 
-class Learned:
+class TrainedNetwork:
     """What was learned, still in PyTorch."""
 
     def __init__(self, trainable: TrainableGraph, result: QatResult, device: torch.device) -> None:
@@ -82,7 +82,7 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     hardware: DistributedContext | None = None,
     teacher: torch.nn.Module | None = None,
     on_progress: OnProgress = silent,
-) -> Learned:
+) -> TrainedNetwork:
     """Trains a module's weights, and the plan's ranges, with the plan's rounding in the forward pass.
 
     A killed training goes on where it was when it is called with the same folder again. Of several processes the first
@@ -131,7 +131,7 @@ def learn(  # noqa: PLR0913 (what it is made from, and from what it learns)
     trained = fit(task, kept, settings, folder / "training", hardware=hardware, on_progress=on_progress)
     if hardware.rank == 0:
         model = _write(graph, rounded.values(), folder / "model.onnx")
-    return Learned(trainable, _result(model, plan, rounded, loss, trained), hardware.device)
+    return TrainedNetwork(trainable, _result(model, plan, rounded, loss, trained), hardware.device)
 
 
 def _result(model: OnnxModel, plan: QuantizationPlan, rounded: QatGraph, loss: Loss, trained: Trained) -> QatResult:

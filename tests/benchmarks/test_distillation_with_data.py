@@ -16,7 +16,7 @@ from benchmarks.distillation.sentences import SentenceRow, drop_interval, senten
 from benchmarks.distillation.trainings import kept_row, spec_of, trained
 from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.distillation.with_data import CANDIDATES, METHODS, Row, with_data_checks
-from edgeport.exporter.distill.loss_factory import objective_spelled
+from edgeport.exporter.distill.loss_factory import make_objective
 from edgeport.exporter.distill.teacher_student import Network, Pair
 
 
@@ -104,6 +104,6 @@ def test_methods_look_where_both_networks_have_the_same_pixels() -> None:
     small, large = Network(module=student(0)), Network(module=WideResNet(40, 2))
 
     for terms in {**METHODS, **CANDIDATES}.values():
-        pair = Pair(small, large, objective_spelled(terms, (), 0.0), {"images": images}, torch.optim.SGD)
+        pair = Pair(small, large, make_objective(terms, (), 0.0), {"images": images}, torch.optim.SGD)
         inside = pair.taught({"images": images})[1].values()
         assert [one.shape[2] for one in inside] == ([32, 16, 8] if any("attention" in one for one in terms) else [])

@@ -16,7 +16,7 @@ from edgeport.exporter.distill.data_free.learned_losses import LearningTerm
 from edgeport.exporter.distill.data_free.methods import Fast, Method, require_steps
 from edgeport.exporter.distill.data_free.networks import sizes_of
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
-from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
+from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 from edgeport.exporter.distill.distilling import identity_of, make_optimizer
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
@@ -28,7 +28,7 @@ from edgeport.exporter.train.loop import fit
 if TYPE_CHECKING:
     from edgeport.exporter.distill.task import HeldOut
 
-__all__ = ["DistilledWithoutData", "distill_without_data"]
+__all__ = ["DataFreeResult", "distill_without_data"]
 
 _KEPT = 1024
 """Samples that are handed out in the end: more than a calibration looks at."""
@@ -37,7 +37,7 @@ _NO_RANGE = "No range of the input was declared: what was made has mean 0 and de
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistilledWithoutData:
+class DataFreeResult:
     """What came of it.
 
     Attributes:
@@ -66,7 +66,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
     judged: HeldOut | None = None,
     hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
-) -> DistilledWithoutData:
+) -> DataFreeResult:
     """Trains a student in place without a sample.
 
     A killed training goes on where it was when it is called with the same folder again.
@@ -117,7 +117,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         synthesizer = synthesizer_of(method, pair, inputs, views)
-    task = WithoutData(pair, inputs.name, synthesizer, judged)
+    task = DataFreeDistillation(pair, inputs.name, synthesizer, judged)
     batches = NoSamples(steps // training.epochs * training.batch_size)
     trained = fit(
         task,
@@ -128,7 +128,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
         hardware=hardware or this_process(),
         on_progress=on_progress,
     )
-    return DistilledWithoutData(
+    return DataFreeResult(
         result=DistillResult(
             objective=f"{objective.said()}, of inputs by {type(method).__name__}",
             before=trained.first,

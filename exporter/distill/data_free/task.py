@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeport.exporter.distill.task import HeldOut
     from edgeport.exporter.train.task import Batch
 
-__all__ = ["NoSamples", "WithoutData"]
+__all__ = ["DataFreeDistillation", "NoSamples"]
 
 
 class NoSamples:
@@ -39,7 +39,7 @@ class NoSamples:
         return {"rows": torch.tensor(rows)}
 
 
-class WithoutData:
+class DataFreeDistillation:
     """The student learns from synthesized inputs, by the pair's objective.
 
     Args:

@@ -34,7 +34,7 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
 
     Args:
         payload: `teacher` and `student` (`ModelSource`s), `inputs` (a `TensorSpec`), `method` (a name of `METHODS`) and
-            `values` (of it), `objective` (L, R and lambda, as they are spelled), `options` (`DistillOptions`), `steps`,
+            `values` (of it), `objective` (L, R and lambda, in words), `options` (`DistillOptions`), `steps`,
             `mirror`, `device`, `work` (a folder for the training), `output` (`.safetensors`); where wanted `kept` (path
             of a `.npz` for samples that were made), `judged` (path of a `.npz` with the input) and `target` (key of the
             labels in it).
@@ -115,11 +115,11 @@ def _save_made(path: Path, name: str, samples: Array, made: str) -> None:
 
 
 def _objective(payload: Mapping[str, Any]) -> Objective:
-    from edgeport.exporter.distill.loss_factory import objective_spelled
+    from edgeport.exporter.distill.loss_factory import make_objective
 
     of_l, of_r, lambda_ = payload["objective"]
     folder = payload["teacher"].get("search_path")
-    return objective_spelled(of_l or USUAL, of_r, lambda_, Path(folder) if folder else None)
+    return make_objective(of_l or USUAL, of_r, lambda_, Path(folder) if folder else None)
 
 
 def _judged(payload: Mapping[str, Any], spec: TensorSpec, student: torch.nn.Module) -> HeldOut | None:

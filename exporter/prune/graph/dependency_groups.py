@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.errors import DependencyError, EdgeportError, PruningError
 from edgeport.exporter.prune.graph.group_validation import without_failing
-from edgeport.exporter.prune.graph.groups import Found, Group, Kind, Slice
+from edgeport.exporter.prune.graph.groups import DependencyGroups, Group, Kind, Slice
 from edgeport.exporter.prune.graph.heads import find_heads
 from edgeport.exporter.prune.graph.layers import Side, channel_groups, is_convolution, is_the_same_for_all, sides_of
 from edgeport.exporter.prune.samples import Samples
@@ -30,11 +30,11 @@ _MOST_INDICES = 500
 """Indices that are followed for each unit of a layer; a DenseNet needs some hundred."""
 
 
-class _Left(Exception):
+class _NotPrunable(Exception):
     """Why the units of a layer stay."""
 
 
-def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
+def find_groups(module: torch.nn.Module, samples: Samples) -> DependencyGroups:
     """All channels, neurons and attention heads that can be removed.
 
     Args:
@@ -80,7 +80,7 @@ def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
         try:
             members = _members(graph, layer)
             group = _group(path, layer, members, paths, tied)
-        except _Left as reason:
+        except _NotPrunable as reason:
             left[path] = str(reason)  # of this layer alone: what it reaches may go by itself, or says why not
             continue
         seen |= {id(one.layer) for one in members if not one.incoming}
@@ -89,7 +89,7 @@ def find_groups(module: torch.nn.Module, samples: Samples) -> Found:
         groups.append(group)
     tried, failed = without_failing(module, groups, few)
     left |= failed
-    return Found(groups=tuple(tried), left=left | _untold(module, groups, tried, left))
+    return DependencyGroups(groups=tuple(tried), left=left | _untold(module, groups, tried, left))
 
 
 def _untold(
@@ -186,7 +186,7 @@ def _members(graph: Any, layer: Any) -> list[_Member]:
         seen.add(key)
         walked += len(indices)
         if walked > _MOST_INDICES * len(every):
-            raise _Left("its units are cut and put together again without end")
+            raise _NotPrunable("its units are cut and put together again without end")
         _, places = found.setdefault(key[:2], (dependency, {}))
         for one in indices:
             places.setdefault(one.idx, one.root_idx)
@@ -203,7 +203,7 @@ def _mapped(dependency: Any, indices: Any) -> Any:
         for mapping in dependency.index_mapping:
             indices = mapping(indices) if mapping is not None else indices
     except Exception as error:
-        raise _Left(f"its units can't be followed ({type(error).__name__})") from error
+        raise _NotPrunable(f"its units can't be followed ({type(error).__name__})") from error
     return indices
 
 
@@ -211,19 +211,19 @@ def _group(path: str, layer: Any, members: list[_Member], paths: Mapping[int, st
     from torch import nn
 
     if any(member.is_output for member in members):
-        raise _Left("its units are an output of the network")
+        raise _NotPrunable("its units are an output of the network")
     parts = _parts(members)
     count = len(members[0].indices)
     if parts > 1 and count % parts:
-        raise _Left(f"its {count} units do not divide into {parts} parts")
+        raise _NotPrunable(f"its {count} units do not divide into {parts} parts")
     units = count // parts
     slices: list[Slice] = []
     for member in members:
         slices += _slices(member, paths, tied, parts, units)
     if not any(one.incoming for one in slices):
-        raise _Left("nothing that is known reads its units")
+        raise _NotPrunable("nothing that is known reads its units")
     if units < 2:
-        raise _Left("it has one unit only")
+        raise _NotPrunable("it has one unit only")
     return Group(
         name=path,
         kind=Kind.CHANNELS if is_convolution(layer) else Kind.NEURONS,
@@ -238,7 +238,7 @@ def _parts(members: list[_Member]) -> int:
     """Into how many parts grouped convolutions and norms divide the units; all lose the same places."""
     found = {parts for member in members if member.is_layer and (parts := channel_groups(member.layer)) > 1}
     if len(found) > 1:
-        raise _Left(f"its units are divided in {' and '.join(map(str, sorted(found)))} parts at once")
+        raise _NotPrunable(f"its units are divided in {' and '.join(map(str, sorted(found)))} parts at once")
     return found.pop() if found else 1
 
 
@@ -246,7 +246,7 @@ def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: in
     import torch
 
     if member.is_parameter:
-        raise _Left("a parameter outside of the layers of torch goes along")
+        raise _NotPrunable("a parameter outside of the layers of torch goes along")
     if not member.is_layer:
         return
     path, layer = paths.get(id(member.layer)), member.layer
@@ -256,23 +256,23 @@ def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: in
     if path is None or (not sides and list(layer.parameters(recurse=False))):
         tied_heads = isinstance(layer, torch.nn.MultiheadAttention)
         why = "which ties its heads to its width" if tied_heads else "which is not known"
-        raise _Left(f"{path or 'a layer'} ({type(layer).__name__}) goes along, {why}")
+        raise _NotPrunable(f"{path or 'a layer'} ({type(layer).__name__}) goes along, {why}")
     indices = torch.tensor(member.indices, dtype=torch.int64)
     roots = torch.tensor(member.units, dtype=torch.int64)
     if len(indices) != len(roots) or (len(roots) and int(roots.max()) >= parts * units):
-        raise _Left(f"its units can't be followed into {path}")
+        raise _NotPrunable(f"its units can't be followed into {path}")
     divided = channel_groups(layer) > 1
     if divided and not torch.equal(indices, roots):
-        raise _Left(f"it reaches {path}, which divides its channels, beside other units")
+        raise _NotPrunable(f"it reaches {path}, which divides its channels, beside other units")
     for side in sides:
         held = getattr(layer, side.tensor)
         if side.tensor not in {
             **dict(layer.named_parameters(recurse=False)),
             **dict(layer.named_buffers(recurse=False)),
         }:
-            raise _Left(f"{path}.{side.tensor} is computed")
+            raise _NotPrunable(f"{path}.{side.tensor} is computed")
         if id(held) in tied:
-            raise _Left(f"{path}.{side.tensor} is shared with another layer")
+            raise _NotPrunable(f"{path}.{side.tensor} is shared with another layer")
         yield _slice(str(path), side, held, indices, roots % units)
 
 
@@ -283,7 +283,7 @@ def _slice(path: str, side: Side, held: torch.Tensor, indices: torch.Tensor, uni
     step = size // side.repeats
     inside = indices < step  # a divided convolution holds one part of what it reads
     if side.repeats == 1 and int(indices.max()) >= size and not side.reads:
-        raise _Left(f"its units can't be followed into {path}")
+        raise _NotPrunable(f"its units can't be followed into {path}")
     indices, units = indices[inside], units[inside]
     places = torch.cat([indices + repeat * step for repeat in range(side.repeats)])
     return Slice(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Found", "Group", "Kind", "Removed", "Slice", "slices_by_tensor"]
+__all__ = ["DependencyGroups", "Group", "Kind", "Removed", "Slice", "slices_by_tensor"]
 
 
 class Kind(StrEnum):
@@ -82,8 +82,8 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What the search for groups came to.
+class DependencyGroups:
+    """The groups of units that can be removed, and what stays.
 
     Attributes:
         groups: Each was tried: removing units gives what silencing them gives.

@@ -13,9 +13,9 @@ from edgeport.exporter.distill.loss_factory import (
     DEFAULTS,
     REGULARISERS,
     TERMS,
-    augment_spelled,
-    objective_spelled,
-    term_spelled,
+    make_augment,
+    make_objective,
+    make_term,
 )
 from edgeport.exporter.distill.losses.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
@@ -47,13 +47,13 @@ PAIRS = (Tap(student="layers.1", teacher="layers.3"), Tap(student="stem", teache
     ],
 )
 def test_terms_of_l(text: str, term: object) -> None:
-    assert term_spelled(text, TERMS) == term
+    assert make_term(text, TERMS) == term
 
 
 def test_the_whole_objective_and_functions_of_the_user(tmp_path: Path) -> None:
     (tmp_path / "spelled_loss.py").write_text("def boxes(seen): return seen.output().mean()\n", encoding="utf-8")
 
-    made = objective_spelled(
+    made = make_objective(
         ["0.5 spelled_loss:boxes", "cosine"], ["confidence", "0.1 activity:stem"], 0.01, search_path=tmp_path
     )
 
@@ -65,9 +65,9 @@ def test_the_whole_objective_and_functions_of_the_user(tmp_path: Path) -> None:
         lambda_=0.01,
     )
     for terms in DEFAULTS.values():
-        assert objective_spelled(terms, (), 0.0)
+        assert make_objective(terms, (), 0.0)
     with pytest.raises(SourceError, match="gets BatchOutputs"):
-        term_spelled("spelled_loss:none", TERMS, tmp_path)
+        make_term("spelled_loss:none", TERMS, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_whole_objective_and_functions_of_the_user(tmp_path: Path) -> None:
 )
 def test_what_is_no_term_is_refused_with_the_next_step(text: str, known: object, says: str) -> None:
     with pytest.raises(EdgeportError, match=says):
-        Objective(L=(term_spelled(text, known),))
+        Objective(L=(make_term(text, known),))
 
 
 @pytest.mark.parametrize(
@@ -125,21 +125,21 @@ def test_terms_that_need_labels_are_known(name: str) -> None:
     seen = BatchOutputs(student={"output": scores}, teacher={"output": scores.flip(0)})
     if name in loss_spec.OF_LABELS:
         with pytest.raises(DistillationError, match="samples without labels"):
-            term_spelled(name, TERMS).loss(seen)
+            make_term(name, TERMS).loss(seen)
     else:
-        assert term_spelled(name, TERMS).loss(seen).isfinite()
+        assert make_term(name, TERMS).loss(seen).isfinite()
 
 
 def test_augmentations(tmp_path: Path) -> None:
     (tmp_path / "spelled_augment.py").write_text("def noise(feeds): return feeds\n", encoding="utf-8")
 
-    assert augment_spelled("") is None
-    assert augment_spelled("crop-flip") == CropAndFlip(padding=4)
-    assert augment_spelled("crop-flip:2") == CropAndFlip(padding=2)
-    noise = augment_spelled("spelled_augment:noise", tmp_path)
+    assert make_augment("") is None
+    assert make_augment("crop-flip") == CropAndFlip(padding=4)
+    assert make_augment("crop-flip:2") == CropAndFlip(padding=2)
+    noise = make_augment("spelled_augment:noise", tmp_path)
     assert noise is not None
     assert noise({}) == {}
     for wrong in ("crop", "crop-flip:", "crop-flip:x", "my.code:"):
-        for spelled in (augment_spelled, loss_spec.check_augment):
+        for parsed in (make_augment, loss_spec.check_augment):
             with pytest.raises(EdgeportError, match="take crop-flip"):
-                spelled(wrong)
+                parsed(wrong)

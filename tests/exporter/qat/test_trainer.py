@@ -24,7 +24,7 @@ from edgeport.contracts import Array, Calibration, OnnxModel, Precision, Quantiz
 from edgeport.errors import ContractError, PlanError, SamplesError, SourceError
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.qat.options import QatOptions, default_teacher
-from edgeport.exporter.qat.trainer import Learned, LearningSamples, learn
+from edgeport.exporter.qat.trainer import LearningSamples, TrainedNetwork, learn
 from edgeport.exporter.train import TrainingSettings
 
 OPTIONS = QatOptions(rate=2e-4, training=TrainingSettings(epochs=4, batch_size=16, average=0.9))
@@ -88,7 +88,7 @@ def learned(
     *,
     options: QatOptions = OPTIONS,
     labels: Array | None = None,
-) -> Learned:
+) -> TrainedNetwork:
     samples = LearningSamples(feeds={"image": made.images}, labels=labels)
     return learn(
         made.module(),
@@ -103,7 +103,7 @@ def learned(
     )
 
 
-def on_runtime(learnt: Learned, rules: QuantizationRules, folder: Path, images: Array) -> Array:
+def on_runtime(learnt: TrainedNetwork, rules: QuantizationRules, folder: Path, images: Array) -> Array:
     written = write_plan(learnt.result.model, learnt.result.plan, rules, folder / "quantized.onnx")
     with open_reference(written.path) as run:
         return run({"image": images})["output"]

@@ -15,7 +15,7 @@ from edgeport.exporter.distill.data_free.adversarial import Adversarial
 from edgeport.exporter.distill.data_free.learned_losses import WithLearningTerms, condition_of
 from edgeport.exporter.distill.data_free.variational import OutputVae, Variational
 from edgeport.exporter.distill.distilling import distill
-from edgeport.exporter.distill.loss_factory import objective_spelled
+from edgeport.exporter.distill.loss_factory import make_objective
 from edgeport.exporter.distill.losses.task import CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import Objective, Tap
 from edgeport.exporter.distill.options import DistillOptions
@@ -265,13 +265,13 @@ def test_the_scale_is_that_of_all_samples_in_whatever_order(problem, tmp_path):
     assert float((found.mean - wanted).abs().max()) < 0.2 * float(found.deviation)
 
 
-@pytest.mark.parametrize("spelled", ["adversarial", "0.5 variational:4=4"])
-def test_from_end_to_end_as_commands_spell_it(problem, tmp_path, spelled):
+@pytest.mark.parametrize("parsed", ["adversarial", "0.5 variational:4=4"])
+def test_from_end_to_end_as_commands_spell_it(problem, tmp_path, parsed):
     done = distill(
         Network(module=problem.network(16)),
         Network(module=problem.teacher),
         LearningSamples(feeds={"x": problem.images[:64]}, labels=problem.labels[:64]),
-        objective_spelled(("cross-entropy", spelled), (), 0.0),
+        make_objective(("cross-entropy", parsed), (), 0.0),
         folder=tmp_path,
         options=DistillOptions(training=TrainingSettings(epochs=1, batch_size=16)),
     )
@@ -282,7 +282,7 @@ def test_from_end_to_end_as_commands_spell_it(problem, tmp_path, spelled):
         Network(module=problem.network(16)),
         Network(module=problem.teacher),
         LearningSamples(feeds={"x": problem.images[:64]}),
-        objective_spelled((spelled,), (), 0.0),
+        make_objective((parsed,), (), 0.0),
         folder=tmp_path / "unlabelled",
         options=DistillOptions(training=TrainingSettings(epochs=1, batch_size=16)),
     )

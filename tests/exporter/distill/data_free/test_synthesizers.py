@@ -21,7 +21,7 @@ from edgeport.exporter.distill.data_free.methods import Contrastive, Dafl, Fast
 from edgeport.exporter.distill.data_free.networks import generator_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
-from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
+from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions
@@ -273,7 +273,7 @@ def test_contrast_spreads_what_is_made(problem, tmp_path):
         pair = problem.pair(problem.network(12))
         torch.manual_seed(3)
         synthesizer = synthesizer_of(method, pair, SPEC)
-        task = WithoutData(pair, "x", synthesizer)
+        task = DataFreeDistillation(pair, "x", synthesizer)
         fit(task, NoSamples(32 * 2), SETTINGS, tmp_path / str(contrast))
         return float(torch.pdist(synthesizer.samples(32)).mean())
 
@@ -292,7 +292,7 @@ def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
     class Killed(Exception):
         pass
 
-    class Stopping(WithoutData):
+    class Stopping(DataFreeDistillation):
         def step(self, batch, context):
             if context.step == 17:
                 raise Killed
@@ -303,10 +303,10 @@ def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
         torch.manual_seed(3)
         return kind(pair, "x", synthesizer_of(method, pair, SPEC))
 
-    fit(task(WithoutData), NoSamples(32 * 25), SETTINGS, tmp_path / "whole")
+    fit(task(DataFreeDistillation), NoSamples(32 * 25), SETTINGS, tmp_path / "whole")
     with pytest.raises(Killed):
         fit(task(Stopping), NoSamples(32 * 25), SETTINGS, tmp_path / "cut")
-    fit(task(WithoutData), NoSamples(32 * 25), SETTINGS, tmp_path / "cut")
+    fit(task(DataFreeDistillation), NoSamples(32 * 25), SETTINGS, tmp_path / "cut")
     assert (tmp_path / "whole" / CHECKPOINT).read_bytes() == (tmp_path / "cut" / CHECKPOINT).read_bytes()
 
 

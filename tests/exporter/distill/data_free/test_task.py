@@ -14,7 +14,7 @@ from edgeport.errors import ContractError, DistillationError, SamplesError, Trai
 from edgeport.exporter.distill.data_free.distilling import distill_without_data
 from edgeport.exporter.distill.data_free.methods import METHODS, Contrastive, Dafl, Fast, method_named
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
-from edgeport.exporter.distill.data_free.task import NoSamples, WithoutData
+from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions
@@ -45,7 +45,7 @@ def distilled(problem, method, folder, steps=160, teacher=None, spec=SPEC):
     pair = problem.pair(student, teacher=teacher)
     torch.manual_seed(3)
     synthesizer = synthesizer_of(method, pair, spec)
-    fit(WithoutData(pair, "x", synthesizer), NoSamples(32 * steps), SETTINGS, folder)
+    fit(DataFreeDistillation(pair, "x", synthesizer), NoSamples(32 * steps), SETTINGS, folder)
     return student, synthesizer
 
 
@@ -69,7 +69,7 @@ def test_fast_resumes_with_its_memory(problem, tmp_path):
     class Killed(Exception):
         pass
 
-    class Stopping(WithoutData):
+    class Stopping(DataFreeDistillation):
         def step(self, batch, context):
             if context.step == 31:
                 raise Killed
@@ -82,10 +82,10 @@ def test_fast_resumes_with_its_memory(problem, tmp_path):
         torch.manual_seed(3)
         return kind(pair, "x", synthesizer_of(METHODS_HERE["fast"], pair, SPEC))
 
-    fit(task(WithoutData), NoSamples(32 * 45), settings, tmp_path / "whole")
+    fit(task(DataFreeDistillation), NoSamples(32 * 45), settings, tmp_path / "whole")
     with pytest.raises(Killed):
         fit(task(Stopping), NoSamples(32 * 45), settings, tmp_path / "cut")
-    fit(task(WithoutData), NoSamples(32 * 45), settings, tmp_path / "cut")
+    fit(task(DataFreeDistillation), NoSamples(32 * 45), settings, tmp_path / "cut")
 
     for name in (CHECKPOINT, BEST):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
