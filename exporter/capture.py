@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import Arrays
-from edgeport.exporter.feeds import Binding
+from edgeport.exporter.input_binding import Binding
 from edgeport.exporter.options import Capture, ExportOptions
-from edgeport.exporter.outputs import name_outputs
+from edgeport.exporter.output_naming import name_outputs
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgeport.exporter.naming import SOURCE_KEY
+from edgeport.exporter.passes.naming import SOURCE_KEY
 from edgeport.onnx_files import node_module
 
 __all__ = ["note_on_state", "notes_on_model"]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from edgeport.contracts import Arrays
 from edgeport.errors import DynamicShapeError, ExportError, ModelError, OutputError, SamplesError
 from edgeport.exporter.capture import Captured, CaptureFailed, capture, free_axes, tensors_only
+from edgeport.exporter.eager_check import run_once
 from edgeport.exporter.explain import explain_export_failure, user_line
-from edgeport.exporter.feeds import Binding, bind_feeds
-from edgeport.exporter.first_run import run_once
+from edgeport.exporter.input_binding import Binding, bind_feeds
 from edgeport.exporter.options import ExportOptions, ExportResult
-from edgeport.exporter.quiet import quiet
-from edgeport.exporter.recurrent import as_operators, has_recurrence, translations
+from edgeport.exporter.rnn_operators import as_operators, has_recurrence, translations
+from edgeport.exporter.silence import quiet
 from edgeport.onnx_files import write_ir
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def export_onnx(
     written = write_ir(model, output)
     job.seconds["write"] = time.perf_counter() - start
 
-    from edgeport.exporter.naming import list_modules
     from edgeport.exporter.notes import note_on_state, notes_on_model
+    from edgeport.exporter.passes.naming import list_modules
 
     return ExportResult(
         model=written,
@@ -165,7 +165,7 @@ class _Export:
         return program.model
 
     def _legacy(self, error: ExportError) -> ir.Model:
-        from edgeport.exporter.legacy import export_legacy
+        from edgeport.exporter.torchscript_export import export_legacy
 
         start = time.perf_counter()
         with quiet():
@@ -250,7 +250,11 @@ def _refuse_scripted(module: torch.nn.Module, name: str) -> None:
 
 def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
     """Annotates, folds and names, in that order: what is folded keeps where it came from."""
-    from edgeport.exporter import fold, naming, pooling
+    from edgeport.exporter.passes import naming
+    from edgeport.exporter.passes.batch_norm_folding import fold_batch_norms
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
+    from edgeport.exporter.passes.global_average_pool import pool_means
+    from edgeport.exporter.passes.weight_transpose import fold_transposed_weights
 
     inputs = job.binding.feeds
     if len(model.graph.inputs) != len(inputs) or len(model.graph.outputs) != len(outputs):
@@ -261,12 +265,12 @@ def _finish(model: ir.Model, job: _Export, outputs: Sequence[str]) -> None:
         )
     naming.annotate(model)
     with quiet():
-        fold.fold_transposed_weights(model)  # before the rest, which would fold them too, and drop their names
-        fold.fold_constants(model)
-        fold.fold_transposed_weights(model)
-        fold.fold_batch_norms(model)
-        fold.simplify(model)
-    pooling.pool_means(model)  # behind the rewrites, which look for means
+        fold_transposed_weights(model)  # before the rest, which would fold and drop their names
+        fold_constants(model)
+        fold_transposed_weights(model)
+        fold_batch_norms(model)
+        simplify(model)
+    pool_means(model)  # behind the rewrites, which look for means
     states = set(job.options.state.values())
     batch = {0: "batch"}
     naming.name_axes(

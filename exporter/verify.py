@@ -11,8 +11,8 @@ import numpy as np
 
 from edgeport.contracts import Array, Arrays, OpenModel, Outcome, OutputDifference, RunModel, Verification
 from edgeport.errors import EdgeportError, SamplesError, VerificationError, WrongOutput
-from edgeport.exporter.divergence import first_divergent_node
-from edgeport.exporter.sizes import AtSize
+from edgeport.exporter.dynamic_shape_check import AtSize
+from edgeport.exporter.nan_origin import first_divergent_node
 from edgeport.rows import Rows, run_rows
 
 __all__ = ["DEFAULT_TOLERANCE", "Judge", "compare_outputs", "verify"]
@@ -116,7 +116,7 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
     """Runs the exported model on every sample, once per batch size, and compares it with PyTorch.
 
     Args:
-        reference_outputs: What PyTorch computed (`reference_outputs` in feeds.py); axis 0 counts samples.
+        reference_outputs: What PyTorch computed (`reference_outputs` in input_binding.py); axis 0 counts samples.
         feeds: Arrays by input name; axis 0 counts samples. See `edgeport.rows` for samples of several shapes, and for
             what a state begins with.
         model_path: The ONNX file.

@@ -20,18 +20,18 @@ from benchmarks.distillation.digit_networks import LEARNED, Digits
 from benchmarks.distillation.students import StudentRow, by_name
 from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
 from edgeport.contracts import Array, TensorSpec
+from edgeport.exporter.distill.data_free.distilling import distill_without_data
+from edgeport.exporter.distill.data_free.input_vae import learn_inputs
+from edgeport.exporter.distill.data_free.methods import VaeOptions, method_named
 from edgeport.exporter.distill.distilling import make_optimizer
-from edgeport.exporter.distill.generative.distilling import distill_without_data
-from edgeport.exporter.distill.generative.input_vae import learn_inputs
-from edgeport.exporter.distill.generative.methods import VaeOptions, method_named
+from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.pair import Network, Pair
-from edgeport.exporter.distill.response import SoftTargets
 from edgeport.exporter.distill.task import Distillation
+from edgeport.exporter.distill.teacher_student import Network, Pair
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.loop import fit
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 
 SEEDS, SEEDS_SHORT = (0, 1, 2), (0,)
 STEPS, STEPS_SHORT = 1000, 24

@@ -26,23 +26,23 @@ from benchmarks.harness.judging import right_of
 from benchmarks.harness.training import quick_precision
 from edgeport.accuracy.intervals import paired_proportions
 from edgeport.contracts import Array, Interval, TensorSpec, dump_json, load_json
+from edgeport.exporter.distill.data_free.adversarial import Adversarial
+from edgeport.exporter.distill.data_free.augmentation import Views
+from edgeport.exporter.distill.data_free.input_vae import learn_inputs
+from edgeport.exporter.distill.data_free.learned_losses import WithLearningTerms
+from edgeport.exporter.distill.data_free.methods import METHODS, Method, VaeOptions, method_named
+from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
+from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
+from edgeport.exporter.distill.data_free.variational import Variational
 from edgeport.exporter.distill.distilling import make_optimizer
-from edgeport.exporter.distill.generative.adversarial import Adversarial
-from edgeport.exporter.distill.generative.input_vae import learn_inputs
-from edgeport.exporter.distill.generative.learning_terms import WithLearningTerms
-from edgeport.exporter.distill.generative.making import maker_of
-from edgeport.exporter.distill.generative.methods import METHODS, Method, VaeOptions, method_named
-from edgeport.exporter.distill.generative.variational import Variational
-from edgeport.exporter.distill.generative.views import Views
-from edgeport.exporter.distill.generative.without_data import NoSamples, WithoutData
+from edgeport.exporter.distill.losses.response import SoftTargets
+from edgeport.exporter.distill.losses.task import CrossEntropy
 from edgeport.exporter.distill.objective import Objective, Term
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.pair import Network, Pair
-from edgeport.exporter.distill.response import SoftTargets
-from edgeport.exporter.distill.supervised import CrossEntropy
 from edgeport.exporter.distill.task import Distillation
+from edgeport.exporter.distill.teacher_student import Network, Pair
 from edgeport.exporter.train import Schedule, TrainingSettings
-from edgeport.exporter.train.hardware import this_process
+from edgeport.exporter.train.distributed import this_process
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.samples import LABELS
 
@@ -273,9 +273,9 @@ class _Work:
         views = Views(shift=0.125, mirror=True)
         if row.by in METHODS:
             torch.manual_seed(seed)
-            maker = maker_of(_method_of(row, self._length), pair, image_spec(), views)
+            maker = synthesizer_of(_method_of(row, self._length), pair, image_spec(), views)
             batches = NoSamples(_steps_of(row, self._length) * self._length.batch)
-            return WithoutData(pair, _FEED, maker), batches, replace(settings, epochs=1, evaluate_every=1)
+            return DataFreeDistillation(pair, _FEED, maker), batches, replace(settings, epochs=1, evaluate_every=1)
         images = _lesson(self._length.training)
         if row.by == "vae":
             images = self._drawn(images, seed, folder)

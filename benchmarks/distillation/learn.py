@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from benchmarks.distillation.subjects import SUBJECTS
 from benchmarks.harness import training
 from edgeport.exporter.distill.distilling import distill
+from edgeport.exporter.distill.loss_factory import make_augment, make_objective
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
 from edgeport.exporter.train import TrainingSettings
-from edgeport.exporter.train.hardware import this_process
+from edgeport.exporter.train.distributed import this_process
 
 
 def spec_of(**own: Any) -> dict[str, Any]:
@@ -46,10 +46,10 @@ def learn_in(folder: Path, spec: Mapping[str, Any]) -> dict[str, Any]:
         subject.student,
         subject.teacher if spec["taught"] else None,
         subject.samples,
-        objective_spelled(spec["L"], spec["R"], spec["lambda"]),
+        make_objective(spec["L"], spec["R"], spec["lambda"]),
         folder=folder / "training",
         options=options,
-        augment=augment_spelled(spec["augment"]),
+        augment=make_augment(spec["augment"]),
         hardware=this_process("auto"),
         on_progress=training.tell,
     )

@@ -20,9 +20,9 @@ from benchmarks.distillation.digit_networks import LEARNED, Digits
 from benchmarks.distillation.students import StudentRow, by_name
 from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, kept_by_key, paired
 from edgeport.exporter.distill.distilling import born_again, distill
+from edgeport.exporter.distill.loss_factory import make_objective
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.pair import MovingAverage, Network
-from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.distill.teacher_student import MovingAverage, Network
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.samples import LearningSamples
 
@@ -136,7 +136,7 @@ class _Work:
 
     def top1(self, way: Way, seed: int, folder: Path) -> float:
         """Of a student that was taught so."""
-        objective = objective_spelled(way.L, way.R, way.lambda_)
+        objective = make_objective(way.L, way.R, way.lambda_)
         samples = LearningSamples(feeds={"image": self.digits.images[:_FEW]}, labels=self.digits.labels[:_FEW])
         # Only the last weights are looked at beside the first ones: the schedule has come to its end by then.
         training = TrainingSettings(epochs=self.epochs, batch_size=30, seed=seed, evaluate_every=self.epochs)

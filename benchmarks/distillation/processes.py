@@ -19,11 +19,11 @@ from benchmarks.distillation.wide import teacher
 from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, cifar, kept_by_key
 from benchmarks.harness.training import seeded
 from edgeport.exporter.distill.distilling import distill
+from edgeport.exporter.distill.loss_factory import make_objective
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.distill.pair import Network
-from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.distill.teacher_student import Network
 from edgeport.exporter.train import TrainingSettings
-from edgeport.exporter.train.hardware import Hardware, launch, this_process
+from edgeport.exporter.train.distributed import DistributedContext, launch, this_process
 from edgeport.exporter.train.samples import LearningSamples
 
 BOUND = 1e-5
@@ -62,7 +62,7 @@ def student() -> torch.nn.Module:
         )
 
 
-def learn(folder: str, hardware: Hardware) -> None:
+def learn(folder: str, hardware: DistributedContext) -> None:
     """One training, or one process of it; leaves `rank0.pt` and so on in the folder."""
     images, learner = cifar.training(_SIZE["images"]), student()
     settings = TrainingSettings(
@@ -72,7 +72,7 @@ def learn(folder: str, hardware: Hardware) -> None:
         Network(module=learner),
         Network(module=teacher()),
         LearningSamples(feeds={"images": images.floats()}, labels=images.labels),
-        objective_spelled(_TERMS, (), 0.0),
+        make_objective(_TERMS, (), 0.0),
         folder=Path(folder) / "training",
         options=DistillOptions(training=settings, optimizer="sgd", rate=0.02),
         hardware=hardware,

@@ -16,7 +16,7 @@ from benchmarks.harness import zoo
 from benchmarks.harness.cifar import judged, training
 from benchmarks.harness.judging import outputs_of
 from edgeport.contracts import Array
-from edgeport.exporter.distill.pair import Network
+from edgeport.exporter.distill.teacher_student import Network
 from edgeport.exporter.train.samples import LearningSamples
 
 _SPLIT = 2024

@@ -10,12 +10,12 @@ import torch
 
 from benchmarks.harness.cifar import Images
 from benchmarks.harness.networks import resnet20
-from edgeport.exporter.prune.choosing import Scope
-from edgeport.exporter.prune.counting import count_costs
-from edgeport.exporter.prune.criteria import CRITERIA, Random, criterion_named
+from edgeport.exporter.prune.allocation import Scope
+from edgeport.exporter.prune.config import Iterative, OneShot, Schedule, Structure, Units, Unstructured
+from edgeport.exporter.prune.cost_model import count_costs
+from edgeport.exporter.prune.importance.criteria import CRITERIA, Random, criterion_named
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Iterative, OneShot, Schedule, Structure, Units, Unstructured
 
 Tune = Callable[[torch.nn.Module], None]
 """What is done to a network when it is pruned, while masks still hold the zeros of its weights."""

@@ -27,7 +27,7 @@ from benchmarks.harness.networks import resnet20
 from benchmarks.pruning.cases import CASES, Case, Tune
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
 from edgeport.contracts import FineTuning
-from edgeport.exporter.prune.recalibrating import recalibrate
+from edgeport.exporter.prune.bn_recalibration import recalibrate
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.train.fine_tuning import fine_tune
 from edgeport.exporter.train.samples import LearningSamples

@@ -32,13 +32,13 @@ from benchmarks.harness.cifar import Images, drawn, judged
 from benchmarks.harness.judging import top1_of
 from edgeport.contracts import PruneStep, digest_json, dump_json, load_json, to_jsonable
 from edgeport.exporter.onnx_export import export_onnx
-from edgeport.exporter.prune.choosing import choose_counts
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.criteria import criterion_named
-from edgeport.exporter.prune.judging import losses_of
-from edgeport.exporter.prune.latency import Budgeted
+from edgeport.exporter.prune.allocation import choose_counts
+from edgeport.exporter.prune.bn_recalibration import recalibrate
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits
+from edgeport.exporter.prune.importance.criteria import criterion_named
+from edgeport.exporter.prune.latency_search import Budgeted
+from edgeport.exporter.prune.loss_eval import losses_of
 from edgeport.exporter.prune.pruning import look, take_counts
-from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import JUDGED, Samples
 from edgeport.pipeline.benchmarking.artifact import BenchSettings
 from edgeport.pipeline.benchmarking.compare import compare_artifacts
@@ -170,7 +170,7 @@ def latency_part(common: Arguments) -> PartResult:
     return PartResult(figures=[asdict(row) for row in rows], checks=latency_checks(rows), tables=(_table(rows),))
 
 
-def _short(counts: Counts) -> str:
+def _short(counts: RemovedUnits) -> str:
     return digest_json(dict(sorted(counts.items())))[-16:]
 
 
@@ -197,56 +197,58 @@ class _Subject:
 
         def make() -> dict[str, Any]:
             scores = look(networks.resnet18().eval(), criterion_named(CRITERION), self._samples)
-            return {"outlines": to_jsonable(scores.outlines), "costs": to_jsonable(scores.costs)}
+            return {"group_specs": to_jsonable(scores.group_specs), "costs": to_jsonable(scores.costs)}
 
         return kept(self._folder / f"seen-{self.seed}.json", dict, make)
 
     @property
-    def outlines(self) -> list[Outline]:
+    def group_specs(self) -> list[GroupSpec]:
         """Groups with their scores."""
-        return [load_json(Outline, json.dumps(one)) for one in self.seen["outlines"]]
+        return [load_json(GroupSpec, json.dumps(one)) for one in self.seen["group_specs"]]
 
     @property
     def costs(self) -> Costs:
         """Of the layers."""
         return load_json(Costs, json.dumps(self.seen["costs"]))
 
-    def network(self, counts: Counts) -> torch.nn.Module:
+    def network(self, counts: RemovedUnits) -> torch.nn.Module:
         """Without so many channels of each group, with statistics taken anew."""
         network = networks.resnet18().eval()
         if any(counts.values()):
-            take_counts(network, self._samples.first(2), self.outlines, counts, by=CRITERION)
+            take_counts(network, self._samples.first(2), self.group_specs, counts, by=CRITERION)
             recalibrate(network, self._samples)
         return network
 
-    def time(self, counts: Counts) -> float:
+    def time(self, counts: RemovedUnits) -> float:
         """Its latency over that of the whole network; measured once for each choice of widths."""
         return self.timed(counts, ROUNDS, f"time-{_short(counts)}").time if any(counts.values()) else 1.0
 
-    def again(self, counts: Counts) -> float:
+    def again(self, counts: RemovedUnits) -> float:
         """Its speed over the whole network's, measured anew; once for each choice of widths."""
         return self.timed(counts, ROUNDS, f"again-{_short(counts)}").speedup
 
-    def sitting(self, speedup: float, counts: Counts, number: int) -> Timed:
+    def sitting(self, speedup: float, counts: RemovedUnits, number: int) -> Timed:
         """What came out for a goal, measured once more; once for each number."""
         return self.timed(counts, ROUNDS_IN_THE_END, f"sitting-{number}-{speedup:g}-{_short(counts)}")
 
-    def losses(self, several: Sequence[Counts]) -> list[float]:
+    def losses(self, several: Sequence[RemovedUnits]) -> list[float]:
         """What networks lose on the samples; computed once for each choice of widths."""
         files = [self._folder / f"loss-{self.seed}-{_short(counts)}.json" for counts in several]
         new = [(file, counts) for file, counts in zip(files, several, strict=True) if not file.exists()]
         if new:
             network, counts = networks.resnet18().eval(), [counts for _, counts in new]
-            losses = losses_of(network, self._samples, self.outlines, counts, judged_by=self._unseen, recalibrated=True)
+            losses = losses_of(
+                network, self._samples, self.group_specs, counts, judged_by=self._unseen, recalibrated=True
+            )
             for (file, _), loss in zip(new, losses, strict=True):
                 write(file, dump_json(loss))
         return [load_json(float, file.read_bytes()) for file in files]
 
-    def timed(self, counts: Counts, rounds: int, kept_as: str) -> Timed:
+    def timed(self, counts: RemovedUnits, rounds: int, kept_as: str) -> Timed:
         """By as many pairs; taken from where it is kept."""
         return kept(self._folder / f"{kept_as}.json", Timed, lambda: self._measured(counts, rounds))
 
-    def _measured(self, counts: Counts, rounds: int) -> Timed:
+    def _measured(self, counts: RemovedUnits, rounds: int) -> Timed:
         whole, trial = self._folder / "whole.onnx", self._folder / "trial.onnx"
         if not whole.exists():
             self._export({}, whole)
@@ -255,7 +257,7 @@ class _Subject:
         speedup = compared.comparison.speedup
         return Timed(speedup=speedup.estimate, low=speedup.low, high=speedup.high)
 
-    def _export(self, counts: Counts, output: Path) -> None:
+    def _export(self, counts: RemovedUnits, output: Path) -> None:
         export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
 
 
@@ -268,15 +270,15 @@ class _Networks:
         trials: Networks that the search for it looked at.
         found: Its speed, measured anew in sittings.
         left: Share of the multiplications that it has.
-        by_macs: Counts of those around it that were pruned for multiplications, for each of `BLOCKS`.
+        by_macs: RemovedUnits of those around it that were pruned for multiplications, for each of `BLOCKS`.
 
     """
 
-    counts: Counts
+    counts: RemovedUnits
     trials: int
     found: Timed
     left: float
-    by_macs: list[list[Counts]]
+    by_macs: list[list[RemovedUnits]]
 
 
 def _searched(subject: _Subject, speedup: float) -> Budgeted:
@@ -303,7 +305,7 @@ def _networks(subject: _Subject, speedup: float, sittings: int) -> _Networks:
         found=fresh,
         left=left,
         by_macs=[
-            by_multiplications(subject.outlines, costs, subject.time, fresh.time, begin=left, round_to=block)
+            by_multiplications(subject.group_specs, costs, subject.time, fresh.time, begin=left, round_to=block)
             for block in BLOCKS
         ],
     )
@@ -335,7 +337,7 @@ def _row(subject: _Subject, speedup: float, images: Images, sittings: int) -> La
     )
 
 
-def _point(subject: _Subject, counts: Counts, images: Images) -> Point:
+def _point(subject: _Subject, counts: RemovedUnits, images: Images) -> Point:
     return Point(
         left=subject.costs.macs(counts) / subject.costs.macs({}),
         time=subject.time(counts),
@@ -344,18 +346,18 @@ def _point(subject: _Subject, counts: Counts, images: Images) -> Point:
 
 
 def by_multiplications(
-    outlines: Sequence[Outline],
+    group_specs: Sequence[GroupSpec],
     costs: Costs,
-    time: Callable[[Counts], float],
+    time: Callable[[RemovedUnits], float],
     goal: float,
     *,
     begin: float,
     round_to: int = 8,
-) -> list[Counts]:
-    """Counts of one or two networks, pruned for multiplications, whose latencies are at the goal or around it.
+) -> list[RemovedUnits]:
+    """RemovedUnits of one or two networks, pruned for multiplications, whose latencies are at the goal or around it.
 
     Args:
-        outlines: Groups with their scores.
+        group_specs: Groups with their scores.
         costs: What layers cost.
         time: Of a network over that of the whole one.
         goal: That it is to come to, 0..1.
@@ -365,17 +367,17 @@ def by_multiplications(
     """
     whole = costs.macs({})
 
-    def chosen(left: float) -> Counts:
+    def chosen(left: float) -> RemovedUnits:
         return choose_counts(
-            outlines,
+            group_specs,
             lambda counts: costs.macs(counts) <= whole * left,
             round_to=round_to,
             saving=lambda one, other: costs.macs(one) - costs.macs(other),
             far=True,
         )
 
-    slower: tuple[float, float, Counts] = (1.0, 1.0, {one.name: 0 for one in outlines})
-    faster: tuple[float, float, Counts] | None = None
+    slower: tuple[float, float, RemovedUnits] = (1.0, 1.0, {one.name: 0 for one in group_specs})
+    faster: tuple[float, float, RemovedUnits] | None = None
     left = begin
     for _ in range(_STEPS):
         counts = chosen(left)
@@ -390,7 +392,9 @@ def by_multiplications(
     return [slower[2], *([faster[2]] if faster is not None else [])]
 
 
-def _between(slower: tuple[float, float, Counts], faster: tuple[float, float, Counts] | None, goal: float) -> float:
+def _between(
+    slower: tuple[float, float, RemovedUnits], faster: tuple[float, float, RemovedUnits] | None, goal: float
+) -> float:
     """The share of multiplications that meets the goal, were latency linear in it; less until one is faster."""
     if faster is None:
         return max(_FARTHER * slower[0] * goal / slower[1], _FEWEST)

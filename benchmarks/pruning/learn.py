@@ -19,8 +19,8 @@ from benchmarks.harness.networks import resnet20
 from edgeport.backends.onnxruntime import create_backend
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.contracts import Precision, QuantizationPlan, QuantizationRules, dump_json, load_json
-from edgeport.exporter.qat.learn import LearningSamples, learn
 from edgeport.exporter.qat.options import QatOptions, default_teacher
+from edgeport.exporter.qat.trainer import LearningSamples, learn
 from edgeport.exporter.train import TrainingSettings
 from edgeport.onnx_files import open_onnx
 

@@ -93,9 +93,9 @@ def _base(folder: Path) -> Path:
     """What all trainings share: the export, its calibration, the plans, the training images in a fixed random order."""
     if (folder / "made").exists():
         return folder
+    from benchmarks.harness.networks import resnet20
     from benchmarks.pruning.four_bits import four_bit_plan
     from benchmarks.pruning.learn import rules_of
-    from benchmarks.quantization.networks import resnet20
     from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect

@@ -272,7 +272,7 @@ def vad() -> Made:
 
 def write_vad(path: Path, example: Arrays) -> None:
     """The package's file without its branches, and with a state [N, 2, 128]."""
-    from edgeport.exporter.fold import fold_constants, simplify
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
     from edgeport.onnx_files import read_ir, write_constants, write_ir
 
     del example

@@ -98,7 +98,7 @@ def _export(architecture: Architecture, place: Path) -> dict[str, str]:
         "options": to_jsonable(ExportOptions(static_batch_fallback=True)),
     }
     try:
-        run_isolated("edgeport.exporter.child:export_in_child", payload, limits=_LIMITS)
+        run_isolated("edgeport.exporter.worker:export_in_child", payload, limits=_LIMITS)
         show_layers(place / "model.onnx")
     except EdgeportError as raised:
         return {"error": f"{raised.code}: {raised.found}"[:300]}

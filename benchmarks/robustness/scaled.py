@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.robustness.networks import smooth_images
 from edgeport.contracts import ModelSource
-from edgeport.exporter.sources import load_module
+from edgeport.exporter.loaders.model_source import load_module
 
 _TINY = 1e-2
 

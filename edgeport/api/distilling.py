@@ -228,7 +228,7 @@ def distill_without_data(
         inputs: What both take: a name and a size for every axis but the first, and the range of its values.
         output: `.safetensors`: the student's weights.
         method: "fast", "contrastive" or "dafl".
-        values: Of the method, where they are not its own: {"inner": 5}; see `edgeport.exporter.distill.generative`.
+        values: Of the method, where they are not its own: {"inner": 5}; see `edgeport.exporter.distill.data_free`.
         steps: Of the student, the generator's warm-up among them.
         L: Teacher terms, each "WEIGHT NAME:SETTING"; "soft-targets:20" by default.
         R: Regularisers, spelled the same.
@@ -333,7 +333,7 @@ def imitate(
 
     """
     from edgeport.contracts import to_jsonable
-    from edgeport.exporter.distill.generative.methods import VaeOptions
+    from edgeport.exporter.distill.data_free.methods import VaeOptions
     from edgeport.exporter.train import TrainingSettings
     from edgeport.pipeline.compression.data_free import imitate as imitated
 

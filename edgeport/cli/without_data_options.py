@@ -33,7 +33,7 @@ _WITHOUT = ("shape", "between", "steps", "values", "mirror", "keep")
 F = TypeVar("F", bound=Callable[..., Any])
 
 METHODS = ("fast", "contrastive", "dafl")
-"""Those of `edgeport.exporter.distill.generative.methods`, which is not loaded for a help text."""
+"""Those of `edgeport.exporter.distill.data_free.methods`, which is not loaded for a help text."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ class WithoutDataStep:
     """A student learns from a teacher of what a generator makes, by the same objective without labels.
 
     Attributes:
-        method: "fast", "contrastive" or "dafl"; see `edgeport.exporter.distill.generative.methods`.
+        method: "fast", "contrastive" or "dafl"; see `edgeport.exporter.distill.data_free.methods`.
         values: Of the method, where they are not its own.
         steps: Of the student, the generator's warm-up among them.
         L, R, lambda_: As in `DistillStep`; no L for soft targets.

@@ -10,7 +10,7 @@ import numpy as np
 from edgeport.contracts import Array, Arrays
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SamplesError
-from edgeport.exporter.arguments import argument_paths
+from edgeport.exporter.nested_inputs import argument_paths
 
 __all__ = [
     "FROM_SAMPLES",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeport.contracts import ModelSource
 from edgeport.drafting.guess import Guess, Kind
 from edgeport.errors import SourceError
-from edgeport.exporter.hugging_face import find_checkpoint
+from edgeport.exporter.loaders.hugging_face import find_checkpoint
 
 if TYPE_CHECKING:
     import torch

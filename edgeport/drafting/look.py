@@ -62,7 +62,7 @@ def look_at_module(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         ExportError: It can't be exported in any way; the first reason.
 
     """
-    from edgeport.exporter.sources import load_module, notes_on_source
+    from edgeport.exporter.loaders.model_source import load_module, notes_on_source
 
     _tell(on_progress, "load the model", 0)
     source = load_json(ModelSource, json.dumps(payload["source"]))

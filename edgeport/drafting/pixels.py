@@ -93,7 +93,7 @@ def known_pixels(source: ModelSource, module: torch.nn.Module) -> Pixels | None:
     if scheme == "timm":
         return _timm(module, source.arguments)
     if scheme == "hf":
-        from edgeport.exporter.hugging_face import find_checkpoint
+        from edgeport.exporter.loaders.hugging_face import find_checkpoint
 
         return _hugging_face(find_checkpoint(name, str(source.arguments.get("revision", "main"))).folder)
     if scheme == "ultralytics":

@@ -19,8 +19,8 @@ Runs = Callable[[Sequence[Guess]], str]
 
 def forward(module: torch.nn.Module, guesses: Sequence[Guess], batch: int) -> dict[str, Any]:
     """Outputs by name of a batch of random samples; raises whatever the module raises."""
-    from edgeport.exporter.feeds import bind_feeds, run_eagerly
-    from edgeport.exporter.quiet import quiet
+    from edgeport.exporter.input_binding import bind_feeds, run_eagerly
+    from edgeport.exporter.silence import quiet
 
     feeds = draw(guesses, batch)
     with quiet():

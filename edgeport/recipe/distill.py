@@ -94,7 +94,7 @@ def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
 
 
 def _check_terms(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> None:
-    from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_augment, check_term
+    from edgeport.exporter.distill.loss_spec import REGULARISERS, TERMS, check_augment, check_term
 
     for name, known in (("L", TERMS), ("R", REGULARISERS)):
         for text in values[name]:
@@ -161,7 +161,7 @@ def _learning(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> Di
     both |= {name: values[name] for name in _BOTH}
     if not without:
         return DistillStep(**both, **{name: values[name] for name in _OF_DATA})
-    from edgeport.exporter.distill.generative.methods import method_named
+    from edgeport.exporter.distill.data_free.methods import method_named
 
     if values["mixed"] == "fp16":
         raise recipe.wrong_value((*key, "mixed"), "is nothing that a generator learns in", 'take "fp32" or "bf16"')

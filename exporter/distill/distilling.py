@@ -14,25 +14,25 @@ import torch
 
 from edgeport.contracts import OnProgress, digest_bytes, silent
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.feature import Relational
-from edgeport.exporter.distill.generative.adversarial import Adversarial
-from edgeport.exporter.distill.generative.learning_terms import with_learning_terms
-from edgeport.exporter.distill.generative.variational import Variational
-from edgeport.exporter.distill.judging import LOOKED_AT, example_of, judging_of, require_samples
+from edgeport.exporter.distill.data_free.adversarial import Adversarial
+from edgeport.exporter.distill.data_free.learned_losses import with_learning_terms
+from edgeport.exporter.distill.data_free.variational import Variational
+from edgeport.exporter.distill.evaluation import LOOKED_AT, evaluation_by_labels, example_of, require_samples
+from edgeport.exporter.distill.loss_factory import DEFAULTS, make_objective
+from edgeport.exporter.distill.losses.feature import Relational
+from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
+from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, SoftTargets
+from edgeport.exporter.distill.losses.task import CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import Objective, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
-from edgeport.exporter.distill.pair import MakeOptimizer, MovingAverage, Network, Pair
-from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
-from edgeport.exporter.distill.response import CosineDistance, Decoupled, SoftTargets
-from edgeport.exporter.distill.spelling import DEFAULTS, objective_spelled
-from edgeport.exporter.distill.supervised import CrossEntropy, SquaredError
 from edgeport.exporter.distill.task import Augment, Distillation, Score
+from edgeport.exporter.distill.teacher_student import MakeOptimizer, MovingAverage, Network, Pair
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.train.answering import answering
-from edgeport.exporter.train.hardware import Hardware, this_process
+from edgeport.exporter.train.distributed import DistributedContext, this_process
+from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import require_classes
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LearningSamples, parted
 
 __all__ = [
@@ -80,7 +80,7 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     augment: Augment | None = None,
     score: Score | None = None,
     output: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> DistillResult:
     """Trains a student in place; it holds the weights that were best on the samples that are held out.
@@ -110,15 +110,15 @@ def distill(  # noqa: PLR0913 (who learns what from whom, and how)
     for network in (student, teacher):
         if isinstance(network, Network):
             _require_fit(network, samples)
-    judging = judging_of(student, samples, objective, output)
-    if judging.kind == "cross-entropy":
-        require_classes(samples.labels, judging.scores)
+    evaluation = evaluation_by_labels(student, samples, objective, output)
+    if evaluation.kind == "cross-entropy":
+        require_classes(samples.labels, evaluation.scores)
     if objective is None:
-        require_samples(judging)
-        objective = default_objective(judging.kind, taught=teacher is not None)
+        require_samples(evaluation)
+        objective = default_objective(evaluation.kind, taught=teacher is not None)
     objective = of_output(objective, output)
     pair = Pair(student, teacher, objective, example_of(samples), make_optimizer(options), seed=options.training.seed)
-    judged = judging.held_out(held_out, score)
+    judged = evaluation.held_out(held_out, score)
     by, larger = monitored(options, judged.names)
     settings = replace(options.training, monitor=by, larger_is_better=larger)
     count = len(next(iter(samples.feeds.values())))
@@ -214,7 +214,7 @@ def born_again(  # noqa: PLR0913 (those of distill)
     augment: Augment | None = None,
     score: Score | None = None,
     output: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> BornAgain:
     """Students that learn from each other, one after the other: Furlanello et al., "Born Again Neural Networks" (2018).
@@ -277,7 +277,7 @@ def _require_generations(
 
     The objective tells none: each of them has another teacher in it.
     """
-    judged = judging_of(student, samples, objective, output).held_out(ArrayBatches(samples.feeds), score)
+    judged = evaluation_by_labels(student, samples, objective, output).held_out(ArrayBatches(samples.feeds), score)
     if not judged.by_outputs:
         raise DistillationError(
             asked="keep the best of several generations",
@@ -313,12 +313,12 @@ def default_objective(kind: str, *, taught: bool) -> Objective:
 
     """
     if taught:
-        return objective_spelled(DEFAULTS[kind], (), 0.0)
+        return make_objective(DEFAULTS[kind], (), 0.0)
     if kind == "teacher":
         raise DistillationError(
             asked="train a student", found="neither a teacher nor labels to learn from", fix="give one of them"
         )
-    return objective_spelled((DEFAULTS[kind][0].split()[1],), (), 0.0)
+    return make_objective((DEFAULTS[kind][0].split()[1],), (), 0.0)
 
 
 def make_optimizer(options: DistillOptions) -> MakeOptimizer:

@@ -1,7 +1,7 @@
 """What a student learns from: min E[L(f_s(x), y)] + lambda E[R(f_s(x))].
 
 L are the task and teacher terms, R the regularisers; both are tuples of terms, and a term is whatever has a weight and
-a loss. What terms see of a batch is `Seen`.
+a loss. What terms see of a batch is `BatchOutputs`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["FeatureTerm", "Losses", "Objective", "Seen", "Tap", "Term", "key_of"]
+__all__ = ["BatchOutputs", "FeatureTerm", "Losses", "Objective", "Tap", "Term", "key_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Tap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class BatchOutputs:
     """What the networks made of a batch; axis 0 of everything counts samples.
 
     Attributes:
@@ -152,7 +152,7 @@ class Term(Protocol):
         """Factor of its loss in the sum."""
         ...
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, seen: BatchOutputs) -> Tensor:
         """A number [], before its weight, the mean over the samples of a batch."""
         ...
 
@@ -237,7 +237,7 @@ class Objective:
         """Those that look inside."""
         return tuple(term for term in self.terms if isinstance(term, FeatureTerm))
 
-    def __call__(self, seen: Seen) -> Losses:
+    def __call__(self, seen: BatchOutputs) -> Losses:
         """Of a batch."""
         import torch
 

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.pair import Pair
-from edgeport.exporter.distill.supervised import squared_error
-from edgeport.exporter.train import Player, Turn
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.distill.losses.task import squared_error
+from edgeport.exporter.distill.teacher_student import Pair
+from edgeport.exporter.train import StepContext, TrainedModule
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class HeldOut:
 
     def _walk(self, pair: Pair) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
         """Feeds and labels of each batch, where the student is."""
-        device = next(pair.learner.parameters()).device
+        device = next(pair.adapted_student.parameters()).device
         count = len(self.batches)
         starts = list(range(0, count, _AT_ONCE))
         if len(starts) > 1 and count - starts[-1] < _FEWEST:
@@ -159,19 +159,19 @@ class Distillation:
     def __init__(self, pair: Pair, held_out: HeldOut | None = None, augment: Augment | None = None) -> None:
         self._pair, self._held_out, self._augment = pair, held_out, augment
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The student, and its teacher where there is one."""
-        return self._pair.players()
+        return self._pair.trained_modules()
 
-    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Mapping[str, Tensor], context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch: the objective, and what each of its terms is."""
         feeds = dict(batch)
         labels = feeds.pop(LABELS, None)
         if self._augment is not None:
             feeds = _augmented(self._augment, feeds)
-        losses = self._pair.objective(self._pair.see(feeds, labels, turn))
-        turn.update("student", losses.total)
-        self._pair.after_update(turn)
+        losses = self._pair.objective(self._pair.see(feeds, labels, context))
+        context.update("student", losses.total)
+        self._pair.after_update(context)
         return {"loss": losses.total.detach(), **losses.parts}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.quiet import quiet
+from edgeport.exporter.silence import quiet
 
 if TYPE_CHECKING:
     import torch

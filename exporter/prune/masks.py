@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.choosing import Scope
-from edgeport.exporter.prune.weights import weights_of
+from edgeport.exporter.prune.allocation import Scope
+from edgeport.exporter.prune.importance.granularity import weights_of
 
 if TYPE_CHECKING:
     import torch

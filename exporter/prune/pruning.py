@@ -7,12 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgeport.errors import PruningError
+from edgeport.exporter.prune.allocation import choose_counts, lowest
 from edgeport.exporter.prune.blocks import find_blocks, remove_blocks
-from edgeport.exporter.prune.choosing import choose_counts, lowest
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.counting import count_costs
-from edgeport.exporter.prune.criteria import Criterion, describe
-from edgeport.exporter.prune.finding import find_groups
+from edgeport.exporter.prune.bn_recalibration import recalibrate
+from edgeport.exporter.prune.config import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits, count_costs
+from edgeport.exporter.prune.graph.dependency_groups import find_groups
+from edgeport.exporter.prune.graph.groups import Group, Kind
+from edgeport.exporter.prune.graph.surgery import remove
+from edgeport.exporter.prune.importance.criteria import Criterion, describe
+from edgeport.exporter.prune.importance.scorers import scorer_of
 from edgeport.exporter.prune.masks import (
     apply_masks,
     pattern_masks,
@@ -20,17 +24,12 @@ from edgeport.exporter.prune.masks import (
     share_of_zeros,
     unstructured_masks,
 )
-from edgeport.exporter.prune.recalibrating import recalibrate
-from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.scoring import scorer_of
-from edgeport.exporter.prune.structures import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
-from edgeport.exporter.prune.units import Group, Kind
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FineTune", "Look", "Pruning", "look", "prune", "take", "take_counts"]
+__all__ = ["FineTune", "ModuleAnalysis", "Pruning", "look", "prune", "take", "take_counts"]
 
 _SHOWN = 3
 """Layers whose reason to stay is told."""
@@ -63,24 +62,26 @@ class Pruning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class ModuleAnalysis:
     """A network as a choice of units sees it.
 
     Attributes:
         groups: What can be removed.
-        outlines: The same with scores, for those that have some.
+        group_specs: The same with scores, for those that have some.
         costs: What layers cost.
         left: Why others stay.
 
     """
 
     groups: tuple[Group, ...]
-    outlines: tuple[Outline, ...]
+    group_specs: tuple[GroupSpec, ...]
     costs: Costs
     left: Mapping[str, str]
 
 
-def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds: Sequence[Kind] = tuple(Kind)) -> Look:
+def look(
+    module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds: Sequence[Kind] = tuple(Kind)
+) -> ModuleAnalysis:
     """Finds the units of these kinds, and scores them.
 
     Args:
@@ -105,8 +106,8 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
             details={"left": dict(found.left)},
         )
     scores = scorer_of(criterion).units(module, samples, groups)
-    outlines = tuple(
-        Outline(
+    group_specs = tuple(
+        GroupSpec(
             name=group.name,
             kind=str(group.kind),
             units=group.units,
@@ -120,34 +121,34 @@ def look(module: torch.nn.Module, criterion: Criterion, samples: Samples, kinds:
         group.name: f"{describe(criterion)} has no score for it" for group in groups if group.name not in scores
     }
     costs = count_costs(module, samples, groups)
-    return Look(groups=tuple(groups), outlines=outlines, costs=costs, left=dict(found.left) | unscored)
+    return ModuleAnalysis(groups=tuple(groups), group_specs=group_specs, costs=costs, left=dict(found.left) | unscored)
 
 
-def take(module: torch.nn.Module, seen: Look, counts: Counts) -> None:
+def take(module: torch.nn.Module, analysis: ModuleAnalysis, counts: RemovedUnits) -> None:
     """Removes so many units of each group, those of the lowest scores, in place."""
-    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in seen.outlines}
-    remove(module, seen.groups, removed)
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in analysis.group_specs}
+    remove(module, analysis.groups, removed)
 
 
 def take_counts(
-    module: torch.nn.Module, samples: Samples, outlines: Sequence[Outline], counts: Counts, *, by: str = ""
+    module: torch.nn.Module, samples: Samples, group_specs: Sequence[GroupSpec], counts: RemovedUnits, *, by: str = ""
 ) -> Pruning:
     """Removes so many units of each group, in place, by scores that are known already.
 
     Args:
         module: As it was scored.
         samples: Two or more.
-        outlines: Of this module's groups.
+        group_specs: Of this module's groups.
         counts: Group to how many units go.
         by: The criterion, for the result.
 
     Raises:
-        PruningError: A group of these outlines is not found any more.
+        PruningError: A group of these group_specs is not found any more.
 
     """
     found = find_groups(module, samples)
     known = {group.name: group.units for group in found.groups}
-    for one in outlines:
+    for one in group_specs:
         if counts.get(one.name) and known.get(one.name) != one.units:
             raise PruningError(
                 asked=f"remove {counts[one.name]} of {one.units} {one.kind} of {one.name}",
@@ -155,11 +156,11 @@ def take_counts(
                 fix="score this very model anew",
             )
     before, macs = _parameters(module), count_costs(module, samples).macs({})
-    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in outlines}
+    removed = {one.name: lowest(one, counts.get(one.name, 0)) for one in group_specs}
     remove(module, found.groups, removed)
     return Pruning(
         by=by,
-        removed={one.name: (counts[one.name], one.units) for one in outlines if counts.get(one.name)},
+        removed={one.name: (counts[one.name], one.units) for one in group_specs if counts.get(one.name)},
         left=found.left,
         weights=(before, _parameters(module)),
         macs=(macs, count_costs(module, samples).macs({})),
@@ -249,38 +250,38 @@ def _prune_units(
     left: Mapping[str, str] = {}
     told: dict[str, str] = {}
     for step, share in enumerate(schedule.shares()):
-        seen = look(module, criterion, samples, structure.kinds)
-        whole = whole or seen.costs.macs({})
-        for one in seen.outlines:
+        analysis = look(module, criterion, samples, structure.kinds)
+        whole = whole or analysis.costs.macs({})
+        for one in analysis.group_specs:
             name = told.setdefault(one.name, one.name)
             if name in units and units[name] - gone[name] != one.units:  # a multiplier went: what is left is depthwise
                 name = told[one.name] = f"{one.name} from step {step + 1}"
             units.setdefault(name, one.units)
             gone.setdefault(name, 0)
-        before = {one.name: units[told[one.name]] for one in seen.outlines}
-        counts = _chosen(structure, seen, whole * (1.0 - structure.macs * share), before)
-        take(module, seen, counts)
-        for one in seen.outlines:
+        before = {one.name: units[told[one.name]] for one in analysis.group_specs}
+        counts = _chosen(structure, analysis, whole * (1.0 - structure.macs * share), before)
+        take(module, analysis, counts)
+        for one in analysis.group_specs:
             gone[told[one.name]] += counts[one.name]
-        left = left or seen.left
+        left = left or analysis.left
         _tune(module, fine_tune, step)
     removed = {name: (count, units[name]) for name, count in gone.items() if count}
     return Pruning(by=describe(criterion), removed=removed, left=left)
 
 
-def _chosen(structure: Units, seen: Look, goal: float, before: Mapping[str, int]) -> dict[str, int]:
+def _chosen(structure: Units, analysis: ModuleAnalysis, goal: float, before: Mapping[str, int]) -> dict[str, int]:
     """Counts with which the network has no more multiplications than the goal.
 
     Args:
         structure: What is asked.
-        seen: The network as it is.
+        analysis: The network as it is.
         goal: Multiplications.
         before: Units of each group before the first step, of which a share stays.
 
     """
-    costs = seen.costs
+    costs = analysis.costs
     return choose_counts(
-        seen.outlines,
+        analysis.group_specs,
         lambda counts: costs.macs(counts) <= goal,
         scope=structure.scope,
         round_to=structure.round_to,

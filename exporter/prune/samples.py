@@ -10,8 +10,8 @@ import numpy as np
 
 from edgeport.contracts import Array, Arrays
 from edgeport.errors import EdgeportError, PruningError, SamplesError
-from edgeport.exporter.feeds import bind_feeds
-from edgeport.exporter.outputs import name_outputs
+from edgeport.exporter.input_binding import bind_feeds
+from edgeport.exporter.output_naming import name_outputs
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from edgeport.contracts import PruneStep
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.choosing import Scope
-from edgeport.exporter.prune.criteria import CRITERIA, Criterion, criterion_named
-from edgeport.exporter.prune.structures import (
+from edgeport.exporter.prune.allocation import Scope
+from edgeport.exporter.prune.config import (
     Blocks,
     Gradual,
     Iterative,
@@ -19,7 +18,8 @@ from edgeport.exporter.prune.structures import (
     Units,
     Unstructured,
 )
-from edgeport.exporter.prune.units import Kind
+from edgeport.exporter.prune.graph.groups import Kind
+from edgeport.exporter.prune.importance.criteria import CRITERIA, Criterion, criterion_named
 
 __all__ = ["check_step", "criterion_of", "kinds_of", "schedule_named", "scope_named", "structure_of", "trainings_of"]
 

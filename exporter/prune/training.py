@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import FineTuning, ModelSource, OnProgress, TrainedStep, load_json, to_jsonable
-from edgeport.exporter.child import loaded_arrays
 from edgeport.exporter.options import ExportOptions
+from edgeport.exporter.worker import loaded_arrays
 
 if TYPE_CHECKING:
     import torch
 
-    from edgeport.exporter.train.fine_tuning import Learner
-    from edgeport.exporter.train.hardware import Hardware
+    from edgeport.exporter.train.distributed import DistributedContext
+    from edgeport.exporter.train.fine_tuning import StudentSetup
     from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["TrainingBetween", "samples_at"]
@@ -64,7 +64,7 @@ class TrainingBetween:
         training = replace(self.training, epochs=self.epochs[index])
         folder = Path(self.payload["work"]) / f"step-{index}"
         if training.processes == 1:
-            from edgeport.exporter.train.hardware import this_process
+            from edgeport.exporter.train.distributed import this_process
 
             hardware = this_process(self.device)
             self.done.append(_tuned(module, self._lessons, training, folder, hardware, self.on_progress))
@@ -78,10 +78,10 @@ class TrainingBetween:
     def _shared(self, module: torch.nn.Module, training: FineTuning, folder: Path) -> TrainedStep:
         from safetensors.torch import load_file
 
-        from edgeport.exporter.checkpoint import write_weights
-        from edgeport.exporter.prune.keeping import save_pruned
+        from edgeport.exporter.loaders.checkpoint import write_weights
+        from edgeport.exporter.prune.checkpoint import save_pruned
         from edgeport.exporter.prune.masks import masks_of
-        from edgeport.exporter.train.processes import in_processes
+        from edgeport.exporter.train.launcher import in_processes
 
         folder.mkdir(parents=True, exist_ok=True)
         source, masked = dict(self.payload["source"]), list(masks_of(module))
@@ -112,13 +112,13 @@ class TrainingBetween:
         return trained
 
 
-def _tune_one(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training; the first one keeps the weights."""
     from safetensors.torch import load_file
 
-    from edgeport.exporter.checkpoint import write_weights
+    from edgeport.exporter.loaders.checkpoint import write_weights
+    from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.prune.masks import apply_masks
-    from edgeport.exporter.sources import load_module
 
     folder, module = Path(payload["folder"]), load_module(_contract(ModelSource, payload["source"]))
     state = load_file(folder / _BEGIN)
@@ -134,20 +134,20 @@ def _tune_one(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnPro
 @dataclass(frozen=True, kw_only=True)
 class _Lessons:
     samples: LearningSamples
-    learner: Learner
+    setup: StudentSetup
 
 
 def _lessons(payload: Mapping[str, Any], training: FineTuning) -> _Lessons:
     """What is learned from, and who teaches."""
-    from edgeport.exporter.sources import load_module
-    from edgeport.exporter.train.fine_tuning import Learner
+    from edgeport.exporter.loaders.model_source import load_module
+    from edgeport.exporter.train.fine_tuning import StudentSetup
 
     options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
     search, teacher = payload["source"].get("search_path"), payload.get("teacher") or payload["source"]
     taught = training.teacher > 0 or training.loss in ("teacher", "auto")  # auto: of what has no labels to learn from
     return _Lessons(
         samples=samples_at(payload["training"], payload),
-        learner=Learner(
+        setup=StudentSetup(
             parameters=options.parameters,
             constants=options.constants,
             teacher=load_module(_contract(ModelSource, teacher)) if taught else None,
@@ -161,7 +161,7 @@ def _tuned(
     lessons: _Lessons,
     training: FineTuning,
     folder: Path,
-    hardware: Hardware,
+    hardware: DistributedContext,
     on_progress: OnProgress,
 ) -> TrainedStep:
     from edgeport.exporter.train.fine_tuning import fine_tune
@@ -171,7 +171,7 @@ def _tuned(
         lessons.samples,
         training,
         folder,
-        learner=lessons.learner,
+        setup=lessons.setup,
         hardware=hardware,
         on_progress=on_progress,
     )

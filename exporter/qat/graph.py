@@ -19,9 +19,9 @@ from edgeport.contracts import Arrays
 from edgeport.errors import EdgeportError, ExportError
 from edgeport.exporter.capture import CaptureFailed, capture, free_axes, tensors_only
 from edgeport.exporter.explain import explain_export_failure
-from edgeport.exporter.feeds import Binding, bind_feeds, run_eagerly
+from edgeport.exporter.input_binding import Binding, bind_feeds, run_eagerly
 from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.quiet import quiet
+from edgeport.exporter.silence import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +77,7 @@ def trainable_graph(module: torch.nn.Module, example: Arrays, options: ExportOpt
         ExportError: It can't be captured.
 
     """
-    from edgeport.exporter.first_run import run_once
+    from edgeport.exporter.eager_check import run_once
 
     binding = bind_feeds(module, example, options.parameters, options.constants)
     outputs = run_once(module, binding, example, options).outputs

@@ -13,7 +13,7 @@ from torch import fx
 
 from edgeport.contracts import Array, Precision, QuantizationPlan, QuantizationRules, WeightQuantization
 from edgeport.errors import PlanError
-from edgeport.exporter.qat.fake import FakeActivation, FakeBias, FakeWeight
+from edgeport.exporter.qat.fake_quant import FakeActivation, FakeBias, FakeWeight
 from edgeport.exporter.qat.graph import TrainableGraph, parameter_of
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 """One training loop for whatever learns here: fine-tuning, quantization-aware training, distillation."""
 
 from edgeport.exporter.train.settings import Schedule, TrainingSettings
-from edgeport.exporter.train.task import Player, Task, Trained, Turn
+from edgeport.exporter.train.task import StepContext, Task, Trained, TrainedModule
 
-__all__ = ["Player", "Schedule", "Task", "Trained", "TrainingSettings", "Turn"]
+__all__ = ["Schedule", "StepContext", "Task", "Trained", "TrainedModule", "TrainingSettings"]

@@ -11,28 +11,28 @@ import numpy as np
 import torch
 
 from edgeport.contracts import FineTuning, OnProgress, silent
-from edgeport.exporter.feeds import Binding, bind_feeds
-from edgeport.exporter.outputs import name_outputs
-from edgeport.exporter.train.answering import answering
-from edgeport.exporter.train.hardware import Hardware
+from edgeport.exporter.input_binding import Binding, bind_feeds
+from edgeport.exporter.output_naming import name_outputs
+from edgeport.exporter.train.distributed import DistributedContext
+from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
 from edgeport.exporter.train.losses import Loss, loss_for
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.exporter.train.settings import TrainingSettings
-from edgeport.exporter.train.task import Player, Trained, Turn
+from edgeport.exporter.train.task import StepContext, Trained, TrainedModule
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Learner", "fine_tune"]
+__all__ = ["StudentSetup", "fine_tune"]
 
 _LOOKED_AT = 4
 _EVALUATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learner:
+class StudentSetup:
     """How a module is called, and by whom it is taught.
 
     Attributes:
@@ -55,8 +55,8 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
     asked: FineTuning,
     folder: Path,
     *,
-    learner: Learner = Learner(),
-    hardware: Hardware | None = None,
+    setup: StudentSetup = StudentSetup(),
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
     """Trains a module in place, with its batch norms and dropout at work; then it is in evaluation mode.
@@ -69,7 +69,7 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
         samples: To learn from; none that the result is judged on.
         asked: How.
         folder: Of this training alone.
-        learner: How the module is called, and by whom it is taught.
+        setup: How the module is called, and by whom it is taught.
         hardware: This process on the CPU by default.
         on_progress: Told every few steps.
 
@@ -80,14 +80,14 @@ def fine_tune(  # noqa: PLR0913 (what is trained, from what it learns, and how)
 
     """
     first = {name: np.ascontiguousarray(array[:_LOOKED_AT]) for name, array in samples.feeds.items()}
-    binding = bind_feeds(module, first, learner.parameters, learner.constants)
+    binding = bind_feeds(module, first, setup.parameters, setup.constants)
     module.eval()
     with torch.no_grad():
         args, kwargs = binding.tensors(first)
         shown = {name: value.float().numpy() for name, value in name_outputs(module(*args, **kwargs)).items()}
-    loss = loss_for(asked, samples.labels, shown, learner.search_path)
+    loss = loss_for(asked, samples.labels, shown, setup.search_path)
     kept, held_out = parted(samples, asked.held_out, asked.batch_size, asked.seed)
-    task = _Task(module, learner.teacher, binding, loss, asked, held_out)
+    task = _Task(module, setup.teacher, binding, loss, asked, held_out)
     settings = TrainingSettings(
         epochs=asked.epochs,
         batch_size=asked.batch_size,
@@ -121,21 +121,21 @@ class _Task:
         self._asked, self._held_out = asked, held_out
         self._teacher = teacher if loss.teacher > 0 else None
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """The one that learns, and its teacher."""
         learned = [one for one in self._module.parameters() if one.requires_grad]
         optimizer = torch.optim.AdamW(learned, lr=self._asked.rate, weight_decay=self._asked.weight_decay)
-        players = {"student": Player(module=self._module, optimizer=optimizer)}
+        modules = {"student": TrainedModule(module=self._module, optimizer=optimizer)}
         if self._teacher is not None:
-            players["teacher"] = Player(module=self._teacher)
-        return players
+            modules["teacher"] = TrainedModule(module=self._teacher)
+        return modules
 
-    def step(self, batch: Mapping[str, Tensor], turn: Turn) -> Mapping[str, float | Tensor]:
+    def step(self, batch: Mapping[str, Tensor], context: StepContext) -> Mapping[str, float | Tensor]:
         """One batch."""
-        student = turn.module("student").train()
-        teacher = turn.module("teacher") if self._teacher is not None else None
+        student = context.module("student").train()
+        teacher = context.module("teacher") if self._teacher is not None else None
         loss = self._of(student, teacher, batch)[0]
-        turn.update("student", loss)
+        context.update("student", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:

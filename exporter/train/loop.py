@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import OnProgress, digest_json, silent, to_jsonable
 from edgeport.errors import TrainingError
-from edgeport.exporter.train.average import Average
 from edgeport.exporter.train.checkpoint import (
     Checkpoint,
     load_optimizer,
@@ -18,10 +17,11 @@ from edgeport.exporter.train.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from edgeport.exporter.train.hardware import Hardware, this_process
-from edgeport.exporter.train.order import Order
-from edgeport.exporter.train.randomness import random_state, restore_random_state, seed_everything
-from edgeport.exporter.train.record import Record
+from edgeport.exporter.train.distributed import DistributedContext, this_process
+from edgeport.exporter.train.ema import WeightAverage
+from edgeport.exporter.train.logger import TrainingLogger
+from edgeport.exporter.train.rng_state import random_state, restore_random_state, seed_everything
+from edgeport.exporter.train.sampler import Sampler
 from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.exporter.train.task import Batches, Metrics, Task, Trained
 
@@ -43,7 +43,7 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
     folder: Path,
     *,
     identity: str = "",
-    hardware: Hardware | None = None,
+    hardware: DistributedContext | None = None,
     on_progress: OnProgress = silent,
 ) -> Trained:
     """Trains, or goes on with what a killed training left in the folder.
@@ -53,7 +53,7 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
     the checkpoint.
 
     Args:
-        task: What is trained; its players hold the best weights in the end, which are those from before the first
+        task: What is trained; its modules hold the best weights in the end, which are those from before the first
             step where nothing was better.
         batches: Samples.
         settings: How.
@@ -74,36 +74,36 @@ def fit(  # noqa: PLR0913 (what is trained, how, and where)
 
 
 class _Run:
-    """One training in one process; what the task sees as its turn."""
+    """One training in one process; what the task sees as a step."""
 
     def __init__(
-        self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: Hardware
+        self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: DistributedContext
     ) -> None:
         import torch
 
         self._task, self._batches, self._settings, self._folder = task, batches, settings, folder
         self._hardware = hardware
         seed_everything(settings.seed, hardware.rank)
-        self._order = Order(
+        self._sampler = Sampler(
             len(batches), settings.batch_size, settings.seed, rank=hardware.rank, processes=hardware.processes
         )
-        self._steps = settings.epochs * self._order.steps_per_epoch
-        self._players = dict(task.players())
-        self._learners = {name: one for name, one in self._players.items() if one.optimizer is not None}
+        self._steps = settings.epochs * self._sampler.steps_per_epoch
+        self._modules = dict(task.trained_modules())
+        self._optimized = {name: one for name, one in self._modules.items() if one.optimizer is not None}
         self._placed = {
-            name: hardware.place(one.module, learns=one.optimizer is not None) for name, one in self._players.items()
+            name: hardware.place(one.module, learns=one.optimizer is not None) for name, one in self._modules.items()
         }
         self._rates = {
             name: [float(group["lr"]) for group in optimizer.param_groups] for name, optimizer in self._optimizers()
         }
         self._averages = {
-            name: Average(one.module, settings.average)
-            for name, one in self._learners.items()
+            name: WeightAverage(one.module, settings.average)
+            for name, one in self._optimized.items()
             if settings.average is not None
         }
         self._scalers = {
             name: torch.amp.GradScaler(hardware.device.type, enabled=settings.precision == "fp16")
-            for name in self._learners
+            for name in self._optimized
         }
         self.step = 0
         self.named = ""
@@ -112,24 +112,24 @@ class _Run:
         self._best_step, self._waited = 0, 0
         self._evaluated = -1
 
-    def module(self, player: str) -> torch.nn.Module:
-        """See `Turn`."""
-        return self._placed[player]
+    def module(self, name: str) -> torch.nn.Module:
+        """See `StepContext`."""
+        return self._placed[name]
 
-    def update(self, player: str, loss: torch.Tensor) -> None:
-        """See `Turn`."""
+    def update(self, name: str, loss: torch.Tensor) -> None:
+        """See `StepContext`."""
         import torch
 
-        optimizer = self._learners[player].optimizer
+        optimizer = self._optimized[name].optimizer
         if optimizer is None:
-            raise TypeError(player)
+            raise TypeError(name)
         if not loss.requires_grad:
             raise TrainingError(
-                asked=f"let {player} learn",
+                asked=f"let {name} learn",
                 found="a loss that depends on none of its weights that want gradients",
                 fix="compute the loss from its outputs, without detach, no_grad or numpy",
             )
-        scaler = self._scalers[player]
+        scaler = self._scalers[name]
         optimizer.zero_grad(set_to_none=True)
         # Outside of autocast, as PyTorch asks for it: gradients get the dtypes of what they are of.
         with torch.autocast(self._hardware.device.type, enabled=False):
@@ -140,25 +140,25 @@ class _Run:
             torch.nn.utils.clip_grad_norm_(held, self._settings.clip_norm)
         scaler.step(optimizer)
         scaler.update()
-        if player in self._averages:
-            self._averages[player].update()
+        if name in self._averages:
+            self._averages[name].update()
 
     def train(self, on_progress: OnProgress) -> Trained:
         """See `fit`."""
         self._resume()
         recording = self._hardware.rank == 0
         with contextlib.ExitStack() as stack:
-            record = None
+            logger = None
             if recording:
                 done = self.step if self._evaluated >= 0 else -1
-                record = Record(self._folder, self._steps, done=done, on_progress=on_progress)
-                stack.callback(record.close)
+                logger = TrainingLogger(self._folder, self._steps, done=done, on_progress=on_progress)
+                stack.callback(logger.close)
             if self._evaluated < 0:
-                self._evaluate(record)
+                self._evaluate(logger)
             stopped = self._out_of_patience()
             while self.step < self._steps and not stopped:
-                self._advance(record)
-                stopped = self._after_step(record)
+                self._advance(logger)
+                stopped = self._after_step(logger)
         self._load_best()
         return Trained(
             steps=self.step,
@@ -169,13 +169,13 @@ class _Run:
             log=self._folder / "metrics.jsonl",
         )
 
-    def _advance(self, record: Record | None) -> None:
-        """One step of every player."""
+    def _advance(self, logger: TrainingLogger | None) -> None:
+        """One step of every module."""
         factor = self._settings.schedule.factor(self.step, self._steps)
         for name, optimizer in self._optimizers():
             for group, rate in zip(optimizer.param_groups, self._rates[name], strict=True):
                 group["lr"] = rate * factor
-        rows = self._order.rows(self.step)
+        rows = self._sampler.rows(self.step)
         device = self._hardware.device
         batch = {name: one.to(device, non_blocking=True) for name, one in self._batches.batch(rows).items()}
         try:
@@ -191,29 +191,29 @@ class _Run:
             ) from error
         self.step += 1
         if self.step % _NOTE_EVERY == 0 or self.step in (1, self._steps):
-            self._note(record, {name: float(value) for name, value in numbers.items()})
+            self._note(logger, {name: float(value) for name, value in numbers.items()})
 
-    def _note(self, record: Record | None, numbers: dict[str, float]) -> None:
+    def _note(self, logger: TrainingLogger | None, numbers: dict[str, float]) -> None:
         broken = [f"{name} {value}" for name, value in numbers.items() if not math.isfinite(value)]
         if broken:
             raise _diverged(", ".join(broken), self.step, self._settings.precision)
-        if record is not None:
+        if logger is not None:
             shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
             show = f"epoch {self._epoch} of {self._settings.epochs}, {shown}"
             rates = {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self._optimizers()}
             told = {f"rate of {name}" if len(rates) > 1 else "rate": rate for name, rate in rates.items()}
-            record.note(self.step, self._epoch, {**numbers, **told}, of="step", show=show)
+            logger.note(self.step, self._epoch, {**numbers, **told}, of="step", show=show)
 
     @property
     def _epoch(self) -> int:
-        return min((max(self.step, 1) - 1) // self._order.steps_per_epoch + 1, self._settings.epochs)
+        return min((max(self.step, 1) - 1) // self._sampler.steps_per_epoch + 1, self._settings.epochs)
 
-    def _after_step(self, record: Record | None) -> bool:
+    def _after_step(self, logger: TrainingLogger | None) -> bool:
         """Evaluates and saves where it is time to. Returns whether training ends early."""
-        epoch, inside = divmod(self.step, self._order.steps_per_epoch)
+        epoch, inside = divmod(self.step, self._sampler.steps_per_epoch)
         last = self.step == self._steps
         if last or (inside == 0 and epoch % self._settings.evaluate_every == 0):
-            self._evaluate(record)
+            self._evaluate(logger)
         elif self.step % self._settings.checkpoint_every == 0:
             self._save()
         return not last and self._out_of_patience()
@@ -221,14 +221,14 @@ class _Run:
     def _out_of_patience(self) -> bool:
         return self._settings.patience is not None and self._waited >= self._settings.patience
 
-    def _evaluate(self, record: Record | None) -> None:
+    def _evaluate(self, logger: TrainingLogger | None) -> None:
         """Keeps the weights where they are the best so far, or nobody can tell; then a checkpoint."""
         metrics: Metrics = {}
         with contextlib.ExitStack() as stack:
             for average in self._averages.values():
                 stack.enter_context(average.applied())
             if self._hardware.rank == 0:
-                metrics = self._task.evaluate({name: one.module for name, one in self._players.items()})
+                metrics = self._task.evaluate({name: one.module for name, one in self._modules.items()})
             metrics = dict(self._hardware.from_first(metrics))
             better = not metrics or not self._best or self._is_better(metrics)
             if better:
@@ -238,8 +238,8 @@ class _Run:
                 self._waited += 1
         if self.step == 0:
             self._first = metrics
-        if record is not None and metrics:
-            record.note(self.step, self._epoch, metrics, of="evaluation")
+        if logger is not None and metrics:
+            logger.note(self.step, self._epoch, metrics, of="evaluation")
         self._evaluated = self.step
         self._save()
 
@@ -259,12 +259,12 @@ class _Run:
     def _weights(self) -> dict[str, torch.Tensor]:
         return {
             f"{name}/{key}": value
-            for name, one in self._learners.items()
+            for name, one in self._optimized.items()
             for key, value in one.module.state_dict().items()
         }
 
     def _optimizers(self) -> list[tuple[str, torch.optim.Optimizer]]:
-        return [(name, one.optimizer) for name, one in self._learners.items() if one.optimizer is not None]
+        return [(name, one.optimizer) for name, one in self._optimized.items() if one.optimizer is not None]
 
     def _identity(self) -> str:
         """What must be equal for a checkpoint to be of this training."""
@@ -321,7 +321,7 @@ class _Run:
         restore_random_state(found.under(f"random/{self._hardware.rank}/"), self._hardware.device)
 
     def _load_weights(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        for name, one in self._learners.items():
+        for name, one in self._optimized.items():
             prefix = f"{name}/"
             one.module.load_state_dict(
                 {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

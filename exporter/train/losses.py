@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
-from edgeport.exporter.distill.response import output_difference, soft_targets
+from edgeport.exporter.distill.losses.response import output_difference, soft_targets
 from edgeport.user_functions import user_function
 
 if TYPE_CHECKING:

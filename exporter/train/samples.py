@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeport.contracts import Array, Arrays
 from edgeport.errors import SamplesError
-from edgeport.exporter.train.order import ArrayBatches
+from edgeport.exporter.train.sampler import ArrayBatches
 
 __all__ = ["INDEX", "LABELS", "LearningSamples", "open_samples", "parted"]
 

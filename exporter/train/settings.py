@@ -60,7 +60,7 @@ class TrainingSettings:
         precision: Of the forward pass: "fp32", "bf16" or "fp16" by autocast (Micikevicius et al., "Mixed Precision
             Training", 2018); weights stay float32, and fp16 scales its losses.
         average: Decay of the moving average of the weights, which is what is evaluated and kept; None for none.
-        clip_norm: Largest norm of a player's gradient (Pascanu et al., 2013); None for any.
+        clip_norm: Largest norm of the gradient of a module (Pascanu et al., 2013); None for any.
         seed: Of the order, and of what the steps draw.
         evaluate_every: Epochs between evaluations; there is one in the end.
         patience: Evaluations without a better one after which training stops; None: never.

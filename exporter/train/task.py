@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Batch", "Batches", "Metrics", "Player", "Task", "Trained", "Turn"]
+__all__ = ["Batch", "Batches", "Metrics", "StepContext", "Task", "Trained", "TrainedModule"]
 
 Batch = Mapping[str, "torch.Tensor"]
 """Arrays by name, axis 0 is the batch; on the device that trains."""
@@ -19,7 +19,7 @@ Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Player:
+class TrainedModule:
     """A module of the training.
 
     Attributes:
@@ -44,7 +44,7 @@ class Batches(Protocol):
         ...
 
 
-class Turn(Protocol):
+class StepContext(Protocol):
     """One step, as the task sees it."""
 
     @property
@@ -52,14 +52,14 @@ class Turn(Protocol):
         """Counted from 0."""
         ...
 
-    def module(self, player: str) -> torch.nn.Module:
-        """The player to call; of several processes, it brings their gradients together."""
+    def module(self, name: str) -> torch.nn.Module:
+        """The module to call; of several processes, it brings their gradients together."""
         ...
 
-    def update(self, player: str, loss: torch.Tensor) -> None:
-        """Gradients of `loss` [] by what this player's optimizer holds, and one step of it.
+    def update(self, name: str, loss: torch.Tensor) -> None:
+        """Gradients of `loss` [] by what this module's optimizer holds, and one step of it.
 
-        To be called once or more in a step, for one player after the other: two players that play against each
+        To be called once or more in a step, for one module after the other: two that play against each
         other each have their losses.
         """
         ...
@@ -71,22 +71,22 @@ class Task(Protocol):
     Augmentation and whatever else is random is drawn from PyTorch's global generator, so that it is repeated exactly.
     """
 
-    def players(self) -> Mapping[str, Player]:
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
         """By name; asked once, before anything is moved."""
         ...
 
-    def step(self, batch: Batch, turn: Turn) -> Mapping[str, float | torch.Tensor]:
-        """Computes losses and hands each to `turn.update`. Returns what is to be noted."""
+    def step(self, batch: Batch, context: StepContext) -> Mapping[str, float | torch.Tensor]:
+        """Computes losses and hands each to `context.update`. Returns what is to be noted."""
         ...
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Metrics:
-        """How good the players are, with their averaged weights where there are some; empty where nobody can tell."""
+        """How good the modules are, with their averaged weights where there are some; empty where nobody can tell."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What came of it. The players hold the weights of the best evaluation.
+    """What came of it. The modules hold the weights of the best evaluation.
 
     Attributes:
         steps: That were done, those before a restart among them.

@@ -19,8 +19,8 @@ from benchmarks.distillation.wide import WideResNet, student
 from benchmarks.distillation.with_data import CANDIDATES, METHODS, with_data_checks
 from benchmarks.harness import kept_by_key
 from benchmarks.harness.training import trained
-from edgeport.exporter.distill.pair import Network, Pair
-from edgeport.exporter.distill.spelling import objective_spelled
+from edgeport.exporter.distill.loss_factory import make_objective
+from edgeport.exporter.distill.teacher_student import Network, Pair
 
 
 def rows(gain: float) -> list[StudentRow]:
@@ -107,6 +107,6 @@ def test_methods_look_where_both_networks_have_the_same_pixels() -> None:
     small, large = Network(module=student(0)), Network(module=WideResNet(40, 2))
 
     for terms in {**METHODS, **CANDIDATES}.values():
-        pair = Pair(small, large, objective_spelled(terms, (), 0.0), {"images": images}, torch.optim.SGD)
+        pair = Pair(small, large, make_objective(terms, (), 0.0), {"images": images}, torch.optim.SGD)
         inside = pair.taught({"images": images})[1].values()
         assert [one.shape[2] for one in inside] == ([32, 16, 8] if any("attention" in one for one in terms) else [])

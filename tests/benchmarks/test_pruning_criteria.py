@@ -10,7 +10,7 @@ from benchmarks.harness import networks, paired
 from benchmarks.harness.cifar import Images
 from benchmarks.pruning.cases import CASES, _ours, structures
 from benchmarks.pruning.checks import Row, checks, table, trained_checks
-from edgeport.exporter.prune.structures import Iterative
+from edgeport.exporter.prune.config import Iterative
 
 
 def _rows(by: str, values: list[float], maker: str = "edgeport") -> list[Row]:

@@ -13,10 +13,10 @@ from benchmarks.harness import Arguments
 from benchmarks.harness.cifar import Images
 from benchmarks.pruning import latency
 from benchmarks.pruning.latency import Beside, LatencyRow, Point, Timed, by_multiplications, latency_checks, top1_at
-from edgeport.exporter.prune.costs import Costs, LayerCost, Outline
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, LayerCost
 
 OUTLINES = [
-    Outline(name=name, kind="channels", units=64, scores=tuple(float(unit) for unit in range(64))) for name in "ab"
+    GroupSpec(name=name, kind="channels", units=64, scores=tuple(float(unit) for unit in range(64))) for name in "ab"
 ]
 COSTS = Costs(layers=tuple(LayerCost(name=name, macs=64e6, weights=64, axes=({name: 1 / 64},)) for name in ("a", "b")))
 

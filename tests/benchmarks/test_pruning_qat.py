@@ -13,7 +13,7 @@ from benchmarks.pruning.qat import Row, qat_checks
 from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.exporter.onnx_export import export_onnx
-from edgeport.exporter.qat.fake import FakeWeight
+from edgeport.exporter.qat.fake_quant import FakeWeight
 
 
 def row(name: str, bits: int, right: int, *, seed: int | None = None, difference: float | None = None) -> Row:

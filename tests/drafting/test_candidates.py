@@ -18,8 +18,8 @@ from edgeport.drafting.known import known_inputs  # noqa: E402
 from edgeport.drafting.look import look_at_module  # noqa: E402
 from edgeport.drafting.states import likely_links  # noqa: E402
 from edgeport.errors import ExportError, GraphBreakError, SamplesError, SourceError  # noqa: E402
-from edgeport.exporter.quiet import quiet  # noqa: E402
-from edgeport.exporter.sources import load_module  # noqa: E402
+from edgeport.exporter.loaders.model_source import load_module  # noqa: E402
+from edgeport.exporter.silence import quiet  # noqa: E402
 
 
 @pytest.fixture

@@ -238,7 +238,7 @@ class TestImages:
         from edgeport.contracts import ModelSource
         from edgeport.drafting.guess import Guess
         from edgeport.drafting.pixels import known_pixels, pixels_for
-        from edgeport.exporter.quiet import quiet
+        from edgeport.exporter.silence import quiet
 
         with quiet():
             known = known_pixels(ModelSource(location="torchvision:mobilenet_v3_small"), torch.nn.Identity())
@@ -257,7 +257,7 @@ class TestImages:
 
         from edgeport.contracts import ModelSource
         from edgeport.drafting.pixels import known_pixels
-        from edgeport.exporter.quiet import quiet
+        from edgeport.exporter.silence import quiet
 
         with quiet():
             known = known_pixels(ModelSource(location="timm:test_vit"), timm.create_model("test_vit"))

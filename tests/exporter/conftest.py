@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import Arrays, OpenModel, RunModel, Verification
-from edgeport.exporter.feeds import reference_outputs
+from edgeport.exporter.input_binding import reference_outputs
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.options import ExportOptions, ExportResult
 from edgeport.exporter.verify import verify

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import ModelSource, OpenModel, Outcome
-from edgeport.exporter.feeds import reference_outputs
+from edgeport.exporter.input_binding import reference_outputs
+from edgeport.exporter.loaders.model_source import load_module
 from edgeport.exporter.onnx_export import export_onnx
-from edgeport.exporter.sources import load_module
 from edgeport.exporter.verify import verify
 from edgeport.onnx_files import read_ir
 

@@ -11,9 +11,9 @@ from torch import nn  # noqa: E402 (after the skip)
 
 from edgeport.contracts import ModelSource, Outcome  # noqa: E402
 from edgeport.errors import DynamicShapeError, ExportError, SamplesError  # noqa: E402
+from edgeport.exporter.loaders.model_source import load_module  # noqa: E402
 from edgeport.exporter.onnx_export import export_onnx  # noqa: E402
 from edgeport.exporter.options import ExportOptions  # noqa: E402
-from edgeport.exporter.sources import load_module  # noqa: E402
 from edgeport.onnx_files import read_ir  # noqa: E402
 
 JIT_WARNS = pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated")

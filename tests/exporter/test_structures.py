@@ -8,10 +8,10 @@ import torch
 
 from edgeport.contracts import Outcome
 from edgeport.errors import DynamicShapeError, RecipeError, SamplesError, VerificationError
-from edgeport.exporter.feeds import bind_feeds, reference_outputs, run_eagerly
+from edgeport.exporter.dynamic_shape_check import AtSize, at_other_sizes
+from edgeport.exporter.input_binding import bind_feeds, reference_outputs, run_eagerly
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.sizes import AtSize, at_other_sizes
 from edgeport.exporter.verify import verify
 
 RANDOM = np.random.default_rng(0)

@@ -13,9 +13,9 @@ torch = pytest.importorskip("torch", reason="the exporter needs the torch extra"
 
 from edgeport.contracts import ModelSource, to_jsonable  # noqa: E402 (after the skip)
 from edgeport.errors import SourceError, UnsafeFileError  # noqa: E402
-from edgeport.exporter.checkpoint import read_state_dict  # noqa: E402
-from edgeport.exporter.quiet import quiet  # noqa: E402
-from edgeport.exporter.sources import load_module  # noqa: E402
+from edgeport.exporter.loaders.checkpoint import read_state_dict  # noqa: E402
+from edgeport.exporter.loaders.model_source import load_module  # noqa: E402
+from edgeport.exporter.silence import quiet  # noqa: E402
 from edgeport.isolation import run_isolated  # noqa: E402
 
 
@@ -93,7 +93,7 @@ def test_the_export_child_refuses_too(tmp_path):
     payload = {"source": to_jsonable(source), "example": "unused.npz", "output": str(tmp_path / "model.onnx")}
 
     with pytest.raises(UnsafeFileError):
-        run_isolated("edgeport.exporter.child:export_in_child", payload)
+        run_isolated("edgeport.exporter.worker:export_in_child", payload)
 
     assert not witness.exists()
     assert not (tmp_path / "model.onnx").exists()

@@ -34,8 +34,8 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DistillationError
-from edgeport.exporter.prune.keeping import is_pruned
-from edgeport.exporter.sources import load_module
+from edgeport.exporter.loaders.model_source import load_module
+from edgeport.exporter.prune.checkpoint import is_pruned
 from edgeport.exporter.train.samples import INDEX
 from edgeport.pipeline.build_inputs import Shared
 from edgeport.pipeline.compression import distill_step, prune_step
@@ -165,8 +165,8 @@ class Measured:
 
     asked: ClassVar[list[dict[str, int]]] = []
 
-    def __init__(self, work: object, outlines: object) -> None:
-        del work, outlines
+    def __init__(self, work: object, group_specs: object) -> None:
+        del work, group_specs
 
     def whole_ns(self) -> float:
         self.asked.append({})

@@ -15,12 +15,12 @@ from edgeport import api
 from edgeport.contracts import DistillStep, ModelSource, Outcome, to_jsonable
 from edgeport.contracts.recipe import SamplesFile
 from edgeport.errors import DistillationError, EdgeportError, SamplesError, UsageError
-from edgeport.exporter.prune.criteria import Magnitude
-from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+from edgeport.exporter.loaders.model_source import load_module
+from edgeport.exporter.prune.checkpoint import is_pruned, save_pruned
+from edgeport.exporter.prune.config import Units
+from edgeport.exporter.prune.importance.criteria import Magnitude
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Units
-from edgeport.exporter.sources import load_module
 from edgeport.pipeline.compression import distill
 from edgeport.pipeline.compression.distill_worker import distill_in_child
 

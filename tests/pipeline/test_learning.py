@@ -14,10 +14,10 @@ import pytest
 from edgeport import api
 from edgeport.contracts import Precision, QuantizationPlan, load_json, to_jsonable
 from edgeport.errors import OutputError, UsageError
+from edgeport.exporter.loaders.model_source import load_module
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.options import ExportOptions
 from edgeport.exporter.qat.options import QatOptions, QatResult
-from edgeport.exporter.sources import load_module
 from edgeport.exporter.train import TrainingSettings
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx

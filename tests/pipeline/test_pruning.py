@@ -26,8 +26,8 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import EdgeportError, SamplesError, UsageError
-from edgeport.exporter.prune.costs import Costs, Counts, LayerCost, Outline
-from edgeport.exporter.prune.latency import Budgeted, Losses
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, LayerCost, RemovedUnits
+from edgeport.exporter.prune.latency_search import Budgeted, Losses
 from edgeport.pipeline.compression import prune
 from edgeport.pipeline.compression.prune import PruneBench, PruneReport, judge_final
 
@@ -196,7 +196,7 @@ class _FinalBench:
         del old, new
         return SimpleNamespace(comparison=SimpleNamespace(speedup=self.speedup, change=self.change))
 
-    def export(self, counts: Counts, *, output: str) -> tuple[Path, dict[str, Any]]:
+    def export(self, counts: RemovedUnits, *, output: str) -> tuple[Path, dict[str, Any]]:
         assert not counts
         Path(output).write_bytes(b"whole")
         told = {"weights": (20, 20), "macs": (100.0, 100.0), "zeros": 0.0, "removed": {}, "blocks": (), "left": {}}
@@ -258,13 +258,13 @@ class Judged(Exception):
 def test_what_a_search_proposes_is_judged_by_a_child(
     source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outlines = to_jsonable([Outline(name="g", kind="channels", units=2, scores=(1.0, 2.0))])
+    group_specs = to_jsonable([GroupSpec(name="g", kind="channels", units=2, scores=(1.0, 2.0))])
     costs = to_jsonable(Costs(layers=(LayerCost(name="l", macs=100.0, weights=10, axes=({"g": 0.5},)),)))
     told: dict[str, Any] = {}
 
     def run(function: str, payload: Mapping[str, Any], **_: object) -> dict[str, Any]:
         if function.endswith(":look_in_child"):
-            return {"outlines": outlines, "costs": costs, "left": {}}
+            return {"group_specs": group_specs, "costs": costs, "left": {}}
         told.update(payload, function=function)
         return {"losses": [0.5, 0.25]}
 
@@ -277,7 +277,7 @@ def test_what_a_search_proposes_is_judged_by_a_child(
         api.prune(source, tmp_path / "samples.npz", output=tmp_path / "small.safetensors", target="label", speedup=1.3)
 
     assert told["function"].endswith(":judge_in_child")
-    assert told["outlines"] == outlines
+    assert told["group_specs"] == group_specs
     assert told["several"] == [{"g": 1}, {"g": 0}]
 
 

@@ -26,10 +26,10 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import SamplesError, UsageError
-from edgeport.exporter.child import loaded_arrays
-from edgeport.exporter.distill.generative.methods import method_named
-from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_term
+from edgeport.exporter.distill.data_free.methods import method_named
+from edgeport.exporter.distill.loss_spec import REGULARISERS, TERMS, check_term
 from edgeport.exporter.distill.options import DistillResult, options_of
+from edgeport.exporter.worker import loaded_arrays
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.engine.fingerprints import source_files, tool_versions
 from edgeport.pipeline.engine.workspace import held_folder
@@ -160,7 +160,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     log, curves = course_places(output)
     with _held(key, store, fresh=fresh, asked=doing) as work:
         found = run_isolated(
-            "edgeport.exporter.distill.generative.child:distill_in_child",
+            "edgeport.exporter.distill.data_free.worker:distill_in_child",
             {
                 **values,
                 "teacher": to_jsonable(asked.teacher),
@@ -192,7 +192,7 @@ def _require_judge(judged: Path, target: str) -> None:
 
 
 def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[str, Any]:
-    """What `edgeport.exporter.distill.generative.child.distill_in_child` is told of a step.
+    """What `edgeport.exporter.distill.data_free.worker.distill_in_child` is told of a step.
 
     Args:
         step: How to learn.
@@ -244,7 +244,7 @@ def imitate(  # noqa: PLR0913 (what, where and how)
     doing = f"imitate the samples in {samples.name}"
     with _held({**values, "samples": digest_file(samples)}, store, fresh=fresh, asked=doing) as work:
         found = run_isolated(
-            "edgeport.exporter.distill.generative.child:imitate_in_child",
+            "edgeport.exporter.distill.data_free.worker:imitate_in_child",
             {
                 **values,
                 "samples": str(samples),

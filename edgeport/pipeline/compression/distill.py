@@ -27,7 +27,7 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import ContractError, UsageError
-from edgeport.exporter.distill.names import REGULARISERS, TERMS, check_augment, check_term
+from edgeport.exporter.distill.loss_spec import REGULARISERS, TERMS, check_augment, check_term
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.isolation import run_isolated
 from edgeport.module_files import module_file
@@ -331,7 +331,7 @@ def _pruned(asked: _Asked, step: PruneStep) -> _Made:
 
 
 def _scaled(asked: _Asked, source: ModelSource, scale: Scale) -> _Made:
-    from edgeport.exporter.distill.students import scale_to_latency
+    from edgeport.exporter.distill.student_sizing import scale_to_latency
     from edgeport.pipeline.benchmarking.compare import median_of
 
     told = asked.work / "scaled.json"

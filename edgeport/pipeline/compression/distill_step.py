@@ -68,7 +68,7 @@ def _student_of(work: StepWork, step: StudentStep) -> tuple[ModelSource, tuple[s
 def _scaled(
     work: StepWork, step: StudentStep, student: ModelSource, scale: Scale
 ) -> tuple[ModelSource, tuple[str, ...]]:
-    from edgeport.exporter.distill.students import scale_to_latency
+    from edgeport.exporter.distill.student_sizing import scale_to_latency
 
     trials = _Trials(work=work, step=step, student=student, scale=scale)
     before_ns = trials.whole_ns()
@@ -121,7 +121,7 @@ class _Trials:
         path = work.context.scratch / f"{work.stage}.onnx"
         run_recorded(
             work.context,
-            "edgeport.exporter.child:export_in_child",
+            "edgeport.exporter.worker:export_in_child",
             {
                 "source": to_jsonable(with_argument(self.student, self.scale.argument, value)),
                 "example": str(work.shared.samples.example),
@@ -181,7 +181,7 @@ def _child(work: StepWork, learning: DistillStep | WithoutDataStep) -> tuple[str
     """What trains, and what it is told of how."""
     if isinstance(learning, WithoutDataStep):
         (spec,) = work.context.recipe.fed
-        return "edgeport.exporter.distill.generative.child:distill_in_child", told_of(learning, spec)
+        return "edgeport.exporter.distill.data_free.worker:distill_in_child", told_of(learning, spec)
     return "edgeport.pipeline.compression.distill_worker:distill_in_child", {
         "step": to_jsonable(learning),
         "judged": work.context.recipe.data.output,

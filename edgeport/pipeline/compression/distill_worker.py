@@ -26,8 +26,8 @@ from edgeport.pipeline.compression.qat_worker import keep_samples
 from edgeport.pipeline.datasets.sources import location_from_json, open_samples
 
 if TYPE_CHECKING:
-    from edgeport.exporter.distill.pair import Network
-    from edgeport.exporter.train.hardware import Hardware
+    from edgeport.exporter.distill.teacher_student import Network
+    from edgeport.exporter.train.distributed import DistributedContext
     from edgeport.exporter.train.samples import LearningSamples
 
 __all__ = ["distill_in_child"]
@@ -57,7 +57,7 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     import torch
 
-    from edgeport.exporter.train.processes import in_processes
+    from edgeport.exporter.train.launcher import in_processes
 
     if payload.get("threads"):
         torch.set_num_threads(int(payload["threads"]))
@@ -79,12 +79,12 @@ def distill_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) 
     return {**found, "weights": weights, "macs": macs}
 
 
-def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _train(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training; the first one keeps the student."""
     from edgeport.exporter.distill.distilling import born_again
+    from edgeport.exporter.distill.loss_factory import make_augment, make_objective
     from edgeport.exporter.distill.options import options_of
-    from edgeport.exporter.distill.spelling import augment_spelled, objective_spelled
-    from edgeport.exporter.prune.keeping import save_like
+    from edgeport.exporter.prune.checkpoint import save_like
 
     step = load_json(DistillStep, json.dumps(payload["step"]))
     folder = payload["teacher"].get("search_path")
@@ -94,11 +94,11 @@ def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgre
         lambda: _network(payload, "student"),
         _network(payload, "teacher"),
         samples,
-        objective_spelled(step.L, step.R, step.lambda_, search_path) if step.L else None,
+        make_objective(step.L, step.R, step.lambda_, search_path) if step.L else None,
         generations=step.generations,
         folder=Path(payload["work"]) / "training",
         options=options_of(step),
-        augment=augment_spelled(step.augment, search_path),
+        augment=make_augment(step.augment, search_path),
         output=_judged(payload, samples),
         hardware=hardware,
         on_progress=on_progress,
@@ -109,9 +109,9 @@ def _train(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgre
 
 
 def _network(payload: Mapping[str, Any], who: str) -> Network:
-    from edgeport.exporter.distill.pair import Network
+    from edgeport.exporter.distill.teacher_student import Network
+    from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.options import ExportOptions
-    from edgeport.exporter.sources import load_module
 
     options = ExportOptions()
     if payload.get("options"):
@@ -185,7 +185,7 @@ def _require_alike(teacher: Network, student: Network, samples: LearningSamples)
     """
     import torch
 
-    from edgeport.exporter.distill.pair import answers
+    from edgeport.exporter.distill.teacher_student import answers
 
     feeds = {name: torch.from_numpy(np.array(one[:2])) for name, one in samples.feeds.items()}
     given, wanted = (
@@ -204,7 +204,7 @@ def _require_alike(teacher: Network, student: Network, samples: LearningSamples)
 
 
 def _costs(teacher: Network, student: Network, samples: LearningSamples) -> tuple[list[int], list[float]]:
-    from edgeport.exporter.prune.counting import count_costs
+    from edgeport.exporter.prune.cost_model import count_costs
     from edgeport.exporter.prune.samples import Samples
 
     weights, macs = [], []

@@ -26,8 +26,8 @@ from edgeport.contracts import (
     to_jsonable,
 )
 from edgeport.errors import SamplesError, UsageError
-from edgeport.exporter.prune.costs import Costs, Counts, Outline
-from edgeport.exporter.prune.latency import MOST_TRIALS, Budgeted, Losses, prune_to_latency
+from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits
+from edgeport.exporter.prune.latency_search import MOST_TRIALS, Budgeted, Losses, prune_to_latency
 from edgeport.exporter.prune.samples import JUDGED
 from edgeport.exporter.prune.steps import check_step
 from edgeport.isolation import run_isolated
@@ -211,7 +211,7 @@ class PruneWork:
         trains = self.payload["step"]["training"] is not None and (what == "prune" or bool(more.get("fine_tuned")))
         patient = self.limits.for_training()
         return run_isolated(
-            f"edgeport.exporter.prune.child:{what}_in_child",
+            f"edgeport.exporter.prune.worker:{what}_in_child",
             {**self.payload, **more},
             limits=patient if trains else self.limits,
             on_progress=self.on_progress,
@@ -222,8 +222,8 @@ class PruneWork:
 class PruneBench:
     """Exports and times networks with so many units of each group gone."""
 
-    def __init__(self, work: PruneWork, outlines: list[Any]) -> None:
-        self.work, self.outlines = work, outlines
+    def __init__(self, work: PruneWork, group_specs: list[Any]) -> None:
+        self.work, self.group_specs = work, group_specs
         self.count = 0
         self._whole: Path | None = None
 
@@ -234,12 +234,12 @@ class PruneBench:
             self._whole, _ = self.export({})
         return self._whole
 
-    def export(self, counts: Counts, **more: object) -> tuple[Path, dict[str, Any]]:
+    def export(self, counts: RemovedUnits, **more: object) -> tuple[Path, dict[str, Any]]:
         """An ONNX file of the network, and what the child said of it."""
         path = self.work.folder / f"trial-{self.count}.onnx"
         self.count += 1
         told = {"output": "", **more}
-        found = self.work.child("take", outlines=self.outlines, counts=dict(counts), onnx=str(path), **told)
+        found = self.work.child("take", group_specs=self.group_specs, counts=dict(counts), onnx=str(path), **told)
         return path, found
 
     def whole_ns(self) -> float:
@@ -248,7 +248,7 @@ class PruneBench:
 
         return median_of(self.whole, self.work.settings, self.work.on_progress)
 
-    def speedup(self, counts: Counts) -> float:
+    def speedup(self, counts: RemovedUnits) -> float:
         """Of a trial over the whole network, from pairs."""
         path, _ = self.export(counts)
         try:
@@ -256,10 +256,10 @@ class PruneBench:
         finally:
             path.unlink()
 
-    def losses(self, several: Sequence[Counts]) -> list[float]:
+    def losses(self, several: Sequence[RemovedUnits]) -> list[float]:
         """What each of these networks loses on the samples."""
         asked = [dict(counts) for counts in several]
-        found: list[float] = self.work.child("judge", outlines=self.outlines, several=asked)["losses"]
+        found: list[float] = self.work.child("judge", group_specs=self.group_specs, several=asked)["losses"]
         return found
 
     def compare(self, old: Path, new: Path) -> CompareResult:
@@ -274,8 +274,8 @@ def search_counts(  # noqa: PLR0913 (what is measured, and who is asked for what
     seen: Mapping[str, Any],
     *,
     whole_ns: Callable[[], float],
-    speedup: Callable[[Counts], float],
-    again: Callable[[Counts], float],
+    speedup: Callable[[RemovedUnits], float],
+    again: Callable[[RemovedUnits], float],
     losses: Losses,
     on_trial: Callable[[int], None],
 ) -> tuple[Budgeted, Costs]:
@@ -291,17 +291,17 @@ def search_counts(  # noqa: PLR0913 (what is measured, and who is asked for what
         on_trial: Told the number of each that is measured next.
 
     """
-    outlines = [load_json(Outline, json.dumps(one)) for one in seen["outlines"]]
+    group_specs = [load_json(GroupSpec, json.dumps(one)) for one in seen["group_specs"]]
     costs = load_json(Costs, json.dumps(seen["costs"]))
     measured: list[float] = []
 
-    def measure(counts: Counts) -> float:
+    def measure(counts: RemovedUnits) -> float:
         on_trial(len(measured))
         measured.append(measured[0] / speedup(counts) if measured else whole_ns())
         return measured[-1]
 
     found = prune_to_latency(
-        outlines,
+        group_specs,
         costs,
         measure,
         confirm=lambda counts: measured[0] / again(counts),
@@ -338,14 +338,14 @@ def _to_latency(work: PruneWork, step: PruneStep, output: Path, kept: Path) -> P
     if step.training is not None:
         searched.write(kept)
     found, costs = searched.found, load_json(Costs, json.dumps(searched.seen["costs"]))
-    bench = PruneBench(work, searched.seen["outlines"])
+    bench = PruneBench(work, searched.seen["group_specs"])
     path, result = bench.export(found.counts, output=str(output.resolve()), fine_tuned=True)
     return judge_final(bench, found, costs, path, _report(step, output, result))
 
 
 def _search(work: PruneWork, step: PruneStep) -> _Searched:
     seen = work.child("look")
-    bench = PruneBench(work, seen["outlines"])
+    bench = PruneBench(work, seen["group_specs"])
 
     def tell(done: int) -> None:
         work.on_progress(ProgressEvent(stage="measure", message="a pruned network", done=done, total=MOST_TRIALS))

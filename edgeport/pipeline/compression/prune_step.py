@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import PruneStep, TrainedStep, digest_json, load_json, to_jsonable
-from edgeport.exporter.prune.costs import Costs, Counts
-from edgeport.exporter.prune.latency import MOST_TRIALS
+from edgeport.exporter.prune.cost_model import Costs, RemovedUnits
+from edgeport.exporter.prune.latency_search import MOST_TRIALS
 from edgeport.pipeline.compression.prune import PruneBench, PruneWork, search_counts
 from edgeport.pipeline.compression.qat import require_batches
 from edgeport.pipeline.compression.step import COURSES, Made, StepWork, removed_text, trained_text
@@ -61,7 +61,7 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
     folder, found = kept.child(
         "take",
         {"output": _FILE, "onnx": "model.onnx"},
-        outlines=seen["outlines"],
+        group_specs=seen["group_specs"],
         counts=dict(budgeted.counts),
         fine_tuned=True,
     )
@@ -69,7 +69,7 @@ def prune_in_run(work: StepWork, step: PruneStep) -> Made:
     return kept.made(folder, found, (said, *missed))
 
 
-def _measured_text(step: PruneStep, after_ns: float, before_ns: float, costs: Costs, counts: Counts) -> str:
+def _measured_text(step: PruneStep, after_ns: float, before_ns: float, costs: Costs, counts: RemovedUnits) -> str:
     share = costs.macs(counts) / costs.macs({})
     goal = f"asked were {step.latency_ns / 1e6:.4g} ms" if step.latency_ns is not None else f"asked was {step.speedup}x"
     return (
@@ -99,7 +99,7 @@ class _Kept:
         """The folder with what `<what>_in_child` wrote, and what it answered.
 
         Args:
-            what: Of `edgeport.exporter.prune.child`.
+            what: Of `edgeport.exporter.prune.worker`.
             files: Of its payload, to the name of the file that it writes there.
             more: Of its payload.
 
@@ -123,7 +123,7 @@ class _Kept:
             limits = context.limits.for_training() if self.step.trains and files else context.limits
             found, rests_on = run_recorded(
                 replace(context, limits=limits),
-                f"edgeport.exporter.prune.child:{what}_in_child",
+                f"edgeport.exporter.prune.worker:{what}_in_child",
                 payload,
                 asked=f"{self.step.said} of {context.recipe.name}",
                 on_progress=context.clock.inside(self.work.stage),
@@ -162,18 +162,18 @@ class _Trials:
         """Median of the network as it is."""
         return self._known({}, lambda bench: bench.whole_ns())
 
-    def speedup(self, counts: Counts, *, again: bool = False) -> float:
+    def speedup(self, counts: RemovedUnits, *, again: bool = False) -> float:
         """Of the network without these units over that; measured anew where it was measured before."""
         return self._known(counts, lambda bench: bench.speedup(counts), again=again)
 
-    def losses(self, several: Sequence[Counts]) -> list[float]:
+    def losses(self, several: Sequence[RemovedUnits]) -> list[float]:
         """What each of these networks loses on the samples."""
         asked = [dict(counts) for counts in several]
-        _, found = self._kept.child("judge", {}, outlines=self._seen["outlines"], several=asked)
+        _, found = self._kept.child("judge", {}, group_specs=self._seen["group_specs"], several=asked)
         losses: list[float] = found["losses"]
         return losses
 
-    def _known(self, counts: Counts, measure: Any, *, again: bool = False) -> float:
+    def _known(self, counts: RemovedUnits, measure: Any, *, again: bool = False) -> float:
         work, settings = self._kept.work, self._kept.work.bench
         key = {
             **work.key(self._kept.step),
@@ -197,5 +197,5 @@ class _Trials:
                 on_progress=lambda _: None,
                 limits=work.context.limits,
             )
-            self._bench = PruneBench(pruning, self._seen["outlines"])
+            self._bench = PruneBench(pruning, self._seen["group_specs"])
         return self._bench

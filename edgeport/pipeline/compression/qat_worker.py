@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgeport.contracts import (
     Array,
@@ -26,10 +26,8 @@ from edgeport.contracts import (
 )
 from edgeport.errors import SamplesError
 from edgeport.exporter.qat.options import QatOptions
+from edgeport.exporter.train.distributed import DistributedContext
 from edgeport.npz import GrowingArray, load_npz, save_npy, save_npz
-
-if TYPE_CHECKING:
-    from edgeport.exporter.train.hardware import Hardware
 
 __all__ = ["keep_in_child", "keep_samples", "learn_in_child"]
 
@@ -54,7 +52,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     from edgeport.backends.registry import backend as backend_named
-    from edgeport.exporter.train.processes import in_processes
+    from edgeport.exporter.train.launcher import in_processes
     from edgeport.pipeline.datasets.calibration_samples import calibration_samples
     from edgeport.pipeline.quantization.planning import plan_for
     from edgeport.pipeline.quantization.written import as_written
@@ -78,12 +76,12 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
         )
 
 
-def _learn(payload: Mapping[str, Any], hardware: Hardware, on_progress: OnProgress) -> dict[str, Any]:
+def _learn(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
     """In each process of the training."""
     from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.options import ExportOptions
-    from edgeport.exporter.qat.learn import learn
-    from edgeport.exporter.sources import load_module
+    from edgeport.exporter.qat.trainer import learn
     from edgeport.exporter.train.samples import open_samples
 
     folder, work, teacher = Path(payload["folder"]), Path(payload["work"]), payload.get("teacher")

@@ -100,7 +100,7 @@ def _synthesised(context: RunContext, wanted: SamplesMade, inputs: tuple[TensorS
         inside = context.clock.inside("samples")
         _, rests_on = run_recorded(
             context,
-            "edgeport.exporter.child:synthesize_in_child",
+            "edgeport.exporter.worker:synthesize_in_child",
             {**payload, "output": str(folder / _FILE)},
             on_progress=inside,
             asked=asked,

@@ -6,7 +6,7 @@ import math
 
 from edgeport.contracts import CompressStep, DistillStep, QatStep, StudentStep
 from edgeport.contracts.recipe import Recipe, Search
-from edgeport.exporter.prune.latency import MOST_TRIALS
+from edgeport.exporter.prune.latency_search import MOST_TRIALS
 from edgeport.exporter.prune.steps import trainings_of
 from edgeport.pipeline.engine.context import RunContext
 

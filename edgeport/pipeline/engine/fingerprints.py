@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import ModelSource, PruneStep, digest_file, digest_json, to_jsonable
-from edgeport.exporter.hugging_face import find_checkpoint
+from edgeport.exporter.loaders.hugging_face import find_checkpoint
 from edgeport.module_files import module_file
 from edgeport.recipe.locations import COLLECTIONS
 

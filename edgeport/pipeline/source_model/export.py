@@ -61,7 +61,7 @@ def export_pytorch(context: RunContext, samples: PreparedSamples) -> PreparedMod
             "sizes": str(folder / "sizes"),
         }
         inside = context.clock.inside("export")
-        function, asked = "edgeport.exporter.child:export_in_child", f"export {recipe.source.location}"
+        function, asked = "edgeport.exporter.worker:export_in_child", f"export {recipe.source.location}"
         found, rests_on = run_recorded(context, function, payload, asked=asked, on_progress=inside)
         (folder / "notes.json").write_text(json.dumps(found["notes"]), encoding="utf-8")
         (folder / "sizes.json").write_text(json.dumps(found["sizes"]), encoding="utf-8")
@@ -136,7 +136,7 @@ def export_source(  # noqa: PLR0913 (those of the API)
             "options": to_jsonable(settings),
         }
         found = run_isolated(
-            "edgeport.exporter.child:export_in_child",
+            "edgeport.exporter.worker:export_in_child",
             payload,
             limits=limits,
             on_progress=on_progress,

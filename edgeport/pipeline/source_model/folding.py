@@ -25,7 +25,7 @@ def fold(payload: dict[str, Any]) -> dict[str, Any]:
         ExportError: The model's inputs are not what was declared.
 
     """
-    from edgeport.exporter.fold_preprocessing import fold_preprocessing
+    from edgeport.exporter.passes.preprocessing import fold_preprocessing
     from edgeport.onnx_files import read_ir, write_ir
     from edgeport.pipeline.datasets.preprocessing import Preparation
 

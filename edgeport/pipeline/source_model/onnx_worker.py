@@ -73,7 +73,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _fold(graph: ir.Model) -> None:
     """Computes ahead what a value that is known decides: branches that are never taken go."""
-    from edgeport.exporter.fold import fold_constants, simplify
+    from edgeport.exporter.passes.constant_folding import fold_constants, simplify
 
     fold_constants(graph)
     simplify(graph)

@@ -155,7 +155,7 @@ def _run_pytorch(source: ModelSource, payload: dict[str, object], limits: Limits
     """PyTorch's own outputs; what the model raises is about the samples, since it could be loaded."""
     try:
         run_isolated(
-            "edgeport.exporter.child:reference_in_child",
+            "edgeport.exporter.worker:reference_in_child",
             payload,
             limits=limits,
             asked=f"run {source.location} on the samples",

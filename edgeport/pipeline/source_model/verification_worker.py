@@ -14,7 +14,7 @@ from edgeport.npz import load_npz
 from edgeport.pipeline.datasets.batching import feeds_of
 
 if TYPE_CHECKING:
-    from edgeport.exporter.sizes import AtSize
+    from edgeport.exporter.dynamic_shape_check import AtSize
     from edgeport.exporter.verify import Judge
 
 __all__ = ["verify"]
@@ -53,7 +53,7 @@ def verify(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sizes(path: str | None) -> list[AtSize]:
-    from edgeport.exporter.sizes import AtSize
+    from edgeport.exporter.dynamic_shape_check import AtSize
 
     if path is None:
         return []

@@ -12,13 +12,13 @@ import torch
 
 from edgeport.errors import ContractError, DistillationError, EdgeportError, SamplesError, TrainingError
 from edgeport.exporter.distill.distilling import born_again, distill, make_optimizer
-from edgeport.exporter.distill.feature import Attention, Hints, Relational
-from edgeport.exporter.distill.objective import Objective, Seen, Tap, Term
+from edgeport.exporter.distill.losses.feature import Attention, Hints, Relational
+from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty
+from edgeport.exporter.distill.losses.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
+from edgeport.exporter.distill.losses.task import Callback, CrossEntropy, SquaredError
+from edgeport.exporter.distill.objective import BatchOutputs, Objective, Tap, Term
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
-from edgeport.exporter.distill.pair import MovingAverage, Network
-from edgeport.exporter.distill.regularisers import ActivityPenalty, ConfidencePenalty
-from edgeport.exporter.distill.response import CosineDistance, Decoupled, OutputDifference, SoftTargets
-from edgeport.exporter.distill.supervised import Callback, CrossEntropy, SquaredError
+from edgeport.exporter.distill.teacher_student import MovingAverage, Network
 from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.samples import LearningSamples
 
@@ -232,7 +232,7 @@ def test_a_score_of_the_user_decides_and_feeds_are_augmented_for_both(teacher: N
         seen.append((*outputs["output"].shape, len(labels) if labels is not None else 0))
         return float(len(seen))
 
-    def same(found: Seen) -> torch.Tensor:
+    def same(found: BatchOutputs) -> torch.Tensor:
         assert torch.equal(teacher(found.feeds["image"]), found.teacher["output"])
         return found.output().square().mean()
 
@@ -388,7 +388,7 @@ def test_a_folder_of_another_training_is_not_taken_for_this_one(
         run(**more)
 
 
-def squares(seen: Seen) -> torch.Tensor:
+def squares(seen: BatchOutputs) -> torch.Tensor:
     return seen.output().square().mean()
 
 

@@ -13,20 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeport.errors import PruningError, SamplesError, SourceError
-from edgeport.exporter.checkpoint import load_weights
-from edgeport.exporter.prune.checking import difference
-from edgeport.exporter.prune.choosing import Scope, choose_counts, lowest
-from edgeport.exporter.prune.costs import Outline
-from edgeport.exporter.prune.counting import count_costs
-from edgeport.exporter.prune.criteria import Magnitude, Random, Taylor
-from edgeport.exporter.prune.finding import find_groups
-from edgeport.exporter.prune.keeping import is_pruned, save_pruned
+from edgeport.exporter.loaders.weights import load_weights
+from edgeport.exporter.prune.allocation import Scope, choose_counts, lowest
+from edgeport.exporter.prune.bn_recalibration import recalibrate
+from edgeport.exporter.prune.checkpoint import is_pruned, save_pruned
+from edgeport.exporter.prune.config import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
+from edgeport.exporter.prune.cost_model import GroupSpec, count_costs
+from edgeport.exporter.prune.graph.dependency_groups import find_groups
+from edgeport.exporter.prune.graph.group_validation import difference
+from edgeport.exporter.prune.graph.groups import Kind
+from edgeport.exporter.prune.graph.surgery import remove
+from edgeport.exporter.prune.importance.criteria import Magnitude, Random, Taylor
 from edgeport.exporter.prune.pruning import prune
-from edgeport.exporter.prune.recalibrating import recalibrate
-from edgeport.exporter.prune.removing import remove
 from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.prune.structures import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
-from edgeport.exporter.prune.units import Kind
 
 
 def _residual() -> Any:
@@ -194,7 +193,7 @@ def test_silencing_changes_outputs(case: tuple[str, Any], images: Samples) -> No
     import torch
 
     _, net = case
-    from edgeport.exporter.prune.removing import silence
+    from edgeport.exporter.prune.graph.surgery import silence
 
     for group in find_groups(net, images).groups:
         quieter = copy.deepcopy(net)
@@ -457,33 +456,33 @@ def test_patterns_keep_the_best_of_every_few_inputs(net: Any, images: Samples, k
 
 
 def test_layers_lose_the_same_share_where_they_do_not_compete() -> None:
-    outlines = [
-        Outline(name=name, kind="channels", units=units, scores=tuple(float(factor * unit) for unit in range(units)))
+    group_specs = [
+        GroupSpec(name=name, kind="channels", units=units, scores=tuple(float(factor * unit) for unit in range(units)))
         for name, units, factor in (("a", 32, 1), ("b", 64, 100))
     ]
-    counts = choose_counts(outlines, lambda counts: sum(counts.values()) >= 48, scope=Scope.LAYER, round_to=8)
+    counts = choose_counts(group_specs, lambda counts: sum(counts.values()) >= 48, scope=Scope.LAYER, round_to=8)
     assert counts == {"a": 16, "b": 32}
-    counts = choose_counts(outlines, lambda counts: sum(counts.values()) >= 24, round_to=8, least=0.25)
+    counts = choose_counts(group_specs, lambda counts: sum(counts.values()) >= 24, round_to=8, least=0.25)
     assert counts == {"a": 24, "b": 0}
-    assert lowest(outlines[0], 3) == [0, 1, 2]
+    assert lowest(group_specs[0], 3) == [0, 1, 2]
 
 
 def test_what_is_left_is_rounded_from_any_width() -> None:
-    outline = Outline(name="a", kind="channels", units=21, scores=tuple(map(float, range(21))))
-    counts = choose_counts([outline], lambda counts: counts["a"] >= 1, round_to=8)
+    group_spec = GroupSpec(name="a", kind="channels", units=21, scores=tuple(map(float, range(21))))
+    counts = choose_counts([group_spec], lambda counts: counts["a"] >= 1, round_to=8)
     assert 21 - counts["a"] == 16
     with pytest.raises(PruningError, match="ask for less"):
-        choose_counts([outline], lambda counts: counts["a"] >= 20, round_to=8)
+        choose_counts([group_spec], lambda counts: counts["a"] >= 20, round_to=8)
     for units, left in ((8, 8), (9, 8), (16, 8), (17, 8)):
-        outline = Outline(name="a", kind="channels", units=units, scores=(1.0,) * units)
-        assert units - choose_counts([outline], lambda _: False, round_to=8, far=True)["a"] == left
+        group_spec = GroupSpec(name="a", kind="channels", units=units, scores=(1.0,) * units)
+        assert units - choose_counts([group_spec], lambda _: False, round_to=8, far=True)["a"] == left
 
 
 def test_saving_weighs_scores() -> None:
-    outlines = [Outline(name=name, kind="channels", units=8, scores=(1.0,) * 8) for name in ("dear", "cheap")]
+    group_specs = [GroupSpec(name=name, kind="channels", units=8, scores=(1.0,) * 8) for name in ("dear", "cheap")]
     price = {"dear": 10.0, "cheap": 1.0}
     counts = choose_counts(
-        outlines,
+        group_specs,
         lambda counts: sum(counts.values()) >= 4,
         saving=lambda one, other: sum(price[name] * (other[name] - one[name]) for name in price),
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgeport.contracts import FineTuning
 from edgeport.errors import SourceError
-from edgeport.exporter.train.fine_tuning import Learner, fine_tune
+from edgeport.exporter.train.fine_tuning import StudentSetup, fine_tune
 from edgeport.exporter.train.samples import LearningSamples
 
 
@@ -41,7 +41,7 @@ def test_a_teacher_answers_in_evaluation_mode_and_is_as_it_was(tmp_path: Path) -
         LearningSamples(feeds={"values": values}, labels=values[:, :3].argmax(axis=1)),
         FineTuning(epochs=1, batch_size=8, teacher=0.5),
         tmp_path,
-        learner=Learner(teacher=teacher),
+        setup=StudentSetup(teacher=teacher),
     )
 
     assert teacher.heard
@@ -64,5 +64,5 @@ def test_a_loss_that_is_not_one_number_is_refused(gives: str, found: str, tmp_pa
             LearningSamples(feeds={"input": values}, labels=values[:, 0]),
             FineTuning(epochs=1, batch_size=8, loss=f"{name}:loss"),
             tmp_path / "work",
-            learner=Learner(search_path=tmp_path),
+            setup=StudentSetup(search_path=tmp_path),
         )

@@ -16,9 +16,9 @@ from torch.nn.functional import mse_loss
 
 from edgeport.contracts import ProgressEvent
 from edgeport.errors import ContractError, SamplesError, TrainingError
-from edgeport.exporter.train import Player, Schedule, TrainingSettings, Turn
+from edgeport.exporter.train import Schedule, StepContext, TrainedModule, TrainingSettings
 from edgeport.exporter.train.loop import BEST, CHECKPOINT, fit
-from edgeport.exporter.train.order import ArrayBatches, Order
+from edgeport.exporter.train.sampler import ArrayBatches, Sampler
 
 SETTINGS = TrainingSettings(epochs=3, batch_size=4, average=0.9, clip_norm=1.0, checkpoint_every=2, seed=3)
 
@@ -28,7 +28,7 @@ class Killed(Exception):
 
 
 class Line:
-    """y = 2 x by a network with dropout, which draws from all generators; two players where there is a critic."""
+    """y = 2 x by a network with dropout, which draws from all generators; two modules where there is a critic."""
 
     def __init__(self, *, kill_at: int | None = None, critic: bool = False, rate: float = 0.05) -> None:
         torch.manual_seed(0)
@@ -37,23 +37,23 @@ class Line:
         self.kill_at, self.rate = kill_at, rate
         self.drawn: list[float] = []
 
-    def players(self) -> Mapping[str, Player]:
-        made = {"net": Player(module=self.net, optimizer=torch.optim.AdamW(self.net.parameters(), lr=self.rate))}
+    def trained_modules(self) -> Mapping[str, TrainedModule]:
+        made = {"net": TrainedModule(module=self.net, optimizer=torch.optim.AdamW(self.net.parameters(), lr=self.rate))}
         if self.critic is not None:
             optimizer = torch.optim.SGD(self.critic.parameters(), lr=0.1, momentum=0.9)
-            made["critic"] = Player(module=self.critic, optimizer=optimizer)
+            made["critic"] = TrainedModule(module=self.critic, optimizer=optimizer)
         return made
 
-    def step(self, batch: Mapping[str, torch.Tensor], turn: Turn) -> Mapping[str, float | torch.Tensor]:
-        if turn.step == self.kill_at:
+    def step(self, batch: Mapping[str, torch.Tensor], context: StepContext) -> Mapping[str, float | torch.Tensor]:
+        if context.step == self.kill_at:
             raise Killed
         self.drawn.append(random.random() + float(np.random.rand()))  # noqa: NPY002 (global state)
         noise = torch.randn_like(batch["x"]) * 0.01 * self.drawn[-1]
-        made = turn.module("net")(batch["x"] + noise)
+        made = context.module("net")(batch["x"] + noise)
         if self.critic is not None:
-            turn.update("critic", mse_loss(turn.module("critic")(made.detach()), batch["y"]))
+            context.update("critic", mse_loss(context.module("critic")(made.detach()), batch["y"]))
         loss = mse_loss(made.float(), batch["y"])
-        turn.update("net", loss)
+        context.update("net", loss)
         return {"loss": loss.detach()}
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:
@@ -94,7 +94,7 @@ def test_learns_and_notes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kill_at", [1, 5, 9, 14])
-@pytest.mark.parametrize("critic", [False, True], ids=["alone", "two players"])
+@pytest.mark.parametrize("critic", [False, True], ids=["alone", "two modules"])
 def test_killed_and_resumed_is_the_same_bit_for_bit(tmp_path: Path, kill_at: int, critic: bool) -> None:
     whole, killed, resumed = Line(critic=critic), Line(critic=critic, kill_at=kill_at), Line(critic=critic)
     fit(whole, BATCHES, smaller(), tmp_path / "whole")
@@ -182,16 +182,16 @@ def test_mixed_precision_learns_too(tmp_path: Path, precision: str) -> None:
 
 
 def test_processes_share_each_batch_and_epochs_differ() -> None:
-    parts = [Order(10, 4, seed=1, rank=rank, processes=2) for rank in range(2)]
-    whole = Order(10, 4, seed=1)
+    parts = [Sampler(10, 4, seed=1, rank=rank, processes=2) for rank in range(2)]
+    whole = Sampler(10, 4, seed=1)
 
     assert sorted(parts[0].rows(1) + parts[1].rows(1)) == sorted(whole.rows(1))
     assert whole.rows(0) != whole.rows(2)
-    assert whole.rows(0) == Order(10, 4, seed=1).rows(0)
+    assert whole.rows(0) == Sampler(10, 4, seed=1).rows(0)
     with pytest.raises(SamplesError, match="10 samples"):
-        Order(10, 12, seed=1)
+        Sampler(10, 12, seed=1)
     with pytest.raises(SamplesError, match="multiple"):
-        Order(10, 5, seed=1, processes=2)
+        Sampler(10, 5, seed=1, processes=2)
 
 
 def test_the_schedule_rises_and_falls() -> None:

@@ -1,0 +1,1 @@
+"""Terms of a student's objective."""

@@ -1,0 +1,1 @@
+"""Trained modules and their weights, from wherever they come."""

@@ -1,0 +1,1 @@
+"""Criteria of what goes first, and the scorers behind them."""
