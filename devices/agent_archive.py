@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.devices.agent.sessions import packed_name
 from edgeport.errors import DeviceError
 from edgeport.module_files import module_file
@@ -59,10 +59,7 @@ def build_agent(sessions: Iterable[str], folder: Path) -> Path:
     path = folder / f"agent-{hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]}.pyz"
     if not path.exists() or path.read_bytes() != content:
         folder.mkdir(parents=True, exist_ok=True)
-        # A name of its own: several jobs may build the same agent at once.
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as partial:
-            partial.write(content)
-        Path(partial.name).replace(path)
+        atomic_write(path, content)  # several jobs may build the same agent at once
     return path
 
 

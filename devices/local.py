@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from edgeport.atomic import atomic_file
 from edgeport.contracts import DeviceFacts, Job, ProcessTrace, TimeJob, dump_json, load_json
 from edgeport.devices.agent.alone import FOLDER, pause, take_turn
 from edgeport.devices.agent.facts import device_facts
@@ -134,9 +135,8 @@ class LocalDevice:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.part")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with atomic_file(target) as draft:
+            shutil.copyfile(source, draft)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgeport.accuracy import METRICS
 from edgeport.accuracy.metrics import Truth
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     DTYPES,
     Capabilities,
@@ -254,12 +255,9 @@ def _samples_module(plan: Plan, given: Given) -> str:
 
 def _write_whole(path: Path, text: str) -> None:
     """Under a temporary name first, so that a full disk leaves no half file; a link is replaced, not followed."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        atomic_write(path, text)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(
             asked=f"write {path}", found=str(error.strerror), fix="name a place that can be written with -o"
         ) from error

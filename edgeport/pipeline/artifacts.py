@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder
 from edgeport.contracts import Artifact, OnnxModel, TensorSpec, load_json
 from edgeport.errors import OutputError, UsageError
 
@@ -52,26 +53,25 @@ def require_writable(file: Path) -> None:
 
 
 @contextmanager
-def artifact_draft(output: Path) -> Iterator[Path]:
+def artifact_draft(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `output` when the block ends well; nothing is left when it does not.
 
+    Args:
+        output: The folder.
+        overwrite: Whether a full one is replaced.
+
     Raises:
-        OutputError: Something is there already, or it can't be written.
+        OutputError: Something else is there already, or it can't be written.
 
     """
     asked = f"write an artifact to {output}"
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or (any(output.iterdir()) and not overwrite))):
         raise OutputError(asked=asked, found="something there already", fix="name a new or empty folder")
     try:
-        parent = output.resolve().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as scratch:
-            draft = Path(scratch) / "new"
-            draft.mkdir()
+        output = output.resolve()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(output, overwrite=overwrite) as draft:
             yield draft
-            if output.exists():
-                output.rmdir()
-            draft.replace(output)
     except OSError as error:
         raise OutputError(
             asked=asked, found=f"that it can't be written ({error})", fix="name a folder where you may write"

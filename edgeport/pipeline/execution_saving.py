@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder
 from edgeport.contracts import Artifact, LatencySummary, Measured, digest_file, to_jsonable
 from edgeport.pipeline.artifacts import ARTIFACT_FILE, MODEL_FILE, write_artifact_record
 
@@ -26,15 +26,11 @@ def save_tuned(artifact: Artifact, source: Path, place: Path, summary: LatencySu
         summary: What was measured with the new settings; None where nothing was yet.
 
     """
-    with tempfile.TemporaryDirectory(prefix=".best-", dir=place.parent) as scratch:
-        draft, old = Path(scratch) / "new", Path(scratch) / "old"
+    with atomic_folder(place, overwrite=True) as draft:
         if source.suffix != ".onnx" and not (source / ARTIFACT_FILE).is_file():
             _fill_bundle(artifact, source, draft, summary)
         else:
             _fill_artifact(artifact, source, draft)
-        if place.exists():
-            place.rename(old)
-        draft.rename(place)
 
 
 def _fill_artifact(artifact: Artifact, source: Path, draft: Path) -> None:
@@ -59,7 +55,6 @@ def _fill_bundle(artifact: Artifact, source: Path, draft: Path, summary: Latency
     from edgeport.bundle.verify import MANIFEST
 
     bundle, measured = load_bundle(source), load_measured(source)
-    draft.mkdir()
     for name in bundle.manifest.files:
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, draft / name, follow_symlinks=False)

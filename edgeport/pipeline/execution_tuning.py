@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Artifact,
     Device,
@@ -555,7 +556,5 @@ def _result(search: _Search, choice: Choice, measured: Mapping[str, Measurement]
     if chosen is not None:
         summary = next((row.summary for row in rows if row.name == choice.arm), None)
         save_tuned(chosen.artifact, chosen.source.path, output / BEST, summary)
-    draft = output / f".{TUNED_FILE}"
-    draft.write_text(json.dumps(to_jsonable(found), indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(draft, output / TUNED_FILE)  # noqa: PTH105 (atomic, as its name says)
+    atomic_write(output / TUNED_FILE, json.dumps(to_jsonable(found), indent=1, sort_keys=True))
     return found

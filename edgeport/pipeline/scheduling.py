@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Artifact,
     Device,
@@ -336,9 +337,7 @@ class _Search:
         if chosen is not None:
             for model in self.models:
                 save_tuned(model.run_as(chosen.layout)[0], model.path, self.output / model.name, None)
-        draft = self.output / f".{SCHEDULE_FILE}"
-        draft.write_text(json.dumps(to_jsonable(found), indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(draft, self.output / SCHEDULE_FILE)  # noqa: PTH105 (atomic, as its name says)
+        atomic_write(self.output / SCHEDULE_FILE, json.dumps(to_jsonable(found), indent=1, sort_keys=True))
         return found
 
 
