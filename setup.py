@@ -13,12 +13,12 @@ OWN = (
     "edgeport.cli.commands",
     "edgeport.contracts",
     "edgeport.digits",
-    "edgeport.drafting",
     "edgeport.isolation",
     "edgeport.onnx_files",
     "edgeport.pipeline",
     "edgeport.preprocessing",
     "edgeport.recipe",
+    "edgeport.recipe_init",
     "edgeport.report",
     "edgeport.testing",
 )

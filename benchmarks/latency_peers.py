@@ -374,10 +374,10 @@ def difference(own: NDArray[np.float64], peer: NDArray[np.float64]) -> Differenc
 def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], list[Check]]:
     """How long a median takes to be known to 2 %, and whether a longer measurement agrees."""
     from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import without_disturbed
+    from edgeport.devices.latency.interference import without_disturbed
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.local import LocalDevice
-    from edgeport.devices.stopping import Enough, Goal, half_width
+    from edgeport.devices.sequential_stopping import Enough, Goal, half_width
 
     device = LocalDevice(arguments.out / "device")
     jobs = {"a": job(prepared, "onnxruntime", duration_s=0.5)}
@@ -417,7 +417,7 @@ def by_distance(measurement: Measurement) -> dict[str, float]:
     """
     import numpy as np
 
-    from edgeport.devices.latency.neighbours import far_apart
+    from edgeport.devices.latency.interference import far_apart
     from edgeport.devices.latency.telemetry import exchange_ns
     from edgeport.devices.latency.timer import call_latency_ns
 

@@ -106,7 +106,7 @@ def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tup
 def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tuple[Change, int]:
     from edgeport.devices.latency.comparison import classify, paired_interval
     from edgeport.devices.latency.verdict import alpha_at
-    from edgeport.devices.stopping import next_look
+    from edgeport.devices.sequential_stopping import next_look
 
     count, look = PAIRS, 1
     while True:

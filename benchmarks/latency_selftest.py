@@ -91,7 +91,7 @@ def alarm_run(session: SyntheticSession, seed: int) -> bool:
 
 def flag_run(session: SyntheticSession, neighbour: float, seed: int) -> list[str]:
     """Every flag of one run."""
-    from edgeport.devices.latency.neighbours import disturbed_rounds
+    from edgeport.devices.latency.interference import disturbed_rounds
     from edgeport.devices.latency.simulate import simulate
     from edgeport.devices.latency.summary import summarise
 

@@ -12,7 +12,7 @@ from functools import partial
 import onnx_ir as ir
 
 from edgeport.calibration.divisors import divisors
-from edgeport.calibration.exclude import excluded_nodes
+from edgeport.calibration.exclusions import excluded_nodes
 from edgeport.calibration.graph import activations, constant_of, float_graph, is_default_domain
 from edgeport.calibration.integer_nodes import (
     MULTIPLYING,
@@ -22,7 +22,7 @@ from edgeport.calibration.integer_nodes import (
     weight_of,
     why_float,
 )
-from edgeport.calibration.nothing import nothing_to_quantize
+from edgeport.calibration.no_candidates import nothing_to_quantize
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
 from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
 from edgeport.calibration.tensor_ranges import Found, TensorRanges

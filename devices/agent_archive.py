@@ -25,7 +25,7 @@ if sys.argv[1:2] == ["serve"]:  # which needs no numpy: a device that is not pre
 
     status = main(sys.argv[2:])
 elif sys.argv[1:] == ["watch"]:
-    from edgeport.devices.agent.watching import main
+    from edgeport.devices.agent.sensor_sampler import main
 
     status = main()
 else:

@@ -15,11 +15,11 @@ from typing import Any, Self
 
 from edgeport.atomic import atomic_file
 from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, digest_file, dump_json, load_json
-from edgeport.devices.agent.alone import FOLDER
+from edgeport.devices.agent.machine_lock import FOLDER
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
-from edgeport.devices.deaths import no_result, raise_if_dead
-from edgeport.devices.link import Link, StartingTransport, Transport
+from edgeport.devices.connection import Link, StartingTransport, Transport
+from edgeport.devices.exit_diagnosis import no_result, raise_if_dead
 from edgeport.errors import DependencyError, DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]

@@ -99,7 +99,7 @@ def measured_rounds(
     """
     from edgeport.contracts import dump_json, load_json
     from edgeport.devices.experiment import Round, run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
+    from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
     from edgeport.devices.local import LocalDevice
     from edgeport.pipeline.bench_opening import BenchSettings, open_artifact, time_job
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcome
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import compared_ns, steady_latencies
+from edgeport.devices.latency.steady_portion import compared_ns, steady_latencies
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
 __all__ = [
     "DELTA_FLOOR",

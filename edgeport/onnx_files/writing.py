@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from edgeport.atomic import sync
 from edgeport.contracts.model import OnnxModel
 from edgeport.errors import OutputError
-from edgeport.onnx_files.laid_out import load_weights, weights_folder
+from edgeport.onnx_files.mapped_weights import load_weights, weights_folder
 from edgeport.onnx_files.reading import open_onnx
 from edgeport.onnx_files.streamed import save_streamed
 

@@ -13,7 +13,7 @@ import numpy as np
 from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
 from edgeport.errors import SamplesError
 from edgeport.npz import load_npz, save_npz
-from edgeport.rows import per_sample
+from edgeport.ragged import per_sample
 
 __all__ = ["calls_note", "first_batch", "require_a_batch", "require_samples", "run_in_batches", "write_first_batch"]
 

@@ -113,7 +113,7 @@ def judge_kept(kept: Baseline, now: Baseline) -> tuple[Comparison, Check]:
 
     """
     from edgeport.devices.latency.baseline import compare_with_kept
-    from edgeport.devices.latency.neighbours import without_disturbed
+    from edgeport.devices.latency.interference import without_disturbed
 
     for field in ("scenario", "streams", "rate_per_s", "batch"):
         then, today = getattr(kept, field), getattr(now, field)

@@ -14,7 +14,7 @@ from edgeport.recipe.bounds import Bound, BoundKind
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
-    from edgeport.devices.stopping import Aim, Together
+    from edgeport.devices.sequential_stopping import Aim, Together
     from edgeport.pipeline.bench_opening import BenchSettings, Opened
 
 __all__ = ["Certainty", "Taken", "aims_of", "certainty", "measure"]
@@ -73,7 +73,7 @@ class Certainty:
 
 def aims_of(bounds: Sequence[Bound], settings: BenchSettings, *, beside: bool) -> list[Aim]:
     """One per line of the budget that measuring can decide, and one for the precision, where nothing else has it."""
-    from edgeport.devices.stopping import Enough, EnoughPairs, Goal, Precise
+    from edgeport.devices.sequential_stopping import Enough, EnoughPairs, Goal, Precise
 
     aims: list[Aim] = []
     for bound in bounds:
@@ -114,8 +114,8 @@ def measure(
 
     """
     from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import without_disturbed
-    from edgeport.devices.stopping import Together
+    from edgeport.devices.latency.interference import without_disturbed
+    from edgeport.devices.sequential_stopping import Together
 
     def failed(one: Round) -> None:
         for arm, record in one.errors.items():

@@ -41,7 +41,7 @@ from edgeport.errors import BackendError, EdgeportError, SamplesError, Unsupport
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.locations import BATCH
 from edgeport.pipeline.planning import measured_method, plan_for, plan_for_processor
-from edgeport.rows import SHAPE, Rows, run_rows
+from edgeport.ragged import SHAPE, Rows, run_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -261,7 +261,7 @@ def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
                 found=f"samples for {', '.join(file.files)}",
                 fix="name the arrays of the samples as the model names its inputs",
             )
-        # An array of shapes may stand beside each: see `edgeport.rows`.
+        # An array of shapes may stand beside each: see `edgeport.ragged`.
         names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
         return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
 

@@ -472,7 +472,7 @@ class _Search:
 
     def _measure(self, stage: str, names: Sequence[str], rounds: int) -> Mapping[str, Measurement]:
         from edgeport.devices.experiment import run_rounds, to_measurements
-        from edgeport.devices.latency.neighbours import without_disturbed
+        from edgeport.devices.latency.interference import without_disturbed
 
         self.tried |= set(names)
         jobs = {name: self.jobs[name] for name in names}

@@ -11,7 +11,7 @@ from typing import Any
 from edgeport.contracts import Arrays, OnnxModel, RunModel, SampleSet, TensorSpec, load_json
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.layout import Layout
-from edgeport.rows import Gathered, Rows, run_rows
+from edgeport.ragged import Gathered, Rows, run_rows
 
 __all__ = ["FEW", "MANY", "few_calls", "load_few", "open_in_steps", "stretches", "take_few"]
 
@@ -54,7 +54,7 @@ def load_few(folder: Path) -> list[dict[str, Any]]:
 def few_calls(model: OnnxModel, payload: Mapping[str, Any], most: int = FEW) -> Iterator[Arrays]:
     """Some calibration samples, from the whole length of the set, as calls of the model.
 
-    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.rows.Rows` has them, with
+    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.ragged.Rows` has them, with
     the state that the float model has where it begins.
 
     Args:

@@ -12,7 +12,7 @@ from edgeport.contracts import Array
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import ModelError
 from edgeport.npz import load_npz
-from edgeport.rows import Rows, run_rows
+from edgeport.ragged import Rows, run_rows
 
 __all__ = ["LEAST_OPSET", "raise_opset", "wants_integers"]
 

@@ -21,7 +21,7 @@ from edgeport.pipeline.curves import copy_courses, remove_courses
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
-from edgeport.rows import Rows
+from edgeport.ragged import Rows
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array

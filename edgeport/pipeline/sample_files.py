@@ -22,7 +22,7 @@ from edgeport.pipeline.layout import Layout, Timed
 from edgeport.pipeline.likeness import Looks, label_warnings, require_alike
 from edgeport.pipeline.locations import location_from_json, open_samples
 from edgeport.pipeline.preparation import Preparation
-from edgeport.rows import SHAPE, Gathered
+from edgeport.ragged import SHAPE, Gathered
 
 if TYPE_CHECKING:
     from edgeport.calibration.data import Profile

@@ -22,7 +22,7 @@ from edgeport.pipeline.linking import fed_by_others, require_links, states_of_mo
 from edgeport.pipeline.locations import location_state
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.sample_files import check_set
-from edgeport.rows import Rows
+from edgeport.ragged import Rows
 
 __all__ = [
     "PreparedSamples",

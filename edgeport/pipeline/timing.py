@@ -102,7 +102,7 @@ def time_arms(  # noqa: PLR0913 (an experiment has these choices)
 
     """
     from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
+    from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
 
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
@@ -281,8 +281,8 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
 
 def with_throughput(candidate: Candidate, timed: Timed, streams: int) -> Candidate:
     """The candidate with its samples per second, or with the refusal of the process that failed."""
-    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
     from edgeport.devices.latency.summary import throughput_per_s
+    from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
     if candidate.name in timed.errors:
         return refused(candidate, error_from_dict(timed.errors[candidate.name]))

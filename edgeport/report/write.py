@@ -16,13 +16,13 @@ from edgeport.report.compression import step_rows
 from edgeport.report.confirmation import AGAIN, hardest_float, measured_again
 from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
-from edgeport.report.look import looks
 from edgeport.report.rows import ABSENT, placements, rows
+from edgeport.report.sanitize import visible
 from edgeport.report.searches import search_tables
+from edgeport.report.style import looks
 from edgeport.report.summary import summary_headline, summary_rows
 from edgeport.report.units import units
 from edgeport.report.verdict import headline
-from edgeport.report.visible import visible
 
 __all__ = ["write_report"]
 

@@ -42,7 +42,6 @@ from edgeport.contracts import (
     dump_json,
 )
 from edgeport.devices.profiles import PROFILES
-from edgeport.drafting import Draft
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.bench import BenchResult
@@ -58,6 +57,7 @@ from edgeport.pipeline.scheduling import Resident, ScheduleResult, Tried
 from edgeport.pipeline.soaking import SoakResult
 from edgeport.pipeline.tuning_alone import TuneResult
 from edgeport.pipeline.without_data import ImitateReport, WithoutDataReport
+from edgeport.recipe_init import Draft
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edgeport.devices.latency.dependence import correlation_time
+from edgeport.devices.latency.autocorrelation import correlation_time
 from edgeport.devices.latency.quantiles import (
     aligned,
     between_processes,
