@@ -1,7 +1,7 @@
 """Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
 
 from edgeport.onnx_files.constants import write_constants
-from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
+from edgeport.onnx_files.domains import refuse_custom_operators
 from edgeport.onnx_files.mapped_weights import load_weights
 from edgeport.onnx_files.names import MODULE_KEY, node_module
 from edgeport.onnx_files.node_inputs import values_read
@@ -12,7 +12,6 @@ from edgeport.onnx_files.writing import write_ir, write_scratch
 
 __all__ = [
     "MODULE_KEY",
-    "custom_domains",
     "infer_types",
     "integer_nodes",
     "is_quantized",
