@@ -13,7 +13,6 @@ OWN = (
     "edgeport.cli.commands",
     "edgeport.contracts",
     "edgeport.digits",
-    "edgeport.drafting",
     "edgeport.isolation",
     "edgeport.onnx_files",
     "edgeport.pipeline",
@@ -30,6 +29,7 @@ OWN = (
     "edgeport.pipeline.source_model",
     "edgeport.preprocessing",
     "edgeport.recipe",
+    "edgeport.recipe_init",
     "edgeport.report",
     "edgeport.testing",
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder
 from edgeport.contracts import Artifact, ExecutionConfig, Precision, digest_bytes, digest_file
 from edgeport.contracts.serialise import canonical
 from edgeport.errors import BackendError, OutputError
@@ -108,15 +107,8 @@ def artifact_folder(output: Path) -> Iterator[Path]:
             fix="give a folder that is empty or not there yet",
         )
     output.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with atomic_folder(output) as draft:
         yield draft
-        draft.chmod(0o755)
-        # An empty folder gives way to a rename; a full one, made meanwhile by somebody else, does not.
-        draft.replace(output)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def _files(folder: Path) -> list[Path]:

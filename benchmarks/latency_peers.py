@@ -49,11 +49,11 @@ from benchmarks.harness.models import MODELS, Exported, exported
 from edgeport.contracts import Artifact, Measurement, Outcome, TimeJob
 from edgeport.devices.experiment import run_rounds, to_measurements
 from edgeport.devices.latency.comparison import paired_interval
-from edgeport.devices.latency.neighbours import far_apart, without_disturbed
+from edgeport.devices.latency.interference import far_apart, without_disturbed
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.latency.telemetry import exchange_ns
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.stopping import Enough, Goal, half_width
+from edgeport.devices.sequential_stopping import Enough, Goal, half_width
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 30, 6

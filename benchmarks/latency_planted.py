@@ -26,7 +26,7 @@ from edgeport.devices.experiment import to_measurements
 from edgeport.devices.latency.comparison import classify, compare, paired_differences, paired_interval
 from edgeport.devices.latency.verdict import alpha_at
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.stopping import next_look
+from edgeport.devices.sequential_stopping import next_look
 from edgeport.npz import save_npz
 
 SEED = 0

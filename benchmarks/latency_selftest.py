@@ -24,7 +24,7 @@ from benchmarks.harness import Check, at_least, at_most, kept, median_ns, parse_
 from edgeport.code_version import code_version
 from edgeport.contracts import Change, TimeJob
 from edgeport.devices.latency.comparison import compare
-from edgeport.devices.latency.neighbours import disturbed_rounds
+from edgeport.devices.latency.interference import disturbed_rounds
 from edgeport.devices.latency.quantiles import least_effective_calls
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.local import LocalDevice

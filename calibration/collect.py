@@ -17,15 +17,15 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeport.calibration.batch_axis import batch_axis
-from edgeport.calibration.calls import Feeding, ModelWalk, takes_any_batch
-from edgeport.calibration.data.part import Part
 from edgeport.calibration.data.rebatch import rebatch
+from edgeport.calibration.data.shard import Part
 from edgeport.calibration.graph import activations, same_values
-from edgeport.calibration.observed import open_shapes
+from edgeport.calibration.in_graph_statistics import Look, Summarising, can_sum_up
+from edgeport.calibration.inference_loop import Feeding, ModelWalk, takes_any_batch
+from edgeport.calibration.intermediate_outputs import open_shapes
+from edgeport.calibration.observer_feed import Watching
 from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
 from edgeport.calibration.observers.histogram import MOST_VALUES, every, most_values
-from edgeport.calibration.summarised import Look, Summarising, can_sum_up
-from edgeport.calibration.watching import Watching
 from edgeport.contracts import (
     Arrays,
     Calibration,

@@ -5,14 +5,14 @@ Rules are data, so no runtime is asked or imported here. Equal inputs give byte-
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import onnx_ir as ir
 
 from edgeport.calibration.divisors import divisors
-from edgeport.calibration.exclude import excluded_nodes
+from edgeport.calibration.exclusions import excluded_nodes
 from edgeport.calibration.graph import activations, constant_of, float_graph, is_default_domain
 from edgeport.calibration.integer_nodes import (
     MULTIPLYING,
@@ -22,7 +22,6 @@ from edgeport.calibration.integer_nodes import (
     weight_of,
     why_float,
 )
-from edgeport.calibration.nothing import nothing_to_quantize
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
 from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
 from edgeport.calibration.tensor_ranges import Found, TensorRanges
@@ -36,7 +35,7 @@ from edgeport.contracts import (
     QuantizationRules,
     WeightQuantization,
 )
-from edgeport.errors import CalibrationError
+from edgeport.errors import CalibrationError, PlanError
 
 __all__ = ["dynamic_plan", "float8_plan", "float_plan", "make_plan", "make_plans", "needed_tensors"]
 
@@ -123,7 +122,7 @@ def _static_plan(  # noqa: PLR0913 (those of `make_plan`)
     if not nodes:
         begins = [name for name in rules.operators if name in MULTIPLYING]
         why = partial(why_float, rules=rules, has_range=ranges.known, excluded=excluded)
-        raise nothing_to_quantize(model, graph, rules, begins, why)
+        raise _no_candidates(model, graph, rules, begins, why)
     rounded = {value for node in integers.nodes for value in node.outputs if value in integers.activations}
     recurrent = recurrent_nodes(graph, rules, excluded, rounded)
     nodes |= {str(node.name): Precision.INT8_DYNAMIC for node in recurrent}
@@ -191,7 +190,7 @@ def dynamic_plan(
     recurrent = recurrent_nodes(graph, rules, excluded)
     if not found.nodes and not recurrent:
         begins = (*rules.dynamic_operators, *rules.recurrent_operators)
-        raise nothing_to_quantize(model, graph, rules, begins, partial(_why_not_dynamic, excluded, rules))
+        raise _no_candidates(model, graph, rules, begins, partial(_why_not_dynamic, excluded, rules))
     reasons = "".join(f", without {name} ({exclude[name]})" for name in sorted(exclude))
     return QuantizationPlan(
         dialect=rules.dialect,
@@ -291,3 +290,38 @@ def _weights(
 def _told(recurrent: Sequence[ir.Node]) -> str:
     kinds = ", ".join(sorted({node.op_type for node in recurrent}))
     return f"; {kinds} with int8 weights and activations that become int8 while it runs" if kinds else ""
+
+
+def _no_candidates(
+    model: OnnxModel,
+    graph: ir.Graph,
+    rules: QuantizationRules,
+    begins: Collection[str],
+    why_not: Callable[[ir.Node], str],
+) -> PlanError:
+    """The refusal: what integers would begin at, and why they do not there.
+
+    Args:
+        model: For its name.
+        graph: Of it.
+        rules: The dialect.
+        begins: Operator types at which integers begin; all others follow their inputs.
+        why_not: Of a node of such a type, what keeps it in float ("has no constant weight").
+
+    """
+    present = sorted({node.op_type for node in graph})
+    able = [node for node in graph if node.op_type in begins and is_default_domain(node)]
+    if able:
+        others = f" (and {len(able) - 1} more like it)" if len(able) > 1 else ""
+        found = f"{able[0].op_type} {able[0].name!r}{others} {why_not(able[0])}"
+    else:
+        following = [name for name in present if name in rules.operators and name not in begins]
+        behind = f"; {', '.join(following)} would be integers only behind one of these" if following else ""
+        found = (
+            f"integers begin at {', '.join(begins)}, and the model has {', '.join(present) or 'no operator'}{behind}"
+        )
+    return PlanError(
+        asked=f"plan {model.path.name} in int8 for {rules.dialect}",
+        found=f"no node to quantize: {found}",
+        fix="run the model in a float precision",
+    )

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import onnx_ir as ir
 
+from edgeport.calibration.error_sensitivity import bias_weight
 from edgeport.calibration.graph import constant_of, is_default_domain
 from edgeport.calibration.ranges import (
     Auto,
@@ -20,7 +21,6 @@ from edgeport.calibration.ranges import (
     range_of,
     resolve,
 )
-from edgeport.calibration.readers import bias_weight
 from edgeport.contracts import Calibration, QuantizationRules
 from edgeport.errors import CalibrationError
 

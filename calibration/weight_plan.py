@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
-from edgeport.calibration.exclude import excluded_nodes
+from edgeport.calibration.exclusions import excluded_nodes
 from edgeport.calibration.graph import float_graph, is_constant_float, is_default_domain
 from edgeport.contracts import OnnxModel, Precision, QuantizationPlan, QuantizationRules, WeightForm, WeightQuantization
 from edgeport.errors import PlanError

@@ -1,7 +1,8 @@
 """How an Android device is reached by the system's `adb`, always by its serial number.
 
 The agent needs a Python there: one that was put in /data/local/tmp/python, or Termux's where `adb` runs as root (its
-folder is closed to other users). Without one, the runtime's own benchmark can time artifacts (see `native.py`).
+folder is closed to other users). Without one, the runtime's own benchmark can time artifacts (see
+`android_benchmark.py`).
 """
 
 from __future__ import annotations

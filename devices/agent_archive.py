@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.devices.agent.sessions import packed_name
 from edgeport.errors import DeviceError
-from edgeport.module_files import module_file, standalone_source
+from edgeport.module_files import module_file
 
 __all__ = ["build_agent"]
 
@@ -25,7 +25,7 @@ if sys.argv[1:2] == ["serve"]:  # which needs no numpy: a device that is not pre
 
     status = main(sys.argv[2:])
 elif sys.argv[1:] == ["watch"]:
-    from edgeport.devices.agent.watching import main
+    from edgeport.devices.agent.sensor_sampler import main
 
     status = main()
 else:
@@ -52,17 +52,14 @@ def build_agent(sessions: Iterable[str], folder: Path) -> Path:
             `serve FOLDER` and a host at stdin and stdout.
 
     Raises:
-        DeviceError: There is no such module, it has no source file, or it can't ship as one.
+        DeviceError: There is no such module, or it has no source file.
 
     """
     content = _zip(_agent_files() | {f"{packed_name(name)}.py": _source(name) for name in sessions})
     path = folder / f"agent-{hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]}.pyz"
     if not path.exists() or path.read_bytes() != content:
         folder.mkdir(parents=True, exist_ok=True)
-        # A name of its own: several jobs may build the same agent at once.
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as partial:
-            partial.write(content)
-        Path(partial.name).replace(path)
+        atomic_write(path, content)  # several jobs may build the same agent at once
     return path
 
 
@@ -79,10 +76,7 @@ def _source(session: str) -> bytes:
         raise _missing(session, "no such module")
     if file.suffix != ".py":
         raise _missing(session, f"a module without a source file ({file})")
-    try:
-        return standalone_source(file)
-    except ValueError as error:
-        raise _missing(session, str(error)) from error
+    return file.read_bytes()
 
 
 def _missing(session: str, found: str) -> DeviceError:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport.devices.adb import PATHS, AdbTransport
+from edgeport.devices.benchmark_programs import PROGRAMS
+from edgeport.devices.connection import ProcessGroup
 from edgeport.devices.inventory import AdbAddress
-from edgeport.devices.link import ProcessGroup
-from edgeport.devices.native_programs import PROGRAMS
 from edgeport.errors import DeviceError, DeviceLost
 
 __all__ = ["Found", "Shell", "look"]

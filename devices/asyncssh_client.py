@@ -21,7 +21,7 @@ from typing import IO, Any, TypeVar
 
 from edgeport.devices.bootstrap import COMMAND, NO_PROGRAM
 from edgeport.devices.inventory import SshAddress
-from edgeport.devices.ssh_refusals import changed_key, no_connection, no_python, not_allowed, unknown_key
+from edgeport.devices.ssh_errors import changed_key, no_connection, no_python, not_allowed, unknown_key
 from edgeport.errors import DependencyError, DeviceError
 
 __all__ = ["AsyncSshTransport"]

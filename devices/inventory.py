@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeport.atomic import atomic_write
 from edgeport.devices.registry import other_schemes
 from edgeport.errors import DeviceError, UsageError
 
@@ -293,19 +292,10 @@ class Inventory:
         for name, address in self.devices.items():
             lines += ["", f'[devices."{name}"]', f'address = "{address}"']  # neither can hold a quote
         path = self.path.resolve()
-        partial = ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=path.parent, prefix=_FILE, suffix=".part", delete=False, encoding="utf-8"
-            ) as file:
-                partial = file.name
-                file.write("\n".join(lines) + "\n")
-            Path(partial).replace(path)
+            atomic_write(path, "\n".join(lines) + "\n")
         except OSError as error:
-            if partial:
-                with suppress(OSError):
-                    Path(partial).unlink()
             raise DeviceError(
                 asked=f"write {path}", found=str(error), fix="free space, or set EDGEPORT_CONFIG to another folder"
             ) from error

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
+from edgeport.atomic import atomic_file
 from edgeport.contracts import DeviceFacts, Job, ProcessTrace, TimeJob, dump_json, load_json
-from edgeport.devices.agent.alone import FOLDER, pause, take_turn
 from edgeport.devices.agent.facts import device_facts
+from edgeport.devices.agent.machine_lock import FOLDER, pause, take_turn
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
-from edgeport.devices.deaths import no_result, raise_dead
+from edgeport.devices.exit_diagnosis import no_result, raise_dead
 from edgeport.errors import ChildCrash, ChildTimeout, DeviceError, ResourceLimit
 from edgeport.isolation import run_isolated
 
@@ -106,7 +107,7 @@ class LocalDevice:
             }
             try:
                 with self._turn_of(job):
-                    ended = run_isolated("edgeport.devices.guard:run_agent", payload, limits=job.limits)
+                    ended = run_isolated("edgeport.devices.agent_launcher:run_agent", payload, limits=job.limits)
             except (ChildCrash, ChildTimeout, ResourceLimit) as error:
                 raise_dead(job, error)
             if not result.exists():
@@ -134,9 +135,8 @@ class LocalDevice:
         if target.exists() and target.samefile(source):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.part")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+        with atomic_file(target) as draft:
+            shutil.copyfile(source, draft)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _android(name: str, address: AdbAddress, workdir: Path) -> Device:
     """With the agent where there is a Python, or nothing at all; else with the benchmark programs that are there."""
     from edgeport.devices.adb import AdbTransport
     from edgeport.devices.android import Shell, look
-    from edgeport.devices.native import NativeDevice
+    from edgeport.devices.android_benchmark import NativeDevice
 
     shell = Shell(address, name)
     found = look(shell)

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -14,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from edgeport.atomic import atomic_file
 from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, digest_file, dump_json, load_json
-from edgeport.devices.agent.alone import FOLDER
+from edgeport.devices.agent.machine_lock import FOLDER
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
-from edgeport.devices.deaths import no_result, raise_if_dead
-from edgeport.devices.link import Link, StartingTransport, Transport
+from edgeport.devices.connection import Link, StartingTransport, Transport
+from edgeport.devices.exit_diagnosis import no_result, raise_if_dead
 from edgeport.errors import DependencyError, DeviceError, UsageError
 
 __all__ = ["RemoteDevice"]
@@ -161,14 +161,8 @@ class RemoteDevice:
         """
         target = into / Path(path).name if into.is_dir() else into
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            with partial.open("xb") as file:
-                self._read(path, file.write)
-            partial.replace(target)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+        with atomic_file(target) as draft, draft.open("xb") as file:
+            self._read(path, file.write)
 
     def discard(self, path: str) -> None:
         """Removes what a job wrote in a reserved place.

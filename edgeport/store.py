@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edgeport.atomic import atomic_write, sync
 from edgeport.code_version import code_version
 from edgeport.contracts.serialise import canonical, digest_file, digest_json
 from edgeport.errors import StoreError
@@ -176,7 +177,11 @@ class Store:
 
     def get_or_build_json(self, step: str, key: object, build: Callable[[], Any]) -> Any:
         """As `get_or_build`, for a result that is JSON values."""
-        folder = self.get_or_build(step, key, lambda folder: _write(folder / _VALUE, canonical(build())))
+
+        def write(folder: Path) -> None:
+            (folder / _VALUE).write_bytes(canonical(build()))
+
+        folder = self.get_or_build(step, key, write)
         return json.loads((folder / _VALUE).read_bytes())
 
     def _place(self, step: str, key: object) -> _Place:
@@ -279,10 +284,10 @@ class Store:
         name = f"{place.digest}.{secrets.token_hex(4)}"
         folder = place.folder / name
         with _as_store_error(f"keep the result of step {place.step}"):
-            files = _inventory(partial, sync=True)
-            os.replace(partial, folder)  # noqa: PTH105 (the tests count this very call)
+            files = _inventory(partial, to_disk=True)
+            partial.replace(folder)
             try:
-                _sync(place.folder)
+                sync(place.folder)
                 self._write_record(place, name, files)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -292,12 +297,8 @@ class Store:
 
     def _write_note(self, place: _Place, names: list[str]) -> None:
         note = {"names": names, "digest": digest_json(names)}
-        partial = place.folder / f"{place.digest}.note.partial"
         with _as_store_error(f"note what step {place.step} rests on"):
-            _write(partial, canonical(note))
-            _sync(partial)
-            os.replace(partial, place.note)  # noqa: PTH105 (the tests count this very call)
-            _sync(place.folder)
+            atomic_write(place.note, canonical(note))
 
     def _write_record(self, place: _Place, folder: str, files: dict[str, list[object]]) -> None:
         record: dict[str, Any] = {
@@ -307,11 +308,7 @@ class Store:
             "files": files,
         }
         record["digest"] = _record_digest(record)
-        partial = place.folder / f"{folder}.json.partial"
-        _write(partial, canonical(record))
-        _sync(partial)
-        os.replace(partial, place.record)  # noqa: PTH105 (the tests count this very call)
-        _sync(place.folder)
+        atomic_write(place.record, canonical(record))
 
     def _remove_leftovers(self, place: _Place) -> None:
         """What builders of this key left when they were killed; whoever holds the lock knows that none is at work.
@@ -320,7 +317,7 @@ class Store:
         """
         if self._fresh:
             return
-        for path in place.folder.glob(f"{place.digest}.*"):
+        for path in place.folder.glob(f"*{place.digest}.*"):  # a dot before what was not written to its end
             if path in (place.lock, place.note):
                 continue
             if path.is_dir() and not path.is_symlink():
@@ -363,8 +360,8 @@ def _read_note(place: _Place) -> list[str] | None:
     return names if isinstance(names, list) and note.get("digest") == digest_json(names) else None
 
 
-def _inventory(folder: Path, *, sync: bool = False) -> dict[str, list[object]]:
-    """Size and SHA-256 of every file below the folder, by relative path; written to disk first if `sync`.
+def _inventory(folder: Path, *, to_disk: bool = False) -> dict[str, list[object]]:
+    """Size and SHA-256 of every file below the folder, by relative path; written to disk first with `to_disk`.
 
     Raises:
         OSError: When keeping: something that is neither a folder nor a file of its own.
@@ -372,7 +369,7 @@ def _inventory(folder: Path, *, sync: bool = False) -> dict[str, list[object]]:
 
     """
     files: dict[str, list[object]] = {}
-    wrong = OSError if sync else _DamagedError
+    wrong = OSError if to_disk else _DamagedError
     for current, folders, names in os.walk(folder):
         for path in (Path(current), *(Path(current, name) for name in folders)):
             if path.is_symlink():
@@ -381,29 +378,14 @@ def _inventory(folder: Path, *, sync: bool = False) -> dict[str, list[object]]:
             path = Path(current, name)
             state = path.lstat()
             # What has a second name elsewhere can be changed there. (Only when keeping: backups may link what is here.)
-            if not stat.S_ISREG(state.st_mode) or (sync and state.st_nlink > 1):
+            if not stat.S_ISREG(state.st_mode) or (to_disk and state.st_nlink > 1):
                 raise wrong(f"{path.name} is a link, or no regular file")
-            if sync:
-                _sync(path)
+            if to_disk:
+                sync(path)
             files[path.relative_to(folder).as_posix()] = [state.st_size, digest_file(path)]
-        if sync:
-            _sync(Path(current))
+        if to_disk:
+            sync(Path(current))
     return files
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file, or the names in the folder, are on disk."""
-    if os.name == "nt" and path.is_dir():  # Windows can't open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from edgeport.errors import DynamicShapeError
 from edgeport.exporter.explain import user_line
 from edgeport.exporter.input_binding import bind_feeds, run_eagerly
 from edgeport.exporter.options import ExportOptions
-from edgeport.rows import resized
+from edgeport.ragged import resized
 
 if TYPE_CHECKING:
     import torch

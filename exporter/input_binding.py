@@ -15,7 +15,7 @@ from edgeport.contracts import Array, Arrays, TensorSpec
 from edgeport.errors import ExportError, SamplesError
 from edgeport.exporter.nested_inputs import Nested, argument_paths, nest, register_dataclasses
 from edgeport.exporter.output_naming import name_outputs
-from edgeport.rows import Rows, run_rows
+from edgeport.ragged import Rows, run_rows
 
 if TYPE_CHECKING:
     import torch
@@ -287,7 +287,7 @@ def reference_outputs(  # noqa: PLR0913 (what is fed, and how)
 
     Args:
         module: In evaluation mode.
-        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.rows` for samples of several shapes, and for
+        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.ragged` for samples of several shapes, and for
             what a state begins with.
         batch: Samples in one forward pass; one, where there is a state or an output is a single number.
         parameters: As in `ExportOptions`.

@@ -13,7 +13,7 @@ from edgeport.contracts import Array, Arrays, OpenModel, Outcome, OutputDifferen
 from edgeport.errors import EdgeportError, SamplesError, VerificationError, WrongOutput
 from edgeport.exporter.dynamic_shape_check import AtSize
 from edgeport.exporter.nan_origin import first_divergent_node
-from edgeport.rows import Rows, run_rows
+from edgeport.ragged import Rows, run_rows
 
 __all__ = ["DEFAULT_TOLERANCE", "Judge", "compare_outputs", "verify"]
 
@@ -117,7 +117,7 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
 
     Args:
         reference_outputs: What PyTorch computed (`reference_outputs` in input_binding.py); axis 0 counts samples.
-        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.rows` for samples of several shapes, and for
+        feeds: Arrays by input name; axis 0 counts samples. See `edgeport.ragged` for samples of several shapes, and for
             what a state begins with.
         model_path: The ONNX file.
         open_model: Opens it in some runtime.

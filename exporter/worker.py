@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeport.atomic import atomic_file
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -239,9 +240,8 @@ def _write_reference(
 
 def _save(path: Path, arrays: Arrays) -> None:
     """Under a temporary name first, so that a killed child leaves no half file."""
-    part = path.with_name(f"{path.name}.part")
-    save_npz(part, arrays)
-    part.replace(path)
+    with atomic_file(path) as draft:
+        save_npz(draft, arrays)
 
 
 def loaded_arrays(path: str) -> dict[str, Array]:

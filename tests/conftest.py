@@ -153,7 +153,7 @@ def disturbed() -> Callable[[Mapping[str, Measurement]], bool]:
 
     Then, and only then, an experiment may have another number of rounds than was asked for.
     """
-    from edgeport.devices.latency.neighbours import disturbed_rounds
+    from edgeport.devices.latency.interference import disturbed_rounds
 
     def disturbed(measurements: Mapping[str, Measurement]) -> bool:
         flags = [flag for one in measurements.values() for flag in one.flags]

@@ -95,7 +95,7 @@ def measured_rounds(
 
     """
     from edgeport.devices.experiment import to_measurements
-    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
+    from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
     from edgeport.devices.local import LocalDevice
     from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 

@@ -1,21 +1,21 @@
 """Sample sets, and checks of them before anything is calibrated or judged with them."""
 
-from edgeport.calibration.data.arranged import Arranged, Arrangement
+from edgeport.calibration.data.array_roles import Wanted, sole, wanted
 from edgeport.calibration.data.arrays import ArraySamples
+from edgeport.calibration.data.cached import Spooled
 from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
 from edgeport.calibration.data.checked import Checked
+from edgeport.calibration.data.drift import Profile, lint_labels, lint_unlike
 from edgeport.calibration.data.files import FolderSamples
 from edgeport.calibration.data.folder import digest_folder, list_folder
 from edgeport.calibration.data.function import FunctionSamples
-from edgeport.calibration.data.likeness import Profile, lint_labels, lint_unlike
 from edgeport.calibration.data.npy import NpySamples
 from edgeport.calibration.data.npz import NpzSamples
-from edgeport.calibration.data.part import Part, part_of
 from edgeport.calibration.data.preprocessed import Preprocessed
 from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
-from edgeport.calibration.data.spooled import Spooled
+from edgeport.calibration.data.sequences import Arranged, Arrangement
+from edgeport.calibration.data.shard import Part, part_of
 from edgeport.calibration.data.table import TableSamples, columns_of
-from edgeport.calibration.data.wanted import Wanted, sole, wanted
 
 __all__ = [
     "Arranged",

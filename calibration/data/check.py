@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeport.calibration.data.arranged import axis_parts
 from edgeport.calibration.data.digests import Walked, Walking
+from edgeport.calibration.data.sequences import axis_parts
 from edgeport.contracts import Array, AxisRange, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeport.calibration.data.array_roles import Wanted
+from edgeport.calibration.data.audio import read_sound
 from edgeport.calibration.data.digests import Walked
 from edgeport.calibration.data.folder import FolderFile, class_indices, list_folder
 from edgeport.calibration.data.images import read_image
 from edgeport.calibration.data.rebatch import batched, check_batch_size
-from edgeport.calibration.data.sounds import read_sound
-from edgeport.calibration.data.wanted import Wanted
 from edgeport.contracts import Array, PreprocessingFunction, Sample
 from edgeport.errors import SamplesError
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from edgeport.calibration.data.array_roles import Wanted, sole
 from edgeport.calibration.data.dataset import is_dataset, rows_of_dataset
 from edgeport.calibration.data.digests import Walked
 from edgeport.calibration.data.rebatch import batched, check_batch_size
-from edgeport.calibration.data.wanted import Wanted, sole
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
 from edgeport.user_functions import user_function

@@ -10,9 +10,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from edgeport.calibration.data.array_roles import Wanted
 from edgeport.calibration.data.digests import Walked
 from edgeport.calibration.data.rebatch import batched, check_batch_size
-from edgeport.calibration.data.wanted import Wanted
 from edgeport.contracts import Array, PreprocessingFunction, Sample
 from edgeport.errors import SamplesError
 

@@ -4,7 +4,7 @@ from edgeport.calibration.observers.averages import Averages
 from edgeport.calibration.observers.extremes import Extremes
 from edgeport.calibration.observers.histogram import Histogram
 from edgeport.calibration.observers.protocol import Observer
+from edgeport.calibration.observers.registry import OBSERVERS, merge_statistics
 from edgeport.calibration.observers.summary import Summarised, Summary
-from edgeport.calibration.observers.table import OBSERVERS, merge_statistics
 
 __all__ = ["OBSERVERS", "Averages", "Extremes", "Histogram", "Observer", "Summarised", "Summary", "merge_statistics"]

@@ -1,6 +1,7 @@
 """Range methods: from what observers saw of a tensor to the range that is mapped to integers."""
 
 from edgeport.calibration.ranges.automatic import choose
+from edgeport.calibration.ranges.grid import Grid, Scheme, grid_of
 from edgeport.calibration.ranges.methods import (
     MEASURED,
     Auto,
@@ -15,9 +16,16 @@ from edgeport.calibration.ranges.methods import (
     PowerOfTwo,
     RangeMethod,
 )
-from edgeport.calibration.ranges.scheme import Grid, Scheme, grid_of
-from edgeport.calibration.ranges.squares import cover_by_power_of_two
-from edgeport.calibration.ranges.table import METHODS, describe, form_of, method_named, observers_of, range_of, resolve
+from edgeport.calibration.ranges.mse import cover_by_power_of_two
+from edgeport.calibration.ranges.registry import (
+    METHODS,
+    describe,
+    form_of,
+    method_named,
+    observers_of,
+    range_of,
+    resolve,
+)
 
 __all__ = [
     "MEASURED",

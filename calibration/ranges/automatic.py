@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from edgeport.calibration.ranges.ends import NOTHING_FINITE, average, min_max, percentile
 from edgeport.calibration.ranges.entropy import entropy
 from edgeport.calibration.ranges.error import density_of, mean_error, mean_squared_error
+from edgeport.calibration.ranges.extremes import NOTHING_FINITE, average, min_max, percentile
+from edgeport.calibration.ranges.grid import Scheme, grid_of
 from edgeport.calibration.ranges.methods import Auto, Average, Entropy, LeastSquares, MinMax, Percentile, RangeMethod
-from edgeport.calibration.ranges.scheme import Scheme, grid_of
-from edgeport.calibration.ranges.seen import state_of
-from edgeport.calibration.ranges.squares import least_squares
+from edgeport.calibration.ranges.mse import least_squares
+from edgeport.calibration.ranges.observer_state import state_of
 from edgeport.contracts import TensorStatistics
 
 __all__ = ["automatic", "choose"]

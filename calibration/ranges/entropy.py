@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.calibration.observers.histogram import BINS, bin_width
-from edgeport.calibration.ranges.ends import NOTHING_FINITE
+from edgeport.calibration.ranges.extremes import NOTHING_FINITE
+from edgeport.calibration.ranges.grid import Grid, Scheme, grid_of
 from edgeport.calibration.ranges.methods import Entropy
-from edgeport.calibration.ranges.scheme import Grid, Scheme, grid_of
-from edgeport.calibration.ranges.seen import extremes_of, state_of
+from edgeport.calibration.ranges.observer_state import extremes_of, state_of
 from edgeport.contracts import TensorStatistics
 
 __all__ = ["divergences", "entropy", "thresholds"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.calibration.observers.histogram import BINS, bin_width
-from edgeport.calibration.ranges.scheme import Grid
+from edgeport.calibration.ranges.grid import Grid
 from edgeport.contracts import Array
 
 __all__ = ["Density", "clipping_error", "density_of", "mean_error", "mean_squared_error"]

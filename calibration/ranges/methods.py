@@ -130,8 +130,8 @@ class Auto:
 class Measured:
     """Of `MEASURED` the one whose integers come nearest the float model's outputs on a few calibration samples.
 
-    It takes samples, so the statistics alone are not enough: `edgeport.calibration.measured` finds the method, and that
-    one makes the plan.
+    It takes samples, so the statistics alone are not enough: `edgeport.calibration.range_method_search` finds the
+    method, and that one makes the plan.
     """
 
 

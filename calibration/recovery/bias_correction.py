@@ -21,10 +21,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of, is_default_domain
-from edgeport.calibration.recovery.bench import Workbench
+from edgeport.calibration.recovery.context import Workbench
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
-from edgeport.calibration.recovery.recovered import Recovered, set_constant
-from edgeport.calibration.recovery.stepping import Stepper
+from edgeport.calibration.recovery.layerwise_runner import Stepper
+from edgeport.calibration.recovery.model_edit import Recovered, set_constant
 from edgeport.contracts import Array, OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import infer_types, read_ir, write_ir

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.calibration.data.rebatch import rebatch
-from edgeport.calibration.observed import open_observed
+from edgeport.calibration.intermediate_outputs import open_observed
 from edgeport.contracts import OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError
 

@@ -18,8 +18,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of
-from edgeport.calibration.recovery.chains import Pair, find_pairs
-from edgeport.calibration.recovery.recovered import Recovered
+from edgeport.calibration.recovery.layer_pairs import Pair, find_pairs
+from edgeport.calibration.recovery.model_edit import Recovered
 from edgeport.calibration.recovery.scaling import input_magnitudes, output_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import OnnxModel
 from edgeport.errors import CalibrationError

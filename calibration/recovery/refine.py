@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeport.calibration.recovery.bench import Workbench
 from edgeport.calibration.recovery.bias_correction import correct_biases
+from edgeport.calibration.recovery.context import Workbench
 from edgeport.calibration.recovery.methods import BiasCorrection, Recovery, Rounding
-from edgeport.calibration.recovery.recovered import Recovered
+from edgeport.calibration.recovery.model_edit import Recovered
 from edgeport.calibration.recovery.rounding import round_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan
 

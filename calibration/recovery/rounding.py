@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of, is_default_domain
 from edgeport.calibration.recovery.adaround import RoundedLayer, learn_rounding, nearest, reconstruction_error
-from edgeport.calibration.recovery.bench import Workbench
-from edgeport.calibration.recovery.columns import columns_of, grouped, has_columns, ungrouped
+from edgeport.calibration.recovery.context import Workbench
+from edgeport.calibration.recovery.im2col_samples import columns_of, grouped, has_columns, ungrouped
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
-from edgeport.calibration.recovery.recovered import Recovered, set_constant
-from edgeport.calibration.recovery.stepping import Stepper, StoredWeight
+from edgeport.calibration.recovery.layerwise_runner import Stepper, StoredWeight
+from edgeport.calibration.recovery.model_edit import Recovered, set_constant
 from edgeport.contracts import OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import read_ir, write_ir

@@ -20,12 +20,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeport.calibration.exclude import KEEP_FLOAT
+from edgeport.calibration.exclusions import KEEP_FLOAT
 from edgeport.calibration.graph import activations, constant_of, is_default_domain
-from edgeport.calibration.recovery.chains import Pair, find_pairs
 from edgeport.calibration.recovery.channel_maxima import channel_maxima
+from edgeport.calibration.recovery.layer_pairs import Pair, find_pairs
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
-from edgeport.calibration.recovery.recovered import Recovered, set_constant
+from edgeport.calibration.recovery.model_edit import Recovered, set_constant
 from edgeport.calibration.recovery.scaling import input_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import Array, OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError

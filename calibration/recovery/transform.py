@@ -12,7 +12,7 @@ import numpy as np
 from edgeport.calibration.data.rebatch import rebatch
 from edgeport.calibration.recovery.equalization import equalize
 from edgeport.calibration.recovery.methods import Equalization, Recovery, Smoothing
-from edgeport.calibration.recovery.recovered import Recovered
+from edgeport.calibration.recovery.model_edit import Recovered
 from edgeport.calibration.recovery.smoothing import smooth
 from edgeport.contracts import OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError

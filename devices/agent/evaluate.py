@@ -10,7 +10,7 @@ from edgeport.devices.agent.arrays import Arrays, has_nan, joined, save_arrays
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
-from edgeport.devices.agent.opening import Opened
+from edgeport.devices.agent.session_setup import Opened
 from edgeport.devices.agent.telemetry import Telemetry
 
 

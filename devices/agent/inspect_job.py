@@ -11,7 +11,7 @@ from edgeport.devices.agent.clock import measure_timer
 from edgeport.devices.agent.digest import artifact_digest
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
-from edgeport.devices.agent.opening import entry_of
+from edgeport.devices.agent.session_setup import entry_of
 from edgeport.devices.agent.sessions import load_session_module
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from edgeport.devices.agent.boards import Programs, ask
+from edgeport.devices.agent.board_sensors import Programs, ask
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.telemetry import sensor_names
 

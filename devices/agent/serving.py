@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Tuple
 
-from edgeport.devices.agent.alone import pause, take_turn
-from edgeport.devices.agent.channel import Channel, Frame, LinkLostError
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.failure import JobError
-from edgeport.devices.agent.kept_files import KeptFiles
-from edgeport.devices.agent.preparing import prepare
+from edgeport.devices.agent.file_cache import KeptFiles
+from edgeport.devices.agent.machine_lock import pause, take_turn
 from edgeport.devices.agent.probing import probe_device
-from edgeport.devices.agent.watched import run_watched
+from edgeport.devices.agent.python_env import prepare
+from edgeport.devices.agent.rpc import Channel, Frame, LinkLostError
+from edgeport.devices.agent.supervisor import run_watched
 
 try:
     import fcntl

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Callable, Dict, Sequence
 
-from edgeport.devices.agent.boards import Programs
+from edgeport.devices.agent.board_sensors import Programs
 from edgeport.devices.agent.clock import now_ns, wall_offset_ns
 from edgeport.devices.agent.nvml import read_gpus
 

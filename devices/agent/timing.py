@@ -16,20 +16,20 @@ from edgeport.devices.agent.arrays import (
     largest_difference,
     load_arrays,
 )
-from edgeport.devices.agent.boards import Programs
+from edgeport.devices.agent.barrier import Meeting
+from edgeport.devices.agent.board_sensors import Programs
 from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.cooling import cool_down
-from edgeport.devices.agent.exchange import exchange_ns
+from edgeport.devices.agent.core_latency import exchange_ns
+from edgeport.devices.agent.dynamic_batching import Gathered
 from edgeport.devices.agent.facts import is_emulated
-from edgeport.devices.agent.gathering import Gathered
-from edgeport.devices.agent.meeting import Meeting
 from edgeport.devices.agent.memory import peak_memory_bytes
-from edgeport.devices.agent.opening import Opened
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
+from edgeport.devices.agent.sensor_sampler import watching, with_looks
+from edgeport.devices.agent.session_setup import Opened
 from edgeport.devices.agent.sustained import sustained
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
-from edgeport.devices.agent.watching import watching, with_looks
 
 # A reading is long enough for one call from this many steps of the clock (rounding stays under 0.1 %) and this many
 # times the cost of looking at it (which every reading holds: 0.5 %); shorter calls are timed several at once.

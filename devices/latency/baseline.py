@@ -8,9 +8,9 @@ import numpy as np
 
 from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcome
 from edgeport.devices.latency.comparison import DELTA_FLOOR, classify, compare
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import compared_ns
+from edgeport.devices.latency.steady_portion import compared_ns
 from edgeport.devices.latency.telemetry import canary_ns
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
 __all__ = ["compare_with_kept", "machine_change"]
 

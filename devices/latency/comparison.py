@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Change, Comparison, Interval, Measurement, Outcome
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import compared_ns, steady_latencies
+from edgeport.devices.latency.steady_portion import compared_ns, steady_latencies
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
 __all__ = [
     "DELTA_FLOOR",
     "classify",
     "compare",
     "device_delta",
-    "holm",
     "paired_differences",
     "paired_interval",
     "typical_ns",
@@ -122,17 +121,6 @@ def _own_differences(measurement: Measurement) -> list[float]:
     found = dict(compared_ns(measurement))
     logs = np.log([found[index] for index in sorted(found)])
     return np.diff(logs).tolist() if len(logs) > 1 else []
-
-
-def holm(p_values: Sequence[float], *, alpha: float = 0.05) -> list[bool]:
-    """Which of many hypotheses are rejected, with at most alpha for a single false one (Holm 1979)."""
-    order = np.argsort(p_values)
-    rejected = [False] * len(p_values)
-    for place, index in enumerate(order):
-        if p_values[index] > alpha / (len(p_values) - place):
-            break
-        rejected[index] = True
-    return rejected
 
 
 def _critical_rank(pairs: int, tail: float) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeport.devices.latency.dependence import correlation_time
+from edgeport.devices.latency.autocorrelation import correlation_time
 
 __all__ = ["effect_flags"]
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Interval, Quantile
-from edgeport.devices.latency.dependence import correlation_time
+from edgeport.devices.latency.autocorrelation import correlation_time
 
 __all__ = ["aligned", "between_processes", "estimate_quantile", "least_effective_calls", "order_statistics"]
 

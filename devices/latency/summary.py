@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from edgeport.contracts import Interval, LatencySummary, Measurement, Outcome, Roof, Work
-from edgeport.devices.latency.dependence import correlation_time
+from edgeport.devices.latency.autocorrelation import correlation_time
 from edgeport.devices.latency.effects import effect_flags
 from edgeport.devices.latency.energy import energy
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import over_processes, steady_latencies, steady_states
 from edgeport.devices.latency.quantiles import estimate_quantile
 from edgeport.devices.latency.roofline import roofline, roofline_flags
+from edgeport.devices.latency.steady_portion import over_processes, steady_latencies, steady_states
 from edgeport.devices.latency.steady_state import Shape
 from edgeport.devices.latency.telemetry import idle_samples
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 from edgeport.errors import MeasurementError
 
 __all__ = ["summarise", "throughput_per_s", "with_roofline"]

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Interval, Measurement, Outcome
-from edgeport.devices.latency.dependence import correlation_time
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
-from edgeport.devices.latency.processes import steady_latencies
+from edgeport.devices.latency.autocorrelation import correlation_time
 from edgeport.devices.latency.quantiles import estimate_quantile
+from edgeport.devices.latency.steady_portion import steady_latencies
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
 __all__ = ["BudgetVerdict", "alpha_at", "judge_budget"]
 

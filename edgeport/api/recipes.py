@@ -16,8 +16,8 @@ from edgeport.contracts import (
 )
 
 if TYPE_CHECKING:
-    from edgeport.drafting import Draft
     from edgeport.pipeline.dry_run import DryRun
+    from edgeport.recipe_init import Draft
 
 __all__ = [
     "dry_run",
@@ -168,7 +168,7 @@ def init(
         EdgeportError: The model can't be loaded, run or exported, or the samples do not fit it.
 
     """
-    from edgeport.drafting import Asked, draft_recipe
+    from edgeport.recipe_init import Asked, draft_recipe
 
     asked = Asked(
         model=model,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder
 from edgeport.bundle.contents import BundleContents
 from edgeport.bundle.measured import REPORT, write_measured
 from edgeport.bundle.place import check_place
 from edgeport.bundle.verify import MANIFEST, files_of
 from edgeport.contracts import Bundle, Manifest, Measured, Preprocessing, digest_file, to_jsonable
 from edgeport.errors import OutputError
-from edgeport.module_files import module_file, standalone_source
+from edgeport.module_files import module_file
 from edgeport.npz import save_npz
 
 __all__ = ["write_bundle"]
@@ -57,12 +56,8 @@ def write_bundle(contents: BundleContents, folder: Path) -> Bundle:
     _check_artifact(contents)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            manifest = _fill(work / "new", contents)
-            _put(work, folder)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with atomic_folder(folder, overwrite=True) as draft:
+            manifest = _fill(draft, contents)
     except OSError as error:
         raise OutputError(
             asked=f"write the bundle {folder}", found=str(error), fix="name a folder that can be written"
@@ -83,11 +78,9 @@ def _check_artifact(contents: BundleContents) -> None:
 
 def _fill(folder: Path, contents: BundleContents) -> Manifest:
     """All files of the bundle: first what it is and the manifest of that, then what was measured."""
-    folder.mkdir()
     _copy_tree(contents.artifact.folder, folder / "artifact")
     _copy(_HERE / "runner.py", folder / "run.py")
-    (folder / "session.py").write_bytes(_session_source(contents.artifact.session))
-    (folder / "session.py").chmod(0o644)
+    _copy(_session_file(contents.artifact.session), folder / "session.py")
     _copy(_HERE / "LICENSE", folder / "LICENSE")
     _copy_preprocessing(contents, folder)
     save_npz(folder / "sample.npz", dict(sorted(contents.sample.items())))
@@ -102,7 +95,6 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     if contents.report is not None:
         _copy(contents.report, folder / REPORT)
     write_measured(_measured(contents, folder), folder)
-    _flush(folder)
     return manifest
 
 
@@ -162,20 +154,16 @@ def _measured(contents: BundleContents, folder: Path) -> Measured:
     )
 
 
-def _session_source(session: str) -> bytes:
-    """The session module as one file; nothing of it, nor of the packages it lies in, is imported."""
+def _session_file(session: str) -> Path:
+    """The session module's source; nothing of it, nor of the packages it lies in, is imported."""
     file = module_file(session)
-    found = "no module of that name with a source file"
-    if file is not None and file.suffix == ".py":
-        try:
-            return standalone_source(file)
-        except ValueError as error:
-            found = str(error)
-    raise OutputError(
-        asked=f"pack the session module {session}",
-        found=found,
-        fix="name a module that can be imported (Artifact.session)",
-    )
+    if file is None or file.suffix != ".py":
+        raise OutputError(
+            asked=f"pack the session module {session}",
+            found="no module of that name with a source file",
+            fix="name a module that can be imported (Artifact.session)",
+        )
+    return file
 
 
 def _requirements(contents: BundleContents) -> str:
@@ -232,23 +220,3 @@ def _copy_tree(source: Path, target: Path) -> None:
             _copy_tree(path, target / path.name)
         else:
             _copy(path, target / path.name)
-
-
-def _flush(folder: Path) -> None:
-    """Brings every file to the disk before the folder gets its name."""
-    for name in files_of(folder):
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
-
-
-def _put(work: Path, folder: Path) -> None:
-    """Renames the new bundle into place; the old one, if any, comes back should that fail."""
-    old = work / "old"
-    if folder.exists():
-        folder.replace(old)
-    try:
-        (work / "new").replace(folder)
-    except OSError:
-        if old.exists():
-            old.replace(folder)
-        raise

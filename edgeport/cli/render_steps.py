@@ -26,8 +26,8 @@ from edgeport.contracts import (
 
 if TYPE_CHECKING:
     from edgeport.doctor import Diagnosis
-    from edgeport.drafting import Draft
     from edgeport.pipeline.dry_run import DryRun
+    from edgeport.recipe_init import Draft
 
 __all__ = [
     "draw_artifact",

@@ -67,7 +67,7 @@ class WithoutData:
 
         """
         from edgeport.contracts import TensorSpec
-        from edgeport.drafting.init import declared_input
+        from edgeport.recipe_init.init import declared_input
 
         if not self.shape:
             raise UsageError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts.samples import Array
 from edgeport.contracts.serialise import canonical, digest_bytes
 from edgeport.errors import ContractError
@@ -78,9 +79,7 @@ class Calibration:
         from safetensors.numpy import save
 
         data = save(self._arrays(), metadata={"calibration": canonical(self._record()).decode()})
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(data)  # save_file would make a file that its owner alone can read
-        partial.replace(path)
+        atomic_write(path, data)  # save_file would make a file that its owner alone can read
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

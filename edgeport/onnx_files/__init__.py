@@ -1,18 +1,17 @@
 """Reads, checks and writes ONNX files; all parts go through here, so a file is checked before it is used."""
 
 from edgeport.onnx_files.constants import write_constants
-from edgeport.onnx_files.domains import custom_domains, refuse_custom_operators
-from edgeport.onnx_files.laid_out import load_weights
+from edgeport.onnx_files.domains import refuse_custom_operators
+from edgeport.onnx_files.mapped_weights import load_weights
 from edgeport.onnx_files.names import MODULE_KEY, node_module
+from edgeport.onnx_files.node_inputs import values_read
 from edgeport.onnx_files.quantized import integer_nodes, is_quantized, quantization_evidence, refuse_quantized
 from edgeport.onnx_files.reading import open_onnx, read_ir, read_once
-from edgeport.onnx_files.reads import values_read
 from edgeport.onnx_files.types import infer_types, values_not_tensors
 from edgeport.onnx_files.writing import write_ir, write_scratch
 
 __all__ = [
     "MODULE_KEY",
-    "custom_domains",
     "infer_types",
     "integer_nodes",
     "is_quantized",

@@ -11,15 +11,10 @@ from edgeport.errors import UnsupportedByBackend
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["custom_domains", "refuse_custom_operators"]
+__all__ = ["refuse_custom_operators"]
 
 _STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _SHOWN = 3
-
-
-def custom_domains(model: onnx_ir.Model) -> list[str]:
-    """Domains of operators that neither the ONNX standard nor a function of this model defines, sorted."""
-    return sorted({node.domain for node in _custom_nodes(model, _STANDARD_DOMAINS)})
 
 
 def refuse_custom_operators(model: onnx_ir.Model, *, asked: str, runtime: str, known: Collection[str]) -> None:

@@ -14,7 +14,7 @@ from edgeport.contracts.serialise import digest_file, digest_json
 from edgeport.errors import ModelFormatError, ModelLimitError, OutputError, SourceError
 from edgeport.onnx_files.external import check_external_data, load_external_data
 from edgeport.onnx_files.functions import check_functions
-from edgeport.onnx_files.laid_out import lay_out_weights, locate_weights
+from edgeport.onnx_files.mapped_weights import lay_out_weights, locate_weights
 from edgeport.onnx_files.names import name_nodes
 from edgeport.onnx_files.specs import default_opset, read_specs
 from edgeport.onnx_files.structure import check_structure

@@ -9,9 +9,10 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeport.atomic import sync
 from edgeport.contracts.model import OnnxModel
 from edgeport.errors import OutputError
-from edgeport.onnx_files.laid_out import load_weights, weights_folder
+from edgeport.onnx_files.mapped_weights import load_weights, weights_folder
 from edgeport.onnx_files.reading import open_onnx
 from edgeport.onnx_files.streamed import save_streamed
 
@@ -104,11 +105,11 @@ def _save(model: onnx_ir.Model, folder: Path, path: Path, data_name: str | None)
         onnx_ir.save(model, folder / path.name, external_data=data_name, size_threshold_bytes=_INLINE_BELOW_BYTES)
     # The data first: a model without its data would be half.
     for name in filter(None, (data_name, path.name)):
-        _sync(folder / name)
+        sync(folder / name)
         target = path.parent / name
         _refuse_link(target)  # again: planted while the model was written
         (folder / name).replace(target)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _refuse_link(path: Path) -> None:
@@ -120,16 +121,6 @@ def _refuse_link(path: Path) -> None:
         )
     if path.exists() and not path.is_file():
         raise OutputError(asked=f"write {path}", found="something there that is no file", fix="choose another name")
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows can't open folders
-        return
-    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(tensors: list[onnx_ir.TensorProtocol]) -> str:

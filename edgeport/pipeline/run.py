@@ -367,7 +367,7 @@ def _baseline_notes(candidates: Sequence[Candidate]) -> list[str]:
 
 def _doubts(timed: Timed, confirmation: Mapping[str, Measurement]) -> list[str]:
     """What was unusual while candidates were timed, for whoever reads their absolute latencies."""
-    from edgeport.devices.latency.integrity import explain, measurement_flags, outcome_of
+    from edgeport.devices.latency.validity_flags import explain, measurement_flags, outcome_of
 
     names: dict[str, set[str]] = {}
     for measured in (timed.measurements, confirmation):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeport.contracts import Candidate, Interval
+from edgeport.report.axes_layout import NARROW_PX, Frame
 from edgeport.report.canvas import (
     BAD,
     GOOD,
@@ -21,7 +22,6 @@ from edgeport.report.canvas import (
     new_figure,
     plain,
 )
-from edgeport.report.frame import NARROW_PX, Frame
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure  # noqa: N812 (a class that Bokeh spells small)

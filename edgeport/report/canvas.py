@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgeport.contracts import Candidate, Interval, RunResult
+from edgeport.report.axes_layout import round_ticks
 from edgeport.report.figures import AccuracyUnit, LatencyUnit
-from edgeport.report.frame import round_ticks
-from edgeport.report.look import Look
-from edgeport.report.visible import visible
+from edgeport.report.sanitize import visible
+from edgeport.report.style import Look
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure  # noqa: N812 (a class that Bokeh spells small)

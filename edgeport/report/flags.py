@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edgeport.contracts import LatencySummary, Outcome
-from edgeport.devices.latency.integrity import explain, outcome_of
+from edgeport.devices.latency.validity_flags import explain, outcome_of
 
 __all__ = ["FlagNote", "flag_notes", "thin_evidence"]
 

@@ -17,8 +17,8 @@ from edgeport.report.figures import (
     percent_text,
     rate_text,
 )
-from edgeport.report.look import Look
 from edgeport.report.rows import Cell, quantile_cell
+from edgeport.report.style import Look
 
 __all__ = ["EnergyRow", "RooflineRow", "TimesRow", "energies", "quantile_names", "rooflines", "times"]
 

@@ -9,7 +9,7 @@ from edgeport.contracts import Candidate, NodePlacement, Outcome, Quantile, RunR
 from edgeport.report.confirmation import again_mark
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, gain_interval_text, speedup_text
 from edgeport.report.flags import FlagNote, flag_notes, thin_evidence
-from edgeport.report.look import Look
+from edgeport.report.style import Look
 
 __all__ = ["ABSENT", "Cell", "PlacementRow", "Row", "Share", "placements", "quantile_cell", "rows"]
 

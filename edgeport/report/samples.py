@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Measurement
-from edgeport.devices.latency.processes import steady_latencies
+from edgeport.devices.latency.steady_portion import steady_latencies
 
 __all__ = ["Distribution", "Floats", "distribution", "process_medians"]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeport.contracts import Candidate, Measurement, Outcome
-from edgeport.devices.latency.integrity import measurement_flags
 from edgeport.devices.latency.steady_state import Shape
+from edgeport.devices.latency.validity_flags import measurement_flags
 from edgeport.report.canvas import BAD, GREY, OPEN, Scene, add_hover, new_figure, plain
 from edgeport.report.figures import seconds_text
 from edgeport.report.flags import FlagNote, flag_notes
-from edgeport.report.look import Look
+from edgeport.report.style import Look
 from edgeport.report.timeline import Curve, Dropped, Slot, Timeline, timeline
 
 if TYPE_CHECKING:

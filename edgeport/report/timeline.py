@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeport.contracts import Measurement, ProcessTrace, TelemetrySample
-from edgeport.devices.latency.neighbours import disturbed_rounds, rival_share
-from edgeport.devices.latency.processes import steady_states
+from edgeport.devices.latency.interference import disturbed_rounds, rival_share
+from edgeport.devices.latency.steady_portion import steady_states
 from edgeport.devices.latency.steady_state import Shape, SteadyState
 from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, timed_samples
 from edgeport.devices.latency.timer import call_latency_ns

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import RunResult
 from edgeport.devices.agent.probing import missing_sources
 from edgeport.errors import DependencyError, OutputError
@@ -17,13 +16,13 @@ from edgeport.report.compression import step_rows
 from edgeport.report.confirmation import AGAIN, hardest_float, measured_again
 from edgeport.report.figures import bytes_text, duration_text, seconds_text
 from edgeport.report.latency_rows import energies, quantile_names, rooflines, times
-from edgeport.report.look import looks
 from edgeport.report.rows import ABSENT, placements, rows
+from edgeport.report.sanitize import visible
 from edgeport.report.searches import search_tables
+from edgeport.report.style import looks
 from edgeport.report.summary import summary_headline, summary_rows
 from edgeport.report.units import units
 from edgeport.report.verdict import headline
-from edgeport.report.visible import visible
 
 __all__ = ["write_report"]
 
@@ -52,15 +51,7 @@ def write_report(result: RunResult, path: Path, *, summary: str = "") -> Path:
     text = render(result, summary=summary)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        atomic_write(path, text)
     except OSError as error:
         raise OutputError(
             asked=f"write the report {path}", found=str(error), fix="name a file that can be written"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.archives import check_archive
+from edgeport.atomic import atomic_file
 from edgeport.errors import SourceError, UnsafeFileError
 from edgeport.exporter.silence import quiet
 
@@ -78,13 +79,11 @@ def write_weights(module: torch.nn.Module, path: Path, metadata: Mapping[str, st
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
-    part = path.with_name(f"{path.name}.part")
-    part.unlink(missing_ok=True)
-    part.touch()
-    usual = stat.S_IMODE(part.stat().st_mode)
-    save_file(tensors, part, metadata=dict(metadata) if metadata else None)
-    part.chmod(usual)  # save_file makes a file that its owner alone can read
-    part.replace(path)
+    with atomic_file(path) as draft:
+        draft.touch()
+        usual = stat.S_IMODE(draft.stat().st_mode)
+        save_file(tensors, draft, metadata=dict(metadata) if metadata else None)
+        draft.chmod(usual)  # save_file makes a file that its owner alone can read
 
 
 def is_safetensors(path: Path) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.atomic import atomic_file
 from edgeport.errors import PruningError, SourceError
 from edgeport.exporter.loaders.checkpoint import write_weights
 from edgeport.exporter.options import ExportOptions
@@ -107,9 +108,8 @@ def save_program(module: torch.nn.Module, samples: Samples, path: Path, options:
             found=f"that torch.export fails: {str(error.failures[-1]).strip()[:200]}",
             fix="write a .safetensors file, which the model's own code loads",
         ) from error
-    part = path.with_name(f"{path.stem}.part.pt2")
-    torch.export.save(program, part)
-    part.replace(path)
+    with atomic_file(path) as draft:
+        torch.export.save(program, draft)
 
 
 def is_pruned(path: Path) -> bool:

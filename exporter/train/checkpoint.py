@@ -7,12 +7,12 @@ is pickled.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.atomic import atomic_file
 from edgeport.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -47,11 +47,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     # Tied weights are one tensor to PyTorch, which the format refuses; both names get a copy.
     tensors = {name: value.detach().to("cpu", copy=True).contiguous() for name, value in checkpoint.tensors.items()}
-    part = path.with_name(f"{path.name}.part")
-    save_file(tensors, part, metadata={_KEY: json.dumps(checkpoint.values, sort_keys=True)})
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    with atomic_file(path) as draft:
+        save_file(tensors, draft, metadata={_KEY: json.dumps(checkpoint.values, sort_keys=True)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

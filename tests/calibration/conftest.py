@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgeport.calibration.graph import constant_of
 from edgeport.contracts import (
     Array,
     Arrays,
@@ -16,10 +17,12 @@ from edgeport.contracts import (
     OnnxModel,
     OpenModel,
     OperatorRule,
+    QuantizationPlan,
     QuantizationRules,
     RunModel,
     WeightQuantization,
 )
+from edgeport.onnx_files import read_ir
 
 
 @contextmanager
@@ -64,6 +67,26 @@ def _dialect(
         fused=dict.fromkeys(("Conv", "Gemm", "MatMul", "Add"), tuple(fused)),
         dynamic_operators=("MatMul", "Gemm"),
     )
+
+
+def _assert_fits(plan: QuantizationPlan, model: OnnxModel) -> None:
+    graph = read_ir(model).graph
+    tensors = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+    tensors |= {value.name: value for node in graph for value in node.outputs}
+    assert plan.model_digest == model.digest
+    assert set(plan.nodes) <= {node.name for node in graph}
+    assert set(plan.activations) <= set(tensors)
+    assert set(plan.weights) <= set(graph.initializers)
+    for name, weight in plan.weights.items():
+        array = constant_of(tensors[name])
+        assert array is not None
+        assert weight.axis is None or 0 <= weight.axis < array.ndim
+
+
+@pytest.fixture(scope="session")
+def assert_fits() -> Callable[[QuantizationPlan, OnnxModel], None]:
+    """`assert_fits(plan, model)`: all that the plan names is in the model."""
+    return _assert_fits
 
 
 @pytest.fixture(scope="session")

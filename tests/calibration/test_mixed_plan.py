@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgeport.calibration.check_plan import check_plan
 from edgeport.calibration.mixed_plan import chosen_precisions, mixed_plan
 from edgeport.calibration.plan import make_plan
 from edgeport.contracts import Mix, NodeChoice, Precision
@@ -47,12 +46,12 @@ def planned(model, rules, calibration_of):
     return plan
 
 
-def test_a_node_is_kept_in_float_and_the_plan_names_it(planned, model):
+def test_a_node_is_kept_in_float_and_the_plan_names_it(planned, model, assert_fits):
     plan = planned("int8", {"b:MatMul": "fp32"})
     assert plan.nodes == {"a:MatMul": "int8", "r:Relu": "int8", "c:MatMul": "int8", "b:MatMul": "fp32"}
     assert set(plan.weights) == {"k", "n"}
     assert "b" in plan.activations  # what the next integer node reads
-    check_plan(plan, model)
+    assert_fits(plan, model)
 
 
 def test_all_kinds_of_integers_stand_in_one_plan(planned):

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeport.calibration.check_plan import check_plan
 from edgeport.calibration.plan import make_plan, needed_tensors
 from edgeport.contracts import OperatorRule, Precision
 from edgeport.onnx_files import read_ir
@@ -314,7 +313,7 @@ def test_what_is_excluded_stays_float(graph, dialect, exclude, integer, activati
 
 @given(data=st.data())
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_plans_of_random_networks_are_closed(data, graph, dialect, calibration_of):
+def test_plans_of_random_networks_are_closed(data, graph, dialect, calibration_of, assert_fits):
     """Whatever the graph: an integer node has ranges for all it reads, a range has an integer node beside it."""
     names, nodes = ["x"], []
     for index in range(data.draw(st.integers(1, 8))):
@@ -331,7 +330,7 @@ def test_plans_of_random_networks_are_closed(data, graph, dialect, calibration_o
     model = graph(" ".join(nodes) + f" z = Conv3({names[-1]}, v)")
     rules = dialect()
     plan = make_plan(model, calibration_of(model), rules)
-    check_plan(plan, model)
+    assert_fits(plan, model)
 
     touched = set()
     graph_nodes = {node.name: node for node in read_ir(model).graph}

@@ -10,9 +10,9 @@ import pytest
 from edgeport.backends.qdq.quant_params import activation_parameters, weight_parameters
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.error_sensitivity import bias_weight
 from edgeport.calibration.plan import make_plan, needed_tensors
 from edgeport.calibration.ranges import METHODS, FixedRange, MinMax, Percentile, PowerOfTwo, method_named
-from edgeport.calibration.readers import bias_weight
 from edgeport.contracts import QuantizationPlan, dump_json, load_json
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import infer_types, read_ir

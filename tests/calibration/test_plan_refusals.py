@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from edgeport.calibration.check_plan import check_plan
 from edgeport.calibration.plan import dynamic_plan, float_plan, make_plan
 from edgeport.contracts import Precision
 from edgeport.errors import AlreadyQuantizedError, CalibrationError, PlanError
@@ -72,25 +71,25 @@ def test_a_tensor_without_a_range_is_named(graph, dialect, calibration_of):
         make_plan(model, unseen, dialect())
 
 
-def test_a_plan_fits_its_model(graph, dialect, calibration_of):
+def test_a_plan_fits_its_model(graph, dialect, calibration_of, assert_fits):
     model = graph(RESIDUAL)
-    check_plan(make_plan(model, calibration_of(model), dialect()), model)
-    check_plan(float_plan(model), model)
+    assert_fits(make_plan(model, calibration_of(model), dialect()), model)
+    assert_fits(float_plan(model), model)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        (lambda plan: {"model_digest": "0" * 64}, "a plan for digest 000000000000"),
-        (lambda plan: {"nodes": {"d:Con": Precision.INT8}}, r"node 'd:Con', .* \(it has 'd:Conv'\)"),
-        (lambda plan: {"activations": {"q": plan.activations["x"]}}, "tensor 'q', which the model does not have"),
-        (lambda plan: {"weights": {"x": plan.weights["w"]}}, "weight 'x', which the model does not have"),
-        (lambda plan: {"weights": {"w": replace(plan.weights["w"], axis=4)}}, "axis 4 for weight 'w' of shape"),
+        lambda plan: {"model_digest": "0" * 64},
+        lambda plan: {"nodes": {"d:Con": Precision.INT8}},
+        lambda plan: {"activations": {"q": plan.activations["x"]}},
+        lambda plan: {"weights": {"x": plan.weights["w"]}},
+        lambda plan: {"weights": {"w": replace(plan.weights["w"], axis=4)}},
     ],
     ids=["digest", "node", "tensor", "weight", "axis"],
 )
-def test_a_plan_that_does_not_fit_is_refused(graph, dialect, change, message, calibration_of):
+def test_a_plan_that_does_not_fit_is_seen(graph, dialect, change, calibration_of, assert_fits):
     model = graph(RESIDUAL)
     plan = make_plan(model, calibration_of(model), dialect())
-    with pytest.raises(PlanError, match=message):
-        check_plan(replace(plan, **change(plan)), model)
+    with pytest.raises(AssertionError):
+        assert_fits(replace(plan, **change(plan)), model)

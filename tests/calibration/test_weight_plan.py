@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgeport.calibration.check_plan import check_plan
 from edgeport.calibration.weight_plan import weight_plan
 from edgeport.contracts import Precision
 from edgeport.errors import AlreadyQuantizedError, PlanError
@@ -32,13 +31,13 @@ def forms(plan):
     return {name: (spec.dtype, spec.axis, spec.block_size, spec.symmetric) for name, spec in plan.weights.items()}
 
 
-def test_products_with_a_constant_are_in_it_and_no_samples_are_needed(graph, rules):
+def test_products_with_a_constant_are_in_it_and_no_samples_are_needed(graph, rules, assert_fits):
     model = graph(PRODUCTS, WEIGHTS, (40,))
     plan = weight_plan(model, rules, Precision.INT8_WEIGHTS)
     assert dict(plan.nodes) == dict.fromkeys(("a:MatMul", "d:Gemm"), Precision.INT8_WEIGHTS)
     assert forms(plan) == {"k": ("int8", 1, None, True), "h": ("int8", 0, None, True)}  # output channels
     assert (plan.activations, plan.found_by) == ({}, "weights rounded to the nearest, no samples")
-    check_plan(plan, model)
+    assert_fits(plan, model)
 
 
 def test_blocks_lie_along_what_is_summed(graph, rules):

@@ -42,7 +42,6 @@ from edgeport.contracts import (
     dump_json,
 )
 from edgeport.devices.profiles import PROFILES
-from edgeport.drafting import Draft
 from edgeport.exporter.distill.options import DistillResult
 from edgeport.exporter.qat import QatResult
 from edgeport.pipeline.benchmarking.bench import BenchResult
@@ -58,6 +57,7 @@ from edgeport.pipeline.search.colocation import Resident, ScheduleResult, Tried
 from edgeport.pipeline.search.execution import ExecutionTuned, TunedArm
 from edgeport.pipeline.search.mixed_precision_command import TuneResult
 from edgeport.pipeline.selection.constraints import Check
+from edgeport.recipe_init.draft import Draft
 
 
 def _commands(group: click.Group, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:

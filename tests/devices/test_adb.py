@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import Limits, TimeJob
-from edgeport.devices import link
+from edgeport.devices import connection
 from edgeport.devices.adb import AdbTransport
 from edgeport.devices.agent.arrays import save_arrays
 from edgeport.devices.inventory import AdbAddress
@@ -67,7 +67,7 @@ def test_endless_output_ends(phone, fake_adb):
 
 
 def test_answers_that_make_no_sense_are_errors(phone, fake_adb, monkeypatch):
-    monkeypatch.setattr(link, "SILENCE_S", 2.0)
+    monkeypatch.setattr(connection, "SILENCE_S", 2.0)
     fake_adb.play(phone="noise")
     with pytest.raises(ContractError):
         phone.facts()

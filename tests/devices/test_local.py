@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from edgeport.contracts import EvaluateJob
-from edgeport.devices.agent.alone import FILE, FOLDER, pause, take_turn
+from edgeport.devices.agent.machine_lock import FILE, FOLDER, pause, take_turn
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.latency.telemetry import timed_samples
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.devices import link
+from edgeport.devices import connection
 from edgeport.devices.inventory import SshAddress
 from edgeport.devices.remote import RemoteDevice
 from edgeport.devices.ssh import SshTransport
@@ -214,7 +214,7 @@ def test_a_killed_agent_takes_its_job_with_it(board, reach, job_on):
 def test_a_device_that_falls_silent_is_lost(board, reach, monkeypatch):
     with reach() as device:
         device.facts()
-        monkeypatch.setattr(link, "SILENCE_S", 0.5)
+        monkeypatch.setattr(connection, "SILENCE_S", 0.5)
         os.kill(device._link.hello["pid"], 19)
         try:
             with pytest.raises(DeviceLost, match="no word from the device"):

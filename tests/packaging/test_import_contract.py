@@ -11,7 +11,7 @@ import edgeport
 
 PACKAGE = Path(edgeport.__file__).parent
 PROJECT = PACKAGE.parent / "pyproject.toml"
-SENT = {"devices.agent", "devices.reading_session", "backends.session_support"}
+SENT = {"devices.agent", "devices.bandwidth_session", "backends.session_support"}
 
 
 def modules(folder: str) -> set[str]:

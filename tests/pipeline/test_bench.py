@@ -73,9 +73,9 @@ def test_the_evidence_is_told(played):
 @pytest.fixture
 def ticking(monkeypatch):
     """Each look at the clock that ends an experiment is a second later than the one before."""
-    from edgeport.devices import stopping
+    from edgeport.devices import sequential_stopping
 
-    seconds, init = iter(range(10_000)), stopping.Together.__init__
+    seconds, init = iter(range(10_000)), sequential_stopping.Together.__init__
     monkeypatch.setattr(init, "__kwdefaults__", init.__kwdefaults__ | {"clock": lambda: float(next(seconds))})
 
 

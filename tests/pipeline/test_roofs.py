@@ -30,8 +30,8 @@ from edgeport.contracts import (
     load_json,
 )
 from edgeport.contracts.recipe import SamplesFile, Target
+from edgeport.devices.bandwidth_session import open_session
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.reading_session import open_session
 from edgeport.errors import EdgeportError
 from edgeport.pipeline import run_recipe
 from edgeport.pipeline.benchmarking.peaks import Place, Product, Reading, Yardsticks

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeport.contracts import Interval, Measurement, ProcessTrace, TimerFacts
+from edgeport.report.axes_layout import Frame, round_ticks
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, seconds_text
-from edgeport.report.frame import Frame, round_ticks
 from edgeport.report.samples import distribution, process_medians
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeport import __version__
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Change,
     Comparison,
@@ -114,7 +113,7 @@ def judge_kept(kept: Baseline, now: Baseline) -> tuple[Comparison, Check]:
 
     """
     from edgeport.devices.latency.baseline import compare_with_kept
-    from edgeport.devices.latency.neighbours import without_disturbed
+    from edgeport.devices.latency.interference import without_disturbed
 
     for field in ("scenario", "streams", "rate_per_s", "batch"):
         then, today = getattr(kept, field), getattr(now, field)
@@ -145,17 +144,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     require_writable(path)
     try:
-        descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(draft).chmod(0o644)
-            Path(draft).replace(path)
-        except BaseException:
-            Path(draft).unlink(missing_ok=True)
-            raise
+        atomic_write(path, data)
     except OSError as error:
         raise OutputError(
             asked=f"write {path}", found=error.strerror or str(error), fix="name a file that you may write"

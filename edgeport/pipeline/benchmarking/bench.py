@@ -279,7 +279,7 @@ def _placed(opened: Opened, least: float) -> Check:
 
 
 def _certainty(taken: Taken, summary: LatencySummary, asked: Asked, settings: BenchSettings) -> Certainty:
-    from edgeport.devices.stopping import half_width
+    from edgeport.devices.sequential_stopping import half_width
 
     if settings.scenario == "offline":
         of, interval = "throughput", summary.throughput_per_s

@@ -97,7 +97,7 @@ def compare_artifacts(
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.latency.verdict import alpha_at
     from edgeport.devices.opening import open_device
-    from edgeport.devices.stopping import EnoughPairs, half_width
+    from edgeport.devices.sequential_stopping import EnoughPairs, half_width
 
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-compare-")))
@@ -170,7 +170,7 @@ def _judged(comparison: Comparison, old: Compared, new: Compared, fail_on: Chang
     """
     from dataclasses import replace
 
-    from edgeport.devices.latency.integrity import outcome_of
+    from edgeport.devices.latency.validity_flags import outcome_of
 
     check = judge_pairs(comparison, old.name, fail_on=fail_on)
     flags = sorted({*old.summary.flags, *new.summary.flags})

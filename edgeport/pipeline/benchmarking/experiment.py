@@ -37,7 +37,7 @@ from edgeport.store import Store
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
-    from edgeport.devices.stopping import Aim, Together
+    from edgeport.devices.sequential_stopping import Aim, Together
     from edgeport.pipeline.benchmarking.artifact import BenchSettings, Opened
 
 __all__ = [
@@ -125,7 +125,7 @@ def time_arms(  # noqa: PLR0913 (an experiment has these choices)
 
     """
     from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import disturbed_rounds, without_disturbed
+    from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
 
     seed = context.recipe.search.seed + sum(stage.encode())
     jobs = {arm.name: _job(context, arm, feeds) for arm in arms}
@@ -304,8 +304,8 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
 
 def with_throughput(candidate: Candidate, timed: Timed, streams: int) -> Candidate:
     """The candidate with its samples per second, or with the refusal of the process that failed."""
-    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
     from edgeport.devices.latency.summary import throughput_per_s
+    from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
     if candidate.name in timed.errors:
         return refused(candidate, error_from_dict(timed.errors[candidate.name]))
@@ -388,7 +388,7 @@ class Certainty:
 
 def aims_of(bounds: Sequence[Bound], settings: BenchSettings, *, beside: bool) -> list[Aim]:
     """One per line of the budget that measuring can decide, and one for the precision, where nothing else has it."""
-    from edgeport.devices.stopping import Enough, EnoughPairs, Goal, Precise
+    from edgeport.devices.sequential_stopping import Enough, EnoughPairs, Goal, Precise
 
     aims: list[Aim] = []
     for bound in bounds:
@@ -429,8 +429,8 @@ def measure(
 
     """
     from edgeport.devices.experiment import run_rounds, to_measurements
-    from edgeport.devices.latency.neighbours import without_disturbed
-    from edgeport.devices.stopping import Together
+    from edgeport.devices.latency.interference import without_disturbed
+    from edgeport.devices.sequential_stopping import Together
 
     def failed(one: Round) -> None:
         for arm, record in one.errors.items():

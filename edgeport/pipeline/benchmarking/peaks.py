@@ -263,7 +263,7 @@ class Yardsticks:
         save_npz(folder / _EXPECTED, {"largest": np.ones(1, np.int8)})
         passes = max(1, _READ_BYTES // reading.size_bytes)
         settings = {**asdict(reading), "affinity": list(reading.affinity), "passes": passes}
-        job = self._job(folder / "artifact", "none", "edgeport.devices.reading_session", settings)
+        job = self._job(folder / "artifact", "none", "edgeport.devices.bandwidth_session", settings)
         return _Ready(amount=float(passes * reading.size_bytes), job=job)
 
     def _job(self, artifact: Path, entry: str, session: str, settings: Mapping[str, object]) -> TimeJob:

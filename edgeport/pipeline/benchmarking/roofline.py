@@ -1,9 +1,10 @@
 """Each timed candidate against what the device can do at its best: rooflines, and latencies that can't be true.
 
 A latency is called impossible ("too-fast") only where that is certain. So both sides are bounds: the work leaves out
-whatever a runtime might (`edgeport.onnx_files.work`), and the peak is the largest that any of Edgeport's own runtimes
-shows on this device in the precision, or in a wider one. A backend from elsewhere is never measured by its own word:
-one that answers without computing would have an endless peak. And before the verdict, the peak is measured again.
+whatever a runtime might (`edgeport.onnx_files.model_cost`), and the peak is the largest that any of Edgeport's own
+runtimes shows on this device in the precision, or in a wider one. A backend from elsewhere is never measured by its
+own word: one that answers without computing would have an endless peak. And before the verdict, the peak is measured
+again.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def works_of(place: Place, model: OnnxModel, feeds: Path, batch: int) -> WorkOf:
 
 def count(payload: dict[str, Any]) -> dict[str, Any]:
     """Child's side of `works_of`: `model` (path), `shapes`, `batch` and `bits` to a `Work` by bits."""
-    from edgeport.onnx_files.work import count_work
+    from edgeport.onnx_files.model_cost import count_work
 
     shapes = {name: tuple(shape) for name, shape in payload["shapes"].items()}
     return {

@@ -160,7 +160,7 @@ def _least_rounds(alpha: float) -> int:
 
 def _unusable(challenger: str, timed: Timed) -> dict[str, str]:
     """The flags for which a confirmation must not be used, if any, with the arms that have them."""
-    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+    from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
     found = {
         name: [flag for flag in measurement_flags(one) if outcome_of([flag]) is Outcome.INVALID]

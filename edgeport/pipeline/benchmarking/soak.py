@@ -58,7 +58,7 @@ def soak_artifact(
     """See `edgeport.api.soak`."""
     from edgeport.devices.agent.probing import missing_sources
     from edgeport.devices.latency.endurance import endurance, paused_s
-    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+    from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
     from edgeport.devices.opening import open_device
 
     if not _LEAST_S <= time_s <= _LONGEST_S:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Change,
     DistillStep,
@@ -371,9 +372,7 @@ def with_argument(source: ModelSource, name: str, value: float) -> ModelSource:
 def _write(path: Path, made: _Made) -> None:
     from edgeport.contracts import dump_json
 
-    part = path.with_suffix(".part")
-    part.write_bytes(dump_json(made))
-    part.replace(path)
+    atomic_write(path, dump_json(made))
 
 
 def _read(path: Path) -> _Made:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Change,
     Interval,
@@ -328,9 +329,7 @@ class _Searched:
 
     def write(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(to_jsonable(self)), encoding="utf-8")
-        part.replace(file)
+        atomic_write(file, json.dumps(to_jsonable(self)))
 
 
 def _to_latency(work: PruneWork, step: PruneStep, output: Path, kept: Path) -> PruneReport:

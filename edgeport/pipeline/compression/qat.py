@@ -154,11 +154,8 @@ def qat_recipe(  # noqa: PLR0913 (those of the API)
 def _replacing(output: Path) -> Iterator[Path]:
     """A folder to fill, which takes the place of what an earlier training left there."""
     ours = output.is_dir() and not output.is_symlink() and all((output / name).is_file() for name in _FILES)
-    with artifact_draft(output.with_name(f".{output.name}.new") if ours else output) as draft:
+    with artifact_draft(output, overwrite=ours) as draft:
         yield draft
-    if ours:
-        shutil.rmtree(output)
-        output.with_name(f".{output.name}.new").rename(output)
 
 
 def _target(recipe: Recipe, backend: str, precision: Precision) -> Target:

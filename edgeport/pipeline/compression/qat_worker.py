@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Array,
     ModelSource,
@@ -159,9 +160,7 @@ def keep_samples(samples: SampleSet, folder: Path) -> None:
         for stem, grown in files.items():
             with (folder / f"{stem}.npy").open("wb") as file:
                 save_npy(file, grown)
-        part = folder / f"{INDEX}.part"  # whoever sees the index finds all of them
-        part.write_text(json.dumps(list(feeds)), encoding="utf-8")
-        part.replace(folder / INDEX)
+        atomic_write(folder / INDEX, json.dumps(list(feeds)))  # whoever sees the index finds all of them
 
 
 def _add(array: GrowingArray, name: str, rows: Array) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from edgeport.contracts import Array, Arrays, ExecutionConfig, OnnxModel, RunModel
 from edgeport.errors import SamplesError, UsageError
 from edgeport.npz import load_npz, save_npz
-from edgeport.rows import SHAPE, per_sample
+from edgeport.ragged import SHAPE, per_sample
 
 __all__ = [
     "calls_note",
@@ -116,7 +116,7 @@ def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
                 found=f"samples for {', '.join(file.files)}",
                 fix="name the arrays of the samples as the model names its inputs",
             )
-        # An array of shapes may stand beside each: see `edgeport.rows`.
+        # An array of shapes may stand beside each: see `edgeport.ragged`.
         names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
         return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
 

@@ -17,7 +17,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.prepare_worker import not_repeatable
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import BATCH, location_from_json, open_samples
-from edgeport.rows import Gathered, Rows, run_rows
+from edgeport.ragged import Gathered, Rows, run_rows
 
 __all__ = [
     "FEW",
@@ -128,7 +128,7 @@ def load_few(folder: Path) -> list[dict[str, Any]]:
 def few_calls(model: OnnxModel, payload: Mapping[str, Any], most: int = FEW) -> Iterator[Arrays]:
     """Some calibration samples, from the whole length of the set, as calls of the model.
 
-    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.rows.Rows` has them, with
+    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.ragged.Rows` has them, with
     the state that the float model has where it begins.
 
     Args:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeport.contracts import Array, Arrays, AxisRange, Sample, TensorSpec
-from edgeport.rows import resized
+from edgeport.ragged import resized
 
 __all__ = ["Layout", "Timed"]
 

@@ -22,7 +22,7 @@ from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_state
 from edgeport.pipeline.datasets.state_binding import fed_by_others, require_links, states_of_model
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.rows import Rows
+from edgeport.ragged import Rows
 
 __all__ = [
     "PreparedSamples",

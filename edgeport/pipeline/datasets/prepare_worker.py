@@ -22,7 +22,7 @@ from edgeport.pipeline.datasets.checks import Looks, label_warnings, require_ali
 from edgeport.pipeline.datasets.layout import Layout, Timed
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_from_json, open_samples
-from edgeport.rows import SHAPE, Gathered
+from edgeport.ragged import SHAPE, Gathered
 
 if TYPE_CHECKING:
     from edgeport.calibration.data import Profile

@@ -64,7 +64,7 @@ def _inputs(recipe: Recipe, wanted: SamplesMade) -> tuple[TensorSpec, ...]:
 
 
 def _drawn(context: RunContext, wanted: SamplesMade, inputs: tuple[TensorSpec, ...]) -> Path:
-    from edgeport.calibration.data.drawn import draw
+    from edgeport.calibration.data.random_samples import draw
 
     key = {"made": to_jsonable(wanted), "inputs": [to_jsonable(spec) for spec in inputs], "versions": tool_versions()}
 

@@ -19,7 +19,7 @@ from edgeport.accuracy.metrics import SQNR_CEILING_DB, Measured, imported
 from edgeport.contracts import AccuracyResult, Array, Arrays, Outcome
 from edgeport.contracts import to_jsonable as plain
 from edgeport.errors import EdgeportError, SamplesError, SourceError
-from edgeport.rows import SHAPE, Rows
+from edgeport.ragged import SHAPE, Rows
 
 __all__ = ["DECODED", "decoder_from", "judge", "metric_from", "of_one_shape"]
 
@@ -77,7 +77,7 @@ def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target
 
     Args:
         metric: As named.
-        outputs: Of the reference; see `edgeport.rows`.
+        outputs: Of the reference; see `edgeport.ragged`.
         name: Of the output that is judged.
         target: `.npy` with the labels, whose shapes lie beside it where they differ.
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder
 from edgeport.contracts import (
     Artifact,
     LatencySummary,
@@ -69,26 +70,25 @@ def require_writable(file: Path) -> None:
 
 
 @contextmanager
-def artifact_draft(output: Path) -> Iterator[Path]:
+def artifact_draft(output: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill, which becomes `output` when the block ends well; nothing is left when it does not.
 
+    Args:
+        output: The folder.
+        overwrite: Whether a full one is replaced.
+
     Raises:
-        OutputError: Something is there already, or it can't be written.
+        OutputError: Something else is there already, or it can't be written.
 
     """
     asked = f"write an artifact to {output}"
-    if output.is_symlink() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
+    if output.is_symlink() or (output.exists() and (not output.is_dir() or (any(output.iterdir()) and not overwrite))):
         raise OutputError(asked=asked, found="something there already", fix="name a new or empty folder")
     try:
-        parent = output.resolve().parent
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=parent) as scratch:
-            draft = Path(scratch) / "new"
-            draft.mkdir()
+        output = output.resolve()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(output, overwrite=overwrite) as draft:
             yield draft
-            if output.exists():
-                output.rmdir()
-            draft.replace(output)
     except OSError as error:
         raise OutputError(
             asked=asked, found=f"that it can't be written ({error})", fix="name a folder where you may write"
@@ -153,15 +153,11 @@ def save_tuned(artifact: Artifact, source: Path, place: Path, summary: LatencySu
         summary: What was measured with the new settings; None where nothing was yet.
 
     """
-    with tempfile.TemporaryDirectory(prefix=".best-", dir=place.parent) as scratch:
-        draft, old = Path(scratch) / "new", Path(scratch) / "old"
+    with atomic_folder(place, overwrite=True) as draft:
         if source.suffix != ".onnx" and not (source / ARTIFACT_FILE).is_file():
             _fill_bundle(artifact, source, draft, summary)
         else:
             _fill_artifact(artifact, source, draft)
-        if place.exists():
-            place.rename(old)
-        draft.rename(place)
 
 
 def _fill_artifact(artifact: Artifact, source: Path, draft: Path) -> None:
@@ -186,7 +182,6 @@ def _fill_bundle(artifact: Artifact, source: Path, draft: Path, summary: Latency
     from edgeport.bundle.verify import MANIFEST
 
     bundle, measured = load_bundle(source), load_measured(source)
-    draft.mkdir()
     for name in bundle.manifest.files:
         (draft / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, draft / name, follow_symlinks=False)

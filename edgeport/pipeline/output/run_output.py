@@ -19,7 +19,7 @@ from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.output.provenance import class_output, provenance_of
 from edgeport.pipeline.output.training_logs import copy_courses, remove_courses
-from edgeport.rows import Rows
+from edgeport.ragged import Rows
 
 __all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
 

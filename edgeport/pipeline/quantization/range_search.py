@@ -77,8 +77,8 @@ def find_plan(
         The method, and the plan by it; None where none can be made.
 
     """
-    from edgeport.calibration.measured import measure_methods
-    from edgeport.calibration.mixing.sensitivity import sqnr_db
+    from edgeport.calibration.mixed_precision.sensitivity import sqnr_db
+    from edgeport.calibration.range_method_search import measure_methods
     from edgeport.calibration.ranges import MEASURED, form_of
     from edgeport.pipeline.datasets.calibration_samples import open_in_steps
     from edgeport.pipeline.quantization.written import write_as

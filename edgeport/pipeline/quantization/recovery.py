@@ -71,7 +71,7 @@ def refined(
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.backends.qdq.write import write_plan
     from edgeport.calibration.recovery import recoveries_named
-    from edgeport.calibration.recovery.bench import Workbench, batches_of
+    from edgeport.calibration.recovery.context import Workbench, batches_of
     from edgeport.calibration.recovery.refine import refine
     from edgeport.pipeline.datasets.calibration_samples import calibration_samples
 

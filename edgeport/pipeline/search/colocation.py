@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Artifact,
     Device,
@@ -235,7 +236,7 @@ class _Search:
 
     def _measure_alone(self, cores: Sequence[int]) -> None:
         from edgeport.devices.experiment import run_rounds, to_measurements
-        from edgeport.devices.latency.integrity import measurement_flags
+        from edgeport.devices.latency.validity_flags import measurement_flags
         from edgeport.devices.latency.verdict import judge_budget
 
         counts = sorted({2**power for power in range(len(cores).bit_length()) if 2**power <= len(cores)} | {len(cores)})
@@ -335,9 +336,7 @@ class _Search:
         if chosen is not None:
             for model in self.models:
                 save_tuned(model.run_as(chosen.layout)[0], model.path, self.output / model.name, None)
-        draft = self.output / f".{SCHEDULE_FILE}"
-        draft.write_text(json.dumps(to_jsonable(found), indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(draft, self.output / SCHEDULE_FILE)  # noqa: PTH105 (atomic, as its name says)
+        atomic_write(self.output / SCHEDULE_FILE, json.dumps(to_jsonable(found), indent=1, sort_keys=True))
         return found
 
 
@@ -389,7 +388,7 @@ def quantile_ns(measurement: Measurement, q: float) -> float:
     """The quantile of each process's calls, and the median of these over processes."""
     import numpy as np
 
-    from edgeport.devices.latency.processes import steady_latencies
+    from edgeport.devices.latency.steady_portion import steady_latencies
 
     return float(np.median([np.quantile(values, q) for values in steady_latencies(measurement) if len(values)]))
 
@@ -399,7 +398,7 @@ def _known_neighbours(measured: Mapping[str, Measurement]) -> dict[str, Measurem
 
     Where others than these had the processors, the flag that says so is set.
     """
-    from edgeport.devices.latency.neighbours import LARGEST_RIVAL, own_share, rival_share
+    from edgeport.devices.latency.interference import LARGEST_RIVAL, own_share, rival_share
 
     own: dict[int, float] = {}
     for one in measured.values():

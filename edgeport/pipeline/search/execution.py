@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     Artifact,
     Device,
@@ -469,7 +470,7 @@ class _Search:
 
     def _measure(self, stage: str, names: Sequence[str], rounds: int) -> Mapping[str, Measurement]:
         from edgeport.devices.experiment import run_rounds, to_measurements
-        from edgeport.devices.latency.neighbours import without_disturbed
+        from edgeport.devices.latency.interference import without_disturbed
 
         self.tried |= set(names)
         jobs = {name: self.jobs[name] for name in names}
@@ -553,7 +554,5 @@ def _result(search: _Search, choice: Choice, measured: Mapping[str, Measurement]
     if chosen is not None:
         summary = next((row.summary for row in rows if row.name == choice.arm), None)
         save_tuned(chosen.artifact, chosen.source.path, output / BEST, summary)
-    draft = output / f".{TUNED_FILE}"
-    draft.write_text(json.dumps(to_jsonable(found), indent=1, sort_keys=True), encoding="utf-8")
-    os.replace(draft, output / TUNED_FILE)  # noqa: PTH105 (atomic, as its name says)
+    atomic_write(output / TUNED_FILE, json.dumps(to_jsonable(found), indent=1, sort_keys=True))
     return found

@@ -1,8 +1,8 @@
 """A search, within a time limit, for the groups of nodes that int8 had better leave in float.
 
-The search itself is pure (`edgeport.calibration.mixing.search`); here it is handed plans that are really compiled,
-judged on the evaluation samples and timed side by side, each step kept in the store. What it finds becomes one more
-candidate, which is judged, timed and confirmed as all others: nothing ships only because a search found it.
+The search itself is pure (`edgeport.calibration.mixed_precision.search`); here it is handed plans that are really
+compiled, judged on the evaluation samples and timed side by side, each step kept in the store. What it finds becomes
+one more candidate, which is judged, timed and confirmed as all others: nothing ships only because a search found it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from edgeport.pipeline.quantization.range_search import method_for
 from edgeport.pipeline.quantization.recovery import refining_payload
 
 if TYPE_CHECKING:
-    from edgeport.calibration.mixing.groups import NodeGroup
-    from edgeport.calibration.mixing.search import Kept, Standing
+    from edgeport.calibration.mixed_precision.groups import NodeGroup
+    from edgeport.calibration.mixed_precision.search import Kept, Standing
 
 __all__ = ["Material", "Tuned", "material_of", "tune", "tune_all"]
 
@@ -259,7 +259,7 @@ def tune(
         EdgeportError: There is no plan at all, or its nodes can't be told.
 
     """
-    from edgeport.calibration.mixing.search import search
+    from edgeport.calibration.mixed_precision.search import search
 
     limit_s = target.tune_s or 0.0
     context.clock.expect(tune=limit_s)
@@ -353,7 +353,7 @@ class _Sensing:
 
     def groups(self) -> tuple[NodeGroup, ...]:
         """In the order of computation."""
-        from edgeport.calibration.mixing.groups import NodeGroup
+        from edgeport.calibration.mixed_precision.groups import NodeGroup
 
         def find() -> Any:
             return self.context.store.get_or_build_json(
@@ -411,7 +411,7 @@ class _Sensing:
 
 @dataclass(kw_only=True)
 class _Bench:
-    """Compiles, judges and times plans; see `edgeport.calibration.mixing.search.Bench`.
+    """Compiles, judges and times plans; see `edgeport.calibration.mixed_precision.search.Bench`.
 
     Attributes:
         judged: How many plans were judged.

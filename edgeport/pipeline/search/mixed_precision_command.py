@@ -8,13 +8,12 @@ What is written to the output folder, and replaced whenever something better is 
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edgeport.atomic import atomic_folder, atomic_write
 from edgeport.contracts import (
     Artifact,
     Candidate,
@@ -230,23 +229,17 @@ class _Saving:
             )
 
     def _write(self, found: Tuned, verdict: str, artifact: Artifact | None) -> None:
-        draft = self.folder / f".{NODES_FILE}"
-        draft.write_text(_as_toml(found, verdict), encoding="utf-8")
-        os.replace(draft, self.folder / NODES_FILE)  # noqa: PTH105 (atomic, as its name says)
+        atomic_write(self.folder / NODES_FILE, _as_toml(found, verdict))
         if artifact is not None:
             self._write_artifact(artifact)
 
     def _write_artifact(self, artifact: Artifact) -> None:
-        with tempfile.TemporaryDirectory(prefix=".best-", dir=self.folder) as scratch:
-            draft, old, place = Path(scratch) / "new", Path(scratch) / "old", self.folder / BEST
+        with atomic_folder(self.folder / BEST, overwrite=True) as draft:
             shutil.copytree(artifact.folder, draft / "artifact")
             plan = artifact.folder.parent / "plan.json"
             if plan.is_file():
                 shutil.copyfile(plan, draft / "plan.json")
             write_artifact_record(draft, to_jsonable(artifact), to_jsonable(self.model))
-            if place.exists():
-                place.rename(old)
-            draft.rename(place)
 
 
 def _as_toml(found: Tuned, verdict: str) -> str:

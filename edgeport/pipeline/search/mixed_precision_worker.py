@@ -26,7 +26,7 @@ from edgeport.errors import PlanError, UnsupportedByBackend
 from edgeport.pipeline.datasets.calibration_samples import load_few, open_in_steps
 
 if TYPE_CHECKING:
-    from edgeport.calibration.mixing.groups import NodeGroup
+    from edgeport.calibration.mixed_precision.groups import NodeGroup
 
 __all__ = ["groups", "noises"]
 
@@ -61,7 +61,7 @@ def noises(payload: dict[str, Any], on_progress: OnProgress = silent) -> dict[st
 
     """
     from edgeport.backends.qdq.write import write_plan
-    from edgeport.calibration.mixing.sensitivity import noise_of_groups
+    from edgeport.calibration.mixed_precision.sensitivity import noise_of_groups
 
     planned = _Planned.of(payload)
     wanted = [group for group in planned.groups if group.name in payload["wanted"]]
@@ -92,7 +92,7 @@ class _Planned:
         from edgeport.backends.registry import backend as backend_named
         from edgeport.calibration.graph import float_graph
         from edgeport.calibration.mixed_plan import chosen_precisions
-        from edgeport.calibration.mixing.groups import node_groups
+        from edgeport.calibration.mixed_precision.groups import node_groups
         from edgeport.pipeline.quantization.planning import plan_for, plan_for_processor
 
         plan_for_processor(payload)

@@ -63,7 +63,7 @@ def scores(measurement: Measurement, goal: Goal) -> dict[int, float]:
 
     For latency the calls of one arm may hold more samples than another's; it is the call that counts.
     """
-    from edgeport.devices.latency.processes import steady_latencies
+    from edgeport.devices.latency.steady_portion import steady_latencies
 
     found = {}
     for trace, values in zip(measurement.traces, steady_latencies(measurement), strict=True):
@@ -215,7 +215,7 @@ def _is_broken(measurement: Measurement, goal: Goal) -> bool:
 
     How long one call takes does not matter where all of them are counted.
     """
-    from edgeport.devices.latency.integrity import measurement_flags, outcome_of
+    from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
     harmless = {"coarse-clock"} if goal.of == "throughput" else set()
     return any(outcome_of([flag]) is Outcome.INVALID for flag in measurement_flags(measurement) if flag not in harmless)

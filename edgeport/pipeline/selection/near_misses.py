@@ -199,7 +199,7 @@ def _latency(candidate: Candidate, budget: Budget) -> Lack | None:
 
 def _grave(flags: Sequence[str]) -> str:
     """Those that leave a number open, not those that only tell of it."""
-    from edgeport.devices.latency.integrity import outcome_of
+    from edgeport.devices.latency.validity_flags import outcome_of
 
     return ", ".join(flag for flag in flags if outcome_of([flag]) is not Outcome.PASS)
 

@@ -12,7 +12,7 @@ from edgeport.contracts import Array
 from edgeport.errors import ModelError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.datasets.batching import feeds_of
-from edgeport.rows import Rows, run_rows
+from edgeport.ragged import Rows, run_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir

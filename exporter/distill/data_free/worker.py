@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeport.atomic import atomic_file
 from edgeport.contracts import Array, OnProgress, ProgressEvent, TensorSpec, load_json, silent, to_jsonable
 from edgeport.errors import SamplesError
 from edgeport.exporter.distill.data_free.methods import METHODS, VaeOptions
@@ -109,9 +110,8 @@ def imitate_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
 
 def _save_made(path: Path, name: str, samples: Array, made: str) -> None:
     """The whole file, or what was there before."""
-    part = path.with_name(f"{path.name}.part")
-    save_npz(part, {name: samples}, made=made)
-    part.replace(path)
+    with atomic_file(path) as draft:
+        save_npz(draft, {name: samples}, made=made)
 
 
 def _objective(payload: Mapping[str, Any]) -> Objective:

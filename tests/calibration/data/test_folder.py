@@ -21,8 +21,8 @@ from edgeport.calibration.data import (
     sole,
     wanted,
 )
+from edgeport.calibration.data.audio import read_sound
 from edgeport.calibration.data.images import read_image
-from edgeport.calibration.data.sounds import read_sound
 from edgeport.contracts import Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.errors import DependencyError, SamplesError
 

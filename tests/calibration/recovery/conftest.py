@@ -12,7 +12,7 @@ from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
 from edgeport.calibration.plan import make_plan
-from edgeport.calibration.recovery.bench import Workbench, batches_of
+from edgeport.calibration.recovery.context import Workbench, batches_of
 from edgeport.contracts import Array, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules
 
 

@@ -11,7 +11,7 @@ import pytest
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.recovery import BiasCorrection, Rounding
 from edgeport.calibration.recovery.adaround import RoundedLayer, learn_rounding, nearest, reconstruction_error
-from edgeport.calibration.recovery.columns import columns_of, grouped, ungrouped
+from edgeport.calibration.recovery.im2col_samples import columns_of, grouped, ungrouped
 from edgeport.calibration.recovery.layers import find_layers
 from edgeport.calibration.recovery.refine import refine
 from edgeport.calibration.recovery.rounding import round_weights

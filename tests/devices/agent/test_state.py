@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgeport.devices.agent import opening
+from edgeport.devices.agent import session_setup
 from edgeport.devices.agent.arrays import SHAPE, batch_of, largest_difference, load_arrays, save_arrays
 from edgeport.devices.agent.evaluate import run_evaluate_job
 from edgeport.devices.agent.failure import JobError
@@ -31,7 +31,7 @@ class Sum:
 def job(tmp_path, monkeypatch):
     session = SimpleNamespace(bind=Sum, close=lambda: None)
     module = SimpleNamespace(open_session=lambda path, settings: session)
-    monkeypatch.setattr(opening, "load_session_module", lambda name: module)
+    monkeypatch.setattr(session_setup, "load_session_module", lambda name: module)
     (tmp_path / "artifact").mkdir()
     (tmp_path / "artifact" / "model").write_text("a model")
 

@@ -13,11 +13,10 @@ from edgeport.devices.latency.comparison import (
     classify,
     compare,
     device_delta,
-    holm,
     paired_differences,
     paired_interval,
 )
-from edgeport.testing.synthetic import SyntheticSession, simulate
+from edgeport.devices.latency.simulate import SyntheticSession, simulate
 
 
 def _pair(factor=1.0, *, seed=0, **session):
@@ -144,12 +143,6 @@ def test_delta_of_a_device_has_a_floor():
 def test_a_few_slow_processes_do_not_widen_what_counts_as_equal():
     slow_now_and_then = [0.004, -0.005, 0.003, 0.4, -0.4, -0.004, 0.002, -0.006, 0.005, 0.001]
     assert device_delta(slow_now_and_then) == DELTA_FLOOR
-
-
-def test_holm_is_stricter_than_each_test_alone():
-    assert holm([0.01, 0.04, 0.03]) == [True, False, False]
-    assert holm([0.01, 0.02, 0.04]) == [True, True, True]
-    assert holm([]) == []
 
 
 def test_the_delta_is_how_much_an_artifact_differs_from_itself():

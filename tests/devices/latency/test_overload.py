@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from edgeport.contracts import Measurement, Outcome, ProcessTrace, TimerFacts
-from edgeport.devices.latency.integrity import measurement_flags, outcome_of
 from edgeport.devices.latency.overload import kept_rate, overload_flags
+from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
 SERVICE_NS = 5_000_000
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from edgeport.contracts import Outcome, Roof, Work
-from edgeport.devices.latency.integrity import outcome_of
 from edgeport.devices.latency.roofline import roofline, roofline_flags
+from edgeport.devices.latency.validity_flags import outcome_of
 
 ROOF = Roof(operations_per_s=100e9, bytes_per_s=10e9)
 COMPUTE = Work(operations=1e9, bytes=1e6)  # 10 ms at the peak, 0.1 ms to read
