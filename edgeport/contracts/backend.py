@@ -6,12 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from edgeport.contracts.device import Processor
 from edgeport.contracts.execution import ExecutionConfig
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.plan import Precision, QuantizationPlan, QuantizationRules
+from edgeport.contracts.request import Scratch
 from edgeport.contracts.samples import Array, Arrays
 
 __all__ = [
@@ -99,7 +100,7 @@ class Artifact:
     """
 
     backend: str
-    folder: Path
+    folder: Annotated[Path, Scratch]
     entry: str
     session: str
     settings: Mapping[str, object] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class Artifact:
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     size_bytes: int
     digest: str
-    compile_ns: int | None = None
+    compile_ns: Annotated[int | None, Scratch] = None
     schema_version: int = 1
 
 

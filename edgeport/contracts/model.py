@@ -6,7 +6,9 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from edgeport.contracts.request import Scratch
 from edgeport.contracts.tensors import TensorSpec
 from edgeport.errors import ContractError, RecipeError
 
@@ -54,7 +56,7 @@ class OnnxModel:
 
     """
 
-    path: Path
+    path: Annotated[Path, Scratch]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     opset: int

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeport.contracts import DeviceFacts, Limits, Outcome, Precision
+from edgeport.contracts import DeviceFacts, Limits, Outcome, Precision, to_jsonable
 from edgeport.devices.local import LocalDevice
 from edgeport.errors import EdgeportError, SamplesError, SourceError, WrongOutput
 from edgeport.npz import save_npz
@@ -19,7 +19,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples, prepare_samples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.progress import Clock
 from edgeport.pipeline.evaluation.evaluate import Reference, require_judgeable, validate_candidates
-from edgeport.pipeline.evaluation.worker import _parts, judge
+from edgeport.pipeline.evaluation.worker import JudgeRequest, _parts, judge
 from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.store import Store
 
@@ -98,11 +98,11 @@ def decoded(tmp_path):
         np.save(tmp_path / "target.npy", labels)
         payload = {
             "outputs": tmp_path / "outputs.npz", "reference": tmp_path / "reference.npz", "metric": metric,
-            "output": "", "decode": f"own_decode:{name}", "search_path": str(tmp_path), "allowed_drop": 0.2,
+            "output": "", "decode": f"own_decode:{name}", "search_path": tmp_path, "allowed_drop": 0.2,
             "target": tmp_path / "target.npy", "reference_name": "float",
         }  # fmt: skip
         try:
-            return judge(payload)["accuracy"]
+            return to_jsonable(judge(JudgeRequest(**payload), tmp_path))
         finally:
             sys.modules.pop("own_decode", None)
 
@@ -236,17 +236,18 @@ def judged(tmp_path, ours, its, **options):
     save_npz(tmp_path / "ours.npz", ours)
     save_npz(tmp_path / "its.npz", its)
     payload = {
-        "outputs": str(tmp_path / "ours.npz"),
-        "reference": str(tmp_path / "its.npz"),
+        "outputs": tmp_path / "ours.npz",
+        "reference": tmp_path / "its.npz",
         "target": None,
         "metric": "cosine",
         "output": "",
+        "decode": "",
         "search_path": None,
         "allowed_drop": 0.1,
         "reference_name": "float",
         **options,
     }
-    return judge(payload)["accuracy"]
+    return to_jsonable(judge(JudgeRequest(**payload), tmp_path))
 
 
 def outputs(**others):

@@ -14,9 +14,8 @@ from edgeport import api
 from edgeport.contracts import Calibration, EvaluateJob, Limits, ModelSource, Outcome, TensorSpec
 from edgeport.errors import SamplesError, UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings
-from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file
-from edgeport.pipeline.source_model.folding import fold
+from edgeport.pipeline.source_model.folding import FoldRequest, fold
 from edgeport.preprocessing import apply
 from edgeport.recipe import load_recipe
 
@@ -122,9 +121,9 @@ def test_pytorch_and_the_file_get_what_each_takes(folder: Path, recipe: str) -> 
     (folder / "my_net.py").write_text(FACTORY, encoding="utf-8")
     model = folder / "net.onnx"
     if recipe == "folded":
-        model = folder / "uint8.onnx"
         inputs = load_recipe(folder / "folded.toml").inputs
-        fold({"model": str(folder / "net.onnx"), "output": str(model), **Preparation(inputs=inputs).as_payload()})
+        (folder / "uint8").mkdir()
+        model = fold(FoldRequest(model="", path=model, inputs=inputs), folder / "uint8").path
     source = ModelSource(location="my_net:Net", search_path=folder)
     found = api.verify(
         source, model, folder / "raw.npz", target="label", preprocess=folder / f"{recipe}.toml", limits=LIMITS

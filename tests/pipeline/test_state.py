@@ -18,7 +18,7 @@ from edgeport.pipeline.datasets.layout import Layout
 from edgeport.pipeline.datasets.prepare import arrangement_of, inputs_of_onnx
 from edgeport.pipeline.datasets.prepare_worker import write_samples
 from edgeport.pipeline.datasets.state_binding import linked
-from edgeport.pipeline.source_model.onnx_worker import adopt
+from edgeport.pipeline.source_model.onnx_worker import AdoptRequest, adopt
 
 RUNNING_SUM = [
     helper.make_node("Cast", ["rate"], ["factor"], to=TensorProto.FLOAT, name="cast"),
@@ -99,12 +99,22 @@ def prepared(recipe, folder):
     return json.loads((folder / "facts.json").read_text())
 
 
+def adopted(recipe, model, folder, facts):
+    request = AdoptRequest(
+        model=open_onnx(model),
+        feeds=folder / "feeds.npz",
+        constants=recipe.constants,
+        state=recipe.state,
+        starts=tuple(facts["starts"]),
+    )
+    return adopt(request, folder)
+
+
 def test_steps_are_written_run_and_fed_back(recipe, model, tmp_path):
     facts = prepared(recipe, tmp_path)
 
     assert (facts["starts"], facts["timed_row"], facts["is_ragged"]) == ([0, 3], 2, True)
-    said = {"constants": recipe.constants, "state": recipe.state, "starts": facts["starts"]}
-    adopt({"model": str(model), "feeds": str(tmp_path / "feeds.npz"), "folder": str(tmp_path), **said})
+    adopted(recipe, model, tmp_path, facts)
     assert [spec.name for spec in open_onnx(tmp_path / "model.onnx").inputs] == ["x", "held"]
     with np.load(tmp_path / "reference.npz") as reference:
         assert reference.files == ["y"]
@@ -117,8 +127,7 @@ def test_calibration_sees_what_the_state_becomes(recipe, model, tmp_path):
     from edgeport.backends.onnxruntime.reference import open_reference
 
     facts = prepared(recipe, tmp_path)
-    said = {"constants": recipe.constants, "state": recipe.state, "starts": facts["starts"]}
-    adopt({"model": str(model), "feeds": str(tmp_path / "feeds.npz"), "folder": str(tmp_path), **said})
+    adopted(recipe, model, tmp_path, facts)
     float_model = linked(open_onnx(tmp_path / "model.onnx"), recipe)
     samples = Arranged(
         ArraySamples({"x": np.ones((5, 4), np.float32), "clip": np.array([0, 0, 0, 1, 1])}),

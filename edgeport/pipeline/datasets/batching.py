@@ -106,7 +106,7 @@ def write_first_batch(feeds: Path, batch: int, path: Path) -> Path:
     return path
 
 
-def feeds_of(model: OnnxModel, path: str) -> dict[str, Array]:
+def feeds_of(model: OnnxModel, path: Path) -> dict[str, Array]:
     """Arrays of a `.npz` for the model's inputs, and the shapes of samples where they differ."""
     with np.load(path, allow_pickle=False) as file:
         missing = [spec.name for spec in model.inputs if spec.name not in file.files]

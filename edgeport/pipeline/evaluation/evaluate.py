@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgeport.contracts import (
     AccuracyResult,
@@ -15,20 +13,19 @@ from edgeport.contracts import (
     Outcome,
     Precision,
     Refusal,
-    digest_file,
-    load_json,
 )
 from edgeport.errors import DeviceError, DeviceLost
-from edgeport.isolation import run_isolated
 from edgeport.pipeline.compilation.candidates import refused
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.engine.concurrency import side_by_side
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.engine.fingerprints import tool_versions
-from edgeport.pipeline.engine.input_tracking import run_recorded, session_state, states_of
+from edgeport.pipeline.engine.input_tracking import session_state
+from edgeport.pipeline.engine.step import Step
+from edgeport.pipeline.evaluation.worker import JudgeRequest, judge
 
 __all__ = ["Reference", "Validated", "require_judgeable", "validate_candidates"]
 
+_JUDGE = Step(name="judge", worker=judge)
 _SAME_DB = 60.0
 
 
@@ -66,9 +63,9 @@ def validate_candidates(
     """Runs the evaluation set through every candidate that can run, and judges the outputs."""
     total = len(candidates)
     context.clock.step("validate", f"{samples.count} samples", done=0, total=total)
-    basis = _Basis.of(context, samples, reference)
+    request = _judging(context, samples, reference)
     return side_by_side(
-        lambda candidate: _validated(context, candidate, samples, basis),
+        lambda candidate: _validated(context, candidate, samples, request),
         candidates,
         lambda done: context.clock.step("validate", candidates[done - 1].name, done=done, total=total),
     )
@@ -83,57 +80,33 @@ def require_judgeable(context: RunContext, samples: PreparedSamples, reference: 
         WrongOutput: The reference's own output holds NaN.
 
     """
-    _judged(context, reference.outputs, "reference", _Basis.of(context, samples, reference))
+    _judged(context, _judging(context, samples, reference))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Basis:
-    """What outputs are judged by.
-
-    Attributes:
-        payload: Of `edgeport.pipeline.evaluation.worker.judge`, but for the outputs.
-        key: What is known of that, for the store.
-
-    """
-
-    payload: dict[str, object]
-    key: dict[str, object]
-
-    @classmethod
-    def of(cls, context: RunContext, samples: PreparedSamples, reference: Reference) -> _Basis:
-        data, search_path = context.recipe.data, context.recipe.search_path
-        asked = {
-            "metric": data.metric,
-            "output": data.output,
-            "decode": data.decode,
-            "search_path": str(search_path) if search_path else None,
-            "allowed_drop": context.recipe.budget.accuracy_drop,
-            "reference_name": reference.name,
-            "starts": list(samples.starts),
-        }
-        target = samples.target
-        return cls(
-            payload={
-                **asked,
-                "reference": str(reference.outputs),
-                "target": str(target) if target is not None else None,
-            },
-            key={
-                **asked,
-                "reference": digest_file(reference.outputs),
-                "target": digest_file(target) if target is not None else None,
-                "versions": tool_versions(),
-            },
-        )
+def _judging(context: RunContext, samples: PreparedSamples, reference: Reference) -> JudgeRequest:
+    """What outputs are judged by, with the reference's own in their place."""
+    data = context.recipe.data
+    return JudgeRequest(
+        outputs=reference.outputs,
+        reference=reference.outputs,
+        target=samples.target,
+        metric=data.metric,
+        output=data.output,
+        decode=data.decode,
+        search_path=context.recipe.search_path,
+        allowed_drop=context.recipe.budget.accuracy_drop,
+        reference_name=reference.name,
+        starts=samples.starts,
+    )
 
 
-def _validated(context: RunContext, candidate: Candidate, samples: PreparedSamples, basis: _Basis) -> Validated:
+def _validated(context: RunContext, candidate: Candidate, samples: PreparedSamples, request: JudgeRequest) -> Validated:
     if candidate.refusal is not None or candidate.artifact is None:
         return Validated(candidate=candidate, outputs=None)
     outputs: Path | None = None
     try:
         outputs = _outputs(context, candidate, candidate.artifact, samples)
-        judged = _with_accuracy(candidate, _judged(context, outputs, candidate.artifact.digest, basis))
+        judged = _with_accuracy(candidate, _judged(context, replace(request, outputs=outputs)))
     except DeviceLost:  # no candidate's fault, and none can be judged without it
         raise
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)
@@ -183,29 +156,10 @@ def _outputs(context: RunContext, candidate: Candidate, artifact: Artifact, samp
     return context.store.get_or_build("evaluate", key, build) / "outputs.npz"
 
 
-def _judged(context: RunContext, outputs: Path, whose: str, basis: _Basis) -> AccuracyResult:
+def _judged(context: RunContext, request: JudgeRequest) -> AccuracyResult:
     """Always in a child: the metric may be the user's code, and the outputs larger than this process should hold."""
-    payload = {**basis.payload, "outputs": str(outputs)}
-    key = {**basis.key, "whose": whose, "outputs": digest_file(outputs)}
-    function = "edgeport.pipeline.evaluation.worker:judge"
-    asked = f"judge outputs by {context.recipe.data.metric}"
-
-    def keep(folder: Path, found: dict[str, Any]) -> None:
-        (folder / "accuracy.json").write_text(json.dumps(found["accuracy"]), encoding="utf-8")
-
-    def build(folder: Path) -> None:
-        keep(folder, run_isolated(function, payload, limits=context.limits, asked=asked))
-
-    def build_watched(folder: Path) -> dict[str, str]:
-        found, rests_on = run_recorded(context, function, payload, asked=asked)
-        keep(folder, found)
-        return rests_on
-
-    if ":" in context.recipe.data.metric or context.recipe.data.decode:
-        folder = context.store.get_or_build_watched("judge", key, build_watched, states_of)
-    else:
-        folder = context.store.get_or_build("judge", key, build)
-    return load_json(AccuracyResult, (folder / "accuracy.json").read_bytes())
+    foreign = ":" in request.metric or bool(request.decode)
+    return _JUDGE.run(context, request, asked=f"judge outputs by {request.metric}", traced=foreign)[1]
 
 
 def _with_accuracy(candidate: Candidate, accuracy: AccuracyResult) -> Candidate:

@@ -1,27 +1,24 @@
-"""Judges outputs in a child: the metric may be the user's own code, and the arrays as large as the evaluation set.
-
-Every function takes and returns JSON values; `edgeport.isolation.run_isolated` calls them by name.
-"""
+"""Judges outputs in a child: the metric may be the user's own code, and the arrays as large as the evaluation set."""
 
 from __future__ import annotations
 
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from edgeport.accuracy import Metric, accuracy_result, metric_named
 from edgeport.accuracy.metrics import SQNR_CEILING_DB, Measured, imported
 from edgeport.contracts import AccuracyResult, Array, Arrays, Outcome
-from edgeport.contracts import to_jsonable as plain
+from edgeport.contracts.request import ByContent
 from edgeport.errors import EdgeportError, SamplesError, SourceError
 from edgeport.ragged import SHAPE, Rows
 
-__all__ = ["DECODED", "decoder_from", "judge", "metric_from", "of_one_shape"]
+__all__ = ["DECODED", "JudgeRequest", "decoder_from", "judge", "metric_from", "of_one_shape"]
 
 DECODED = "decoded"
 """Name of what `[data] decode` makes of the outputs."""
@@ -32,44 +29,65 @@ _ROWS_BYTES = 16 << 20
 _FRAMES = 3
 
 
-def judge(payload: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class JudgeRequest:
+    """What outputs are judged by.
+
+    Attributes:
+        outputs, reference: `.npz`, one array [N, ...] by output name.
+        target: `.npy` with the labels; None where there are none.
+        metric: Name, or a function of the user.
+        output: That the metric sees; empty for the first.
+        decode: Function from all outputs to what is judged; empty where there is none.
+        search_path: Folder on the import path while the user's functions are imported.
+        allowed_drop: Of the accuracy.
+        reference_name: For tables.
+        starts: Indices of samples at which a sequence begins.
+
+    """
+
+    outputs: Annotated[Path, ByContent]
+    reference: Annotated[Path, ByContent]
+    target: Annotated[Path | None, ByContent]
+    metric: str
+    output: str
+    decode: str
+    search_path: Path | None
+    allowed_drop: float
+    reference_name: str
+    starts: tuple[int, ...] = ()
+
+
+def judge(request: JudgeRequest, folder: Path) -> AccuracyResult:
     """Judges a candidate's outputs.
 
     The metric sees one output, or what `decode` makes of all of them. The others must hold NaN and Inf only where the
     reference has them too; how close they are is noted as `sqnr_db:NAME` in the details.
 
-    Args:
-        payload: `outputs` and `reference` (`.npz` with arrays by output name), `target` (`.npy` or None), `metric` and
-            `output` (names), `search_path`, `allowed_drop`, `reference_name`; `decode` (a function) and `starts`
-            (indices of samples at which a sequence begins) where wanted.
-
-    Returns:
-        The `accuracy`.
-
     Raises:
         SamplesError, SourceError, WrongOutput: As `accuracy_result` and `metric_from`.
 
     """
-    metric, decode = metric_from(payload), decoder_from(payload)
+    del folder
+    metric, decode = metric_from(request.metric, request.search_path), decoder_from(request.decode, request.search_path)
     with (
-        np.load(payload["outputs"], allow_pickle=False) as ours,
-        np.load(payload["reference"], allow_pickle=False) as its,
+        np.load(request.outputs, allow_pickle=False) as ours,
+        np.load(request.reference, allow_pickle=False) as its,
     ):
-        name = DECODED if decode else payload["output"] or its.files[0]
-        target = None if payload["target"] is None else Path(payload["target"])
+        name = DECODED if decode else request.output or its.files[0]
+        target = request.target
         judged = _judged(its, name, decode)
         accuracy = accuracy_result(
             of_one_shape(metric, its if decode is None else judged, name, target),
             _judged(ours, name, decode),
             judged,
             None if target is None else np.load(target, allow_pickle=False),
-            allowed_drop=payload["allowed_drop"],
-            reference_name=payload["reference_name"],
+            allowed_drop=request.allowed_drop,
+            reference_name=request.reference_name,
             output=name,
-            starts=payload.get("starts", ()),
+            starts=request.starts,
         )
-        accuracy = _with_other_outputs(accuracy, name, ours, its)
-    return {"accuracy": plain(accuracy)}
+        return _with_other_outputs(accuracy, name, ours, its)
 
 
 def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target: Path | None) -> Metric:
@@ -120,18 +138,16 @@ def _judged(outputs: Mapping[str, Array], name: str, decode: Callable[[Arrays], 
     return {name: outputs[name]} if name in outputs else dict.fromkeys(outputs, np.zeros(0))
 
 
-def decoder_from(payload: Mapping[str, Any]) -> Callable[[Arrays], Array] | None:
+def decoder_from(location: str, search_path: Path | None) -> Callable[[Arrays], Array] | None:
     """The user's function from outputs [N, ...] by name to what is judged, [N, ...]; None where there is none.
 
     Raises:
         SourceError: It does not import. Raised by the function: it raises, or returns something else.
 
     """
-    location = payload.get("decode")
     if not location:
         return None
-    folder = payload.get("search_path")
-    function = imported(location, Path(folder) if folder else None, "decoder")
+    function = imported(location, search_path, "decoder")
 
     def decode(outputs: Arrays) -> Array:
         asked = f"decode the outputs {', '.join(outputs)} with {location}"
@@ -173,16 +189,15 @@ def decoder_from(payload: Mapping[str, Any]) -> Callable[[Arrays], Array] | None
     return in_runs
 
 
-def metric_from(payload: Mapping[str, Any]) -> Metric:
-    """The metric that `payload["metric"]` names; a user's own is checked each time it is called.
+def metric_from(name: str, search_path: Path | None) -> Metric:
+    """The metric of that name; a user's own is checked each time it is called.
 
     Raises:
         SourceError: The user's function does not import. Raised by `measure`: it raises, or returns something else
             than one finite number, or one per sample.
 
     """
-    folder = payload.get("search_path")
-    metric = metric_named(payload["metric"], search_path=Path(folder) if folder else None)
+    metric = metric_named(name, search_path=search_path)
     if ":" not in metric.name:
         return metric
 

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from edgeport.contracts import OnnxModel, to_jsonable
-from edgeport.isolation import run_isolated
+from edgeport.contracts import OnnxModel, TensorSpec
+from edgeport.contracts.request import Scratch
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.engine.fingerprints import tool_versions
+from edgeport.pipeline.engine.step import Step
 
-__all__ = ["fold"]
+__all__ = ["FoldRequest", "fold", "fold_preprocessing_of"]
 
 
-def fold(payload: dict[str, Any]) -> dict[str, Any]:
-    """Writes declared preprocessing into a float model's graph.
+@dataclass(frozen=True, kw_only=True)
+class FoldRequest:
+    """A float model, and what its inputs declare.
 
-    Args:
-        payload: `model` (path), `output` (path), `preparation`.
+    Attributes:
+        model: Digest of the file.
+        path: Where it lies.
+        inputs: As declared.
+
+    """
+
+    model: str
+    path: Annotated[Path, Scratch]
+    inputs: tuple[TensorSpec, ...]
+
+
+def fold(request: FoldRequest, folder: Path) -> OnnxModel:
+    """Writes declared preprocessing into a float model's graph; in a child.
 
     Raises:
         ExportError: The model's inputs are not what was declared.
@@ -27,27 +41,20 @@ def fold(payload: dict[str, Any]) -> dict[str, Any]:
     """
     from edgeport.exporter.passes.preprocessing import fold_preprocessing
     from edgeport.onnx_files import read_ir, write_ir
-    from edgeport.pipeline.datasets.preprocessing import Preparation
 
-    graph = read_ir(Path(payload["model"]))
-    fold_preprocessing(graph, Preparation.from_payload(payload).inputs)
-    write_ir(graph, Path(payload["output"]))
-    return {}
+    graph = read_ir(request.path)
+    fold_preprocessing(graph, request.inputs)
+    return write_ir(graph, folder / "model.onnx")
 
 
-def folded_inputs(context: RunContext) -> dict[str, object]:
-    return {name: to_jsonable(one) for name, one in Preparation.of(context.recipe).folded.items()}
+_FOLD = Step(name="fold", worker=fold)
 
 
 def fold_preprocessing_of(context: RunContext, model: OnnxModel) -> OnnxModel:
     """The model with the preprocessing that is folded into it, and with a description of the rest."""
     preparation = Preparation.of(context.recipe)
     if preparation.folded:
-
-        def build(folder: Path) -> None:
-            payload = {"model": str(model.path), "output": str(folder / "model.onnx"), **preparation.as_payload()}
-            run_isolated("edgeport.pipeline.source_model.folding:fold", payload, limits=context.limits)
-
-        key = {"model": model.digest, "folded": folded_inputs(context), "versions": tool_versions()}
-        model = open_onnx(context.store.get_or_build("fold", key, build) / "model.onnx")
+        request = FoldRequest(model=model.digest, path=model.path, inputs=preparation.inputs)
+        folder, _ = _FOLD.run(context, request, asked=f"fold preprocessing into {model.path.name}")
+        model = open_onnx(folder / "model.onnx")
     return preparation.described(model)

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from edgeport.contracts import AS_GIVEN, Candidate, Precision
+from edgeport.contracts import AS_GIVEN, Candidate, OnnxModel, Precision
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import EdgeportError
-from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.state_binding import linked
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.engine.fingerprints import tool_versions
+from edgeport.pipeline.engine.step import Step
 from edgeport.pipeline.evaluation.evaluate import Reference, require_judgeable
-from edgeport.pipeline.source_model.folding import fold_preprocessing_of, folded_inputs
-from edgeport.pipeline.source_model.onnx_worker import LEAST_OPSET
+from edgeport.pipeline.source_model.folding import fold_preprocessing_of
+from edgeport.pipeline.source_model.onnx_worker import LEAST_OPSET, AdoptRequest, RaiseRequest, adopt, raise_opset
 from edgeport.pipeline.source_model.prepared_model import PreparedModel
 from edgeport.pipeline.source_model.verification import verify_prepared
 
 __all__ = ["as_given", "named_as_given", "wants_integers"]
+
+_ADOPT, _RAISE = Step(name="adopt", worker=adopt), Step(name="opset", worker=raise_opset)
 
 
 def wants_integers(recipe: Recipe) -> bool:
@@ -34,37 +34,21 @@ def wants_integers(recipe: Recipe) -> bool:
 def import_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> PreparedModel:
     context.clock.step("export", "opening the ONNX file")
     given, recipe = open_onnx(path), context.recipe
-    said = {"constants": dict(recipe.constants), "state": dict(recipe.state), "starts": list(samples.starts)}
-
-    def build(folder: Path) -> None:
-        payload = {"model": str(path), "feeds": str(samples.unfolded), "folder": str(folder), **said}
-        asked = f"run {path.name} on the evaluation samples"
-        found = run_isolated(
-            "edgeport.pipeline.source_model.onnx_worker:adopt", payload, limits=context.limits, asked=asked
-        )
-        if raising and not found["quantized"]:
-            found["raised"] = _raised(context, payload, given.opset)
-        (folder / "adopted.json").write_text(json.dumps(found), encoding="utf-8")
-
-    initial = dict(recipe.initial)
-    raising = given.opset < LEAST_OPSET and wants_integers(recipe)
-    # The fingerprint is of what devices feed; the same uint8 may become other floats.
-    key = {
-        "model": given.digest,
-        "samples": samples.fingerprint,
-        "folded": folded_inputs(context),
-        "initial": initial,
-        "raising": raising,
-        **said,
-        "versions": tool_versions(),
-    }
-    folder = context.store.get_or_build("adopt", key, build)
-    adopted = json.loads((folder / "adopted.json").read_text(encoding="utf-8"))
-    evidence, raised = adopted["quantized"], adopted.get("raised", "")
+    request = AdoptRequest(
+        model=given,
+        feeds=samples.unfolded,
+        constants=recipe.constants,
+        state=recipe.state,
+        starts=samples.starts,
+    )
+    folder, adopted = _ADOPT.run(context, request, asked=f"run {path.name} on the evaluation samples")
+    evidence, opened, raised = adopted.quantized, open_onnx(folder / "model.onnx"), ""
+    if given.opset < LEAST_OPSET and wants_integers(recipe) and not evidence:
+        opened, raised = _with_opset_raised(context, replace(opened, state=recipe.state), request, folder)
     name = "the given model on ONNX Runtime" if evidence else "ONNX Runtime float32"
     reference = Reference(outputs=folder / "reference.npz", name=name)
     require_judgeable(context, samples, reference)
-    model = linked(fold_preprocessing_of(context, open_onnx(folder / "model.onnx")), recipe)
+    model = linked(fold_preprocessing_of(context, opened), recipe)
     folded = Preparation.of(recipe).folded
     written = [f"{name} = {value}" for name, value in recipe.constants.items()]
     return PreparedModel(
@@ -80,26 +64,26 @@ def import_onnx(context: RunContext, samples: PreparedSamples, path: Path) -> Pr
     )
 
 
-def _raised(context: RunContext, payload: dict[str, Any], opset: int) -> str:
-    """Brings the adopted model to an opset that int8 can be written in; a sentence on how that went."""
-    function, asked = (
-        "edgeport.pipeline.source_model.onnx_worker:raise_opset",
-        f"convert the model from opset {opset} to {LEAST_OPSET}",
-    )
+def _with_opset_raised(
+    context: RunContext, model: OnnxModel, request: AdoptRequest, folder: Path
+) -> tuple[OnnxModel, str]:
+    """The adopted model in an opset that int8 can be written in, as far as that works; and how that went."""
+    opset = request.model.opset
+    wanted = RaiseRequest(model=model, feeds=request.feeds, reference=folder / "reference.npz", starts=request.starts)
     try:
-        found = run_isolated(function, payload, limits=context.limits, asked=asked)
+        raised, response = _RAISE.run(context, wanted, asked=f"convert the model from opset {opset} to {LEAST_OPSET}")
     except EdgeportError as error:
-        return (
+        return model, (
             f"The file is of opset {opset}, in which int8 per channel can't be written, and converting it failed "
             f"({error.found}): quantized candidates are refused. Export it again with opset 20."
         )
-    return (
+    return open_onnx(raised / "model.onnx"), (
         f"The file is of opset {opset}; it was converted to {LEAST_OPSET}, which int8 needs, and gives the same on all "
-        f"evaluation samples (largest difference {found['worst']:.2g})."
+        f"evaluation samples (largest difference {response.worst:.2g})."
     )
 
 
-def _given_note(evidence: list[str]) -> str:
+def _given_note(evidence: Sequence[str]) -> str:
     if not evidence:
         return "The model came as ONNX: candidates are compared with ONNX Runtime's own float outputs."
     others = f" and {len(evidence) - 1} more" if len(evidence) > 1 else ""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from edgeport.contracts import Array
+from edgeport.contracts import Array, OnnxModel
+from edgeport.contracts.request import ByContent
 from edgeport.errors import ModelError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.datasets.batching import feeds_of
@@ -17,7 +20,7 @@ from edgeport.ragged import Rows, run_rows
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["LEAST_OPSET", "adopt", "raise_opset"]
+__all__ = ["LEAST_OPSET", "AdoptRequest", "Adopted", "RaiseRequest", "Raised", "adopt", "raise_opset"]
 
 LEAST_OPSET = 13
 """QuantizeLinear has an axis from here on (the ONNX operator's version 13)."""
@@ -25,22 +28,48 @@ _RELATIVE = 1e-4
 """Of the largest output: what another order of sums in float32 may change."""
 
 
-def adopt(payload: dict[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class AdoptRequest:
+    """An ONNX file, and the samples that it is run on.
+
+    Attributes:
+        model: The file.
+        feeds: `.npz` with the evaluation set, as the model takes it before any folding.
+        constants: Values of inputs that are not fed.
+        state: Output name to the input that it feeds.
+        starts: Indices of samples at which a sequence begins.
+
+    """
+
+    model: OnnxModel
+    feeds: Annotated[Path, ByContent]
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, str] = field(default_factory=dict)
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """What was seen of an ONNX file.
+
+    Attributes:
+        quantized: Nodes that show that it is quantized already; empty for a float model.
+
+    """
+
+    quantized: tuple[str, ...]
+
+
+def adopt(request: AdoptRequest, folder: Path) -> Adopted:
     """Brings an ONNX file into canonical form and runs it on the evaluation set.
 
-    Args:
-        payload: `model` (path), `feeds` (`.npz`), `folder`, which gets `model.onnx` and `reference.npz`, and where
-            wanted `constants` (values of inputs that are not fed), `state` (output to input) and `starts`.
-
-    Returns:
-        `quantized`: the nodes that show that it is quantized already; empty for a float model.
+    The folder gets `model.onnx` and `reference.npz`.
 
     Raises:
         UnsupportedByBackend: It has operators that ONNX Runtime has not.
 
     """
     from edgeport.backends.onnxruntime.constants import OWN_DOMAINS
-    from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.onnx_files import (
         quantization_evidence,
         read_ir,
@@ -48,27 +77,33 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         write_constants,
         write_ir,
     )
-    from edgeport.pipeline.datasets.batching import require_a_batch, require_samples, run_in_batches
+    from edgeport.pipeline.datasets.batching import require_a_batch, require_samples
 
-    path, folder = Path(payload["model"]), Path(payload["folder"])
+    path = request.model.path
     graph = read_ir(path)
     refuse_custom_operators(graph, asked=f"run {path.name}", runtime="ONNX Runtime", known=OWN_DOMAINS)
     quantized = quantization_evidence(graph)
-    if payload.get("constants"):
-        write_constants(graph, payload["constants"])
+    if request.constants:
+        write_constants(graph, dict(request.constants))
         _fold(graph)
-    model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
+    model = replace(write_ir(graph, folder / "model.onnx"), state=request.state)
+    rows = Rows.of(feeds_of(model, request.feeds), tuple(model.state.values()))
     require_samples(rows.values)
     require_a_batch(model, len(rows), "judge outputs")
+    save_npz(folder / "reference.npz", _outputs(model, rows, request.starts))
+    return Adopted(quantized=tuple(quantized))
+
+
+def _outputs(model: OnnxModel, rows: Rows, starts: Sequence[int]) -> dict[str, Array]:
+    """On ONNX Runtime, for every sample."""
+    from edgeport.backends.onnxruntime.reference import open_reference
+    from edgeport.pipeline.datasets.batching import run_in_batches
+
+    batch = model.fixed_batch or 1
     with open_reference(model.path) as run:
         if model.state or rows.shapes:
-            starts = payload.get("starts", ())
-            outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=model.state, starts=starts)
-        else:
-            outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
-    save_npz(folder / "reference.npz", outputs)
-    return {"quantized": quantized}
+            return run_rows(run, rows, batch=batch, state=model.state, starts=starts)
+        return run_in_batches(run, rows.values, batch)
 
 
 def _fold(graph: ir.Model) -> None:
@@ -79,15 +114,38 @@ def _fold(graph: ir.Model) -> None:
     simplify(graph)
 
 
-def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
-    """Converts an adopted model by ONNX's own version converter, and keeps that where it computes the same.
+@dataclass(frozen=True, kw_only=True)
+class RaiseRequest:
+    """An adopted model of an old opset.
 
-    Args:
-        payload: `folder` with `model.onnx` (replaced) and `reference.npz` (what it gives to the samples), `feeds`
-            (`.npz`), and `state` and `starts` as of `adopt`.
+    Attributes:
+        model: Of `adopt`, with its state.
+        feeds: As of `AdoptRequest`.
+        reference: `.npz` with what it gives to these.
+        starts: As of `AdoptRequest`.
 
-    Returns:
-        `worst`: the largest difference, absolute.
+    """
+
+    model: OnnxModel
+    feeds: Annotated[Path, ByContent]
+    reference: Annotated[Path, ByContent]
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raised:
+    """How near the converted model comes.
+
+    Attributes:
+        worst: The largest difference of an output, absolute.
+
+    """
+
+    worst: float
+
+
+def raise_opset(request: RaiseRequest, folder: Path) -> Raised:
+    """Converts an adopted model by ONNX's own version converter; the folder gets `model.onnx`.
 
     Raises:
         ModelError: It can't be converted, or computes something else then.
@@ -96,33 +154,17 @@ def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
     import onnx
     from onnx import version_converter
 
-    from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.onnx_files import read_ir, write_ir
-    from edgeport.pipeline.datasets.batching import feeds_of, run_in_batches
 
-    folder, scratch = Path(payload["folder"]), Path(payload["folder"]) / "raised"
-    scratch.mkdir()
-    try:
-        converted = version_converter.convert_version(onnx.load(folder / "model.onnx"), LEAST_OPSET)
-        onnx.save(converted, scratch / "converted.onnx")
-    except Exception as error:
-        raise _refused(f"{type(error).__name__}: {str(error).strip()}") from error
-    state = payload.get("state", {})
-    model = replace(write_ir(read_ir(scratch / "converted.onnx"), scratch / "model.onnx"), state=state)
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(state.values()))
-    with open_reference(model.path) as run:
-        if state or rows.shapes:
-            starts = payload.get("starts", ())
-            outputs = run_rows(run, rows, batch=model.fixed_batch or 1, state=state, starts=starts)
-        else:
-            outputs = run_in_batches(run, rows.values, model.fixed_batch or 1)
-    worst = _worst(outputs, load_npz(folder / "reference.npz"))
-    for path in [path for path in scratch.iterdir() if path.name != "converted.onnx"]:
-        path.replace(folder / path.name)
-    for path in scratch.iterdir():
-        path.unlink()
-    scratch.rmdir()
-    return {"worst": worst}
+    with tempfile.TemporaryDirectory(prefix="edgeport-raised-") as scratch:
+        converted = Path(scratch) / "converted.onnx"
+        try:
+            onnx.save(version_converter.convert_version(onnx.load(request.model.path), LEAST_OPSET), converted)
+        except Exception as error:
+            raise _refused(f"{type(error).__name__}: {str(error).strip()}") from error
+        model = replace(write_ir(read_ir(converted), folder / "model.onnx"), state=request.model.state)
+    rows = Rows.of(feeds_of(model, request.feeds), tuple(model.state.values()))
+    return Raised(worst=_worst(_outputs(model, rows, request.starts), load_npz(request.reference)))
 
 
 def _worst(found: dict[str, Array], wanted: dict[str, Array]) -> float:

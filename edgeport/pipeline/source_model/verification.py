@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from edgeport.contracts import (
     Limits,
@@ -13,8 +11,6 @@ from edgeport.contracts import (
     OnnxModel,
     Outcome,
     Verification,
-    digest_file,
-    load_json,
     to_jsonable,
 )
 from edgeport.errors import IsolationError, SamplesError, UsageError, VerificationError
@@ -24,13 +20,14 @@ from edgeport.pipeline.datasets.batching import require_a_batch
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.raw_files import checked_samples, preparation_for, prepared_file
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.pipeline.engine.fingerprints import tool_versions
-from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
+from edgeport.pipeline.engine.step import Step
 from edgeport.pipeline.evaluation.evaluate import Reference
+from edgeport.pipeline.source_model.verification_worker import VerifyRequest, verify
 from edgeport.suggestions import require_known
 
 __all__ = ["TOLERANCE", "verify_export"]
 
+_VERIFY = Step(name="verify", worker=verify)
 TOLERANCE = 1e-3
 """Of the largest output; float32 sums in another order differ by less."""
 
@@ -41,51 +38,24 @@ def verify_prepared(
     """Against what the float model gave; at other sizes of free axes too, where the export recorded what it gives."""
     context.clock.step("verify", "PyTorch against ONNX Runtime")
     require_a_batch(model, samples.count, "verify")
-    batches = [2, 1] if model.fixed_batch is None else [model.fixed_batch]
-
-    data, function = context.recipe.data, "edgeport.pipeline.source_model.verification_worker:verify"
+    data = context.recipe.data
+    request = VerifyRequest(
+        model=model,
+        feeds=samples.feeds,
+        reference=reference.outputs,
+        target=samples.target,
+        metric=data.metric,
+        output=data.output,
+        decode=data.decode,
+        search_path=context.recipe.search_path,
+        tolerance=TOLERANCE,
+        batch_sizes=(2, 1) if model.fixed_batch is None else (model.fixed_batch,),
+        starts=samples.starts,
+        sizes=exported / "sizes.json" if exported is not None else None,
+        of_sizes=exported / "model.onnx" if exported is not None else None,
+    )
     asked = f"run the export of {context.recipe.name} on the evaluation samples"
-    judged = {"metric": data.metric, "output": data.output, "decode": data.decode, "target": data.target}
-    payload = {
-        **judged,
-        "model": to_jsonable(model),
-        "feeds": str(samples.feeds),
-        "reference": str(reference.outputs),
-        "target": str(samples.target) if samples.target is not None else None,
-        "search_path": str(context.recipe.search_path) if context.recipe.search_path else None,
-        "tolerance": TOLERANCE,
-        "batch_sizes": batches,
-        "starts": list(samples.starts),
-        "sizes": str(exported / "sizes.json") if exported is not None else None,
-        "of_sizes": str(exported / "model.onnx") if exported is not None else None,
-    }
-
-    def keep(folder: Path, found: dict[str, Any]) -> None:
-        (folder / "verification.json").write_text(json.dumps(found["verification"]), encoding="utf-8")
-
-    def build(folder: Path) -> None:
-        keep(folder, run_isolated(function, payload, limits=context.limits, asked=asked))
-
-    def build_watched(folder: Path) -> dict[str, str]:
-        found, rests_on = run_recorded(context, function, payload, asked=asked)
-        keep(folder, found)
-        return rests_on
-
-    key = {
-        **judged,
-        "model": model.digest,
-        "samples": samples.fingerprint,
-        "reference": digest_file(reference.outputs),
-        "state": dict(model.state),
-        "sizes": digest_file(exported / "sizes.json") if exported is not None else "",
-        "versions": tool_versions(),
-    }
-    if ":" in data.metric or data.decode:
-        watched = {**key, "search_path": payload["search_path"]}
-        folder = context.store.get_or_build_watched("verify", watched, build_watched, states_of)
-    else:
-        folder = context.store.get_or_build("verify", key, build)
-    verification = load_json(Verification, (folder / "verification.json").read_bytes())
+    _, verification = _VERIFY.run(context, request, asked=asked, traced=":" in data.metric or bool(data.decode))
     if verification.outcome is not Outcome.PASS:
         worst = max(verification.outputs, key=lambda output: output.max_abs)
         raise VerificationError(
@@ -133,22 +103,18 @@ def verify_export(  # noqa: PLR0913 (those of the API)
             **({"batch": opened.fixed_batch} if opened.fixed_batch is not None else {}),
         }
         _run_pytorch(source, payload, limits)
-        payload |= {
-            "feeds": str(folder / "feeds.npz"),
-            "model": to_jsonable(opened),
-            "target": str(labels) if labels is not None else None,
-            "metric": metric,
-            "tolerance": tolerance,
-            "batch_sizes": [opened.fixed_batch] if opened.fixed_batch is not None else sorted({1, min(2, len(sample))}),
-            "search_path": str(source.search_path) if source.search_path else None,
-        }
-        found = run_isolated(
-            "edgeport.pipeline.source_model.verification_worker:verify",
-            payload,
-            limits=limits,
-            asked=f"run {model.name} on the samples",
+        batch = opened.fixed_batch
+        request = VerifyRequest(
+            model=opened,
+            feeds=folder / "feeds.npz",
+            reference=folder / "reference.npz",
+            target=labels,
+            metric=metric,
+            search_path=source.search_path,
+            tolerance=tolerance,
+            batch_sizes=tuple(sorted({1, min(2, len(sample))})) if batch is None else (batch,),
         )
-    return load_json(Verification, json.dumps(found["verification"]))
+        return _VERIFY.call(request, folder, limits=limits, asked=f"run {model.name} on the samples")
 
 
 def _run_pytorch(source: ModelSource, payload: dict[str, object], limits: Limits) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays, OnnxModel, load_json
-from edgeport.contracts import to_jsonable as plain
+from edgeport.contracts import Array, Arrays, OnnxModel, Verification
+from edgeport.contracts.request import ByContent, Scratch
 from edgeport.npz import load_npz
 from edgeport.pipeline.datasets.batching import feeds_of
 
@@ -17,47 +18,70 @@ if TYPE_CHECKING:
     from edgeport.exporter.dynamic_shape_check import AtSize
     from edgeport.exporter.verify import Judge
 
-__all__ = ["verify"]
+__all__ = ["VerifyRequest", "verify"]
 
 
-def verify(payload: dict[str, Any]) -> dict[str, Any]:
-    """Compares the exported model on ONNX Runtime with PyTorch's recorded outputs.
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """An exported model, and what PyTorch gave.
 
-    Args:
-        payload: `model` (OnnxModel), `feeds` and `reference` (`.npz` with arrays by name), `target` (`.npy` or
-            None), `metric` and `output` (names), `search_path`, `tolerance`, `batch_sizes`, and where wanted `starts`,
-            `sizes` (a file) and `of_sizes` (the ONNX file that takes what the sizes feed, before any folding).
-
-    Returns:
-        The `verification`.
+    Attributes:
+        model: The export.
+        feeds, reference: `.npz` with arrays by name: the inputs, and PyTorch's outputs.
+        target: `.npy` with the labels; None where there are none.
+        metric, output, decode: As of `JudgeRequest`; empty where nothing is judged.
+        search_path: Folder on the import path while the user's functions are imported.
+        tolerance: Of the largest output.
+        batch_sizes: That the model is called with.
+        starts: Indices of samples at which a sequence begins.
+        sizes: `sizes.json` of the export; None where no axis but the batch is free.
+        of_sizes: The ONNX file that takes what the sizes feed, before any folding.
 
     """
+
+    model: OnnxModel
+    feeds: Annotated[Path, ByContent]
+    reference: Annotated[Path, ByContent]
+    target: Annotated[Path | None, ByContent] = None
+    metric: str = ""
+    output: str = ""
+    decode: str = ""
+    search_path: Path | None = None
+    tolerance: float
+    batch_sizes: tuple[int, ...]
+    starts: tuple[int, ...] = (0,)
+    sizes: Annotated[Path | None, ByContent] = None
+    of_sizes: Annotated[Path | None, Scratch] = None
+
+
+def verify(request: VerifyRequest, folder: Path) -> Verification:
+    """Compares the exported model on ONNX Runtime with PyTorch's recorded outputs."""
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.exporter.verify import verify as compare
 
-    model = load_json(OnnxModel, json.dumps(payload["model"]))
-    found = compare(
-        load_npz(payload["reference"]),
-        feeds_of(model, payload["feeds"]),
+    del folder
+    model = request.model
+    return compare(
+        load_npz(request.reference),
+        feeds_of(model, request.feeds),
         model.path,
         open_reference,
-        tolerance=payload["tolerance"],
-        batch_sizes=tuple(payload["batch_sizes"]),
-        judge=_judge(payload),
+        tolerance=request.tolerance,
+        batch_sizes=request.batch_sizes,
+        judge=_judge(request),
         state=model.state,
-        starts=payload.get("starts", (0,)),
-        sizes=_sizes(payload.get("sizes")),
-        of_sizes=Path(payload["of_sizes"]) if payload.get("of_sizes") else None,
+        starts=request.starts,
+        sizes=_sizes(request.sizes),
+        of_sizes=request.of_sizes,
     )
-    return {"verification": plain(found)}
 
 
-def _sizes(path: str | None) -> list[AtSize]:
+def _sizes(path: Path | None) -> list[AtSize]:
     from edgeport.exporter.dynamic_shape_check import AtSize
 
     if path is None:
         return []
-    folder = Path(path).parent / "sizes"
+    folder = path.parent / "sizes"
     return [
         AtSize(
             axis=one["axis"],
@@ -65,26 +89,27 @@ def _sizes(path: str | None) -> list[AtSize]:
             feeds=load_npz(folder / one["feeds"]),
             outputs=load_npz(folder / one["outputs"]),
         )
-        for one in json.loads(Path(path).read_text(encoding="utf-8"))
+        for one in json.loads(path.read_text(encoding="utf-8"))
     ]
 
 
-def _judge(payload: dict[str, Any]) -> Judge | None:
+def _judge(request: VerifyRequest) -> Judge | None:
     """The recipe's metric, where there are labels for it; one against the float model says nothing of an export."""
     from edgeport.accuracy import Truth, evaluate
     from edgeport.exporter.verify import Judge
     from edgeport.pipeline.evaluation.worker import DECODED, decoder_from, metric_from, of_one_shape
 
-    if not payload.get("metric") or not payload.get("target"):
+    target = request.target
+    if not request.metric or target is None:
         return None
-    metric, decode = metric_from(payload), decoder_from(payload)
+    metric, decode = metric_from(request.metric, request.search_path), decoder_from(request.decode, request.search_path)
     if metric.truth is Truth.REFERENCE:
         return None
 
     def measure(outputs: Arrays, labels: Array) -> float:
         judged = outputs if decode is None else {DECODED: decode(outputs)}
-        name = DECODED if decode is not None else payload.get("output") or next(iter(outputs))
-        shaped = of_one_shape(metric, judged, name, Path(payload["target"]))
+        name = DECODED if decode is not None else request.output or next(iter(outputs))
+        shaped = of_one_shape(metric, judged, name, target)
         return evaluate(shaped, judged, labels, output=name).value
 
-    return Judge(name=metric.name, measure=measure, target=np.load(payload["target"], allow_pickle=False))
+    return Judge(name=metric.name, measure=measure, target=np.load(target, allow_pickle=False))
