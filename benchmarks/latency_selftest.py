@@ -130,7 +130,7 @@ def harness_ns(folder: Path) -> dict[str, float]:
     (artifact / "nothing").write_text("")
     save_npz(folder / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
     job = TimeJob(
-        artifact=str(artifact), entry="nothing", session="benchmarks.null_session", feeds=str(folder / "feeds.npz")
+        artifact=str(artifact), entry="nothing", session="benchmarks.work_session", feeds=str(folder / "feeds.npz")
     )
     trace = LocalDevice(folder / "device").run(job)
     return {

@@ -9,7 +9,16 @@ from benchmarks.harness.kept import kept, kept_by_key, slug, write
 from benchmarks.harness.parts import Part, PartResult, run_parts
 from benchmarks.harness.recipes import run_recipe, write_recipe
 from benchmarks.harness.results import Check, Table, at_least, at_most, report
-from benchmarks.harness.timing import benchmark_app, evaluated, interleaved, kept_rounds, median_ns, printed, time_job
+from benchmarks.harness.timing import (
+    benchmark_app,
+    evaluated,
+    interleaved,
+    kept_rounds,
+    median_ns,
+    printed,
+    processors,
+    time_job,
+)
 from benchmarks.harness.walking import walk_each, walked
 from benchmarks.harness.zoo import ROOT, example, missing, package, pictures, zoo
 
@@ -40,6 +49,7 @@ __all__ = [
     "parsed",
     "pictures",
     "printed",
+    "processors",
     "report",
     "run_parts",
     "run_recipe",

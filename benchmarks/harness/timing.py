@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -42,6 +43,11 @@ def evaluated(artifact: Artifact, feeds: Path, output: Path, device: Path, **opt
     if not output.exists():
         LocalDevice(device).run(EvaluateJob(**_artifact_fields(artifact, feeds), outputs=str(output), **options))
     return load_npz(output)
+
+
+def processors() -> list[int]:
+    """That this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def median_ns(trace: ProcessTrace) -> float:

@@ -25,7 +25,7 @@ from benchmarks.harness.cifar import Images, drawn, judged
 from benchmarks.harness.judging import top1_of
 from benchmarks.harness.networks import resnet20
 from benchmarks.pruning.cases import CASES, Case, Tune
-from benchmarks.pruning.checks import Row, checks, table, trained_checks
+from benchmarks.pruning.checks import Row, checks, table
 from edgeport.contracts import FineTuning
 from edgeport.exporter.prune.recalibrating import recalibrate
 from edgeport.exporter.prune.samples import Samples
@@ -93,7 +93,7 @@ def trained_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0,
         folder=f"trained-{count}-{rate:g}",
         title=f"Top-1 after one epoch of {count} images",
         tune=tune,
-        claimed=trained_checks,
+        claimed=partial(checks, trained=True),
         others_chance=False,
     )
     return _part(common, stage, only, seeds)

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.harness import kept, kept_rounds, median_ns
 from benchmarks.quantization.candidates import Candidate, candidates
-from benchmarks.quantization.peers import PEERS
+from benchmarks.quantization.quantizers import PEERS
 from benchmarks.quantization.rows import LatencyRow
 from benchmarks.quantization.subjects import Subject
 from edgeport.contracts import Measurement, TimeJob, digest_json

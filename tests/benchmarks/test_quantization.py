@@ -17,11 +17,10 @@ from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.candidates import Candidate
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import finalists, latency_row, merged
-from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.prepare import MAKERS, varied, write_many
-from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
+from benchmarks.quantization.quantizers import PEERS
+from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow, accuracy_table, latency_table, time_table
 from benchmarks.quantization.subjects import SUBJECTS
-from benchmarks.quantization.tables import accuracy_table, latency_table, time_table
 
 MB = 1_000_000
 
