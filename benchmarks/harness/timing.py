@@ -18,7 +18,7 @@ from edgeport.contracts import Array, Artifact, EvaluateJob, ProcessTrace, TimeJ
 from edgeport.devices.experiment import More, Round, run_rounds
 from edgeport.devices.latency.timer import call_latency_ns
 from edgeport.devices.local import LocalDevice
-from edgeport.npz import load_npz
+from edgeport.npz import load_npz, save_npz
 
 T = TypeVar("T")
 
@@ -36,6 +36,17 @@ def _artifact_fields(artifact: Artifact, feeds: Path) -> dict[str, Any]:
 def time_job(artifact: Artifact, feeds: Path, **options: Any) -> TimeJob:
     """Time an artifact over samples; options are other fields of `TimeJob`."""
     return TimeJob(**{**_artifact_fields(artifact, feeds), **options})
+
+
+def work_job(folder: Path, **options: Any) -> TimeJob:
+    """Time `benchmarks.work_session`, which needs no model; options are other fields of `TimeJob`."""
+    artifact, feeds = folder / "work", folder / "feeds.npz"
+    artifact.mkdir(parents=True, exist_ok=True)
+    (artifact / "nothing").write_text("")
+    save_npz(feeds, {"x": np.zeros((1, 1), dtype=np.float32)})
+    return TimeJob(
+        artifact=str(artifact), entry="nothing", session="benchmarks.work_session", feeds=str(feeds), **options
+    )
 
 
 def evaluated(artifact: Artifact, feeds: Path, output: Path, device: Path, **options: Any) -> dict[str, Array]:

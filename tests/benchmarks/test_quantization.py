@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.harness import kept, slug, watched
+from benchmarks.harness import kept, slug, sqnr_db, watched
 from benchmarks.quantization import ceiling, checks, latency, layers
 from benchmarks.quantization.__main__ import main
-from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.candidates import Candidate
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import finalists, latency_row, merged
