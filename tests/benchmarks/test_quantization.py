@@ -269,7 +269,9 @@ def test_sqnr_is_of_powers_over_all_values():
     assert sqnr_db(reference, reference) == 150.0
 
 
-def test_rows_are_kept(tmp_path):
+def test_rows_are_kept_in_their_order(tmp_path):
+    found = kept(tmp_path / "found.json", dict, lambda: {"teacher": 1.0, "student": 0.5})
+    assert list(found) == ["teacher", "student"]
     path, row = tmp_path / "rows" / "one.json", timed("peer", "peer", 5.0, 4000)
     assert kept(path, TimeRow, lambda: row) == row
     assert kept(path, TimeRow, pytest.fail) == row
