@@ -14,6 +14,7 @@ import pytest
 _DIGESTED = {".onnx", ".ort", ".xml", ".bin", ".safetensors", ".npz", ".npy"}
 _CALIBRATE = "calibrate net.onnx calibration.npz --target label -o cal.safetensors --json"
 _SAMPLES = "--samples calibration.npz --target label"
+_TRAINING = "--samples training.npz --target label"
 _QUICK = "--epochs 1 --batch-size 32 --device cpu --json"
 
 
@@ -46,7 +47,7 @@ FLOWS = {
             *_quantized(
                 "onnxruntime",
                 static="--calibration cal.safetensors --method minmax --streams 2 --threads 1",
-                entropy="--calibration cal.safetensors --method entropy --rest bf16",
+                entropy="--calibration cal.safetensors --method entropy",
                 dynamic="--precision int8-dynamic",
                 blocks="--precision uint4-weights-32",
                 mixed="--calibration cal.safetensors --node 'conv_*=fp32' --node Gemm=int8-dynamic",
@@ -130,10 +131,10 @@ FLOWS = {
             "export net:Net --example calibration.npz --target label --argument width=12 -o out.onnx --json",
             f"verify net:Net out.onnx --argument width=12 {_SAMPLES} --metric top1 --json",
             "init net:Net --samples calibration.npz --target label --backend onnxruntime --quick --yes --json",
-            f"prune net:Net {_SAMPLES} --amount 0.4 --by l1 --round-to 4 -o units.safetensors {_QUICK}",
-            f"prune net:Net {_SAMPLES} --amount 0.5 --what weights --scope layer -o zeros.safetensors --json",
-            f"prune net:Net {_SAMPLES} --amount 0.4 --by taylor --schedule iterative:2 -o later.safetensors {_QUICK}",
-            f"distill net:Net {_SAMPLES} --prune 0.5 -L '0.9 soft-targets:4' -R confidence {_QUICK}",
+            f"prune net:Net {_TRAINING} --amount 0.4 --by l1 --round-to 4 -o units.safetensors {_QUICK}",
+            f"prune net:Net {_TRAINING} --amount 0.5 --what weights --scope layer -o zeros.safetensors --json",
+            f"prune net:Net {_TRAINING} --amount 0.4 --by taylor --schedule iterative:2 -o later.safetensors {_QUICK}",
+            f"distill net:Net {_TRAINING} --prune 0.5 -L '0.9 soft-targets:4' -R confidence {_QUICK}",
         ),
     ),
     "learned": Flow(needs="torch", lines=(f"qat trained.toml -q {_QUICK}",)),
