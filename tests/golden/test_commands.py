@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ def test_commands_print_and_write_what_they_did(
         folder = fresh()
         before = set(folder.rglob("*"))
         ends = {line: _end(edgeport(line), folder, snapshot) for line in flow.lines}
-        written = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path not in before}
+        written = {_named(path, folder): path for path in sorted(folder.rglob("*")) if path not in before}
         files = {name: path for name, path in written.items() if path.is_file() and "__pycache__" not in name}
         models = {name: path for name, path in files.items() if path.suffix in _DIGESTED or path.name == "plan.json"}
         for result in (path for path in files.values() if path.name == "result.json"):
@@ -203,6 +204,11 @@ def test_commands_print_and_write_what_they_did(
         }
 
     golden.check(f"commands/{name}.json", run)
+
+
+def _named(path: Path, folder: Path) -> str:
+    """Its name without the moment and process that curves for TensorBoard are named by."""
+    return re.sub(r"tfevents\..*", "tfevents", str(path.relative_to(folder)))
 
 
 def _end(ran: Any, folder: Path, snapshot: Any) -> dict[str, Any]:
