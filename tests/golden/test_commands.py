@@ -165,7 +165,7 @@ FLOWS = {
             "schedule a b --budget p50=1s --rounds 6 -o both --json",
         )
     ),
-    "tune": Flow(lines=("tune both.toml --target server --time 10s -o tuned --json",)),
+    "tune": Flow(lines=("tune both.toml --time 5s -o tuned --json",)),
     "recipe-float": Flow(lines=("run float.toml -q --json", "bundle verify edgeport-out/bundle --json")),
     "recipe-targets": Flow(needs="openvino", lines=("run both.toml -q --json",)),
     "recipe-folded": Flow(needs="torch", lines=("run folded.toml -q --json",)),
