@@ -22,7 +22,17 @@ _PACKAGES = ("torch", "onnx", "onnxruntime", "openvino", "numpy", "onnx-ir", "on
 _MACHINE = {"cpu", "cores", "memory_bytes", "python", "system", "machine", "isa", "sensors", "runtimes", "tools"}
 _MACHINE |= {"versions", "store", "disk_free_bytes"}
 _MEASURED = {"latency", "against_float", "refusal", "nearest", "notes", "chosen", "best_float", "confirmation", "lost"}
-_MEASURED |= {"measurements", "measurement", "throughput", "comparison", "searches", "candidate", "flags", "kept"}
+_MEASURED |= {
+    "measurements",
+    "measurement",
+    "throughput",
+    "comparison",
+    "searches",
+    "candidate",
+    "flags",
+    "kept",
+    "outcome",
+}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 _WRAPPED = re.compile(r"\n {12}(?=\S)")
 _SUBSTITUTES = (
@@ -76,7 +86,7 @@ def _entry(key: str, value: Any, folder: Path) -> Any:
     if key in _MACHINE:
         return "<machine>"
     if key in _MEASURED:
-        return skeleton(value)
+        return skeleton(list(value.values()) if key == "confirmation" else value)
     if key.endswith(("_ns", "_s", "elapsed", "took")) and isinstance(value, float | int):
         return "<number>"
     return normalise(value, folder)

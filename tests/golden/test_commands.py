@@ -26,12 +26,14 @@ class Flow:
     Attributes:
         lines: What is typed.
         needs: A module without which it is skipped.
+        ships: What ships is not decided by measuring, so that the bundle is looked at.
         slow: It takes more than some seconds.
 
     """
 
     lines: tuple[str, ...]
     needs: str = "onnxruntime"
+    ships: bool = False
     slow: bool = True
 
 
@@ -166,7 +168,7 @@ FLOWS = {
         )
     ),
     "tune": Flow(lines=("tune both.toml --time 5s -o tuned --json",)),
-    "recipe-float": Flow(lines=("run float.toml -q --json", "bundle verify edgeport-out/bundle --json")),
+    "recipe-float": Flow(ships=True, lines=("run float.toml -q --json", "bundle verify edgeport-out/bundle --json")),
     "recipe-targets": Flow(needs="openvino", lines=("run both.toml -q --json",)),
     "recipe-folded": Flow(needs="torch", lines=("run folded.toml -q --json",)),
     "recipe-state": Flow(lines=("run state.toml -q --json",)),
@@ -190,7 +192,8 @@ def test_commands_print_and_write_what_they_did(
         before = set(folder.rglob("*"))
         ends = {line: _end(edgeport(line), folder, snapshot) for line in flow.lines}
         written = {_named(path, folder): path for path in sorted(folder.rglob("*")) if path not in before}
-        files = {name: path for name, path in written.items() if path.is_file() and "__pycache__" not in name}
+        skipped = {"__pycache__"} if flow.ships else {"__pycache__", "bundle", "courses"}
+        files = {name: path for name, path in written.items() if path.is_file() and skipped.isdisjoint(path.parts)}
         models = {name: path for name, path in files.items() if path.suffix in _DIGESTED or path.name == "plan.json"}
         for result in (path for path in files.values() if path.name == "result.json"):
             models |= _of_candidates(json.loads(result.read_text(encoding="utf-8")))
@@ -222,7 +225,10 @@ def _of_candidates(result: Mapping[str, Any]) -> dict[str, Path]:
         folder = Path((one["artifact"] or {"folder": "/none"})["folder"])
         found = [path for path in sorted(folder.rglob("*")) if path.suffix in _DIGESTED]
         files |= {f"{one['variant']} {one['name']}/{path.relative_to(folder)}": path for path in found}
-    return {f"candidates of {result['name']} {result['target']}/{name}": path for name, path in files.items()}
+    files = {f"candidates of {result['name']} {result['target']}/{name}": path for name, path in files.items()}
+    for one in result["targets"]:
+        files |= _of_candidates(one)
+    return files
 
 
 def _content(path: Path, folder: Path, snapshot: Any) -> Any:
