@@ -26,6 +26,7 @@ class Flow:
     Attributes:
         lines: What is typed.
         needs: A module without which it is skipped.
+        measured: All that is printed and written depends on this machine: the structure alone is looked at.
         ships: What ships is not decided by measuring, so that the bundle is looked at.
         slow: It takes more than some seconds.
 
@@ -33,6 +34,7 @@ class Flow:
 
     lines: tuple[str, ...]
     needs: str = "onnxruntime"
+    measured: bool = False
     ships: bool = False
     slow: bool = True
 
@@ -144,30 +146,35 @@ FLOWS = {
     "imitated": Flow(
         needs="torch",
         lines=(
-            "imitate calibration.npz --count 8 --input image --latent 4 --width 4 --epochs 1 --device cpu --json",
+            "imitate calibration.npz --count 8 --latent 4 --width 4 --epochs 1 --batch-size 16 --device cpu --json",
             (
                 "distill net:Net --student net:Net --student-argument width=8 --without-data fast"
-                " --input image=batch,3,8,8 --range -1:1 --steps 4 --batch-size 16 --device cpu --json"
+                " --input image=batch,3,8,8 --range -1:1 --steps 24 --batch-size 16 --device cpu --json"
             ),
         ),
     ),
-    "doctor": Flow(lines=("doctor --json",)),
+    "doctor": Flow(measured=True, lines=("doctor --json",)),
     "init": Flow(
         lines=("init net.onnx --samples calibration.npz --target label --backend onnxruntime --quick --yes --json",)
     ),
     "bench": Flow(
-        lines=("bench net.onnx --rounds 2 --duration 0.01 --threads 1 --budget p50=1s --save-baseline b.json --json",)
+        measured=True,
+        lines=("bench net.onnx --rounds 2 --duration 0.01 --threads 1 --budget p50=1s --save-baseline b.json --json",),
     ),
     "compare": Flow(
-        lines=("compare net.onnx net.onnx --rounds 6 --duration 0.01 --threads 1 --markdown c.md --junit c.xml --json",)
+        measured=True,
+        lines=(
+            "compare net.onnx net.onnx --rounds 6 --duration 0.01 --threads 1 --markdown c.md --junit c.xml --json",
+        ),
     ),
     "schedule": Flow(
+        measured=True,
         lines=(
             *_quantized("onnxruntime", a="--precision fp32 --threads 1", b="--precision int8-dynamic --threads 1"),
             "schedule a b --budget p50=1s --rounds 6 -o both --json",
-        )
+        ),
     ),
-    "tune": Flow(lines=("tune both.toml --time 5s -o tuned --json",)),
+    "tune": Flow(measured=True, lines=("tune both.toml --time 5s -o tuned --json",)),
     "recipe-float": Flow(ships=True, lines=("run float.toml -q --json", "bundle verify edgeport-out/bundle --json")),
     "recipe-targets": Flow(needs="openvino", lines=("run both.toml -q --json",)),
     "recipe-folded": Flow(needs="torch", lines=("run folded.toml -q --json",)),
@@ -194,6 +201,10 @@ def test_commands_print_and_write_what_they_did(
         written = {_named(path, folder): path for path in sorted(folder.rglob("*")) if path not in before}
         skipped = {"__pycache__"} if flow.ships else {"__pycache__", "bundle", "courses"}
         files = {name: path for name, path in written.items() if path.is_file() and skipped.isdisjoint(path.parts)}
+        contents = {name: _content(path, folder, snapshot) for name, path in files.items()}
+        if flow.measured:
+            printed = {line: snapshot.skeleton(end["json"]) for line, end in ends.items()}
+            return {"printed": printed, "files": sorted(files), "contents": snapshot.skeleton(contents)}
         models = {name: path for name, path in files.items() if path.suffix in _DIGESTED or path.name == "plan.json"}
         for result in (path for path in files.values() if path.name == "result.json"):
             models |= _of_candidates(json.loads(result.read_text(encoding="utf-8")))
@@ -201,7 +212,7 @@ def test_commands_print_and_write_what_they_did(
             "environment": snapshot.environment(),
             "ends": ends,
             "files": sorted(files),
-            "contents": {name: _content(path, folder, snapshot) for name, path in files.items()},
+            "contents": contents,
             "digests": {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in models.items()},
             "graphs": {name: snapshot.graph_text(path) for name, path in models.items()},
         }
