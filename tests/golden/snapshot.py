@@ -34,6 +34,7 @@ _MEASURED |= {
     "outcome",
 }
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+_KINDS = {VARIES, NOTHING, "<machine>", "<number>", "<bool>", "<text>", "<value>"}
 _WRAPPED = re.compile(r"\n {12}(?=\S)")
 _SUBSTITUTES = (
     (re.compile(r"\b[0-9a-f]{64}\b"), "<digest>"),
@@ -103,7 +104,7 @@ def skeleton(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
-        return value if value.startswith("<") and value.endswith(">") else "<text>"
+        return value if value in _KINDS or value.startswith("<list of ") else "<text>"
     if isinstance(value, bool):
         return "<bool>"
     return "<number>" if isinstance(value, float | int) else "<value>"
