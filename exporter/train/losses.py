@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
 from edgeport.exporter.distill.losses.response import output_difference, soft_targets
 from edgeport.user_functions import user_function
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "require_values", "suggested_loss", "users_function"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.graph.groups import Group, Slice
@@ -12,9 +14,6 @@ from edgeport.exporter.prune.graph.layers import is_batchnorm
 from edgeport.exporter.prune.importance.criteria import BatchNormScale, Magnitude, NearZero, Random
 from edgeport.exporter.prune.importance.granularity import unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["BatchNormScorer", "MagnitudeScorer", "NearZeroScorer", "RandomScorer", "batchnorm_penalty"]
 
@@ -64,8 +63,6 @@ class NearZeroScorer:
 
 
 def _mean(module: torch.nn.Module, group: Group, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    import torch
-
     parts = []
     for one in group.slices:
         held = getattr(module.get_submodule(one.module), one.tensor).detach()
@@ -104,8 +101,6 @@ class BatchNormScorer:
             PruningError: No group has a BatchNorm with factors.
 
         """
-        import torch
-
         del samples
         found: dict[str, torch.Tensor] = {}
         for group in groups:
@@ -147,8 +142,6 @@ def batchnorm_penalty(module: torch.nn.Module, strength: float = 1e-4) -> torch.
         PruningError: There is no BatchNorm with factors.
 
     """
-    import torch
-
     layers: list[Any] = [layer for layer in module.modules() if is_batchnorm(layer)]
     scales = [layer.weight.abs().sum() for layer in layers if layer.weight is not None]
     if not scales:
@@ -166,8 +159,6 @@ class RandomScorer:
 
     def weights(self, module: torch.nn.Module, samples: Samples | None) -> dict[str, torch.Tensor]:
         """Even numbers from 0 to 1."""
-        import torch
-
         del samples
         generator = torch.Generator().manual_seed(self.criterion.seed)
         return {name: torch.rand(weight.shape, generator=generator) for name, weight in weights_of(module).items()}
@@ -176,8 +167,6 @@ class RandomScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """Even numbers from 0 to 1."""
-        import torch
-
         del module, samples
         generator = torch.Generator().manual_seed(self.criterion.seed)
         return {group.name: torch.rand(group.units, generator=generator, dtype=torch.float64) for group in groups}
