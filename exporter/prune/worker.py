@@ -53,10 +53,10 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         TrainingError: A training diverged.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.pruning import prune
     from edgeport.exporter.prune.steps import criterion_of, schedule_named, structure_of
 
-    step, module, samples = _loaded(payload, on_progress)
     trained: list[TrainedStep] = []
     _tell(on_progress, f"prune {step.what} by {step.by}", 1)
     done = prune(
@@ -87,10 +87,10 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         PruningError, SourceError, SamplesError: See `edgeport.exporter.prune.pruning.look`.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.pruning import look
     from edgeport.exporter.prune.steps import criterion_of, kinds_of
 
-    step, module, samples = _loaded(payload, on_progress)
     _tell(on_progress, f"score {step.what} by {step.by}", 1)
     seen = look(module, criterion_of(step), samples, kinds_of(step))
     return {"group_specs": to_jsonable(seen.group_specs), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
@@ -111,11 +111,11 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         PruningError, SourceError, SamplesError, ExportError: As the functions that do it.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.onnx_export import export_onnx
     from edgeport.exporter.prune.bn_recalibration import recalibrate
     from edgeport.exporter.prune.pruning import take_counts
 
-    step, module, samples = _loaded(payload, on_progress)
     group_specs = _group_specs(payload)
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, group_specs, payload["counts"], by=step.by)
@@ -151,9 +151,9 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         PruningError, SourceError, SamplesError: As the functions that do it.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.loss_eval import losses_of
 
-    step, module, samples = _loaded(payload, on_progress)
     group_specs, unseen = _group_specs(payload), _all_samples(payload).unseen(step.samples)
     _tell(on_progress, "judge proposals", 1)
     anew = step.recalibrate or step.trains
@@ -161,7 +161,7 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
 
 def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneStep, torch.nn.Module, Samples]:
-    """What is asked, the model, and samples that it takes."""
+    """The step, the model, and samples that it takes; to be called before what imports PyTorch: see `loaded_module`."""
     step: PruneStep = _contract(PruneStep, payload["step"])
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
