@@ -50,8 +50,7 @@ class ActivationScorer:
         """
         if samples is None:
             raise PruningError(asked="score by activations", found="no samples", fix="give some")
-        by_name = {group.name: group for group in groups}
-        reading = [(group, one) for group, one in incoming_of(by_name) if one.tensor in ("weight", "weight_ih_l0")]
+        reading = [(group, one) for group, one in incoming_of(groups) if one.tensor in ("weight", "weight_ih_l0")]
         if isinstance(self.criterion, Entropy):
             means = _watch(module, samples, {one.module for _, one in reading}, _means)
             each = {path: entropies(values, self.criterion.bins) for path, values in means.items()}

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group
+from edgeport.exporter.prune.graph.groups import Group, Slice
 from edgeport.exporter.prune.importance.criteria import Fisher, HessianDiagonal, Taylor
 from edgeport.exporter.prune.importance.granularity import incoming_of, unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
@@ -42,14 +42,11 @@ class GradientScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """The same of the sum of gw over what reads the unit."""
-        by_name = {group.name: group for group in groups}
-        reading = list(incoming_of(by_name))
-        parameters = dict(module.named_parameters())
-        held = {one.name: parameters[one.name] for _, one in reading}
-        found = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+        reading, held = _read_by(module, groups)
+        found = _zeros(groups)
         given = _given(samples)
         for products in _products(module, given, held):
-            sums = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+            sums = _zeros(groups)
             for group, one in reading:
                 sums[group.name] += unit_sums(one, products[one.name], group.units)
             for name, value in sums.items():
@@ -103,11 +100,8 @@ class HessianScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """Half of |wᵀHw| over what reads the unit."""
-        by_name = {group.name: group for group in groups}
-        reading = list(incoming_of(by_name))
-        parameters = dict(module.named_parameters())
-        held = {one.name: parameters[one.name] for _, one in reading}
-        found = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+        reading, held = _read_by(module, groups)
+        found = _zeros(groups)
         generator = torch.Generator().manual_seed(self.criterion.seed)
 
         def signed() -> dict[str, torch.Tensor]:
@@ -156,6 +150,18 @@ class HessianScorer:
                             for name, weight, one in zip(names, weights, curved, strict=True)
                         },
                     )
+
+
+def _read_by(
+    module: torch.nn.Module, groups: Sequence[Group]
+) -> tuple[list[tuple[Group, Slice]], dict[str, torch.nn.Parameter]]:
+    """Where units are read, and the weights that read them, by name."""
+    reading, parameters = list(incoming_of(groups)), dict(module.named_parameters())
+    return reading, {one.name: parameters[one.name] for _, one in reading}
+
+
+def _zeros(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+    return {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
 
 
 def _signs(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -35,9 +35,9 @@ def unit_sums(one: Slice, values: torch.Tensor, units: int) -> torch.Tensor:
     return sums.index_add_(0, owners, each[indices].double()).cpu()
 
 
-def incoming_of(groups: Mapping[str, Group]) -> Iterator[tuple[Group, Slice]]:
+def incoming_of(groups: Iterable[Group]) -> Iterator[tuple[Group, Slice]]:
     """The slices where units are read, of all groups: no entry of a weight is in two of them."""
-    for group in groups.values():
+    for group in groups:
         for one in group.slices:
             if one.incoming:
                 yield group, one

@@ -35,7 +35,7 @@ class MagnitudeScorer:
         """Mean over the group's layers of the sum of |w| or w² in a unit, in units of the group's mean."""
         del samples
         norm = self.criterion.norm
-        return {group.name: _mean(module, group, lambda held: held.abs() ** norm) for group in groups}
+        return {group.name: _mean(_unit_sums(module, group, lambda held: held.abs() ** norm)) for group in groups}
 
 
 @dataclass(frozen=True)
@@ -55,20 +55,29 @@ class NearZeroScorer:
         """Mean over the group's layers of how many weights of a unit are not nearly zero, in units of the mean."""
         del samples
         return {
-            group.name: _mean(module, group, lambda held: (held.abs() >= self._limit(held)).float()) for group in groups
+            group.name: _mean(_unit_sums(module, group, lambda held: (held.abs() >= self._limit(held)).float()))
+            for group in groups
         }
 
     def _limit(self, weight: torch.Tensor) -> torch.Tensor:
         return (weight.detach().square().mean().sqrt() * self.criterion.threshold).clamp_min(1e-30)
 
 
-def _mean(module: torch.nn.Module, group: Group, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    parts = []
-    for one in group.slices:
-        held = getattr(module.get_submodule(one.module), one.tensor).detach()
-        if held.ndim > 1 or _is_scale(module, one):
-            parts.append(unit_sums(one, of(held), group.units))
-    score = torch.stack(parts).mean(dim=0)
+def _unit_sums(
+    module: torch.nn.Module, group: Group, of: Callable[[torch.Tensor], torch.Tensor], *, scales_only: bool = False
+) -> list[torch.Tensor]:
+    """Of each of the group's BatchNorm factors, and of its weights unless only the factors are of interest."""
+    held = [(one, getattr(module.get_submodule(one.module), one.tensor).detach()) for one in group.slices]
+    return [
+        unit_sums(one, of(values), group.units)
+        for one, values in held
+        if _is_scale(module, one) or (values.ndim > 1 and not scales_only)
+    ]
+
+
+def _mean(sums: Sequence[torch.Tensor]) -> torch.Tensor:
+    """In units of the group's own mean."""
+    score = torch.stack(list(sums)).mean(dim=0)
     return score / score.mean().clamp_min(1e-30)
 
 
@@ -102,16 +111,8 @@ class BatchNormScorer:
 
         """
         del samples
-        found: dict[str, torch.Tensor] = {}
-        for group in groups:
-            scales = [one for one in group.slices if _is_scale(module, one)]
-            parts = [
-                unit_sums(one, getattr(module.get_submodule(one.module), one.tensor).detach().abs(), group.units)
-                for one in scales
-            ]
-            if parts:
-                score = torch.stack(parts).mean(dim=0)
-                found[group.name] = score / score.mean().clamp_min(1e-30)
+        sums = {group.name: _unit_sums(module, group, torch.abs, scales_only=True) for group in groups}
+        found = {name: _mean(parts) for name, parts in sums.items() if parts}
         if not found:
             raise PruningError(
                 asked="score channels by BatchNorm's factors",
