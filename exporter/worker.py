@@ -158,9 +158,9 @@ def synthesize_in_child(payload: Mapping[str, Any], on_progress: OnProgress = si
         EdgeportError: As `load_module` and `synthesize`.
 
     """
+    module = loaded_module(payload)
     from edgeport.exporter.synthesize import synthesize
 
-    module = loaded_module(payload)
     inputs = [contract_of(TensorSpec, spec) for spec in payload["inputs"]]
     made = synthesize(module, inputs, int(payload["count"]), int(payload["seed"]), on_progress=on_progress)
     save_npz(Path(payload["output"]), made)
@@ -168,7 +168,7 @@ def synthesize_in_child(payload: Mapping[str, Any], on_progress: OnProgress = si
 
 
 def loaded_module(payload: Mapping[str, Any]) -> torch.nn.Module:
-    """The module of `source`, with `threads` for torch where they are given."""
+    """The module of `source`, with `threads` for torch where they are given; called before what imports PyTorch."""
     # Read when PyTorch is loaded. Threads that spin while they wait make PyTorch many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
