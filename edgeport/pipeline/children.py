@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeport import hardware
 from edgeport.contracts import (
+    Accelerated,
     Array,
     Arrays,
     Artifact,
@@ -67,11 +68,16 @@ AS_COMPILED = "onnx"
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
-    """Asks a backend (`payload["backend"]`) for its `capabilities`, for a `processor` where one is given."""
+    """Asks a backend (`payload["backend"]`) for its `capabilities`, for a `processor` where one is given.
+
+    And for the `accelerators` that it knows.
+    """
     from edgeport.backends.registry import backend as backend_named
 
     plan_for_processor(payload)
-    return {"capabilities": plain(backend_named(payload["backend"]).capabilities())}
+    backend = backend_named(payload["backend"])
+    accelerators = backend.accelerators() if isinstance(backend, Accelerated) else ()
+    return {"capabilities": plain(backend.capabilities()), "accelerators": [plain(one) for one in accelerators]}
 
 
 def adopt(payload: dict[str, Any]) -> dict[str, Any]:
