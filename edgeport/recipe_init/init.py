@@ -16,6 +16,7 @@ from edgeport.accuracy.metrics import Truth
 from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     DTYPES,
+    Accelerator,
     Capabilities,
     Limits,
     ModelSource,
@@ -29,7 +30,7 @@ from edgeport.contracts.recipe import SamplesFunction
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.compilation.accelerators import accelerators_of
-from edgeport.pipeline.compilation.probe import probed
+from edgeport.pipeline.compilation.probe import probed_with_accelerators
 from edgeport.recipe import load_recipe
 from edgeport.recipe.locations import SCHEMES
 from edgeport.recipe_init.assign import LABELS, kind_of
@@ -179,18 +180,19 @@ def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) ->
 
 def _usable(names: Sequence[str], limits: Limits) -> tuple[tuple[Capabilities, ...], Mapping[str, tuple[str, ...]]]:
     """The backends, and the devices besides the CPU on which their models open."""
-    backends = _usable_backends(names, limits)
-    return backends, {one.backend: accelerators_of(one) for one in backends if one.can_run}
+    probes = _usable_backends(names, limits)
+    opened = {one.backend: accelerators_of(one, accelerators) for one, accelerators in probes if one.can_run}
+    return tuple(one for one, _ in probes), opened
 
 
-def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities, ...]:
-    """Those that were named, or all that can run here."""
+def _usable_backends(names: Sequence[str], limits: Limits) -> list[tuple[Capabilities, tuple[Accelerator, ...]]]:
+    """Those that were named, or all that can run here, with the accelerators that each knows."""
     from edgeport.backends.registry import available_backends
 
-    found = [probed(name, limits) for name in names or available_backends()]
-    usable = tuple(one for one in found if one.can_run) if not names else tuple(found)
-    if not any(one.installed for one in usable):
-        reasons = "; ".join(f"{one.backend}: {one.reason}" for one in found)
+    probes = [probed_with_accelerators(name, limits) for name in names or available_backends()]
+    usable = probes if names else [probe for probe in probes if probe[0].can_run]
+    if not any(one.installed for one, _ in usable):
+        reasons = "; ".join(f"{one.backend}: {one.reason}" for one, _ in probes)
         raise DependencyError(
             asked="find a runtime for the recipe", found=f"none that is usable here ({reasons})", fix="edgeport doctor"
         )

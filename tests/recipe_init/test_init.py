@@ -109,7 +109,9 @@ class TestOnnx:
 
     @pytest.mark.usefixtures("gemm")
     def test_a_gpu_on_which_a_model_opens_is_a_target_beside_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "accelerators_of", lambda backend: ("CUDA",) * (backend.backend == "onnxruntime"))
+        monkeypatch.setattr(
+            module, "accelerators_of", lambda backend, _: ("CUDA",) * (backend.backend == "onnxruntime")
+        )
 
         draft = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
 
