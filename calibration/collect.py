@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from edgeport.calibration.batch_axis import batch_axis
 from edgeport.calibration.data.rebatch import rebatch
-from edgeport.calibration.data.shard import Part
+from edgeport.calibration.data.shard import Shard
 from edgeport.calibration.graph import activations, same_values
 from edgeport.calibration.in_graph_statistics import Look, Summarising, can_sum_up
 from edgeport.calibration.inference_loop import Feeding, ModelWalk, takes_any_batch
@@ -101,7 +101,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
-        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite (in a `Part`
+        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite (in a `Shard`
             of the samples that is nothing wrong; `merge_calibrations` looks again).
 
     """
@@ -136,7 +136,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     states = watching.states()
     statistics = {name: states[same[name]] for name in names}
-    if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
+    if not isinstance(samples, Shard):  # else another part may have finite values: looked at when they are merged
         require_finite(statistics)
     return Calibration(
         model_digest=model.digest, samples_fingerprint=samples.fingerprint, sample_count=count, statistics=statistics
@@ -228,7 +228,7 @@ def _most_of_a_sample(model: OnnxModel, samples: SampleSet, *, single: bool) -> 
     """How many of its values are counted; `single` where each call is one sample."""
     if not single:
         return MOST_VALUES
-    together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
+    together = len(samples.whole if isinstance(samples, Shard) else samples)  # the same in each part
     return most_values(-(-together // (model.fixed_batch or 1)))
 
 

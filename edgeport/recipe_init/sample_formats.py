@@ -160,12 +160,12 @@ def _sequences(names: Array) -> list[int]:
 
 
 def _folder(location: SamplesFolder, form: Form) -> dict[str, Any]:
-    from edgeport.calibration.data import FolderSamples, Wanted
+    from edgeport.calibration.data import ArrayRole, FolderSamples
 
     # As a function would get them: each in its own size.
     raw = PreprocessingFunction(function="any:function")
     spec = TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",), preprocessing=raw)
-    samples = FolderSamples(location.path, Wanted(name=UNNAMED, spec=spec, preprocessing=raw), batch_size=1)
+    samples = FolderSamples(location.path, ArrayRole(name=UNNAMED, spec=spec, preprocessing=raw), batch_size=1)
     shapes = [array.shape[1:] for array in islice(_only(samples), _LOOKED_AT)]
     facts: dict[str, Any] = {"classes": list(samples.class_folders), "alike": len(set(shapes)) == 1}
     if form is Form.SOUNDS:
@@ -180,11 +180,12 @@ def _only(samples: Iterator[Sample] | Any) -> Iterator[Array]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    from edgeport.calibration.data import TableSamples, Wanted, columns_of
+    from edgeport.calibration.data import ArrayRole, TableSamples, columns_of
 
     names = columns_of(path)
     wants = {
-        name: Wanted(name=name, spec=TensorSpec(name=name or "?", dtype="string", shape=("batch",))) for name in names
+        name: ArrayRole(name=name, spec=TensorSpec(name=name or "?", dtype="string", shape=("batch",)))
+        for name in names
     }
     samples = TableSamples(path, {name: name for name in names}, wants=wants)
     kinds = dict.fromkeys(names, "whole")
