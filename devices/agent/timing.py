@@ -22,7 +22,7 @@ from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.cooling import cool_down
 from edgeport.devices.agent.core_latency import exchange_ns
-from edgeport.devices.agent.dynamic_batching import Gathered
+from edgeport.devices.agent.dynamic_batching import BatchingSession
 from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.memory import peak_memory_bytes
 from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
@@ -78,7 +78,7 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
             first_outputs = call.outputs()
         if job.get("gather_most", 1) > 1:
             most, wait_ns, streams = job["gather_most"], job["gather_wait_ns"], job["gather_streams"]
-            opened.session = Gathered(opened.session, most, wait_ns, streams, feeds)
+            opened.session = BatchingSession(opened.session, most, wait_ns, streams, feeds)
             call = opened.bind(feeds)
             call.run()
         warmup = warm_up(call.run, job["warmup_s"])

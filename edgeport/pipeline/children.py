@@ -41,7 +41,7 @@ from edgeport.errors import BackendError, EdgeportError, SamplesError, Unsupport
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.locations import BATCH
 from edgeport.pipeline.planning import measured_method, plan_for, plan_for_processor
-from edgeport.ragged import SHAPE, Rows, run_rows
+from edgeport.ragged import SHAPE, RaggedBatch, run_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -106,7 +106,7 @@ def adopt(payload: dict[str, Any]) -> dict[str, Any]:
         write_constants(graph, payload["constants"])
         _fold(graph)
     model = replace(write_ir(graph, folder / "model.onnx"), state=payload.get("state", {}))
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
+    rows = RaggedBatch.of(feeds_of(model, payload["feeds"]), tuple(model.state.values()))
     require_samples(rows.values)
     require_a_batch(model, len(rows), "judge outputs")
     with open_reference(model.path) as run:

@@ -12,7 +12,7 @@ from edgeport.contracts import Array
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import ModelError
 from edgeport.npz import load_npz
-from edgeport.ragged import Rows, run_rows
+from edgeport.ragged import RaggedBatch, run_rows
 
 __all__ = ["LEAST_OPSET", "raise_opset", "wants_integers"]
 
@@ -59,7 +59,7 @@ def raise_opset(payload: dict[str, Any]) -> dict[str, Any]:
         raise _refused(f"{type(error).__name__}: {str(error).strip()}") from error
     state = payload.get("state", {})
     model = replace(write_ir(read_ir(scratch / "converted.onnx"), scratch / "model.onnx"), state=state)
-    rows = Rows.of(feeds_of(model, payload["feeds"]), tuple(state.values()))
+    rows = RaggedBatch.of(feeds_of(model, payload["feeds"]), tuple(state.values()))
     with open_reference(model.path) as run:
         if state or rows.shapes:
             starts = payload.get("starts", ())

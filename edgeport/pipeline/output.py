@@ -21,7 +21,7 @@ from edgeport.pipeline.curves import copy_courses, remove_courses
 from edgeport.pipeline.preparation import Preparation
 from edgeport.pipeline.provenance import provenance_of
 from edgeport.pipeline.samples import PreparedSamples
-from edgeport.ragged import Rows
+from edgeport.ragged import RaggedBatch
 
 if TYPE_CHECKING:
     from edgeport.contracts import Array
@@ -246,8 +246,8 @@ def _recorded(
     It is the first call; of samples of several shapes the timed one, and of sequences the first steps.
     """
     states = tuple(model.state.values())
-    fed = Rows.of(load_npz(samples.single if samples.is_ragged or states else samples.feeds), states)
-    answered = Rows.of(load_npz(outputs))
+    fed = RaggedBatch.of(load_npz(samples.single if samples.is_ragged or states else samples.feeds), states)
+    answered = RaggedBatch.of(load_npz(outputs))
     if states:
         alike = next(fed.runs(len(fed)))[1]
         return fed.cut(0, alike), answered.cut(0, alike), dict(fed.state)

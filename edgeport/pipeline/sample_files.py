@@ -22,7 +22,7 @@ from edgeport.pipeline.layout import Layout, Timed
 from edgeport.pipeline.likeness import Looks, label_warnings, require_alike
 from edgeport.pipeline.locations import location_from_json, open_samples
 from edgeport.pipeline.preparation import Preparation
-from edgeport.ragged import SHAPE, Gathered
+from edgeport.ragged import SHAPE, OutputAccumulator
 
 if TYPE_CHECKING:
     from edgeport.calibration.data import Profile
@@ -322,7 +322,7 @@ def _joined(head: Sequence[Sample], names: Iterable[str]) -> dict[str, Array]:
 
 def _taken(samples: SampleSet, start: int, stop: int) -> dict[str, Array]:
     """Samples `start` to `stop`, in another walk."""
-    done, taken = 0, Gathered()
+    done, taken = 0, OutputAccumulator()
     for batch in samples:
         rows = slice(max(start - done, 0), max(stop - done, 0))
         part = {name: array[rows] for name, array in batch.feeds.items()}
