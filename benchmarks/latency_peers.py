@@ -377,11 +377,11 @@ def narrow(prepared: Prepared, arguments: Arguments) -> tuple[dict[str, Any], li
     from edgeport.devices.latency.interference import without_disturbed
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.local import LocalDevice
-    from edgeport.devices.sequential_stopping import Enough, Goal, half_width
+    from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, half_width
 
     device = LocalDevice(arguments.out / "device")
     jobs = {"a": job(prepared, "onnxruntime", duration_s=0.5)}
-    enough = Enough("a", Goal(until=WIDTH, time_s=WITHIN_S))
+    enough = QuantilePrecision("a", Goal(until=WIDTH, time_s=WITHIN_S))
     started = time.perf_counter()
     rounds = run_rounds(device, jobs, rounds=10, seed=SEED, more=enough)
     taken_s = time.perf_counter() - started

@@ -106,7 +106,7 @@ def changes(differences: NDArray[np.float64], delta: float, *, most: int) -> tup
 def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tuple[Change, int]:
     from edgeport.devices.latency.comparison import classify, paired_interval
     from edgeport.devices.latency.verdict import alpha_at
-    from edgeport.devices.sequential_stopping import next_look
+    from edgeport.devices.sequential_stopping import next_analysis
 
     count, look = PAIRS, 1
     while True:
@@ -114,9 +114,9 @@ def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tu
         _, low, high = paired_interval(differences[:count], confidence=confidence)
         change = classify(low, high, delta=delta)
         known = change is not Change.UNKNOWN and (high - low) / 2 <= UNTIL
-        if known or next_look(count) > min(most, len(differences)):
+        if known or next_analysis(count) > min(most, len(differences)):
             return change, count
-        count, look = next_look(count), look + 1
+        count, look = next_analysis(count), look + 1
 
 
 def own_delta(measurement: Measurement) -> float:
