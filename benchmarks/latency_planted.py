@@ -26,7 +26,7 @@ from edgeport.devices.experiment import to_measurements
 from edgeport.devices.latency.comparison import classify, compare, paired_differences, paired_interval
 from edgeport.devices.latency.verdict import alpha_at
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.sequential_stopping import next_look
+from edgeport.devices.sequential_stopping import next_analysis
 
 SEED = 0
 PRODUCTS = 200
@@ -80,9 +80,9 @@ def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tu
         _, low, high = paired_interval(differences[:count], confidence=confidence)
         change = classify(low, high, delta=delta)
         known = change is not Change.UNKNOWN and (high - low) / 2 <= UNTIL
-        if known or next_look(count) > min(most, len(differences)):
+        if known or next_analysis(count) > min(most, len(differences)):
             return change, count
-        count, look = next_look(count), look + 1
+        count, look = next_analysis(count), look + 1
 
 
 def own_delta(measurement: Measurement) -> float:
