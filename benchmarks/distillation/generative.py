@@ -26,15 +26,15 @@ from benchmarks.harness.judging import right_of
 from benchmarks.harness.training import quick_precision
 from edgeport.accuracy.intervals import paired_proportions
 from edgeport.contracts import Array, Interval, TensorSpec, dump_json, load_json
-from edgeport.exporter.distill.data_free.adversarial import Adversarial
 from edgeport.exporter.distill.data_free.augmentation import Views
 from edgeport.exporter.distill.data_free.input_vae import learn_inputs
-from edgeport.exporter.distill.data_free.learned_losses import WithLearningTerms
 from edgeport.exporter.distill.data_free.methods import METHODS, Method, VaeOptions, method_named
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
-from edgeport.exporter.distill.data_free.variational import Variational
 from edgeport.exporter.distill.distilling import make_optimizer
+from edgeport.exporter.distill.learned_losses.adversarial import Adversarial
+from edgeport.exporter.distill.learned_losses.terms import WithLearningTerms
+from edgeport.exporter.distill.learned_losses.variational import Variational
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.losses.task import CrossEntropy
 from edgeport.exporter.distill.objective import Objective, Term

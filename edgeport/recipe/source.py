@@ -115,7 +115,7 @@ def named_source(
 
 def _is_pruned(weights: Path) -> bool:
     """What was pruned of such a source takes the place of what it carries."""
-    from edgeport.exporter.prune.checkpoint import is_pruned
+    from edgeport.exporter.structure.pruned_weights import is_pruned
 
     return is_pruned(weights)
 

@@ -14,10 +14,10 @@ import torch
 
 from edgeport.contracts import OnProgress, digest_bytes, silent
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.data_free.adversarial import Adversarial
-from edgeport.exporter.distill.data_free.learned_losses import with_learning_terms
-from edgeport.exporter.distill.data_free.variational import Variational
 from edgeport.exporter.distill.evaluation import LOOKED_AT, evaluation_by_labels, example_of, require_samples
+from edgeport.exporter.distill.learned_losses.adversarial import Adversarial
+from edgeport.exporter.distill.learned_losses.terms import with_learning_terms
+from edgeport.exporter.distill.learned_losses.variational import Variational
 from edgeport.exporter.distill.loss_factory import DEFAULTS, make_objective
 from edgeport.exporter.distill.losses.feature import Relational
 from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty

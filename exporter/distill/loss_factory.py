@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.data_free.adversarial import Adversarial
-from edgeport.exporter.distill.data_free.variational import Variational
+from edgeport.exporter.distill.learned_losses.adversarial import Adversarial
+from edgeport.exporter.distill.learned_losses.variational import Variational
 from edgeport.exporter.distill.loss_spec import check_augment, parse_term
 from edgeport.exporter.distill.losses.feature import Attention, Hints, Relational
 from edgeport.exporter.distill.losses.regularizers import ActivityPenalty, ConfidencePenalty

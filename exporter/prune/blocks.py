@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.silence import quiet
+from edgeport.exporter.structure.passed_blocks import pass_through
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Block", "find_blocks", "pass_through", "passed_through", "remove_blocks"]
+__all__ = ["Block", "find_blocks", "remove_blocks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,40 +115,3 @@ def remove_blocks(module: torch.nn.Module, blocks: Sequence[Block]) -> None:
         path, _, name = block.path.rpartition(".")
         holder = module.get_submodule(path)
         holder.register_module(name, pass_through(returns_tuple=block.returns_tuple))
-
-
-def pass_through(*, returns_tuple: bool) -> torch.nn.Module:
-    """A module without weights that returns the first of its arguments, in a tuple where the block did."""
-    module: torch.nn.Module = _pass_through_class()(returns_tuple)
-    return module
-
-
-def passed_through(module: torch.nn.Module) -> dict[str, bool]:
-    """Where blocks were removed: path to whether the block returned a tuple."""
-    import torch
-
-    kind = _pass_through_class()
-    found: dict[str, bool] = {}
-    for path, one in module.named_modules():
-        if isinstance(one, kind) and isinstance(one, torch.nn.Module):
-            found[path] = bool(one.returns_tuple)
-    return found
-
-
-@functools.cache
-def _pass_through_class() -> Any:
-    import torch
-
-    class PassThrough(torch.nn.Module):
-        """Stands where a block was."""
-
-        def __init__(self, returns_tuple: bool) -> None:
-            super().__init__()
-            self.returns_tuple = returns_tuple
-
-        def forward(self, value: torch.Tensor, *others: object, **named: object) -> Any:
-            """Returns `value`, float [N, ...]; all else is dropped."""
-            del others, named
-            return (value,) if self.returns_tuple else value
-
-    return PassThrough

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from edgeport.exporter.prune.graph.layers import is_batchnorm
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.layers import is_batchnorm
 
 __all__ = ["recalibrate"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import Scope
-from edgeport.exporter.prune.graph.groups import Kind
+from edgeport.exporter.structure.groups import Kind
 
 __all__ = ["Blocks", "Gradual", "Iterative", "OneShot", "Pattern", "Schedule", "Structure", "Units", "Unstructured"]
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgeport.exporter.prune.graph.groups import Group
-from edgeport.exporter.prune.graph.layers import is_convolution
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group
+from edgeport.exporter.structure.layers import is_convolution
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,6 @@ from edgeport.exporter.prune.bn_recalibration import recalibrate
 from edgeport.exporter.prune.config import Blocks, OneShot, Pattern, Schedule, Structure, Units, Unstructured
 from edgeport.exporter.prune.cost_model import Costs, GroupSpec, RemovedUnits, count_costs
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
-from edgeport.exporter.prune.graph.groups import Group, Kind
 from edgeport.exporter.prune.graph.surgery import remove
 from edgeport.exporter.prune.importance.criteria import Criterion, describe
 from edgeport.exporter.prune.importance.scorers import scorer_of
@@ -26,6 +25,7 @@ from edgeport.exporter.prune.masks import (
     unstructured_masks,
 )
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group, Kind
 
 __all__ = ["FineTune", "ModuleAnalysis", "Pruning", "look", "prune", "take", "take_counts"]
 

@@ -18,8 +18,8 @@ from edgeport.exporter.prune.config import (
     Units,
     Unstructured,
 )
-from edgeport.exporter.prune.graph.groups import Kind
 from edgeport.exporter.prune.importance.criteria import CRITERIA, Criterion, criterion_named
+from edgeport.exporter.structure.groups import Kind
 
 __all__ = ["check_step", "criterion_of", "kinds_of", "schedule_named", "scope_named", "structure_of", "trainings_of"]
 

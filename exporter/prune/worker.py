@@ -211,7 +211,8 @@ def _fine_tune(
 
 
 def _write(module: torch.nn.Module, samples: Samples, payload: Mapping[str, Any]) -> None:
-    from edgeport.exporter.prune.checkpoint import save_program, save_pruned
+    from edgeport.exporter.prune.program import save_program
+    from edgeport.exporter.structure.pruned_weights import save_pruned
 
     output = Path(payload["output"])
     if output.suffix == ".pt2":

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
-from edgeport.exporter.distill.losses.response import output_difference, soft_targets
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS
+from edgeport.exporter.train.teacher_losses import output_difference, soft_targets
 from edgeport.user_functions import user_function
 
 __all__ = [

@@ -35,7 +35,7 @@ from edgeport.contracts import (
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import DistillationError
 from edgeport.exporter.loaders.model_source import load_module
-from edgeport.exporter.prune.checkpoint import is_pruned
+from edgeport.exporter.structure.pruned_weights import is_pruned
 from edgeport.exporter.train.samples import INDEX
 from edgeport.pipeline.build_inputs import Shared
 from edgeport.pipeline.compression import distill_step, prune_step

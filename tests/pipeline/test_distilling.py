@@ -16,11 +16,11 @@ from edgeport.contracts import DistillStep, ModelSource, Outcome, to_jsonable
 from edgeport.contracts.recipe import SamplesFile
 from edgeport.errors import DistillationError, EdgeportError, SamplesError, UsageError
 from edgeport.exporter.loaders.model_source import load_module
-from edgeport.exporter.prune.checkpoint import is_pruned, save_pruned
 from edgeport.exporter.prune.config import Units
 from edgeport.exporter.prune.importance.criteria import Magnitude
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.pruned_weights import is_pruned, save_pruned
 from edgeport.pipeline.compression import distill
 from edgeport.pipeline.compression.distill_worker import distill_in_child
 

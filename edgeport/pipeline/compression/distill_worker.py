@@ -84,7 +84,7 @@ def _train(payload: Mapping[str, Any], hardware: DistributedContext, on_progress
     from edgeport.exporter.distill.distilling import born_again
     from edgeport.exporter.distill.loss_factory import make_augment, make_objective
     from edgeport.exporter.distill.options import options_of
-    from edgeport.exporter.prune.checkpoint import save_like
+    from edgeport.exporter.structure.pruned_weights import save_like
 
     step = load_json(DistillStep, json.dumps(payload["step"]))
     folder = payload["teacher"].get("search_path")

@@ -12,12 +12,12 @@ import torch
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
 from edgeport.errors import DistillationError, SamplesError
 from edgeport.exporter.distill.data_free.augmentation import Views
-from edgeport.exporter.distill.data_free.learned_losses import LearningTerm
 from edgeport.exporter.distill.data_free.methods import Fast, Method, require_steps
-from edgeport.exporter.distill.data_free.networks import sizes_of
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 from edgeport.exporter.distill.distilling import identity_of, make_optimizer
+from edgeport.exporter.distill.learned_losses.networks import sizes_of
+from edgeport.exporter.distill.learned_losses.terms import LearningTerm
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions, DistillResult

@@ -13,9 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from edgeport.contracts import Array, OnProgress, TensorSpec, silent
-from edgeport.exporter.distill.data_free.losses import evidence_bound, gaussian_divergence, gaussian_log_likelihood
 from edgeport.exporter.distill.data_free.methods import VaeOptions
-from edgeport.exporter.distill.data_free.networks import encoder_of, generator_of, sizes_of
+from edgeport.exporter.distill.learned_losses.formulas import (
+    evidence_bound,
+    gaussian_divergence,
+    gaussian_log_likelihood,
+)
+from edgeport.exporter.distill.learned_losses.networks import encoder_of, generator_of, sizes_of
 from edgeport.exporter.train import StepContext, TrainedModule
 from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit

@@ -28,8 +28,8 @@ from edgeport.exporter.distill.data_free.inversion_loss import (
 )
 from edgeport.exporter.distill.data_free.losses import contrastive_loss
 from edgeport.exporter.distill.data_free.methods import MEMORY, Contrastive, Dafl, Fast, Method
-from edgeport.exporter.distill.data_free.networks import dense, generator_of, sizes_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
+from edgeport.exporter.distill.learned_losses.networks import dense, generator_of, sizes_of
 from edgeport.exporter.distill.teacher_student import Pair, answers
 from edgeport.exporter.train import StepContext, TrainedModule
 

@@ -50,7 +50,7 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
     from edgeport.exporter.distill.data_free.augmentation import Views
     from edgeport.exporter.distill.data_free.distilling import distill_without_data
     from edgeport.exporter.distill.teacher_student import Network
-    from edgeport.exporter.prune.checkpoint import save_like
+    from edgeport.exporter.structure.pruned_weights import save_like
     from edgeport.exporter.train.distributed import this_process
 
     on_progress(ProgressEvent(stage="distil", message="load teacher and student", done=0, total=1))

@@ -144,7 +144,7 @@ class Hints:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        from edgeport.exporter.distill.losses.response import output_difference
+        from edgeport.exporter.train.teacher_losses import output_difference
 
         each = [output_difference(*seen.tapped(self, tap), relative=self.relative) for tap in self.taps]
         return torch.stack(each).mean()

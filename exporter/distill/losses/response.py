@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import BatchOutputs
+from edgeport.exporter.train.teacher_losses import output_difference, soft_targets
 
 __all__ = [
     "CosineDistance",
@@ -20,31 +21,7 @@ __all__ = [
     "class_scores",
     "cosine_distance",
     "decoupled",
-    "output_difference",
-    "soft_targets",
 ]
-
-
-def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2.
-
-    Args:
-        student: Scores of classes, float32 [N, C, ...].
-        teacher: The same.
-        temperature: T, that both are divided by.
-
-    Returns:
-        T squared, so that gradients keep their size, times the divergence KL(teacher, student), the mean over samples
-        and places, [].
-
-    """
-    divergence = functional.kl_div(
-        functional.log_softmax(student / temperature, dim=1),
-        functional.log_softmax(teacher / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return temperature**2 * divergence / student.shape[2:].numel()
 
 
 def decoupled(
@@ -79,20 +56,6 @@ def decoupled(
     shares = among.exp().masked_fill(right, 0.0)
     others = (shares * (among - own_among)).sum(dim=1)
     return temperature**2 * (alpha * target + beta * others).mean()
-
-
-def output_difference(student: Tensor, teacher: Tensor, *, relative: bool) -> Tensor:
-    """The mean squared difference []: of scores before softmax, Ba and Caruana, "Do Deep Nets Really Need to be Deep?"
-    (2014), equation 1.
-
-    Args:
-        student: float32, any shape.
-        teacher: The same.
-        relative: Over the teacher's mean square, so that it does not depend on the unit of the output.
-
-    """
-    error = functional.mse_loss(student, teacher)
-    return error / teacher.square().mean().clamp(min=1e-12) if relative else error
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:

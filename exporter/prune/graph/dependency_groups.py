@@ -19,11 +19,11 @@ from torch_pruning.dependency.dependency import Dependency
 
 from edgeport.errors import DependencyError, EdgeportError, PruningError
 from edgeport.exporter.prune.graph.group_validation import without_failing
-from edgeport.exporter.prune.graph.groups import DependencyGroups, Group, Kind, Slice
-from edgeport.exporter.prune.graph.heads import find_heads
-from edgeport.exporter.prune.graph.layers import Side, channel_groups, is_convolution, is_the_same_for_all, sides_of
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.silence import quiet
+from edgeport.exporter.structure.groups import DependencyGroups, Group, Kind, Slice
+from edgeport.exporter.structure.heads import find_heads
+from edgeport.exporter.structure.layers import Side, channel_groups, is_convolution, is_the_same_for_all, sides_of
 
 __all__ = ["find_groups"]
 

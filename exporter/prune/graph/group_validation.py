@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from edgeport.exporter.prune.graph.groups import Group, Removed
 from edgeport.exporter.prune.graph.surgery import remove, silence
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.silence import quiet
+from edgeport.exporter.structure.groups import Group, Removed
 
 __all__ = ["difference", "without_failing"]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group, Removed, slices_by_tensor
-from edgeport.exporter.prune.graph.layers import refresh
+from edgeport.exporter.structure.groups import Group, Removed, slices_by_tensor
+from edgeport.exporter.structure.layers import refresh
 
 __all__ = ["remove", "silence"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group, Slice
-from edgeport.exporter.prune.graph.layers import is_convolution
 from edgeport.exporter.prune.importance.criteria import Entropy, ZeroActivations
 from edgeport.exporter.prune.importance.granularity import incoming_of
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group, Slice
+from edgeport.exporter.structure.layers import is_convolution
 
 __all__ = ["ActivationScorer", "entropies"]
 

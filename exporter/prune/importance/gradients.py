@@ -14,10 +14,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group, Slice
 from edgeport.exporter.prune.importance.criteria import Fisher, HessianDiagonal, Taylor
 from edgeport.exporter.prune.importance.granularity import incoming_of, unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group, Slice
 
 __all__ = ["GradientScorer", "HessianScorer"]
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from edgeport.exporter.prune.graph.groups import Group, Slice
-from edgeport.exporter.prune.graph.layers import is_convolution
+from edgeport.exporter.structure.groups import Group, Slice
+from edgeport.exporter.structure.layers import is_convolution
 
 __all__ = ["incoming_of", "unit_sums", "weights_of"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group, Slice
-from edgeport.exporter.prune.graph.layers import is_batchnorm
 from edgeport.exporter.prune.importance.criteria import BatchNormScale, Magnitude, NearZero, Random
 from edgeport.exporter.prune.importance.granularity import unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group, Slice
+from edgeport.exporter.structure.layers import is_batchnorm
 
 __all__ = ["BatchNormScorer", "MagnitudeScorer", "NearZeroScorer", "RandomScorer", "batchnorm_penalty"]
 

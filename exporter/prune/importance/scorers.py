@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 
-from edgeport.exporter.prune.graph.groups import Group
 from edgeport.exporter.prune.importance.activations import ActivationScorer
 from edgeport.exporter.prune.importance.criteria import (
     BatchNormScale,
@@ -24,6 +23,7 @@ from edgeport.exporter.prune.importance.criteria import (
 from edgeport.exporter.prune.importance.gradients import GradientScorer, HessianScorer
 from edgeport.exporter.prune.importance.magnitude import BatchNormScorer, MagnitudeScorer, NearZeroScorer, RandomScorer
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Group
 
 __all__ = ["Scorer", "scorer_of"]
 

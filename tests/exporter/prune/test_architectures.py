@@ -19,14 +19,14 @@ from edgeport.exporter.input_binding import reference_outputs
 from edgeport.exporter.loaders.weights import load_weights
 from edgeport.exporter.onnx_export import export_onnx
 from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.prune.checkpoint import save_pruned
 from edgeport.exporter.prune.config import Units
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
 from edgeport.exporter.prune.graph.group_validation import difference
-from edgeport.exporter.prune.graph.groups import Kind
 from edgeport.exporter.prune.importance.criteria import Magnitude
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Kind
+from edgeport.exporter.structure.pruned_weights import save_pruned
 from edgeport.exporter.verify import verify
 
 

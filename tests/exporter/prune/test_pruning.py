@@ -16,16 +16,16 @@ from edgeport.errors import PruningError, SamplesError, SourceError
 from edgeport.exporter.loaders.weights import load_weights
 from edgeport.exporter.prune.allocation import Scope, choose_counts, lowest
 from edgeport.exporter.prune.bn_recalibration import recalibrate
-from edgeport.exporter.prune.checkpoint import is_pruned, save_pruned
 from edgeport.exporter.prune.config import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
 from edgeport.exporter.prune.cost_model import GroupSpec, count_costs
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
 from edgeport.exporter.prune.graph.group_validation import difference
-from edgeport.exporter.prune.graph.groups import Kind
 from edgeport.exporter.prune.graph.surgery import remove
 from edgeport.exporter.prune.importance.criteria import Magnitude, Random, Taylor
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
+from edgeport.exporter.structure.groups import Kind
+from edgeport.exporter.structure.pruned_weights import is_pruned, save_pruned
 
 
 def _residual() -> Any:

@@ -9,9 +9,9 @@ import pytest
 from edgeport.contracts import PruneStep, dump_json, load_json
 from edgeport.errors import ContractError, EdgeportError, PruningError, UsageError
 from edgeport.exporter.prune.config import Blocks, Gradual, Iterative, OneShot, Pattern, Units, Unstructured
-from edgeport.exporter.prune.graph.groups import Kind
 from edgeport.exporter.prune.importance.criteria import Magnitude
 from edgeport.exporter.prune.steps import check_step, criterion_of, schedule_named, structure_of
+from edgeport.exporter.structure.groups import Kind
 from edgeport.recipe.goals import median_ns
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from edgeport.exporter.distill.data_free import losses
+from edgeport.exporter.distill.learned_losses import formulas
 
 RNG = np.random.default_rng(0)
 TEACHER = RNG.normal(size=(6, 4)).astype(np.float32) * 2
@@ -80,8 +81,8 @@ def test_discriminator_and_who_fools_it():
     told = np.mean([-math.log(likelihood(one)) for one in real])
     told += np.mean([-math.log(1 - likelihood(one)) for one in fake])
     fooled = np.mean([-math.log(likelihood(one)) for one in fake])
-    assert of(losses.discriminator_loss, real, fake) == pytest.approx(told, rel=1e-5)
-    assert of(losses.fooling_loss, fake) == pytest.approx(fooled, rel=1e-5)
+    assert of(formulas.discriminator_loss, real, fake) == pytest.approx(told, rel=1e-5)
+    assert of(formulas.fooling_loss, fake) == pytest.approx(fooled, rel=1e-5)
 
 
 def test_bound_is_below_the_likelihood_and_meets_it_at_the_true_posterior():
@@ -90,9 +91,9 @@ def test_bound_is_below_the_likelihood_and_meets_it_at_the_true_posterior():
     for mean, variance, tight in ((0.6, 0.5, True), (0.0, 1.0, False)):
         codes = torch.from_numpy(mean + math.sqrt(variance) * draws)[:, None]
         values = torch.full_like(codes, 1.2)
-        likelihood = losses.gaussian_log_likelihood(values, codes, torch.zeros(1)).mean()
-        divergence = losses.gaussian_divergence(torch.tensor([[mean]]), torch.tensor([[math.log(variance)]]))
-        bound = float(losses.evidence_bound(likelihood, divergence[0]))
+        likelihood = formulas.gaussian_log_likelihood(values, codes, torch.zeros(1)).mean()
+        divergence = formulas.gaussian_divergence(torch.tensor([[mean]]), torch.tensor([[math.log(variance)]]))
+        bound = float(formulas.evidence_bound(likelihood, divergence[0]))
         exact = -0.5 * (math.log(2 * math.pi * 2.0) + 1.2**2 / 2.0)
         assert (bound == pytest.approx(exact, abs=0.01)) == tight
         assert bound < exact + 0.01
@@ -107,7 +108,7 @@ def test_divergence_and_likelihood_by_number():
             divergence[row] += 0.5 * (m * m + math.exp(lv) - 1 - lv)
             likelihood[row] += -0.5 * (math.log(2 * math.pi * math.exp(lv)) + (x - m) ** 2 / math.exp(lv))
     tensors = [torch.from_numpy(one) for one in (values, mean, log_variance)]
-    assert losses.gaussian_divergence(*tensors[1:]).numpy() == pytest.approx(divergence, rel=1e-5)
-    assert losses.gaussian_log_likelihood(*tensors).numpy() == pytest.approx(likelihood, rel=1e-5)
-    weighed = losses.evidence_bound(torch.from_numpy(likelihood), torch.from_numpy(divergence), 4.0)
+    assert formulas.gaussian_divergence(*tensors[1:]).numpy() == pytest.approx(divergence, rel=1e-5)
+    assert formulas.gaussian_log_likelihood(*tensors).numpy() == pytest.approx(likelihood, rel=1e-5)
+    weighed = formulas.evidence_bound(torch.from_numpy(likelihood), torch.from_numpy(divergence), 4.0)
     assert weighed.numpy() == pytest.approx(likelihood - 4 * divergence)

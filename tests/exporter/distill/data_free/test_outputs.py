@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from edgeport.errors import DistillationError
-from edgeport.exporter.distill.data_free.adversarial import Adversarial
-from edgeport.exporter.distill.data_free.learned_losses import WithLearningTerms, condition_of
-from edgeport.exporter.distill.data_free.variational import OutputVae, Variational
 from edgeport.exporter.distill.distilling import distill
+from edgeport.exporter.distill.learned_losses.adversarial import Adversarial
+from edgeport.exporter.distill.learned_losses.terms import WithLearningTerms, condition_of
+from edgeport.exporter.distill.learned_losses.variational import OutputVae, Variational
 from edgeport.exporter.distill.loss_factory import make_objective
 from edgeport.exporter.distill.losses.task import CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import Objective, Tap

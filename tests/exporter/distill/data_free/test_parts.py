@@ -11,8 +11,8 @@ from edgeport.contracts import TensorSpec
 from edgeport.errors import SamplesError
 from edgeport.exporter.distill.data_free.augmentation import Views
 from edgeport.exporter.distill.data_free.batch_norm import BatchNormMatch
-from edgeport.exporter.distill.data_free.networks import encoder_of, generator_of, sizes_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
+from edgeport.exporter.distill.learned_losses.networks import encoder_of, generator_of, sizes_of
 
 
 class Twisted(nn.Module):

@@ -13,15 +13,15 @@ from torch.nn import functional
 from edgeport.contracts import TensorSpec
 from edgeport.errors import ContractError, DistillationError, SamplesError
 from edgeport.exporter.distill.data_free import synthesizers
-from edgeport.exporter.distill.data_free.adversarial import Adversarial
 from edgeport.exporter.distill.data_free.batch_norm import BatchNormMatch
 from edgeport.exporter.distill.data_free.distilling import distill_without_data
 from edgeport.exporter.distill.data_free.inversion_loss import Inversion, Weights
 from edgeport.exporter.distill.data_free.methods import Contrastive, Dafl, Fast
-from edgeport.exporter.distill.data_free.networks import generator_of
 from edgeport.exporter.distill.data_free.replay_buffer import Memory
 from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
 from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
+from edgeport.exporter.distill.learned_losses.adversarial import Adversarial
+from edgeport.exporter.distill.learned_losses.networks import generator_of
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions

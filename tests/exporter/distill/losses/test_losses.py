@@ -26,11 +26,10 @@ from edgeport.exporter.distill.losses.response import (
     SoftTargets,
     cosine_distance,
     decoupled,
-    output_difference,
-    soft_targets,
 )
 from edgeport.exporter.distill.losses.task import Callback, CrossEntropy, SquaredError
 from edgeport.exporter.distill.objective import BatchOutputs, Objective, Tap, key_of
+from edgeport.exporter.train.teacher_losses import output_difference, soft_targets
 
 RANDOM = np.random.default_rng(0)
 STUDENT, TEACHER = RANDOM.standard_normal((2, 6, 5)) * 3

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport.exporter.distill.data_free.learned_losses import Held, Outputs, built, condition_of, outputs_of
-from edgeport.exporter.distill.data_free.losses import discriminator_loss, fooling_loss
-from edgeport.exporter.distill.data_free.networks import Discriminator
-from edgeport.exporter.distill.data_free.scaling import Scaling, adapter_to
+from edgeport.exporter.distill.learned_losses.formulas import discriminator_loss, fooling_loss
+from edgeport.exporter.distill.learned_losses.networks import Discriminator
+from edgeport.exporter.distill.learned_losses.scaling import Scaling, adapter_to
+from edgeport.exporter.distill.learned_losses.terms import Held, Outputs, built, condition_of, outputs_of
 from edgeport.exporter.distill.objective import BatchOutputs, Tap
 
 __all__ = ["Adversarial"]

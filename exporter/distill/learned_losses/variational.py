@@ -9,12 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeport.exporter.distill.data_free.learned_losses import Held, Outputs, built, outputs_of
-from edgeport.exporter.distill.data_free.losses import evidence_bound, gaussian_divergence, gaussian_log_likelihood
-from edgeport.exporter.distill.data_free.networks import dense
-from edgeport.exporter.distill.data_free.scaling import Scaling, adapter_to
-from edgeport.exporter.distill.losses.response import soft_targets
+from edgeport.exporter.distill.learned_losses.formulas import (
+    evidence_bound,
+    gaussian_divergence,
+    gaussian_log_likelihood,
+)
+from edgeport.exporter.distill.learned_losses.networks import dense
+from edgeport.exporter.distill.learned_losses.scaling import Scaling, adapter_to
+from edgeport.exporter.distill.learned_losses.terms import Held, Outputs, built, outputs_of
 from edgeport.exporter.distill.objective import BatchOutputs, Tap
+from edgeport.exporter.train.teacher_losses import soft_targets
 
 __all__ = ["OutputVae", "Variational"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgeport.exporter.prune.graph.groups import Group, Kind, Slice
+from edgeport.exporter.structure.groups import Group, Kind, Slice
 
 if TYPE_CHECKING:
     import torch

@@ -13,24 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.atomic import atomic_file
-from edgeport.errors import PruningError, SourceError
-from edgeport.exporter.loaders.checkpoint import write_weights
-from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.prune.blocks import pass_through, passed_through
-from edgeport.exporter.prune.graph.heads import find_heads
-from edgeport.exporter.prune.graph.layers import is_depthwise, refresh
-from edgeport.exporter.prune.samples import Samples
-from edgeport.exporter.silence import quiet
+from edgeport.errors import SourceError
+from edgeport.exporter.checkpoint import write_weights
+from edgeport.exporter.structure.heads import find_heads
+from edgeport.exporter.structure.layers import is_depthwise, refresh
+from edgeport.exporter.structure.passed_blocks import pass_through, passed_through
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Record", "fit", "is_pruned", "read_record", "save_like", "save_program", "save_pruned"]
+__all__ = ["KEY", "Record", "fit", "is_pruned", "read_record", "save_like", "save_pruned"]
 
 KEY = "edgeport.pruning"
 """In the header of the file."""
-
 _VERSION = 1
 _ATTRIBUTE = re.compile(r"(?!_)\w+")
 _MOST_ENTRIES = 1 << 16
@@ -77,39 +72,6 @@ def save_like(given: str | None, module: torch.nn.Module, path: Path) -> None:
         save_pruned(module, path)
     else:
         write_weights(module, path)
-
-
-def save_program(module: torch.nn.Module, samples: Samples, path: Path, options: ExportOptions) -> None:
-    """Writes the module as a `.pt2` file, which needs no code of the user's any more.
-
-    Args:
-        module: In evaluation mode.
-        samples: Two or more; the example that is traced.
-        path: The file.
-        options: Which axes stay free, and how the module is walked.
-
-    Raises:
-        PruningError: torch.export can't take it.
-
-    """
-    import torch
-
-    from edgeport.exporter.capture import CaptureFailed, capture, free_axes
-    from edgeport.exporter.input_binding import bind_feeds
-
-    binding = bind_feeds(module, samples.feeds, samples.parameters, samples.constants)
-    axes = free_axes(samples.feeds, options, batch=options.dynamic_batch)
-    try:
-        with quiet():
-            program = capture(module, binding, samples.feeds, axes, options.capture).program
-    except CaptureFailed as error:
-        raise PruningError(
-            asked=f"write {path.name}",
-            found=f"that torch.export fails: {str(error.failures[-1]).strip()[:200]}",
-            fix="write a .safetensors file, which the model's own code loads",
-        ) from error
-    with atomic_file(path) as draft:
-        torch.export.save(program, draft)
 
 
 def is_pruned(path: Path) -> bool:

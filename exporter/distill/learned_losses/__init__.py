@@ -1,0 +1,1 @@
+"""Losses with modules that learn beside the student: adversarial and variational."""
