@@ -46,7 +46,7 @@ between releases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WrongOutput",
+    "did_you_mean",
     "error_from_dict",
 ]
 
@@ -360,3 +361,11 @@ def error_from_dict(data: Mapping[str, object]) -> EdgeportError:
         fix=str(data.get("fix", "")),
         details=dict(details) if isinstance(details, Mapping) else None,
     )
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """The next step where a name is unknown: the known one that comes nearest to it, or `otherwise`."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
