@@ -6,7 +6,6 @@ over by the caller. What is kept is one observer state per tensor, so memory doe
 
 from __future__ import annotations
 
-import difflib
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,7 +36,7 @@ from edgeport.contracts import (
     TensorStatistics,
     silent,
 )
-from edgeport.errors import CalibrationError, EdgeportError
+from edgeport.errors import CalibrationError, EdgeportError, did_you_mean
 from edgeport.onnx_files import infer_types, read_ir, refuse_quantized
 
 __all__ = ["collect", "require_finite", "watchable"]
@@ -167,11 +166,10 @@ def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> tuple[dict[str, 
     known = _value_bytes(ir_model)
     unknown = sorted(set(tensors or ()) - set(known))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
         raise CalibrationError(
             asked=f"watch tensor {unknown[0]!r}",
             found="no float activation of this name",
-            fix=f"did you mean {near[0]!r}?" if near else "name one of those that watchable() lists",
+            fix=did_you_mean(unknown[0], known, "name one of those that watchable() lists"),
             details={"unknown": unknown},
         )
     wanted = set(known if tensors is None else tensors)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
-from edgeport.errors import PlanError
+from edgeport.errors import PlanError, did_you_mean
 
 __all__ = ["KEEP_FLOAT", "excluded_nodes"]
 
@@ -37,11 +36,10 @@ def excluded_nodes(
         nodes = [node for node in graph if key in (node.name, node.op_type)]
         if not nodes:
             known = sorted({name for node in graph for name in (node.name, node.op_type) if name})
-            near = difflib.get_close_matches(key, known, n=1)
             raise PlanError(
                 asked=f"keep {key!r} in float",
                 found="no node and no operator type of this name",
-                fix=f"did you mean {near[0]!r}?" if near else "name a node or an operator type of the model",
+                fix=did_you_mean(key, known, "name a node or an operator type of the model"),
             )
         chosen.update(nodes)
     return frozenset(chosen)

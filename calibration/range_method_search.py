@@ -12,22 +12,21 @@ so much from the few with large activations that the whole was 1.2 dB worse.
 from __future__ import annotations
 
 import itertools
-import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgeport.calibration.mixed_precision.sensitivity import noise_over_signal, share_of, signal_and_noise
+from edgeport.calibration.mixed_precision.sensitivity import noise_over_signal, noises
 from edgeport.calibration.plan import make_plans
 from edgeport.calibration.ranges import MEASURED, RangeMethod, form_of, observers_of
 from edgeport.contracts import Arrays, Calibration, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules, RunModel
 from edgeport.errors import EdgeportError
 from edgeport.isolation.memory import give_back
 
-__all__ = ["MeasuredMethods", "measure_methods", "noises"]
+__all__ = ["MeasuredMethods", "measure_methods"]
 
 _SURELY = 0.95
 """A method with at least so much of the noise of one before it is no better: that is what few samples can tell."""
@@ -38,9 +37,6 @@ _MOST_ROWS, _MOST_BYTES = 8, 256 << 10
 
 _AS_ALONE = 1e-6
 """Noise over signal of a sample in a batch against the same sample alone: above it is no rounding any more."""
-
-_LEAST, _MOST = 1e-15, 1e6
-"""Of one call: less noise is none, and where the signal is all zero any noise is this much."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,27 +105,6 @@ def _reference(
     with open_model(model.path) as run:
         calls = _stacked(model, batches, run)
         return calls, [row for feeds, rows in calls for row in _rows(run(feeds), rows)]
-
-
-def noises(reference: Sequence[Arrays], outputs: Iterable[Arrays]) -> tuple[float, float]:
-    """Noise over signal in all, and of a typical call (the geometric mean over the calls), each at its worst output.
-
-    Args:
-        reference: Outputs of each call.
-        outputs: Of the same calls, from another model; looked at one after the other, and not kept.
-
-    """
-    signal: dict[str, float] = {}
-    noise: dict[str, float] = {}
-    logs: dict[str, list[float]] = {}
-    for theirs, mine in zip(reference, outputs, strict=True):
-        for name, array in theirs.items():
-            strength, error = signal_and_noise(array, mine[name])
-            signal[name] = signal.get(name, 0.0) + strength
-            noise[name] = noise.get(name, 0.0) + error
-            logs.setdefault(name, []).append(math.log(min(max(share_of(error, strength), _LEAST), _MOST)))
-    means = [math.exp(sum(each) / len(each)) for each in logs.values()]
-    return max((share_of(noise[name], signal[name]) for name in signal), default=0.0), max(means, default=0.0)
 
 
 def _noise(

@@ -16,7 +16,7 @@ from typing import Any
 
 from edgeport.atomic import atomic_write
 from edgeport.devices.registry import other_schemes
-from edgeport.errors import DeviceError, UsageError
+from edgeport.errors import DeviceError, UsageError, did_you_mean
 
 __all__ = [
     "LOCAL",
@@ -236,13 +236,10 @@ class Inventory:
             return LocalAddress()
         if name not in self.devices:
             check_name(name)
-            import difflib
-
-            near = difflib.get_close_matches(name, [LOCAL, *self.devices], n=1)
             raise UsageError(
                 asked=f"use the device {name!r}",
                 found=f"the devices {', '.join([LOCAL, *self.devices])}",
-                fix=f"did you mean {near[0]!r}?" if near else f"add it: edgeport devices add {name} ssh://user@host",
+                fix=did_you_mean(name, [LOCAL, *self.devices], f"add it: edgeport devices add {name} ssh://user@host"),
             )
         return self.devices[name]
 

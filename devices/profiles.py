@@ -10,13 +10,12 @@ BCM2712); NVIDIA, Jetson Orin data sheets; Intel, N100 (Gracemont, with AVX2 and
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from edgeport.contracts import Precision, Processor
-from edgeport.errors import UsageError
+from edgeport.errors import UsageError, did_you_mean
 
 __all__ = ["PROFILES", "Profile", "profile_named"]
 
@@ -132,12 +131,9 @@ def profile_named(name: str) -> Profile:
 
     """
     if name not in PROFILES:
-        near = difflib.get_close_matches(name, PROFILES, n=1)
         raise UsageError(
             asked=f"plan for the profile {name!r}",
             found=f"the profiles {', '.join(PROFILES)}",
-            fix=f"did you mean {near[0]!r}?"
-            if near
-            else "use one of them, or a recipe with a device that can be asked",
+            fix=did_you_mean(name, PROFILES, "use one of them, or a recipe with a device that can be asked"),
         )
     return PROFILES[name]

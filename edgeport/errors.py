@@ -46,7 +46,7 @@ between releases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "WrongOutput",
+    "did_you_mean",
     "error_from_dict",
 ]
 
@@ -360,3 +361,35 @@ def error_from_dict(data: Mapping[str, object]) -> EdgeportError:
         fix=str(data.get("fix", "")),
         details=dict(details) if isinstance(details, Mapping) else None,
     )
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, *, cutoff: float = 0.6) -> str:
+    """The next step where a name is unknown: the known one that comes nearest to it, or `otherwise`.
+
+    Args:
+        name: As it was typed.
+        known: Names that there are.
+        otherwise: Advice where none of them is near.
+        cutoff: Least similarity, 0..1 (see `difflib.get_close_matches`).
+
+    """
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def require_known(asked: str, name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is not among the known ones.
+
+    Raises:
+        UsageError: It is not; `asked` and the name say what for.
+
+    """
+    names = list(known)
+    if name not in names:
+        raise UsageError(
+            asked=f"{asked} {name!r}",
+            found=f"that there are {', '.join(names)}",
+            fix=did_you_mean(name, names, "use one of them"),
+        )

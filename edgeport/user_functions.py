@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["importable", "user_function"]
+from edgeport.errors import EdgeportError
+
+__all__ = ["importable", "load_function", "user_function"]
 
 
 def user_function(spelled: str, search_path: Path | None = None) -> object:
@@ -29,6 +32,27 @@ def user_function(spelled: str, search_path: Path | None = None) -> object:
         found: object = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)
+    return found
+
+
+def load_function(
+    spelled: str, search_path: Path | None, *, refuse: Callable[[str, str], EdgeportError], fixes: tuple[str, str]
+) -> Callable[..., Any]:
+    """The function of that name; an error of the caller's where it does not import, or is none.
+
+    Args:
+        spelled: `pkg.mod:fn`, or `pkg.mod:Class.fn`.
+        search_path: Folder that is on the import path while the module is imported.
+        refuse: What was found, and what to do, to the error.
+        fixes: What to do where it does not import, and where it is no function.
+
+    """
+    try:
+        found = user_function(spelled, search_path)
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise refuse(f"{type(error).__name__}: {error}", fixes[0]) from error
+    if not callable(found):
+        raise refuse(f"a {type(found).__name__}", fixes[1])
     return found
 
 

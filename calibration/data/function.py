@@ -15,7 +15,7 @@ from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import batched, check_batch_size
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
-from edgeport.user_functions import user_function
+from edgeport.user_functions import load_function
 
 __all__ = ["FunctionSamples"]
 
@@ -118,23 +118,12 @@ class FunctionSamples(DigestedSet):
 
 
 def _load(function: str, search_path: Path | None) -> Callable[[], Any]:
-    try:
-        found = user_function(function, search_path)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise SamplesError(
-            asked=f"take samples from {function!r}",
-            found=f"{type(error).__name__}: {error}",
-            fix="write pkg.mod:function, and see that the module imports by itself",
-            details={"problem": "function"},
-        ) from error
-    if not callable(found):
-        raise SamplesError(
-            asked=f"take samples from {function!r}",
-            found=f"a {type(found).__name__}",
-            fix="name a function that yields batches",
-            details={"problem": "function"},
-        )
-    return found
+    def refuse(found: str, fix: str) -> SamplesError:
+        asked = f"take samples from {function!r}"
+        return SamplesError(asked=asked, found=found, fix=fix, details={"problem": "function"})
+
+    fixes = "write pkg.mod:function, and see that the module imports by itself", "name a function that yields batches"
+    return load_function(function, search_path, refuse=refuse, fixes=fixes)
 
 
 def _line_of(error: Exception) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeport.calibration.data.digests import DigestedSet, SampleSetWrapper
 from edgeport.contracts import Sample, SampleSet
@@ -83,7 +84,7 @@ class Subset(DigestedSet):
 
 def rows_of(sample: Sample) -> Iterator[Sample]:
     """Each sample of a batch as a batch of one (views, not copies)."""
-    return (_row(sample, row) for row in range(len(sample)))
+    return (_rows(sample, slice(row, row + 1)) for row in range(len(sample)))
 
 
 def check_batch_size(batch_size: int) -> int:
@@ -103,8 +104,7 @@ def check_batch_size(batch_size: int) -> int:
     return batch_size
 
 
-def _row(sample: Sample, row: int) -> Sample:
-    rows = slice(row, row + 1)
+def _rows(sample: Sample, rows: slice | NDArray[np.intp]) -> Sample:
     return Sample(
         feeds={name: array[rows] for name, array in sample.feeds.items()},
         target=None if sample.target is None else sample.target[rows],
@@ -127,12 +127,7 @@ def batched(rows: Iterable[Sample], size: int) -> Iterator[Sample]:
 def _filled(sample: Sample, size: int) -> Sample:
     if len(sample) == size:
         return sample
-    rows = np.arange(size) % len(sample)
-    return Sample(
-        feeds={name: array[rows] for name, array in sample.feeds.items()},
-        target=None if sample.target is None else sample.target[rows],
-        first=None if sample.first is None else sample.first[rows],
-    )
+    return _rows(sample, np.arange(size) % len(sample))
 
 
 def _alike(left: Sample, right: Sample) -> bool:

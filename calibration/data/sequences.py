@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from edgeport.calibration.data.digests import DigestedSet
 from edgeport.contracts import Array, Sample, SampleSet, TensorSpec
-from edgeport.errors import SamplesError
+from edgeport.errors import SamplesError, did_you_mean
 
 __all__ = ["SequenceLayout", "SequenceSamples", "axis_parts"]
 
@@ -78,13 +77,10 @@ class SequenceSamples(DigestedSet):
 
     def _taken(self, batch: Sample, key: str) -> Array:
         if key not in batch.feeds:
-            near = difflib.get_close_matches(key, batch.feeds, n=1)
             raise SamplesError(
                 asked=f"read {key!r} beside the inputs",
                 found=f"samples with the arrays {', '.join(map(repr, batch.feeds))}",
-                fix=f"did you mean {near[0]!r}?"
-                if near
-                else "give it with every sample, or correct the recipe's [data]",
+                fix=did_you_mean(key, batch.feeds, "give it with every sample, or correct the recipe's [data]"),
                 details={"problem": "name", "input": key},
             )
         return np.asarray(batch.feeds[key]).reshape(len(batch), -1)[:, 0]

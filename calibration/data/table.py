@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +13,7 @@ from edgeport.calibration.data.array_roles import ArrayRole
 from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import batched, check_batch_size
 from edgeport.contracts import Array, PreprocessingFunction, Sample
-from edgeport.errors import SamplesError
+from edgeport.errors import SamplesError, did_you_mean
 
 __all__ = ["TableSamples", "columns_of"]
 
@@ -158,15 +157,14 @@ class TableSamples(DigestedSet):
     def _positions(self, names: tuple[str, ...], what: str) -> tuple[int, ...]:
         for name in names:
             if name not in self._header:
-                near = difflib.get_close_matches(name, self._header, n=1)
                 separators = len(self._header) == 1 and ";" in self._header[0]
                 raise self._wrong(
                     f"no column {name!r} for {what} among {', '.join(map(repr, self._header))}",
-                    f"did you mean {near[0]!r}?"
-                    if near
-                    else "separate cells by commas (.csv) or tabs (.tsv)"
-                    if separators
-                    else "name one of them",
+                    did_you_mean(
+                        name,
+                        self._header,
+                        "separate cells by commas (.csv) or tabs (.tsv)" if separators else "name one of them",
+                    ),
                     problem="name",
                 )
         return tuple(self._header.index(name) for name in names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,15 @@ __all__ = [
     "most_sensitive_first",
     "noise_of_groups",
     "noise_over_signal",
+    "noises",
     "restricted_plan",
     "share_of",
     "signal_and_noise",
     "sqnr_db",
 ]
+
+_LEAST, _MOST = 1e-15, 1e6
+"""Of one call: less noise is none, and where the signal is all zero any noise is this much."""
 
 _SILENT = 1e-15
 """Noise over signal that is the same as none: 150 dB."""
@@ -98,15 +102,28 @@ def noise_over_signal(reference: Sequence[Arrays], outputs: Iterator[Arrays]) ->
         outputs: Of the same calls, from another model.
 
     """
+    return noises(reference, outputs)[0]
+
+
+def noises(reference: Sequence[Arrays], outputs: Iterable[Arrays]) -> tuple[float, float]:
+    """Noise over signal in all, and of a typical call (the geometric mean over the calls), each at its worst output.
+
+    Args:
+        reference: Outputs of each call.
+        outputs: Of the same calls, from another model; looked at one after the other, and not kept.
+
+    """
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
-    for theirs, ours in zip(reference, outputs, strict=True):
+    logs: dict[str, list[float]] = {}
+    for theirs, mine in zip(reference, outputs, strict=True):
         for name, array in theirs.items():
-            strength, error = signal_and_noise(array, ours[name])
+            strength, error = signal_and_noise(array, mine[name])
             signal[name] = signal.get(name, 0.0) + strength
             noise[name] = noise.get(name, 0.0) + error
-    shares = [share_of(noise[name], signal[name]) for name in signal]
-    return max(shares, default=0.0)
+            logs.setdefault(name, []).append(math.log(min(max(share_of(error, strength), _LEAST), _MOST)))
+    means = [math.exp(sum(each) / len(each)) for each in logs.values()]
+    return max((share_of(noise[name], signal[name]) for name in signal), default=0.0), max(means, default=0.0)
 
 
 def signal_and_noise(true: Array, other: Array) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from edgeport.contracts import Endurance, Interval, ProcessTrace, TelemetrySample
+from edgeport.devices.latency.quantiles import mean_interval
 from edgeport.devices.latency.telemetry import timed_samples
 from edgeport.devices.latency.throttling import says_throttled
 from edgeport.devices.latency.timer import call_latency_ns
@@ -103,12 +104,6 @@ def _slowed_after_s(at_s: np.ndarray, median_ns: np.ndarray, limit_ns: float) ->
 
 
 def _t_interval(values: np.ndarray, confidence: float) -> Interval:
-    from scipy.special import stdtrit
-
-    estimate = float(np.median(values))
     borders = np.linspace(0, len(values), min(_BATCHES, len(values)) + 1).astype(int)
     means = [float(np.mean(values[a:b])) for a, b in pairwise(borders)]
-    if len(means) < 2:
-        return Interval(low=-np.inf, estimate=estimate, high=np.inf, confidence=confidence)
-    half = float(stdtrit(len(means) - 1, (1 + confidence) / 2)) * float(np.std(means, ddof=1)) / len(means) ** 0.5
-    return Interval(low=estimate - half, estimate=estimate, high=estimate + half, confidence=confidence)
+    return mean_interval(means, confidence, around=float(np.median(values)))

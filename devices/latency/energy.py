@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeport.contracts import Energy, Interval, Measurement, ProcessTrace, TelemetrySample
+from edgeport.contracts import Energy, Measurement, ProcessTrace, TelemetrySample
+from edgeport.devices.latency.quantiles import mean_interval
 from edgeport.devices.latency.telemetry import idle_samples, timed_samples
 
 __all__ = ["LEAST_S", "energy"]
@@ -42,7 +43,7 @@ def energy(measurement: Measurement, *, confidence: float = 0.95) -> Energy:
     per_sample = [_per_sample_j(trace, names, idle_w) for trace in measurement.traces]
     if not all(math.isfinite(value) for value in (*per_sample, idle_w)):
         return Energy(source=source, refused="not measured: the meter was not there all the time")
-    return Energy(per_sample_j=_t_interval(per_sample, confidence), idle_w=idle_w, source=source)
+    return Energy(per_sample_j=mean_interval(per_sample, confidence), idle_w=idle_w, source=source)
 
 
 def _per_sample_j(trace: ProcessTrace, names: Sequence[str], idle_w: float) -> float:
@@ -89,13 +90,3 @@ def _summed_j(samples: Sequence[TelemetrySample], name: str) -> float:
     power_w = np.array([sample.values.get(name, math.nan) for sample in samples]) / 1e6
     at_s = np.array([sample.at_ns for sample in samples]) / 1e9
     return float((np.diff(at_s) * (power_w[:-1] + power_w[1:]) / 2).sum())
-
-
-def _t_interval(values: Sequence[float], confidence: float) -> Interval:
-    from scipy.special import stdtrit
-
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(low=-math.inf, estimate=mean, high=math.inf, confidence=confidence)
-    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return Interval(low=mean - half, estimate=mean, high=mean + half, confidence=confidence)

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from edgeport.contracts import Interval, Quantile
 from edgeport.devices.latency.autocorrelation import correlation_time
 
-__all__ = ["aligned", "between_processes", "estimate_quantile", "least_effective_calls", "order_statistics"]
+__all__ = [
+    "aligned",
+    "between_processes",
+    "estimate_quantile",
+    "least_effective_calls",
+    "mean_interval",
+    "order_statistics",
+]
 
 Floats = NDArray[np.float64]
 
@@ -126,6 +133,17 @@ def between_processes(series: Sequence[Floats], q: float, *, tau: float, confide
     return Interval(
         low=math.exp(centre - half), estimate=math.exp(centre), high=math.exp(centre + half), confidence=confidence
     )
+
+
+def mean_interval(values: Sequence[float], confidence: float, *, around: float | None = None) -> Interval:
+    """Student's t interval of a mean; around another estimate where one is given. One value bounds nothing."""
+    from scipy.special import stdtrit
+
+    estimate = float(np.mean(values)) if around is None else around
+    if len(values) < 2:
+        return Interval(low=-math.inf, estimate=estimate, high=math.inf, confidence=confidence)
+    half = float(stdtrit(len(values) - 1, (1 + confidence) / 2)) * float(np.std(values, ddof=1)) / len(values) ** 0.5
+    return Interval(low=estimate - half, estimate=estimate, high=estimate + half, confidence=confidence)
 
 
 def _refusal(series: Sequence[Floats], q: float, calls_per_reading: int, confidence: float) -> str:

@@ -5,7 +5,6 @@ Errors (`mae`, `mse`, `eer`) are negated for that reason.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +17,8 @@ from edgeport.accuracy.agreement import agreement
 from edgeport.accuracy.detection import map50
 from edgeport.accuracy.ranking import auc, eer
 from edgeport.contracts.samples import Array, Arrays
-from edgeport.errors import SamplesError, SourceError, UsageError
-from edgeport.user_functions import user_function
+from edgeport.errors import SamplesError, SourceError, UsageError, did_you_mean
+from edgeport.user_functions import load_function
 
 __all__ = [
     "METRICS",
@@ -168,11 +167,10 @@ def metric_named(name: str, *, search_path: Path | None = None) -> Metric:
     if name in METRICS:
         return METRICS[name]
     if ":" not in name:
-        near = difflib.get_close_matches(name, METRICS, n=1)
         raise UsageError(
             asked=f"judge by metric {name!r}",
             found=f"no such metric; there are {', '.join(METRICS)}",
-            fix=f"did you mean {near[0]!r}?" if near else "use one of them, or pkg.mod:function",
+            fix=did_you_mean(name, METRICS, "use one of them, or pkg.mod:function"),
         )
     return Metric(name=name, truth=Truth.EITHER, measure=imported(name, search_path, "metric"))
 
@@ -189,22 +187,13 @@ def imported(location: str, search_path: Path | None, what: str) -> Callable[...
         SourceError: It does not import, or is no function.
 
     """
-    try:
-        function = user_function(location, search_path)
-    except Exception as error:  # the user's module may raise anything
-        raise SourceError(
-            asked=f"import the {what} {location}",
-            found=f"{type(error).__name__}: {error}",
-            fix="check the module's name, and that it lies beside the recipe or is installed",
-        ) from error
-    if not callable(function):
-        raise SourceError(
-            asked=f"import the {what} {location}",
-            found=f"a {type(function).__name__}",
-            fix="name a function of (output, target)" if what == "metric" else "name a function of (outputs)",
-        )
-    measure: Callable[..., Any] = function
-    return measure
+
+    def refuse(found: str, fix: str) -> SourceError:
+        return SourceError(asked=f"import the {what} {location}", found=found, fix=fix)
+
+    module = "check the module's name, and that it lies beside the recipe or is installed"
+    fixes = module, f"name a function of ({'output, target' if what == 'metric' else 'outputs'})"
+    return load_function(location, search_path, refuse=refuse, fixes=fixes)
 
 
 def _classes(output: Array, metric: str) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,14 @@ import numpy as np
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError
-from edgeport.user_functions import user_function
+from edgeport.user_functions import load_function
 
 __all__ = ["RawFunction"]
+
+_FIXES = (
+    "name a module beside the recipe, or installed, and a function in it",
+    "name a function that takes raw items and returns arrays",
+)
 
 
 class RawFunction:
@@ -30,9 +35,9 @@ class RawFunction:
     """
 
     def __init__(self, function: str, names: tuple[str, ...], search_path: Path | None = None) -> None:
-        self._function = _load(function, search_path)
         self._spelled = function
         self._names = names
+        self._function = load_function(function, search_path, refuse=self._unusable, fixes=_FIXES)
 
     @property
     def name(self) -> str:
@@ -69,6 +74,10 @@ class RawFunction:
             raise self._wrong(f"shape {list(shape)} for {name!r} from {len(raw)} items", "return one row per item")
         return found
 
+    def _unusable(self, found: str, fix: str) -> SamplesError:
+        asked = f"preprocess raw samples with {self._spelled}"
+        return SamplesError(asked=asked, found=found, fix=fix, details={"problem": "preprocess"})
+
     def _array(self, name: str, value: Any) -> Array:
         try:
             array: Array = np.asarray(value)
@@ -85,23 +94,3 @@ class RawFunction:
             fix=fix,
             details={"problem": "preprocess", "input": self.name},
         )
-
-
-def _load(function: str, search_path: Path | None) -> Callable[[Array], Any]:
-    try:
-        found = user_function(function, search_path)
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise SamplesError(
-            asked=f"preprocess raw samples with {function}",
-            found=f"{type(error).__name__}: {error}",
-            fix="name a module beside the recipe, or installed, and a function in it",
-            details={"problem": "preprocess"},
-        ) from error
-    if not callable(found):
-        raise SamplesError(
-            asked=f"preprocess raw samples with {function}",
-            found=f"a {type(found).__name__}",
-            fix="name a function that takes raw items and returns arrays",
-            details={"problem": "preprocess"},
-        )
-    return found

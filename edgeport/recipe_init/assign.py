@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from edgeport.contracts import Array, Arrays
-from edgeport.errors import SamplesError
+from edgeport.errors import SamplesError, did_you_mean
 from edgeport.exporter.nested_inputs import argument_paths
 from edgeport.recipe_init.input_spec import Guess, Kind
 
@@ -95,11 +94,10 @@ def require_target(target: str, names: Collection[str], where: str) -> None:
     """
     if not target or target in names:
         return
-    near = difflib.get_close_matches(target, names, n=1)
     raise SamplesError(
         asked=f"read the labels {target!r} (--target)",
         found=f"{where} {', '.join(map(repr, names))}",
-        fix=f"did you mean {near[0]!r}?" if near else "name one of them",
+        fix=did_you_mean(target, names, "name one of them"),
     )
 
 

@@ -185,6 +185,9 @@ def _is_disturbed(one: Slot | DroppedRound) -> bool:
     return isinstance(one, DroppedRound) or one.disturbed
 
 
+_Panel = Callable[[Timeline, "Figure"], "Figure | None"]
+
+
 def _others(found: Timeline, top: Figure) -> Figure | None:
     told = [(slot.begin_s, slot.end_s, 100 * slot.others) for slot in found.slots if slot.others is not None]
     if not told:
@@ -196,28 +199,18 @@ def _others(found: Timeline, top: Figure) -> Figure | None:
     return plot
 
 
-def _canary(found: Timeline, top: Figure) -> Figure | None:
-    if found.canary is None:
-        return None
-    plot = _panel(found, "Fixed work before and after each process (the canary), ms", beside=top)
-    _draw(plot, [found.canary], 1e6, [GREY], least_room=0.1)
-    return plot
+def _one_curve(curve: Callable[[Timeline], Curve | None], title: str, unit: float, room: float, colour: str) -> _Panel:
+    """A panel of one sensor, where it was read."""
 
+    def draw(found: Timeline, top: Figure) -> Figure | None:
+        one = curve(found)
+        if one is None:
+            return None
+        plot = _panel(found, title, beside=top)
+        _draw(plot, [one], unit, [colour], least_room=room)
+        return plot
 
-def _exchange(found: Timeline, top: Figure) -> Figure | None:
-    if found.exchange is None:
-        return None
-    plot = _panel(found, "One processor reads 512 KiB that another wrote (cache lines only), µs", beside=top)
-    _draw(plot, [found.exchange], 1e3, [GREY], least_room=0.1)
-    return plot
-
-
-def _frequency(found: Timeline, top: Figure) -> Figure | None:
-    if found.frequency is None:
-        return None
-    plot = _panel(found, "Clock frequency of the fastest processor, GHz", beside=top)
-    _draw(plot, [found.frequency], 1e6, ["#2f81f7"], least_room=0.06)
-    return plot
+    return draw
 
 
 def _temperature(found: Timeline, top: Figure) -> Figure | None:
@@ -230,8 +223,16 @@ def _temperature(found: Timeline, top: Figure) -> Figure | None:
     return plot
 
 
-_Panel = Callable[[Timeline, "Figure"], "Figure | None"]
-_PANELS: tuple[_Panel, ...] = (_others, _canary, _exchange, _frequency, _temperature)
+_CANARY = "Fixed work before and after each process (the canary), ms"
+_EXCHANGE = "One processor reads 512 KiB that another wrote (cache lines only), µs"
+_FREQUENCY = "Clock frequency of the fastest processor, GHz"
+_PANELS: tuple[_Panel, ...] = (
+    _others,
+    _one_curve(lambda found: found.canary, _CANARY, 1e6, 0.1, GREY),
+    _one_curve(lambda found: found.exchange, _EXCHANGE, 1e3, 0.1, GREY),
+    _one_curve(lambda found: found.frequency, _FREQUENCY, 1e6, 0.06, "#2f81f7"),
+    _temperature,
+)
 
 
 def _draw(plot: Figure, curves: Sequence[Curve], unit: float, colours: Sequence[str], *, least_room: float) -> None:

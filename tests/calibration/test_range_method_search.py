@@ -12,8 +12,9 @@ from edgeport.backends.onnxruntime.rules import x86_rules
 from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.mixed_precision.sensitivity import noises
 from edgeport.calibration.plan import make_plan
-from edgeport.calibration.range_method_search import _rows, measure_methods, noises
+from edgeport.calibration.range_method_search import _rows, measure_methods
 from edgeport.calibration.ranges import Auto, Entropy, Measured, MinMax, Percentile, form_of, method_named
 from edgeport.errors import BackendError, CalibrationError
 from edgeport.onnx_files import read_ir, read_once, write_scratch

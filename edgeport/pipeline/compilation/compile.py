@@ -31,7 +31,7 @@ from edgeport.contracts import (
     load_json,
     to_jsonable,
 )
-from edgeport.errors import DeviceLost, EdgeportError, UsageError
+from edgeport.errors import DeviceLost, EdgeportError, UsageError, require_known
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.compilation.candidates import list_candidates, refused
@@ -45,7 +45,6 @@ from edgeport.pipeline.engine.input_tracking import run_recorded, runs_foreign_c
 from edgeport.pipeline.output.artifact_folder import artifact_draft, load_artifact, write_artifact_record
 from edgeport.pipeline.quantization.range_search import MEASURED, measures, method_for
 from edgeport.pipeline.quantization.recovery import named_after_plan, refining_key
-from edgeport.suggestions import require_known
 
 __all__ = ["build_candidates", "build_planned", "quantize_onnx"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from edgeport.calibration.ranges import method_named, observers_of
 from edgeport.contracts import Calibration, Capabilities, Limits, OnnxModel, OnProgress, ProgressEvent, to_jsonable
 from edgeport.contracts.recipe import SamplesFile, SamplesLocation, SamplesMade
-from edgeport.errors import UsageError
+from edgeport.errors import UsageError, require_known
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.datasets.calibration_samples import samples_payload
@@ -27,7 +27,6 @@ from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.output.artifact_folder import require_writable
 from edgeport.pipeline.quantization.range_search import measures, methods_from
 from edgeport.pipeline.quantization.recovery import Transformed, named_before_calibration, transform_in_child
-from edgeport.suggestions import require_known
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from edgeport.contracts import (
     Verification,
     to_jsonable,
 )
-from edgeport.errors import IsolationError, SamplesError, UsageError, VerificationError
+from edgeport.errors import IsolationError, SamplesError, UsageError, VerificationError, require_known
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.datasets.batching import require_a_batch
@@ -23,7 +23,6 @@ from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.step import Step
 from edgeport.pipeline.evaluation.evaluate import Reference
 from edgeport.pipeline.source_model.verification_worker import VerifyRequest, verify
-from edgeport.suggestions import require_known
 
 __all__ = ["TOLERANCE", "verify_export"]
 
