@@ -88,6 +88,8 @@ def _entry(key: str, value: Any, folder: Path) -> Any:
         return "<machine>"
     if key in _MEASURED:
         return skeleton(list(value.values()) if key == "confirmation" else value)
+    if key == "candidates" and isinstance(value, list):
+        value = sorted(value, key=lambda one: str(one.get("name")))  # else by latency
     if key.endswith(("_ns", "_s", "elapsed", "took")) and isinstance(value, float | int):
         return "<number>"
     return normalise(value, folder)
