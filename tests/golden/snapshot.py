@@ -106,6 +106,8 @@ def skeleton(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
+        if value.lstrip("-") in {"Infinity", "NaN"}:  # JSON has no number for these
+            return "<number>"
         return value if value in _KINDS or value.startswith("<list of ") else "<text>"
     if isinstance(value, bool):
         return "<bool>"
