@@ -88,6 +88,8 @@ def _entry(key: str, value: Any, folder: Path) -> Any:
         return "<machine>"
     if key in _MEASURED:
         return skeleton(list(value.values()) if key == "confirmation" else value)
+    if key == "candidates" and isinstance(value, list):
+        value = sorted(value, key=lambda one: str(one.get("name")))  # else by latency
     if key.endswith(("_ns", "_s", "elapsed", "took")) and isinstance(value, float | int):
         return "<number>"
     return normalise(value, folder)
@@ -104,6 +106,8 @@ def skeleton(value: Any) -> Any:
 
 def _kind(value: Any) -> str:
     if isinstance(value, str):
+        if value.lstrip("-") in {"Infinity", "NaN"}:  # JSON has no number for these
+            return "<number>"
         return value if value in _KINDS or value.startswith("<list of ") else "<text>"
     if isinstance(value, bool):
         return "<bool>"

@@ -147,10 +147,6 @@ FLOWS = {
         needs="torch",
         lines=(
             "imitate calibration.npz --count 8 --latent 4 --width 4 --epochs 1 --batch-size 16 --device cpu --json",
-            (
-                "distill net:Net --student net:Net --student-argument width=8 --without-data fast"
-                " --input image=batch,3,8,8 --range -1:1 --steps 24 --batch-size 16 --device cpu --json"
-            ),
         ),
     ),
     "doctor": Flow(measured=True, lines=("doctor --json",)),
