@@ -112,6 +112,7 @@ def test_a_draft_has_a_target_for_it(problem, tmp_path):
     assert any(NAME in line for line in draft.found if line.startswith("Usable here"))
 
 
+@pytest.mark.alone
 def test_a_run_has_each_of_its_candidates(result):
     rows = {one.precision: one for one in result.candidates if one.backend == NAME}
     assert set(map(str, rows)) == {"fp32", "int8"}
@@ -125,12 +126,14 @@ def test_a_run_has_each_of_its_candidates(result):
     assert int8.placement.as_planned == 1
 
 
+@pytest.mark.alone
 def test_its_peak_is_that_of_one_of_ours(result):
     row = next(one for one in result.candidates if one.backend == NAME)
     assert row.latency.roofline.roof.source.startswith("onnxruntime fp32 matrix product")
     assert NAME not in peak_backends()
 
 
+@pytest.mark.alone
 def test_the_report_shows_it(result, problem):
     text = (problem / "out" / "report.html").read_text(encoding="utf-8")
     assert "sample int8" in text
@@ -148,6 +151,7 @@ def test_its_plan_is_as_it_writes_it(problem, quantized):
     assert effective_plan("edgeport.backends.tensorrt:create_backend", model, plan) != plan
 
 
+@pytest.mark.alone
 def test_its_artifact_is_timed_and_has_a_roofline(quantized):
     found = api.bench(quantized[0], rounds=6, duration_s=0.02)
     assert found.outcome is not Outcome.INVALID
@@ -155,6 +159,7 @@ def test_its_artifact_is_timed_and_has_a_roofline(quantized):
     assert found.summary.roofline is not None
 
 
+@pytest.mark.alone
 def test_how_it_is_run_is_tuned(quantized, tmp_path):
     found = api.tune_execution(
         [quantized[0]], output=tmp_path / "tuned", time_s=20.0, rounds=6, duration_s=0.02, store=tmp_path / "store"
