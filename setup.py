@@ -16,6 +16,7 @@ OWN = (
     "edgeport.drafting",
     "edgeport.isolation",
     "edgeport.onnx_files",
+    "edgeport.options",
     "edgeport.pipeline",
     "edgeport.preprocessing",
     "edgeport.recipe",

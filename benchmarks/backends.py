@@ -114,7 +114,9 @@ def prepare(model: BenchmarkModel, out: Path) -> Prepared:
         api.export(source, example=made.feeds, output=onnx)
     for backend in ("onnxruntime", "openvino"):
         if not (made.folder / backend).exists():
-            api.quantize(onnx, backend=backend, precision="fp32", output=made.folder / backend)
+            api.quantize(
+                onnx, output=made.folder / backend, options=api.QuantizeOptions(backend=backend, precision="fp32")
+            )
     return made
 
 
@@ -131,11 +133,9 @@ def tuned(prepared: Prepared, goal: str, seconds: float, deadline: Deadline) -> 
     deadline.require()
     found = api.tune_execution(
         [prepared.folder / "onnxruntime", prepared.folder / "openvino"],
-        goal=goal,
         output=output,
-        time_s=seconds,
-        samples=prepared.feeds,
         store=prepared.folder / "store",
+        options=api.ExecutionTuneOptions(goal=goal, time_s=seconds, samples=prepared.feeds),
     )
     kept: dict[str, Any] = to_jsonable(found)
     names = ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")

@@ -184,7 +184,7 @@ def prepare(model: BenchmarkModel, out: Path) -> Prepared:
     for backend in ("onnxruntime", "openvino"):
         place = folder / backend
         if not place.exists():
-            api.quantize(onnx, backend=backend, precision="fp32", output=place)
+            api.quantize(onnx, output=place, options=api.QuantizeOptions(backend=backend, precision="fp32"))
         artifacts[backend] = load_artifact(place)
     return Prepared(name=model.name, onnx=onnx, feeds=feeds, artifacts=artifacts)
 

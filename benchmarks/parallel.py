@@ -84,7 +84,13 @@ class Prepared:
         place = self.onnx.parent / f"{precision}-{label}"
         if not place.exists():
             calibration = self.calibration if precision == "int8" else None
-            api.quantize(self.onnx, calibration, precision=precision, output=place, execution=execution)
+            api.quantize(
+                self.onnx,
+                calibration,
+                output=place,
+                execution=execution,
+                options=api.QuantizeOptions(precision=precision),
+            )
         return load_artifact(place)
 
 
@@ -235,7 +241,9 @@ def side_by_side(every: Sequence[Prepared], core: int, rounds: int, out: Path) -
         each.compiled("fp32", ExecutionConfig(), "as-it-is")
         models[each.name] = (each.onnx.parent / "fp32-as-it-is", f"p90={round(ROOM * alone[each.name])}ns")
     samples = {each.name: each.feeds for each in every}
-    found = api.schedule(models, output=out / "schedule", samples=samples, rounds=max(6, rounds // 2))
+    found = api.schedule(
+        models, output=out / "schedule", samples=samples, options=api.ScheduleOptions(rounds=max(6, rounds // 2))
+    )
     taken = {way.name: max(one.quantile_ns / one.limit_ns for one in way.residents) for way in found.tried}
     naive = taken[found.tried[0].name]
     kept = taken.get(found.chosen, float("inf"))

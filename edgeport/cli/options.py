@@ -1,16 +1,18 @@
-"""Options and arguments that several commands share."""
+"""Makes click options of what `edgeport.options` declares, and those that several commands share."""
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from edgeport.errors import UsageError
+from edgeport.cli.parsing import FORMS, parse_argument
+from edgeport.errors import ContractError, UsageError
+from edgeport.options.declare import Option, declarations
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -18,67 +20,130 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE",
     "FOLDER",
+    "NEW",
     "PLACE",
-    "PRECISIONS",
-    "argument",
-    "device_option",
     "given_options",
     "model_source",
-    "placement_option",
-    "raw_samples",
-    "samples_place",
+    "options_of",
+    "output_option",
+    "resume_option",
     "source_of",
     "store_option",
+    "target_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-PLACE = click.Path(path_type=Path)
-PRECISIONS = (
-    *("fp32", "bf16", "fp16", "int8", "fp8", "int8-dynamic", "int8-weights"),
-    *("int4-weights-32", "int4-weights-64", "int4-weights-128"),
-    *("uint4-weights-32", "uint4-weights-64", "uint4-weights-128"),
-    "int16",
-)
-"""Those of `edgeport.contracts.Precision`, which is not loaded for a help text."""
+PLACE = click.Path(exists=True, path_type=Path)
+NEW = click.Path(path_type=Path)
+_REPEATED = ("arguments", "precisions")
+_PATHS = {"file": FILE, "place": PLACE, "new": NEW}
+
+
+def options_of(cls: type[Any], names: str = "", *, to: str = "options") -> Callable[[F], F]:
+    """Adds options that a dataclass declares, and hands them to the command as one object of it.
+
+    Args:
+        cls: Of `edgeport.options`.
+        names: Its fields that the command offers, in the order of its help, separated by spaces; all of them if empty.
+        to: The command's argument.
+
+    """
+    declared = declarations(cls)
+    offered = {name: declared[name] for name in names.split() or declared}
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            given = {name: _value(name, offered[name][2], kwargs.pop(name)) for name in offered}
+            try:
+                options = cls(**{name: value for name, value in given.items() if value is not None})
+            except ContractError as error:
+                raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+            return command(*args, **{to: options}, **kwargs)
+
+        decorated: Any = wrapped
+        for name, declaration in reversed(offered.items()):
+            flags, settings = _click_option(name, *declaration)
+            decorated = click.option(*flags, name, **settings)(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _value(name: str, declared: Option, given: Any) -> Any:
+    flag = declared.flags[0] if declared.flags else _flag(name)
+    return FORMS[declared.parse](given, flag) if declared.parse and given is not None else given
+
+
+def _flag(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
+
+
+def _click_option(name: str, kind: Any, default: Any, declared: Option) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The flags, and what else click is told."""
+    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
+    default = default if declared.default_text is ... else declared.default_text
+    flags = declared.flags or (_flag(name),)
+    settings: dict[str, Any] = {"default": default, "help": declared.help or None, "metavar": declared.metavar}
+    settings["show_default"] = declared.shows_default and not (
+        default is None or default is False or default in ("", ())
+    )
+    if get_origin(kinds[0]) is tuple and not declared.parse:
+        kinds = [get_args(kinds[0])[0]]
+        settings["multiple"] = True
+    elif declared.parse in _REPEATED:
+        settings |= {"multiple": True, "default": ()}
+    if kinds[0] is bool:
+        return flags, settings | ({} if "/" in flags[0] else {"is_flag": True})
+    return flags, settings | {"type": _click_type(kinds, declared)}
+
+
+def _click_type(kinds: list[Any], declared: Option) -> Any:
+    kind = kinds[0]
+    if declared.parse:
+        return str
+    if declared.choices or get_origin(kind) is Literal:
+        return click.Choice(declared.choices or get_args(kind))
+    if kind is Path and len(kinds) == 1:
+        return _PATHS[declared.path]
+    low, high = (
+        next((one for one in pair if one is not None), None)
+        for pair in ((declared.above, declared.least), (declared.below, declared.most))
+    )
+    if kind in (int, float) and (low, high) != (None, None):
+        of: dict[str, Any] = {
+            "min": low,
+            "max": high,
+            "min_open": declared.above is not None,
+            "max_open": declared.below is not None,
+        }
+        return (click.IntRange if kind is int else click.FloatRange)(**of)
+    return kind if kind in (int, float) else str
+
+
+def target_option(text: str) -> Callable[[F], F]:
+    """Adds `--target`."""
+    return click.option("--target", default="", help=text)
+
+
+def output_option(default: str | None = None, text: str | None = None) -> Callable[[F], F]:
+    """Adds `-o` and `--output`, handed over as `place`."""
+    path = Path(default) if default is not None else None
+    return click.option("-o", "--output", "place", type=NEW, default=path, show_default=path is not None, help=text)
+
+
+def resume_option(text: str) -> Callable[[F], F]:
+    """Adds `--resume` and `--fresh`, handed over as `fresh`."""
+    return click.option("--resume/--fresh", "fresh", default=True, help=text, callback=lambda _, __, resume: not resume)
 
 
 def store_option(command: F) -> F:
     """Adds `--store`."""
     return click.option(
-        "--store", type=PLACE, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
-    )(command)
-
-
-def device_option(command: F) -> F:
-    """Adds `--device`."""
-    return click.option(
-        "--device",
-        default="local",
-        show_default=True,
-        metavar="NAME",
-        help="Where artifacts run, of edgeport devices list.",
-    )(command)
-
-
-def placement_option(command: F) -> F:
-    """Adds `--require-placement`."""
-    return click.option(
-        "--require-placement",
-        metavar="95%",
-        help="Fail where less of the planned nodes runs as planned; says which do not, and why.",
-    )(command)
-
-
-def raw_samples(command: F) -> F:
-    """Adds `--preprocess`."""
-    return click.option(
-        "--preprocess",
-        type=FILE,
-        metavar="RECIPE",
-        help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
+        "--store", type=NEW, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
     )(command)
 
 
@@ -90,11 +155,6 @@ def given_options() -> dict[str, str]:
         for parameter in context.command.params
         if parameter.name and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
     }
-
-
-def samples_place(text: str) -> Path | str:
-    """A file of samples, or the name of a function."""
-    return Path(text) if text.endswith(".npz") else text
 
 
 def model_source(command: F) -> F:
@@ -129,7 +189,7 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
     place, folder = located(location, here)
     return ModelSource(
         location=place,
-        arguments=dict(argument(text) for text in arguments),
+        arguments=dict(parse_argument(text) for text in arguments),
         weights=weights,
         search_path=folder,
         allow_pickle_sha256=allowed,
@@ -144,19 +204,6 @@ def source_of(
         return _source(location, weights, arguments, None)
     from dataclasses import replace
 
-    return replace(own, weights=weights, arguments={**own.arguments, **dict(argument(text) for text in arguments)})
-
-
-def argument(text: str) -> tuple[str, Any]:
-    """Name and value of `NAME=JSON`."""
-    name, sign, value = text.partition("=")
-    try:
-        if not sign or not name.isidentifier():
-            raise ValueError(text)
-        return name, json.loads(value)
-    except ValueError as error:
-        raise UsageError(
-            asked=f"pass --argument {text}",
-            found="no NAME=JSON",
-            fix="""write numbers as width=16 and texts in quotes, as in 'kind="small"'""",
-        ) from error
+    return replace(
+        own, weights=weights, arguments={**own.arguments, **dict(parse_argument(text) for text in arguments)}
+    )

@@ -56,7 +56,6 @@ from edgeport.contracts.plan import (
     RecurrentRule,
     WeightQuantization,
 )
-from edgeport.contracts.precision import Precision, QuantizedDtype, WeightForm
 from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
 from edgeport.contracts.recipe import (
     DataSpec,
@@ -101,6 +100,7 @@ from edgeport.contracts.verdict import (
     Throughput,
     Work,
 )
+from edgeport.options.precision import Precision, QuantizedDtype, WeightForm
 
 __all__ = [
     "AS_GIVEN",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeport.contracts.precision import Precision
 from edgeport.errors import ContractError
+from edgeport.options.precision import Precision
 
 __all__ = ["Mix", "NodeChoice"]
 

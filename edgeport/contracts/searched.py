@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeport.contracts.precision import Precision
+from edgeport.options.precision import Precision
 
 __all__ = ["PlanSearch", "SearchedGroup"]
 

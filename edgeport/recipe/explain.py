@@ -198,7 +198,7 @@ def _compared(given: ExportSettings | Search, default: ExportSettings | Search) 
 def _compress(step: CompressStep, folder: Path) -> str:
     """One block, each key with the default of its section."""
     given = as_keys(step, folder)
-    defaults = {field.alias or name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
+    defaults = {name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
     learning = [name for name in defaults if name in LEARNING]
     defaults = {
         name: defaults[name] for name in ("method", *(one for one in defaults if one not in learning), *learning)

@@ -90,8 +90,7 @@ def test_ranges_are_those_of_preprocessed_samples(folder: Path) -> None:
         folder / "net.onnx",
         folder / "raw.npz",
         output=folder / "c.safetensors",
-        target="label",
-        preprocess=folder / "plain.toml",
+        options=api.CalibrateOptions(target="label", preprocess=folder / "plain.toml"),
     )
     extremes = Calibration.load(folder / "c.safetensors").statistics["image"]["extremes"]
     wanted = apply(preparation_for(folder / "plain.toml", takes("float32")).inputs[0].preprocessing, raw())
@@ -101,7 +100,12 @@ def test_ranges_are_those_of_preprocessed_samples(folder: Path) -> None:
 
 def test_raw_samples_without_a_recipe_are_refused_as_before(folder: Path) -> None:
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        api.calibrate(folder / "net.onnx", folder / "raw.npz", output=folder / "c.safetensors", target="label")
+        api.calibrate(
+            folder / "net.onnx",
+            folder / "raw.npz",
+            output=folder / "c.safetensors",
+            options=api.CalibrateOptions(target="label"),
+        )
 
 
 def test_a_recipe_that_declares_nothing_is_named(folder: Path) -> None:
@@ -127,11 +131,17 @@ def test_pytorch_and_the_file_get_what_each_takes(folder: Path, recipe: str) -> 
         fold({"model": str(folder / "net.onnx"), "output": str(model), **Preparation(inputs=inputs).as_payload()})
     source = ModelSource(location="my_net:Net", search_path=folder)
     found = api.verify(
-        source, model, folder / "raw.npz", target="label", preprocess=folder / f"{recipe}.toml", limits=LIMITS
+        source,
+        model,
+        folder / "raw.npz",
+        limits=LIMITS,
+        options=api.VerifyOptions(target="label", preprocess=folder / f"{recipe}.toml"),
     )
     assert (found.outcome, found.samples) == (Outcome.PASS, 40)
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        api.verify(source, folder / "net.onnx", folder / "raw.npz", target="label", limits=LIMITS)
+        api.verify(
+            source, folder / "net.onnx", folder / "raw.npz", limits=LIMITS, options=api.VerifyOptions(target="label")
+        )
 
 
 class Enough(Exception):

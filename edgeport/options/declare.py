@@ -1,0 +1,102 @@
+"""Declares an option once, as a field of a frozen dataclass, and reads that declaration back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+__all__ = ["Option", "common_fields", "declarations", "from_keys", "option", "to_keys"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What is declared of a field beside its type and default.
+
+    Attributes:
+        help: Of the command line.
+        flags: How the command line spells it; `--` and the field's name if empty.
+        metavar: Of its value in help texts; by its type if empty.
+        above, least, below, most: Bounds of a number: exclusive, inclusive, exclusive, inclusive.
+        choices: The texts that it may be.
+        parse: The form of its text on the command line, in `edgeport.cli.parsing.FORMS`; empty for none.
+        path: Of a path: a "file" or any "place" that exists, or one that may be "new".
+        default_text: Default of the command line, where that of the field can't be written there.
+        shows_default: Its help names the default.
+        key: In recipes; the field's name if empty.
+        recipe: Its description in recipes; empty where they don't have it.
+        within: Narrower bounds and so on in recipes, as arguments of pydantic's `Field`.
+
+    """
+
+    help: str = ""
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    above: float | None = None
+    least: float | None = None
+    below: float | None = None
+    most: float | None = None
+    choices: tuple[str, ...] = ()
+    parse: str = ""
+    path: str = "file"
+    default_text: Any = ...
+    shows_default: bool = True
+    key: str = ""
+    recipe: str = ""
+    within: Mapping[str, Any] = field(default_factory=dict)
+
+
+def option(default: Any = MISSING, *, factory: Callable[[], Any] | None = None, flag: str = "", **declared: Any) -> Any:
+    """A field that is an option.
+
+    Args:
+        default: Its default.
+        factory: Instead: makes it.
+        flag: How the command line spells it, several separated by spaces.
+        declared: Fields of `Option`.
+
+    """
+    metadata = {"option": Option(flags=tuple(flag.split()), **declared)}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def declarations(cls: type[Any]) -> dict[str, tuple[Any, Any, Option]]:
+    """Type, default and declaration of each option of a dataclass, by the field's name."""
+    types = get_type_hints(cls)
+    return {
+        one.name: (
+            types[one.name],
+            one.default_factory() if one.default_factory is not MISSING else one.default,
+            one.metadata["option"],
+        )
+        for one in dataclasses.fields(cls)
+        if "option" in one.metadata
+    }
+
+
+def from_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a dataclass by their fields' names, of a recipe's values by key; tuples of lists."""
+    return {
+        name: tuple(values[key]) if isinstance(values[key], list) else values[key]
+        for name, (_, _, declared) in declarations(cls).items()
+        if declared.recipe and (key := declared.key or name) in values
+    }
+
+
+def to_keys(cls: type[Any], options: Any) -> dict[str, Any]:
+    """The other way: what a recipe says of these options, by key."""
+    return {
+        declared.key or name: getattr(options, name)
+        for name, (_, _, declared) in declarations(cls).items()
+        if declared.recipe and hasattr(options, name)
+    }
+
+
+def common_fields(cls: type[Any], values: Any) -> dict[str, Any]:
+    """The fields of a dataclass that another object has under the same names, to make one of it."""
+    return {one.name: getattr(values, one.name) for one in dataclasses.fields(cls) if hasattr(values, one.name)}

@@ -1,0 +1,59 @@
+"""What is known of a model that a recipe is written for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeport.options.declare import option
+
+__all__ = ["InitOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitOptions:
+    """Of `edgeport.api.init`; what is not said is found.
+
+    Attributes:
+        samples: A `.npz`, `.npy`, `.csv` or folder to be split into calibration and evaluation; or a function.
+        calibration: Samples that int8 ranges come from, instead.
+        evaluation: Samples that candidates are judged on.
+        target: Key of the labels.
+        metric: Its name, or `pkg.mod:fn`.
+        inputs: "NAME=batch,3,224,224" or "NAME=batch,time:int64", one per input.
+        backends: Empty for those that can run here.
+        weights: A `.safetensors` file or a safe checkpoint.
+        arguments: Of the factory.
+        allow_pickle_sha256: As in a recipe.
+        accuracy_drop: Of the budget; None for what the samples can prove.
+        latency: Of the budget, as "p50 <= 5 ms"; empty for none.
+        quick: Few and short measurements, for a first look.
+        force: Replace files that are there.
+
+    """
+
+    samples: str = option(
+        "", help=".npz, .npy, .csv or folder of images or .wav files, split for calibration and evaluation."
+    )
+    calibration: str = option("", help="Instead: samples that int8 ranges come from.")
+    evaluation: str = option("", help="Instead: other samples, that candidates are judged on.")
+    target: str = option("", help="Key or column of the labels [default: found].")
+    metric: str = option("", help="As in a recipe [default: top1 with labels, else against the float model].")
+    inputs: tuple[str, ...] = option(
+        (), flag="--input", metavar="NAME=SHAPE", help="image=batch,3,224,224 or ids=batch,16:int64."
+    )
+    backends: tuple[str, ...] = option(
+        (), flag="--backend", help="A runtime, once for each [default: all that run here]."
+    )
+    weights: Path | None = option(None, help=".safetensors, or a checkpoint that loads without running code.")
+    arguments: Mapping[str, object] = option(
+        factory=dict, flag="--argument", parse="arguments", metavar="NAME=JSON", help="Argument of the factory."
+    )
+    allow_pickle_sha256: str | None = option(None, help="Digest of the ultralytics .pt that may run code.")
+    accuracy_drop: float | None = option(
+        None, help="Largest loss against the float model [default: what can be proved]."
+    )
+    latency: str = option("", help='Of the budget: "p50 <= 5 ms".')
+    quick: bool = option(default=False, help="Few and short measurements, for a first look.")
+    force: bool = option(default=False, help="Replace files that are there.")
