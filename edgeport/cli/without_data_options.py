@@ -41,21 +41,16 @@ class WithoutData(WithoutDataOptions):
 
     method: str = option(
         "",
+        "No samples: a generator makes them, by this method.",
         flag="--without-data",
         choices=METHODS,
         default_text=None,
-        help="No samples: a generator makes them, by this method.",
     )
     shapes: tuple[str, ...] = option(
-        (), flag="--input", metavar="NAME=SHAPE", help="Then: image=batch,3,32,32, of both models."
+        (), "Then: image=batch,3,32,32, of both models.", flag="--input", metavar="NAME=SHAPE"
     )
     value_range: tuple[float, float] | None = option(
-        None,
-        flag="--range",
-        parse="interval",
-        default_text="",
-        metavar="LOW:HIGH",
-        help="Then: of the input's values.",
+        None, "Then: of the input's values.", flag="--range", parse="interval", default_text="", metavar="LOW:HIGH"
     )
 
     def check(self) -> None:

@@ -19,7 +19,7 @@ class DeviceOptions:
 
     """
 
-    device: str = option("local", metavar="NAME", help="Where artifacts run, of edgeport devices list.")
+    device: str = option("local", "Where artifacts run, of edgeport devices list.", metavar="NAME")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,9 @@ class PlacementOptions:
 
     require_placement: float | None = option(
         None,
+        "Fail where less of the planned nodes runs as planned; says which do not, and why.",
         parse="part",
         metavar="95%",
-        help="Fail where less of the planned nodes runs as planned; says which do not, and why.",
     )
 
 
@@ -50,8 +50,8 @@ class PreprocessOptions:
 
     preprocess: Path | None = option(
         None,
+        "The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
         metavar="RECIPE",
-        help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
     )
 
 

@@ -24,9 +24,9 @@ class ExecuteOptions(PreprocessOptions, DeviceOptions):
 
     """
 
-    samples: Path | None = option(None, help=".npz with inputs [default: a bundle's own, or random values].")
-    threads: int | None = option(None, least=1, help="For a plain .onnx [default: the runtime's own].")
-    backend: str = option("onnxruntime", help="That runs a plain .onnx.")
+    samples: Path | None = option(None, ".npz with inputs [default: a bundle's own, or random values].")
+    threads: int | None = option(None, "For a plain .onnx [default: the runtime's own].", least=1)
+    backend: str = option("onnxruntime", "That runs a plain .onnx.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +45,26 @@ class TimingOptions(ExecuteOptions):
 
     """
 
-    duration_s: float = option(
-        0.3, flag="--duration", above=0, metavar="SECONDS", help="Of timed calls in each process."
-    )
+    duration_s: float = option(0.3, "Of timed calls in each process.", flag="--duration", above=0, metavar="SECONDS")
     time_s: float | None = option(
         None,
+        "Measure no longer than this [default: 60 s where it may go on].",
         flag="--time",
         parse="seconds",
         metavar="60s",
-        help="Measure no longer than this [default: 60 s where it may go on].",
     )
     cool_down_s: float = option(
         0.0,
+        "Rest before each process, at most: until as cool as before the first.",
         flag="--cool-down",
         parse="seconds",
         default_text=None,
         metavar="30s",
-        help="Rest before each process, at most: until as cool as before the first.",
     )
     until: float | None = option(
-        None, parse="share", metavar="1%", help="Measure until the 95 % interval is this narrow, to either side."
+        None, "Measure until the 95 % interval is this narrow, to either side.", parse="share", metavar="1%"
     )
-    rounds: int = option(10, least=1, help="Fresh processes; the fewest where measuring goes on.")
+    rounds: int = option(10, "Fresh processes; the fewest where measuring goes on.", least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,25 +87,25 @@ class BenchOptions(TimingOptions, PlacementOptions):
 
     budgets: tuple[str, ...] = option(
         (),
+        "p99=20ms, throughput=200/s, memory=300MB, size=10MB or first-inference=1s; may be given several times.",
         flag="--budget",
         metavar="NAME=LIMIT",
-        help="p99=20ms, throughput=200/s, memory=300MB, size=10MB or first-inference=1s; may be given several times.",
     )
-    against: Path | None = option(None, path="place", help="Another artifact, measured in turn with this one.")
-    baseline: Path | None = option(None, help="What --save-baseline wrote, earlier and on this machine.")
+    against: Path | None = option(None, "Another artifact, measured in turn with this one.", path="place")
+    baseline: Path | None = option(None, "What --save-baseline wrote, earlier and on this machine.")
     save_baseline: Path | None = option(
-        None, path="new", metavar="FILE.json", help="Keep the raw measurement for --baseline."
+        None, "Keep the raw measurement for --baseline.", path="new", metavar="FILE.json"
     )
     scenario: str = option(
         "single-stream",
+        "One call after the other; one per stream at once; at random times; all streams as fast as they can.",
         choices=("single-stream", "multi-stream", "server", "offline"),
-        help="One call after the other; one per stream at once; at random times; all streams as fast as they can.",
     )
-    streams: int | None = option(None, least=1, help="Calls at the same time [default: one per core].")
+    streams: int | None = option(None, "Calls at the same time [default: one per core].", least=1)
     rate_per_s: float | None = option(
-        None, flag="--rate", parse="rate", metavar="100/s", help="Of the calls that come to a server."
+        None, "Of the calls that come to a server.", flag="--rate", parse="rate", metavar="100/s"
     )
-    energy: bool = option(default=False, help="Measure joules per sample, where there is a meter; some 20 s more.")
+    energy: bool = option(default=False, text="Measure joules per sample, where there is a meter; some 20 s more.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +121,10 @@ class CompareOptions(TimingOptions):
 
     delta: float | None = option(
         None,
+        "A difference that does not matter [default: what this machine shows, at least 2 %].",
         parse="share",
         metavar="3%",
-        help="A difference that does not matter [default: what this machine shows, at least 2 %].",
     )
     fail_on: Literal["slower", "regressed"] = option(
-        "slower", help="Any certain slowdown, or only one that is surely above delta."
+        "slower", "Any certain slowdown, or only one that is surely above delta."
     )

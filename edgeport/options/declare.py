@@ -49,17 +49,20 @@ class Option:
     within: Mapping[str, Any] = field(default_factory=dict)
 
 
-def option(default: Any = MISSING, *, factory: Callable[[], Any] | None = None, flag: str = "", **declared: Any) -> Any:
+def option(
+    default: Any = MISSING, text: str = "", *, factory: Callable[[], Any] | None = None, flag: str = "", **declared: Any
+) -> Any:
     """A field that is an option.
 
     Args:
         default: Its default.
-        factory: Instead: makes it.
+        text: Its help on the command line.
+        factory: Instead of a default: makes it.
         flag: How the command line spells it, several separated by spaces.
         declared: Fields of `Option`.
 
     """
-    metadata = {"option": Option(flags=tuple(flag.split()), **declared)}
+    metadata = {"option": Option(flags=tuple(flag.split()), help=text, **declared)}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)

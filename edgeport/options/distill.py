@@ -34,19 +34,15 @@ class _Objective:
 
     L: tuple[str, ...] = option(
         (),
+        '"0.9 soft-targets:4", ... [default: by the labels].',
         flag="-L",
         metavar="TERM",
-        help='"0.9 soft-targets:4", ... [default: by the labels].',
         recipe='task and teacher terms: ["0.1 cross-entropy", "0.9 soft-targets:4"]; by the labels',
     )
     R: tuple[str, ...] = option(
-        (),
-        flag="-R",
-        metavar="TERM",
-        help='Regulariser: "confidence", "activity".',
-        recipe='regularisers: ["confidence"]',
+        (), 'Regulariser: "confidence", "activity".', flag="-R", metavar="TERM", recipe='regularisers: ["confidence"]'
     )
-    lambda_: float = option(1.0, key="lambda", help="Factor of R.", recipe="factor of R", within={"ge": 0, "le": 1e6})
+    lambda_: float = option(1.0, "Factor of R.", key="lambda", recipe="factor of R", within={"ge": 0, "le": 1e6})
     optimizer: Literal["adamw", "sgd"] = option("adamw", recipe="sgd has Nesterov's momentum")
     rate: float = option(1e-3, above=0, recipe="learning rate at its highest; it falls as a cosine", within={"le": 10})
 
@@ -65,14 +61,14 @@ class DistillSettings(_Objective, TrainingOptions):
     """
 
     generations: int = option(
-        1, least=1, help="Each teaches the next.", recipe="students, each taught by the one before", within={"le": 100}
+        1, "Each teaches the next.", least=1, recipe="students, each taught by the one before", within={"le": 100}
     )
     epochs: int = option(30, least=1, recipe="walks over the training samples, of each of them")
     batch_size: int = option(128, least=1, recipe="samples per step")
     weight_decay: float = option(1e-4, least=0, recipe="of the optimizer", within={"le": 1})
     augment: str = option(
         "",
-        help="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn.",
+        "crop-flip, crop-flip:2 (pixels), or pkg.mod:fn.",
         recipe="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn, feeds by name to feeds by name",
     )
 
@@ -92,25 +88,25 @@ class DistillOptions(GoalTiming, DistillSettings):
 
     """
 
-    prune: float | None = option(None, metavar="AMOUNT", help="Instead: SOURCE without this share of multiplications.")
-    by: str = option("l2", metavar="CRITERION", help="What goes first; see edgeport prune.")
+    prune: float | None = option(None, "Instead: SOURCE without this share of multiplications.", metavar="AMOUNT")
+    by: str = option("l2", "What goes first; see edgeport prune.", metavar="CRITERION")
     latency_ns: float | None = option(
         None,
+        "SOURCE is pruned, or --scale chosen, until it is met here.",
         flag="--latency",
         parse="median",
         metavar="5ms",
-        help="SOURCE is pruned, or --scale chosen, until it is met here.",
     )
-    speedup: float | None = option(None, help="Instead: how many times as fast as SOURCE.")
+    speedup: float | None = option(None, "Instead: how many times as fast as SOURCE.")
     scale: Mapping[str, tuple[float, ...]] = option(
         factory=dict,
+        text="Argument of the student's factory to choose.",
         default_text="",
         parse="values",
         metavar="NAME=8,16,32",
-        help="Argument of the student's factory to choose.",
     )
     device: str = device_option("That trains.")
-    backend: str = option("onnxruntime", help="That is timed, for a latency.")
+    backend: str = option("onnxruntime", "That is timed, for a latency.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,18 +129,18 @@ class WithoutDataSettings(_Objective):
     method: str = "fast"
     values: Mapping[str, Any] = option(
         factory=dict,
+        text="Then: of the method, as inner=5.",
         flag="--value",
         parse="arguments",
         metavar="NAME=JSON",
-        help="Then: of the method, as inner=5.",
         recipe="then: of the method: { inner = 5 }",
     )
-    steps: int = option(4000, least=1, help="Then: of the student.", recipe="then: of the student")
+    steps: int = option(4000, "Then: of the student.", least=1, recipe="then: of the student")
     batch_size: int = 128
     weight_decay: float = 1e-4
     mirror: bool = option(
         default=False,
-        help="Then: left and right of an image mean the same.",
+        text="Then: left and right of an image mean the same.",
         recipe="then: left and right of an image mean the same",
     )
     mixed: Literal["fp32", "bf16"] = "fp32"
@@ -163,6 +159,6 @@ class WithoutDataOptions(WithoutDataSettings):
     """
 
     made: Path | None = option(
-        None, flag="--keep", path="new", help="Then: .npz for samples that were made; calibration takes it."
+        None, "Then: .npz for samples that were made; calibration takes it.", flag="--keep", path="new"
     )
     device: str = "auto"

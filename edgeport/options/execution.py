@@ -27,35 +27,29 @@ class ExecutionOptions:
 
     """
 
-    threads: int | None = option(None, least=1, help="Inside one call [default: the runtime's own].")
+    threads: int | None = option(None, "Inside one call [default: the runtime's own].", least=1)
     stages: int | None = option(
-        None,
-        least=2,
-        help="Cut it into stages that work on several calls at once, each on its own cores (ONNX Runtime).",
+        None, "Cut it into stages that work on several calls at once, each on its own cores (ONNX Runtime).", least=2
     )
-    stage_processes: bool = option(default=False, help="With --stages: each in a process of its own, not in a thread.")
+    stage_processes: bool = option(default=False, text="With --stages: each in a process of its own, not in a thread.")
     streams: int | None = option(
-        None, least=1, help="Run so many calls at once, each with --threads threads (ONNX Runtime, OpenVINO)."
+        None, "Run so many calls at once, each with --threads threads (ONNX Runtime, OpenVINO).", least=1
     )
     spinning: bool | None = option(
-        None, flag="--spinning/--no-spinning", help="Idle threads spin (ONNX Runtime) [default: its own]."
+        None, "Idle threads spin (ONNX Runtime) [default: its own].", flag="--spinning/--no-spinning"
     )
     affinity: tuple[int, ...] = option(
-        (),
-        parse="processors",
-        default_text=None,
-        metavar="0,1",
-        help="Logical processors that it may use [default: all].",
+        (), "Logical processors that it may use [default: all].", parse="processors", default_text=None, metavar="0,1"
     )
-    huge_pages: bool = option(default=False, help="Memory goes into huge pages before the second call (Linux 6.1).")
+    huge_pages: bool = option(default=False, text="Memory goes into huge pages before the second call (Linux 6.1).")
     runtime_device: str = option(
-        "", help="Where the runtime computes, in its words: CUDA, GPU, HETERO:GPU,CPU [default: the CPU]."
+        "", "Where the runtime computes, in its words: CUDA, GPU, HETERO:GPU,CPU [default: the CPU]."
     )
-    batch: int = option(1, least=1, help="Samples in one call.")
+    batch: int = option(1, "Samples in one call.", least=1)
     batch_wait_s: float | None = option(
         None,
+        "Samples come one by one: gather up to --batch of them, the first waiting so long for others.",
         flag="--batch-wait",
         parse="seconds",
         metavar="2ms",
-        help="Samples come one by one: gather up to --batch of them, the first waiting so long for others.",
     )

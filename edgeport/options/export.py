@@ -24,15 +24,15 @@ class ExportSettings:
     opset: int = option(20, least=18, most=23, recipe="of the default ONNX domain")
     dynamic_batch: bool = option(
         default=True,
+        text="Keep the example's batch size; else it is free.",
         flag="--fixed-batch",
         parse="not",
         default_text=False,
-        help="Keep the example's batch size; else it is free.",
         recipe="leave the batch axis free; else it is what [inputs] declares, or 1",
     )
     allow_legacy_exporter: bool = option(
         default=False,
-        help="Try TorchScript where torch.export fails.",
+        text="Try TorchScript where torch.export fails.",
         recipe="try TorchScript where torch.export fails, and say so",
     )
 
@@ -48,6 +48,6 @@ class VerifyOptions(PreprocessOptions):
 
     """
 
-    metric: str = option("", help="Compute this metric of both, too; it needs --target.")
-    target: str = option("", help="Key of the labels in the .npz.")
+    metric: str = option("", "Compute this metric of both, too; it needs --target.")
+    target: str = option("", "Key of the labels in the .npz.")
     tolerance: float = option(1e-3, above=0)

@@ -21,7 +21,7 @@ class GoalTiming:
 
     """
 
-    backend: str = option("onnxruntime", help="That is timed.")
-    threads: int | None = option(None, least=1, help="Of the backend [default: its own].")
-    rounds: int = option(6, least=6, help="Pairs per measurement.")
+    backend: str = option("onnxruntime", "That is timed.")
+    threads: int | None = option(None, "Of the backend [default: its own].", least=1)
+    rounds: int = option(6, "Pairs per measurement.", least=6)
     duration_s: float = 0.3

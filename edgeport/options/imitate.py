@@ -28,20 +28,20 @@ class ImitateOptions:
 
     """
 
-    count: int = option(5000, least=1, help="Samples to draw.")
-    inputs: str = option("", flag="--input", metavar="NAME", help="The array [default: the only one of float32].")
+    count: int = option(5000, "Samples to draw.", least=1)
+    inputs: str = option("", "The array [default: the only one of float32].", flag="--input", metavar="NAME")
     value_range: tuple[float, float] | None = option(
         None,
+        "Of its values [default: as in the samples].",
         flag="--range",
         parse="interval",
         default_text="",
         metavar="LOW:HIGH",
-        help="Of its values [default: as in the samples].",
     )
     epochs: int = option(40, least=1)
     batch_size: int = option(64, least=1)
-    latent: int = option(64, least=1, help="Numbers of a code.")
-    width: int = option(32, least=1, help="Channels of the networks.")
+    latent: int = option(64, "Numbers of a code.", least=1)
+    width: int = option(32, "Channels of the networks.", least=1)
     rate: float = option(1e-3, above=0)
     seed: int = option(0)
     device: str = device_option()

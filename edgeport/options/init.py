@@ -34,26 +34,22 @@ class InitOptions:
     """
 
     samples: str = option(
-        "", help=".npz, .npy, .csv or folder of images or .wav files, split for calibration and evaluation."
+        "", ".npz, .npy, .csv or folder of images or .wav files, split for calibration and evaluation."
     )
-    calibration: str = option("", help="Instead: samples that int8 ranges come from.")
-    evaluation: str = option("", help="Instead: other samples, that candidates are judged on.")
-    target: str = option("", help="Key or column of the labels [default: found].")
-    metric: str = option("", help="As in a recipe [default: top1 with labels, else against the float model].")
+    calibration: str = option("", "Instead: samples that int8 ranges come from.")
+    evaluation: str = option("", "Instead: other samples, that candidates are judged on.")
+    target: str = option("", "Key or column of the labels [default: found].")
+    metric: str = option("", "As in a recipe [default: top1 with labels, else against the float model].")
     inputs: tuple[str, ...] = option(
-        (), flag="--input", metavar="NAME=SHAPE", help="image=batch,3,224,224 or ids=batch,16:int64."
+        (), "image=batch,3,224,224 or ids=batch,16:int64.", flag="--input", metavar="NAME=SHAPE"
     )
-    backends: tuple[str, ...] = option(
-        (), flag="--backend", help="A runtime, once for each [default: all that run here]."
-    )
-    weights: Path | None = option(None, help=".safetensors, or a checkpoint that loads without running code.")
+    backends: tuple[str, ...] = option((), "A runtime, once for each [default: all that run here].", flag="--backend")
+    weights: Path | None = option(None, ".safetensors, or a checkpoint that loads without running code.")
     arguments: Mapping[str, object] = option(
-        factory=dict, flag="--argument", parse="arguments", metavar="NAME=JSON", help="Argument of the factory."
+        factory=dict, text="Argument of the factory.", flag="--argument", parse="arguments", metavar="NAME=JSON"
     )
-    allow_pickle_sha256: str | None = option(None, help="Digest of the ultralytics .pt that may run code.")
-    accuracy_drop: float | None = option(
-        None, help="Largest loss against the float model [default: what can be proved]."
-    )
-    latency: str = option("", help='Of the budget: "p50 <= 5 ms".')
-    quick: bool = option(default=False, help="Few and short measurements, for a first look.")
-    force: bool = option(default=False, help="Replace files that are there.")
+    allow_pickle_sha256: str | None = option(None, "Digest of the ultralytics .pt that may run code.")
+    accuracy_drop: float | None = option(None, "Largest loss against the float model [default: what can be proved].")
+    latency: str = option("", 'Of the budget: "p50 <= 5 ms".')
+    quick: bool = option(default=False, text="Few and short measurements, for a first look.")
+    force: bool = option(default=False, text="Replace files that are there.")

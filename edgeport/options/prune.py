@@ -46,72 +46,47 @@ class PruneSettings:
     """
 
     what: str = option(
-        "units",
-        choices=PRUNED,
-        key="structure",
-        recipe="what goes; units are channels, neurons and heads together",
+        "units", choices=PRUNED, key="structure", recipe="what goes; units are channels, neurons and heads together"
     )
     by: str = option(
-        "l2",
-        metavar="CRITERION",
-        help=f"{_CRITERIA}.",
-        key="criterion",
-        recipe=f"what goes first by: {_CRITERIA}",
+        "l2", f"{_CRITERIA}.", metavar="CRITERION", key="criterion", recipe=f"what goes first by: {_CRITERIA}"
     )
     amount: float | None = option(
         None,
-        help="Share of multiplications or weights that goes, or how many blocks.",
+        "Share of multiplications or weights that goes, or how many blocks.",
         recipe="instead: of units the share of multiplications that goes, of weights the share that becomes zero, of "
         "blocks how many go",
         within={"gt": 0, "allow_inf_nan": False},
     )
     latency_ns: float | None = option(
-        None,
-        flag="--latency",
-        parse="median",
-        metavar="5ms",
-        help="Instead: the median to reach on this machine.",
+        None, "Instead: the median to reach on this machine.", flag="--latency", parse="median", metavar="5ms"
     )
-    speedup: float | None = option(None, help="Instead: how many times as fast.")
+    speedup: float | None = option(None, "Instead: how many times as fast.")
     schedule: str = option(
-        "one-shot",
-        help="one-shot; of an amount iterative:5, gradual:10 too.",
-        recipe="one-shot, iterative:5 or gradual:10",
+        "one-shot", "one-shot; of an amount iterative:5, gradual:10 too.", recipe="one-shot, iterative:5 or gradual:10"
     )
     scope: str = option(
-        "global", choices=("global", "layer"), help="What competes; all for a latency.", recipe="what competes"
+        "global", "What competes; all for a latency.", choices=("global", "layer"), recipe="what competes"
     )
-    round_to: int = option(
-        8, least=1, help="Channels that are left.", recipe="channels that are left", within={"le": 4096}
-    )
+    round_to: int = option(8, "Channels that are left.", least=1, recipe="channels that are left", within={"le": 4096})
     least: float = option(
-        0.1,
-        help="Share of each layer that stays.",
-        recipe="share of each layer that stays",
-        within={"ge": 0, "lt": 1},
+        0.1, "Share of each layer that stays.", recipe="share of each layer that stays", within={"ge": 0, "lt": 1}
     )
     samples: int = option(
-        256,
-        flag="--count",
-        least=2,
-        help="Samples to look at.",
-        recipe="training samples that are looked at",
+        256, "Samples to look at.", flag="--count", least=2, recipe="training samples that are looked at"
     )
     recalibrate: bool = option(
         default=False,
-        help="BatchNorm's statistics anew over the samples, if these are real data.",
+        text="BatchNorm's statistics anew over the samples, if these are real data.",
         recipe="BatchNorm's statistics anew over these samples, before any training",
     )
     epochs_between: int = option(
-        1,
-        least=0,
-        help="After the other steps.",
-        recipe="the same after each of the schedule's other steps",
+        1, "After the other steps.", least=0, recipe="the same after each of the schedule's other steps"
     )
     fine_tune: str = option(
         "",
+        "Called with the module and the step after each.",
         metavar="pkg.mod:fn",
-        help="Called with the module and the step after each.",
         recipe="pkg.mod:fn instead, called with the module and the step's number after each",
     )
     device: str = device_option("That trains.")
@@ -130,23 +105,19 @@ class PruneOptions(GoalTiming, PruneSettings, SupervisedOptions):
 
     epochs: int = option(
         0,
+        "Instead: walks over all samples after the last step.",
         least=0,
-        help="Instead: walks over all samples after the last step.",
         shows_default=False,
         recipe="walks over the training samples after the last step",
     )
     rate: float = option(
-        1e-3,
-        above=0,
-        help="Highest learning rate.",
-        recipe="learning rate of AdamW at its highest",
-        within={"le": 10},
+        1e-3, "Highest learning rate.", above=0, recipe="learning rate of AdamW at its highest", within={"le": 10}
     )
     teacher: float = option(
         0.0,
+        "Weight of the unpruned model's outputs beside the labels.",
         least=0,
         most=1,
-        help="Weight of the unpruned model's outputs beside the labels.",
         recipe="weight of the teacher's outputs beside the labels: the original's",
     )
-    seed: int = option(0, help="Of the training.", recipe="of the order of the samples", within={"ge": 0, "lt": SEEDS})
+    seed: int = option(0, "Of the training.", recipe="of the order of the samples", within={"ge": 0, "lt": SEEDS})

@@ -33,27 +33,25 @@ class QatOptions(SupervisedOptions):
 
     """
 
-    backend: str = option("", help="Of the target [default: the recipe's first].")
+    backend: str = option("", "Of the target [default: the recipe's first].")
     precision: str = option("int8", choices=_LEARNED, recipe="of the plan; one that the targets build")
     samples: Path | str | None = option(
-        None,
-        parse="samples",
-        help="To learn from: .npz, a folder or pkg.mod:fn [default: the recipe's training samples].",
+        None, "To learn from: .npz, a folder or pkg.mod:fn [default: the recipe's training samples].", parse="samples"
     )
     epochs: int = option(3, least=1, recipe="walks over the training samples")
     rate: float | None = option(
         None,
+        "Highest learning rate [default: 2e-5; 3e-4 for 4 bits].",
         above=0,
-        help="Highest learning rate [default: 2e-5; 3e-4 for 4 bits].",
         recipe="learning rate of AdamW at its highest",
         within={"le": 10},
     )
     weight_decay: float = option(0.0, least=0, recipe="of AdamW", within={"le": 1})
     teacher: float | None = option(
         None,
+        "Weight of the float model's outputs beside the labels [default: 1; 0.5 for 4 bits, and beside a --loss].",
         least=0,
         most=1,
-        help="Weight of the float model's outputs beside the labels [default: 1; 0.5 for 4 bits, and beside a --loss].",
         recipe="weight of the float model's outputs beside the labels; by precision and loss",
     )
     average: float | None = option(0.99, above=0, below=1, recipe="decay of the moving average of the weights")

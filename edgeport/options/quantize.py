@@ -29,16 +29,14 @@ class CalibrateOptions(PreprocessOptions):
 
     observers: tuple[str, ...] = option(
         ("extremes", "histogram", "averages"),
+        "What is watched, with commas.",
         parse="names",
         default_text="extremes,histogram,averages",
-        help="What is watched, with commas.",
     )
-    target: str = option("", help="Key in the .npz that is no input, but the labels.")
+    target: str = option("", "Key in the .npz that is no input, but the labels.")
     batch_size: int = option(32, least=1)
-    workers: int = option(1, least=1, help="Processes.")
-    recover: tuple[str, ...] = option(
-        (), metavar="METHOD", help="Prepare the model for integers: equalization, smoothing."
-    )
+    workers: int = option(1, "Processes.", least=1)
+    recover: tuple[str, ...] = option((), "Prepare the model for integers: equalization, smoothing.", metavar="METHOD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,31 +70,27 @@ class QuantizeOptions(PlacementOptions, PreprocessOptions):
     precision: str = option("int8", choices=tuple(str(one) for one in Precision))
     method: str | None = option(
         None,
-        help="Ranges: auto, average, entropy, global[:-6:6], measured, minmax, mse, percentile[:99.99], pow2 "
+        "Ranges: auto, average, entropy, global[:-6:6], measured, minmax, mse, percentile[:99.99], pow2 "
         "[default: measured on --samples, else minmax].",
     )
-    recover: tuple[str, ...] = option(
-        (), metavar="METHOD", help="Bring accuracy back to int8: rounding, bias-correction."
-    )
+    recover: tuple[str, ...] = option((), "Bring accuracy back to int8: rounding, bias-correction.", metavar="METHOD")
     samples: Path | str | None = option(
-        None,
-        parse="samples",
-        help="To calibrate with, to measure ranges, and for --recover: .npz or pkg.mod:fn.",
+        None, "To calibrate with, to measure ranges, and for --recover: .npz or pkg.mod:fn.", parse="samples"
     )
-    target: str = option("", help="Key in the .npz that is no input, but the labels.")
+    target: str = option("", "Key in the .npz that is no input, but the labels.")
     nodes: Mapping[str, str] = option(
         factory=dict,
+        text="Another precision for a node, a pattern (*), a PyTorch module or an operator type; may be repeated.",
         flag="--node",
         parse="precisions",
         metavar="NAME=PRECISION",
-        help="Another precision for a node, a pattern (*), a PyTorch module or an operator type; may be repeated.",
     )
     rest: str = "fp32"
     profile: str | None = option(
-        None, flag="--for", metavar="PROFILE", help="A kind of device, of edgeport devices profiles."
+        None, "A kind of device, of edgeport devices profiles.", flag="--for", metavar="PROFILE"
     )
     form: str = option(
         "onnx",
+        "For ONNX Runtime: fused where that is faster; or its own format, for every machine or for this one.",
         choices=("onnx", "onnx-fused", "ort", "ort-device"),
-        help="For ONNX Runtime: fused where that is faster; or its own format, for every machine or for this one.",
     )

@@ -35,36 +35,32 @@ class TrainingOptions:
     batch_size: int = option(64, least=1, recipe="samples per step of a training")
     weight_decay: float = option(1e-4, least=0, recipe="of AdamW", within={"le": 1})
     mixed: Literal["fp32", "bf16", "fp16"] = option(
-        "fp32", help="While training.", recipe="of the forward pass while training"
+        "fp32", "While training.", recipe="of the forward pass while training"
     )
     average: float | None = option(
-        None, above=0, below=1, help="Decay of averaged weights.", recipe="decay of the moving average of the weights"
+        None, "Decay of averaged weights.", above=0, below=1, recipe="decay of the moving average of the weights"
     )
     clip_norm: float | None = option(
         None,
+        "Largest norm of the gradient.",
         above=0,
-        help="Largest norm of the gradient.",
         recipe="largest norm of the gradient; any if missing",
         within={"le": 1e6},
     )
     patience: int | None = option(
         None,
+        "Stop after so many epochs without better weights.",
         least=1,
-        help="Stop after so many epochs without better weights.",
         recipe="epochs without better weights after which a training stops; never if missing",
     )
     held_out: float = option(
-        0.1,
-        above=0,
-        most=0.5,
-        help="That judges.",
-        recipe="part of the samples that says which weights are best",
+        0.1, "That judges.", above=0, most=0.5, recipe="part of the samples that says which weights are best"
     )
     seed: int = option(0, recipe="of the order of the samples", within={"ge": 0, "lt": SEEDS})
     processes: int = option(
         1,
+        "That share a batch: one per GPU.",
         least=1,
-        help="That share a batch: one per GPU.",
         recipe="of the training, which share each batch: one per GPU",
         within={"le": 4096},
     )
@@ -84,7 +80,7 @@ class SupervisedOptions(TrainingOptions):
 
     loss: str = option(
         "auto",
-        help="cross-entropy, mse, pkg.mod:fn, teacher (no labels), auto.",
+        "cross-entropy, mse, pkg.mod:fn, teacher (no labels), auto.",
         recipe="cross-entropy, mse, pkg.mod:fn (outputs by name and labels to a loss []), teacher (no labels), or "
         "auto: by what the labels are",
     )
@@ -93,4 +89,4 @@ class SupervisedOptions(TrainingOptions):
 
 def device_option(text: str = "") -> Any:
     """The field for the device that trains, with its help on the command line."""
-    return option("auto", choices=("auto", "cpu", "cuda"), help=text, recipe="that trains")
+    return option("auto", text, choices=("auto", "cpu", "cuda"), recipe="that trains")

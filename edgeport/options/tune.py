@@ -23,13 +23,13 @@ class TuneOptions(DeviceOptions):
 
     """
 
-    backend: str = option("", help="Of the target [default: the first with int8]; that runs a plain .onnx.")
+    backend: str = option("", "Of the target [default: the first with int8]; that runs a plain .onnx.")
     time_s: float | None = option(
         None,
+        "All of it, over every run of this search [default: the target's, or 5m].",
         flag="--time",
         parse="duration",
         metavar="5m",
-        help="All of it, over every run of this search [default: the target's, or 5m].",
     )
 
 
@@ -48,18 +48,12 @@ class ExecutionTuneOptions(TuneOptions, PreprocessOptions):
 
     """
 
-    goal: str | None = option(
-        None, flag="--for", choices=("latency", "throughput"), help="What is best [default: latency]."
-    )
+    goal: str | None = option(None, "What is best [default: latency].", flag="--for", choices=("latency", "throughput"))
     p99_ns: float | None = option(
-        None,
-        flag="--p99",
-        parse="nanoseconds",
-        metavar="20ms",
-        help="For throughput: what 99 % of the calls must keep to.",
+        None, "For throughput: what 99 % of the calls must keep to.", flag="--p99", parse="nanoseconds", metavar="20ms"
     )
-    batches: tuple[int, ...] = option((), flag="--batch", least=1, help="Samples in a call; may be repeated.")
-    samples: Path | None = option(None, help=".npz with inputs [default: a bundle's own, or random values].")
+    batches: tuple[int, ...] = option((), "Samples in a call; may be repeated.", flag="--batch", least=1)
+    samples: Path | None = option(None, ".npz with inputs [default: a bundle's own, or random values].")
     rounds: int = 10
     duration_s: float = 0.3
 
@@ -80,6 +74,6 @@ class ScheduleOptions:
 
     """
 
-    backend: str = option("onnxruntime", help="That runs a plain .onnx.")
-    rounds: int = option(10, least=6, help="Of a way that may do.")
+    backend: str = option("onnxruntime", "That runs a plain .onnx.")
+    rounds: int = option(10, "Of a way that may do.", least=6)
     duration_s: float = 0.5

@@ -16,7 +16,6 @@ from safetensors import safe_open
 from edgeport import api
 from edgeport.contracts import (
     Change,
-    FineTuning,
     Interval,
     ModelSource,
     OnProgress,
@@ -110,10 +109,18 @@ def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_
             tmp_path / "samples.npz",
             output=tmp_path / "small.safetensors",
             target="label",
-            training=FineTuning(epochs=4, batch_size=2, rate=0.02, teacher=0.5, held_out=0.25),
             store=tmp_path / "store",
             on_progress=on_progress,
-            options=api.PruneOptions(amount=0.5, schedule="iterative:2", device="cpu"),
+            options=api.PruneOptions(
+                amount=0.5,
+                schedule="iterative:2",
+                device="cpu",
+                epochs=4,
+                batch_size=2,
+                rate=0.02,
+                teacher=0.5,
+                held_out=0.25,
+            ),
         )
 
     def stop(event: ProgressEvent) -> None:
@@ -309,10 +316,9 @@ def test_a_training_goes_on_with_the_network_that_was_found(
             tmp_path / "samples.npz",
             output=tmp_path / "small.safetensors",
             target="label",
-            training=FineTuning(epochs=200, batch_size=2, held_out=0.25),
             store=tmp_path / "store",
             on_progress=on_progress,
-            options=api.PruneOptions(speedup=1.2, device="cpu"),
+            options=api.PruneOptions(speedup=1.2, device="cpu", epochs=200, batch_size=2, held_out=0.25),
         )
 
     last = Interval(low=1.9, estimate=2.0, high=2.1)

@@ -148,9 +148,16 @@ class Enough(Exception):
     """The first job was seen."""
 
 
-@pytest.mark.parametrize("command", [api.bench, api.compare], ids=["bench", "compare"])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [(api.bench, api.BenchOptions), (api.compare, api.CompareOptions)],
+    ids=["bench", "compare"],
+)
 def test_what_is_timed_gets_preprocessed_samples(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., object]
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., object],
+    options: Callable[..., api.ExecuteOptions],
 ) -> None:
     fed = []
 
@@ -162,11 +169,15 @@ def test_what_is_timed_gets_preprocessed_samples(
     monkeypatch.setattr("edgeport.devices.local.LocalDevice.run", stop)
     models = [folder / "net.onnx"] * (2 if command is api.compare else 1)
     with pytest.raises(Enough):
-        command(*models, samples=folder / "raw.npz", preprocess=folder / "plain.toml", limits=LIMITS)
+        command(
+            *models,
+            options=options(samples=folder / "raw.npz", preprocess=folder / "plain.toml"),
+            limits=LIMITS,
+        )
     wanted = apply(preparation_for(folder / "plain.toml", takes("float32")).inputs[0].preprocessing, raw()[:1])
     np.testing.assert_array_equal(fed[0], wanted)
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        command(*models, samples=folder / "raw.npz", limits=LIMITS)
+        command(*models, options=options(samples=folder / "raw.npz"), limits=LIMITS)
 
 
 def test_bench_wants_to_know_which_samples() -> None:

@@ -39,10 +39,10 @@ class _Options(BenchOptions):
 
     soak_s: float | None = option(
         None,
+        "Keep it at work so long: how fast it is at first, and how fast it stays.",
         flag="--soak",
         parse="duration",
         metavar="1h",
-        help="Keep it at work so long: how fast it is at first, and how fast it stays.",
     )
 
 

@@ -21,7 +21,7 @@ __all__ = ["command"]
 class _Options(InitOptions):
     """With what only the command line has."""
 
-    yes: bool = option(default=False, help="Ask nothing.")
+    yes: bool = option(default=False, text="Ask nothing.")
 
 
 @click.command(name="init")

@@ -32,9 +32,9 @@ class _Options(QuantizeOptions, ExecutionOptions):
     """
 
     nodes_file: Path | None = option(
-        None, flag="--nodes", help="Those of the first [[target]] in a .toml, as tune writes it."
+        None, "Those of the first [[target]] in a .toml, as tune writes it.", flag="--nodes"
     )
-    rest: str = option("", help="Float precision of what is not integer [default: that of --nodes, or fp32].")
+    rest: str = option("", "Float precision of what is not integer [default: that of --nodes, or fp32].")
 
 
 @click.command(name="quantize")
