@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from edgeport.cli.parsing import FORMS, parse_argument
+from edgeport.cli.parsing import FORMS
 from edgeport.errors import ContractError, UsageError
-from edgeport.options.declare import Option, declarations
+from edgeport.options.declare import Declaration, Option, declarations
+from edgeport.options.source import SourceOptions
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -57,7 +57,7 @@ def options_of(cls: type[Any], names: str = "", *, to: str = "options") -> Calla
     def decorate(command: F) -> F:
         @functools.wraps(command)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            given = {name: _value(name, offered[name][2], kwargs.pop(name)) for name in offered}
+            given = {name: _value(name, offered[name].option, kwargs.pop(name)) for name in offered}
             try:
                 options = cls(**{name: value for name, value in given.items() if value is not None})
             except ContractError as error:
@@ -66,7 +66,7 @@ def options_of(cls: type[Any], names: str = "", *, to: str = "options") -> Calla
 
         decorated: Any = wrapped
         for name, declaration in reversed(offered.items()):
-            flags, settings = _click_option(name, *declaration)
+            flags, settings = _click_option(name, declaration)
             decorated = click.option(*flags, name, **settings)(decorated)
         return decorated  # type: ignore[no-any-return]
 
@@ -82,45 +82,35 @@ def _flag(name: str) -> str:
     return f"--{name.rstrip('_').replace('_', '-')}"
 
 
-def _click_option(name: str, kind: Any, default: Any, declared: Option) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _click_option(name: str, declared: Declaration) -> tuple[tuple[str, ...], dict[str, Any]]:
     """The flags, and what else click is told."""
-    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
-    default = default if declared.default_text is ... else declared.default_text
-    flags = declared.flags or (_flag(name),)
-    settings: dict[str, Any] = {"default": default, "help": declared.help or None, "metavar": declared.metavar}
-    settings["show_default"] = declared.shows_default and not (
-        default is None or default is False or default in ("", ())
-    )
-    if get_origin(kinds[0]) is tuple and not declared.parse:
-        kinds = [get_args(kinds[0])[0]]
+    kind, option = declared.kind, declared.option
+    default = declared.default if option.default_text is ... else option.default_text
+    flags = option.flags or (_flag(name),)
+    settings: dict[str, Any] = {"default": default, "help": option.help or None, "metavar": option.metavar}
+    settings["show_default"] = option.shows_default and default not in ("", ()) and default is not False
+    if get_origin(kind) is tuple and not option.parse:
+        kind = get_args(kind)[0]
         settings["multiple"] = True
-    elif declared.parse in _REPEATED:
+    elif option.parse in _REPEATED:
         settings |= {"multiple": True, "default": ()}
-    if kinds[0] is bool:
+    if kind is bool:
         return flags, settings | ({} if "/" in flags[0] else {"is_flag": True})
-    return flags, settings | {"type": _click_type(kinds, declared)}
+    return flags, settings | {"type": _click_type(kind, option)}
 
 
-def _click_type(kinds: list[Any], declared: Option) -> Any:
-    kind = kinds[0]
-    if declared.parse:
+def _click_type(kind: Any, option: Option) -> Any:
+    if option.parse:
         return str
-    if declared.choices or get_origin(kind) is Literal:
-        return click.Choice(declared.choices or get_args(kind))
-    if kind is Path and len(kinds) == 1:
-        return _PATHS[declared.path]
-    low, high = (
-        next((one for one in pair if one is not None), None)
-        for pair in ((declared.above, declared.least), (declared.below, declared.most))
-    )
+    if option.choices or get_origin(kind) is Literal:
+        return click.Choice(option.choices or get_args(kind))
+    if kind is Path:
+        return _PATHS[option.path]
+    low = option.least if option.above is None else option.above
+    high = option.most if option.below is None else option.below
     if kind in (int, float) and (low, high) != (None, None):
-        of: dict[str, Any] = {
-            "min": low,
-            "max": high,
-            "min_open": declared.above is not None,
-            "max_open": declared.below is not None,
-        }
-        return (click.IntRange if kind is int else click.FloatRange)(**of)
+        of: Any = click.IntRange if kind is int else click.FloatRange
+        return of(low, high, min_open=option.above is not None, max_open=option.below is not None)
     return kind if kind in (int, float) else str
 
 
@@ -161,19 +151,16 @@ def model_source(command: F) -> F:
     """Adds the argument SOURCE with `--weights` and `--argument`, and hands them over as one `ModelSource`."""
 
     @click.argument("source")
-    @click.option("--weights", type=FILE, help=".safetensors, or a checkpoint that loads without running code.")
-    @click.option("--argument", "arguments", multiple=True, metavar="NAME=JSON", help="Argument of the factory.")
-    @click.option("--allow-pickle-sha256", "allowed", help="Digest of the ultralytics .pt that may run code.")
+    @options_of(SourceOptions, to="given")
     @functools.wraps(command)
-    def wrapped(
-        *args: Any, source: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None, **kwargs: Any
-    ) -> Any:
-        return command(*args, source=_source(source, weights, arguments, allowed), **kwargs)
+    def wrapped(*args: Any, source: str, given: SourceOptions, **kwargs: Any) -> Any:
+        return command(*args, source=source_of(source, given), **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
 
-def _source(location: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None) -> ModelSource:
+def source_of(location: str, given: SourceOptions) -> ModelSource:
+    """The model at a location, as the command line names it."""
     from edgeport.contracts import ModelSource
     from edgeport.recipe.locations import FILES, SCHEMES, function_in, located
 
@@ -187,23 +174,4 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
         here = file.parent if any("." in part for part in above) else here
         location = function_in(file, name, here)
     place, folder = located(location, here)
-    return ModelSource(
-        location=place,
-        arguments=dict(parse_argument(text) for text in arguments),
-        weights=weights,
-        search_path=folder,
-        allow_pickle_sha256=allowed,
-    )
-
-
-def source_of(
-    location: str, weights: Path | None, arguments: tuple[str, ...], own: ModelSource | None = None
-) -> ModelSource:
-    """Another model than the command's SOURCE; of `own`, if that is given, with other weights and arguments."""
-    if own is None:
-        return _source(location, weights, arguments, None)
-    from dataclasses import replace
-
-    return replace(
-        own, weights=weights, arguments={**own.arguments, **dict(parse_argument(text) for text in arguments)}
-    )
+    return ModelSource(location=place, search_path=folder, **vars(given))

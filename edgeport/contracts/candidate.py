@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from edgeport.contracts.backend import Artifact, Placement
 from edgeport.contracts.execution import ExecutionConfig
-from edgeport.contracts.mixing import Mix
+from edgeport.contracts.node_precision import Mix
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 from edgeport.options.precision import Precision

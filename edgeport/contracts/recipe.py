@@ -12,8 +12,8 @@ from typing import Literal
 from edgeport.contracts.candidate import Budget
 from edgeport.contracts.compress import CompressStep
 from edgeport.contracts.execution import ExecutionConfig, Limits
-from edgeport.contracts.mixing import Mix
 from edgeport.contracts.model import ModelSource
+from edgeport.contracts.node_precision import Mix
 from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.errors import ContractError
 from edgeport.options.declare import option

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, get_args, get_type_hints
 
-__all__ = ["Option", "common_fields", "declarations", "from_keys", "option", "to_keys"]
-
-T = TypeVar("T")
+__all__ = ["Declaration", "Option", "common_fields", "declarations", "from_keys", "option", "to_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,35 +67,55 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def declarations(cls: type[Any]) -> dict[str, tuple[Any, Any, Option]]:
-    """Type, default and declaration of each option of a dataclass, by the field's name."""
+@dataclass(frozen=True, kw_only=True)
+class Declaration:
+    """A field that is an option.
+
+    Attributes:
+        kind: Its type, without None; the first of several.
+        optional: None is one of its values.
+        default: As of the field.
+        option: The rest.
+
+    """
+
+    kind: Any
+    optional: bool
+    default: Any
+    option: Option
+
+
+def declarations(cls: type[Any]) -> dict[str, Declaration]:
+    """The options of a dataclass, by the field's name."""
     types = get_type_hints(cls)
-    return {
-        one.name: (
-            types[one.name],
-            one.default_factory() if one.default_factory is not MISSING else one.default,
-            one.metadata["option"],
-        )
-        for one in dataclasses.fields(cls)
-        if "option" in one.metadata
-    }
+    declared = {}
+    for one in dataclasses.fields(cls):
+        if "option" in one.metadata:
+            members = get_args(types[one.name]) if isinstance(types[one.name], UnionType) else (types[one.name],)
+            declared[one.name] = Declaration(
+                kind=next(member for member in members if member is not NoneType),
+                optional=NoneType in members,
+                default=one.default if one.default_factory is MISSING else one.default_factory(),
+                option=one.metadata["option"],
+            )
+    return declared
 
 
 def from_keys(cls: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a dataclass by their fields' names, of a recipe's values by key; tuples of lists."""
     return {
         name: tuple(values[key]) if isinstance(values[key], list) else values[key]
-        for name, (_, _, declared) in declarations(cls).items()
-        if declared.recipe and (key := declared.key or name) in values
+        for name, declared in declarations(cls).items()
+        if declared.option.recipe and (key := declared.option.key or name) in values
     }
 
 
 def to_keys(cls: type[Any], options: Any) -> dict[str, Any]:
     """The other way: what a recipe says of these options, by key."""
     return {
-        declared.key or name: getattr(options, name)
-        for name, (_, _, declared) in declarations(cls).items()
-        if declared.recipe and hasattr(options, name)
+        declared.option.key or name: getattr(options, name)
+        for name, declared in declarations(cls).items()
+        if declared.option.recipe and hasattr(options, name)
     }
 
 

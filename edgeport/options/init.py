@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgeport.options.declare import option
+from edgeport.options.source import SourceOptions
 
 __all__ = ["InitOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitOptions:
+class InitOptions(SourceOptions):
     """Of `edgeport.api.init`; what is not said is found.
 
     Attributes:
@@ -23,9 +22,6 @@ class InitOptions:
         metric: Its name, or `pkg.mod:fn`.
         inputs: "NAME=batch,3,224,224" or "NAME=batch,time:int64", one per input.
         backends: Empty for those that can run here.
-        weights: A `.safetensors` file or a safe checkpoint.
-        arguments: Of the factory.
-        allow_pickle_sha256: As in a recipe.
         accuracy_drop: Of the budget; None for what the samples can prove.
         latency: Of the budget, as "p50 <= 5 ms"; empty for none.
         quick: Few and short measurements, for a first look.
@@ -44,11 +40,6 @@ class InitOptions:
         (), "image=batch,3,224,224 or ids=batch,16:int64.", flag="--input", metavar="NAME=SHAPE"
     )
     backends: tuple[str, ...] = option((), "A runtime, once for each [default: all that run here].", flag="--backend")
-    weights: Path | None = option(None, ".safetensors, or a checkpoint that loads without running code.")
-    arguments: Mapping[str, object] = option(
-        factory=dict, text="Argument of the factory.", flag="--argument", parse="arguments", metavar="NAME=JSON"
-    )
-    allow_pickle_sha256: str | None = option(None, "Digest of the ultralytics .pt that may run code.")
     accuracy_drop: float | None = option(None, "Largest loss against the float model [default: what can be proved].")
     latency: str = option("", 'Of the budget: "p50 <= 5 ms".')
     quick: bool = option(default=False, text="Few and short measurements, for a first look.")

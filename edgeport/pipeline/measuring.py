@@ -14,7 +14,7 @@ from edgeport.pipeline.roofs import run_rooflines
 from edgeport.pipeline.samples import PreparedSamples
 from edgeport.pipeline.timing import Arm, Timed, compare_arms, time_arms, with_latency, with_throughput
 from edgeport.pipeline.validating import Validated
-from edgeport.recipe.evidence import least_p_value
+from edgeport.recipe.statistical_power import least_p_value
 
 __all__ = ["Confirmation", "arm_of", "confirm", "load_fully", "screen"]
 

@@ -51,7 +51,7 @@ from edgeport.pipeline.sharing import Shared, guess_target, share
 from edgeport.pipeline.timing import Timed, compare_arms
 from edgeport.pipeline.tuning import Tuned, material_of, tune_all
 from edgeport.pipeline.validating import Validated, validate_candidates
-from edgeport.recipe.evidence import thin_evidence
+from edgeport.recipe.statistical_power import thin_evidence
 
 __all__ = ["made_notes", "run_recipe", "walk"]
 

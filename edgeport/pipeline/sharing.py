@@ -20,7 +20,7 @@ from edgeport.pipeline.making import with_samples_made
 from edgeport.pipeline.preparing import PreparedModel, calibrate_model, prepare_model
 from edgeport.pipeline.samples import PreparedSamples, prepare_samples
 from edgeport.pipeline.transforming import transformed_model
-from edgeport.recipe.evidence import thin_by_target
+from edgeport.recipe.statistical_power import thin_by_target
 
 __all__ = ["Shared", "guess_target", "share"]
 

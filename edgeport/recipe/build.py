@@ -40,13 +40,13 @@ from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, init
 from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.compress import steps_of
 from edgeport.recipe.devices import read_devices
-from edgeport.recipe.evidence import least_p_value
+from edgeport.recipe.errors import KeyPath, RecipeText, nearest
 from edgeport.recipe.locations import FILES, FUNCTION
-from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
+from edgeport.recipe.model_card import read_statement
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration, parse_part
 from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.source import existing_file, read_source
-from edgeport.recipe.statement import read_statement
+from edgeport.recipe.statistical_power import least_p_value
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import DataSection, RecipeFile, TargetSection

@@ -29,7 +29,7 @@ from edgeport.recipe.locations import FILES
 
 if TYPE_CHECKING:
     from edgeport.contracts import TensorSpec
-    from edgeport.recipe.mistakes import KeyPath, RecipeText
+    from edgeport.recipe.errors import KeyPath, RecipeText
     from edgeport.recipe.sections import RecipeFile
 
 __all__ = ["LEARNING", "as_keys", "check_order", "steps_of"]

@@ -16,7 +16,7 @@ from edgeport.recipe.locations import FILES, relative_text, spelled_location
 from edgeport.recipe.source import named_source
 
 if TYPE_CHECKING:
-    from edgeport.recipe.mistakes import KeyPath, RecipeText
+    from edgeport.recipe.errors import KeyPath, RecipeText
 
 __all__ = ["check_made_inputs", "distill_keys", "read_distill"]
 

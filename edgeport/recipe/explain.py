@@ -29,10 +29,10 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.recipe.compress import LEARNING, as_keys
-from edgeport.recipe.evidence import evaluation_count, thin_by_target
 from edgeport.recipe.locations import relative_text, spelled_location
 from edgeport.recipe.preprocess import preprocessing_rows
 from edgeport.recipe.sections import COMPRESS
+from edgeport.recipe.statistical_power import evaluation_count, thin_by_target
 
 __all__ = ["explain"]
 

@@ -7,14 +7,13 @@ too, or a setting of a contract, it is declared there. Units stand in the values
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from edgeport.contracts import Precision, Preprocessing
 from edgeport.contracts.recipe import ExportSettings, Search
-from edgeport.options.declare import Option, declarations
+from edgeport.options.declare import Declaration, declarations
 from edgeport.options.distill import METHODS, DistillOptions, WithoutDataSettings
 from edgeport.options.prune import PruneOptions
 from edgeport.options.qat import QatOptions
@@ -54,9 +53,9 @@ def _with_options(options: tuple[type[Any], ...], keys: str, nullable: str = "")
 
     """
     declared = {
-        declaration.key or name: (kind, default, declaration)
+        declaration.option.key or name: declaration
         for one in options
-        for name, (kind, default, declaration) in declarations(one).items()
+        for name, declaration in declarations(one).items()
     }
 
     def decorate(section: type[T]) -> type[T]:
@@ -64,7 +63,7 @@ def _with_options(options: tuple[type[Any], ...], keys: str, nullable: str = "")
         fields: dict[str, Any] = {
             key: (own[key].annotation, own[key])
             if key in own
-            else _field(*declared[key], nullable=key in nullable.split())
+            else _field(declared[key], nullable=key in nullable.split())
             for key in keys.split()
         }
         made = create_model(section.__name__, __base__=_Section, __doc__=section.__doc__, **fields)
@@ -73,21 +72,20 @@ def _with_options(options: tuple[type[Any], ...], keys: str, nullable: str = "")
     return decorate
 
 
-def _field(kind: Any, default: Any, declared: Option, *, nullable: bool) -> tuple[Any, Any]:
+def _field(declared: Declaration, *, nullable: bool) -> tuple[Any, Any]:
     """Annotation and field of pydantic."""
-    kinds = [one for one in get_args(kind) if one is not NoneType] if NoneType in get_args(kind) else [kind]
-    inner = kinds[0]
-    if declared.choices:
-        inner = Literal[declared.choices]
-    elif get_origin(inner) is tuple:
-        inner, default = list[get_args(inner)[0]], list(default)  # type: ignore[misc]
-    elif get_origin(inner) is Mapping:
-        inner = dict[str, Any]
-    bounds = {"gt": declared.above, "ge": declared.least, "lt": declared.below, "le": declared.most}
-    given = {name: bound for name, bound in bounds.items() if bound is not None} | dict(declared.within)
-    if kinds[0] is not kind or nullable:
-        return Annotated[inner, Field(**given)] | None, Field(default=default, description=declared.recipe)
-    return inner, Field(default=default, description=declared.recipe, **given)
+    kind, default, option = declared.kind, declared.default, declared.option
+    if option.choices:
+        kind = Literal[option.choices]
+    elif get_origin(kind) is tuple:
+        kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
+    elif get_origin(kind) is Mapping:
+        kind = dict[str, Any]
+    bounds = {"gt": option.above, "ge": option.least, "lt": option.below, "le": option.most}
+    given = {name: bound for name, bound in bounds.items() if bound is not None} | dict(option.within)
+    if declared.optional or nullable:
+        return Annotated[kind, Field(**given)] | None, Field(default=default, description=option.recipe)
+    return kind, Field(default=default, description=option.recipe, **given)
 
 
 class ModelSection(_Section):

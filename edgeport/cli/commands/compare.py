@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edgeport.cli.ci_files import CiFiles, ci_options
-from edgeport.cli.grouped import grouped
+from edgeport.cli.help_sections import grouped
 from edgeport.cli.options import PLACE, options_of
 from edgeport.cli.output import Output, output_options
 from edgeport.options.bench import CompareOptions

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgeport.cli.options import (
-    FILE,
     model_source,
     options_of,
     output_option,
@@ -21,7 +22,9 @@ from edgeport.cli.output import Output, output_options
 from edgeport.cli.parsing import parse_samples
 from edgeport.cli.without_data_options import WithoutData
 from edgeport.errors import UsageError
+from edgeport.options.declare import option
 from edgeport.options.distill import DistillOptions
+from edgeport.options.source import SourceOptions
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -29,21 +32,47 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options(DistillOptions):
+    """With who learns.
+
+    Attributes:
+        student: Location of its source.
+        student_weights: That it begins with.
+        student_arguments: Of its factory.
+
+    """
+
+    student: str | None = option(None, "Who learns [default: SOURCE's own code].", metavar="SOURCE")
+    student_weights: Path | None = option(None, "That it begins with, such as what edgeport prune wrote.")
+    student_arguments: Mapping[str, object] = option(
+        factory=dict,
+        text="Of the student's factory.",
+        flag="--student-argument",
+        parse="arguments",
+        metavar="NAME=JSON",
+    )
+
+    def student_of(self, source: ModelSource) -> ModelSource | None:
+        """The model that learns: one of its own, or the teacher with other weights and arguments; None for neither."""
+        if self.student is not None:
+            own = SourceOptions(weights=self.student_weights, arguments=self.student_arguments)
+            return source_of(self.student, own)
+        if self.student_weights is None and not self.student_arguments and not self.scale:
+            return None
+        arguments = {**source.arguments, **self.student_arguments}
+        return replace(source, weights=self.student_weights, arguments=arguments)
+
+
 @click.command(name="distill")
 @model_source
 @click.option("--samples", default="", help="To learn from: .npz, a folder or pkg.mod:fn.")
 @target_option("Key of the labels in the .npz.")
-@click.option("--student", "location", metavar="SOURCE", help="Who learns [default: SOURCE's own code].")
-@click.option(
-    "--student-weights", "student_weights", type=FILE, help="That it begins with, such as what edgeport prune wrote."
-)
-@click.option(
-    "--student-argument", "student_arguments", multiple=True, metavar="NAME=JSON", help="Of the student's factory."
-)
 @options_of(
-    DistillOptions,
-    "prune by latency_ns speedup scale L R lambda_ generations epochs batch_size optimizer rate weight_decay augment "
-    "mixed average clip_norm patience held_out seed device processes backend threads",
+    _Options,
+    "student student_weights student_arguments prune by latency_ns speedup scale L R lambda_ generations epochs "
+    "batch_size optimizer rate weight_decay augment mixed average clip_norm patience held_out seed device processes "
+    "backend threads",
 )
 @output_option("student.safetensors")
 @options_of(WithoutData, "method shapes value_range steps values mirror made", to="without_data")
@@ -55,10 +84,7 @@ def command(
     source: ModelSource,
     samples: str,
     target: str,
-    location: str | None,
-    student_weights: Path | None,
-    student_arguments: tuple[str, ...],
-    options: DistillOptions,
+    options: _Options,
     place: Path,
     without_data: WithoutData,
     store: Path | None,
@@ -83,13 +109,7 @@ def command(
     from edgeport.cli.render_without_data import draw_without_data
 
     without_data.check()
-    student = None
-    if location is not None or student_weights is not None:
-        student = source_of(
-            location or source.location, student_weights, student_arguments, own=source if not location else None
-        )
-    elif student_arguments or options.scale:
-        student = source_of(source.location, None, student_arguments, own=source)
+    student = options.student_of(source)
     if without_data.method:
         chosen = without_data.with_objective(options)
         if student is None:

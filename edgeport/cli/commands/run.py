@@ -78,7 +78,7 @@ def command(
 def _explain(path: Path, output: Output) -> int:
     from edgeport.contracts import to_jsonable
     from edgeport.recipe import explain, load_recipe
-    from edgeport.recipe.evidence import evaluation_count, thin_by_target
+    from edgeport.recipe.statistical_power import evaluation_count, thin_by_target
 
     recipe = load_recipe(path)
     if output.as_json:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.grouped import grouped
+from edgeport.cli.help_sections import grouped
 from edgeport.cli.options import PLACE, given_options, options_of, output_option, resume_option, store_option
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError

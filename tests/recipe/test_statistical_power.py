@@ -11,7 +11,7 @@ from edgeport.contracts import Outcome, TensorSpec
 from edgeport.contracts.recipe import LEAST_ROUNDS
 from edgeport.devices.latency.comparison import paired_interval
 from edgeport.recipe import explain, load_recipe, schema
-from edgeport.recipe.evidence import evaluation_count, least_p_value, thin_evidence
+from edgeport.recipe.statistical_power import evaluation_count, least_p_value, thin_evidence
 
 LABELLED = """\
 model.source = "net:create"
