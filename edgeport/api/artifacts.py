@@ -34,7 +34,7 @@ def calibrate(
     samples: Path | str,
     *,
     output: Path,
-    options: CalibrateOptions = CalibrateOptions(),  # noqa: B008 (frozen)
+    options: CalibrateOptions = CalibrateOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Calibration:
@@ -64,8 +64,8 @@ def quantize(
     calibration: Path | None = None,
     *,
     output: Path,
-    options: QuantizeOptions = QuantizeOptions(),  # noqa: B008 (frozen)
-    execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
+    options: QuantizeOptions = QuantizeOptions(),
+    execution: ExecutionConfig = ExecutionConfig(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Artifact:

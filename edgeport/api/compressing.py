@@ -92,7 +92,7 @@ def qat(
     recipe: Path,
     *,
     output: Path | None = None,
-    options: QatOptions = QatOptions(),  # noqa: B008 (frozen)
+    options: QatOptions = QatOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,

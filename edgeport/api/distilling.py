@@ -44,7 +44,7 @@ def distill(
     *,
     output: Path,
     student: ModelSource | None = None,
-    options: DistillOptions = DistillOptions(),  # noqa: B008 (frozen)
+    options: DistillOptions = DistillOptions(),
     target: str = "",
     store: Path | None = None,
     on_progress: OnProgress = silent,
@@ -120,7 +120,7 @@ def distill_without_data(
     inputs: TensorSpec,
     *,
     output: Path,
-    options: WithoutDataOptions = WithoutDataOptions(),  # noqa: B008 (frozen)
+    options: WithoutDataOptions = WithoutDataOptions(),
     judged: Path | None = None,
     target: str = "",
     store: Path | None = None,
@@ -182,7 +182,7 @@ def imitate(
     samples: Path,
     *,
     output: Path,
-    options: ImitateOptions = ImitateOptions(),  # noqa: B008 (frozen)
+    options: ImitateOptions = ImitateOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,

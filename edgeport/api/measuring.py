@@ -30,7 +30,7 @@ __all__ = [
 def bench(
     artifact: Path,
     *,
-    options: BenchOptions = BenchOptions(),  # noqa: B008 (frozen)
+    options: BenchOptions = BenchOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> BenchResult:
@@ -65,7 +65,7 @@ def soak(
     artifact: Path,
     *,
     time_s: float = 3600.0,
-    options: ExecuteOptions = ExecuteOptions(),  # noqa: B008 (frozen)
+    options: ExecuteOptions = ExecuteOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> SoakResult:
@@ -96,7 +96,7 @@ def compare(
     old: Path,
     new: Path,
     *,
-    options: CompareOptions = CompareOptions(),  # noqa: B008 (frozen)
+    options: CompareOptions = CompareOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> CompareResult:

@@ -46,7 +46,7 @@ def export(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     target: str = "",
     output: Path,
-    options: ExportSettings = ExportSettings(),  # noqa: B008 (frozen)
+    options: ExportSettings = ExportSettings(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> ExportReport:
@@ -89,7 +89,7 @@ def verify(
     model: Path,
     samples: Path,
     *,
-    options: VerifyOptions = VerifyOptions(),  # noqa: B008 (frozen)
+    options: VerifyOptions = VerifyOptions(),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Verification:
     """Compares an exported model on ONNX Runtime with PyTorch, on real samples.

@@ -122,7 +122,7 @@ def init(
     model: str,
     *,
     recipe: Path = Path("edgeport.toml"),
-    options: InitOptions = InitOptions(),  # noqa: B008 (frozen)
+    options: InitOptions = InitOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Draft:

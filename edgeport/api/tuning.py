@@ -34,7 +34,7 @@ def tune(
     recipe: Path,
     *,
     output: Path | None = None,
-    options: TuneOptions = TuneOptions(),  # noqa: B008 (frozen)
+    options: TuneOptions = TuneOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
@@ -82,7 +82,7 @@ def tune_execution(
     artifacts: Sequence[Path],
     *,
     output: Path,
-    options: ExecutionTuneOptions = ExecutionTuneOptions(),  # noqa: B008 (frozen)
+    options: ExecutionTuneOptions = ExecutionTuneOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
@@ -127,7 +127,7 @@ def schedule(
     *,
     output: Path,
     samples: Mapping[str, Path] | None = None,
-    options: ScheduleOptions = ScheduleOptions(),  # noqa: B008 (frozen)
+    options: ScheduleOptions = ScheduleOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> ScheduleResult:

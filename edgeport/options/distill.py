@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from edgeport.options.declare import option
 from edgeport.options.goals import GoalTiming
@@ -127,7 +127,7 @@ class WithoutDataSettings(_Objective):
     """
 
     method: str = "fast"
-    values: Mapping[str, Any] = option(
+    values: Mapping[str, object] = option(
         factory=dict,
         text="Then: of the method, as inner=5.",
         flag="--value",
