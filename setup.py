@@ -15,6 +15,7 @@ OWN = (
     "edgeport.digits",
     "edgeport.isolation",
     "edgeport.onnx_files",
+    "edgeport.options",
     "edgeport.pipeline",
     "edgeport.pipeline.benchmarking",
     "edgeport.pipeline.compilation",

@@ -90,7 +90,7 @@ def require_time(deadline_s: float) -> None:
 
 def artifact(files: Exported, backend: str) -> Artifact:
     """In float32, without a word on how it is run."""
-    return files.compiled(backend, backend=backend, precision="fp32")
+    return files.compiled(backend, api.QuantizeOptions(backend=backend, precision="fp32"))
 
 
 def search(files: Exported, goal: str, seconds: float, deadline_s: float) -> dict[str, Any]:
@@ -102,11 +102,9 @@ def search(files: Exported, goal: str, seconds: float, deadline_s: float) -> dic
         result: dict[str, Any] = to_jsonable(
             api.tune_execution(
                 [artifact(files, backend).folder.parent for backend in ("onnxruntime", "openvino")],
-                goal=goal,
                 output=output,
-                time_s=seconds,
-                samples=files.feeds,
                 store=files.folder / "store",
+                options=api.ExecutionTuneOptions(goal=goal, time_s=seconds, samples=files.feeds),
             )
         )
         names = ("chosen", "default", "gain", "tried", "finished", "spent_s", "reason")
@@ -171,7 +169,7 @@ def measure(
 
     def once(index: int) -> Values:
         require_time(deadline_s)
-        order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
+        order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))
         return {arm: value for name in order for arm, value in run[name]().items()}
 
     done = []

@@ -54,6 +54,7 @@ from edgeport.devices.latency.summary import summarise
 from edgeport.devices.latency.telemetry import exchange_ns
 from edgeport.devices.local import LocalDevice
 from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, half_width
+from edgeport.options.quantize import QuantizeOptions
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 30, 6
@@ -165,7 +166,7 @@ print(json.dumps(sorted(waited)[len(waited) // 2] - sorted(counted)[len(counted)
 
 def artifact(files: Exported, backend: str) -> Artifact:
     """In float32."""
-    return files.compiled(backend, backend=backend, precision="fp32")
+    return files.compiled(backend, QuantizeOptions(backend=backend, precision="fp32"))
 
 
 def job(files: Exported, backend: str, *, threads: int | None = None, duration_s: float = DURATION_S) -> TimeJob:

@@ -73,10 +73,10 @@ def compiled(files: Exported, precision: str, execution: ExecutionConfig, label:
     """Of ONNX Runtime; int8 by the statistics of the two samples."""
     calibration = files.folder / "model.calibration.safetensors"
     if precision != "int8":
-        return files.compiled(f"{precision}-{label}", precision=precision, execution=execution)
+        return files.compiled(f"{precision}-{label}", api.QuantizeOptions(precision=precision), execution=execution)
     if not calibration.exists():
         api.calibrate(files.onnx, files.feeds, output=calibration)
-    return files.compiled(f"int8-{label}", calibration=calibration, execution=execution)
+    return files.compiled(f"int8-{label}", api.QuantizeOptions(), calibration=calibration, execution=execution)
 
 
 def arms(files: Exported, cores: Sequence[int]) -> dict[str, TimeJob]:
@@ -153,7 +153,9 @@ def side_by_side(every: Sequence[Exported], core: int, rounds: int, out: Path) -
         artifact = compiled(each, "fp32", ExecutionConfig(), "as-it-is")
         models[each.name] = (artifact.folder.parent, f"p90={round(ROOM * alone[each.name])}ns")
     samples = {each.name: each.feeds for each in every}
-    found = api.schedule(models, output=out / "schedule", samples=samples, rounds=max(6, rounds // 2))
+    found = api.schedule(
+        models, output=out / "schedule", samples=samples, options=api.ScheduleOptions(rounds=max(6, rounds // 2))
+    )
     taken = {way.name: max(one.quantile_ns / one.limit_ns for one in way.residents) for way in found.tried}
     naive = taken[found.tried[0].name]
     kept = taken.get(found.chosen, float("inf"))

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgeport.api import (
+        BenchOptions,
+        CalibrateOptions,
+        CompareOptions,
+        DistillOptions,
+        ExportSettings,
+        PruneOptions,
+        QatOptions,
+        QuantizeOptions,
+        TuneOptions,
+        VerifyOptions,
         bench,
         calibrate,
         compare,
@@ -29,7 +39,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BenchOptions",
+    "CalibrateOptions",
+    "CompareOptions",
+    "DistillOptions",
     "EdgeportError",
+    "ExportSettings",
+    "PruneOptions",
+    "QatOptions",
+    "QuantizeOptions",
+    "TuneOptions",
+    "VerifyOptions",
     "bench",
     "calibrate",
     "compare",

@@ -42,7 +42,12 @@ def main():
         calibration = edgeport.calibrate(folder / "sensor.onnx", folder / "samples.npz", output=statistics)
         print(f"{len(calibration.statistics)} tensors over {calibration.sample_count} samples")
         for backend in ("onnxruntime", "openvino"):
-            artifact = edgeport.quantize(folder / "sensor.onnx", statistics, backend=backend, output=folder / backend)
+            artifact = edgeport.quantize(
+                folder / "sensor.onnx",
+                statistics,
+                output=folder / backend,
+                options=edgeport.QuantizeOptions(backend=backend),
+            )
             print(f"{artifact.backend} {artifact.precision}: {artifact.size_bytes} bytes in {artifact.entry}")
 
 

@@ -42,7 +42,7 @@ def main():
         statistics = folder / "net.calibration.safetensors"
         edgeport.calibrate(net, folder / "samples.npz", output=statistics)
         edgeport.quantize(net, statistics, output=folder / "int8")
-        found = edgeport.bench(folder / "int8", against=net, rounds=6, duration_s=0.05)
+        found = edgeport.bench(folder / "int8", options=edgeport.BenchOptions(against=net, rounds=6, duration_s=0.05))
         median = found.summary.quantile(0.5).interval_ns
         print(f"median of int8: {median.estimate / 1e6:.3f} ms, {median.low / 1e6:.3f} to {median.high / 1e6:.3f}")
         speedup = found.comparison.speedup

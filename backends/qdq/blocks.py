@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeport.backends.qdq.quant_params import quantize, weight_parameters
 from edgeport.contracts import Array, WeightQuantization
-from edgeport.contracts.precision import integer_limits
+from edgeport.options.precision import integer_limits
 
 __all__ = ["BlockedWeight", "pack_nibbles", "quantize_blocks", "quantize_rows"]
 

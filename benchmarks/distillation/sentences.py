@@ -117,7 +117,9 @@ def _ratio(folder: Path, weights: Path, rounds: int) -> tuple[float, float, floa
     for name, arguments in made.items():
         source = ModelSource(location="benchmarks.distillation.encoder:encoder", arguments=arguments, search_path=ROOT)
         api.export(source, example=folder / "example.npz", output=folder / f"{name}.onnx")
-    found = api.compare(folder / "whole.onnx", folder / "cut.onnx", threads=1, rounds=rounds)
+    found = api.compare(
+        folder / "whole.onnx", folder / "cut.onnx", options=api.CompareOptions(threads=1, rounds=rounds)
+    )
     speedup = found.comparison.speedup
     return 1 / speedup.high, 1 / speedup.estimate, 1 / speedup.low
 

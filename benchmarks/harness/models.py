@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,9 @@ import torch
 from benchmarks.harness.zoo import ROOT, missing
 from edgeport import api
 from edgeport.contracts import Array, Artifact, ModelSource
+from edgeport.contracts.execution import ExecutionConfig
 from edgeport.npz import save_npz
+from edgeport.options.quantize import QuantizeOptions
 from edgeport.pipeline.output.artifact_folder import load_artifact
 
 
@@ -131,11 +132,18 @@ class Exported:
         """`.npz` with two samples."""
         return self.folder / "feeds.npz"
 
-    def compiled(self, label: str, **options: Any) -> Artifact:
-        """As `edgeport quantize` compiles it with these options; what lies in the folder of this name is taken."""
+    def compiled(
+        self,
+        label: str,
+        options: QuantizeOptions,
+        *,
+        calibration: Path | None = None,
+        execution: ExecutionConfig = ExecutionConfig(),
+    ) -> Artifact:
+        """As `edgeport quantize` compiles it; what lies in the folder of this name is taken."""
         place = self.folder / label
         if not place.exists():
-            api.quantize(self.onnx, output=place, **options)
+            api.quantize(self.onnx, calibration, output=place, options=options, execution=execution)
         return load_artifact(place)
 
 

@@ -103,7 +103,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def report(  # noqa: PLR0913 (what a page shows)
+def report(
     name: str,
     arguments: Arguments,
     figures: Any,

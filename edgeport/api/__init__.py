@@ -21,10 +21,35 @@ from edgeport.api.measuring import bench, compare, soak
 from edgeport.api.models import ExportReport, export, verify
 from edgeport.api.recipes import dry_run, init, quickstart, run
 from edgeport.api.tuning import schedule, tune, tune_execution
+from edgeport.options.bench import BenchOptions, CompareOptions, ExecuteOptions
+from edgeport.options.distill import DistillOptions, WithoutDataOptions
+from edgeport.options.export import ExportSettings, VerifyOptions
+from edgeport.options.imitate import ImitateOptions
+from edgeport.options.init import InitOptions
+from edgeport.options.prune import PruneOptions
+from edgeport.options.qat import QatOptions
+from edgeport.options.quantize import CalibrateOptions, QuantizeOptions
+from edgeport.options.tune import ExecutionTuneOptions, ScheduleOptions, TuneOptions
 
 __all__ = [
+    "BenchOptions",
     "BundleCheck",
+    "CalibrateOptions",
+    "CompareOptions",
+    "DistillOptions",
+    "ExecuteOptions",
+    "ExecutionTuneOptions",
     "ExportReport",
+    "ExportSettings",
+    "ImitateOptions",
+    "InitOptions",
+    "PruneOptions",
+    "QatOptions",
+    "QuantizeOptions",
+    "ScheduleOptions",
+    "TuneOptions",
+    "VerifyOptions",
+    "WithoutDataOptions",
     "add_device",
     "bench",
     "calibrate",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgeport.api.defaults import DEFAULT_LIMITS
 from edgeport.contracts import (
@@ -17,6 +16,7 @@ from edgeport.contracts import (
     silent,
 )
 from edgeport.errors import UsageError
+from edgeport.options.export import ExportSettings, VerifyOptions
 
 __all__ = [
     "ExportReport",
@@ -46,7 +46,7 @@ def export(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     target: str = "",
     output: Path,
-    options: Mapping[str, Any] | None = None,
+    options: ExportSettings = ExportSettings(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> ExportReport:
@@ -59,7 +59,7 @@ def export(
         input_shapes: Instead: shape of each float32 input, batch first; values are drawn at random.
         target: Key of the labels in the `.npz`, which are no input; empty where there are none.
         output: The `.onnx` file.
-        options: Fields of `edgeport.exporter.options.ExportOptions`.
+        options: Opset, batch, and what is done where torch.export fails.
         on_progress: Told of every step.
         limits: Of the child.
 
@@ -79,7 +79,7 @@ def export(
             fix="give --example samples.npz, or --input NAME=1,3,224,224",
         )
     model, notes = export_source(
-        source, given, output, options or {}, target=target, on_progress=on_progress, limits=limits
+        source, given, output, vars(options), target=target, on_progress=on_progress, limits=limits
     )
     return ExportReport(model=model, notes=notes)
 
@@ -89,10 +89,7 @@ def verify(
     model: Path,
     samples: Path,
     *,
-    metric: str = "",
-    target: str = "",
-    tolerance: float = 1e-3,
-    preprocess: Path | None = None,
+    options: VerifyOptions = VerifyOptions(),
     limits: Limits = DEFAULT_LIMITS,
 ) -> Verification:
     """Compares an exported model on ONNX Runtime with PyTorch, on real samples.
@@ -102,10 +99,7 @@ def verify(
         model: The `.onnx` file.
         samples: `.npz` with one array [N, ...] per input, and the labels, if any. For a model with a fixed batch they
             are grouped into it.
-        metric: Computed for both; it needs `target`.
-        target: Name of the labels' array.
-        tolerance: Largest absolute difference that passes, relative to the largest output.
-        preprocess: A recipe; the samples are raw, and its [inputs.NAME.preprocess] say what becomes of them.
+        options: What is computed of both, and what passes.
         limits: Of each child.
 
     Raises:
@@ -115,13 +109,4 @@ def verify(
     """
     from edgeport.pipeline.source_model.verification import verify_export
 
-    return verify_export(
-        source,
-        model,
-        samples,
-        metric=metric,
-        target=target,
-        tolerance=tolerance,
-        preprocess=preprocess,
-        limits=limits,
-    )
+    return verify_export(source, model, samples, **vars(options), limits=limits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from edgeport.contracts import (
     RunResult,
     silent,
 )
+from edgeport.options.declare import common_fields
+from edgeport.options.init import InitOptions
 
 if TYPE_CHECKING:
     from edgeport.pipeline.dry_run import DryRun
@@ -121,20 +122,7 @@ def init(
     model: str,
     *,
     recipe: Path = Path("edgeport.toml"),
-    arguments: Mapping[str, object] | None = None,
-    weights: Path | None = None,
-    allow_pickle_sha256: str | None = None,
-    inputs: Sequence[str] = (),
-    samples: str = "",
-    calibration: str = "",
-    evaluation: str = "",
-    target: str = "",
-    metric: str = "",
-    backends: Sequence[str] = (),
-    accuracy_drop: float | None = None,
-    latency: str = "",
-    quick: bool = False,
-    force: bool = False,
+    options: InitOptions = InitOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Draft:
@@ -146,20 +134,7 @@ def init(
     Args:
         model: As a recipe's [model] source; "net.py:create" and a folder of transformers are understood too.
         recipe: The file to write.
-        arguments: Of the factory.
-        weights: A `.safetensors` file or a safe checkpoint.
-        allow_pickle_sha256: As in a recipe.
-        inputs: "NAME=batch,3,224,224" or "NAME=batch,time:int64", one per input; found where not given.
-        samples: A `.npz`, `.npy`, `.csv` or folder to be split into calibration and evaluation; or a function.
-        calibration: Samples that int8 ranges come from, instead.
-        evaluation: Samples that candidates are judged on.
-        target: Key of the labels.
-        metric: Its name, or `pkg.mod:fn`.
-        backends: Those that can run here by default.
-        accuracy_drop: Of the budget; what the samples can prove by default.
-        latency: Of the budget.
-        quick: Few and short measurements.
-        force: Replace files that are there.
+        options: What is known of the model, its samples and the budget.
         on_progress: Told of every step.
         limits: Of each child.
 
@@ -170,22 +145,5 @@ def init(
     """
     from edgeport.recipe_init import InitRequest, draft_recipe
 
-    asked = InitRequest(
-        model=model,
-        recipe=recipe,
-        arguments=arguments or {},
-        weights=weights,
-        allow_pickle_sha256=allow_pickle_sha256,
-        inputs=tuple(inputs),
-        samples=samples,
-        calibration=calibration,
-        evaluation=evaluation,
-        target=target,
-        metric=metric,
-        backends=tuple(backends),
-        accuracy_drop=accuracy_drop,
-        latency=latency,
-        quick=quick,
-        force=force,
-    )
+    asked = InitRequest(**common_fields(InitOptions, options), model=model, recipe=recipe)
     return draft_recipe(asked, on_progress=on_progress, limits=limits)

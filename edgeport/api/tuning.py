@@ -12,6 +12,8 @@ from edgeport.contracts import (
     OnProgress,
     silent,
 )
+from edgeport.options.declare import common_fields
+from edgeport.options.tune import ExecutionTuneOptions, ScheduleOptions, TuneOptions
 
 if TYPE_CHECKING:
     from edgeport.pipeline.search.colocation import ScheduleResult
@@ -25,18 +27,18 @@ __all__ = [
     "tune_execution",
 ]
 
+_DEFAULT_S = 300.0
+
 
 def tune(
     recipe: Path,
     *,
     output: Path | None = None,
-    backend: str = "",
-    time_s: float | None = None,
+    options: TuneOptions = TuneOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits | None = None,
     fresh: bool = False,
-    device: str = "local",
 ) -> TuneResult:
     """Searches the nodes that int8 had better leave in float, for one target of a recipe.
 
@@ -47,14 +49,11 @@ def tune(
     Args:
         recipe: A TOML file; its `tune`, `nodes` and `rest` of the target count.
         output: Folder for what is found; `edgeport-tuned` beside the recipe by default.
-        backend: Of the target; the first with int8 in its precisions by default.
-        time_s: Of the search and the comparison with the floats, without what is done before (the export, the
-            calibration); what earlier runs of the same search spent counts too. By default the target's `tune`, or 300.
+        options: For which target, and how long.
         store: As in `run`.
         on_progress: As in `run`.
         limits: As in `run`.
         fresh: As in `run`.
-        device: As in `run`.
 
     Raises:
         UsageError: No target with int8, or a model with a state.
@@ -69,34 +68,25 @@ def tune(
     return tune_recipe(
         load_recipe(recipe),
         output=output if output is not None else recipe.parent / "edgeport-tuned",
-        backend=backend,
-        time_s=time_s,
+        backend=options.backend,
+        time_s=options.time_s,
+        device=options.device,
         store=store,
         on_progress=on_progress,
         limits=limits,
         fresh=fresh,
-        device=device,
     )
 
 
 def tune_execution(
     artifacts: Sequence[Path],
     *,
-    goal: str = "latency",
-    p99_ns: float | None = None,
     output: Path,
-    time_s: float = 300.0,
-    batches: Sequence[int] = (),
-    backend: str = "onnxruntime",
-    samples: Path | None = None,
-    preprocess: Path | None = None,
-    rounds: int = 10,
-    duration_s: float = 0.3,
+    options: ExecutionTuneOptions = ExecutionTuneOptions(),
     store: Path | None = None,
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
     fresh: bool = False,
-    device: str = "local",
 ) -> ExecutionTuned:
     """Searches how an artifact is best run on a device: threads, streams, batch, spinning, affinity, hints, huge pages.
 
@@ -106,22 +96,12 @@ def tune_execution(
 
     Args:
         artifacts: Folders that `quantize` wrote, bundles or `.onnx` files; of several, of one model, the best is saved.
-        goal: "latency" (of one call after the other, lowest median) or "throughput" (samples per second, with as many
-            calls at once as there are streams).
-        p99_ns: For throughput: what 99 % of the calls must keep to, in nanoseconds.
         output: Folder for what is found.
-        time_s: Of measuring, what earlier runs of the same search spent counts too.
-        batches: Samples in a call that are tried, where the model's batch is free; for throughput 1 to 16 by default.
-        backend: As in `bench`.
-        samples: As in `bench`.
-        preprocess: As in `bench`.
-        rounds: Fresh pairs of the last word; 6 at least.
-        duration_s: Seconds of timed calls per process.
+        options: What is best, on which device, and how long is searched for it.
         store: Of finished rounds, from which a search that was killed goes on.
         on_progress: Told before each process.
         limits: Of each child.
         fresh: Measure everything anew.
-        device: Of `list_devices`; where it is timed.
 
     Raises:
         UsageError: No such goal, nothing that can be timed, or a backend that has no other way to run it.
@@ -133,18 +113,12 @@ def tune_execution(
     from edgeport.pipeline.search.execution import tune_execution as tuned
     from edgeport.pipeline.search.successive_halving import Goal
 
-    asked = ExecutionAsked(
-        goal=Goal(of=goal, p99_ns=p99_ns),
-        time_s=time_s,
-        batches=tuple(batches),
-        backend=backend,
-        samples=samples,
-        preprocess=preprocess,
-        rounds=rounds,
-        duration_s=duration_s,
-        device=device,
-        limits=limits,
-    )
+    chosen = common_fields(ExecutionAsked, options) | {
+        "goal": Goal(of=options.resolved_goal, p99_ns=options.p99_ns),
+        "time_s": options.time_s or _DEFAULT_S,
+        "backend": options.backend or "onnxruntime",
+    }
+    asked = ExecutionAsked(**chosen, limits=limits)
     return tuned(artifacts, asked, output=output, store=store, fresh=fresh, on_progress=on_progress)
 
 
@@ -153,9 +127,7 @@ def schedule(
     *,
     output: Path,
     samples: Mapping[str, Path] | None = None,
-    backend: str = "onnxruntime",
-    rounds: int = 10,
-    duration_s: float = 0.5,
+    options: ScheduleOptions = ScheduleOptions(),
     on_progress: OnProgress = silent,
     limits: Limits = DEFAULT_LIMITS,
 ) -> ScheduleResult:
@@ -169,9 +141,7 @@ def schedule(
         models: Name to an artifact (as in `bench`) and its budget: "p90=20ms".
         output: Folder for what is found.
         samples: By name, as in `bench`.
-        backend: As in `bench`.
-        rounds: Times that a way is measured which may keep every budget.
-        duration_s: Seconds of timed calls per process.
+        options: How they are timed.
         on_progress: Told before each round.
         limits: Of each child.
 
@@ -184,13 +154,4 @@ def schedule(
     from edgeport.pipeline.search.colocation import schedule as scheduled
 
     held = {name: (path, parse_bounds([bound])[0]) for name, (path, bound) in models.items()}
-    return scheduled(
-        held,
-        output=output,
-        samples=samples,
-        backend=backend,
-        rounds=rounds,
-        duration_s=duration_s,
-        on_progress=on_progress,
-        limits=limits,
-    )
+    return scheduled(held, output=output, samples=samples, **vars(options), on_progress=on_progress, limits=limits)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edgeport.cli.options import PLACE
+from edgeport.cli.options import NEW
 
 if TYPE_CHECKING:
     from edgeport.report.ci import CheckRow
@@ -54,8 +54,8 @@ class CiFiles:
 def ci_options(command: F) -> F:
     """Adds `--junit` and `--markdown`, and hands them to the command as one `CiFiles`."""
 
-    @click.option("--junit", type=PLACE, metavar="FILE.xml", help="Write the verdicts as JUnit XML.")
-    @click.option("--markdown", type=PLACE, metavar="FILE.md", help="Write the verdicts as a Markdown table.")
+    @click.option("--junit", type=NEW, metavar="FILE.xml", help="Write the verdicts as JUnit XML.")
+    @click.option("--markdown", type=NEW, metavar="FILE.md", help="Write the verdicts as a Markdown table.")
     @functools.wraps(command)
     def wrapped(*args: Any, junit: Path | None, markdown: Path | None, **kwargs: Any) -> Any:
         return command(*args, files=CiFiles(junit=junit, markdown=markdown), **kwargs)

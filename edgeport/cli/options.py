@@ -1,16 +1,18 @@
-"""Options and arguments that several commands share."""
+"""Makes click options of what `edgeport.options` declares, and those that several commands share."""
 
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 
-from edgeport.errors import UsageError
+from edgeport.cli.parsing import FORMS
+from edgeport.errors import ContractError, UsageError
+from edgeport.options.declare import Declaration, Option, declarations
+from edgeport.options.source import SourceOptions
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -18,67 +20,120 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE",
     "FOLDER",
+    "NEW",
     "PLACE",
-    "PRECISIONS",
-    "argument",
-    "device_option",
     "given_options",
     "model_source",
-    "placement_option",
-    "raw_samples",
-    "samples_place",
+    "options_of",
+    "output_option",
+    "resume_option",
     "source_of",
     "store_option",
+    "target_option",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
-PLACE = click.Path(path_type=Path)
-PRECISIONS = (
-    *("fp32", "bf16", "fp16", "int8", "fp8", "int8-dynamic", "int8-weights"),
-    *("int4-weights-32", "int4-weights-64", "int4-weights-128"),
-    *("uint4-weights-32", "uint4-weights-64", "uint4-weights-128"),
-    "int16",
-)
-"""Those of `edgeport.contracts.Precision`, which is not loaded for a help text."""
+PLACE = click.Path(exists=True, path_type=Path)
+NEW = click.Path(path_type=Path)
+_REPEATED = ("arguments", "precisions")
+_PATHS = {"file": FILE, "place": PLACE, "new": NEW}
+
+
+def options_of(cls: type[Any], names: str = "", *, to: str = "options") -> Callable[[F], F]:
+    """Adds options that a dataclass declares, and hands them to the command as one object of it.
+
+    Args:
+        cls: Of `edgeport.options`.
+        names: Its fields that the command offers, in the order of its help, separated by spaces; all of them if empty.
+        to: The command's argument.
+
+    """
+    declared = declarations(cls)
+    offered = {name: declared[name] for name in names.split() or declared}
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            given = {name: _value(name, offered[name].option, kwargs.pop(name)) for name in offered}
+            try:
+                options = cls(**{name: value for name, value in given.items() if value is not None})
+            except ContractError as error:
+                raise UsageError(asked=error.asked, found=error.found, fix=error.fix) from error
+            return command(*args, **{to: options}, **kwargs)
+
+        decorated: Any = wrapped
+        for name, declaration in reversed(offered.items()):
+            flags, settings = _click_option(name, declaration)
+            decorated = click.option(*flags, name, **settings)(decorated)
+        return decorated  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _value(name: str, declared: Option, given: Any) -> Any:
+    flag = declared.flags[0] if declared.flags else _flag(name)
+    return FORMS[declared.parse](given, flag) if declared.parse and given is not None else given
+
+
+def _flag(name: str) -> str:
+    return f"--{name.rstrip('_').replace('_', '-')}"
+
+
+def _click_option(name: str, declared: Declaration) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The flags, and what else click is told."""
+    kind, option = declared.kind, declared.option
+    default = declared.default if option.default_text is ... else option.default_text
+    flags = option.flags or (_flag(name),)
+    settings: dict[str, Any] = {"default": default, "help": option.help or None, "metavar": option.metavar}
+    settings["show_default"] = option.shows_default and default not in ("", ()) and default is not False
+    if get_origin(kind) is tuple and not option.parse:
+        kind = get_args(kind)[0]
+        settings["multiple"] = True
+    elif option.parse in _REPEATED:
+        settings |= {"multiple": True, "default": ()}
+    if kind is bool:
+        return flags, settings | ({} if "/" in flags[0] else {"is_flag": True})
+    return flags, settings | {"type": _click_type(kind, option)}
+
+
+def _click_type(kind: Any, option: Option) -> Any:
+    if option.parse:
+        return str
+    if option.choices or get_origin(kind) is Literal:
+        return click.Choice(option.choices or get_args(kind))
+    if kind is Path:
+        return _PATHS[option.path]
+    low = option.least if option.above is None else option.above
+    high = option.most if option.below is None else option.below
+    if kind in (int, float) and (low, high) != (None, None):
+        of: Any = click.IntRange if kind is int else click.FloatRange
+        return of(low, high, min_open=option.above is not None, max_open=option.below is not None)
+    return kind if kind in (int, float) else str
+
+
+def target_option(text: str) -> Callable[[F], F]:
+    """Adds `--target`."""
+    return click.option("--target", default="", help=text)
+
+
+def output_option(default: str | None = None, text: str | None = None) -> Callable[[F], F]:
+    """Adds `-o` and `--output`, handed over as `place`."""
+    path = Path(default) if default is not None else None
+    return click.option("-o", "--output", "place", type=NEW, default=path, show_default=path is not None, help=text)
+
+
+def resume_option(text: str) -> Callable[[F], F]:
+    """Adds `--resume` and `--fresh`, handed over as `fresh`."""
+    return click.option("--resume/--fresh", "fresh", default=True, help=text, callback=lambda _, __, resume: not resume)
 
 
 def store_option(command: F) -> F:
     """Adds `--store`."""
     return click.option(
-        "--store", type=PLACE, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
-    )(command)
-
-
-def device_option(command: F) -> F:
-    """Adds `--device`."""
-    return click.option(
-        "--device",
-        default="local",
-        show_default=True,
-        metavar="NAME",
-        help="Where artifacts run, of edgeport devices list.",
-    )(command)
-
-
-def placement_option(command: F) -> F:
-    """Adds `--require-placement`."""
-    return click.option(
-        "--require-placement",
-        metavar="95%",
-        help="Fail where less of the planned nodes runs as planned; says which do not, and why.",
-    )(command)
-
-
-def raw_samples(command: F) -> F:
-    """Adds `--preprocess`."""
-    return click.option(
-        "--preprocess",
-        type=FILE,
-        metavar="RECIPE",
-        help="The samples are raw; [inputs.NAME.preprocess] of this recipe says what becomes of them.",
+        "--store", type=NEW, help="Folder of finished work [default: EDGEPORT_STORE, or the user's cache]."
     )(command)
 
 
@@ -92,28 +147,20 @@ def given_options() -> dict[str, str]:
     }
 
 
-def samples_place(text: str) -> Path | str:
-    """A file of samples, or the name of a function."""
-    return Path(text) if text.endswith(".npz") else text
-
-
 def model_source(command: F) -> F:
     """Adds the argument SOURCE with `--weights` and `--argument`, and hands them over as one `ModelSource`."""
 
     @click.argument("source")
-    @click.option("--weights", type=FILE, help=".safetensors, or a checkpoint that loads without running code.")
-    @click.option("--argument", "arguments", multiple=True, metavar="NAME=JSON", help="Argument of the factory.")
-    @click.option("--allow-pickle-sha256", "allowed", help="Digest of the ultralytics .pt that may run code.")
+    @options_of(SourceOptions, to="given")
     @functools.wraps(command)
-    def wrapped(
-        *args: Any, source: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None, **kwargs: Any
-    ) -> Any:
-        return command(*args, source=_source(source, weights, arguments, allowed), **kwargs)
+    def wrapped(*args: Any, source: str, given: SourceOptions, **kwargs: Any) -> Any:
+        return command(*args, source=source_of(source, given), **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
 
-def _source(location: str, weights: Path | None, arguments: tuple[str, ...], allowed: str | None) -> ModelSource:
+def source_of(location: str, given: SourceOptions) -> ModelSource:
+    """The model at a location, as the command line names it."""
     from edgeport.contracts import ModelSource
     from edgeport.recipe.locations import FILES, SCHEMES, function_in, located
 
@@ -127,36 +174,4 @@ def _source(location: str, weights: Path | None, arguments: tuple[str, ...], all
         here = file.parent if any("." in part for part in above) else here
         location = function_in(file, name, here)
     place, folder = located(location, here)
-    return ModelSource(
-        location=place,
-        arguments=dict(argument(text) for text in arguments),
-        weights=weights,
-        search_path=folder,
-        allow_pickle_sha256=allowed,
-    )
-
-
-def source_of(
-    location: str, weights: Path | None, arguments: tuple[str, ...], own: ModelSource | None = None
-) -> ModelSource:
-    """Another model than the command's SOURCE; of `own`, if that is given, with other weights and arguments."""
-    if own is None:
-        return _source(location, weights, arguments, None)
-    from dataclasses import replace
-
-    return replace(own, weights=weights, arguments={**own.arguments, **dict(argument(text) for text in arguments)})
-
-
-def argument(text: str) -> tuple[str, Any]:
-    """Name and value of `NAME=JSON`."""
-    name, sign, value = text.partition("=")
-    try:
-        if not sign or not name.isidentifier():
-            raise ValueError(text)
-        return name, json.loads(value)
-    except ValueError as error:
-        raise UsageError(
-            asked=f"pass --argument {text}",
-            found="no NAME=JSON",
-            fix="""write numbers as width=16 and texts in quotes, as in 'kind="small"'""",
-        ) from error
+    return ModelSource(location=place, search_path=folder, **vars(given))

@@ -69,6 +69,13 @@ class Output:
         else:
             draw(self.console())
 
+    def report(self, result: Any, draw: Callable[[Console, Any], None]) -> int:
+        """Prints a result of the API, and gives the exit code of its outcome, if it has one."""
+        from edgeport.contracts import to_jsonable
+
+        self.show(lambda: to_jsonable(result), lambda console: draw(console, result))
+        return exit_code(result.outcome) if hasattr(result, "outcome") else 0
+
     def console(self) -> Console:
         """Of stdout; a file gets lines of a fixed width, whatever terminal the command was typed in."""
         from rich.console import Console

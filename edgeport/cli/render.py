@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, fixed, gain_span, significant, span
+from edgeport.cli.formatting import TimeUnit, bytes_of, fixed, gain_span, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.render_compression import draw_compression
 from edgeport.cli.render_summary import draw_summary

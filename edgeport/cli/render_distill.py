@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import bytes_of, gain_span, significant
+from edgeport.cli.formatting import bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 

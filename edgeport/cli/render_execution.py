@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, gain_span, significant, span
+from edgeport.cli.formatting import TimeUnit, gain_span, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import LatencySummary, Outcome

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, gain_span, significant
+from edgeport.cli.formatting import TimeUnit, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Candidate

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, significant, span
+from edgeport.cli.formatting import TimeUnit, significant, span
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Outcome

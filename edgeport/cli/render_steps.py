@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import bytes_of, significant
+from edgeport.cli.formatting import bytes_of, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import (

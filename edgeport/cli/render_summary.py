@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, bytes_of, gain_span, significant
+from edgeport.cli.formatting import TimeUnit, bytes_of, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Outcome, RunResult

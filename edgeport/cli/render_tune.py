@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from edgeport.cli.numbers import TimeUnit, gain_span, significant
+from edgeport.cli.formatting import TimeUnit, gain_span, significant
 from edgeport.cli.output import lines
 from edgeport.cli.text import clean
 from edgeport.contracts import Candidate, SearchedGroup

@@ -49,8 +49,8 @@ from edgeport.contracts.execution import (
 )
 from edgeport.contracts.kept import Kept, kept_nodes, kept_share
 from edgeport.contracts.measurement import Measurement, ProcessTrace, TelemetrySample, TimerFacts
-from edgeport.contracts.mixing import Mix, NodeChoice
 from edgeport.contracts.model import ModelSource, OnnxModel
+from edgeport.contracts.node_precision import Mix, NodeChoice, PlanSearch, SearchedGroup
 from edgeport.contracts.placed import NodeOrigin, compared
 from edgeport.contracts.plan import (
     ActivationQuantization,
@@ -60,7 +60,6 @@ from edgeport.contracts.plan import (
     RecurrentRule,
     WeightQuantization,
 )
-from edgeport.contracts.precision import Precision, QuantizedDtype, WeightForm
 from edgeport.contracts.progress import OnProgress, ProgressEvent, silent
 from edgeport.contracts.recipe import (
     DataSpec,
@@ -86,7 +85,6 @@ from edgeport.contracts.result import (
     worst_of,
 )
 from edgeport.contracts.samples import Array, Arrays, OpenModel, RunModel, Sample, SampleSet
-from edgeport.contracts.searched import PlanSearch, SearchedGroup
 from edgeport.contracts.serialise import digest_bytes, digest_file, digest_json, dump_json, load_json, to_jsonable
 from edgeport.contracts.statistics import Calibration, TensorStatistics
 from edgeport.contracts.tensors import DTYPES, AxisRange, Preprocessing, PreprocessingFunction, TensorSpec
@@ -105,6 +103,7 @@ from edgeport.contracts.verdict import (
     Throughput,
     Work,
 )
+from edgeport.options.precision import Precision, QuantizedDtype, WeightForm
 
 __all__ = [
     "AS_GIVEN",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from edgeport.contracts.backend import Artifact, Placement
 from edgeport.contracts.execution import ExecutionConfig
-from edgeport.contracts.mixing import Mix
-from edgeport.contracts.precision import Precision
+from edgeport.contracts.node_precision import Mix
 from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
+from edgeport.options.precision import Precision
 
 __all__ = ["AS_GIVEN", "ORIGINAL", "Budget", "Candidate", "Refusal"]
 

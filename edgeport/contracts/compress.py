@@ -8,64 +8,36 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeport.contracts.distillation import StudentStep, uneven
-from edgeport.contracts.precision import Precision
 from edgeport.errors import ContractError
+from edgeport.options.declare import common_fields
+from edgeport.options.precision import Precision
+from edgeport.options.prune import PRUNED, PruneOptions, PruneSettings
+from edgeport.options.training import LOSSES, SupervisedOptions
 
 __all__ = ["LOSSES", "PRUNED", "CompressStep", "FineTuning", "PruneStep", "QatStep", "TrainedStep"]
 
-PRUNED = ("units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks")
-"""What can be pruned; "units" are channels, neurons and heads together."""
-
 _UNITS = PRUNED[:4]
-
-
-LOSSES = ("auto", "cross-entropy", "mse", "teacher")
-"""Losses that have a name; any other one is `pkg.mod:fn`."""
 
 _COUNTS = ("epochs", "batch_size", "processes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
+class FineTuning(SupervisedOptions):
     """How a module is trained on.
 
     Attributes:
         epochs: Walks over the samples.
-        batch_size: Samples per step.
         rate: Learning rate of AdamW (Loshchilov and Hutter, 2019) at its highest; it falls as a cosine.
-        weight_decay: Of AdamW.
-        loss: "cross-entropy" (labels are classes), "mse" (labels are what the output should be), `pkg.mod:fn` (called
-            with outputs by name and labels, gives a loss []), "teacher" (no labels: the original alone says what is
-            right), or "auto": by what the labels are.
         teacher: Weight of the original model's outputs beside the labels, 0..1 (Hinton et al., "Distilling the
             Knowledge in a Neural Network", 2015).
-        temperature: That class scores are divided by before they are compared with the teacher's.
         output: The output that the loss is of; empty for the first one.
-        mixed: Precision of the forward pass: "fp32", "bf16" or "fp16".
-        average: Decay of the moving average of the weights; None for none.
-        clip_norm: Largest norm of the gradient; None for any.
-        patience: Evaluations without better weights after which it stops; None: never.
-        held_out: Part of the samples that is not trained on, and says which weights are best.
-        seed: Of the order of the samples, and of that part.
-        processes: That share each batch: one per GPU, or on the CPU any number.
 
     """
 
     epochs: int = 3
-    batch_size: int = 64
     rate: float = 1e-3
-    weight_decay: float = 1e-4
-    loss: str = "auto"
     teacher: float = 0.0
-    temperature: float = 2.0
     output: str = ""
-    mixed: Literal["fp32", "bf16", "fp16"] = "fp32"
-    average: float | None = None
-    clip_norm: float | None = None
-    patience: int | None = None
-    held_out: float = 0.1
-    seed: int = 0
-    processes: int = 1
 
     def __post_init__(self) -> None:
         wrong = [f"{name} = {getattr(self, name)}" for name in _COUNTS if getattr(self, name) < 1]
@@ -105,49 +77,28 @@ class TrainedStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneStep:
+class PruneStep(PruneSettings):
     """A pruning.
 
     Attributes:
         method: As a recipe calls it.
-        what: One of `PRUNED`.
-        by: The criterion; what the lowest scores of go first ("l2", "taylor", ...). Blocks have one of their own.
-        amount: Of units, the share of the multiplications that goes; of weights, the share that becomes zero; of
-            blocks, how many. None where the latency decides, and for patterns ("2:4"), which say it themselves.
-        latency_ns: Median that the float model is to have on the target.
-        speedup: Instead: how many times as fast it is to be as before.
-        schedule: "one-shot", "iterative:5" or "gradual:10"; "one-shot" where the latency decides and of patterns, whose
-            zeros come all at once, and of blocks, which go one by one.
-        scope: "global" or "layer": what competes; "global" where the latency decides.
-        round_to: Channels that are left are a multiple of this; where the latency decides, of twice as many if the
-            target is seen to compute so many at once.
-        least: Share of each layer that stays.
-        samples: How many are looked at.
-        recalibrate: BatchNorm's statistics are taken anew over the samples, after each step and before any training;
-            for samples of real data.
-        fine_tune: `pkg.mod:fn`, called with the module and the number of the step after each; empty for none.
-        training: Instead: how it is trained after the last step; None for no training.
-        epochs_between: Of the training after each step before the last one.
-        device: That trains: "cpu", "cuda" or "auto".
+        training: How it is trained after the last step, instead of by `fine_tune`; None for no training.
 
     """
 
     method: Literal["prune"] = "prune"
-    what: str = "units"
-    by: str = "l2"
-    amount: float | None = None
-    latency_ns: float | None = None
-    speedup: float | None = None
-    schedule: str = "one-shot"
-    scope: str = "global"
-    round_to: int = 8
-    least: float = 0.1
-    samples: int = 256
-    recalibrate: bool = False
-    fine_tune: str = ""
     training: FineTuning | None = None
-    epochs_between: int = 1
-    device: str = "auto"
+
+    @classmethod
+    def from_options(cls, options: PruneOptions, **goal: float | None) -> PruneStep:
+        """The step that these options ask for, with another goal where one is given.
+
+        Raises:
+            ContractError: They can't be.
+
+        """
+        training = FineTuning(**common_fields(FineTuning, options)) if options.epochs else None
+        return cls(**{**common_fields(PruneSettings, options), **goal}, training=training)
 
     def __post_init__(self) -> None:
         asked = f"prune {self.what}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from edgeport.contracts.model import ModelSource
 from edgeport.errors import ContractError
+from edgeport.options.distill import DistillSettings, WithoutDataSettings
 
 __all__ = ["DistillStep", "Scale", "StudentStep", "WithoutDataStep", "uneven"]
 
@@ -19,50 +19,14 @@ def uneven(batch_size: int, processes: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillStep:
+class DistillStep(DistillSettings):
     """A student learns from a teacher: min E[L(f_s(x), y)] + lambda E[R(f_s(x))].
 
     Attributes:
-        L: Task and teacher terms, each "WEIGHT NAME:SETTING" ("0.9 soft-targets:4"); empty for what suits the labels.
-        R: Regularisers, spelled the same ("confidence").
-        lambda_: Factor of R.
-        generations: Students, each but the first taught by the one before (Furlanello et al., "Born Again Neural
-            Networks", 2018).
-        epochs: Walks over the samples, of each of them.
-        batch_size: Samples per step.
-        optimizer: "adamw", or "sgd" with Nesterov's momentum.
-        rate: Learning rate at its highest; it falls as a cosine.
-        weight_decay: Of the optimizer; for weights alone, not for biases and norms.
-        augment: "crop-flip" or "crop-flip:4" (pixels) for images, `pkg.mod:fn` (feeds by name to feeds by name), or
-            empty for none.
-        mixed: Precision of the forward pass: "fp32", "bf16" or "fp16".
-        average: Decay of the moving average of the weights; None for none.
-        clip_norm: Largest norm of the gradient; None for any.
-        patience: Evaluations without better weights after which it stops; None: never.
-        held_out: Part of the samples that is not trained on, and says which weights are best.
-        seed: Of the order of the samples, and of that part.
-        processes: That share each batch: one per GPU, or on the CPU any number.
         samples: They are given.
 
     """
 
-    L: tuple[str, ...] = ()
-    R: tuple[str, ...] = ()
-    lambda_: float = 1.0
-    generations: int = 1
-    epochs: int = 30
-    batch_size: int = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    rate: float = 1e-3
-    weight_decay: float = 1e-4
-    augment: str = ""
-    mixed: Literal["fp32", "bf16", "fp16"] = "fp32"
-    average: float | None = None
-    clip_norm: float | None = None
-    patience: int | None = None
-    held_out: float = 0.1
-    seed: int = 0
-    processes: int = 1
     samples: Literal["given"] = "given"
 
     def __post_init__(self) -> None:
@@ -94,40 +58,14 @@ class DistillStep:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithoutDataStep:
+class WithoutDataStep(WithoutDataSettings):
     """A student learns from a teacher of what a generator makes, by the same objective without labels.
 
     Attributes:
-        method: "fast", "contrastive" or "dafl"; see `edgeport.exporter.distill.data_free.methods`.
-        values: Of the method, where they are not its own.
-        steps: Of the student, the generator's warm-up among them.
-        L, R, lambda_: As in `DistillStep`; no L for soft targets.
-        batch_size: Samples per step.
-        optimizer: "adamw", or "sgd" with Nesterov's momentum.
-        rate: Learning rate at its highest; it falls as a cosine.
-        weight_decay: Of the optimizer.
-        mirror: Left and right of an image mean the same.
-        mixed: Precision of the forward pass: "fp32" or "bf16".
-        average: Decay of the moving average of the weights; None for none.
-        seed: Of everything drawn.
         samples: They are made.
 
     """
 
-    method: str = "fast"
-    values: Mapping[str, object] = field(default_factory=dict)
-    steps: int = 4000
-    L: tuple[str, ...] = ()
-    R: tuple[str, ...] = ()
-    lambda_: float = 1.0
-    batch_size: int = 128
-    optimizer: Literal["adamw", "sgd"] = "adamw"
-    rate: float = 1e-3
-    weight_decay: float = 1e-4
-    mirror: bool = False
-    mixed: Literal["fp32", "bf16"] = "fp32"
-    average: float | None = None
-    seed: int = 0
     samples: Literal["made"] = "made"
 
     def __post_init__(self) -> None:

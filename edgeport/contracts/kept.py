@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgeport.contracts.backend import NodePlacement, Placement
 from edgeport.contracts.plan import QuantizationPlan
-from edgeport.contracts.precision import Precision
+from edgeport.options.precision import Precision
 
 __all__ = ["Kept", "is_as_planned", "kept_nodes", "kept_share"]
 

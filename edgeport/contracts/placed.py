@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from edgeport.contracts.backend import Misplaced, NodePlacement, Placement
 from edgeport.contracts.kept import is_as_planned
 from edgeport.contracts.plan import QuantizationPlan
-from edgeport.contracts.precision import Precision
+from edgeport.options.precision import Precision
 
 __all__ = ["NodeOrigin", "compared"]
 

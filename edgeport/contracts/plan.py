@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from edgeport.contracts.precision import Precision, QuantizedDtype, integer_limits
 from edgeport.errors import ContractError, PlanError
+from edgeport.options.precision import Precision, QuantizedDtype, integer_limits
 
 __all__ = [
     "ActivationQuantization",

@@ -12,13 +12,17 @@ from typing import Literal
 from edgeport.contracts.candidate import Budget
 from edgeport.contracts.compress import CompressStep
 from edgeport.contracts.execution import ExecutionConfig, Limits
-from edgeport.contracts.mixing import Mix
 from edgeport.contracts.model import ModelSource
-from edgeport.contracts.precision import Precision
+from edgeport.contracts.node_precision import Mix
 from edgeport.contracts.tensors import AxisRange, TensorSpec
 from edgeport.errors import ContractError
+from edgeport.options.declare import option
+from edgeport.options.export import ExportSettings
+from edgeport.options.precision import Precision
+from edgeport.options.training import SEEDS
 
 __all__ = [
+    "LEAST_ROUNDS",
     "LOCAL",
     "DataSpec",
     "ExportSettings",
@@ -37,6 +41,15 @@ __all__ = [
 
 LOCAL = "local"
 """Name of the machine that Edgeport runs on, among devices."""
+
+LEAST_ROUNDS = 6
+"""Pairs of processes below which not even the clearest gain is certain at 95 %: all signs alike are 2 of 2^pairs
+outcomes of Wilcoxon's signed-rank test."""
+
+_MOST_ROUNDS = 10_000
+"""Each starts two processes or more, so that this is a night at least; what is more is a slip."""
+_LEAST_DURATION_S = 1e-3
+_LONGEST_S = 30 * 24 * 3600.0
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN_NAMES = frozenset({"bundle", "courses", "report.html", "result.json"})
@@ -194,22 +207,6 @@ class DataSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """How PyTorch becomes ONNX; without meaning where the model is ONNX already.
-
-    Attributes:
-        opset: Of the default domain.
-        dynamic_batch: Axis 0 of every input is free.
-        allow_legacy_exporter: Where torch.export fails, TorchScript may be tried; it is said aloud.
-
-    """
-
-    opset: int = 20
-    dynamic_batch: bool = True
-    allow_legacy_exporter: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class Target:
     """One runtime on one device.
 
@@ -332,15 +329,43 @@ class Search:
 
     """
 
-    rounds: int = 10
-    screening_rounds: int = 6
-    duration_s: float = 0.3
-    warmup_s: float = 0.1
-    cool_down_s: float = 0.0
-    seed: int = 0
-    calibration_method: str = "measured"
-    recovery: tuple[str, ...] = ()
-    time_limit_s: float = Limits().time_s
+    # Its least value is checked by the recipe's reader, which can say why.
+    rounds: int = option(
+        10,
+        recipe=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain. "
+        "Where the first challenger fails, a second gets at least 8, a third at least 10",
+        within={"le": _MOST_ROUNDS, "json_schema_extra": {"minimum": LEAST_ROUNDS}},
+    )
+    screening_rounds: int = option(
+        6,
+        recipe="fresh processes per candidate before that: they say who is confirmed, and nothing ships on them "
+        f"alone; with fewer than {LEAST_ROUNDS} no candidate is certainly slower, so more floats are confirmed too",
+        within={"ge": 1, "le": _MOST_ROUNDS},
+    )
+    duration_s: float = option(
+        0.3, recipe="seconds of timed calls a process", within={"ge": _LEAST_DURATION_S, "le": 600}
+    )
+    warmup_s: float = option(0.1, recipe="seconds of calls before them", within={"ge": 0, "le": 600})
+    cool_down_s: float = option(
+        0.0,
+        recipe="seconds of rest before each process, at most: until the device is as cool as before the first one",
+        within={"ge": 0, "le": 3600},
+    )
+    seed: int = option(0, recipe="of the random order", within={"ge": 0, "lt": SEEDS})
+    calibration_method: str = option(
+        "measured",
+        recipe="ranges: auto, average, entropy, global, global:-6:6, measured, minmax, mse, percentile:99.99 or pow2",
+    )
+    recovery: tuple[str, ...] = option(
+        (),
+        recipe="brings accuracy back to static int8, each off by default: "
+        "equalization, smoothing, rounding, bias-correction",
+    )
+    time_limit_s: float = option(
+        Limits().time_s,
+        recipe="seconds that one step in a child process may take: an export, the compilation of one candidate",
+        within={"ge": 0.1, "le": _LONGEST_S, "allow_inf_nan": False},
+    )
     memory_limit_bytes: int = Limits().memory_bytes
 
     @property

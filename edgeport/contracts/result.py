@@ -10,7 +10,7 @@ from edgeport.contracts.candidate import AS_GIVEN, Budget, Candidate
 from edgeport.contracts.device import DeviceFacts
 from edgeport.contracts.measurement import Measurement
 from edgeport.contracts.model import OnnxModel
-from edgeport.contracts.searched import PlanSearch
+from edgeport.contracts.node_precision import PlanSearch
 from edgeport.contracts.verdict import Comparison, Outcome
 from edgeport.errors import ContractError
 

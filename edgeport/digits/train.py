@@ -114,7 +114,7 @@ def train(payload: Mapping[str, object], on_progress: OnProgress = silent) -> di
     model = fit(digits, epochs, on_progress)
 
     from edgeport.digits import network
-    from edgeport.exporter.loaders.checkpoint import write_weights
+    from edgeport.exporter.checkpoint import write_weights
 
     write_weights(model, folder / "weights.safetensors")
     shutil.copyfile(network.__file__, folder / "digits_cnn.py")

@@ -24,7 +24,7 @@ from edgeport.pipeline.quantization.recovery import transformed_model
 from edgeport.pipeline.source_model.onnx_import import as_given
 from edgeport.pipeline.source_model.prepare import prepare_model
 from edgeport.pipeline.source_model.prepared_model import PreparedModel
-from edgeport.recipe.evidence import thin_by_target
+from edgeport.recipe.statistical_power import thin_by_target
 
 __all__ = ["Shared", "share"]
 

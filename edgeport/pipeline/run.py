@@ -53,7 +53,7 @@ from edgeport.pipeline.selection.select import (
     judge,
 )
 from edgeport.pipeline.source_model.onnx_import import named_as_given
-from edgeport.recipe.evidence import thin_evidence
+from edgeport.recipe.statistical_power import thin_evidence
 
 __all__ = ["made_notes", "run_recipe", "walk"]
 

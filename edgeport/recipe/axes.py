@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts import AxisRange, TensorSpec
 from edgeport.errors import ContractError
-from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
+from edgeport.recipe.errors import KeyPath, RecipeText, nearest
 from edgeport.recipe.preprocess import with_preprocessing
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from edgeport.accuracy.metrics import METRICS
 from edgeport.contracts import Budget
 from edgeport.contracts.recipe import DataSpec
 from edgeport.recipe.devices import names_of_targets
-from edgeport.recipe.mistakes import KeyPath, RecipeText
+from edgeport.recipe.errors import KeyPath, RecipeText
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_latency, parse_rate, parse_time
 
 if TYPE_CHECKING:

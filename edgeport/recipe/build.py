@@ -23,6 +23,7 @@ from edgeport.contracts import (
     TensorSpec,
 )
 from edgeport.contracts.recipe import (
+    LEAST_ROUNDS,
     DataSpec,
     ExportSettings,
     Recipe,
@@ -34,17 +35,18 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.errors import CalibrationError, ContractError
+from edgeport.options.declare import from_keys
 from edgeport.recipe.axes import axes_of, check_samples_keys, constants_of, initial_of, inputs_of, state_of
 from edgeport.recipe.budgets import read_budget, read_target_budgets
 from edgeport.recipe.compress import steps_of
 from edgeport.recipe.devices import read_devices
-from edgeport.recipe.evidence import LEAST_ROUNDS, least_p_value
+from edgeport.recipe.errors import KeyPath, RecipeText, nearest
 from edgeport.recipe.locations import FILES, FUNCTION
-from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
+from edgeport.recipe.model_card import read_statement
 from edgeport.recipe.quantities import NotAQuantity, parse_bytes, parse_duration, parse_part
 from edgeport.recipe.samples import are_labelled, samples_location
 from edgeport.recipe.source import existing_file, read_source
-from edgeport.recipe.statement import read_statement
+from edgeport.recipe.statistical_power import least_p_value
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import DataSection, RecipeFile, TargetSection
@@ -384,18 +386,18 @@ def _refuse_uncalibrated(recipe: RecipeText, targets: tuple[Target, ...]) -> Non
 
 
 def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
-    method = sections.search.calibration_method
+    values = sections.search.model_dump()
     try:
-        method_named(method)
+        method_named(values["calibration_method"])
     except CalibrationError as error:
         raise recipe.wrong_value(
             ("search", "calibration_method"), f"is no range method: {error.found}", error.fix
         ) from error
     try:
-        recoveries_named(sections.search.recovery)
+        recoveries_named(values["recovery"])
     except CalibrationError as error:
         raise recipe.wrong_value(("search", "recovery"), f"can't be done: {error.found}", error.fix) from error
-    rounds = sections.search.rounds
+    rounds = values["rounds"]
     if rounds < LEAST_ROUNDS:
         raise recipe.wrong_value(
             ("search", "rounds"),
@@ -404,9 +406,8 @@ def _search(recipe: RecipeText, sections: RecipeFile) -> Search:
             f"give {LEAST_ROUNDS} or more, such as {Search().rounds}; for a quicker look lower screening_rounds or "
             "duration_s",
         )
-    settings = {**sections.search.model_dump(), "recovery": tuple(sections.search.recovery)}
-    memory_bytes = _memory_limit(recipe, settings.pop("memory_limit"))
-    return _contract(recipe, ("search", "time_limit_s"), lambda: Search(**settings, memory_limit_bytes=memory_bytes))
+    settings = from_keys(Search, values) | {"memory_limit_bytes": _memory_limit(recipe, values["memory_limit"])}
+    return _contract(recipe, ("search", "time_limit_s"), lambda: Search(**settings))
 
 
 def _memory_limit(recipe: RecipeText, text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,34 +19,25 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import DataSpec, SamplesMade, Target
 from edgeport.errors import ContractError, PruningError
+from edgeport.options.declare import common_fields, from_keys, to_keys
+from edgeport.options.prune import PruneOptions, PruneSettings
+from edgeport.options.qat import QatOptions
+from edgeport.options.training import SupervisedOptions
 from edgeport.recipe.distill import check_made_inputs, distill_keys, read_distill
 from edgeport.recipe.goals import goal_at, goal_text
 from edgeport.recipe.locations import FILES
 
 if TYPE_CHECKING:
     from edgeport.contracts import TensorSpec
-    from edgeport.recipe.mistakes import KeyPath, RecipeText
+    from edgeport.recipe.errors import KeyPath, RecipeText
     from edgeport.recipe.sections import RecipeFile
 
-__all__ = ["LEARNING", "as_keys", "check_order", "steps_of", "trained_from"]
+__all__ = ["LEARNING", "as_keys", "check_order", "steps_of"]
 
 T = TypeVar("T")
 
-LEARNING = (
-    "batch_size",
-    "weight_decay",
-    "loss",
-    "teacher",
-    "temperature",
-    "mixed",
-    "average",
-    "clip_norm",
-    "patience",
-    "held_out",
-    "seed",
-    "processes",
-)
-"""Keys of a block that are settings of its training, by the same names."""
+LEARNING = tuple({**to_keys(SupervisedOptions, FineTuning()), "teacher": None})
+"""Keys of a block that are settings of its training."""
 
 
 def steps_of(
@@ -69,7 +61,7 @@ def steps_of(
     steps: list[CompressStep] = []
     for index, section in enumerate(sections.compress):
         key = ("compress", index)
-        steps.append(_READERS[section.method](recipe, key, section.model_dump(by_alias=True), source))
+        steps.append(_READERS[section.method](recipe, key, section.model_dump(), source))
         _check_samples(recipe, key, steps[-1], data)
         if isinstance(steps[-1], StudentStep):
             check_made_inputs(recipe, key, steps[-1], inputs)
@@ -119,11 +111,6 @@ def check_order(steps: Sequence[CompressStep]) -> tuple[int, str, str] | None:
 
 def _changes_weights(step: CompressStep) -> bool:
     return not isinstance(step, PruneStep) or step.trains or not step.leaves_zeros
-
-
-def trained_from(steps: Sequence[CompressStep]) -> bool:
-    """Some step learns."""
-    return any(step.trains for step in steps)
 
 
 def _refuse_models(recipe: RecipeText, sections: RecipeFile, inputs: Sequence[TensorSpec]) -> None:
@@ -189,27 +176,8 @@ def _prune(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: M
         if goal:
             raise recipe.error((*key, "amount"), "and target are both given", "remove one of the two")
         goal = {"amount": values["amount"]}
-    step = _made(
-        recipe,
-        key,
-        lambda: PruneStep(
-            what=values["structure"],
-            by=values["criterion"],
-            schedule=values["schedule"],
-            scope=values["scope"],
-            round_to=values["round_to"],
-            least=values["least"],
-            samples=values["samples"],
-            recalibrate=values["recalibrate"],
-            fine_tune=values["fine_tune"],
-            training=_training(values) if values["epochs"] else None,
-            epochs_between=values["epochs_between"],
-            device=values["device"],
-            amount=goal.get("amount"),
-            latency_ns=goal.get("latency_ns"),
-            speedup=goal.get("speedup"),
-        ),
-    )
+    options = PruneOptions(**from_keys(PruneOptions, values))
+    step = _made(recipe, key, lambda: PruneStep.from_options(options, **goal))
     try:
         check_step(step)
     except PruningError as error:
@@ -221,17 +189,21 @@ def _qat(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any], model: Mod
     from edgeport.exporter.qat.options import default_rate, default_teacher
 
     del model
-    precision = Precision(values["precision"])
-    chosen = {"rate": default_rate(precision), "teacher": default_teacher(precision, values["loss"])}
-    chosen = {name: default if values[name] is None else values[name] for name, default in chosen.items()}
+    options = QatOptions(**from_keys(QatOptions, values))
+    precision = Precision(options.precision)
+    chosen = replace(
+        options,
+        rate=default_rate(precision) if options.rate is None else options.rate,
+        teacher=default_teacher(precision, options.loss) if options.teacher is None else options.teacher,
+    )
     return _made(
         recipe,
         key,
         lambda: QatStep(
             precision=precision,
-            training=_training({**values, **chosen}),
-            learn_ranges=values["learn_ranges"],
-            device=values["device"],
+            training=FineTuning(**common_fields(FineTuning, chosen)),
+            learn_ranges=options.learn_ranges,
+            device=options.device,
         ),
     )
 
@@ -241,10 +213,6 @@ def _made(recipe: RecipeText, key: KeyPath, make: Callable[[], T]) -> T:
         return make()
     except ContractError as error:
         raise recipe.error((*key, "method"), f"can't be done: {error.asked}: {error.found}", error.fix) from error
-
-
-def _training(values: Mapping[str, Any]) -> FineTuning:
-    return FineTuning(epochs=values["epochs"], rate=values["rate"], **{name: values[name] for name in LEARNING})
 
 
 _READERS: Mapping[str, Callable[[RecipeText, KeyPath, Mapping[str, Any], ModelSource], CompressStep]] = {
@@ -260,40 +228,31 @@ def as_keys(step: CompressStep, folder: Path) -> dict[str, Any]:
     return {"method": step.method, **_WRITERS[step.method](step, folder)}
 
 
-def _keys_of_training(training: FineTuning | None) -> dict[str, Any]:
-    if training is None:
-        return {"epochs": 0}
-    return {"epochs": training.epochs, "rate": training.rate, **{name: getattr(training, name) for name in LEARNING}}
+def _training_keys(cls: type[Any], training: FineTuning | None) -> dict[str, Any]:
+    return {"epochs": 0} if training is None else to_keys(cls, training)
 
 
-def _pruned(step: Any, folder: Path) -> dict[str, Any]:
+def _prune_keys(step: PruneStep, folder: Path) -> dict[str, Any]:
     del folder
     return {
-        "structure": step.what,
-        "criterion": step.by,
+        **to_keys(PruneSettings, step),
         "target": goal_text(step),
-        "amount": step.amount,
-        **{name: getattr(step, name) for name in ("schedule", "scope", "round_to", "least", "samples", "recalibrate")},
-        "epochs_between": step.epochs_between,
-        "fine_tune": step.fine_tune,
-        "device": step.device,
-        **_keys_of_training(step.training),
+        **_training_keys(PruneOptions, step.training),
     }
 
 
-def _learned(step: Any, folder: Path) -> dict[str, Any]:
+def _qat_keys(step: QatStep, folder: Path) -> dict[str, Any]:
     del folder
     return {
+        **to_keys(QatOptions, step),
         "precision": str(step.precision),
-        "learn_ranges": step.learn_ranges,
-        "device": step.device,
-        **_keys_of_training(step.training),
+        **_training_keys(QatOptions, step.training),
     }
 
 
 _WRITERS: Mapping[str, Callable[[Any, Path], dict[str, Any]]] = {
-    "prune": _pruned,
+    "prune": _prune_keys,
     "distill": distill_keys,
-    "qat": _learned,
+    "qat": _qat_keys,
 }
 """Method to its keys, the reverse of `_READERS`."""

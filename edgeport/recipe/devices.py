@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts.recipe import LOCAL
 from edgeport.errors import UsageError
-from edgeport.recipe.mistakes import RecipeText
+from edgeport.recipe.errors import RecipeText
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import RecipeFile

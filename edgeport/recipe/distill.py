@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import DistillStep, ModelSource, Scale, StudentStep, TensorSpec, WithoutDataStep
 from edgeport.errors import ContractError, DistillationError
+from edgeport.options.declare import from_keys, to_keys
+from edgeport.options.distill import DistillSettings, WithoutDataSettings
 from edgeport.recipe.goals import goal_at, goal_text
 from edgeport.recipe.locations import FILES, relative_text, spelled_location
 from edgeport.recipe.source import named_source
 
 if TYPE_CHECKING:
-    from edgeport.recipe.mistakes import KeyPath, RecipeText
+    from edgeport.recipe.errors import KeyPath, RecipeText
 
 __all__ = ["check_made_inputs", "distill_keys", "read_distill"]
 
-_BOTH = ("batch_size", "optimizer", "rate", "weight_decay", "mixed", "average", "seed")
 _OF_DATA = ("generations", "epochs", "augment", "clip_norm", "patience", "held_out", "processes")
 _WITHOUT = ("steps", "values", "mirror")
 
@@ -77,17 +78,16 @@ def distill_keys(step: Any, folder: Path) -> dict[str, Any]:
     """What a block says of the step, by key; None for what is not given."""
     learning, student = step.learning, step.student
     weights = student.weights if student is not None else None
-    keys = _BOTH + (_OF_DATA if step.takes_samples else _WITHOUT)
     return {
         "student": spelled_location(student.location, folder) if student is not None else None,
         "student_weights": relative_text(weights, folder) if weights is not None else None,
         "student_arguments": dict(student.arguments) if student is not None else {},
         "scale": {step.scale.argument: list(step.scale.values)} if step.scale is not None else {},
         "target": goal_text(step),
+        **to_keys(DistillSettings, learning),
+        **to_keys(WithoutDataSettings, learning),
         "L": list(learning.L),
         "R": list(learning.R),
-        "lambda": learning.lambda_,
-        **{name: getattr(learning, name) for name in keys},
         "device": step.device,
         "without_data": None if step.takes_samples else learning.method,
     }
@@ -157,14 +157,14 @@ def _learning(recipe: RecipeText, key: KeyPath, values: Mapping[str, Any]) -> Di
             why = "needs data" if without else "says how inputs are made without data"
             fix = "remove it, or without_data" if without else 'remove it, or add without_data = "fast"'
             raise recipe.error((*key, name), why, fix)
-    both: dict[str, Any] = {"L": tuple(values["L"]), "R": tuple(values["R"]), "lambda_": values["lambda"]}
-    both |= {name: values[name] for name in _BOTH}
     if not without:
-        return DistillStep(**both, **{name: values[name] for name in _OF_DATA})
+        return DistillStep(**from_keys(DistillSettings, values))
     from edgeport.exporter.distill.data_free.methods import method_named
 
     if values["mixed"] == "fp16":
         raise recipe.wrong_value((*key, "mixed"), "is nothing that a generator learns in", 'take "fp32" or "bf16"')
-    step = WithoutDataStep(method=without, **both, **{name: values[name] for name in _WITHOUT})
+    names = [field.name for field in fields(WithoutDataSettings)]
+    both = from_keys(DistillSettings, values) | from_keys(WithoutDataSettings, values)
+    step = WithoutDataStep(**{name: both[name] for name in names if name in both}, method=without)
     method_named(step.method, step.values, step.steps)  # a value that it does not have
     return step

@@ -29,10 +29,10 @@ from edgeport.contracts.recipe import (
     Target,
 )
 from edgeport.recipe.compress import LEARNING, as_keys
-from edgeport.recipe.evidence import evaluation_count, thin_by_target
 from edgeport.recipe.locations import relative_text, spelled_location
 from edgeport.recipe.preprocess import preprocessing_rows
 from edgeport.recipe.sections import COMPRESS
+from edgeport.recipe.statistical_power import evaluation_count, thin_by_target
 
 __all__ = ["explain"]
 
@@ -198,7 +198,7 @@ def _compared(given: ExportSettings | Search, default: ExportSettings | Search) 
 def _compress(step: CompressStep, folder: Path) -> str:
     """One block, each key with the default of its section."""
     given = as_keys(step, folder)
-    defaults = {field.alias or name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
+    defaults = {name: field.default for name, field in COMPRESS[step.method].model_fields.items()}
     learning = [name for name in defaults if name in LEARNING]
     defaults = {
         name: defaults[name] for name in ("method", *(one for one in defaults if one not in learning), *learning)

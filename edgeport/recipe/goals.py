@@ -10,7 +10,7 @@ from edgeport.recipe.quantities import NotAQuantity, parse_latency, parse_share
 
 if TYPE_CHECKING:
     from edgeport.contracts import PruneStep, StudentStep
-    from edgeport.recipe.mistakes import KeyPath, RecipeText
+    from edgeport.recipe.errors import KeyPath, RecipeText
 
 __all__ = ["goal_at", "goal_text", "median_ns", "read_goal"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import RecipeError
-from edgeport.recipe.mistakes import RecipeText, nearest
+from edgeport.recipe.errors import RecipeText, nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

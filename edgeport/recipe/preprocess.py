@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeport.contracts import Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.errors import ContractError
 from edgeport.preprocessing import value_range
-from edgeport.recipe.mistakes import KeyPath, RecipeText
+from edgeport.recipe.errors import KeyPath, RecipeText
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import PreprocessSection

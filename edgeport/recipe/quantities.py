@@ -13,6 +13,7 @@ __all__ = [
     "parse_latency",
     "parse_part",
     "parse_rate",
+    "parse_seconds",
     "parse_share",
     "parse_time",
 ]
@@ -47,6 +48,14 @@ def parse_latency(text: str) -> tuple[float, int]:
 def parse_time(text: str) -> int:
     """Nanoseconds of "200 ms"."""
     return _whole(_scaled(text, _TIME_NS, 'a number and a unit (ns, us, ms, s), such as "200 ms"'))
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds of "60s" or "200 ms"; above 0."""
+    seconds = parse_time(text) / 1e9
+    if not seconds > 0:
+        raise NotAQuantity('a time above 0, such as "60s"')
+    return seconds
 
 
 def parse_duration(text: str) -> float:

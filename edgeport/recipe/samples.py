@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts.recipe import SamplesFile, SamplesFolder, SamplesFunction, SamplesLocation, SamplesTable
 from edgeport.npz import made_of
+from edgeport.recipe.errors import RecipeText, nearest
 from edgeport.recipe.locations import FUNCTION
-from edgeport.recipe.mistakes import RecipeText, nearest
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import DataSection

@@ -1,63 +1,91 @@
 """What may stand in a recipe, as pydantic models; nothing outside this package sees them.
 
-They are the JSON Schema too, so each field has a description. Units stand in the values ("5 ms", "10 MB").
+They are the JSON Schema too, so each field has a description: where a key is an option of a command
+too, or a setting of a contract, it is declared there. Units stand in the values ("5 ms", "10 MB").
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from edgeport.contracts import DistillStep, FineTuning, Preprocessing, PruneStep, QatStep, WithoutDataStep
+from edgeport.contracts import Precision, Preprocessing
 from edgeport.contracts.recipe import ExportSettings, Search
-from edgeport.recipe.evidence import LEAST_ROUNDS
+from edgeport.options.declare import Declaration, declarations
+from edgeport.options.distill import METHODS, DistillOptions, WithoutDataSettings
+from edgeport.options.prune import PruneOptions
+from edgeport.options.qat import QatOptions
 
 __all__ = ["COMPRESS", "PREPROCESS", "DistillSection", "PruneSection", "QatSection", "RecipeFile"]
 
 PREPROCESS = "inputs.NAME.preprocess"
 """Its keys' section, as `fields_by_section` names it."""
 
-_MOST_ROUNDS = 10_000
-"""Each starts two processes or more, so that this is a night at least; what is more is a slip."""
 _MOST_THREADS = 1024
-_LEAST_DURATION_S = 1e-3
-_LONGEST_S = 30 * 24 * 3600.0
-_SEEDS = 2**63
 
-_EXPORT = ExportSettings()
 _IMAGE = Preprocessing()
-_SEARCH = Search()
-_PRUNE = PruneStep(amount=0.5)
-_LEARN = FineTuning()
-_QAT = QatStep()
-_DISTIL = DistillStep()
-_MADE = WithoutDataStep()
 
-
+if TYPE_CHECKING:
+    PrecisionName = str
+    MethodName = str
+else:
+    PrecisionName = Literal[tuple(str(one) for one in Precision)]
+    MethodName = Literal[METHODS]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Rate = Annotated[float, Field(gt=0, le=10)]
-
-# Of every training, by whatever method.
-_Mixed = Annotated[Literal["fp32", "bf16", "fp16"], Field(description="of the forward pass while training")]
-_Average = Annotated[
-    Annotated[float, Field(gt=0, lt=1)] | None, Field(description="decay of the moving average of the weights")
-]
-_Patience = Annotated[
-    int | None,
-    Field(ge=1, description="epochs without better weights after which a training stops; never if missing"),
-]
-_ClipNorm = Annotated[
-    Annotated[float, Field(gt=0, le=1e6)] | None, Field(description="largest norm of the gradient; any if missing")
-]
-_HeldOut = Annotated[float, Field(gt=0, le=0.5, description="part of the samples that says which weights are best")]
-_Seed = Annotated[int, Field(ge=0, lt=_SEEDS, description="of the order of the samples")]
-_Device = Annotated[Literal["auto", "cpu", "cuda"], Field(description="that trains")]
-_Processes = Annotated[int, Field(ge=1, le=4096, description="of the training, which share each batch: one per GPU")]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def _with_options(options: tuple[type[Any], ...], keys: str, nullable: str = "") -> Callable[[type[T]], type[T]]:
+    """Adds keys that are declared as options to those that a section has itself.
+
+    Args:
+        options: Dataclasses whose fields declare them.
+        keys: All keys of the section, in their order, separated by spaces.
+        nullable: Those of the options that may be null in the schema.
+
+    """
+    declared = {
+        declaration.option.key or name: declaration
+        for one in options
+        for name, declaration in declarations(one).items()
+    }
+
+    def decorate(section: type[T]) -> type[T]:
+        own = section.model_fields
+        fields: dict[str, Any] = {
+            key: (own[key].annotation, own[key])
+            if key in own
+            else _field(declared[key], nullable=key in nullable.split())
+            for key in keys.split()
+        }
+        made = create_model(section.__name__, __base__=_Section, __doc__=section.__doc__, **fields)
+        return cast("type[T]", made)
+
+    return decorate
+
+
+def _field(declared: Declaration, *, nullable: bool) -> tuple[Any, Any]:
+    """Annotation and field of pydantic."""
+    kind, default, option = declared.kind, declared.default, declared.option
+    if option.choices:
+        kind = Literal[option.choices]
+    elif get_origin(kind) is tuple:
+        kind, default = list[get_args(kind)[0]], list(default)  # type: ignore[misc]
+    elif get_origin(kind) is Mapping:
+        kind = dict[str, Any]
+    bounds = {"gt": option.above, "ge": option.least, "lt": option.below, "le": option.most}
+    given = {name: bound for name, bound in bounds.items() if bound is not None} | dict(option.within)
+    if declared.optional or nullable:
+        return Annotated[kind, Field(**given)] | None, Field(default=default, description=option.recipe)
+    return kind, Field(default=default, description=option.recipe, **given)
 
 
 class ModelSection(_Section):
@@ -177,16 +205,9 @@ class DataSection(_Section):
     )
 
 
+@_with_options((ExportSettings,), "opset dynamic_batch allow_legacy_exporter")
 class ExportSection(_Section):
     """From PyTorch to ONNX."""
-
-    opset: int = Field(default=_EXPORT.opset, ge=18, le=23, description="of the default ONNX domain")
-    dynamic_batch: bool = Field(
-        default=_EXPORT.dynamic_batch, description="leave the batch axis free; else it is what [inputs] declares, or 1"
-    )
-    allow_legacy_exporter: bool = Field(
-        default=_EXPORT.allow_legacy_exporter, description="try TorchScript where torch.export fails, and say so"
-    )
 
 
 class BudgetSection(_Section):
@@ -200,24 +221,6 @@ class BudgetSection(_Section):
     peak_memory: str | None = Field(default=None, description='at most: "500 MB"')
     size: str | None = Field(default=None, description='at most: "10 MB"')
     first_inference: str | None = Field(default=None, description='at most: "200 ms"')
-
-
-PrecisionName = Literal[
-    "fp32",
-    "bf16",
-    "fp16",
-    "int8",
-    "fp8",
-    "int8-dynamic",
-    "int8-weights",
-    "int4-weights-32",
-    "int4-weights-64",
-    "int4-weights-128",
-    "uint4-weights-32",
-    "uint4-weights-64",
-    "uint4-weights-128",
-    "int16",
-]
 
 
 class TargetSection(_Section):
@@ -283,73 +286,33 @@ class TargetSection(_Section):
     )
 
 
-class _LearningSection(_Section):
-    """How a step learns from the training samples; its defaults are the step's own."""
-
-    batch_size: int = Field(default=_LEARN.batch_size, ge=1, description="samples per step of a training")
-    rate: _Rate | None = Field(default=None, description="learning rate of AdamW at its highest")
-    weight_decay: float = Field(default=0.0, ge=0, le=1, description="of AdamW")
-    loss: str = Field(
-        default=_LEARN.loss,
-        description="cross-entropy, mse, pkg.mod:fn (outputs by name and labels to a loss []), teacher (no labels), or "
-        "auto: by what the labels are",
-    )
-    teacher: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=0.0, description="weight of the teacher's outputs beside the labels: the original's"
-    )
-    temperature: float = Field(
-        default=_LEARN.temperature, gt=0, le=1000, description="that class scores of both are divided by"
-    )
-    mixed: _Mixed = "fp32"
-    average: _Average = None
-    clip_norm: _ClipNorm = None
-    patience: _Patience = None
-    held_out: _HeldOut = _LEARN.held_out
-    seed: _Seed = 0
-    device: _Device = "auto"
-    processes: _Processes = 1
+_TRAINING = (
+    "batch_size rate weight_decay loss teacher temperature mixed average clip_norm patience held_out seed device "
+    "processes"
+)
 
 
-class PruneSection(_LearningSection):
+@_with_options(
+    (PruneOptions,),
+    f"{_TRAINING} method structure criterion target amount schedule scope round_to least samples recalibrate epochs "
+    "epochs_between fine_tune",
+    nullable="rate teacher",
+)
+class PruneSection(_Section):
     """What the model can do without is taken out."""
 
     method: Literal["prune"] = Field(description="prune, or another method: distill, qat")
-    structure: Literal["units", "channels", "neurons", "heads", "weights", "2:4", "4:8", "blocks"] = Field(
-        default="units", description="what goes; units are channels, neurons and heads together"
-    )
-    criterion: str = Field(
-        default=_PRUNE.by,
-        description="what goes first by: l1, l2, near-zero, batchnorm-scale, zero-activations, entropy, taylor, "
-        "fisher, hessian, random",
-    )
     target: str | None = Field(
         default=None, description='how far: "macs <= 50 %", or measured on the target: "2x", "p50 <= 5 ms"'
     )
-    amount: _Finite | None = Field(
-        default=None,
-        gt=0,
-        description="instead: of units the share of multiplications that goes, of weights the share that becomes zero, "
-        "of blocks how many go",
-    )
-    schedule: str = Field(default=_PRUNE.schedule, description="one-shot, iterative:5 or gradual:10")
-    scope: Literal["global", "layer"] = Field(default="global", description="what competes")
-    round_to: int = Field(default=_PRUNE.round_to, ge=1, le=4096, description="channels that are left")
-    least: float = Field(default=_PRUNE.least, ge=0, lt=1, description="share of each layer that stays")
-    samples: int = Field(default=_PRUNE.samples, ge=2, description="training samples that are looked at")
-    recalibrate: bool = Field(
-        default=_PRUNE.recalibrate, description="BatchNorm's statistics anew over these samples, before any training"
-    )
-    epochs: int = Field(default=0, ge=0, description="walks over the training samples after the last step")
-    epochs_between: int = Field(
-        default=_PRUNE.epochs_between, ge=0, description="the same after each of the schedule's other steps"
-    )
-    fine_tune: str = Field(
-        default="", description="pkg.mod:fn instead, called with the module and the step's number after each"
-    )
-    rate: _Rate | None = Field(default=_LEARN.rate, description="learning rate of AdamW at its highest")
-    weight_decay: float = Field(default=_LEARN.weight_decay, ge=0, le=1, description="of AdamW")
 
 
+@_with_options(
+    (DistillOptions, WithoutDataSettings),
+    "method student student_weights student_arguments scale target L R lambda generations epochs batch_size optimizer "
+    "rate weight_decay augment mixed average clip_norm patience held_out seed device processes without_data steps "
+    "values mirror",
+)
 class DistillSection(_Section):
     """A student learns from the model as the recipe names it: min E[L] + lambda E[R]."""
 
@@ -367,112 +330,32 @@ class DistillSection(_Section):
     target: str | None = Field(
         default=None, description='with scale: "4x" the speed of the model as it is, or "p50 <= 5 ms", measured'
     )
-    L: list[str] = Field(
-        default=[], description='task and teacher terms: ["0.1 cross-entropy", "0.9 soft-targets:4"]; by the labels'
-    )
-    R: list[str] = Field(default=[], description='regularisers: ["confidence"]')
-    lambda_: float = Field(default=_DISTIL.lambda_, ge=0, le=1e6, alias="lambda", description="factor of R")
-    generations: int = Field(
-        default=_DISTIL.generations, ge=1, le=100, description="students, each taught by the one before"
-    )
-    epochs: int = Field(default=_DISTIL.epochs, ge=1, description="walks over the training samples, of each of them")
-    batch_size: int = Field(default=_DISTIL.batch_size, ge=1, description="samples per step")
-    optimizer: Literal["adamw", "sgd"] = Field(default=_DISTIL.optimizer, description="sgd has Nesterov's momentum")
-    rate: _Rate = Field(default=_DISTIL.rate, description="learning rate at its highest; it falls as a cosine")
-    weight_decay: float = Field(default=_DISTIL.weight_decay, ge=0, le=1, description="of the optimizer")
-    augment: str = Field(
-        default="", description="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn, feeds by name to feeds by name"
-    )
-    mixed: _Mixed = "fp32"
-    average: _Average = None
-    clip_norm: _ClipNorm = None
-    patience: _Patience = None
-    held_out: _HeldOut = _DISTIL.held_out
-    seed: _Seed = 0
-    device: _Device = "auto"
-    processes: _Processes = 1
-    without_data: Literal["fast", "contrastive", "dafl"] | None = Field(
+    without_data: MethodName | None = Field(
         default=None, description="no samples: a generator makes them, by this method"
     )
-    steps: int = Field(default=_MADE.steps, ge=1, description="then: of the student")
-    values: dict[str, Any] = Field(default={}, description="then: of the method: { inner = 5 }")
-    mirror: bool = Field(default=_MADE.mirror, description="then: left and right of an image mean the same")
 
 
-class QatSection(_LearningSection):
+@_with_options((QatOptions,), f"{_TRAINING} method precision epochs learn_ranges")
+class QatSection(_Section):
     """Quantization-aware training, with the rounding of each target's own plan; the last step."""
 
     method: Literal["qat"] = Field(description="qat, or another method: prune, distill")
-    precision: Literal[
-        "int8",
-        "int8-weights",
-        "int4-weights-32",
-        "int4-weights-64",
-        "int4-weights-128",
-        "uint4-weights-32",
-        "uint4-weights-64",
-        "uint4-weights-128",
-    ] = Field(default="int8", description="of the plan; one that the targets build")
-    epochs: int = Field(default=_QAT.training.epochs, ge=1, description="walks over the training samples")
-    learn_ranges: bool = Field(default=_QAT.learn_ranges, description="the ranges of activations are learned too")
-    teacher: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="weight of the float model's outputs beside the labels; by precision and loss"
-    )
-    average: _Average = _QAT.training.average
 
 
 COMPRESS: dict[str, type[BaseModel]] = {"prune": PruneSection, "distill": DistillSection, "qat": QatSection}
 """Method of a [[compress]] to its keys."""
 
 
+@_with_options(
+    (Search,),
+    "rounds screening_rounds duration_s warmup_s cool_down_s seed calibration_method recovery time_limit_s "
+    "memory_limit",
+)
 class SearchSection(_Section):
     """How much is measured."""
 
-    # Its least value is checked in build.py, which can say why.
-    rounds: int = Field(
-        default=_SEARCH.rounds,
-        le=_MOST_ROUNDS,
-        json_schema_extra={"minimum": LEAST_ROUNDS},
-        description=f"fresh process pairs that confirm the winner; with fewer than {LEAST_ROUNDS} no gain is certain. "
-        "Where the first challenger fails, a second gets at least 8, a third at least 10",
-    )
-    screening_rounds: int = Field(
-        default=_SEARCH.screening_rounds,
-        ge=1,
-        le=_MOST_ROUNDS,
-        description="fresh processes per candidate before that: they say who is confirmed, and nothing ships on them "
-        f"alone; with fewer than {LEAST_ROUNDS} no candidate is certainly slower, so more floats are confirmed too",
-    )
-    duration_s: float = Field(
-        default=_SEARCH.duration_s, ge=_LEAST_DURATION_S, le=600, description="seconds of timed calls a process"
-    )
-    warmup_s: float = Field(default=_SEARCH.warmup_s, ge=0, le=600, description="seconds of calls before them")
-    cool_down_s: float = Field(
-        default=_SEARCH.cool_down_s,
-        ge=0,
-        le=3600,
-        description="seconds of rest before each process, at most: until the device is as cool as before the first one",
-    )
-    seed: int = Field(default=_SEARCH.seed, ge=0, lt=_SEEDS, description="of the random order")
-    calibration_method: str = Field(
-        default=_SEARCH.calibration_method,
-        description="ranges: auto, average, entropy, global, global:-6:6, measured, minmax, mse, percentile:99.99 "
-        "or pow2",
-    )
-    recovery: list[str] = Field(
-        default=list(_SEARCH.recovery),
-        description="brings accuracy back to static int8, each off by default: "
-        "equalization, smoothing, rounding, bias-correction",
-    )
-    time_limit_s: float = Field(
-        default=_SEARCH.time_limit_s,
-        ge=0.1,
-        le=_LONGEST_S,
-        allow_inf_nan=False,
-        description="seconds that one step in a child process may take: an export, the compilation of one candidate",
-    )
     memory_limit: str = Field(
-        default=f"{_SEARCH.memory_limit_bytes >> 30} GiB", description="memory that a child process may hold"
+        default=f"{Search().memory_limit_bytes >> 30} GiB", description="memory that a child process may hold"
     )
 
 
@@ -511,7 +394,4 @@ class RecipeFile(_Section):
             "search": SearchSection,
             **{f"compress.{method}": section for method, section in COMPRESS.items()},
         }
-        return {
-            name: tuple(field.alias or key for key, field in section.model_fields.items())
-            for name, section in sections.items()
-        }
+        return {name: tuple(section.model_fields) for name, section in sections.items()}

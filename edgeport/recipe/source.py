@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import ModelSource
+from edgeport.recipe.errors import KeyPath, RecipeText, nearest
 from edgeport.recipe.locations import CHECKPOINTS, FILES, FUNCTION, SCHEMES, located
-from edgeport.recipe.mistakes import KeyPath, RecipeText, nearest
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import RecipeFile

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.contracts import Capabilities, ModelSource, TensorSpec
+from edgeport.options.init import InitOptions
 from edgeport.recipe_init.columns import Columns
 from edgeport.recipe_init.image_preprocessing import Pixels
 from edgeport.recipe_init.input_spec import Guess
@@ -18,44 +19,17 @@ __all__ = ["Draft", "InitRequest", "RecipePlan"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class InitRequest:
+class InitRequest(InitOptions):
     """What the user said.
 
     Attributes:
         model: As a recipe's [model] source; "net.py:create" and a folder of transformers are understood too.
         recipe: The file to write.
-        arguments: Of the factory.
-        weights: Of the model.
-        allow_pickle_sha256: As in a recipe.
-        inputs: "NAME=batch,3,224,224", "NAME=batch,16:int64"; empty to find them.
-        samples: A set to be split into calibration and evaluation.
-        calibration, evaluation: A set each, instead.
-        target: Key of the labels; empty to find it.
-        metric: Empty to choose one.
-        backends: Empty for those that are usable here.
-        accuracy_drop: None to choose it.
-        latency: Of the budget, as "p50 <= 5 ms"; empty for none.
-        quick: Few and short measurements, for a first look.
-        force: Files that are there may be replaced.
 
     """
 
     model: str
     recipe: Path = Path("edgeport.toml")
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    weights: Path | None = None
-    allow_pickle_sha256: str | None = None
-    inputs: tuple[str, ...] = ()
-    samples: str = ""
-    calibration: str = ""
-    evaluation: str = ""
-    target: str = ""
-    metric: str = ""
-    backends: tuple[str, ...] = ()
-    accuracy_drop: float | None = None
-    latency: str = ""
-    quick: bool = False
-    force: bool = False
 
     @property
     def samples_module(self) -> str:

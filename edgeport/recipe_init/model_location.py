@@ -48,7 +48,7 @@ def _beside(path: Path, folder: Path) -> str:
 def checked_source(asked: InitRequest, written: str) -> ModelSource:
     """Checked as a recipe's [model] is; metric and budget too, before anything long is done."""
     from edgeport.recipe.build import build
-    from edgeport.recipe.mistakes import RecipeText
+    from edgeport.recipe.errors import RecipeText
     from edgeport.recipe.sections import RecipeFile
 
     model: dict[str, Any] = {"source": written, "arguments": dict(asked.arguments)}

@@ -87,7 +87,7 @@ def find_samples(text: str, folder: Path, scratch: Path, limits: Limits, *, targ
 def _parsed(text: str, folder: Path) -> SamplesLocation:
     """As a recipe with this line reads it: there is one way to read locations."""
     from edgeport.recipe.build import build
-    from edgeport.recipe.mistakes import RecipeText
+    from edgeport.recipe.errors import RecipeText
     from edgeport.recipe.sections import RecipeFile
 
     path = folder / text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeport.errors import SourceError
-from edgeport.exporter.loaders.checkpoint import is_safetensors, read_state_dict
+from edgeport.exporter.checkpoint import is_safetensors, read_state_dict
 from edgeport.exporter.structure.pruned_weights import fit, read_record
 
 if TYPE_CHECKING:

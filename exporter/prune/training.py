@@ -76,7 +76,7 @@ class TrainingBetween:
     def _shared(self, module: torch.nn.Module, training: FineTuning, folder: Path) -> TrainedStep:
         from safetensors.torch import load_file
 
-        from edgeport.exporter.loaders.checkpoint import write_weights
+        from edgeport.exporter.checkpoint import write_weights
         from edgeport.exporter.prune.masks import masks_of
         from edgeport.exporter.structure.pruned_weights import save_pruned
         from edgeport.exporter.train.launcher import in_processes
@@ -113,7 +113,7 @@ def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progr
     """In each process of the training; the first one keeps the weights."""
     from safetensors.torch import load_file
 
-    from edgeport.exporter.loaders.checkpoint import write_weights
+    from edgeport.exporter.checkpoint import write_weights
     from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.prune.masks import apply_masks
 

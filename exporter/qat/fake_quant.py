@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgeport.contracts import ActivationQuantization, WeightQuantization
-from edgeport.contracts.precision import integer_limits
+from edgeport.options.precision import integer_limits
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.errors import SourceError
-from edgeport.exporter.loaders.checkpoint import write_weights
+from edgeport.exporter.checkpoint import write_weights
 from edgeport.exporter.structure.heads import find_heads
 from edgeport.exporter.structure.layers import is_depthwise, refresh
 from edgeport.exporter.structure.passed_blocks import pass_through, passed_through

@@ -34,7 +34,11 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(PLANTED))
         for name in ("base", "faster"):
-            api.quantize(folder / "net.onnx", backend=f"planted:{name}", precision="int8-dynamic", output=folder / name)
+            api.quantize(
+                folder / "net.onnx",
+                output=folder / name,
+                options=api.QuantizeOptions(backend=f"planted:{name}", precision="int8-dynamic"),
+            )
         yield folder
     for name in ("planted", "planted_session"):
         sys.modules.pop(name, None)

@@ -424,16 +424,17 @@ def test_students_arrive_as_the_api_wants_them(
     asked = ("--student", "net:small", "--student-argument", "depth=2", "--scale", "width=8,16", "--speedup", 4)
     terms = ("-L", "0.9 soft-targets:4", "-R", "confidence", "--lambda", 0.1, "--epochs", 2, "--fresh")
     assert edgeport("distill", "net:create", "--samples", "samples.npz", *asked, *terms).code == 0
-    (source, given), options = stub["distill"]
+    (source, given), others = stub["distill"]
+    options = others["options"]
     assert (source.location, given) == ("net:create", Path("samples.npz"))
-    assert (options["student"].location, options["student"].arguments) == ("net:small", {"depth": 2})
-    assert (options["scale"], options["speedup"], options["fresh"]) == ({"width": (8, 16)}, 4.0, True)
-    assert (options["L"], options["R"], options["lambda_"]) == (("0.9 soft-targets:4",), ("confidence",), 0.1)
+    assert (others["student"].location, others["student"].arguments) == ("net:small", {"depth": 2})
+    assert (options.scale, options.speedup, options.epochs, others["fresh"]) == ({"width": (8, 16)}, 4.0, 2, True)
+    assert (options.L, options.R, options.lambda_) == (("0.9 soft-targets:4",), ("confidence",), 0.1)
     pruned = ("--samples", "m:samples", "--student-weights", "net.safetensors", "--argument", "depth=2")
     assert edgeport("distill", "net:create", *pruned).code == 0
-    (_, given), options = stub["distill"]
-    assert (given, options["student"].weights) == ("m:samples", Path("net.safetensors"))
-    assert (options["student"].location, options["student"].arguments) == ("net:create", {"depth": 2})
+    (_, given), others = stub["distill"]
+    assert (given, others["student"].weights) == ("m:samples", Path("net.safetensors"))
+    assert (others["student"].location, others["student"].arguments) == ("net:create", {"depth": 2})
 
 
 def test_options_without_data_arrive_as_the_api_wants_them(
@@ -444,12 +445,13 @@ def test_options_without_data_arrive_as_the_api_wants_them(
     asked = ("--student-argument", "width=4", "--without-data", "fast", "--input", "image=batch,3,8,8", "--mirror")
     asked = (*asked, "--range", "0:1", "--steps", 50, "--value", "inner=5", "--keep", "made.npz", "-R", "confidence")
     assert edgeport("distill", "net:create", *asked, "--samples", "samples.npz", "--target", "label").code == 0
-    (teacher, student, inputs), options = stub["distill_without_data"]
+    (teacher, student, inputs), others = stub["distill_without_data"]
+    options = others["options"]
     assert (teacher.location, student.location, student.arguments) == ("net:create", "net:create", {"width": 4})
     assert (inputs.name, inputs.shape, inputs.value_range) == ("image", ("batch", 3, 8, 8), (0.0, 1.0))
-    assert (options["method"], options["values"], options["steps"]) == ("fast", {"inner": 5}, 50)
-    assert (options["judged"], options["target"], options["made"]) == (Path("samples.npz"), "label", Path("made.npz"))
-    assert (options["mirror"], options["R"], options["fresh"]) == (True, ("confidence",), False)
+    assert (options.method, options.values, options.steps) == ("fast", {"inner": 5}, 50)
+    assert (others["judged"], others["target"], options.made) == (Path("samples.npz"), "label", Path("made.npz"))
+    assert (options.mirror, options.R, others["fresh"]) == (True, ("confidence",), False)
 
 
 def test_options_arrive_as_the_api_wants_them(
@@ -464,66 +466,68 @@ def test_options_arrive_as_the_api_wants_them(
     (source,), options = stub["export"]
     assert (source.location, source.arguments, source.search_path) == ("net:create", {"width": 16}, tmp_path)
     assert options["input_shapes"] == {"image": (2, 3, 8)}
-    assert options["options"] == {"opset": 20, "dynamic_batch": False, "allow_legacy_exporter": False}
+    assert options["options"] == api.ExportSettings(opset=20, dynamic_batch=False, allow_legacy_exporter=False)
     assert options["target"] == ""
     assert edgeport("export", "net:create", "--example", "samples.npz", "--target", "label").code == 0
     assert stub["export"][1]["target"] == "label"
 
     timed = ("--threads", 2, "--until", "1%", "--time", "90s", "--scenario", "server", "--rate", "100/s")
     assert edgeport("bench", "net.onnx", "--budget", "p90 <= 5 ms", "--budget", "size=1MB", *timed).code == 0
-    (path,), options = stub["bench"]
-    assert (path, options["threads"]) == (Path("net.onnx"), 2)
-    assert options["budgets"] == ("p90 <= 5 ms", "size=1MB")
-    assert (options["until"], options["time_s"], options["rate_per_s"]) == (0.01, 90.0, 100.0)
+    (path,), others = stub["bench"]
+    options = others["options"]
+    assert (path, options.threads, options.cool_down_s) == (Path("net.onnx"), 2, 0.0)
+    assert options.budgets == ("p90 <= 5 ms", "size=1MB")
+    assert (options.until, options.time_s, options.rate_per_s) == (0.01, 90.0, 100.0)
     assert edgeport("compare", "net.onnx", "net-int8", "--delta", "3%", "--fail-on", "regressed").code == 0
-    (old, new), options = stub["compare"]
-    assert (old, new, options["delta"], options["fail_on"]) == (Path("net.onnx"), Path("net-int8"), 0.03, "regressed")
+    (old, new), others = stub["compare"]
+    assert (old, new) == (Path("net.onnx"), Path("net-int8"))
+    assert (others["options"].delta, others["options"].fail_on) == (0.03, "regressed")
     assert edgeport("tune", "recipe.toml", "--time", "10m", "--fresh", "-o", "out").code == 0
-    (path,), options = stub["tune"]
-    assert (path, options["time_s"], options["fresh"], options["output"]) == (
-        Path("recipe.toml"),
-        600.0,
-        True,
-        Path("out"),
-    )
+    (path,), others = stub["tune"]
+    assert (path, others["options"].time_s) == (Path("recipe.toml"), 600.0)
+    assert (others["fresh"], others["output"]) == (True, Path("out"))
     asked = ("--p99", "20ms", "--batch", 1, "--batch", 4, "--time", "1m", "--device", "pi5")
     assert edgeport("tune", "net-int8", "net.onnx", *asked).code == 0
-    (paths,), options = stub["tune_execution"]
-    assert (paths, options["goal"], options["p99_ns"]) == ((Path("net-int8"), Path("net.onnx")), "throughput", 2e7)
-    assert (options["batches"], options["time_s"], options["device"]) == ((1, 4), 60.0, "pi5")
+    (paths,), others = stub["tune_execution"]
+    options = others["options"]
+    assert paths == (Path("net-int8"), Path("net.onnx"))
+    assert (options.resolved_goal, options.p99_ns) == ("throughput", 2e7)
+    assert (options.batches, options.time_s, options.device) == ((1, 4), 60.0, "pi5")
     asked = ("--samples", "samples.npz", "--epochs", 2, "--loss", "my.code:loss", "--mixed", "bf16", "--fresh")
     assert edgeport("qat", "recipe.toml", "--precision", "int4-weights-32", *asked).code == 0
-    (path,), options = stub["qat"]
-    assert (path, options["samples"], options["precision"]) == (
-        Path("recipe.toml"),
-        Path("samples.npz"),
-        "int4-weights-32",
-    )
-    assert (options["epochs"], options["loss"], options["mixed"], options["fresh"]) == (2, "my.code:loss", "bf16", True)
+    (path,), others = stub["qat"]
+    options = others["options"]
+    assert (path, options.samples, options.precision) == (Path("recipe.toml"), Path("samples.npz"), "int4-weights-32")
+    assert (options.epochs, options.loss, options.mixed, others["fresh"]) == (2, "my.code:loss", "bf16", True)
+
+
+def test_options_of_quantize_arrive_as_the_api_wants_them(
+    edgeport: Any, stub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _make_files(tmp_path)
     nodes = tmp_path / "nodes.toml"
     nodes.write_text(
         'target = [{ backend = "b", rest = "bf16", nodes = { head = "bf16", neck = "fp32" } }]', encoding="utf-8"
     )
     chosen = ("quantize", "net.onnx", "--precision", "int8-dynamic", "--nodes", nodes, "--node", "head=int8")
     assert edgeport(*chosen).code == 0
-    assert (list(stub["quantize"][1]["nodes"].items()), stub["quantize"][1]["rest"]) == (
-        [("neck", "fp32"), ("head", "int8")],
-        "bf16",
-    )
+    options = stub["quantize"][1]["options"]
+    assert (list(options.nodes.items()), options.rest) == ([("neck", "fp32"), ("head", "int8")], "bf16")
     assert stub["quantize"][1]["execution"] == ExecutionConfig()
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", "--threads", 1, "--stages", 3).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(threads=1, layout=ModelParallel(stages=3))
     checked = ("--streams", 2, "--require-placement", "95%")
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", *checked).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(layout=DataParallel(streams=2))
-    assert stub["quantize"][1]["require_placement"] == 0.95
-    assert stub["quantize"][1]["form"] == "onnx"
+    assert stub["quantize"][1]["options"].require_placement == 0.95
+    assert stub["quantize"][1]["options"].form == "onnx"
     placed = ("--affinity", "0,1", "--no-spinning", "--huge-pages", "--runtime-device", "AUTO", "--form", "ort")
     assert edgeport("quantize", "net.onnx", "--precision", "fp32", *placed).code == 0
     assert stub["quantize"][1]["execution"] == ExecutionConfig(
         affinity=(0, 1), spinning=False, huge_pages=True, runtime_device="AUTO"
     )
-    assert stub["quantize"][1]["form"] == "ort"
+    assert stub["quantize"][1]["options"].form == "ort"
 
 
 def test_what_became_of_fusing_is_said(
@@ -534,7 +538,7 @@ def test_what_became_of_fusing_is_said(
     placement = Placement(nodes=(), source="optimised graph; its optimizer found nothing to fuse")
     (tmp_path / "placement.json").write_bytes(dump_json(placement))
     ran = edgeport("quantize", "net.onnx", "--precision", "fp32", "--form", "onnx-fused", "-o", tmp_path)
-    assert (ran.code, stub["quantize"][1]["form"]) == (0, "onnx-fused")
+    assert (ran.code, stub["quantize"][1]["options"].form) == (0, "onnx-fused")
     assert "its optimizer found nothing to fuse" in ran.out
     assert "not measured yet" in ran.out
 

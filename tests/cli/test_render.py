@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgeport import api
-from edgeport.cli.numbers import TimeUnit, bytes_of, significant, span
+from edgeport.cli.formatting import TimeUnit, bytes_of, significant, span
 from edgeport.cli.output import finite
 from edgeport.cli.render import draw_run
 from edgeport.contracts import (

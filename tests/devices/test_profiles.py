@@ -43,7 +43,9 @@ def test_vnni_keeps_a_bit(capabilities):
 
 def test_a_model_is_quantized_for_a_profile(small_onnx, save_onnx, tmp_path):
     artifact = api.quantize(
-        save_onnx(small_onnx), precision="int8-dynamic", output=tmp_path / "out", profile="raspberry-pi-5"
+        save_onnx(small_onnx),
+        output=tmp_path / "out",
+        options=api.QuantizeOptions(precision="int8-dynamic", profile="raspberry-pi-5"),
     )
     assert artifact.precision is Precision.INT8_DYNAMIC
     assert not (tmp_path / "out" / "placement.json").exists()
@@ -51,4 +53,6 @@ def test_a_model_is_quantized_for_a_profile(small_onnx, save_onnx, tmp_path):
 
 def test_a_profile_that_is_not_there_is_said(small_onnx, save_onnx, tmp_path):
     with pytest.raises(UsageError, match="did you mean 'raspberry-pi-5'"):
-        api.quantize(save_onnx(small_onnx), output=tmp_path / "out", profile="raspbery-pi-5")
+        api.quantize(
+            save_onnx(small_onnx), output=tmp_path / "out", options=api.QuantizeOptions(profile="raspbery-pi-5")
+        )

@@ -83,7 +83,9 @@ def test_random_weights_are_noted_and_verified_against_later(tmp_path):
     np.savez(tmp_path / "samples.npz", x=images, label=np.arange(3))
 
     report = api.export(source, example=tmp_path / "samples.npz", target="label", output=tmp_path / "m.onnx")
-    checked = api.verify(source, tmp_path / "m.onnx", tmp_path / "samples.npz", target="label")
+    checked = api.verify(
+        source, tmp_path / "m.onnx", tmp_path / "samples.npz", options=api.VerifyOptions(target="label")
+    )
 
     assert [spec.name for spec in report.model.inputs] == ["x"]
     assert report.notes[0].startswith("The weights are random")

@@ -136,7 +136,7 @@ def test_samples_that_unpack_to_far_more_are_refused_unread(tmp_path):
 @pytest.mark.parametrize("hostile", [HOSTILE[0], HOSTILE[4], HOSTILE[5]], ids=lambda hostile: hostile.name)
 def test_checkpoints_and_programs_are_looked_through_first(hostile, suffix, tmp_path):
     pytest.importorskip("torch", reason="the exporter needs the torch extra")
-    from edgeport.exporter.loaders.checkpoint import read_state_dict
+    from edgeport.exporter.checkpoint import read_state_dict
     from edgeport.exporter.loaders.pt2 import load_pt2
 
     path = tmp_path / f"model{suffix}"

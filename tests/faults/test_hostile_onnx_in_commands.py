@@ -249,7 +249,7 @@ def test_an_endless_loop_ends_in_time_in_single_steps(folder, tmp_path):
     with pytest.raises(ChildTimeout, match=r"calibrate net\.onnx within 7 s"):
         api.calibrate(folder / "net.onnx", folder / "evaluation.npz", output=tmp_path / "made", limits=limits)
     with pytest.raises(ChildTimeout, match="within 7 s"):
-        api.bench(folder / "net.onnx", rounds=1, duration_s=0.02, limits=limits)
+        api.bench(folder / "net.onnx", limits=limits, options=api.BenchOptions(rounds=1, duration_s=0.02))
     assert not (tmp_path / "made").exists()
 
 

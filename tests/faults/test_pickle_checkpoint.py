@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="the exporter needs the torch extra"
 
 from edgeport.contracts import ModelSource, to_jsonable  # noqa: E402 (after the skip)
 from edgeport.errors import SourceError, UnsafeFileError  # noqa: E402
-from edgeport.exporter.loaders.checkpoint import read_state_dict  # noqa: E402
+from edgeport.exporter.checkpoint import read_state_dict  # noqa: E402
 from edgeport.exporter.loaders.model_source import load_module  # noqa: E402
 from edgeport.exporter.silence import quiet  # noqa: E402
 from edgeport.isolation import run_isolated  # noqa: E402

@@ -69,7 +69,7 @@ def lying(request, tmp_path) -> Path:
 
 def test_weights_are_refused(lying):
     pytest.importorskip("torch", reason="the exporter needs the torch extra")
-    from edgeport.exporter.loaders.checkpoint import read_state_dict
+    from edgeport.exporter.checkpoint import read_state_dict
 
     started = time.monotonic()
     with pytest.raises(SourceError) as caught:

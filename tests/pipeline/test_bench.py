@@ -37,7 +37,7 @@ def heavy(measurement, bytes_=50 << 20):
     ],
 )
 def test_each_line_of_a_budget_has_its_verdict(played, budget, outcome):
-    found = api.bench(played("net", heavy(QUIET)), budgets=[budget], time_s=5.0)
+    found = api.bench(played("net", heavy(QUIET)), options=api.BenchOptions(budgets=[budget], time_s=5.0))
 
     (check,) = found.checks
     assert (check.outcome, found.outcome) == (outcome, outcome), check
@@ -46,14 +46,18 @@ def test_each_line_of_a_budget_has_its_verdict(played, budget, outcome):
 
 
 def test_a_memory_that_nobody_tells_keeps_to_no_budget(played):
-    (check,) = api.bench(played("net", heavy(QUIET, 0)), budgets=["memory=60MB"], time_s=5.0).checks
+    (check,) = api.bench(
+        played("net", heavy(QUIET, 0)), options=api.BenchOptions(budgets=["memory=60MB"], time_s=5.0)
+    ).checks
 
     assert (check.outcome, check.found) == (Outcome.INCONCLUSIVE, "unknown")
     assert "does not tell" in check.reason
 
 
 def test_the_worst_line_is_the_outcome_and_is_named(played):
-    found = api.bench(played("net", QUIET), budgets=["p50=2ms", "p90=1us", "size=1MB"], time_s=5.0)
+    found = api.bench(
+        played("net", QUIET), options=api.BenchOptions(budgets=["p50=2ms", "p90=1us", "size=1MB"], time_s=5.0)
+    )
 
     assert [check.outcome for check in found.checks] == [Outcome.PASS, Outcome.FAIL, Outcome.PASS]
     assert found.outcome is Outcome.FAIL
@@ -61,7 +65,7 @@ def test_the_worst_line_is_the_outcome_and_is_named(played):
 
 
 def test_the_evidence_is_told(played):
-    (check,) = api.bench(played("net", QUIET), budgets=["p90=1.2ms"], time_s=5.0).checks
+    (check,) = api.bench(played("net", QUIET), options=api.BenchOptions(budgets=["p90=1.2ms"], time_s=5.0)).checks
 
     assert (check.looks, check.evidence.calls) == (1, 2000)
     assert check.evidence.alpha == pytest.approx(0.025)
@@ -82,7 +86,7 @@ def ticking(monkeypatch):
 def test_a_close_budget_is_measured_on_and_then_left_open(played, ticking):
     varied = simulate(SyntheticSession(process_sd=0.02), processes=40, calls=100, seed=2)
 
-    found = api.bench(played("net", varied), budgets=["p50=1.0ms", "size=1MB"], time_s=40.0)
+    found = api.bench(played("net", varied), options=api.BenchOptions(budgets=["p50=1.0ms", "size=1MB"], time_s=40.0))
 
     assert found.summary.processes > 10
     assert found.checks[0].looks > 1
@@ -93,8 +97,8 @@ def test_a_close_budget_is_measured_on_and_then_left_open(played, ticking):
 def test_until_measures_until_the_interval_is_narrow_and_no_longer(played):
     varied = simulate(SyntheticSession(process_sd=0.02), processes=80, calls=100, seed=2)
 
-    wide = api.bench(played("wide", varied), until=0.02)
-    narrow = api.bench(played("narrow", varied), until=0.01)
+    wide = api.bench(played("wide", varied), options=api.BenchOptions(until=0.02))
+    narrow = api.bench(played("narrow", varied), options=api.BenchOptions(until=0.01))
 
     assert wide.certainty.half_width <= 0.02
     assert narrow.certainty.half_width <= 0.01
@@ -104,14 +108,14 @@ def test_until_measures_until_the_interval_is_narrow_and_no_longer(played):
 
 
 def test_without_a_question_the_rounds_are_run(played):
-    found = api.bench(played("net", QUIET), rounds=7)
+    found = api.bench(played("net", QUIET), options=api.BenchOptions(rounds=7))
 
     assert (found.summary.processes, found.certainty.wanted) == (7, None)
     assert [check.name for check in found.checks] == ["latency"]
 
 
 def test_the_time_ends_it_before_the_rounds(played, ticking):
-    found = api.bench(played("net", QUIET), until=0.0001, time_s=6.0)
+    found = api.bench(played("net", QUIET), options=api.BenchOptions(until=0.0001, time_s=6.0))
 
     assert 2 <= found.summary.processes <= 6
     assert "the interval was +-" in found.certainty.stopped
@@ -120,7 +124,7 @@ def test_the_time_ends_it_before_the_rounds(played, ticking):
 def test_a_tail_that_the_clock_can_not_show_is_not_waited_for(played):
     coarse = replace(QUIET, traces=tuple(replace(one, calls_per_reading=8) for one in QUIET.traces))
 
-    found = api.bench(played("net", coarse), budgets=["p99=1ms"], time_s=30.0)
+    found = api.bench(played("net", coarse), options=api.BenchOptions(budgets=["p99=1ms"], time_s=30.0))
 
     assert (found.summary.processes, found.outcome) == (10, Outcome.INCONCLUSIVE)
     assert "8 calls" in found.reason
@@ -149,8 +153,11 @@ def test_a_slowdown_within_delta_may_pass_where_that_is_asked(played):
     slower = simulate(SyntheticSession(process_sd=0.003, median_ns=1.012e6), processes=40, calls=200, seed=9)
     old, new = played("old", QUIET), played("new", slower)
 
-    assert api.compare(old, new, fail_on="regressed").outcome is Outcome.PASS
-    assert api.compare(old, new, fail_on="regressed", delta=0.001).comparison.change is Change.REGRESSED
+    assert api.compare(old, new, options=api.CompareOptions(fail_on="regressed")).outcome is Outcome.PASS
+    assert (
+        api.compare(old, new, options=api.CompareOptions(fail_on="regressed", delta=0.001)).comparison.change
+        is Change.REGRESSED
+    )
 
 
 def test_compare_goes_on_until_the_change_is_known(played):
@@ -158,7 +165,7 @@ def test_compare_goes_on_until_the_change_is_known(played):
     old = simulate(loud, processes=200, calls=60, seed=3)
     new = simulate(replace(loud, median_ns=1.015e6), processes=200, calls=60, seed=4)
 
-    found = api.compare(played("old", old), played("new", new), time_s=20.0, delta=0.02)
+    found = api.compare(played("old", old), played("new", new), options=api.CompareOptions(time_s=20.0, delta=0.02))
 
     assert found.comparison.change is not Change.UNKNOWN
     assert found.comparison.pairs > 10
@@ -166,7 +173,7 @@ def test_compare_goes_on_until_the_change_is_known(played):
 
 
 def test_too_few_pairs_are_unknown(played):
-    found = api.compare(played("old", QUIET), played("new", QUIET), rounds=3)
+    found = api.compare(played("old", QUIET), played("new", QUIET), options=api.CompareOptions(rounds=3))
 
     assert (found.comparison.change, found.outcome) == (Change.UNKNOWN, Outcome.INCONCLUSIVE)
     assert "6 rounds or more are needed" in found.reason
@@ -174,10 +181,13 @@ def test_too_few_pairs_are_unknown(played):
 
 def test_a_kept_measurement_is_compared_with(played, tmp_path):
     baseline, net = tmp_path / "kept.json", played("net", QUIET)
-    saved = api.bench(net, save_baseline=baseline)
+    saved = api.bench(net, options=api.BenchOptions(save_baseline=baseline))
     slow = played("slow", simulate(SyntheticSession(process_sd=0.003, median_ns=1.3e6), seed=5))
 
-    again, worse = api.bench(net, baseline=baseline), api.bench(slow, baseline=baseline)
+    again, worse = (
+        api.bench(net, options=api.BenchOptions(baseline=baseline)),
+        api.bench(slow, options=api.BenchOptions(baseline=baseline)),
+    )
 
     assert saved.notes == (f"Saved as a baseline: {baseline}.",)
     assert (again.against_kept.change, again.outcome) == (Change.EQUIVALENT, Outcome.PASS)
@@ -187,10 +197,10 @@ def test_a_kept_measurement_is_compared_with(played, tmp_path):
 
 def test_a_baseline_of_another_scenario_is_refused(played, tmp_path):
     net = played("net", QUIET)
-    api.bench(net, save_baseline=tmp_path / "kept.json", rounds=2)
+    api.bench(net, options=api.BenchOptions(save_baseline=tmp_path / "kept.json", rounds=2))
 
     with pytest.raises(UsageError, match="scenario single-stream there, and offline now"):
-        api.bench(net, baseline=tmp_path / "kept.json", scenario="offline", rounds=2)
+        api.bench(net, options=api.BenchOptions(baseline=tmp_path / "kept.json", scenario="offline", rounds=2))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,7 @@ def test_a_pipeline_is_kept_full(scenario, asked, streams):
 
 
 def test_offline_is_known_by_its_throughput(played):
-    found = api.bench(played("net", QUIET), scenario="offline", streams=2, until=0.05)
+    found = api.bench(played("net", QUIET), options=api.BenchOptions(scenario="offline", streams=2, until=0.05))
 
     assert found.certainty.of == "throughput"
     assert found.certainty.half_width <= 0.05
@@ -229,7 +239,7 @@ def test_offline_is_known_by_its_throughput(played):
 )
 def test_choices_that_do_not_go_together_are_refused_before_anything_runs(played, choices):
     with pytest.raises(UsageError):
-        api.bench(played("net", QUIET), **choices)
+        api.bench(played("net", QUIET), options=api.BenchOptions(**choices))
 
 
 def test_energy_rests_first_and_measures_long_enough(played, monkeypatch):
@@ -238,7 +248,7 @@ def test_energy_rests_first_and_measures_long_enough(played, monkeypatch):
     net, jobs, run = played("net", QUIET), [], LocalDevice.run
     monkeypatch.setattr(LocalDevice, "run", lambda self, job: jobs.append(job) or run(self, job))
 
-    found = api.bench(net, energy=True, rounds=4)
+    found = api.bench(net, options=api.BenchOptions(energy=True, rounds=4))
 
     timed = [job for job in jobs if job.kind == "time"]
     assert {job.idle_s for job in timed} == {1.0}
@@ -247,7 +257,7 @@ def test_energy_rests_first_and_measures_long_enough(played, monkeypatch):
 
 
 def test_what_a_build_server_reads(played):
-    found = api.bench(played("net", QUIET), budgets=["p90=1.2ms", "p50=0.5ms"], time_s=5.0)
+    found = api.bench(played("net", QUIET), options=api.BenchOptions(budgets=["p90=1.2ms", "p50=0.5ms"], time_s=5.0))
     rows = found.rows()
 
     xml, table = junit_xml("edgeport bench net", rows), markdown_table("edgeport bench net", rows)

@@ -27,9 +27,8 @@ def calibrated(problem, folder, workers, **options):
         problem / "model.onnx",
         folder / "samples.npz",
         output=output,
-        workers=workers,
         on_progress=told.append,
-        **options,
+        options=api.CalibrateOptions(workers=workers, **options),
     )
     return found, output.read_bytes(), told
 

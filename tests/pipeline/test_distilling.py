@@ -104,13 +104,10 @@ def test_a_command_shares_each_batch_among_processes(folder: Path) -> None:
             output=folder / f"{processes}.safetensors",
             student=source(folder, arguments={"width": 4}),
             target="label",
-            epochs=4,
-            batch_size=16,
-            rate=1e-2,
-            generations=2,
-            device="cpu",
-            processes=processes,
             store=folder / "store",
+            options=api.DistillOptions(
+                epochs=4, batch_size=16, rate=1e-2, generations=2, device="cpu", processes=processes
+            ),
         )
         kept = source(folder, arguments={"width": 4}, weights=report.file)
         found[processes] = (report, load_module(kept)[0].weight)
@@ -154,12 +151,18 @@ def test_modules_that_are_not_there_are_said_by_the_child(folder: Path) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused_before_any_work(folder: Path, asked: dict[str, object], says: str) -> None:
-    given = {"output": folder / "student.safetensors"} | asked
-    if "student" in given:
-        given["student"] = ModelSource(location=str(given["student"]))
+    output = asked.pop("output", folder / "student.safetensors")
+    student = ModelSource(location=str(asked.pop("student"))) if "student" in asked else None
 
     with pytest.raises(EdgeportError, match=says):
-        api.distill(source(folder), folder / "training.npz", store=folder / "store", **given)
+        api.distill(
+            source(folder),
+            folder / "training.npz",
+            output=output,
+            student=student,
+            options=api.DistillOptions(**asked),
+            store=folder / "store",
+        )
 
 
 def test_samples_that_are_no_numbers_are_found_before_the_training(folder: Path) -> None:
@@ -219,7 +222,11 @@ def test_a_student_in_the_teachers_place_answers_in_its_form(folder: Path) -> No
 def test_two_processes_do_not_share_a_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(store: Path) -> None:
         api.distill(
-            source(folder), folder / "training.npz", output=folder / "student.safetensors", prune=0.5, store=store
+            source(folder),
+            folder / "training.npz",
+            output=folder / "student.safetensors",
+            store=store,
+            options=api.DistillOptions(prune=0.5),
         )
 
     def again(asked: Any) -> None:
@@ -253,9 +260,8 @@ def test_a_student_that_was_found_is_for_what_measured_it(folder: Path, monkeypa
                 source(folder),
                 folder / "training.npz",
                 output=folder / "student.safetensors",
-                speedup=2.0,
-                threads=threads,
                 store=folder / "store",
+                options=api.DistillOptions(speedup=2.0, threads=threads),
             )
 
     assert places[0] == places[1] != places[2]
@@ -271,14 +277,11 @@ def test_a_student_scaled_to_a_latency_and_trained(folder: Path) -> None:
         folder / "training.npz",
         output=folder / "student.safetensors",
         student=source(folder),
-        scale={"width": [8, 64, 90_000]},
-        speedup=3.0,
         target="label",
-        epochs=10,
-        batch_size=16,
-        rate=1e-2,
-        threads=1,
         store=folder / "store",
+        options=api.DistillOptions(
+            scale={"width": [8, 64, 90_000]}, speedup=3.0, epochs=10, batch_size=16, rate=1e-2, threads=1
+        ),
     )
 
     assert report.outcome is Outcome.PASS, report.reason

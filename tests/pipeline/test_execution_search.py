@@ -142,8 +142,9 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
     monkeypatch.setattr(_Search, "_measure", measure)
     monkeypatch.setattr(execution, "gives_huge_pages", lambda _: given)
     path, out = save_onnx(small_onnx), tmp_path / "tuned"
-    options = {"output": out, "time_s": 100.0, "duration_s": 0.02, "store": tmp_path / "store"}
-    found = api.tune_execution([path], **options)
+    options = api.ExecutionTuneOptions(time_s=100.0, duration_s=0.02)
+    given_to_it = {"output": out, "options": options, "store": tmp_path / "store"}
+    found = api.tune_execution([path], **given_to_it)
     plain = [name for stage, names in stages for name in names if stage != "huge pages"]
     assert not any("huge pages" in name for name in plain)
     assert asked == {name: "huge pages" in name for name in asked}  # what is measured is what the name says
@@ -160,7 +161,7 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
     assert found.gain.estimate == pytest.approx(1 / 0.9, rel=0.01)
     monkeypatch.setattr(_Search, "run", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        api.tune_execution([path], **options)
+        api.tune_execution([path], **given_to_it)
     assert load_artifact(out / "best").execution.huge_pages  # what was found stays
 
 
@@ -178,7 +179,9 @@ def test_huge_pages_are_tried_last_and_only_where_the_device_gives_them(
 )
 def test_a_way_with_huge_pages_and_back_is_the_same_artifact(small_onnx, save_onnx, tmp_path, runtime):
     out = tmp_path / "artifact"
-    plain = api.quantize(save_onnx(small_onnx), None, backend=runtime, precision="fp32", output=out)
+    plain = api.quantize(
+        save_onnx(small_onnx), None, output=out, options=api.QuantizeOptions(backend=runtime, precision="fp32")
+    )
     turned = in_huge_pages(plain)
     assert str(turned.execution) == "huge pages"
     assert turned.digest != plain.digest
@@ -214,14 +217,15 @@ def test_a_device_that_does_not_answer_ends_no_search(monkeypatch):
 )
 def test_what_can_not_be_asked(asked, says, tmp_path):
     with pytest.raises(UsageError, match=says):
-        api.tune_execution([tmp_path / "net.onnx"], output=tmp_path / "out", **asked)
+        api.tune_execution([tmp_path / "net.onnx"], output=tmp_path / "out", options=api.ExecutionTuneOptions(**asked))
 
 
 def test_the_runtime_s_own_stays_where_there_is_no_time_and_the_store_answers_again(small_onnx, save_onnx, tmp_path):
     path = save_onnx(small_onnx)
-    options = {"output": tmp_path / "tuned", "time_s": 0.5, "duration_s": 0.02, "store": tmp_path / "store"}
-    found = api.tune_execution([path], goal="throughput", **options)
-    again = api.tune_execution([path], goal="throughput", **options)
+    options = api.ExecutionTuneOptions(goal="throughput", time_s=0.5, duration_s=0.02)
+    asked = {"output": tmp_path / "tuned", "options": options, "store": tmp_path / "store"}
+    found = api.tune_execution([path], **asked)
+    again = api.tune_execution([path], **asked)
 
     assert found.execution == ExecutionConfig()
     assert not found.finished
@@ -234,14 +238,14 @@ def test_the_runtime_s_own_stays_where_there_is_no_time_and_the_store_answers_ag
 
 def test_what_was_found_stays_while_the_same_is_searched_again(small_onnx, save_onnx, monkeypatch, tmp_path):
     path, out = save_onnx(small_onnx), tmp_path / "tuned"
-    options = {"output": out, "time_s": 0.5, "duration_s": 0.02, "store": tmp_path / "store"}
-    api.tune_execution([path], **options)
+    options, store = api.ExecutionTuneOptions(time_s=0.5, duration_s=0.02), tmp_path / "store"
+    api.tune_execution([path], output=out, options=options, store=store)
     one_thread = backend("onnxruntime").with_execution(load_artifact(out / "best"), ExecutionConfig(threads=1))
     save_tuned(one_thread, path, out / "best", None)
     monkeypatch.setattr(_Search, "run", Mock(side_effect=KeyboardInterrupt))
     for goal, stays in (("latency", True), ("throughput", False)):
         with pytest.raises(KeyboardInterrupt):
-            api.tune_execution([path], goal=goal, **options)
+            api.tune_execution([path], output=out, options=replace(options, goal=goal), store=store)
         assert load_artifact(out / "best").execution.threads == (1 if stays else None)
         assert (out / "tuned.json").exists() is stays
 

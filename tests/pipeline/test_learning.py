@@ -131,7 +131,7 @@ def test_what_can_not_be_trained_is_refused_before_any_work(
 
 def test_wrong_settings_and_foreign_folders_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="the loss 'hinge'"):
-        api.qat(folder / "recipe.toml", loss="hinge", store=folder / "store")
+        api.qat(folder / "recipe.toml", store=folder / "store", options=api.QatOptions(loss="hinge"))
     (folder / "out").mkdir()
     (folder / "out" / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="something there already"):
@@ -141,7 +141,8 @@ def test_wrong_settings_and_foreign_folders_are_refused(folder: Path) -> None:
 @pytest.mark.slow  # the whole way, twice
 @pytest.mark.alone
 def test_the_whole_way_and_again_from_the_store(folder: Path) -> None:
-    asked = {"epochs": 6, "batch_size": 16, "rate": 1e-3, "store": folder / "store", "output": folder / "out"}
+    options = api.QatOptions(epochs=6, batch_size=16, rate=1e-3)
+    asked = {"options": options, "store": folder / "store", "output": folder / "out"}
 
     first = api.qat(folder / "recipe.toml", **asked)
     second = api.qat(folder / "recipe.toml", **asked)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeport import api
-from edgeport.cli.options import PRECISIONS
+from edgeport.cli.commands.quantize import command as quantize
 from edgeport.contracts import Mix, NodeChoice, Precision, Target
 from edgeport.errors import PlanError, UnsupportedByBackend, UsageError
 from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
@@ -22,7 +22,8 @@ from edgeport.recipe.sections import PrecisionName
 
 def test_every_list_of_precisions_is_the_same():
     known = tuple(str(one) for one in Precision)
-    assert (PRECISIONS, get_args(PrecisionName)) == (known, known)
+    offered = next(one for one in quantize.params if one.name == "precision").type.choices
+    assert (tuple(offered), get_args(PrecisionName)) == (known, known)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def ran(folder) -> dict[str, str]:
 
 
 def test_weights_in_blocks_need_no_calibration(net, tmp_path):
-    artifact = api.quantize(net, precision="uint4-weights-32", output=tmp_path / "out")
+    artifact = api.quantize(net, output=tmp_path / "out", options=api.QuantizeOptions(precision="uint4-weights-32"))
     assert artifact.precision is Precision.UINT4_WEIGHTS_32
     assert ran(tmp_path / "out") == {"first": "int8/int4", "relu": "fp32/", "second": "int8/int4"}
     plan = json.loads((tmp_path / "out" / "plan.json").read_text(encoding="utf-8"))
@@ -66,7 +67,7 @@ def test_weights_in_blocks_need_no_calibration(net, tmp_path):
 
 def test_chosen_nodes_run_as_they_were_chosen(net, tmp_path):
     nodes = {"MatMul": "int4-weights-32", "first": "fp32"}
-    api.quantize(net, precision="int8-dynamic", nodes=nodes, output=tmp_path / "out")
+    api.quantize(net, output=tmp_path / "out", options=api.QuantizeOptions(precision="int8-dynamic", nodes=nodes))
     assert ran(tmp_path / "out") == {"first": "fp32/", "relu": "fp32/", "second": "int8/int4"}
 
 
@@ -85,7 +86,7 @@ def test_chosen_nodes_run_as_they_were_chosen(net, tmp_path):
 )
 def test_what_is_refused(asked, error, says, net, tmp_path):
     with pytest.raises(error, match=says):
-        api.quantize(net, output=tmp_path / "out", **asked)
+        api.quantize(net, output=tmp_path / "out", options=api.QuantizeOptions(**asked))
     assert not (tmp_path / "out").exists()
 
 

@@ -109,7 +109,7 @@ def test_a_soak_that_ends_early_says_what_is_lost_and_leaves_nothing_there(board
         at_work = threading.Thread(target=lambda: (_until_a_job_runs(board, "sustained"), end()), daemon=True)
         at_work.start()
         try:
-            api.soak(net, time_s=60, device="board", limits=LIMITS)
+            api.soak(net, time_s=60, limits=LIMITS, options=api.ExecuteOptions(device="board"))
         finally:
             at_work.join(timeout=10)
 
@@ -128,14 +128,18 @@ def test_a_soak_that_ends_early_says_what_is_lost_and_leaves_nothing_there(board
 def test_what_else_is_measured_is_measured_there(board, problem, tmp_path):
     """An artifact against another one, at work for a while, and how it is best run."""
     model = problem / "model.onnx"
-    paired = api.compare(model, model, rounds=2, duration_s=0.02, device="board", limits=LIMITS)
+    paired = api.compare(
+        model, model, limits=LIMITS, options=api.CompareOptions(rounds=2, duration_s=0.02, device="board")
+    )
     assert paired.device.name == "board"
-    soaked = api.soak(model, time_s=1.2, threads=1, device="board", limits=LIMITS)
+    soaked = api.soak(model, time_s=1.2, limits=LIMITS, options=api.ExecuteOptions(threads=1, device="board"))
     assert soaked.device.name == "board"
     assert soaked.measurement.traces[0].outputs_match is True
     assert soaked.endurance.duration_s == pytest.approx(1.2, abs=0.5)
-    settings = {"time_s": 5.0, "rounds": 2, "duration_s": 0.02, "store": tmp_path / "store"}
-    tuned = api.tune_execution([model], output=tmp_path / "out", device="board", limits=LIMITS, **settings)
+    options = api.ExecutionTuneOptions(device="board", time_s=5.0, rounds=2, duration_s=0.02)
+    tuned = api.tune_execution(
+        [model], output=tmp_path / "out", limits=LIMITS, options=options, store=tmp_path / "store"
+    )
     assert tuned.device.name == "board"
     assert (tmp_path / "out" / "best").is_dir()
     assert board.left() == []

@@ -16,7 +16,6 @@ from safetensors import safe_open
 from edgeport import api
 from edgeport.contracts import (
     Change,
-    FineTuning,
     Interval,
     ModelSource,
     OnProgress,
@@ -64,11 +63,8 @@ def test_a_pruned_model_is_exported_and_verified_as_any_other(source: ModelSourc
         source,
         tmp_path / "samples.npz",
         output=tmp_path / "small.safetensors",
-        by="taylor",
-        amount=0.5,
         target="label",
-        schedule="iterative:2",
-        fine_tune="prunednet:tune",
+        options=api.PruneOptions(by="taylor", amount=0.5, schedule="iterative:2", fine_tune="prunednet:tune"),
     )
     assert report.outcome is Outcome.PASS
     assert report.macs[1] <= 0.5 * report.macs[0]
@@ -94,7 +90,9 @@ def _convolution(path: Path) -> np.ndarray:
 
 
 def test_a_program_needs_no_code(source: ModelSource, tmp_path: Path) -> None:
-    report = api.prune(source, tmp_path / "inputs.npz", output=tmp_path / "small.pt2", amount=0.3)
+    report = api.prune(
+        source, tmp_path / "inputs.npz", output=tmp_path / "small.pt2", options=api.PruneOptions(amount=0.3)
+    )
     (tmp_path / "prunednet.py").unlink()
     exported = api.export(
         ModelSource(location=str(report.file)), example=tmp_path / "inputs.npz", output=tmp_path / "small.onnx"
@@ -110,13 +108,19 @@ def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_
             source,
             tmp_path / "samples.npz",
             output=tmp_path / "small.safetensors",
-            amount=0.5,
-            schedule="iterative:2",
             target="label",
-            training=FineTuning(epochs=4, batch_size=2, rate=0.02, teacher=0.5, held_out=0.25),
-            device="cpu",
             store=tmp_path / "store",
             on_progress=on_progress,
+            options=api.PruneOptions(
+                amount=0.5,
+                schedule="iterative:2",
+                device="cpu",
+                epochs=4,
+                batch_size=2,
+                rate=0.02,
+                teacher=0.5,
+                held_out=0.25,
+            ),
         )
 
     def stop(event: ProgressEvent) -> None:
@@ -151,13 +155,20 @@ def test_what_was_pruned_is_trained_on_after_each_step(source: ModelSource, tmp_
 )
 def test_what_can_not_be_pruned_is_said_at_once(location: str, output: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=says):
-        api.prune(ModelSource(location=location), tmp_path / "no.npz", output=tmp_path / output, amount=0.5)
+        api.prune(
+            ModelSource(location=location),
+            tmp_path / "no.npz",
+            output=tmp_path / output,
+            options=api.PruneOptions(amount=0.5),
+        )
 
 
 def test_one_sample_is_too_few(source: ModelSource, tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", x=np.zeros((1, 3, 12, 12), np.float32))
     with pytest.raises(SamplesError, match="one sample"):
-        api.prune(source, tmp_path / "one.npz", output=tmp_path / "small.safetensors", amount=0.5)
+        api.prune(
+            source, tmp_path / "one.npz", output=tmp_path / "small.safetensors", options=api.PruneOptions(amount=0.5)
+        )
 
 
 def test_two_goals_are_one_too_many(tmp_path: Path) -> None:
@@ -166,8 +177,7 @@ def test_two_goals_are_one_too_many(tmp_path: Path) -> None:
             ModelSource(location="net:create"),
             tmp_path / "no.npz",
             output=tmp_path / "small.safetensors",
-            amount=0.5,
-            latency="5 ms",
+            options=api.PruneOptions(amount=0.5, latency_ns=5e6),
         )
 
 
@@ -178,9 +188,8 @@ def test_a_criterion_that_has_no_answer_names_what_has_one(source: ModelSource, 
             source,
             tmp_path / "odd.npz",
             output=tmp_path / "small.safetensors",
-            by="fisher",
-            amount=0.5,
             target="label",
+            options=api.PruneOptions(by="fisher", amount=0.5),
         )
 
 
@@ -274,7 +283,13 @@ def test_what_a_search_proposes_is_judged_by_a_child(
     monkeypatch.setattr(prune, "run_isolated", run)
     monkeypatch.setattr(prune, "prune_to_latency", search)
     with pytest.raises(Judged, match=r"\[0.5, 0.25\]"):
-        api.prune(source, tmp_path / "samples.npz", output=tmp_path / "small.safetensors", target="label", speedup=1.3)
+        api.prune(
+            source,
+            tmp_path / "samples.npz",
+            output=tmp_path / "small.safetensors",
+            target="label",
+            options=api.PruneOptions(speedup=1.3),
+        )
 
     assert told["function"].endswith(":judge_in_child")
     assert told["group_specs"] == group_specs
@@ -300,12 +315,10 @@ def test_a_training_goes_on_with_the_network_that_was_found(
             source,
             tmp_path / "samples.npz",
             output=tmp_path / "small.safetensors",
-            speedup=1.2,
             target="label",
-            training=FineTuning(epochs=200, batch_size=2, held_out=0.25),
-            device="cpu",
             store=tmp_path / "store",
             on_progress=on_progress,
+            options=api.PruneOptions(speedup=1.2, device="cpu", epochs=200, batch_size=2, held_out=0.25),
         )
 
     last = Interval(low=1.9, estimate=2.0, high=2.1)

@@ -76,9 +76,13 @@ def test_it_gives_what_two_commands_give(folder, tmp_path):
     model, samples = folder / "net.onnx", folder / "samples.npz"
     events = []
 
-    one = api.quantize(model, samples=samples, output=tmp_path / "one", on_progress=events.append)
+    one = api.quantize(
+        model, output=tmp_path / "one", on_progress=events.append, options=api.QuantizeOptions(samples=samples)
+    )
     api.calibrate(model, samples, output=tmp_path / "two.safetensors")
-    two = api.quantize(model, tmp_path / "two.safetensors", samples=samples, output=tmp_path / "two")
+    two = api.quantize(
+        model, tmp_path / "two.safetensors", output=tmp_path / "two", options=api.QuantizeOptions(samples=samples)
+    )
 
     plans = [json.loads((tmp_path / name / "plan.json").read_text(encoding="utf-8")) for name in ("one", "two")]
     assert plans[0] == plans[1]
@@ -94,11 +98,10 @@ def test_a_node_in_integers_has_the_whole_model_calibrated(folder, tmp_path):
     nodes = {"scores": "int8"}
     api.quantize(
         folder / "net.onnx",
-        samples=folder / "samples.npz",
-        precision="int8-weights",
-        nodes=nodes,
-        method="minmax",
         output=tmp_path / "mixed",
+        options=api.QuantizeOptions(
+            samples=folder / "samples.npz", precision="int8-weights", nodes=nodes, method="minmax"
+        ),
     )
     plan = json.loads((tmp_path / "mixed" / "plan.json").read_text(encoding="utf-8"))
     assert plan["nodes"]["scores"] == "int8"
@@ -147,9 +150,13 @@ def test_another_batch_than_the_models_is_refused(folder, tmp_path):
 
 def test_what_does_not_fit_leaves_nothing_behind(folder, tmp_path):
     with pytest.raises(SamplesError, match="images"):
-        api.quantize(folder / "net.onnx", samples=folder / "others.npz", output=tmp_path / "out")
+        api.quantize(
+            folder / "net.onnx", output=tmp_path / "out", options=api.QuantizeOptions(samples=folder / "others.npz")
+        )
     with pytest.raises(SourceError, match="no readable file"):
-        api.quantize(folder / "none.onnx", samples=folder / "samples.npz", output=tmp_path / "out")
+        api.quantize(
+            folder / "none.onnx", output=tmp_path / "out", options=api.QuantizeOptions(samples=folder / "samples.npz")
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -168,6 +175,10 @@ def test_what_is_killed_leaves_no_weights_behind(folder, tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ChildCrash):
-        api.quantize(folder / "net.onnx", samples="limits:samples", output=tmp_path / "out" / "artifact")
+        api.quantize(
+            folder / "net.onnx",
+            output=tmp_path / "out" / "artifact",
+            options=api.QuantizeOptions(samples="limits:samples"),
+        )
     assert not list((tmp_path / "temporary").glob("edgeport-*"))
     assert not list((tmp_path / "out").iterdir())

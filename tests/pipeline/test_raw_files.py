@@ -89,8 +89,7 @@ def test_ranges_are_those_of_preprocessed_samples(folder: Path) -> None:
         folder / "net.onnx",
         folder / "raw.npz",
         output=folder / "c.safetensors",
-        target="label",
-        preprocess=folder / "plain.toml",
+        options=api.CalibrateOptions(target="label", preprocess=folder / "plain.toml"),
     )
     extremes = Calibration.load(folder / "c.safetensors").statistics["image"]["extremes"]
     wanted = apply(preparation_for(folder / "plain.toml", takes("float32")).inputs[0].preprocessing, raw())
@@ -100,7 +99,12 @@ def test_ranges_are_those_of_preprocessed_samples(folder: Path) -> None:
 
 def test_raw_samples_without_a_recipe_are_refused_as_before(folder: Path) -> None:
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        api.calibrate(folder / "net.onnx", folder / "raw.npz", output=folder / "c.safetensors", target="label")
+        api.calibrate(
+            folder / "net.onnx",
+            folder / "raw.npz",
+            output=folder / "c.safetensors",
+            options=api.CalibrateOptions(target="label"),
+        )
 
 
 def test_a_recipe_that_declares_nothing_is_named(folder: Path) -> None:
@@ -126,20 +130,33 @@ def test_pytorch_and_the_file_get_what_each_takes(folder: Path, recipe: str) -> 
         model = fold(FoldRequest(model="", path=model, inputs=inputs), folder / "uint8").path
     source = ModelSource(location="my_net:Net", search_path=folder)
     found = api.verify(
-        source, model, folder / "raw.npz", target="label", preprocess=folder / f"{recipe}.toml", limits=LIMITS
+        source,
+        model,
+        folder / "raw.npz",
+        limits=LIMITS,
+        options=api.VerifyOptions(target="label", preprocess=folder / f"{recipe}.toml"),
     )
     assert (found.outcome, found.samples) == (Outcome.PASS, 40)
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        api.verify(source, folder / "net.onnx", folder / "raw.npz", target="label", limits=LIMITS)
+        api.verify(
+            source, folder / "net.onnx", folder / "raw.npz", limits=LIMITS, options=api.VerifyOptions(target="label")
+        )
 
 
 class Enough(Exception):
     """The first job was seen."""
 
 
-@pytest.mark.parametrize("command", [api.bench, api.compare], ids=["bench", "compare"])
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [(api.bench, api.BenchOptions), (api.compare, api.CompareOptions)],
+    ids=["bench", "compare"],
+)
 def test_what_is_timed_gets_preprocessed_samples(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[..., object]
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Callable[..., object],
+    options: Callable[..., api.ExecuteOptions],
 ) -> None:
     fed = []
 
@@ -151,11 +168,15 @@ def test_what_is_timed_gets_preprocessed_samples(
     monkeypatch.setattr("edgeport.devices.local.LocalDevice.run", stop)
     models = [folder / "net.onnx"] * (2 if command is api.compare else 1)
     with pytest.raises(Enough):
-        command(*models, samples=folder / "raw.npz", preprocess=folder / "plain.toml", limits=LIMITS)
+        command(
+            *models,
+            options=options(samples=folder / "raw.npz", preprocess=folder / "plain.toml"),
+            limits=LIMITS,
+        )
     wanted = apply(preparation_for(folder / "plain.toml", takes("float32")).inputs[0].preprocessing, raw()[:1])
     np.testing.assert_array_equal(fed[0], wanted)
     with pytest.raises(SamplesError, match="feed input 'image'"):
-        command(*models, samples=folder / "raw.npz", limits=LIMITS)
+        command(*models, options=options(samples=folder / "raw.npz"), limits=LIMITS)
 
 
 def test_bench_wants_to_know_which_samples() -> None:

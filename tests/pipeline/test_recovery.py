@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 
 
 def quantized(folder, output, **options):
-    api.quantize(folder / "net.onnx", folder / "net.safetensors", output=output, **options)
+    api.quantize(folder / "net.onnx", folder / "net.safetensors", output=output, options=api.QuantizeOptions(**options))
     return json.loads((output / "plan.json").read_text())
 
 
@@ -133,7 +133,7 @@ def test_calibrating_may_prepare_the_model(folder, tmp_path):
         folder / "net.onnx",
         folder / "calibration.npz",
         output=tmp_path / "net.safetensors",
-        recover=["equalization"],
+        options=api.CalibrateOptions(recover=["equalization"]),
     )
     made = tmp_path / "net.recovered.onnx"
     assert found.transforms == ("equalization (1 pairs)",)
@@ -147,7 +147,10 @@ def test_calibrating_may_prepare_the_model(folder, tmp_path):
 def test_each_method_has_its_step(folder, tmp_path):
     with pytest.raises(UsageError, match="edgeport quantize --recover bias-correction"):
         api.calibrate(
-            folder / "net.onnx", folder / "calibration.npz", output=tmp_path / "c", recover=["bias-correction"]
+            folder / "net.onnx",
+            folder / "calibration.npz",
+            output=tmp_path / "c",
+            options=api.CalibrateOptions(recover=["bias-correction"]),
         )
     with pytest.raises(UsageError, match="edgeport calibrate --recover equalization"):
         quantized(folder, tmp_path / "out", recover=["equalization"])

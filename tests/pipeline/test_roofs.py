@@ -122,7 +122,7 @@ def test_a_second_run_measures_no_roof_and_shows_the_same_compile_time(wide_reci
 
 @pytest.mark.parametrize("backend", ["planted:idle", "onnxruntime"])
 def test_bench_tells_what_does_nothing_from_what_works(wide, backend):
-    found = api.bench(wide / "model.onnx", backend=backend, rounds=3, duration_s=0.1)
+    found = api.bench(wide / "model.onnx", options=api.BenchOptions(backend=backend, rounds=3, duration_s=0.1))
     assert ("too-fast" in found.summary.flags) == (backend == "planted:idle")
     assert (found.outcome is Outcome.INVALID) == (backend == "planted:idle")
     assert found.summary.roofline.work.operations == 2 * WIDTH * WIDTH

@@ -54,7 +54,7 @@ def test_a_soak_is_not_judged(make_artifact_folder, capsys):
 
 
 def test_bench_rests_before_processes_when_asked(make_artifact_folder):
-    found = api.bench(make_artifact_folder("net"), rounds=2, duration_s=0.05, cool_down_s=0.2)
+    found = api.bench(make_artifact_folder("net"), options=api.BenchOptions(rounds=2, duration_s=0.05, cool_down_s=0.2))
     rested = [sample.values.get("cooled_s") for one in found.measurement.traces for sample in one.telemetry[:1]]
     assert rested[0] is None
     assert rested[1] is not None

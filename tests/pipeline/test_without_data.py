@@ -52,15 +52,16 @@ def source(models, weights=None, **arguments):
     return ModelSource(location="networks_without_data:make", search_path=models, weights=weights, arguments=arguments)
 
 
-def distilled(models, tmp_path, **options):
+def distilled(models, tmp_path, *, judged=None, target="", **options):
     return api.distill_without_data(
         source(models, models / "teacher.safetensors"),
         source(models, hidden=4),
         SPEC,
         output=tmp_path / "student.safetensors",
         store=tmp_path / "store",
-        device="cpu",
-        **{"steps": 12, "batch_size": 8, "values": VALUES, **options},
+        judged=judged,
+        target=target,
+        options=api.WithoutDataOptions(**{"device": "cpu", "steps": 12, "batch_size": 8, "values": VALUES, **options}),
     )
 
 
@@ -171,7 +172,11 @@ def test_what_is_asked_wrongly_is_refused(models, tmp_path):
         api.distill_without_data(source(models), source(models), SPEC, output=tmp_path / "student.pt")
     with pytest.raises(UsageError, match=r"learn by L = 'relational'; found a text"):
         api.distill_without_data(
-            source(models), source(models), SPEC, output=tmp_path / "s.safetensors", L="relational"
+            source(models),
+            source(models),
+            SPEC,
+            output=tmp_path / "s.safetensors",
+            options=api.WithoutDataOptions(L="relational"),
         )
     with pytest.raises(UsageError, match="whose graph is fixed"):
         api.distill_without_data(
@@ -185,13 +190,8 @@ def test_imitates_what_it_has_seen(tmp_path):
     report = api.imitate(
         tmp_path / "data.npz",
         output=tmp_path / "drawn.npz",
-        count=70,
-        epochs=1,
-        batch_size=16,
-        latent=2,
-        width=2,
         store=tmp_path / "store",
-        device="cpu",
+        options=api.ImitateOptions(count=70, epochs=1, batch_size=16, latent=2, width=2, device="cpu"),
     )
     drawn = load_npz(tmp_path / "drawn.npz")
     assert (report.count, report.learned_from) == (70, 60)
@@ -200,11 +200,13 @@ def test_imitates_what_it_has_seen(tmp_path):
     assert x.min() <= drawn["x"].min() <= drawn["x"].max() <= x.max()
     assert made_of(tmp_path / "drawn.npz") == "vae"
     with pytest.raises(SamplesError, match="name the one that is meant"):
-        api.imitate(tmp_path / "data.npz", inputs="label", output=tmp_path / "drawn.npz")
+        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz", options=api.ImitateOptions(inputs="label"))
     with pytest.raises(UsageError, match=r"name it \.npz"):
         api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.csv")
     with pytest.raises(SamplesError, match=r"found numbers from 1.* to 1.*give a --range that they lie in"):
-        api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz", value_range=(0.0, 1.0))
+        api.imitate(
+            tmp_path / "data.npz", output=tmp_path / "drawn.npz", options=api.ImitateOptions(value_range=(0.0, 1.0))
+        )
 
 
 @pytest.mark.parametrize(

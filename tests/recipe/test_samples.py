@@ -13,7 +13,7 @@ from edgeport.contracts.recipe import Recipe, SamplesFile, SamplesFolder, Sample
 from edgeport.errors import RecipeError
 from edgeport.pipeline.datasets.sources import location_from_json
 from edgeport.recipe import explain, load_recipe
-from edgeport.recipe.evidence import evaluation_count
+from edgeport.recipe.statistical_power import evaluation_count
 
 HEAD = 'model.source = "net:create"\ntarget = [{ backend = "onnxruntime", precisions = ["fp32"] }]\n[data]\n'
 

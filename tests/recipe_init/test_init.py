@@ -25,7 +25,9 @@ from edgeport.recipe_init.model_location import written_location
 
 def went_the_whole_way(folder: Path, name: str, backend: str = "onnxruntime"):
     """`init` and `run`, as their commands call them."""
-    draft = api.init(f"nets:{name}", recipe=folder / "edgeport.toml", backends=(backend,), quick=True)
+    draft = api.init(
+        f"nets:{name}", recipe=folder / "edgeport.toml", options=api.InitOptions(backends=(backend,), quick=True)
+    )
     result = api.run(draft.recipe, output=folder / "out")
     assert result.outcome is Outcome.PASS
     assert (folder / "out" / "bundle" / "manifest.json").is_file()

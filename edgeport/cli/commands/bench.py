@@ -2,83 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from edgeport.cli.ci_files import CiFiles, ci_options
-from edgeport.cli.grouped import grouped
-from edgeport.cli.measuring_options import duration_of, measuring_options, part_of, rate_of, seconds_of, share_of
-from edgeport.cli.options import FILE, PLACE, device_option, given_options, placement_option
-from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.cli.help_sections import grouped
+from edgeport.cli.options import PLACE, given_options, options_of
+from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
+from edgeport.options.bench import BenchOptions, ExecuteOptions
+from edgeport.options.declare import common_fields, option
 
 __all__ = ["command"]
 
-_ANY = click.Path(exists=True, path_type=Path)
-
 _SECTIONS = {
     "What is asked": ("budgets", "against", "baseline", "require_placement"),
-    "How long": ("rounds", "until", "time_", "duration", "cool_down", "soak"),
-    "How it is run": ("device", "scenario", "streams", "rate", "energy", "backend", "threads", "samples", "preprocess"),
+    "How long": ("rounds", "until", "time_s", "duration_s", "cool_down_s", "soak_s"),
+    "How it is run": (
+        *("device", "scenario", "streams", "rate_per_s", "energy"),
+        *("backend", "threads", "samples", "preprocess"),
+    ),
     "What is written": ("as_json", "junit", "markdown", "save_baseline", "quiet"),
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options(BenchOptions):
+    """With what makes it a soak.
+
+    Attributes:
+        soak_s: Seconds of calls.
+
+    """
+
+    soak_s: float | None = option(
+        None,
+        "Keep it at work so long: how fast it is at first, and how fast it stays.",
+        flag="--soak",
+        parse="duration",
+        metavar="1h",
+    )
+
+
 @click.command(name="bench", cls=grouped(_SECTIONS))
-@click.argument("artifact", type=_ANY)
-@click.option(
-    "--budget",
-    "budgets",
-    multiple=True,
-    metavar="NAME=LIMIT",
-    help="p99=20ms, throughput=200/s, memory=300MB, size=10MB or first-inference=1s; may be given several times.",
-)
-@click.option("--against", type=_ANY, help="Another artifact, measured in turn with this one.")
-@click.option("--baseline", type=FILE, help="What --save-baseline wrote, earlier and on this machine.")
-@click.option("--save-baseline", type=PLACE, metavar="FILE.json", help="Keep the raw measurement for --baseline.")
-@placement_option
-@click.option(
-    "--scenario",
-    type=click.Choice(["single-stream", "multi-stream", "server", "offline"]),
-    default="single-stream",
-    show_default=True,
-    help="One call after the other; one per stream at once; at random times; all streams as fast as they can.",
-)
-@click.option("--streams", type=click.IntRange(min=1), help="Calls at the same time [default: one per core].")
-@click.option("--rate", metavar="100/s", help="Of the calls that come to a server.")
-@click.option("--energy", is_flag=True, help="Measure joules per sample, where there is a meter; some 20 s more.")
-@click.option("--soak", metavar="1h", help="Keep it at work so long: how fast it is at first, and how fast it stays.")
-@device_option
-@measuring_options
+@click.argument("artifact", type=PLACE)
+@options_of(_Options)
 @ci_options
 @output_options
-def command(  # noqa: PLR0913 (one per option)
-    *,
-    artifact: Path,
-    budgets: tuple[str, ...],
-    against: Path | None,
-    baseline: Path | None,
-    save_baseline: Path | None,
-    require_placement: str | None,
-    scenario: str,
-    streams: int | None,
-    rate: str | None,
-    energy: bool,
-    soak: str | None,
-    device: str,
-    backend: str,
-    samples: Path | None,
-    preprocess: Path | None,
-    rounds: int,
-    duration: float,
-    threads: int | None,
-    until: str | None,
-    time_: str | None,
-    cool_down: str | None,
-    files: CiFiles,
-    output: Output,
-) -> int:
+def command(*, artifact: Path, options: _Options, files: CiFiles, output: Output) -> int:
     """The latency of ARTIFACT (a folder of quantize, a bundle, or an .onnx file), with a verdict.
 
     With a --budget or --until, measuring goes on until there is an answer, at most --time; else for --rounds.
@@ -98,55 +71,26 @@ def command(  # noqa: PLR0913 (one per option)
     from edgeport import api
     from edgeport.cli.render_bench import draw_bench
     from edgeport.cli.render_soak import draw_soak
-    from edgeport.contracts import to_jsonable
 
     files.check()
-    if soak is not None:
+    if options.soak_s is not None:
         _refuse_beside_soak()
         with output.progress() as on_progress:
             soaked = api.soak(
                 artifact,
-                time_s=duration_of(soak, "--soak") or 0.0,
-                backend=backend,
-                samples=samples,
-                preprocess=preprocess,
-                threads=threads,
-                device=device,
+                time_s=options.soak_s,
+                options=ExecuteOptions(**common_fields(ExecuteOptions, options)),
                 on_progress=on_progress,
             )
-        output.show(lambda: to_jsonable(soaked), lambda console: draw_soak(console, soaked))
-        return exit_code(soaked.outcome)
+        return output.report(soaked, draw_soak)
     with output.progress() as on_progress:
-        found = api.bench(
-            artifact,
-            backend=backend,
-            samples=samples,
-            preprocess=preprocess,
-            rounds=rounds,
-            duration_s=duration,
-            threads=threads,
-            against=against,
-            budgets=budgets,
-            until=share_of(until, "--until"),
-            time_s=seconds_of(time_, "--time"),
-            cool_down_s=seconds_of(cool_down, "--cool-down") or 0.0,
-            scenario=scenario,
-            streams=streams,
-            rate_per_s=rate_of(rate, "--rate"),
-            energy=energy,
-            device=device,
-            baseline=baseline,
-            save_baseline=save_baseline,
-            require_placement=part_of(require_placement, "--require-placement"),
-            on_progress=on_progress,
-        )
-    files.write(f"edgeport bench {found.name}", found.rows())
-    output.show(lambda: to_jsonable(found), lambda console: draw_bench(console, found))
-    return exit_code(found.outcome)
+        result = api.bench(artifact, options=options, on_progress=on_progress)
+    files.write(f"edgeport bench {result.name}", result.rows())
+    return output.report(result, draw_bench)
 
 
 _WITH_SOAK = frozenset(
-    {"artifact", "soak", "device", "backend", "samples", "preprocess", "threads", "as_json", "quiet"}
+    {"artifact", "soak_s", "device", "backend", "samples", "preprocess", "threads", "as_json", "quiet"}
 )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, raw_samples, samples_place
+from edgeport.cli.options import FILE, options_of, output_option
 from edgeport.cli.output import Output, output_options
+from edgeport.cli.parsing import parse_samples
+from edgeport.options.quantize import CalibrateOptions
 
 __all__ = ["command"]
 
@@ -16,31 +18,10 @@ __all__ = ["command"]
 @click.command(name="calibrate")
 @click.argument("model", type=FILE)
 @click.argument("samples")
-@click.option("-o", "--output", "file", type=PLACE, default=Path("calibration.safetensors"), show_default=True)
-@click.option(
-    "--observers", default="extremes,histogram,averages", show_default=True, help="What is watched, with commas."
-)
-@click.option("--target", default="", help="Key in the .npz that is no input, but the labels.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
-@click.option(
-    "--recover", multiple=True, metavar="METHOD", help="Prepare the model for integers: equalization, smoothing."
-)
-@raw_samples
+@output_option("calibration.safetensors")
+@options_of(CalibrateOptions, "observers target batch_size workers recover preprocess")
 @output_options
-def command(  # noqa: PLR0913 (one per option)
-    *,
-    model: Path,
-    samples: str,
-    file: Path,
-    observers: str,
-    target: str,
-    batch_size: int,
-    preprocess: Path | None,
-    workers: int,
-    recover: tuple[str, ...],
-    output: Output,
-) -> int:
+def command(*, model: Path, samples: str, place: Path, options: CalibrateOptions, output: Output) -> int:
     """Statistics of every activation of MODEL (.onnx) over SAMPLES (.npz or pkg.mod:fn).
 
     They are neutral: calibrate once, quantize for every target. With --recover they are of another model, which is
@@ -52,25 +33,13 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
 
-    names = tuple(name.strip() for name in observers.split(",") if name.strip())
     with output.progress() as on_progress:
-        found = api.calibrate(
-            model,
-            samples_place(samples),
-            output=file,
-            observers=names,
-            batch_size=batch_size,
-            target=target,
-            preprocess=preprocess,
-            workers=workers,
-            recover=recover,
-            on_progress=on_progress,
-        )
+        found = api.calibrate(model, parse_samples(samples), output=place, options=options, on_progress=on_progress)
     from edgeport.cli.render_steps import draw_calibration
 
     def values() -> dict[str, Any]:
         return {
-            "path": str(file),
+            "path": str(place),
             "digest": found.digest,
             "model_digest": found.model_digest,
             "transforms": list(found.transforms),
@@ -79,5 +48,5 @@ def command(  # noqa: PLR0913 (one per option)
             "tensors": len(found.statistics),
         }
 
-    output.show(values, lambda console: draw_calibration(console, found, file))
+    output.show(values, lambda console: draw_calibration(console, found, place))
     return 0

@@ -153,7 +153,7 @@ def clean_(*, name: str, output: Output) -> int:
     from rich.text import Text
 
     from edgeport import api
-    from edgeport.cli.numbers import bytes_of
+    from edgeport.cli.formatting import bytes_of
     from edgeport.cli.text import clean
 
     found = api.clean_device(name)

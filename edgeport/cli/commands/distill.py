@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, argument, model_source, samples_place, source_of, store_option
-from edgeport.cli.output import Output, exit_code, output_options
-from edgeport.cli.without_data_options import WithoutData, without_data_options
+from edgeport.cli.options import (
+    model_source,
+    options_of,
+    output_option,
+    resume_option,
+    source_of,
+    store_option,
+    target_option,
+)
+from edgeport.cli.output import Output, output_options
+from edgeport.cli.parsing import parse_samples
+from edgeport.cli.without_data_options import WithoutData
 from edgeport.errors import UsageError
+from edgeport.options.declare import option
+from edgeport.options.distill import DistillOptions
+from edgeport.options.source import SourceOptions
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -18,68 +32,64 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options(DistillOptions):
+    """With who learns.
+
+    Attributes:
+        student: Location of its source.
+        student_weights: That it begins with.
+        student_arguments: Of its factory.
+
+    """
+
+    student: str | None = option(None, "Who learns [default: SOURCE's own code].", metavar="SOURCE")
+    student_weights: Path | None = option(None, "That it begins with, such as what edgeport prune wrote.")
+    student_arguments: Mapping[str, object] = option(
+        factory=dict,
+        text="Of the student's factory.",
+        flag="--student-argument",
+        parse="arguments",
+        metavar="NAME=JSON",
+    )
+
+    def student_of(self, source: ModelSource) -> ModelSource | None:
+        """The model that learns: one of its own, or the teacher with other weights and arguments; None for neither."""
+        if self.student is not None:
+            own = SourceOptions(weights=self.student_weights, arguments=self.student_arguments)
+            return source_of(self.student, own)
+        if self.student_weights is None and not self.student_arguments and not self.scale:
+            return None
+        arguments = {**source.arguments, **self.student_arguments}
+        return replace(source, weights=self.student_weights, arguments=arguments)
+
+
 @click.command(name="distill")
 @model_source
 @click.option("--samples", default="", help="To learn from: .npz, a folder or pkg.mod:fn.")
-@click.option("--target", default="", help="Key of the labels in the .npz.")
-@click.option("--student", "place", metavar="SOURCE", help="Who learns [default: SOURCE's own code].")
-@click.option("--student-weights", type=FILE, help="That it begins with, such as what edgeport prune wrote.")
-@click.option("--student-argument", multiple=True, metavar="NAME=JSON", help="Of the student's factory.")
-@click.option("--prune", type=float, metavar="AMOUNT", help="Instead: SOURCE without this share of multiplications.")
-@click.option("--by", default="l2", show_default=True, metavar="CRITERION", help="What goes first; see edgeport prune.")
-@click.option("--latency", default="", metavar="5ms", help="SOURCE is pruned, or --scale chosen, until it is met here.")
-@click.option("--speedup", type=float, help="Instead: how many times as fast as SOURCE.")
-@click.option("--scale", default="", metavar="NAME=8,16,32", help="Argument of the student's factory to choose.")
-@click.option("-L", "of_l", multiple=True, metavar="TERM", help='"0.9 soft-targets:4", ... [default: by the labels].')
-@click.option("-R", "of_r", multiple=True, metavar="TERM", help='Regulariser: "confidence", "activity".')
-@click.option("--lambda", "factor", type=float, default=1.0, show_default=True, help="Factor of R.")
-@click.option("--generations", type=click.IntRange(min=1), default=1, show_default=True, help="Each teaches the next.")
-@click.option("--epochs", type=click.IntRange(min=1), default=30, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--optimizer", type=click.Choice(["adamw", "sgd"]), default="adamw", show_default=True)
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@click.option("--weight-decay", type=click.FloatRange(min=0), default=1e-4, show_default=True)
-@click.option("--augment", default="", help="crop-flip, crop-flip:2 (pixels), or pkg.mod:fn.")
-@click.option(
-    "--mixed", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True, help="While training."
+@target_option("Key of the labels in the .npz.")
+@options_of(
+    _Options,
+    "student student_weights student_arguments prune by latency_ns speedup scale L R lambda_ generations epochs "
+    "batch_size optimizer rate weight_decay augment mixed average clip_norm patience held_out seed device processes "
+    "backend threads",
 )
-@click.option("--average", type=click.FloatRange(0, 1, min_open=True, max_open=True), help="Decay of averaged weights.")
-@click.option("--clip-norm", type=click.FloatRange(min=0, min_open=True), help="Largest norm of the gradient.")
-@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without better weights.")
-@click.option(
-    "--held-out", type=click.FloatRange(0, 0.5, min_open=True), default=0.1, show_default=True, help="That judges."
-)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="That trains."
-)
-@click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share a batch: one per GPU."
-)
-@click.option("--backend", default="onnxruntime", show_default=True, help="That is timed, for a latency.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of the backend [default: its own].")
-@click.option("-o", "--output", "file", type=PLACE, default=Path("student.safetensors"), show_default=True)
-@without_data_options
+@output_option("student.safetensors")
+@options_of(WithoutData, "method shapes value_range steps values mirror made", to="without_data")
 @store_option
-@click.option("--resume/--fresh", default=True, help="Go on with a training that was stopped, as by default; or anew.")
+@resume_option("Go on with a training that was stopped, as by default; or anew.")
 @output_options
-def command(  # noqa: PLR0913 (one per option)
+def command(
     *,
     source: ModelSource,
     samples: str,
     target: str,
-    place: str | None,
-    student_weights: Path | None,
-    student_argument: tuple[str, ...],
-    scale: str,
-    of_l: tuple[str, ...],
-    of_r: tuple[str, ...],
-    factor: float,
-    file: Path,
-    resume: bool,
+    options: _Options,
+    place: Path,
     without_data: WithoutData,
+    store: Path | None,
+    fresh: bool,
     output: Output,
-    **options: Any,
 ) -> int:
     """A small student learns from the trained model SOURCE, its teacher: min E[L] + lambda E[R].
 
@@ -96,19 +106,32 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_distill import draw_distill
-    from edgeport.contracts import to_jsonable
+    from edgeport.cli.render_without_data import draw_without_data
 
-    objective: dict[str, Any] = {"L": of_l, "R": of_r, "lambda_": factor}
-    student = None
-    if place is not None or student_weights is not None:
-        student = source_of(
-            place or source.location, student_weights, student_argument, own=source if not place else None
-        )
-    elif student_argument or scale:
-        student = source_of(source.location, None, student_argument, own=source)
+    without_data.check()
+    student = options.student_of(source)
     if without_data.method:
-        common = {**objective, "output": file, "target": target, "fresh": not resume, "scale": scale}
-        return without_data.distil(source, student, samples, output, {**common, **options})
+        chosen = without_data.with_objective(options)
+        if student is None:
+            raise UsageError(
+                asked="distil without data",
+                found="no student",
+                fix="give one: --student, --student-argument or --student-weights",
+            )
+        with output.progress() as on_progress:
+            made = api.distill_without_data(
+                source,
+                student,
+                without_data.inputs(),
+                output=place,
+                options=chosen,
+                judged=Path(samples) if samples else None,
+                target=target,
+                store=store,
+                on_progress=on_progress,
+                fresh=fresh,
+            )
+        return output.report(made, draw_without_data)
     if not samples:
         raise UsageError(
             asked=f"distil {source.location}",
@@ -118,22 +141,13 @@ def command(  # noqa: PLR0913 (one per option)
     with output.progress() as on_progress:
         report = api.distill(
             source,
-            samples_place(samples),
-            output=file,
+            parse_samples(samples),
+            output=place,
             student=student,
-            scale=dict([_scale(scale)]) if scale else None,
-            **objective,
+            options=options,
             target=target,
+            store=store,
             on_progress=on_progress,
-            fresh=not resume,
-            **options,
+            fresh=fresh,
         )
-    output.show(lambda: to_jsonable(report), lambda console: draw_distill(console, report))
-    return exit_code(report.outcome)
-
-
-def _scale(text: str) -> tuple[str, tuple[float, ...]]:
-    """Name and values of `NAME=8,16,32`."""
-    name, _, values = text.partition("=")
-    name, found = argument(f"{name}=[{values}]")
-    return name, tuple(found)
+    return output.report(report, draw_distill)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, model_source
+from edgeport.cli.options import FILE, model_source, options_of, output_option, target_option
 from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
+from edgeport.options.export import ExportSettings
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -22,22 +23,18 @@ __all__ = ["command"]
 @model_source
 @click.option("--example", type=FILE, help=".npz with two samples or more, one array per input.")
 @click.option("--input", "inputs", multiple=True, metavar="NAME=SHAPE", help="Instead: image=2,3,224,224.")
-@click.option("--target", default="", help="Key of the labels in the .npz, which are no input.")
-@click.option("-o", "--output", "model", type=PLACE, default=Path("model.onnx"), show_default=True)
-@click.option("--opset", type=click.IntRange(18, 23), default=20, show_default=True)
-@click.option("--fixed-batch", is_flag=True, help="Keep the example's batch size; else it is free.")
-@click.option("--allow-legacy-exporter", is_flag=True, help="Try TorchScript where torch.export fails.")
+@target_option("Key of the labels in the .npz, which are no input.")
+@output_option("model.onnx")
+@options_of(ExportSettings)
 @output_options
-def command(  # noqa: PLR0913 (one per option)
+def command(
     *,
     source: ModelSource,
     example: Path | None,
     inputs: tuple[str, ...],
     target: str,
-    model: Path,
-    opset: int,
-    fixed_batch: bool,
-    allow_legacy_exporter: bool,
+    place: Path,
+    options: ExportSettings,
     output: Output,
 ) -> int:
     """A PyTorch model to ONNX, with a free batch axis that is checked.
@@ -51,6 +48,7 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport export torchvision:resnet18 --input input=2,3,224,224
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
+    from edgeport.cli.render_steps import draw_export
 
     if example is None and not inputs:
         raise UsageError(
@@ -59,22 +57,17 @@ def command(  # noqa: PLR0913 (one per option)
             fix="give samples (--example samples.npz) or shapes (--input image=2,3,224,224)",
         )
     shapes = dict(_shape(text) for text in inputs) or None
-    options = {"opset": opset, "dynamic_batch": not fixed_batch, "allow_legacy_exporter": allow_legacy_exporter}
     with output.progress() as on_progress:
         report = api.export(
             source,
             example=example,
             input_shapes=shapes,
             target=target,
-            output=model,
+            output=place,
             options=options,
             on_progress=on_progress,
         )
-    from edgeport.cli.render_steps import draw_export
-    from edgeport.contracts import to_jsonable
-
-    output.show(lambda: to_jsonable(report), lambda console: draw_export(console, report))
-    return 0
+    return output.report(report, draw_export)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, store_option
+from edgeport.cli.options import FILE, options_of, output_option, resume_option, store_option
 from edgeport.cli.output import Output, output_options
-from edgeport.cli.ranges import value_range
+from edgeport.options.imitate import ImitateOptions
 
 __all__ = ["command"]
 
 
 @click.command(name="imitate")
 @click.argument("samples", type=FILE)
-@click.option("--count", type=click.IntRange(min=1), default=5000, show_default=True, help="Samples to draw.")
-@click.option("--input", "inputs", default="", metavar="NAME", help="The array [default: the only one of float32].")
-@click.option("--range", "between", default="", metavar="LOW:HIGH", help="Of its values [default: as in the samples].")
-@click.option("--epochs", type=click.IntRange(min=1), default=40, show_default=True)
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--latent", type=click.IntRange(min=1), default=64, show_default=True, help="Numbers of a code.")
-@click.option("--width", type=click.IntRange(min=1), default=32, show_default=True, help="Channels of the networks.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("-o", "--output", "file", type=PLACE, default=Path("drawn.npz"), show_default=True)
+@options_of(ImitateOptions, "count inputs value_range epochs batch_size latent width rate seed device")
+@output_option("drawn.npz")
 @store_option
-@click.option("--resume/--fresh", default=True, help="Go on with a training that was stopped, as by default; or anew.")
+@resume_option("Go on with a training that was stopped, as by default; or anew.")
 @output_options
 def command(
-    *,
-    samples: Path,
-    between: str,
-    file: Path,
-    resume: bool,
-    output: Output,
-    **options: Any,
+    *, samples: Path, options: ImitateOptions, place: Path, store: Path | None, fresh: bool, output: Output
 ) -> int:
     """Draws samples that look like those in SAMPLES (.npz), for those who must not see the data.
 
@@ -51,16 +35,7 @@ def command(
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_imitate import draw_imitate
-    from edgeport.contracts import to_jsonable
 
     with output.progress() as on_progress:
-        report = api.imitate(
-            samples,
-            output=file,
-            value_range=value_range(between),
-            on_progress=on_progress,
-            fresh=not resume,
-            **options,
-        )
-    output.show(lambda: to_jsonable(report), lambda console: draw_imitate(console, report))
-    return 0
+        report = api.imitate(samples, output=place, options=options, store=store, on_progress=on_progress, fresh=fresh)
+    return output.report(report, draw_imitate)

@@ -3,43 +3,37 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgeport.cli.options import FILE, PLACE, argument
+from edgeport.cli.options import options_of, output_option
 from edgeport.cli.output import Output, output_options
+from edgeport.options.declare import option
+from edgeport.options.init import InitOptions
 
 __all__ = ["command"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options(InitOptions):
+    """With what only the command line has."""
+
+    yes: bool = option(default=False, text="Ask nothing.")
+
+
 @click.command(name="init")
 @click.argument("model")
-@click.option("-o", "--output", "recipe", type=PLACE, default=Path("edgeport.toml"), show_default=True)
-@click.option(
-    "--samples",
-    default="",
-    help=".npz, .npy, .csv or folder of images or .wav files, split for calibration and evaluation.",
+@output_option("edgeport.toml")
+@options_of(
+    _Options,
+    "samples calibration evaluation target metric inputs backends weights arguments allow_pickle_sha256 accuracy_drop "
+    "latency quick yes force",
 )
-@click.option("--calibration", default="", help="Instead: samples that int8 ranges come from.")
-@click.option("--evaluation", default="", help="Instead: other samples, that candidates are judged on.")
-@click.option("--target", default="", help="Key or column of the labels [default: found].")
-@click.option("--metric", default="", help="As in a recipe [default: top1 with labels, else against the float model].")
-@click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=SHAPE", help="image=batch,3,224,224 or ids=batch,16:int64."
-)
-@click.option("--backend", "backends", multiple=True, help="A runtime, once for each [default: all that run here].")
-@click.option("--weights", type=FILE, help=".safetensors, or a checkpoint that loads without running code.")
-@click.option("--argument", "arguments", multiple=True, metavar="NAME=JSON", help="Argument of the factory.")
-@click.option("--allow-pickle-sha256", "allowed", help="Digest of the ultralytics .pt that may run code.")
-@click.option("--accuracy-drop", type=float, help="Largest loss against the float model [default: what can be proved].")
-@click.option("--latency", default="", help='Of the budget: "p50 <= 5 ms".')
-@click.option("--quick", is_flag=True, help="Few and short measurements, for a first look.")
-@click.option("--yes", is_flag=True, help="Ask nothing.")
-@click.option("--force", is_flag=True, help="Replace files that are there.")
 @output_options
-def command(*, model: str, arguments: tuple[str, ...], yes: bool, output: Output, **asked: Any) -> int:
+def command(*, model: str, place: Path, options: _Options, output: Output) -> int:
     """Writes a recipe for MODEL, which runs at once.
 
     MODEL is a factory (net:create, or net.py:create), a .pt2 or .onnx file, torchvision:NAME, timm:NAME, hf:FOLDER,
@@ -54,29 +48,24 @@ def command(*, model: str, arguments: tuple[str, ...], yes: bool, output: Output
       edgeport init timm:resnet18 --backend onnxruntime --quick -o resnet18.toml
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
-
-    asked["allow_pickle_sha256"] = asked.pop("allowed")
-    if not yes and not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
-        asked |= _answers(asked)
-    values = dict(argument(text) for text in arguments)
-    with output.progress() as on_progress:
-        draft = api.init(model, arguments=values, on_progress=on_progress, **asked)
     from edgeport.cli.render_steps import draw_draft
-    from edgeport.contracts import to_jsonable
 
-    output.show(lambda: to_jsonable(draft), lambda console: draw_draft(console, draft))
-    return 0
+    if not options.yes and not output.as_json and sys.stdin.isatty() and sys.stdout.isatty():
+        options = _with_answers(options)
+    with output.progress() as on_progress:
+        draft = api.init(model, recipe=place, options=options, on_progress=on_progress)
+    return output.report(draft, draw_draft)
 
 
-def _answers(asked: dict[str, Any]) -> dict[str, Any]:
+def _with_answers(options: _Options) -> _Options:
     """What a terminal is asked that no flag said; an empty answer leaves it to be found."""
     answers: dict[str, Any] = {}
-    if not asked["samples"] and not asked["evaluation"]:
+    if not options.samples and not options.evaluation:
         answers["samples"] = click.prompt(
             "Samples (.npz, .csv, a folder; empty for random ones)", default="", show_default=False
         )
-    if not asked["latency"]:
+    if not options.latency:
         answers["latency"] = click.prompt(
             'Latency budget ("p50 <= 5 ms"; empty for none)', default="", show_default=False
         )
-    return {name: answer.strip() for name, answer in answers.items()}
+    return replace(options, **{name: answer.strip() for name, answer in answers.items()})

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import PLACE, store_option
+from edgeport.cli.options import output_option, store_option
 from edgeport.cli.output import Output, output_options
 from edgeport.cli.result import show_run
 
@@ -14,10 +14,10 @@ __all__ = ["command"]
 
 
 @click.command(name="quickstart")
-@click.option("-o", "--output", "folder", type=PLACE, default=Path("edgeport-quickstart"), show_default=True)
+@output_option("edgeport-quickstart")
 @store_option
 @output_options
-def command(*, folder: Path, store: Path | None, output: Output) -> int:
+def command(*, place: Path, store: Path | None, output: Output) -> int:
     """A first run, in under 3 minutes, on a model and data that come with packages.
 
     Trains a small network on scikit-learn's handwritten digits, then walks the whole way: export, verify, calibrate,
@@ -30,5 +30,5 @@ def command(*, folder: Path, store: Path | None, output: Output) -> int:
     from edgeport import api
 
     with output.progress() as on_progress:
-        result = api.quickstart(folder, store=store, on_progress=on_progress)
+        result = api.quickstart(place, store=store, on_progress=on_progress)
     return show_run(output, result)

@@ -7,38 +7,34 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.measuring_options import part_of
-from edgeport.cli.options import PLACE, device_option, placement_option, store_option
+from edgeport.cli.options import NEW, options_of, output_option, resume_option, store_option
 from edgeport.cli.output import Output, output_options
 from edgeport.cli.result import show_run
 from edgeport.errors import UsageError
+from edgeport.options.artifacts import RunOptions
 
 __all__ = ["command"]
 
 
 @click.command(name="run")
-@click.argument("recipe", type=PLACE, required=False)
-@click.option("-o", "--output", "folder", type=PLACE, help="Results [default: edgeport-out beside RECIPE].")
+@click.argument("recipe", type=NEW, required=False)
+@output_option(text="Results [default: edgeport-out beside RECIPE].")
 @store_option
 @click.option("--explain", is_flag=True, help="Print the recipe with every default, and do nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and how long it may take; do nothing.")
-@click.option(
-    "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
-)
-@device_option
-@placement_option
+@resume_option("Go on from what earlier runs finished [default], or do all of it anew.")
+@options_of(RunOptions, "device require_placement")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of recipes, for editors.")
 @output_options
-def command(  # noqa: PLR0913 (one per option)
+def command(
     *,
     recipe: Path | None,
-    folder: Path | None,
+    place: Path | None,
     store: Path | None,
     explain: bool,
     dry_run: bool,
-    resume: bool,
-    device: str,
-    require_placement: str | None,
+    fresh: bool,
+    options: RunOptions,
     schema: bool,
     output: Output,
 ) -> int:
@@ -65,16 +61,16 @@ def command(  # noqa: PLR0913 (one per option)
     from edgeport import api
 
     if dry_run:
-        return _rehearse(recipe, store, resume=resume, output=output)
+        return _rehearse(recipe, store, fresh=fresh, output=output)
     with output.progress() as on_progress:
         result = api.run(
             recipe,
-            output=folder,
+            output=place,
             store=store,
             on_progress=on_progress,
-            fresh=not resume,
-            device=device,
-            require_placement=part_of(require_placement, "--require-placement"),
+            fresh=fresh,
+            device=options.device,
+            require_placement=options.require_placement,
         )
     return show_run(output, result)
 
@@ -82,7 +78,7 @@ def command(  # noqa: PLR0913 (one per option)
 def _explain(path: Path, output: Output) -> int:
     from edgeport.contracts import to_jsonable
     from edgeport.recipe import explain, load_recipe
-    from edgeport.recipe.evidence import evaluation_count, thin_by_target
+    from edgeport.recipe.statistical_power import evaluation_count, thin_by_target
 
     recipe = load_recipe(path)
     if output.as_json:
@@ -95,7 +91,7 @@ def _explain(path: Path, output: Output) -> int:
     return 0
 
 
-def _rehearse(recipe: Path, store: Path | None, *, resume: bool, output: Output) -> int:
+def _rehearse(recipe: Path, store: Path | None, *, fresh: bool, output: Output) -> int:
     import tempfile
 
     from edgeport import api
@@ -103,6 +99,6 @@ def _rehearse(recipe: Path, store: Path | None, *, resume: bool, output: Output)
     from edgeport.contracts import to_jsonable
 
     with tempfile.TemporaryDirectory(prefix="edgeport-dry-") as empty, output.progress() as on_progress:
-        found = api.dry_run(recipe, store=store if resume else Path(empty), on_progress=on_progress)
+        found = api.dry_run(recipe, store=Path(empty) if fresh else store, on_progress=on_progress)
     output.show(lambda: to_jsonable(found), lambda console: draw_dry_run(console, found))
     return 0

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.options import PLACE
-from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.cli.options import PLACE, options_of, output_option
+from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
+from edgeport.options.tune import ScheduleOptions
 
 __all__ = ["command"]
 
-_ANY = click.Path(exists=True, path_type=Path)
-
 
 @click.command(name="schedule")
-@click.argument("artifacts", type=_ANY, nargs=-1, required=True)
+@click.argument("artifacts", type=PLACE, nargs=-1, required=True)
 @click.option(
     "--budget",
     "budgets",
@@ -25,17 +24,15 @@ _ANY = click.Path(exists=True, path_type=Path)
     metavar="p90=20ms",
     help="Of a call; one for each artifact, in their order, or one for all.",
 )
-@click.option("--backend", default="onnxruntime", show_default=True, help="That runs a plain .onnx.")
-@click.option("--rounds", type=click.IntRange(min=6), default=10, show_default=True, help="Of a way that may do.")
-@click.option("-o", "--output", "folder", type=PLACE, default=Path("scheduled"), show_default=True)
+@options_of(ScheduleOptions)
+@output_option("scheduled")
 @output_options
 def command(
     *,
     artifacts: tuple[Path, ...],
     budgets: tuple[str, ...],
-    backend: str,
-    rounds: int,
-    folder: Path,
+    options: ScheduleOptions,
+    place: Path,
     output: Output,
 ) -> int:
     """Processors and priorities for ARTIFACTS that are at work at the same time on this machine, each with a BUDGET.
@@ -51,7 +48,6 @@ def command(
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_schedule import draw_schedule
-    from edgeport.contracts import to_jsonable
 
     if len(budgets) not in (1, len(artifacts)):
         raise UsageError(
@@ -66,6 +62,5 @@ def command(
         name = next(name for name in (stem, *(f"{stem}-{number}" for number in range(2, 99))) if name not in models)
         models[name] = (path, budget)
     with output.progress() as on_progress:
-        found = api.schedule(models, output=folder, backend=backend, rounds=rounds, on_progress=on_progress)
-    output.show(lambda: to_jsonable(found), lambda console: draw_schedule(console, found))
-    return exit_code(found.outcome)
+        found = api.schedule(models, output=place, options=options, on_progress=on_progress)
+    return output.report(found, draw_schedule)

@@ -6,58 +6,37 @@ from pathlib import Path
 
 import click
 
-from edgeport.cli.grouped import grouped
-from edgeport.cli.options import FILE, PLACE, device_option, raw_samples, store_option
-from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.cli.help_sections import grouped
+from edgeport.cli.options import PLACE, given_options, options_of, output_option, resume_option, store_option
+from edgeport.cli.output import Output, output_options
 from edgeport.errors import UsageError
+from edgeport.options.declare import common_fields
+from edgeport.options.tune import ExecutionTuneOptions, TuneOptions
 
 __all__ = ["command"]
 
-_ANY = click.Path(exists=True, path_type=Path)
-
-_DEFAULT_S = 300.0
 _SECTIONS = {
     "Of a recipe": ("backend",),
-    "Of artifacts": ("goal", "p99", "batches", "samples", "preprocess"),
-    "How": ("time_", "resume", "device", "store"),
-    "What is written": ("folder", "as_json", "quiet"),
+    "Of artifacts": ("goal", "p99_ns", "batches", "samples", "preprocess"),
+    "How": ("time_s", "fresh", "device", "store"),
+    "What is written": ("place", "as_json", "quiet"),
 }
 
 
 @click.command(name="tune", cls=grouped(_SECTIONS))
-@click.argument("what", type=_ANY, nargs=-1, required=True)
-@click.option("--backend", default="", help="Of the target [default: the first with int8]; that runs a plain .onnx.")
-@click.option("--for", "goal", type=click.Choice(["latency", "throughput"]), help="What is best [default: latency].")
-@click.option("--p99", metavar="20ms", help="For throughput: what 99 % of the calls must keep to.")
-@click.option(
-    "--batch", "batches", type=click.IntRange(min=1), multiple=True, help="Samples in a call; may be repeated."
-)
-@click.option("--samples", type=FILE, help=".npz with inputs [default: a bundle's own, or random values].")
-@raw_samples
-@click.option(
-    "--time", "time_", metavar="5m", help="All of it, over every run of this search [default: the target's, or 5m]."
-)
-@click.option("-o", "--output", "folder", type=PLACE, help="Results [default: edgeport-tuned beside the first].")
+@click.argument("what", type=PLACE, nargs=-1, required=True)
+@options_of(ExecutionTuneOptions)
+@output_option(text="Results [default: edgeport-tuned beside the first].")
 @store_option
-@click.option(
-    "--resume/--fresh", default=True, help="Go on from what earlier runs finished [default], or do all of it anew."
-)
-@device_option
+@resume_option("Go on from what earlier runs finished [default], or do all of it anew.")
 @output_options
-def command(  # noqa: PLR0913 (one per option)
+def command(
     *,
     what: tuple[Path, ...],
-    backend: str,
-    goal: str | None,
-    p99: str | None,
-    batches: tuple[int, ...],
-    samples: Path | None,
-    preprocess: Path | None,
-    time_: str | None,
-    folder: Path | None,
+    options: ExecutionTuneOptions,
+    place: Path | None,
     store: Path | None,
-    resume: bool,
-    device: str,
+    fresh: bool,
     output: Output,
 ) -> int:
     """What a search by measured latency finds: WHAT int8 leaves in float, of a recipe; or how artifacts are best run.
@@ -82,53 +61,36 @@ def command(  # noqa: PLR0913 (one per option)
       edgeport tune net-onnxruntime net-openvino --for latency --device pi5
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
-    from edgeport.cli.measuring_options import duration_of, seconds_of
     from edgeport.cli.render_execution import draw_execution
     from edgeport.cli.render_tune import draw_tune
-    from edgeport.contracts import to_jsonable
 
-    time_s = duration_of(time_, "--time")
     if what[0].suffix == ".toml":
-        _refuse_others(
-            what, {"--for": goal, "--p99": p99, "--batch": batches, "--samples": samples, "--preprocess": preprocess}
-        )
+        _refuse_others(what)
         with output.progress() as on_progress:
-            found = api.tune(
+            tuned = api.tune(
                 what[0],
-                output=folder,
-                backend=backend,
-                time_s=time_s,
+                output=place,
+                options=TuneOptions(**common_fields(TuneOptions, options)),
                 store=store,
                 on_progress=on_progress,
-                fresh=not resume,
-                device=device,
+                fresh=fresh,
             )
-        output.show(lambda: to_jsonable(found), lambda console: draw_tune(console, found))
-        return exit_code(found.outcome)
-    bound_s = seconds_of(p99, "--p99")
+        return output.report(tuned, draw_tune)
     with output.progress() as on_progress:
-        ran = api.tune_execution(
+        result = api.tune_execution(
             what,
-            goal=goal or ("latency" if bound_s is None else "throughput"),
-            p99_ns=None if bound_s is None else 1e9 * bound_s,
-            output=folder if folder is not None else what[0].resolve().parent / "edgeport-tuned",
-            time_s=time_s or _DEFAULT_S,
-            batches=batches,
-            backend=backend or "onnxruntime",
-            samples=samples,
-            preprocess=preprocess,
+            output=place if place is not None else what[0].resolve().parent / "edgeport-tuned",
+            options=options,
             store=store,
             on_progress=on_progress,
-            fresh=not resume,
-            device=device,
+            fresh=fresh,
         )
-    output.show(lambda: to_jsonable(ran), lambda console: draw_execution(console, ran))
-    return exit_code(ran.outcome)
+    return output.report(result, draw_execution)
 
 
-def _refuse_others(what: tuple[Path, ...], options: dict[str, object]) -> None:
+def _refuse_others(what: tuple[Path, ...]) -> None:
     """Of a recipe there is one, and what artifacts are asked says nothing of it."""
-    given = [name for name, value in options.items() if value]
+    given = [spelled for name, spelled in given_options().items() if name in _SECTIONS["Of artifacts"]]
     if len(what) > 1 or given:
         raise UsageError(
             asked=f"tune {what[0].name}" + (f" with {given[0]}" if given else ""),

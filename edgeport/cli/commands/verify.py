@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgeport.cli.options import FILE, model_source, raw_samples
-from edgeport.cli.output import Output, exit_code, output_options
+from edgeport.cli.options import FILE, model_source, options_of
+from edgeport.cli.output import Output, output_options
+from edgeport.options.export import VerifyOptions
 
 if TYPE_CHECKING:
     from edgeport.contracts import ModelSource
@@ -20,20 +21,14 @@ __all__ = ["command"]
 @model_source
 @click.argument("model", type=FILE)
 @click.option("--samples", type=FILE, required=True, help=".npz, one array per input.")
-@click.option("--metric", default="", help="Compute this metric of both, too; it needs --target.")
-@click.option("--target", default="", help="Key of the labels in the .npz.")
-@click.option("--tolerance", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True)
-@raw_samples
+@options_of(VerifyOptions, "metric target tolerance preprocess")
 @output_options
-def command(  # noqa: PLR0913 (one per option)
+def command(
     *,
     source: ModelSource,
     model: Path,
     samples: Path,
-    metric: str,
-    target: str,
-    tolerance: float,
-    preprocess: Path | None,
+    options: VerifyOptions,
     output: Output,
 ) -> int:
     """PyTorch (SOURCE) against the exported MODEL, on samples: errors, SQNR, and the metric.
@@ -46,8 +41,5 @@ def command(  # noqa: PLR0913 (one per option)
     """  # noqa: D301 (click's own mark against wrapping)
     from edgeport import api
     from edgeport.cli.render_steps import draw_verification
-    from edgeport.contracts import to_jsonable
 
-    found = api.verify(source, model, samples, metric=metric, target=target, tolerance=tolerance, preprocess=preprocess)
-    output.show(lambda: to_jsonable(found), lambda console: draw_verification(console, found))
-    return exit_code(found.outcome)
+    return output.report(api.verify(source, model, samples, options=options), draw_verification)

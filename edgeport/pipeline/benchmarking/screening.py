@@ -14,7 +14,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.evaluation.evaluate import Validated
 from edgeport.pipeline.selection.select import best_float, challengers, gains, is_yardstick, judge, rivals
-from edgeport.recipe.evidence import least_p_value
+from edgeport.recipe.statistical_power import least_p_value
 
 __all__ = ["Confirmation", "arm_of", "confirm", "load_fully", "screen"]
 

@@ -11,7 +11,7 @@ from edgeport.contracts import OnnxModel, TensorSpec
 from edgeport.contracts.model import link_state
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import RecipeError
-from edgeport.recipe.lines import line_of
+from edgeport.recipe.toml_lines import line_of
 
 __all__ = ["fed_by_others", "linked", "require_links", "states_of_model"]
 

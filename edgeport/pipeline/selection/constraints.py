@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgeport.contracts import Change, Comparison, Interval, LatencySummary, Measurement, Outcome
+from edgeport.contracts.recipe import LEAST_ROUNDS
 from edgeport.devices.latency.overload import kept_rate
 from edgeport.devices.latency.steady_portion import over_processes
 from edgeport.devices.latency.summary import throughput_per_s
 from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 from edgeport.devices.latency.verdict import BudgetVerdict, alpha_at, judge_budget
 from edgeport.recipe.bounds import Bound, BoundKind, shown
-from edgeport.recipe.evidence import LEAST_ROUNDS
 from edgeport.report.ci import CheckRow
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from edgeport.accuracy import METRICS, least_samples
@@ -11,7 +10,7 @@ from edgeport.contracts import Precision, TensorSpec
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFolder, SamplesFunction, SamplesTable
 from edgeport.errors import SamplesError, UnsafeFileError
 
-__all__ = ["LEAST_ROUNDS", "evaluation_count", "least_p_value", "thin_by_target", "thin_evidence"]
+__all__ = ["evaluation_count", "least_p_value", "thin_by_target", "thin_evidence"]
 
 _CONFIDENCE = 0.95
 
@@ -19,10 +18,6 @@ _CONFIDENCE = 0.95
 def least_p_value(pairs: int) -> float:
     """Of Wilcoxon's signed-rank test over this many pairs, two-sided: all signs alike, 2 of 2^pairs outcomes."""
     return min(1.0, 2.0 ** (1 - pairs))
-
-
-LEAST_ROUNDS = math.ceil(math.log2(2 / (1 - _CONFIDENCE)))
-"""Pairs of processes below which not even the clearest gain is certain at 95 %."""
 
 
 def evaluation_count(data: DataSpec) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.errors import RecipeError
-from edgeport.recipe.lines import line_of
+from edgeport.recipe.toml_lines import line_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 
 from edgeport.contracts import ModelSource  # noqa: E402
 from edgeport.errors import SourceError  # noqa: E402
-from edgeport.exporter.loaders.checkpoint import read_state_dict, write_weights  # noqa: E402
+from edgeport.exporter.checkpoint import read_state_dict, write_weights  # noqa: E402
 from edgeport.exporter.loaders.model_source import load_module  # noqa: E402
 from edgeport.exporter.loaders.weights import load_weights  # noqa: E402
 

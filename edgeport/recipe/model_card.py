@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from edgeport.contracts.recipe import Statement
-from edgeport.recipe.mistakes import RecipeText, nearest
+from edgeport.recipe.errors import RecipeText, nearest
 
 if TYPE_CHECKING:
     from edgeport.recipe.sections import RecipeFile

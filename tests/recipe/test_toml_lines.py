@@ -3,7 +3,7 @@ import tomllib
 
 import pytest
 
-from edgeport.recipe.lines import line_of
+from edgeport.recipe.toml_lines import line_of
 
 TEXT = '''\
 # comment

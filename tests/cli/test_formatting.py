@@ -2,7 +2,7 @@
 
 import math
 
-from edgeport.cli.numbers import gain_span, peak_of
+from edgeport.cli.formatting import gain_span, peak_of
 from edgeport.contracts.verdict import Interval
 from edgeport.report.figures import gain_interval_text
 

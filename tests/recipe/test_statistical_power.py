@@ -8,9 +8,10 @@ import pytest
 
 from edgeport.accuracy import accuracy_result, least_samples, metric_named
 from edgeport.contracts import Outcome, TensorSpec
+from edgeport.contracts.recipe import LEAST_ROUNDS
 from edgeport.devices.latency.comparison import paired_interval
 from edgeport.recipe import explain, load_recipe, schema
-from edgeport.recipe.evidence import LEAST_ROUNDS, evaluation_count, least_p_value, thin_evidence
+from edgeport.recipe.statistical_power import evaluation_count, least_p_value, thin_evidence
 
 LABELLED = """\
 model.source = "net:create"
