@@ -169,7 +169,7 @@ def measure(
 
     def once(index: int) -> Values:
         require_time(deadline_s)
-        order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))
+        order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
         return {arm: value for name in order for arm, value in run[name]().items()}
 
     done = []

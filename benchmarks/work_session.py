@@ -13,7 +13,7 @@ import numpy as np
 _SIDE = 24
 
 
-def open_session(path: str, settings: Mapping[str, object]) -> Session:
+def open_session(path: str, settings: Mapping[str, object]) -> Session:  # noqa: ARG001 (as every session module)
     """`settings["products"]`: how many products a call computes."""
     return Session(int(str(settings.get("products", 0))))
 

@@ -138,7 +138,7 @@ class Exported:
         options: QuantizeOptions,
         *,
         calibration: Path | None = None,
-        execution: ExecutionConfig = ExecutionConfig(),
+        execution: ExecutionConfig = ExecutionConfig(),  # noqa: B008 (frozen)
     ) -> Artifact:
         """As `edgeport quantize` compiles it; what lies in the folder of this name is taken."""
         place = self.folder / label

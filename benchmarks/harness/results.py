@@ -103,7 +103,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def report(
+def report(  # noqa: PLR0913 (what a page shows)
     name: str,
     arguments: Arguments,
     figures: Any,

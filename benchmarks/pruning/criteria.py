@@ -60,7 +60,7 @@ def trained_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0,
     return _part(common, tune, only, seeds, folder=f"trained-{count}-{rate:g}", title=title, trained=True)
 
 
-def _part(
+def _part(  # noqa: PLR0913 (what the two parts differ in)
     common: Arguments,
     tune: Callable[..., None],
     only: Sequence[str],
