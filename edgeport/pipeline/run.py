@@ -200,7 +200,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     screened = load_fully(context, screened, validated, samples)
     candidates, confirmation = confirm(context, screened, validated, samples)
     best = best_float(candidates)
-    judged = [judge(candidate, recipe.budget) for candidate in candidates]
+    judged = [judge(candidate) for candidate in candidates]
     # What is out of budget must not ship, but is still the speed that the others are compared with.
     judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
     concluded, chosen = conclude(judged, judged_best, confirmation.against, confirmation.unusable)

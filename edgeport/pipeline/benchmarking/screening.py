@@ -46,7 +46,7 @@ def screen(
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
-    candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
+    candidates = [with_latency(one.candidate, timed, context.recipe.budget) for one in validated]
     candidates, notes = run_rooflines(context, candidates, models, samples.single)
     best = best_float(candidates)
     against: Mapping[str, Comparison] = {}
@@ -66,7 +66,7 @@ def load_fully(
     budget, best = context.recipe.budget, best_float(candidates)
     if budget.throughput_per_s is None or best is None:
         return candidates
-    judged = [judge(candidate, replace(budget, throughput_per_s=None)) for candidate in candidates]
+    judged = [judge(candidate) for candidate in candidates]
     floats = [one for one in judged if one.is_float and one.refusal is None and not is_yardstick(one)]
     wanted = {one.name for one in (*floats, *challengers(judged, best))}
     streams = {one.candidate.name: _streams(one.candidate, context.facts.cores) for one in validated}
@@ -80,7 +80,7 @@ def load_fully(
     timed = time_arms(
         context, arms, samples.single, stage="throughput", rounds=context.recipe.search.screening_rounds, replaced=True
     )
-    return [with_throughput(one, timed, streams.get(one.name, 1)) for one in candidates]
+    return [with_throughput(one, timed, budget, streams.get(one.name, 1)) for one in candidates]
 
 
 def _streams(candidate: Candidate, cores: int) -> int:
@@ -115,7 +115,7 @@ def confirm(
     if best is None:
         return candidates, found
     arms = {one.candidate.name: arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None}
-    judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
+    judged = [judge(candidate) for candidate in candidates]
     leading = challengers(judged, best)
     # Measured afresh, so that having been the best of many in the screening is no advantage here.
     for number, (challenger, alpha) in enumerate(zip(leading, _CONFIRMATIONS, strict=False)):
@@ -136,8 +136,7 @@ def confirm(
             unusable={**found.unusable, **_unusable(challenger.name, timed)},
         )
         candidates = [
-            with_latency(one, timed, context.recipe.budget.latency_quantile) if one.name in timed.errors else one
-            for one in candidates
+            with_latency(one, timed, context.recipe.budget) if one.name in timed.errors else one for one in candidates
         ]
         if gains(against):
             break

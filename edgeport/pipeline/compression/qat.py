@@ -388,13 +388,13 @@ class _Work:
         context.clock.expect(confirm=recipe.search.rounds * len(arms) * process_s(recipe.search))
         rounds = recipe.search.rounds
         timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True)
-        rows = [with_latency(one.candidate, timed, recipe.budget.latency_quantile) for one in shown]
+        rows = [with_latency(one.candidate, timed, recipe.budget) for one in shown]
         name = self._candidate.name
         floats = [row.name for row in rows if row.is_float and row.refusal is None]
         against = {rival: one for rival in floats for one in compare_arms(timed, rival, [name]).values()}
         best = best_float(rows)
         confirmed = {name: against} if against else {}
-        concluded, chosen = conclude([judge(row, recipe.budget) for row in rows], best, confirmed)
+        concluded, chosen = conclude([judge(row) for row in rows], best, confirmed)
         return concluded, chosen, against, extra
 
 

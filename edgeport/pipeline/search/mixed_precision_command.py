@@ -164,13 +164,13 @@ def _beside_floats(
         return tuple(one.candidate for one in validated), "", {}
     rounds = recipe.search.rounds
     timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True)
-    rows = [with_latency(one.candidate, timed, recipe.budget.latency_quantile) for one in validated]
+    rows = [with_latency(one.candidate, timed, recipe.budget) for one in validated]
     best = best_float(rows)
     names = [row.name for row in rows if row.is_float and row.refusal is None]
     against = {
         name: one for name in names if plan is not None for one in compare_arms(timed, name, [plan.name]).values()
     }
-    judged = [judge(row, recipe.budget) for row in rows]
+    judged = [judge(row) for row in rows]
     confirmed = {plan.name: against} if plan is not None and against else {}
     concluded, chosen = conclude(judged, best, confirmed)
     return concluded, chosen, against
