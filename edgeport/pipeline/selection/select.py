@@ -24,9 +24,11 @@ from edgeport.pipeline.selection.near_misses import LEAST_GAIN, bound_lack
 
 __all__ = [
     "LEAST_GAIN",
+    "Decision",
     "best_float",
     "challengers",
     "conclude",
+    "decide",
     "faster_yardstick",
     "gains",
     "is_yardstick",
@@ -191,6 +193,59 @@ class _Known:
     best: Candidate | None
     confirmed: Mapping[str, Mapping[str, Comparison]]
     unusable: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What ships.
+
+    Attributes:
+        candidates: Each with its outcome; the chosen first, then by latency.
+        chosen: Name of what ships; empty where nothing does.
+        best_float: Name of the float that had to be beaten; empty where none could be measured.
+        outcome: PASS where something ships; else INCONCLUSIVE or INVALID where more evidence could change that; FAIL
+            where it could not, and UNMEASURED where nothing could be run at all.
+
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: str
+    best_float: str
+    outcome: Outcome
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    confirmed: Mapping[str, Mapping[str, Comparison]],
+    unusable: Mapping[str, str],
+) -> Decision:
+    """Judges every candidate and says what ships.
+
+    Args:
+        candidates: As they were measured.
+        confirmed: See `conclude`.
+        unusable: See `conclude`.
+
+    """
+    best = best_float(candidates)
+    judged = [judge(candidate) for candidate in candidates]
+    # What is out of budget must not ship, but is still the speed that the others are compared with.
+    judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
+    concluded, chosen = conclude(judged, judged_best, confirmed, unusable)
+    name = best.name if best is not None else ""
+    return Decision(candidates=concluded, chosen=chosen, best_float=name, outcome=_outcome(concluded, chosen))
+
+
+def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
+    if chosen:
+        return Outcome.PASS
+    outcomes = {candidate.outcome for candidate in candidates if not is_yardstick(candidate)}
+    if outcomes <= {Outcome.UNMEASURED}:
+        return Outcome.UNMEASURED
+    for outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID):
+        if outcome in outcomes:
+            return outcome
+    return Outcome.FAIL
 
 
 def conclude(
