@@ -11,7 +11,7 @@ from pathlib import Path
 from edgeport.atomic import atomic_write
 from edgeport.devices.agent.sessions import packed_name
 from edgeport.errors import DeviceError
-from edgeport.module_files import module_file
+from edgeport.module_files import module_file, standalone_source
 
 __all__ = ["build_agent"]
 
@@ -52,7 +52,7 @@ def build_agent(sessions: Iterable[str], folder: Path) -> Path:
             `serve FOLDER` and a host at stdin and stdout.
 
     Raises:
-        DeviceError: There is no such module, or it has no source file.
+        DeviceError: There is no such module, it has no source file, or it can't ship as one.
 
     """
     content = _zip(_agent_files() | {f"{packed_name(name)}.py": _source(name) for name in sessions})
@@ -76,7 +76,10 @@ def _source(session: str) -> bytes:
         raise _missing(session, "no such module")
     if file.suffix != ".py":
         raise _missing(session, f"a module without a source file ({file})")
-    return file.read_bytes()
+    try:
+        return standalone_source(file)
+    except ValueError as error:
+        raise _missing(session, str(error)) from error
 
 
 def _missing(session: str, found: str) -> DeviceError:

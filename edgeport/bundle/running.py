@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.bundle.verify import load_bundle
-from edgeport.contracts import Limits, Outcome, digest_file
+from edgeport.contracts import Limits, Outcome
 from edgeport.errors import BackendError, DependencyError, EdgeportError
-from edgeport.module_files import module_file
+from edgeport.module_files import module_file, standalone_source
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -141,11 +141,17 @@ def _runner(folder: Path) -> ModuleType:
 
 
 def _is_installed(session: Path, module: str) -> bool:
-    """The file is, byte for byte, the module of that name here; nothing is imported to tell."""
+    """The file is, byte for byte, what the module of that name here ships as; nothing is imported to tell."""
     if not all(part.isidentifier() for part in module.split(".")):
         return False
     file = module_file(module)
-    return file is not None and file.is_file() and digest_file(file) == digest_file(session)
+    if file is None:
+        return False
+    try:
+        source = standalone_source(file)
+    except ValueError:  # whatever module the manifest names
+        return False
+    return session.stat().st_size == len(source) and session.read_bytes() == source
 
 
 def _check_structure(entry: Path) -> None:

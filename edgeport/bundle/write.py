@@ -14,7 +14,7 @@ from edgeport.bundle.place import check_place
 from edgeport.bundle.verify import MANIFEST, files_of
 from edgeport.contracts import Bundle, Manifest, Measured, Preprocessing, digest_file, to_jsonable
 from edgeport.errors import OutputError
-from edgeport.module_files import module_file
+from edgeport.module_files import module_file, standalone_source
 from edgeport.npz import save_npz
 
 __all__ = ["write_bundle"]
@@ -80,7 +80,8 @@ def _fill(folder: Path, contents: BundleContents) -> Manifest:
     """All files of the bundle: first what it is and the manifest of that, then what was measured."""
     _copy_tree(contents.artifact.folder, folder / "artifact")
     _copy(_HERE / "runner.py", folder / "run.py")
-    _copy(_session_file(contents.artifact.session), folder / "session.py")
+    (folder / "session.py").write_bytes(_session_source(contents.artifact.session))
+    (folder / "session.py").chmod(0o644)
     _copy(_HERE / "LICENSE", folder / "LICENSE")
     _copy_preprocessing(contents, folder)
     save_npz(folder / "sample.npz", dict(sorted(contents.sample.items())))
@@ -154,16 +155,20 @@ def _measured(contents: BundleContents, folder: Path) -> Measured:
     )
 
 
-def _session_file(session: str) -> Path:
-    """The session module's source; nothing of it, nor of the packages it lies in, is imported."""
+def _session_source(session: str) -> bytes:
+    """The session module as one file; nothing of it, nor of the packages it lies in, is imported."""
     file = module_file(session)
-    if file is None or file.suffix != ".py":
-        raise OutputError(
-            asked=f"pack the session module {session}",
-            found="no module of that name with a source file",
-            fix="name a module that can be imported (Artifact.session)",
-        )
-    return file
+    found = "no module of that name with a source file"
+    if file is not None and file.suffix == ".py":
+        try:
+            return standalone_source(file)
+        except ValueError as error:
+            found = str(error)
+    raise OutputError(
+        asked=f"pack the session module {session}",
+        found=found,
+        fix="name a module that can be imported (Artifact.session)",
+    )
 
 
 def _requirements(contents: BundleContents) -> str:

@@ -90,6 +90,7 @@ from edgeport.contracts.statistics import Calibration, TensorStatistics
 from edgeport.contracts.tensors import DTYPES, AxisRange, Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.contracts.verdict import (
     AccuracyResult,
+    BoundVerdict,
     Change,
     Comparison,
     Endurance,
@@ -120,6 +121,7 @@ __all__ = [
     "Artifact",
     "AxisRange",
     "Backend",
+    "BoundVerdict",
     "Budget",
     "Bundle",
     "Calibration",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgeport.contracts.backend import Artifact, Placement
 from edgeport.contracts.execution import ExecutionConfig
 from edgeport.contracts.node_precision import Mix
-from edgeport.contracts.verdict import AccuracyResult, Comparison, LatencySummary, Outcome, Throughput
+from edgeport.contracts.verdict import AccuracyResult, BoundVerdict, Comparison, LatencySummary, Outcome, Throughput
 from edgeport.errors import ContractError
 from edgeport.options.precision import Precision
 
@@ -81,6 +81,7 @@ class Candidate:
         lost: Names of nodes that the plan runs as integers and the runtime ran in float; None where it doesn't tell.
         kept: Number of planned integer nodes that really ran so; None where the runtime doesn't tell.
         throughput: Of several calls at once; None where no budget asks for it, or it could not ship anyway.
+        bounds: The verdict of each bound of the budget that was measured.
         against_float: Latency against the best float candidate, from paired processes.
         baseline: A float that the recipe did not name, added because a quantized candidate must beat it too.
         mix: What it mixes; nothing in a float.
@@ -105,6 +106,7 @@ class Candidate:
     accuracy: AccuracyResult | None = None
     latency: LatencySummary | None = None
     throughput: Throughput | None = None
+    bounds: tuple[BoundVerdict, ...] = ()
     against_float: Comparison | None = None
     outcome: Outcome = Outcome.INCONCLUSIVE
     refusal: Refusal | None = None

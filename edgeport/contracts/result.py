@@ -212,4 +212,4 @@ _ORDER = (Outcome.FAIL, Outcome.INVALID, Outcome.INCONCLUSIVE, Outcome.UNMEASURE
 
 def worst_of(outcomes: Iterable[Outcome]) -> Outcome:
     """Of several targets: FAIL where one surely keeps to no budget, then INVALID, INCONCLUSIVE, UNMEASURED, PASS."""
-    return min(outcomes, key=_ORDER.index)
+    return min(outcomes, key=_ORDER.index, default=Outcome.PASS)

@@ -11,6 +11,7 @@ from edgeport.errors import ContractError
 
 __all__ = [
     "AccuracyResult",
+    "BoundVerdict",
     "Change",
     "Comparison",
     "Endurance",
@@ -239,6 +240,28 @@ class Throughput:
     processes: int
     flags: tuple[str, ...] = ()
     outcome: Outcome = Outcome.PASS
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoundVerdict:
+    """One bound of a budget against all traces of an artifact.
+
+    Attributes:
+        of: What is bounded: a quantile ("p90"), "size", "peak memory", "first inference" or "throughput".
+        limit: In nanoseconds, bytes or samples per second.
+        outcome: PASS, FAIL, INCONCLUSIVE or INVALID.
+        interval: In the unit of the limit, without width where the value is counted; None where it is not known.
+        flags: Those that leave it open, or forbid its use.
+        reason: In a sentence.
+
+    """
+
+    of: str
+    limit: float
+    outcome: Outcome
+    interval: Interval | None = None
+    flags: tuple[str, ...] = ()
+    reason: str = ""
 
 
 class Change(StrEnum):

@@ -45,13 +45,7 @@ from edgeport.pipeline.output.run_output import prepare_output, remove_unused, w
 from edgeport.pipeline.quantization.recovery import refining_payload
 from edgeport.pipeline.search.mixed_precision import Tuned, material_of, tune_all
 from edgeport.pipeline.selection.near_misses import nearest
-from edgeport.pipeline.selection.select import (
-    best_float,
-    conclude,
-    faster_yardstick,
-    is_yardstick,
-    judge,
-)
+from edgeport.pipeline.selection.select import decide, faster_yardstick
 from edgeport.pipeline.source_model.onnx_import import named_as_given
 from edgeport.recipe.statistical_power import thin_evidence
 
@@ -199,19 +193,16 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     screened, timed, unplaced = screen(context, validated, samples, models)
     screened = load_fully(context, screened, validated, samples)
     candidates, confirmation = confirm(context, screened, validated, samples)
-    best = best_float(candidates)
-    judged = [judge(candidate, recipe.budget) for candidate in candidates]
-    # What is out of budget must not ship, but is still the speed that the others are compared with.
-    judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
-    concluded, chosen = conclude(judged, judged_best, confirmation.against, confirmation.unusable)
-    faster = faster_yardstick(concluded, best.name if best is not None else "", chosen)
+    decision = decide(candidates, confirmation.against, confirmation.unusable)
+    concluded, chosen = decision.candidates, decision.chosen
+    faster = faster_yardstick(concluded, decision.best_float, chosen)
     result = RunResult(
         name=recipe.name,
         target=group.name,
         model=prepared.model,
         verification=prepared.verification,
         candidates=concluded,
-        best_float=best.name if best is not None else "",
+        best_float=decision.best_float,
         chosen=chosen,
         nearest=() if chosen else nearest(concluded, recipe.budget),
         searches=_searches(tuned, named),
@@ -220,7 +211,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
         device=context.facts,
         measurements=timed.measurements,
         confirmation=confirmation.measurements,
-        outcome=_outcome(concluded, chosen),
+        outcome=decision.outcome,
         folder=folder,
         elapsed_s=context.clock.elapsed_s,
         notes=(
@@ -290,22 +281,6 @@ def _summed_up(context: RunContext, found: tuple[RunResult, ...], shared: Shared
 def _judged_output(model: OnnxModel, recipe: Recipe) -> TensorSpec | None:
     """The output that the metric sees; it was made sure that it is there."""
     return next((spec for spec in model.outputs if spec.name == recipe.data.output), next(iter(model.outputs), None))
-
-
-def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
-    """PASS where something ships; else INVALID or INCONCLUSIVE where more evidence could change that, else FAIL.
-
-    UNMEASURED where nothing could be run at all.
-    """
-    if chosen:
-        return Outcome.PASS
-    outcomes = {candidate.outcome for candidate in candidates if not is_yardstick(candidate)}
-    if outcomes <= {Outcome.UNMEASURED}:
-        return Outcome.UNMEASURED
-    for outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID):
-        if outcome in outcomes:
-            return outcome
-    return Outcome.FAIL
 
 
 def _recovery_notes(candidates: Sequence[Candidate]) -> list[str]:

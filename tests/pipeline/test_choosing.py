@@ -6,7 +6,6 @@ import pytest
 
 from edgeport.contracts import (
     AccuracyResult,
-    Artifact,
     Budget,
     Candidate,
     Change,
@@ -20,6 +19,7 @@ from edgeport.contracts import (
     Quantile,
     Refusal,
 )
+from edgeport.pipeline.selection.constraints import judge_bounds
 from edgeport.pipeline.selection.select import (
     best_float,
     challengers,
@@ -29,6 +29,7 @@ from edgeport.pipeline.selection.select import (
     rivals,
     weakest,
 )
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def interval(estimate, spread=0.0):
@@ -110,7 +111,7 @@ def test_a_compressed_float_must_beat_that_of_the_original():
     """It is no float that the others must beat, and its own accuracy is judged: it ships by a sure gain alone."""
     original = candidate("onnxruntime fp32", Precision.FP32, 2.0)
     pruned = candidate("onnxruntime fp32, pruned", Precision.FP32, 1.0, int8_nodes=0, variant="pruned")
-    judged = [judge(one, Budget()) for one in (original, pruned)]
+    judged = [judge(one) for one in (original, pruned)]
     assert best_float(judged) == original
     assert challengers(judged, original) == (pruned,)
 
@@ -118,7 +119,7 @@ def test_a_compressed_float_must_beat_that_of_the_original():
     assert chosen == pruned.name
     assert [one.refusal.code for one in done if one.refusal] == ["BEATEN"]
 
-    worse = judge(replace(pruned, accuracy=accuracy(Outcome.FAIL, "too much is lost")), Budget())
+    worse = judge(replace(pruned, accuracy=accuracy(Outcome.FAIL, "too much is lost")))
     _, chosen = conclude([judged[0], worse], original, {})
     assert (chosen, worse.refusal.code) == (original.name, "ACCURACY")
 
@@ -154,9 +155,9 @@ def test_a_float_whose_latency_is_in_doubt_must_still_be_beaten():
 
 
 def test_most_of_what_was_planned_must_run_as_integers():
-    held = judge(replace(INT8, kept=6, lost=("a", "b")), Budget())
+    held = judge(replace(INT8, kept=6, lost=("a", "b")))
     assert held.refusal is None
-    broken = judge(replace(INT8, kept=2, lost=("a", "b", "c")), Budget())
+    broken = judge(replace(INT8, kept=2, lost=("a", "b", "c")))
     assert broken.refusal.code == "NOT_AS_PLANNED"
     assert "2 of 5 planned nodes" in broken.refusal.reason
 
@@ -205,14 +206,14 @@ def test_only_those_ahead_of_the_best_float_challenge_it():
     ],
 )
 def test_refusals_before_the_confirmation(change, code, outcome):
-    judged = judge(replace(INT8, **change), Budget())
+    judged = judge(replace(INT8, **change))
     assert judged.refusal.code == code
     assert judged.outcome is outcome
 
 
 def test_an_earlier_refusal_stays():
     crashed = replace(INT8, latency=None, refusal=Refusal(code="BACKEND_CRASH", reason="SIGSEGV"))
-    assert judge(crashed, Budget()).refusal.code == "BACKEND_CRASH"
+    assert judge(crashed).refusal.code == "BACKEND_CRASH"
 
 
 @pytest.mark.parametrize(
@@ -220,20 +221,31 @@ def test_an_earlier_refusal_stays():
     [
         pytest.param(Budget(latency_ns=3_000_000), Outcome.FAIL, id="latency-over"),
         pytest.param(Budget(latency_ns=4_000_000), Outcome.INCONCLUSIVE, id="latency-on-the-line"),
-        pytest.param(Budget(latency_ns=5_000_000, latency_quantile=0.99), Outcome.INCONCLUSIVE, id="no-such-quantile"),
+        pytest.param(Budget(latency_ns=5_000_000, latency_quantile=0.999), Outcome.INCONCLUSIVE, id="no-such-quantile"),
         pytest.param(Budget(peak_memory_bytes=1000), Outcome.FAIL, id="memory-over"),
         pytest.param(Budget(size_bytes=1000), Outcome.FAIL, id="size-over"),
         pytest.param(Budget(first_inference_ns=1000), Outcome.FAIL, id="first-inference-over"),
     ],
 )
-def test_budgets(budget, outcome, tmp_path):
-    artifact = Artifact(
-        backend="ort", folder=tmp_path, entry="m", session="s", precision=Precision.INT8, size_bytes=5000, digest="d"
-    )
-    judged = judge(replace(INT8, artifact=artifact), budget)
+def test_budgets(budget, outcome):
+    judged = judge(held_to(INT8, budget))
     assert judged.refusal.code == "BUDGET"
     assert judged.outcome is outcome
-    assert judge(replace(INT8, artifact=artifact), Budget(latency_ns=5_000_000)).refusal is None
+    assert judge(held_to(INT8, Budget(latency_ns=5_000_000))).refusal is None
+
+
+def held_to(one, budget):
+    """With verdicts from traces that have its median and take 100 MB, of an artifact of 5000 bytes."""
+    traces = simulate(SyntheticSession(median_ns=one.latency.quantile(0.5).interval_ns.estimate, process_sd=0.01))
+    traces = replace(traces, traces=tuple(replace(trace, peak_memory_bytes=10**8) for trace in traces.traces))
+    return replace(one, bounds=judge_bounds(budget, traces, size_bytes=5000))
+
+
+def test_what_surely_misses_one_bound_fails_though_another_is_open():
+    judged = judge(held_to(INT8, Budget(first_inference_ns=4_000_000, latency_ns=1_000_000)))
+    assert [one.outcome for one in judged.bounds] == [Outcome.INCONCLUSIVE, Outcome.FAIL]
+    assert judged.outcome is Outcome.FAIL
+    assert judged.refusal.reason.startswith("p50 ")
 
 
 UNASKED_BF16 = replace(BF16, baseline=True)
@@ -341,6 +353,6 @@ def test_a_float_is_called_slower_only_where_that_is_known(comparison, code, wor
 
 def test_nothing_ships_when_even_the_best_float_is_over_budget():
     budget = Budget(latency_ns=1_000_000)
-    judged = [judge(c, budget) for c in (FP32, INT8)]
+    judged = [judge(held_to(c, budget)) for c in (FP32, INT8)]
     _, chosen = conclude(judged, next(c for c in judged if c.is_float), {})
     assert chosen == ""

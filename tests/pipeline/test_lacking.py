@@ -1,5 +1,6 @@
 """What a candidate lacks, and which comes nearest; pure."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from edgeport.contracts import (
     AccuracyResult,
     Artifact,
+    BoundVerdict,
     Budget,
     Candidate,
     Change,
@@ -18,17 +20,19 @@ from edgeport.contracts import (
     Precision,
     Quantile,
     Refusal,
-    Throughput,
 )
-from edgeport.pipeline.selection.near_misses import budget_lacks, nearest
+from edgeport.pipeline.selection.constraints import judge_bounds
+from edgeport.pipeline.selection.near_misses import bound_lack, nearest
 from edgeport.pipeline.selection.select import judge
+from edgeport.recipe.quantities import parse_bytes, parse_latency, parse_rate, parse_time
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def around(value, share=0.02):
     return Interval(low=value * (1 - share), estimate=value, high=value * (1 + share))
 
 
-def candidate(name="ort int8", ms=7.2, *, per_s=None, flags=(), **known):
+def candidate(name="ort int8", ms=7.2, **known):
     precision = Precision(name.split()[1])
     values = {
         "name": name,
@@ -46,96 +50,129 @@ def candidate(name="ort int8", ms=7.2, *, per_s=None, flags=(), **known):
             processes=10, calls=1000, effective_calls=500, correlation_time=2, steady=1, load_ns=1e6,
             first_inference_ns=5e6, peak_memory_bytes=100_000_000, outcome=Outcome.PASS,
         ),
-        "throughput": None
-        if per_s is None
-        else Throughput(
-            per_s=around(per_s), streams=2, processes=6, flags=flags,
-            outcome=Outcome.INCONCLUSIVE if flags else Outcome.PASS,
-        ),
     }  # fmt: skip
     return Candidate(**(values | known))
 
 
-def p90(ms):
-    return Budget(latency_quantile=0.9, latency_ns=round(ms * 1e6))
+def verdict(of, limit, value=None, outcome=Outcome.FAIL, **known):
+    return BoundVerdict(
+        of=of, limit=limit, outcome=outcome, interval=value if value is None else around(value), **known
+    )
+
+
+def counted(of, limit, value):
+    interval = Interval(low=value, estimate=value, high=value, confidence=1.0)
+    return BoundVerdict(of=of, limit=limit, outcome=Outcome.FAIL, interval=interval)
+
+
+OPEN = Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
-    ("budget", "text", "change", "sure"),
+    ("bound", "text", "change"),
     [
         pytest.param(
-            p90(5), "p90 7.2 ms, budget 5 ms: 1.44 times too slow",
-            '1.44 times the speed, or latency = "p90 <= 7.4 ms"', True, id="latency",
+            verdict("p90", 5e6, 7.2e6), "p90 7.2 ms, budget 5 ms: 1.44 times too slow",
+            '1.44 times the speed, or latency = "p90 <= 7.4 ms"', id="latency",
         ),
         pytest.param(
-            p90(7.2), "p90 is 7.056 ms to 7.344 ms, on both sides of 7.2 ms",
-            'a longer measurement ([search] duration_s and rounds), or latency = "p90 <= 7.4 ms"', False, id="open",
+            verdict("p90", 7.2e6, 7.2e6, OPEN), "p90 is 7.056 ms to 7.344 ms, on both sides of 7.2 ms",
+            'a longer measurement ([search] duration_s and rounds), or latency = "p90 <= 7.4 ms"', id="open",
         ),
         pytest.param(
-            Budget(size_bytes=10_000_000), "size 12.34 MB, budget 10 MB: 1.23 times too large",
-            'size = "13 MB", or 1.23 times less', True, id="size",
+            verdict("p90", 7.4e6, 7.2e6, OPEN),
+            "p90 is 7.056 ms to 7.344 ms, within 7.4 ms, but so few calls can't prove it",
+            "a longer measurement ([search] duration_s and rounds)", id="too-few-calls",
         ),
         pytest.param(
-            Budget(peak_memory_bytes=50_000_000), "peak memory 100 MB, budget 50 MB: 2 times too much",
-            'peak_memory = "100 MB", or 2 times less', True, id="memory",
+            verdict("p90", 5e6, 7.2e6, OPEN, flags=("rival-load", "steal")),
+            "p90 is 7.056 ms to 7.344 ms, but against 5 ms nothing can be told: rival-load, steal",
+            'a machine with nothing else at work, or latency = "p90 <= 7.4 ms"', id="disturbed",
         ),
         pytest.param(
-            Budget(first_inference_ns=4_000_000), "first inference 5 ms, budget 4 ms: 1.25 times too slow",
-            'first_inference = "5 ms", or 1.25 times less', True, id="first",
+            verdict("p99.9", 5e6, None, OPEN, reason="300 calls; p99.9 needs 7378 independent ones"),
+            "p99.9 against 5 ms can't be told: 300 calls; p99.9 needs 7378 independent ones",
+            "a longer measurement ([search] duration_s and rounds)", id="no-interval",
         ),
         pytest.param(
-            Budget(throughput_per_s=200), "throughput 100 per s, budget 200 per s: 2 times too slow",
-            '2 times the speed, or throughput = "98/s"', True, id="throughput",
+            verdict("p99", 5e6, reason="even the fastest calls of every process are over 5 ms"),
+            "p99: even the fastest calls of every process are over 5 ms",
+            "a longer measurement ([search] duration_s and rounds)", id="hopeless",
+        ),
+        pytest.param(
+            counted("size", 10_000_000, 12_340_000), "size 12.34 MB, budget 10 MB: 1.23 times too large",
+            'size = "13 MB", or 1.23 times less', id="size",
+        ),
+        pytest.param(
+            counted("peak memory", 50_000_000, 100_000_000), "peak memory 100 MB, budget 50 MB: 2 times too much",
+            'peak_memory = "100 MB", or 2 times less', id="memory",
+        ),
+        pytest.param(
+            verdict("peak memory", 50_000_000, None, OPEN, reason="nobody tells it"),
+            "peak memory against 50 MB can't be told: nobody tells it", "a device that tells it (Linux)",
+            id="memory-untold",
+        ),
+        pytest.param(
+            verdict("first inference", 4e6, 5e6), "first inference 5 ms, budget 4 ms: 1.25 times too slow",
+            'first_inference = "5.1 ms", or 1.25 times less', id="first",
+        ),
+        pytest.param(
+            verdict("throughput", 200, 100), "throughput 100 per s, budget 200 per s: 2 times too slow",
+            '2 times the speed, or throughput = "98/s"', id="throughput",
+        ),
+        pytest.param(
+            verdict("throughput", 200, 100, Outcome.INVALID, flags=("throttled",)),
+            "throughput against 200 per s can't be told: throttled",
+            "a longer measurement ([search] duration_s and rounds)", id="invalid",
         ),
     ],
 )  # fmt: skip
-def test_each_bound_says_by_how_much_and_what_would_do(budget, text, change, sure):
-    (lack,) = budget_lacks(candidate(per_s=100), budget)
-    assert (lack.text, lack.change, lack.sure) == (text, change, sure)
-    judged = judge(candidate(per_s=100, placement=None), budget)
+def test_each_bound_says_by_how_much_and_what_would_do(bound, text, change):
+    lack = bound_lack(bound)
+    assert (lack.text, lack.change, lack.sure) == (text, change, bound.outcome is Outcome.FAIL)
+    judged = judge(candidate(bounds=(bound,), placement=None))
     assert judged.refusal == Refusal(code="BUDGET", reason=text)
-    assert judged.outcome is (Outcome.FAIL if sure else Outcome.INCONCLUSIVE)
-
-
-@pytest.mark.parametrize(
-    ("limit", "flags", "outcome"),
-    [
-        pytest.param(90, (), None, id="kept"),
-        pytest.param(99, (), Outcome.INCONCLUSIVE, id="straddles"),
-        pytest.param(110, (), Outcome.FAIL, id="surely-below"),
-        pytest.param(90, ("rival-load",), Outcome.INCONCLUSIVE, id="disturbed"),
-        pytest.param(110, ("rival-load",), Outcome.INCONCLUSIVE, id="disturbed-below"),
-    ],
-)
-def test_a_throughput_is_judged_by_its_interval(limit, flags, outcome):
-    judged = judge(candidate(per_s=100, flags=flags), Budget(throughput_per_s=limit))
-    assert (judged.refusal is None) is (outcome is None)
-    if outcome is not None:
-        assert judged.outcome is outcome
-
-
-def test_a_memory_that_nobody_tells_keeps_to_no_budget():
-    one = candidate()
-    untold = replace(one, latency=replace(one.latency, peak_memory_bytes=0), placement=None)
-    judged = judge(untold, Budget(peak_memory_bytes=50_000_000))
-    assert judged.outcome is Outcome.INCONCLUSIVE
-    assert judged.refusal.reason == "peak memory against 50 MB can't be told: the device does not tell it"
-    assert budget_lacks(untold, Budget()) == ()
+    assert judged.outcome is bound.outcome
 
 
 def test_the_suggested_limits_would_be_kept():
-    one = candidate(per_s=100)
-    enough = Budget(
-        latency_quantile=0.9, latency_ns=7_400_000, size_bytes=13_000_000, throughput_per_s=98, peak_memory_bytes=10**8,
-        first_inference_ns=5_000_000,
+    measured = simulate(SyntheticSession(median_ns=7e6, sigma=0.2))
+    counted = tuple(
+        replace(trace, peak_memory_bytes=123_456_789, samples=300, elapsed_ns=sum(trace.latency_ns))
+        for trace in measured.traces
+    )
+    measured = replace(measured, traces=counted)
+    tight = Budget(
+        latency_quantile=0.9, latency_ns=10**6, size_bytes=10**6, throughput_per_s=1e4, peak_memory_bytes=10**6,
+        first_inference_ns=10**6,
     )  # fmt: skip
-    assert budget_lacks(one, enough) == ()
+
+    def judged(budget):
+        return [
+            one
+            for offline in (False, True)
+            for one in judge_bounds(budget, measured, size_bytes=12_345_678, offline=offline)
+        ]
+
+    def proposed(one):
+        return re.search(r'= "([^"]*)"', bound_lack(one).change)[1]
+
+    size, memory, first, p90, per_s = map(proposed, judged(tight))
+    q, latency_ns = parse_latency(p90)
+    enough = Budget(
+        latency_quantile=q, latency_ns=latency_ns, size_bytes=parse_bytes(size), throughput_per_s=parse_rate(per_s),
+        peak_memory_bytes=parse_bytes(memory), first_inference_ns=parse_time(first),
+    )  # fmt: skip
+    assert [one.outcome for one in judged(tight)] == [Outcome.FAIL] * 5
+    assert [one.outcome for one in judged(enough)] == [Outcome.PASS] * 5
 
 
 def test_the_nearest_come_first_and_every_bound_is_named():
-    slow, big = candidate("ort fp32", 20.0), candidate("ov fp32", 6.0)
+    big = counted("size", 10_000_000, 12_340_000)
+    slow = candidate("ort fp32", bounds=(big, verdict("p90", 5e6, 20e6)))
+    large = candidate("ov fp32", bounds=(big, verdict("p90", 5e6, 6e6)))
     lossy = candidate(
-        "ov int8", 4.0,
+        "ov int8", bounds=(big, verdict("p90", 5e6, 4e6, Outcome.PASS)),
         accuracy=AccuracyResult(
             metric="top1", value=around(0.8), drop=Interval(low=0.07, estimate=0.09, high=0.113), samples=900,
             outcome=Outcome.FAIL, reason="top1 drops by 0.07 to 0.113, 0.01 is allowed",
@@ -145,7 +182,7 @@ def test_the_nearest_come_first_and_every_bound_is_named():
     broken = candidate("ort bf16", accuracy=replace(lossy.accuracy, outcome=Outcome.INVALID))
     budget = Budget(latency_quantile=0.9, latency_ns=5_000_000, size_bytes=10_000_000)
 
-    found = nearest([slow, lossy, crashed, broken, big], budget)
+    found = nearest([slow, lossy, crashed, broken, large], budget)
 
     assert [one.name for one in found] == ["ov fp32", "ort fp32", "ov int8"]
     assert [lack.of for lack in found[0].lacks] == ["size", "p90"]

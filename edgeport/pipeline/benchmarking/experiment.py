@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts import (
     Artifact,
+    Budget,
     Candidate,
     Comparison,
     Device,
@@ -31,7 +32,7 @@ from edgeport.errors import MeasurementError, error_from_dict
 from edgeport.pipeline.compilation.candidates import refused
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.input_tracking import session_state
-from edgeport.pipeline.selection.constraints import BoundAim
+from edgeport.pipeline.selection.constraints import BoundAim, judge_bounds
 from edgeport.recipe.bounds import Bound, BoundKind
 from edgeport.store import Store
 
@@ -290,8 +291,11 @@ def _job(context: RunContext, arm: Arm, feeds: Path) -> TimeJob:
     )
 
 
-def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candidate:
-    """The candidate with its latency (p50, p90, p99 and `quantile`), or with the refusal of the process that failed."""
+def with_latency(candidate: Candidate, timed: Timed, budget: Budget) -> Candidate:
+    """The candidate with its latency (p50, p90, p99 and the budget's quantile) and the verdicts of its bounds.
+
+    Where a process of it failed, the candidate with that refusal.
+    """
     from edgeport.devices.latency.summary import summarise
 
     if candidate.name in timed.errors:
@@ -299,11 +303,19 @@ def with_latency(candidate: Candidate, timed: Timed, quantile: float) -> Candida
     measurement = timed.measurements.get(candidate.name)
     if measurement is None:
         return candidate
-    return replace(candidate, latency=summarise(measurement, sorted({*QUANTILES, quantile})))
+    return replace(
+        candidate,
+        latency=summarise(measurement, sorted({*QUANTILES, budget.latency_quantile})),
+        bounds=judge_bounds(budget, measurement, size_bytes=_size_bytes(candidate)),
+    )
 
 
-def with_throughput(candidate: Candidate, timed: Timed, streams: int) -> Candidate:
-    """The candidate with its samples per second, or with the refusal of the process that failed."""
+def _size_bytes(candidate: Candidate) -> int:
+    return candidate.artifact.size_bytes if candidate.artifact is not None else 0
+
+
+def with_throughput(candidate: Candidate, timed: Timed, budget: Budget, streams: int) -> Candidate:
+    """The candidate with its samples per second and their verdict, or with the refusal of the process that failed."""
     from edgeport.devices.latency.summary import throughput_per_s
     from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
@@ -320,7 +332,8 @@ def with_throughput(candidate: Candidate, timed: Timed, streams: int) -> Candida
         flags=flags,
         outcome=outcome_of(flags),
     )
-    return replace(candidate, throughput=found)
+    verdicts = judge_bounds(budget, measurement, size_bytes=_size_bytes(candidate), offline=True)
+    return replace(candidate, throughput=found, bounds=(*candidate.bounds, *verdicts))
 
 
 def compare_arms(timed: Timed, base: str, names: Sequence[str], *, confidence: float = 0.95) -> dict[str, Comparison]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgeport.contracts import Candidate, Comparison, Measurement, OnnxModel, Outcome, SingleStream
 from edgeport.pipeline.benchmarking.experiment import Arm, Timed, compare_arms, time_arms, with_latency, with_throughput
 from edgeport.pipeline.benchmarking.roofline import run_rooflines
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.engine.context import RunContext
+from edgeport.pipeline.engine.estimates import process_s
 from edgeport.pipeline.evaluation.evaluate import Validated
 from edgeport.pipeline.selection.select import best_float, challengers, gains, is_yardstick, judge, rivals
 from edgeport.recipe.statistical_power import least_p_value
 
-__all__ = ["Confirmation", "arm_of", "confirm", "load_fully", "screen"]
+__all__ = ["Confirmation", "arm_of", "confirm", "confirm_beside_floats", "load_fully", "screen"]
 
 _CONFIRMATIONS = (0.04, 0.008, 0.002)
 """Challengers that are measured again, one after the other, until one holds. Each is one more chance to be fooled: the
@@ -46,13 +47,18 @@ def screen(
     timed = Timed(measurements={}, errors={})
     if arms:
         timed = time_arms(context, arms, samples.single, stage="screen", rounds=context.recipe.search.screening_rounds)
-    candidates = [with_latency(one.candidate, timed, context.recipe.budget.latency_quantile) for one in validated]
+    candidates = [with_latency(one.candidate, timed, context.recipe.budget) for one in validated]
     candidates, notes = run_rooflines(context, candidates, models, samples.single)
+    return _beside_best(candidates, timed), timed, notes
+
+
+def _beside_best(candidates: Sequence[Candidate], timed: Timed) -> list[Candidate]:
+    """Each with its comparison with the best float, from the pairs of this experiment."""
     best = best_float(candidates)
     against: Mapping[str, Comparison] = {}
     if best is not None:
         against = compare_arms(timed, best.name, [candidate.name for candidate in candidates])
-    return [replace(one, against_float=against.get(one.name)) for one in candidates], timed, notes
+    return [replace(one, against_float=against.get(one.name)) for one in candidates]
 
 
 def load_fully(
@@ -66,7 +72,7 @@ def load_fully(
     budget, best = context.recipe.budget, best_float(candidates)
     if budget.throughput_per_s is None or best is None:
         return candidates
-    judged = [judge(candidate, replace(budget, throughput_per_s=None)) for candidate in candidates]
+    judged = [judge(candidate) for candidate in candidates]
     floats = [one for one in judged if one.is_float and one.refusal is None and not is_yardstick(one)]
     wanted = {one.name for one in (*floats, *challengers(judged, best))}
     streams = {one.candidate.name: _streams(one.candidate, context.facts.cores) for one in validated}
@@ -80,7 +86,7 @@ def load_fully(
     timed = time_arms(
         context, arms, samples.single, stage="throughput", rounds=context.recipe.search.screening_rounds, replaced=True
     )
-    return [with_throughput(one, timed, streams.get(one.name, 1)) for one in candidates]
+    return [with_throughput(one, timed, budget, streams.get(one.name, 1)) for one in candidates]
 
 
 def _streams(candidate: Candidate, cores: int) -> int:
@@ -101,9 +107,9 @@ class Confirmation:
 
     """
 
-    against: Mapping[str, Mapping[str, Comparison]]
-    measurements: Mapping[str, Measurement]
-    unusable: Mapping[str, str]
+    against: Mapping[str, Mapping[str, Comparison]] = field(default_factory=dict)
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def confirm(
@@ -111,11 +117,11 @@ def confirm(
 ) -> tuple[list[Candidate], Confirmation]:
     """Measures the leading challengers again, in fresh processes beside the floats that they must beat."""
     best = best_float(candidates)
-    found = Confirmation(against={}, measurements={}, unusable={})
+    found = Confirmation()
     if best is None:
         return candidates, found
     arms = {one.candidate.name: arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None}
-    judged = [judge(candidate, context.recipe.budget) for candidate in candidates]
+    judged = [judge(candidate) for candidate in candidates]
     leading = challengers(judged, best)
     # Measured afresh, so that having been the best of many in the screening is no advantage here.
     for number, (challenger, alpha) in enumerate(zip(leading, _CONFIRMATIONS, strict=False)):
@@ -127,22 +133,68 @@ def confirm(
         timed = time_arms(context, wanted, samples.single, stage=stage, rounds=rounds, replaced=True, least=least)
         against = {
             name: replace(comparison, again_ns=_medians_ns(timed, challenger.name, name))
-            for name in floats
-            for comparison in compare_arms(timed, name, [challenger.name], confidence=1 - alpha).values()
+            for name, comparison in _against(timed, challenger.name, floats, alpha).items()
         }
         found = Confirmation(
             against={**found.against, challenger.name: against},
             measurements={**found.measurements, **timed.measurements},
-            unusable={**found.unusable, **_unusable(challenger.name, timed)},
+            unusable={**found.unusable, **_unusable(challenger.name, floats, timed)},
         )
         candidates = [
-            with_latency(one, timed, context.recipe.budget.latency_quantile) if one.name in timed.errors else one
-            for one in candidates
+            with_latency(one, timed, context.recipe.budget) if one.name in timed.errors else one for one in candidates
         ]
         if gains(against):
             break
     context.clock.expected_s.pop("confirm", None)
     return candidates, found
+
+
+def confirm_beside_floats(
+    context: RunContext, validated: Sequence[Validated], samples: PreparedSamples, challenger: str
+) -> tuple[list[Candidate], dict[str, Comparison], Confirmation]:
+    """One candidate that was not chosen by its latency, timed beside all floats in one experiment that is also its
+    confirmation: there was no screening whose luck would have to be undone.
+
+    Args:
+        context: Of the run.
+        validated: The candidate and the floats.
+        samples: Of the recipe.
+        challenger: Name of the candidate.
+
+    Returns:
+        All of them with their latency, the candidate's comparison with each float, and the confirmation by the floats
+        that may be the best one.
+
+    """
+    search = context.recipe.search
+    arms = [arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None]
+    if not arms:
+        return [one.candidate for one in validated], {}, Confirmation()
+    alpha = _CONFIRMATIONS[0]
+    least = _least_rounds(alpha)
+    rounds = max(search.rounds, least)
+    context.clock.expect(confirm=rounds * len(arms) * process_s(search))
+    timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True, least=least)
+    rows = _beside_best([with_latency(one.candidate, timed, context.recipe.budget) for one in validated], timed)
+    against = _against(timed, challenger, [row.name for row in rows if row.is_float and row.refusal is None], alpha)
+    floats = [row.name for row in rivals(rows)]
+    if not floats or challenger not in timed.measurements:
+        return rows, against, Confirmation(measurements=timed.measurements)
+    confirmation = Confirmation(
+        against={challenger: {name: one for name, one in against.items() if name in floats}},
+        measurements=timed.measurements,
+        unusable=_unusable(challenger, floats, timed),
+    )
+    return rows, against, confirmation
+
+
+def _against(timed: Timed, challenger: str, floats: Sequence[str], alpha: float) -> dict[str, Comparison]:
+    """The challenger's comparison with each float, whose interval errs with this probability."""
+    return {
+        name: comparison
+        for name in floats
+        for comparison in compare_arms(timed, name, [challenger], confidence=1 - alpha).values()
+    }
 
 
 def _medians_ns(timed: Timed, *names: str) -> dict[str, float]:
@@ -158,13 +210,14 @@ def _least_rounds(alpha: float) -> int:
     return next(count for count in itertools.count(1) if least_p_value(count) <= alpha)
 
 
-def _unusable(challenger: str, timed: Timed) -> dict[str, str]:
+def _unusable(challenger: str, floats: Sequence[str], timed: Timed) -> dict[str, str]:
     """The flags for which a confirmation must not be used, if any, with the arms that have them."""
     from edgeport.devices.latency.validity_flags import measurement_flags, outcome_of
 
     found = {
         name: [flag for flag in measurement_flags(one) if outcome_of([flag]) is Outcome.INVALID]
         for name, one in timed.measurements.items()
+        if name in (challenger, *floats)
     }
     words = "; ".join(f"{', '.join(flags)} ({name})" for name, flags in found.items() if flags)
     return {challenger: words} if words else {}

@@ -39,8 +39,7 @@ from edgeport.errors import AlreadyQuantizedError, SamplesError, UsageError
 from edgeport.exporter.qat.options import QatOptions, QatResult
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.benchmarking.experiment import compare_arms, time_arms, with_latency
-from edgeport.pipeline.benchmarking.screening import arm_of
+from edgeport.pipeline.benchmarking.screening import confirm_beside_floats
 from edgeport.pipeline.build_inputs import Shared, share
 from edgeport.pipeline.compilation.candidates import list_candidates
 from edgeport.pipeline.compilation.compile import build_candidates, build_planned
@@ -48,14 +47,13 @@ from edgeport.pipeline.datasets.calibration_samples import learning_payload
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_named
 from edgeport.pipeline.engine.context import RunContext, require_local, run_context
-from edgeport.pipeline.engine.estimates import process_s
 from edgeport.pipeline.engine.fingerprints import digest_of_function, source_files, tool_versions
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.evaluation.evaluate import Validated, validate_candidates
 from edgeport.pipeline.output.artifact_folder import artifact_draft, write_artifact_record
 from edgeport.pipeline.output.training_logs import CURVES, copy_curves
 from edgeport.pipeline.quantization.range_search import method_for
-from edgeport.pipeline.selection.select import best_float, conclude, judge
+from edgeport.pipeline.selection.select import Decision, decide
 from edgeport.pipeline.source_model.export import export_options
 
 __all__ = [
@@ -322,9 +320,9 @@ class _Work:
         learned = load_json(QatResult, (learned_in / "result.json").read_bytes())
         model = open_onnx(learned_in / "model.onnx")
         learned = replace(learned, model=model)
-        candidates, chosen, against, extra = self._beside_floats(context, shared, model, learned_in)
+        decision, against, extra = self._beside_floats(context, shared, model, learned_in)
         trained = self._candidate.name
-        artifact = next((one.artifact for one in candidates if one.name == trained), None)
+        artifact = next((one.artifact for one in decision.candidates if one.name == trained), None)
         for name in _FILES:
             shutil.copyfile(learned_in / name, draft / name)
         copy_curves(learned_in, draft / CURVES)
@@ -340,11 +338,11 @@ class _Work:
             learned=learned,
             difference=extra.difference,
             untrained=extra.untrained,
-            candidates=candidates,
+            candidates=decision.candidates,
             trained=trained,
-            chosen=chosen,
+            chosen=decision.chosen,
             folder=draft,
-            outcome=_outcome(candidates, chosen),
+            outcome=decision.outcome,
             against=against,
             notes=(*shared.notes, *_notes(learned, extra.difference)),
         )
@@ -363,10 +361,10 @@ class _Work:
 
     def _beside_floats(
         self, context: RunContext, shared: Shared, model: OnnxModel, learned_in: Path
-    ) -> tuple[tuple[Candidate, ...], str, Mapping[str, Comparison], _Extra]:
+    ) -> tuple[Decision, Mapping[str, Comparison], _Extra]:
         """The trained plan and every float that its runtime has here, in one experiment; the untrained plan judged."""
-        recipe, samples = context.recipe, shared.samples
-        listed = list_candidates(recipe.targets, shared.capabilities)
+        samples = shared.samples
+        listed = list_candidates(context.recipe.targets, shared.capabilities)
         built = build_candidates(
             context,
             shared.prepared.model,
@@ -382,20 +380,8 @@ class _Work:
         untrained = next((one.candidate.accuracy for one in validated[1:] if not one.candidate.is_float), None)
         extra = _Extra(difference=difference_from(validated[0], learned_in / "outputs.npz"), untrained=untrained)
         shown = [one for one in validated if one.candidate.is_float or one is validated[0]]
-        arms = [arm for one in shown if (arm := arm_of(one, samples.timed_row)) is not None]
-        if not arms:
-            return tuple(one.candidate for one in shown), "", {}, extra
-        context.clock.expect(confirm=recipe.search.rounds * len(arms) * process_s(recipe.search))
-        rounds = recipe.search.rounds
-        timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True)
-        rows = [with_latency(one.candidate, timed, recipe.budget.latency_quantile) for one in shown]
-        name = self._candidate.name
-        floats = [row.name for row in rows if row.is_float and row.refusal is None]
-        against = {rival: one for rival in floats for one in compare_arms(timed, rival, [name]).values()}
-        best = best_float(rows)
-        confirmed = {name: against} if against else {}
-        concluded, chosen = conclude([judge(row, recipe.budget) for row in rows], best, confirmed)
-        return concluded, chosen, against, extra
+        rows, against, confirmation = confirm_beside_floats(context, shown, samples, self._candidate.name)
+        return decide(rows, confirmation.against, confirmation.unusable), against, extra
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,15 +401,6 @@ def difference_from(trained: Validated, expected: Path) -> float | None:
     error = sum(float(np.square(found[name].astype(np.float64) - wanted[name]).sum()) for name in names)
     whole = sum(float(np.square(wanted[name].astype(np.float64)).sum()) for name in names)
     return float(np.sqrt(error / whole)) if whole else 0.0
-
-
-def _outcome(candidates: tuple[Candidate, ...], chosen: str) -> Outcome:
-    if chosen:
-        return Outcome.PASS
-    outcomes = {one.outcome for one in candidates}
-    return next(
-        (one for one in (Outcome.INCONCLUSIVE, Outcome.INVALID, Outcome.FAIL) if one in outcomes), Outcome.UNMEASURED
-    )
 
 
 def _notes(learned: QatResult, difference: float | None) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from edgeport.errors import UsageError
 from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 from edgeport.pipeline.output.artifact_folder import make_room, save_tuned
 from edgeport.pipeline.search.core_partitions import Share, as_executions, fastest_first, promising, shares, turned
+from edgeport.pipeline.selection.constraints import judge_bound
 from edgeport.recipe.bounds import Bound, BoundKind
 
 __all__ = ["SCHEDULE_FILE", "Resident", "ScheduleResult", "Tried", "measure_together", "schedule"]
@@ -237,7 +238,6 @@ class _Search:
     def _measure_alone(self, cores: Sequence[int]) -> None:
         from edgeport.devices.experiment import run_rounds, to_measurements
         from edgeport.devices.latency.validity_flags import measurement_flags
-        from edgeport.devices.latency.verdict import judge_budget
 
         counts = sorted({2**power for power in range(len(cores).bit_length()) if 2**power <= len(cores)} | {len(cores)})
         counts = list(range(1, len(cores) + 1)) if len(cores) <= 4 else counts
@@ -257,7 +257,7 @@ class _Search:
             name, count, _ = arms[arm]
             self.alone_is_sure = self.alone_is_sure and not {"rival-load", "steal"} & set(measurement_flags(one))
             self.alone.setdefault(name, {})[count] = quantile_ns(one, bounds[name].q)
-            if judge_budget(one, q=bounds[name].q, limit_ns=bounds[name].limit).outcome is Outcome.FAIL:
+            if judge_bound(bounds[name], one, size_bytes=0).outcome is Outcome.FAIL:
                 self.surely_over.add((name, count))
         for known in self.alone.values():  # what was not measured lies between: as with the next fewer
             for count in range(1, len(cores) + 1):
@@ -287,9 +287,7 @@ class _Search:
         return self.tried[-1] if worst is Outcome.PASS else None
 
     def _judged(self, model: _Model, measured: Measurement, layout: TaskParallel | None) -> Resident:
-        from edgeport.devices.latency.verdict import judge_budget
-
-        verdict = judge_budget(measured, q=model.bound.q, limit_ns=model.bound.limit)
+        verdict = judge_bound(model.bound, measured, size_bytes=0)
         count = len(layout.residents[model.name].affinity) if layout is not None else None
         return Resident(
             name=model.name,

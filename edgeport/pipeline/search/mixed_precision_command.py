@@ -29,8 +29,7 @@ from edgeport.contracts import (
 )
 from edgeport.contracts.recipe import Recipe, Target
 from edgeport.errors import AlreadyQuantizedError, UsageError
-from edgeport.pipeline.benchmarking.experiment import compare_arms, time_arms, with_latency
-from edgeport.pipeline.benchmarking.screening import arm_of
+from edgeport.pipeline.benchmarking.screening import confirm_beside_floats
 from edgeport.pipeline.build_inputs import Shared, share
 from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
 from edgeport.pipeline.engine.context import RunContext, run_context
@@ -38,7 +37,7 @@ from edgeport.pipeline.engine.estimates import process_s
 from edgeport.pipeline.evaluation.evaluate import validate_candidates
 from edgeport.pipeline.output.artifact_folder import BEST, make_room, write_artifact_record
 from edgeport.pipeline.search.mixed_precision import Material, Tuned, material_of, tune
-from edgeport.pipeline.selection.select import best_float, conclude, judge
+from edgeport.pipeline.selection.select import Decision, decide
 from edgeport.recipe.explain import toml_value
 
 __all__ = ["BEST", "DEFAULT_TIME_S", "NODES_FILE", "TuneResult", "tune_recipe"]
@@ -145,42 +144,29 @@ def _tuned(context: RunContext, target: Target, output: Path) -> TuneResult:
 
     saving = _Saving(folder=output, model=shared.prepared.model, target=target)
     found = tune(context, target, material, on_better=saving.better)
-    candidates, chosen, against = _beside_floats(context, shared, material, found)
-    saving.last(found, next((one for one in candidates if one.name == chosen), None))
-    return _result(context, found, candidates, chosen, against, output)
+    decision, against = _beside_floats(context, shared, material, found)
+    saving.last(found, next((one for one in decision.candidates if one.name == decision.chosen), None))
+    return _result(context, found, decision, against, output)
 
 
 def _beside_floats(
     context: RunContext, shared: Shared, material: Material, found: Tuned
-) -> tuple[tuple[Candidate, ...], str, Mapping[str, Comparison]]:
-    """The plan and every float that its runtime has here, in one fresh experiment: it must beat each of them."""
+) -> tuple[Decision, Mapping[str, Comparison]]:
+    """The plan and every float that its runtime has here, in one fresh experiment: it must beat the fastest of them."""
     recipe, samples = context.recipe, shared.samples
     floats = [one for one in list_candidates(recipe.targets, shared.capabilities) if one.is_float]
     plan = found.plan
     listed = [*floats, *named_apart([plan] if plan is not None else [], floats)]
     validated = validate_candidates(context, material.build(context, listed), samples, shared.prepared.reference)
-    arms = [arm for one in validated if (arm := arm_of(one, samples.timed_row)) is not None]
-    if not arms:
-        return tuple(one.candidate for one in validated), "", {}
-    rounds = recipe.search.rounds
-    timed = time_arms(context, arms, samples.single, stage="confirm", rounds=rounds, replaced=True)
-    rows = [with_latency(one.candidate, timed, recipe.budget.latency_quantile) for one in validated]
-    best = best_float(rows)
-    names = [row.name for row in rows if row.is_float and row.refusal is None]
-    against = {
-        name: one for name in names if plan is not None for one in compare_arms(timed, name, [plan.name]).values()
-    }
-    judged = [judge(row, recipe.budget) for row in rows]
-    confirmed = {plan.name: against} if plan is not None and against else {}
-    concluded, chosen = conclude(judged, best, confirmed)
-    return concluded, chosen, against
+    name = plan.name if plan is not None else ""
+    rows, against, confirmation = confirm_beside_floats(context, validated, samples, name)
+    return decide(rows, confirmation.against, confirmation.unusable), against
 
 
 def _result(
     context: RunContext,
     found: Tuned,
-    candidates: tuple[Candidate, ...],
-    chosen: str,
+    decision: Decision,
     against: Mapping[str, Comparison],
     output: Path,
 ) -> TuneResult:
@@ -195,10 +181,10 @@ def _result(
         spent_s=found.spent_s,
         judged=found.judged,
         timed=found.timed,
-        candidates=candidates,
-        chosen=chosen,
+        candidates=decision.candidates,
+        chosen=decision.chosen,
         folder=output,
-        outcome=Outcome.PASS if chosen else Outcome.UNMEASURED,
+        outcome=decision.outcome,
         against=against,
     )
 

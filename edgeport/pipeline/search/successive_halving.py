@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgeport.contracts import Interval, Measurement, Outcome
+from edgeport.pipeline.selection.constraints import judge_bound
+from edgeport.recipe.bounds import Bound, BoundKind
 
 __all__ = ["Choice", "Goal", "choose", "halve", "is_last", "leaders", "refine", "scores"]
 
@@ -233,7 +235,6 @@ def _tail(measurement: Measurement, goal: Goal) -> tuple[Outcome, str]:
     """Whether the bound is kept, as a budget's line is judged."""
     if goal.p99_ns is None:
         return Outcome.PASS, ""
-    from edgeport.devices.latency.verdict import judge_budget
-
-    verdict = judge_budget(measurement, q=0.99, limit_ns=goal.p99_ns)
-    return verdict.outcome, f"p99: {verdict.reason}"
+    bound = Bound(kind=BoundKind.LATENCY, limit=goal.p99_ns, q=0.99)
+    check = judge_bound(bound, measurement, size_bytes=0)
+    return check.outcome, f"p99: {check.reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeport.contracts import Change, Comparison, Interval, LatencySummary, Measurement, Outcome
+from edgeport.contracts import BoundVerdict, Budget, Change, Comparison, Interval, LatencySummary, Measurement, Outcome
 from edgeport.contracts.recipe import LEAST_ROUNDS
 from edgeport.devices.latency.overload import kept_rate
 from edgeport.devices.latency.steady_portion import over_processes
@@ -22,6 +22,7 @@ __all__ = [
     "check_rows",
     "grave",
     "judge_bound",
+    "judge_bounds",
     "judge_pairs",
     "judge_rate",
     "overall",
@@ -122,6 +123,57 @@ def grave(summary: LatencySummary) -> list[str]:
     return [flag for flag in summary.flags if outcome_of([flag]) is summary.outcome is not Outcome.PASS]
 
 
+def judge_bounds(
+    budget: Budget, measurement: Measurement, *, size_bytes: int, offline: bool = False
+) -> tuple[BoundVerdict, ...]:
+    """Every bound of a recipe's budget that these traces can decide, as `judge_bound` decides it.
+
+    Args:
+        budget: Of the recipe.
+        measurement: All traces.
+        size_bytes: Of the artifact.
+        offline: They are of several calls at once, which decide the throughput alone; else all but the throughput.
+
+    """
+    return tuple(
+        _as_verdict(of, bound, measurement, size_bytes)
+        for of, bound in _bounds(budget).items()
+        if (bound.kind is BoundKind.THROUGHPUT) is offline
+    )
+
+
+def _bounds(budget: Budget) -> dict[str, Bound]:
+    """By what they bound, in the order in which they refuse."""
+    limits: dict[str, tuple[BoundKind, float | None]] = {
+        "size": (BoundKind.SIZE, budget.size_bytes),
+        "peak memory": (BoundKind.MEMORY, budget.peak_memory_bytes),
+        "first inference": (BoundKind.FIRST_INFERENCE, budget.first_inference_ns),
+        f"p{100 * budget.latency_quantile:g}": (BoundKind.LATENCY, budget.latency_ns),
+        "throughput": (BoundKind.THROUGHPUT, budget.throughput_per_s),
+    }
+    return {
+        of: Bound(kind=kind, limit=limit, q=budget.latency_quantile)
+        for of, (kind, limit) in limits.items()
+        if limit is not None
+    }
+
+
+def _as_verdict(of: str, bound: Bound, measurement: Measurement, size_bytes: int) -> BoundVerdict:
+    check = judge_bound(bound, measurement, size_bytes=size_bytes)
+    interval = check.interval
+    flags: list[str] = []
+    value = _counted(bound.kind, measurement, size_bytes)
+    if value is not None:
+        interval = Interval(low=value, estimate=value, high=value, confidence=1.0)
+    if check.outcome is Outcome.INVALID:
+        flags = _invalid(measurement)
+    elif check.outcome is Outcome.INCONCLUSIVE and bound.kind is not BoundKind.MEMORY:
+        flags = _doubts(measurement, bound.kind)
+    return BoundVerdict(
+        of=of, limit=bound.limit, outcome=check.outcome, interval=interval, flags=tuple(flags), reason=check.reason
+    )
+
+
 def judge_bound(bound: Bound, measurement: Measurement, *, size_bytes: int, look: int = 1) -> Check:
     """One line of a budget.
 
@@ -135,21 +187,33 @@ def judge_bound(bound: Bound, measurement: Measurement, *, size_bytes: int, look
         look: 1 for the first look at this measurement, 2 for the next.
 
     """
-    if bound.kind is BoundKind.SIZE:
-        return _fixed(bound, size_bytes, "of the artifact's files", look)
-    flags = [flag for flag in measurement_flags(measurement) if outcome_of([flag]) is Outcome.INVALID]
-    if flags:
+    value = _counted(bound.kind, measurement, size_bytes)
+    if bound.kind is BoundKind.SIZE and value is not None:
+        return _fixed(bound, value, "of the artifact's files", look)
+    if flags := _invalid(measurement):
         reason = "flags forbid its use: " + ", ".join(flags)
         return Check(name=str(bound), outcome=Outcome.INVALID, found="not to be used", reason=reason, looks=look)
     if bound.kind is BoundKind.MEMORY:
-        peaks = [trace.peak_memory_bytes for trace in measurement.traces]
-        if not all(peaks):
+        if value is None:
             reason = "the device does not tell what memory a process takes"
             return Check(name=str(bound), outcome=Outcome.INCONCLUSIVE, found="unknown", reason=reason, looks=look)
-        return _fixed(bound, max(peaks), f"the largest of {len(peaks)} processes", look)
+        return _fixed(bound, value, f"the largest of {len(measurement.traces)} processes", look)
     if bound.kind is BoundKind.LATENCY:
         return _latency(bound, measurement, look)
     return _per_process(bound, measurement, look)
+
+
+def _counted(kind: BoundKind, measurement: Measurement, size_bytes: int) -> float | None:
+    """A value that no process differs in, or the largest of all; None where it has an interval, or nobody tells it."""
+    if kind is BoundKind.SIZE:
+        return size_bytes
+    peaks = [trace.peak_memory_bytes for trace in measurement.traces]
+    return max(peaks) if kind is BoundKind.MEMORY and all(peaks) else None
+
+
+def _invalid(measurement: Measurement) -> list[str]:
+    """The flags that forbid its use."""
+    return [flag for flag in measurement_flags(measurement) if outcome_of([flag]) is Outcome.INVALID]
 
 
 def _fixed(bound: Bound, value: float, of_what: str, look: int) -> Check:
@@ -214,7 +278,8 @@ def _doubts(measurement: Measurement, kind: BoundKind) -> list[str]:
     which leaves latencies open, but not how many were answered.
     """
     flags = measurement_flags(measurement)
-    ignored = _RESTLESS | {_OVERLOAD} if kind is BoundKind.FIRST_INFERENCE or _OVERLOAD in flags else frozenset()
+    overloaded = kind is BoundKind.THROUGHPUT and _OVERLOAD in flags
+    ignored = _RESTLESS | {_OVERLOAD} if kind is BoundKind.FIRST_INFERENCE or overloaded else frozenset()
     return [flag for flag in flags if outcome_of([flag]) is Outcome.INCONCLUSIVE and flag not in ignored]
 
 

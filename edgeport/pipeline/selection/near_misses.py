@@ -1,15 +1,17 @@
-"""What a candidate lacks: every bound that it misses, by how much, and what would have to change; pure."""
+"""What a candidate lacks: by how much it misses each bound, and what would have to change; pure.
+
+Whether a bound is missed is decided in `constraints` alone.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from edgeport.contracts import Budget, Candidate, Interval, Lack, NearCandidate, Outcome
+from edgeport.contracts import BoundVerdict, Budget, Candidate, Interval, Lack, NearCandidate, Outcome
 from edgeport.recipe.bounds import BoundKind, shown
 
-__all__ = ["LEAST_GAIN", "budget_lacks", "nearest"]
+__all__ = ["LEAST_GAIN", "bound_lack", "nearest"]
 
 LEAST_GAIN = 0.01
 """What the whole interval of a gain must promise: two artifacts that are equally fast differ by some 0.1 % in every
@@ -22,12 +24,6 @@ _LONGER = "a longer measurement ([search] duration_s and rounds)"
 _QUIETER = "a machine with nothing else at work"
 
 
-def budget_lacks(candidate: Candidate, budget: Budget) -> tuple[Lack, ...]:
-    """The bounds of size, memory, first inference, latency and throughput that a candidate misses, or may miss."""
-    found = (check(candidate, budget) for check in _CHECKS.values())
-    return tuple(lack for lack in found if lack is not None)
-
-
 def nearest(candidates: Sequence[Candidate], budget: Budget) -> tuple[NearCandidate, ...]:
     """Those that come nearest to shipping, by how far they are beyond their bounds, all bounds together.
 
@@ -35,7 +31,7 @@ def nearest(candidates: Sequence[Candidate], budget: Budget) -> tuple[NearCandid
 
     Args:
         candidates: Of a run in which nothing ships, each with its refusal.
-        budget: That they did not keep to.
+        budget: That they did not keep to; of it, the accuracy drop that it allows.
 
     """
     near = [_near(candidate, budget) for candidate in candidates if _is_comparable(candidate)]
@@ -52,23 +48,12 @@ def _is_comparable(candidate: Candidate) -> bool:
 
 
 def _near(candidate: Candidate, budget: Budget) -> NearCandidate:
-    lacks = [*_accuracy(candidate, budget), *budget_lacks(candidate, budget), *_others(candidate)]
+    bounds = [bound_lack(one) for one in candidate.bounds if one.outcome is not Outcome.PASS]
+    lacks = [*_accuracy(candidate, budget), *bounds, *_others(candidate)]
+    bounded = (["accuracy drop"] if candidate.accuracy is not None else []) + [one.of for one in candidate.bounds]
     missed = {lack.of for lack in lacks}
-    kept = [name for name in _bounded(candidate, budget) if name not in missed]
+    kept = [name for name in bounded if name not in missed]
     return NearCandidate(name=candidate.name, lacks=tuple(lacks), kept=tuple(kept))
-
-
-def _bounded(candidate: Candidate, budget: Budget) -> list[str]:
-    """Everything that this candidate was held to, as `Lack.of` names it."""
-    names = {
-        "accuracy drop": candidate.accuracy is not None,
-        "size": budget.size_bytes is not None,
-        "peak memory": budget.peak_memory_bytes is not None,
-        "first inference": budget.first_inference_ns is not None,
-        f"p{100 * budget.latency_quantile:g}": budget.latency_ns is not None,
-        "throughput": budget.throughput_per_s is not None and candidate.throughput is not None,
-    }
-    return [name for name, is_bounded in names.items() if is_bounded]
 
 
 def _accuracy(candidate: Candidate, budget: Budget) -> list[Lack]:
@@ -135,155 +120,73 @@ def _others(candidate: Candidate) -> list[Lack]:
     ]
 
 
-def _size(candidate: Candidate, budget: Budget) -> Lack | None:
-    if candidate.artifact is None:
-        return None
-    return _above_limit("size", BoundKind.SIZE, candidate.artifact.size_bytes, budget.size_bytes)
-
-
-def _memory(candidate: Candidate, budget: Budget) -> Lack | None:
-    if candidate.latency is None:
-        return None
-    largest, limit = candidate.latency.peak_memory_bytes, budget.peak_memory_bytes
-    if limit is not None and not largest:
-        reason = f"peak memory against {shown(BoundKind.MEMORY, limit)} can't be told: the device does not tell it"
-        return Lack(
-            of="peak memory", found=None, limit=limit, sure=False, text=reason, change="a device that tells it (Linux)"
-        )
-    return _above_limit("peak memory", BoundKind.MEMORY, largest, limit)
-
-
-def _first_inference(candidate: Candidate, budget: Budget) -> Lack | None:
-    if candidate.latency is None:
-        return None
-    first_ns = candidate.latency.first_inference_ns
-    return _above_limit("first inference", BoundKind.FIRST_INFERENCE, first_ns, budget.first_inference_ns)
-
-
-_TOO = {BoundKind.SIZE: "large", BoundKind.MEMORY: "much", BoundKind.FIRST_INFERENCE: "slow", BoundKind.LATENCY: "slow"}
-_KEYS = {
-    BoundKind.SIZE: "size",
-    BoundKind.MEMORY: "peak_memory",
-    BoundKind.FIRST_INFERENCE: "first_inference",
-    BoundKind.LATENCY: "latency",
-    BoundKind.THROUGHPUT: "throughput",
+_KINDS = {
+    "size": BoundKind.SIZE,
+    "peak memory": BoundKind.MEMORY,
+    "first inference": BoundKind.FIRST_INFERENCE,
+    "throughput": BoundKind.THROUGHPUT,
 }
+"""Of what `BoundVerdict.of` names; all else is a quantile of the latency."""
+
+_TOO = {BoundKind.SIZE: "large", BoundKind.MEMORY: "much"}
 
 
-def _above_limit(of: str, kind: BoundKind, value: float, limit: float | None) -> Lack | None:
-    if limit is None or value <= limit:
-        return None
+def bound_lack(verdict: BoundVerdict) -> Lack:
+    """How far a bound is missed that is not surely kept, and what would do.
+
+    A limit that would be kept is proposed in the recipe's words, by the end of the interval that misses most.
+    """
+    kind, of, interval = _KINDS.get(verdict.of, BoundKind.LATENCY), verdict.of, verdict.interval
+    limit, sure = shown(kind, verdict.limit), verdict.outcome is Outcome.FAIL
+    flags = ", ".join(verdict.flags)
+    if interval is None or verdict.outcome is Outcome.INVALID:
+        text = f"{of}: {verdict.reason}" if sure else f"{of} against {limit} can't be told: {flags or verdict.reason}"
+        change = "a device that tells it (Linux)" if kind is BoundKind.MEMORY and not flags else _LONGER
+        return Lack(of=of, found=None, limit=verdict.limit, sure=sure, text=text, change=change)
+    at_least = kind is BoundKind.THROUGHPUT
+    factor = max(1.0, verdict.limit / interval.estimate if at_least else interval.estimate / verdict.limit)
+    if sure:
+        text = f"{of} {shown(kind, interval.estimate)}, budget {limit}: {_times(factor)} too {_TOO.get(kind, 'slow')}"
+    else:
+        text = _open(verdict, interval, kind, flags)
     return Lack(
         of=of,
-        found=value,
-        limit=limit,
-        factor=value / limit,
-        text=f"{of} {shown(kind, value)}, budget {shown(kind, limit)}: {_times(value / limit)} too {_TOO[kind]}",
-        change=f'{_KEYS[kind]} = "{shown(kind, _above(value))}", or {_times(value / limit)} less',
-    )
-
-
-def _latency(candidate: Candidate, budget: Budget) -> Lack | None:
-    limit, latency = budget.latency_ns, candidate.latency
-    if limit is None or latency is None:
-        return None
-    quantile, of = latency.quantile(budget.latency_quantile), f"p{100 * budget.latency_quantile:g}"
-    doubts = (_grave(latency.flags) or "no steady state") if latency.outcome is Outcome.INCONCLUSIVE else ""
-    if quantile.interval_ns is None:
-        reason = f"{of} against {shown(BoundKind.LATENCY, limit)} can't be told: {quantile.refused}"
-        return Lack(of=of, found=None, limit=limit, sure=False, text=reason, change=_LONGER)
-    return _judged(
-        _Asked(of=of, kind=BoundKind.LATENCY, limit=limit, written=f"{of} <= "), quantile.interval_ns, doubts
-    )
-
-
-def _grave(flags: Sequence[str]) -> str:
-    """Those that leave a number open, not those that only tell of it."""
-    from edgeport.devices.latency.validity_flags import outcome_of
-
-    return ", ".join(flag for flag in flags if outcome_of([flag]) is not Outcome.PASS)
-
-
-def _throughput(candidate: Candidate, budget: Budget) -> Lack | None:
-    limit, found = budget.throughput_per_s, candidate.throughput
-    if limit is None or found is None:
-        return None
-    flags = ", ".join(found.flags)
-    if found.per_s is None or found.outcome is Outcome.INVALID:
-        why = flags or "one process says nothing about the next"
-        reason = f"throughput against {shown(BoundKind.THROUGHPUT, limit)} can't be told: {why}"
-        return Lack(of="throughput", found=None, limit=limit, sure=False, text=reason, change=_LONGER)
-    return _judged(_Asked(of="throughput", kind=BoundKind.THROUGHPUT, limit=limit), found.per_s, flags)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A bound on something that has an interval.
-
-    Attributes:
-        of: See `Lack`.
-        kind, limit: A throughput is bounded from below, all others from above.
-        written: What stands before the limit in a recipe.
-
-    """
-
-    of: str
-    kind: BoundKind
-    limit: float
-    written: str = ""
-
-    @property
-    def at_least(self) -> bool:
-        """It is bounded from below."""
-        return self.kind is BoundKind.THROUGHPUT
-
-    def missed(self, value: float) -> bool:
-        """A value that does not keep to the bound."""
-        return value < self.limit if self.at_least else value > self.limit
-
-    def factor(self, value: float) -> float:
-        """How many times a value is beyond the bound; 1 where it keeps to it."""
-        return max(1.0, self.limit / value if self.at_least else value / self.limit)
-
-
-def _judged(asked: _Asked, interval: Interval, doubts: str) -> Lack | None:
-    """None where all of the interval keeps to the bound and nothing leaves it in doubt."""
-    kind, limit = asked.kind, shown(asked.kind, asked.limit)
-    best, worst = (interval.high, interval.low) if asked.at_least else (interval.low, interval.high)
-    if not asked.missed(worst) and not doubts:
-        return None
-    # As `bench` has it: a throughput that somebody disturbed is open, however clear it looks.
-    sure = asked.missed(best) and not (doubts and asked.at_least)
-    factor = asked.factor(interval.estimate)
-    span = f"{shown(kind, interval.low)} to {shown(kind, interval.high)}"
-    if sure:
-        text = f"{asked.of} {shown(kind, interval.estimate)}, budget {limit}: {_times(factor)} too slow"
-        more = f"{_times(factor)} the speed"
-    elif doubts:
-        text, more = f"{asked.of} is {span}, but against {limit} nothing can be told: {doubts}", _QUIETER
-    else:
-        text, more = f"{asked.of} is {span}, on both sides of {limit}", _LONGER
-    allow = _below(worst) if asked.at_least else _above(worst)
-    written = f"{allow:g}/s" if asked.at_least else f"{asked.written}{shown(kind, allow)}"
-    would = f', or {_KEYS[kind]} = "{written}"' if math.isfinite(allow) and allow > 0 and asked.missed(worst) else ""
-    return Lack(
-        of=asked.of,
         found=interval.estimate,
-        limit=asked.limit,
+        limit=verdict.limit,
         factor=factor,
         sure=sure,
         text=text,
-        change=f"{more}{would}",
+        change=_change(verdict, interval, kind, factor),
     )
 
 
-_CHECKS: dict[str, Callable[[Candidate, Budget], Lack | None]] = {
-    "size": _size,
-    "peak memory": _memory,
-    "first inference": _first_inference,
-    "latency": _latency,
-    "throughput": _throughput,
-}
+def _open(verdict: BoundVerdict, interval: Interval, kind: BoundKind, flags: str) -> str:
+    """Why it can't be told whether the bound is kept."""
+    limit = shown(kind, verdict.limit)
+    span = f"{verdict.of} is {shown(kind, interval.low)} to {shown(kind, interval.high)}"
+    if flags:
+        return f"{span}, but against {limit} nothing can be told: {flags}"
+    if interval.low <= verdict.limit <= interval.high:
+        return f"{span}, on both sides of {limit}"
+    return f"{span}, within {limit}, but so few calls can't prove it"
+
+
+def _change(verdict: BoundVerdict, interval: Interval, kind: BoundKind, factor: float) -> str:
+    """What would have to be done, or the limit that would be kept."""
+    at_least = kind is BoundKind.THROUGHPUT
+    allow = _below(interval.low) if at_least else _above(interval.high)
+    written = f"{allow:g}/s" if at_least else shown(kind, allow)
+    if kind is BoundKind.LATENCY:
+        written = f"{verdict.of} <= {written}"
+    missed = interval.low < verdict.limit if at_least else interval.high > verdict.limit
+    key = {BoundKind.MEMORY: "peak_memory", BoundKind.FIRST_INFERENCE: "first_inference"}.get(kind, str(kind))
+    would = f'{key} = "{written}"' if missed and 0 < allow < math.inf else ""
+    if verdict.outcome is Outcome.FAIL and kind not in (BoundKind.LATENCY, BoundKind.THROUGHPUT):
+        return f"{would}, or {_times(factor)} less"
+    more = _QUIETER if verdict.flags else _LONGER
+    if verdict.outcome is Outcome.FAIL:
+        more = f"{_times(factor)} the speed"
+    return f"{more}, or {would}" if would else more
 
 
 def _times(factor: float) -> str:

@@ -18,20 +18,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edgeport.contracts import Budget, Candidate, Change, Comparison, Outcome, Precision, Refusal
+from edgeport.contracts import Candidate, Change, Comparison, Outcome, Precision, Refusal, worst_of
 from edgeport.pipeline.compilation.placement import judge_placement
-from edgeport.pipeline.selection.near_misses import LEAST_GAIN, budget_lacks
+from edgeport.pipeline.selection.near_misses import LEAST_GAIN, bound_lack
 
 __all__ = [
     "LEAST_GAIN",
+    "Decision",
     "best_float",
     "challengers",
     "conclude",
+    "decide",
     "faster_yardstick",
     "gains",
     "is_yardstick",
     "judge",
-    "judge_budget",
     "median_ns",
     "rivals",
     "weakest",
@@ -93,15 +94,15 @@ def _may_be_faster(candidate: Candidate) -> bool:
     return comparison is not None and comparison.pairs > 0 and comparison.speedup.high >= 1.0
 
 
-def judge(candidate: Candidate, budget: Budget) -> Candidate:
+def judge(candidate: Candidate) -> Candidate:
     """Refuses a candidate for what is known before the confirmation; leaves the others as they are."""
     if candidate.refusal is not None:
         return candidate
-    for check in (_refuse_latency, _refuse_accuracy, _refuse_placement):
+    for check in (_refuse_latency, _refuse_accuracy, _refuse_placement, _refuse_bounds):
         refusal, outcome = check(candidate)
         if refusal is not None:
             return replace(candidate, refusal=refusal, outcome=outcome)
-    return judge_budget(candidate, budget)
+    return candidate
 
 
 def _refuse_latency(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
@@ -144,13 +145,13 @@ def _refuse_placement(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
     return Refusal(code="NOT_AS_PLANNED", reason=reason), Outcome.FAIL
 
 
-def judge_budget(candidate: Candidate, budget: Budget) -> Candidate:
-    """Refuses a candidate that misses, or may miss, a bound of the budget; the reason is that of the first one."""
-    lack = next(iter(budget_lacks(candidate, budget)), None)
-    if lack is None:
-        return candidate
-    outcome = Outcome.FAIL if lack.sure else Outcome.INCONCLUSIVE
-    return replace(candidate, refusal=Refusal(code="BUDGET", reason=lack.text), outcome=outcome)
+def _refuse_bounds(candidate: Candidate) -> tuple[Refusal | None, Outcome]:
+    """Every bound of the budget must surely be kept; the reason is that of the first with the worst verdict."""
+    worst = worst_of(verdict.outcome for verdict in candidate.bounds)
+    if worst is Outcome.PASS:
+        return None, candidate.outcome
+    verdict = next(one for one in candidate.bounds if one.outcome is worst)
+    return Refusal(code="BUDGET", reason=bound_lack(verdict).text), worst
 
 
 def challengers(candidates: Sequence[Candidate], best: Candidate) -> tuple[Candidate, ...]:
@@ -192,6 +193,59 @@ class _Known:
     best: Candidate | None
     confirmed: Mapping[str, Mapping[str, Comparison]]
     unusable: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What ships.
+
+    Attributes:
+        candidates: Each with its outcome; the chosen first, then by latency.
+        chosen: Name of what ships; empty where nothing does.
+        best_float: Name of the float that had to be beaten; empty where none could be measured.
+        outcome: PASS where something ships; else INCONCLUSIVE or INVALID where more evidence could change that; FAIL
+            where it could not, and UNMEASURED where nothing could be run at all.
+
+    """
+
+    candidates: tuple[Candidate, ...]
+    chosen: str
+    best_float: str
+    outcome: Outcome
+
+
+def decide(
+    candidates: Sequence[Candidate],
+    confirmed: Mapping[str, Mapping[str, Comparison]],
+    unusable: Mapping[str, str],
+) -> Decision:
+    """Judges every candidate and says what ships.
+
+    Args:
+        candidates: As they were measured.
+        confirmed: See `conclude`.
+        unusable: See `conclude`.
+
+    """
+    best = best_float(candidates)
+    judged = [judge(candidate) for candidate in candidates]
+    # What is out of budget must not ship, but is still the speed that the others are compared with.
+    judged_best = next((one for one in judged if best is not None and one.name == best.name), None)
+    concluded, chosen = conclude(judged, judged_best, confirmed, unusable)
+    name = best.name if best is not None else ""
+    return Decision(candidates=concluded, chosen=chosen, best_float=name, outcome=_outcome(concluded, chosen))
+
+
+def _outcome(candidates: Sequence[Candidate], chosen: str) -> Outcome:
+    if chosen:
+        return Outcome.PASS
+    outcomes = {candidate.outcome for candidate in candidates if not is_yardstick(candidate)}
+    if outcomes <= {Outcome.UNMEASURED}:
+        return Outcome.UNMEASURED
+    for outcome in (Outcome.INCONCLUSIVE, Outcome.INVALID):
+        if outcome in outcomes:
+            return outcome
+    return Outcome.FAIL
 
 
 def conclude(
