@@ -9,8 +9,8 @@ import pytest
 
 from edgeport.contracts import Outcome
 from edgeport.devices.experiment import Round
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, half_width
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 LEAST, MOST = 10, 60
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeport.contracts import Change
 from edgeport.devices.latency.baseline import compare_with_kept, machine_change
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 KEPT = simulate(SyntheticSession(process_sd=0.003), seed=1)
 

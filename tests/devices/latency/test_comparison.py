@@ -16,7 +16,7 @@ from edgeport.devices.latency.comparison import (
     paired_differences,
     paired_interval,
 )
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def _pair(factor=1.0, *, seed=0, **session):

@@ -12,8 +12,8 @@ from edgeport.devices.agent.cooling import cool_down
 from edgeport.devices.agent.sustained import _spread, sustained
 from edgeport.devices.agent.telemetry import Telemetry
 from edgeport.devices.latency.endurance import endurance, paused_s
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.errors import MeasurementError
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 (TRACE, *_) = simulate(SyntheticSession(), processes=1).traces
 

@@ -8,7 +8,7 @@ import pytest
 
 from edgeport.contracts import TelemetrySample
 from edgeport.devices.latency.energy import energy
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 IDLE_W, CALL_J, CALLS = 4.0, 0.05, 100
 SECOND_NS = 1_000_000_000

@@ -13,8 +13,8 @@ from edgeport.devices.latency.quantiles import (
     least_effective_calls,
     order_statistics,
 )
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.latency.timer import call_latency_ns
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def _series(session, **size):

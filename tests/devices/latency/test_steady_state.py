@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.latency.steady_state import Shape, change_points, find_steady_state, mser_cut, theil_sen_slope
 from edgeport.devices.latency.timer import call_latency_ns
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 
 def _noise(seed, count, sigma=0.01):

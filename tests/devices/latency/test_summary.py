@@ -9,12 +9,12 @@ import pytest
 
 from edgeport.contracts import Outcome, Roof, TelemetrySample, TimerFacts, Work
 from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
-from edgeport.devices.latency.simulate import SyntheticSession, simulate
 from edgeport.devices.latency.summary import summarise, with_roofline
 from edgeport.devices.latency.throttling import retention
 from edgeport.devices.latency.validity_flags import FLAGS, explain, measurement_flags, outcome_of
 from edgeport.devices.latency.verdict import alpha_at, judge_budget
 from edgeport.errors import MeasurementError
+from edgeport.testing.synthetic import SyntheticSession, simulate
 
 QUIET = simulate(SyntheticSession(), seed=1)
 
