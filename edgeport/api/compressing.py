@@ -17,8 +17,7 @@ from edgeport.contracts import (
 from edgeport.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.compression.prune import PruneReport
-    from edgeport.pipeline.compression.qat import QatReport
+    from edgeport.pipeline.compression.reports import PruneReport, QatReport
 
 __all__ = [
     "prune",

@@ -21,8 +21,7 @@ from edgeport.contracts import (
 from edgeport.errors import ContractError, UsageError
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
-    from edgeport.pipeline.compression.distill import DistillReport
+    from edgeport.pipeline.compression.reports import DistillReport, ImitateReport, WithoutDataReport
 
 __all__ = [
     "distill",
@@ -260,7 +259,7 @@ def distill_without_data(
         TrainingError: It diverged.
 
     """
-    from edgeport.pipeline.compression.data_free import Asked
+    from edgeport.pipeline.compression.data_free import DataFreeRequest
     from edgeport.pipeline.compression.data_free import distill_without_data as distilled
 
     step = WithoutDataStep(
@@ -279,10 +278,12 @@ def distill_without_data(
         average=average,
         seed=seed,
     )
-    asked = Asked(
+    request = DataFreeRequest(
         teacher=teacher, student=student, inputs=inputs, step=step, judged=judged, target=target, device=device
     )
-    return distilled(asked, output=output, made=made, store=store, on_progress=on_progress, limits=limits, fresh=fresh)
+    return distilled(
+        request, output=output, made=made, store=store, on_progress=on_progress, limits=limits, fresh=fresh
+    )
 
 
 def imitate(
