@@ -7,14 +7,13 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from edgeport.contracts import Backend, OnnxModel, PlanReducing, ProcessorPeak, QuantizationPlan
 from edgeport.errors import DependencyError, EdgeportError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgeport.contracts import Backend
-
-__all__ = ["available_backends", "backend"]
+__all__ = ["BUILT_IN", "available_backends", "backend", "effective_plan", "peak_backends"]
 
 BUILT_IN = {
     "onnxruntime": "edgeport.backends.onnxruntime:create_backend",
@@ -58,6 +57,21 @@ def backend(name: str) -> Backend:
         found=f"backends {', '.join(known)}",
         fix=f"did you mean {close[0]!r}?" if close else "use one of them, or pkg.mod:factory",
     )
+
+
+def effective_plan(name: str, model: OnnxModel, plan: QuantizationPlan) -> QuantizationPlan:
+    """The plan as the backend of that name writes it; see `PlanReducing`."""
+    made = backend(name)
+    return made.effective_plan(model, plan) if isinstance(made, PlanReducing) else plan
+
+
+def peak_backends() -> dict[str, ProcessorPeak]:
+    """Those of ours whose best product is the processor's peak, the one first that stands in for all others.
+
+    Not those of other packages: one that answers without computing would have an endless peak.
+    """
+    own = {name: backend(name) for name in BUILT_IN}
+    return {name: made for name, made in own.items() if isinstance(made, ProcessorPeak)}
 
 
 def _made(name: str, location: str) -> Backend:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from edgeport.backends.artifacts import check_artifact
 from edgeport.contracts import Array, Arrays, Artifact, Call, Session
 from edgeport.errors import BackendError, EdgeportError, SamplesError
 
-__all__ = ["feed_error", "open_artifact"]
+__all__ = ["feed_error", "open_artifact", "runtime_errors"]
 
 T = TypeVar("T")
 
@@ -83,6 +84,20 @@ def feed_error(asked: str, error: ValueError) -> SamplesError:
         found=found if colon else str(error),
         fix=fix or "give arrays of the names, dtypes and shapes that the model takes",
     )
+
+
+@contextmanager
+def runtime_errors(asked: str, fix: str = "see what the runtime says") -> Iterator[None]:
+    """Whatever the block raises is a BackendError: a runtime raises what it likes.
+
+    Raises:
+        BackendError: The block failed.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        raise BackendError(asked=asked, found=f"{type(error).__name__}: {error}", fix=fix) from error
 
 
 def _guarded(artifact: Artifact, what: str, function: Callable[[], T]) -> T:

@@ -23,12 +23,11 @@ by name.
 
 from __future__ import annotations
 
-import os
+import math
 import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -46,6 +45,7 @@ from benchmarks.harness import (
     median_ns,
     parsed,
     printed,
+    processors,
     report,
     time_job,
 )
@@ -77,21 +77,15 @@ class OutOfTimeError(Exception):
     """What is missing may not begin any more."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deadline:
-    """When nothing more begins; never where `at_s` is None. Of `time.monotonic`."""
+def require_time(deadline_s: float) -> None:
+    """Raises where the time of `time.monotonic` is up.
 
-    at_s: float | None = None
+    Raises:
+        OutOfTimeError: It is.
 
-    def require(self) -> None:
-        """Raises where the time is up.
-
-        Raises:
-            OutOfTimeError: It is.
-
-        """
-        if self.at_s is not None and time.monotonic() > self.at_s:
-            raise OutOfTimeError
+    """
+    if time.monotonic() > deadline_s:
+        raise OutOfTimeError
 
 
 def artifact(files: Exported, backend: str) -> Artifact:
@@ -99,12 +93,12 @@ def artifact(files: Exported, backend: str) -> Artifact:
     return files.compiled(backend, backend=backend, precision="fp32")
 
 
-def search(files: Exported, goal: str, seconds: float, deadline: Deadline) -> dict[str, Any]:
+def search(files: Exported, goal: str, seconds: float, deadline_s: float) -> dict[str, Any]:
     """What the search says of itself; its artifact lies in `tuned-GOAL-SECONDS/best`."""
     output = files.folder / f"tuned-{goal}-{seconds:.0f}s"
 
     def make() -> dict[str, Any]:
-        deadline.require()
+        require_time(deadline_s)
         result: dict[str, Any] = to_jsonable(
             api.tune_execution(
                 [artifact(files, backend).folder.parent for backend in ("onnxruntime", "openvino")],
@@ -126,7 +120,7 @@ def arms(files: Exported, goal: str, duration_s: int, folder: str) -> dict[str, 
     best, plain = load_artifact(files.folder / folder / "best"), artifact(files, "onnxruntime")
     ways = {TUNED: (best, best.execution.calls_at_once), DEFAULTS: (plain, 1)}
     if goal == "throughput":
-        ways[CALL_PER_CORE] = plain, _cores()
+        ways[CALL_PER_CORE] = plain, len(processors())
     timed: dict[str, Callable[[], Values]] = {
         name: partial(ours, name, files, built, goal, duration_s, calls) for name, (built, calls) in ways.items()
     }
@@ -171,12 +165,12 @@ def peer(files: Exported, goal: str, duration_s: int) -> Values:
 
 
 def measure(
-    folder: Path, run: Mapping[str, Callable[[], Values]], rounds: int, deadline: Deadline
+    folder: Path, run: Mapping[str, Callable[[], Values]], rounds: int, deadline_s: float
 ) -> list[dict[str, float]]:
     """Every arm once in every round; a round that lies in the folder is taken from there."""
 
     def once(index: int) -> Values:
-        deadline.require()
+        require_time(deadline_s)
         order = random.Random(f"{SEED}:{folder.name}:{index}").sample(sorted(run), len(run))  # noqa: S311 (no secret)
         return {arm: value for name in order for arm, value in run[name]().items()}
 
@@ -199,7 +193,7 @@ def main() -> int:
     """Three models, two goals."""
     parser = argument_parser("How an artifact is run")
     parser.add_argument("--part", action="append", choices=NAMES, help="this model alone; may be repeated")
-    parser.add_argument("--minutes", type=float, help="no search and no round begins later")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no search and no round begins later")
     given = parser.parse_args()
     names = [name for name in NAMES if name in (given.part or NAMES)]
     absent = [name for name in names if MODELS[name].missing]
@@ -207,19 +201,19 @@ def main() -> int:
         print(f"{', '.join(absent)}: pip install -e '.[peers]'", file=sys.stderr)
         return 1
     arguments = parsed(given)
-    deadline = Deadline(at_s=None if given.minutes is None else time.monotonic() + 60 * given.minutes)
+    deadline_s = time.monotonic() + 60 * given.minutes
     done: dict[str, dict[str, Any]] = {}
     for name in names:
         files = exported(MODELS[name], arguments.out)
         try:
-            done[name] = {goal: searched_and_measured(files, goal, deadline, short=arguments.short) for goal in GOALS}
+            done[name] = {goal: searched_and_measured(files, goal, deadline_s, short=arguments.short) for goal in GOALS}
         except OutOfTimeError:
             print(f"\n{name}: the time is up; what was measured is kept in {files.folder}")
     return _report(arguments, done) if done else 1
 
 
 def searched_and_measured(
-    files: Exported, goal: str, deadline: Deadline, *, short: bool
+    files: Exported, goal: str, deadline_s: float, *, short: bool
 ) -> tuple[dict[str, Any], list[Values]]:
     """What the search says, and the rounds of what it chose.
 
@@ -227,10 +221,10 @@ def searched_and_measured(
         OutOfTimeError: Something is missing that may not begin any more.
 
     """
-    result = search(files, goal, TUNING_SHORT_S if short else TUNING_S, deadline)
+    result = search(files, goal, TUNING_SHORT_S if short else TUNING_S, deadline_s)
     run = arms(files, goal, DURATION_SHORT_S if short else DURATION_S, result["folder"])
     folder = files.folder / f"rounds-{result['folder']}"
-    return result, measure(folder, run, ROUNDS_SHORT if short else ROUNDS[goal], deadline)
+    return result, measure(folder, run, ROUNDS_SHORT if short else ROUNDS[goal], deadline_s)
 
 
 def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
@@ -269,10 +263,6 @@ def _report(arguments: Arguments, done: Mapping[str, Mapping[str, Any]]) -> int:
     )
     parts = tuple(done), tuple(name for name in NAMES if name not in done)
     return report("backends", arguments, figures, checks, seed=SEED, tables=[table], parts=parts)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ from edgeport.devices.latency.interference import far_apart, without_disturbed
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.latency.telemetry import exchange_ns
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.sequential_stopping import Enough, Goal, half_width
+from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, half_width
 
 SEED = 0
 ROUNDS, ROUNDS_SHORT = 30, 6
@@ -294,7 +294,7 @@ def narrow(files: Exported, arguments: Arguments) -> tuple[dict[str, Any], list[
     """How long a median takes to be known to 2 %, and whether a longer measurement agrees."""
     device = LocalDevice(arguments.out / "device")
     jobs = {"a": job(files, "onnxruntime", duration_s=0.5)}
-    enough = Enough("a", Goal(until=WIDTH, time_s=WITHIN_S))
+    enough = QuantilePrecision("a", Goal(until=WIDTH, time_s=WITHIN_S))
     started = time.perf_counter()
     rounds = run_rounds(device, jobs, rounds=10, seed=SEED, more=enough)
     taken_s = time.perf_counter() - started

@@ -20,14 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Arguments, at_least, at_most, kept_rounds, parse_arguments, report
-from edgeport.contracts import Change, Measurement, TimeJob
+from benchmarks.harness import Arguments, at_least, at_most, kept_rounds, parse_arguments, report, work_job
+from edgeport.contracts import Change, Measurement
 from edgeport.devices.experiment import to_measurements
 from edgeport.devices.latency.comparison import classify, compare, paired_differences, paired_interval
 from edgeport.devices.latency.verdict import alpha_at
 from edgeport.devices.local import LocalDevice
-from edgeport.devices.sequential_stopping import next_look
-from edgeport.npz import save_npz
+from edgeport.devices.sequential_stopping import next_analysis
 
 SEED = 0
 PRODUCTS = 200
@@ -42,18 +41,7 @@ DURATION_S = 0.15
 def measure(arguments: Arguments, extra: dict[str, float], rounds: int) -> dict[str, Measurement]:
     """Every arm in every round; rounds that lie in `--out` are not run again."""
     folder = arguments.out / "rounds" / "-".join(f"{1e4 * part:.0f}" for part in extra.values())
-    artifact = arguments.out / "work"
-    artifact.mkdir(parents=True, exist_ok=True)
-    (artifact / "nothing").write_text("")
-    save_npz(arguments.out / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
-    job = TimeJob(
-        artifact=str(artifact),
-        entry="nothing",
-        session="benchmarks.work_session",
-        feeds=str(arguments.out / "feeds.npz"),
-        warmup_s=0.05,
-        duration_s=DURATION_S,
-    )
+    job = work_job(arguments.out, warmup_s=0.05, duration_s=DURATION_S)
     jobs = {
         name: replace(job, settings={"products": round(PRODUCTS * (1 + part)), "arm": name})
         for name, part in extra.items()
@@ -92,9 +80,9 @@ def _experiment(differences: NDArray[np.float64], delta: float, most: int) -> tu
         _, low, high = paired_interval(differences[:count], confidence=confidence)
         change = classify(low, high, delta=delta)
         known = change is not Change.UNKNOWN and (high - low) / 2 <= UNTIL
-        if known or next_look(count) > min(most, len(differences)):
+        if known or next_analysis(count) > min(most, len(differences)):
             return change, count
-        count, look = next_look(count), look + 1
+        count, look = next_analysis(count), look + 1
 
 
 def own_delta(measurement: Measurement) -> float:

@@ -17,18 +17,16 @@ from pathlib import Path
 from statistics import NormalDist, fmean
 from typing import Any
 
-import numpy as np
 from scipy.integrate import quad
 
-from benchmarks.harness import Check, at_least, at_most, kept, median_ns, parse_arguments, report
+from benchmarks.harness import Check, at_least, at_most, kept, median_ns, parse_arguments, report, work_job
 from edgeport.code_version import code_version
-from edgeport.contracts import Change, TimeJob
+from edgeport.contracts import Change
 from edgeport.devices.latency.comparison import compare
 from edgeport.devices.latency.interference import disturbed_rounds
 from edgeport.devices.latency.quantiles import least_effective_calls
 from edgeport.devices.latency.summary import summarise
 from edgeport.devices.local import LocalDevice
-from edgeport.npz import save_npz
 from edgeport.testing.synthetic import SyntheticSession, simulate
 
 SEED = 0
@@ -125,14 +123,7 @@ def true_correlation_time(rho: float, q: float) -> float:
 
 def harness_ns(folder: Path) -> dict[str, float]:
     """What the harness adds to a call, measured by the agent on a session that does nothing."""
-    artifact = folder / "null"
-    artifact.mkdir(exist_ok=True)
-    (artifact / "nothing").write_text("")
-    save_npz(folder / "feeds.npz", {"x": np.zeros((1, 1), dtype=np.float32)})
-    job = TimeJob(
-        artifact=str(artifact), entry="nothing", session="benchmarks.null_session", feeds=str(folder / "feeds.npz")
-    )
-    trace = LocalDevice(folder / "device").run(job)
+    trace = LocalDevice(folder / "device").run(work_job(folder))
     return {
         "reading_ns": float(trace.timer.overhead_ns),
         "call_ns": median_ns(trace),
@@ -146,7 +137,6 @@ def label(session: SyntheticSession) -> str:
 
 
 def _intervals(run_all: RunAll, figures: dict[str, Any]) -> list[Check]:
-
     coverage, refusals, widths = [], [], []
     for session in STATIONARY:
         runs = run_all(partial(interval_run, session))

@@ -18,7 +18,6 @@ It needs two cores that nobody else uses; rounds that lie in `--out` are not run
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -37,6 +36,7 @@ from benchmarks.harness import (
     kept_rounds,
     median_interval,
     parse_arguments,
+    processors,
     report,
     time_job,
 )
@@ -171,7 +171,7 @@ def side_by_side(every: Sequence[Exported], core: int, rounds: int, out: Path) -
 def main() -> int:
     """Both models, all parts."""
     arguments = parse_arguments("A model in stages")
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    cores = processors()
     if len(cores) < 2:
         print("two cores are needed", file=sys.stderr)
         return 1

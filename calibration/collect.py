@@ -18,13 +18,13 @@ import onnx_ir as ir
 
 from edgeport.calibration.batch_axis import batch_axis
 from edgeport.calibration.data.rebatch import rebatch
-from edgeport.calibration.data.shard import Part
+from edgeport.calibration.data.shard import Shard
 from edgeport.calibration.graph import activations, same_values
-from edgeport.calibration.in_graph_statistics import Look, Summarising, can_sum_up
-from edgeport.calibration.inference_loop import Feeding, ModelWalk, takes_any_batch
+from edgeport.calibration.in_graph_statistics import StatisticsModel, SummaryConfig, can_sum_up
+from edgeport.calibration.inference_loop import InferenceRun, ModelFeeder, takes_any_batch
 from edgeport.calibration.intermediate_outputs import open_shapes
-from edgeport.calibration.observer_feed import Watching
-from edgeport.calibration.observers import OBSERVERS, Observer, Summarised
+from edgeport.calibration.observer_feed import ObserverFeed
+from edgeport.calibration.observers import OBSERVERS, Observer, SummaryObserver
 from edgeport.calibration.observers.histogram import MOST_VALUES, every, most_values
 from edgeport.contracts import (
     Arrays,
@@ -101,7 +101,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
 
     Raises:
         AlreadyQuantizedError: The model carries Q/DQ pairs or integer operators.
-        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite (in a `Part`
+        CalibrationError: No samples, an unknown tensor, or one that was never computed or never finite (in a `Shard`
             of the samples that is nothing wrong; `merge_calibrations` looks again).
 
     """
@@ -111,7 +111,7 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         raise CalibrationError(
             asked="calibrate", found="an empty sample set", fix="give at least one sample, better 100 or more"
         )
-    fed = Feeding(model, dict(initial or {}))
+    fed = ModelFeeder(model, dict(initial or {}))
     whole = model.fixed_batch is None or model.state
     batches = samples if whole else rebatch(samples, model.fixed_batch or 1, fill_up=True)
 
@@ -120,23 +120,23 @@ def collect(  # noqa: PLR0913 (what is watched, over what, by what)
         same = _same(alike, axes)
         apart = {name: size for name, size in names.items() if same[name] == name}
         asked = [observer() for observer in observers.values()]
-        summed_up = can_sum_up(model) and all(isinstance(one, Summarised) for one in asked)
+        summed_up = can_sum_up(model) and all(isinstance(one, SummaryObserver) for one in asked)
         single = None in axes.values()  # a call is then one sample, whatever the batches and however short the sample
-        counted = any(isinstance(one, Summarised) and one.needs_counted for one in asked)
+        counted = any(isinstance(one, SummaryObserver) and one.needs_counted for one in asked)
         most = _most_of_a_sample(model, samples, single=single) if counted else 0
         looks = _looks(model, apart, once, axes, most) if summed_up else {}
         cut = partial(_cut, apart, once, looks, fed={spec.name for spec in model.inputs})
         rows, groups, at_once = _calls(cut, 1 if model.state else at_once, single=single, fixed=not whole)
         opened = open_side_by_side if at_once > 1 and open_side_by_side is not None else open_model
-        watching = Watching(apart, observers, axes, most)
-        walk = ModelWalk(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
+        watching = ObserverFeed(apart, observers, axes, most)
+        walk = InferenceRun(fed=fed, batches=batches, watching=watching, rows=rows, at_once=at_once)
         for index, group in enumerate(groups):
-            with Summarising(model, group, looks, opened, Path(folder), moves=single) as summarising:
+            with StatisticsModel(model, group, looks, opened, Path(folder), moves=single) as summarising:
                 for done in walk.over(group, summarising):
                     _tell(on_progress, names, index * count + min(done, count), count * len(groups))
     states = watching.states()
     statistics = {name: states[same[name]] for name in names}
-    if not isinstance(samples, Part):  # else another part may have finite values: looked at when they are merged
+    if not isinstance(samples, Shard):  # else another part may have finite values: looked at when they are merged
         require_finite(statistics)
     return Calibration(
         model_digest=model.digest, samples_fingerprint=samples.fingerprint, sample_count=count, statistics=statistics
@@ -179,7 +179,7 @@ def _wanted(model: OnnxModel, tensors: Sequence[str] | None) -> tuple[dict[str, 
 
 
 def _probe(
-    fed: Feeding, batches: SampleSet, open_model: OpenModel, names: Collection[str], folder: Path
+    fed: ModelFeeder, batches: SampleSet, open_model: OpenModel, names: Collection[str], folder: Path
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int | None]]:
     """Shape of each tensor for the smallest batch of the model, and its axis that counts samples (see `batch_axis`).
 
@@ -228,7 +228,7 @@ def _most_of_a_sample(model: OnnxModel, samples: SampleSet, *, single: bool) -> 
     """How many of its values are counted; `single` where each call is one sample."""
     if not single:
         return MOST_VALUES
-    together = len(samples.whole if isinstance(samples, Part) else samples)  # the same in each part
+    together = len(samples.whole if isinstance(samples, Shard) else samples)  # the same in each part
     return most_values(-(-together // (model.fixed_batch or 1)))
 
 
@@ -238,7 +238,7 @@ def _looks(
     once: Mapping[str, tuple[int, ...]],
     axes: Mapping[str, int | None],
     most: int,
-) -> dict[str, Look]:
+) -> dict[str, SummaryConfig]:
     """How the large tensors are summed up where the model runs; `most` values of a sample are counted."""
     fed = {spec.name for spec in model.inputs}
     looks = {}
@@ -247,7 +247,7 @@ def _looks(
         large = values > (min(COUNTED_VALUES, _PICKED * most) if most else WHOLE_VALUES)
         float32 = value_bytes == np.float32().itemsize
         if large and float32 and name not in fed and axes[name] in (0, None):
-            looks[name] = Look(by_sample=axes[name] == 0, step=every(values, most) if most else 0, most=most)
+            looks[name] = SummaryConfig(by_sample=axes[name] == 0, step=every(values, most) if most else 0, most=most)
     return looks
 
 
@@ -274,7 +274,7 @@ def _calls(
 def _cut(
     names: Mapping[str, int],
     once: Mapping[str, tuple[int, ...]],
-    looks: Mapping[str, Look],
+    looks: Mapping[str, SummaryConfig],
     most: int,
     *,
     fed: Collection[str],

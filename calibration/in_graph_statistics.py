@@ -24,7 +24,7 @@ from edgeport.calibration.observers.summary import Summary
 from edgeport.contracts import Arrays, OnnxModel, OpenModel, RunModel
 from edgeport.errors import EdgeportError
 
-__all__ = ["Look", "Seen", "Summarising", "Told", "can_sum_up", "start_of"]
+__all__ = ["CallOutputs", "CallStatistics", "StatisticsModel", "SummaryConfig", "can_sum_up", "start_of"]
 
 _FIRST_OPSET = 13
 """Since then the axes of ReduceSum are an input."""
@@ -38,7 +38,7 @@ _ENDS, _SHAPE, _COUNTED = (f"#edgeport.{what}" for what in ("lowest.highest.sum"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class SummaryConfig:
     """How a tensor is summed up.
 
     Attributes:
@@ -54,7 +54,7 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class CallStatistics:
     """What one call told.
 
     Attributes:
@@ -75,12 +75,12 @@ def can_sum_up(model: OnnxModel) -> bool:
 
 
 @dataclass(kw_only=True)
-class Told:
+class CallOutputs:
     """What a runtime told of one call; it does not hold the opened model, or only by what was raised.
 
     Attributes:
         opening: How often the model had been opened anew before.
-        start: As in `Seen`.
+        start: As in `CallStatistics`.
         outputs: Its outputs.
         error: What was raised instead.
 
@@ -92,7 +92,7 @@ class Told:
     error: EdgeportError | None = None
 
 
-class Summarising:
+class StatisticsModel:
     """A model that is opened so that some tensors are returned and others summed up.
 
     Where a tensor can't be summed up after all (a value that is not finite, samples of other sizes, no values at all),
@@ -112,7 +112,7 @@ class Summarising:
         self,
         model: OnnxModel,
         names: Sequence[str],
-        looks: Mapping[str, Look],
+        looks: Mapping[str, SummaryConfig],
         open_model: OpenModel,
         folder: Path,
         *,
@@ -136,7 +136,7 @@ class Summarising:
         """Closes the model."""
         self._close()
 
-    def see(self, feeds: Arrays, samples: int) -> Seen:
+    def see(self, feeds: Arrays, samples: int) -> CallStatistics:
         """One call.
 
         Args:
@@ -149,10 +149,10 @@ class Summarising:
         """
         return self.seen(self.call(feeds, samples), feeds, samples)
 
-    def call(self, feeds: Arrays, samples: int) -> Told:
+    def call(self, feeds: Arrays, samples: int) -> CallOutputs:
         """What the runtime tells of a call; several threads may be here at once, and nothing is raised."""
         start = start_of(feeds) if self._moves else 0
-        told = Told(opening=self._opening, start=start)
+        told = CallOutputs(opening=self._opening, start=start)
         asked = {f"{_START}{step}": np.array([start % step], np.int64) for step in self._steps()}
         if self._by_sample():
             asked[_ROWS] = np.array([samples, -1], np.int64)
@@ -162,7 +162,9 @@ class Summarising:
             told.error = error
         return told
 
-    def seen(self, told: Told, feeds: Arrays, samples: int, settle: Callable[[], object] = bool) -> Seen:
+    def seen(
+        self, told: CallOutputs, feeds: Arrays, samples: int, settle: Callable[[], object] = bool
+    ) -> CallStatistics:
         """What `call` told of the same feeds.
 
         Args:
@@ -190,7 +192,7 @@ class Summarising:
                 if not unfit:
                     arrays = {name: array for name, array in outputs.items() if "#edgeport." not in name}
                     summaries = {name: summary for name, summary in seen.items() if summary is not None}
-                    return Seen(arrays={**feeds, **arrays}, summaries=summaries, start=told.start)
+                    return CallStatistics(arrays={**feeds, **arrays}, summaries=summaries, start=told.start)
             settle()
             told.error = None  # its traceback holds the model that is closed now
             for name in unfit:
@@ -294,7 +296,7 @@ def _constant(graph: ir.Graph, name: str, values: Sequence[int]) -> ir.Value:
     return graph.initializers[name]
 
 
-def _summaries(outputs: Arrays, looks: Mapping[str, Look], samples: int) -> dict[str, Summary | None]:
+def _summaries(outputs: Arrays, looks: Mapping[str, SummaryConfig], samples: int) -> dict[str, Summary | None]:
     """Of each tensor what sums it up; None where that does not say what the tensor itself would have."""
     if not looks:
         return {}
@@ -312,7 +314,7 @@ def _summaries(outputs: Arrays, looks: Mapping[str, Look], samples: int) -> dict
     return found
 
 
-def _summary(outputs: Arrays, name: str, look: Look, ends: NDArray[np.float32]) -> Summary | None:
+def _summary(outputs: Arrays, name: str, look: SummaryConfig, ends: NDArray[np.float32]) -> Summary | None:
     """`ends` are float32 [3, rows]: the lowest and the highest value, and the sum of each."""
     shape: list[int] = outputs[f"{name}{_SHAPE}"].tolist()
     rows, values = ends.shape[1], math.prod(shape)

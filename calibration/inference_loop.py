@@ -8,15 +8,15 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from edgeport.calibration.data.rebatch import rows_of
-from edgeport.calibration.in_graph_statistics import Seen, Summarising, Told
-from edgeport.calibration.observer_feed import Watching
+from edgeport.calibration.in_graph_statistics import CallOutputs, CallStatistics, StatisticsModel
+from edgeport.calibration.observer_feed import ObserverFeed
 from edgeport.contracts import Array, OnnxModel, Sample, SampleSet
 
-__all__ = ["Feeding", "ModelWalk", "takes_any_batch"]
+__all__ = ["InferenceRun", "ModelFeeder", "takes_any_batch"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelWalk:
+class InferenceRun:
     """How the samples go through the model.
 
     Attributes:
@@ -28,18 +28,18 @@ class ModelWalk:
 
     """
 
-    fed: Feeding
+    fed: ModelFeeder
     batches: SampleSet
-    watching: Watching
+    watching: ObserverFeed
     rows: int
     at_once: int
 
-    def over(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
+    def over(self, names: Iterable[str], summarising: StatisticsModel) -> Iterator[int]:
         """Shows these tensors to their observers; yields the samples done, with those that fill up the last group."""
         yield from self._over_several(names, summarising) if self.at_once > 1 else self._over_each(names, summarising)
         self.watching.settle()
 
-    def _over_each(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
+    def _over_each(self, names: Iterable[str], summarising: StatisticsModel) -> Iterator[int]:
         done = 0
         for sample in self.batches:
             for seen, count in self.fed.calls(summarising, sample, self.rows):
@@ -48,10 +48,10 @@ class ModelWalk:
             del sample, seen  # before the next batch is read
             yield done
 
-    def _over_several(self, names: Iterable[str], summarising: Summarising) -> Iterator[int]:
+    def _over_several(self, names: Iterable[str], summarising: StatisticsModel) -> Iterator[int]:
         """Calls side by side; shown in the samples' order, so that nothing of it shows in what is found."""
         done = 0
-        waiting: deque[tuple[Sample, Future[Told]]] = deque()
+        waiting: deque[tuple[Sample, Future[CallOutputs]]] = deque()
         with ThreadPoolExecutor(self.at_once) as pool:
 
             def shown() -> int:
@@ -77,7 +77,7 @@ class ModelWalk:
                 yield done
 
 
-class Feeding:
+class ModelFeeder:
     """How a model is fed: in parts of a batch, or step by step with its own state.
 
     Attributes:
@@ -92,7 +92,7 @@ class Feeding:
         self.probed_values = 0
         self._held: dict[str, Array] = dict(initial)
 
-    def calls(self, summarising: Summarising, sample: Sample, rows: int) -> Iterator[tuple[Seen, int]]:
+    def calls(self, summarising: StatisticsModel, sample: Sample, rows: int) -> Iterator[tuple[CallStatistics, int]]:
         """What each call over a batch told, and its samples; a call takes at most `rows` of them."""
         if not self.model.state:
             for part in self.slices(sample, rows):

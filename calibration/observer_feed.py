@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from edgeport.calibration.batch_axis import by_sample
-from edgeport.calibration.in_graph_statistics import Seen
-from edgeport.calibration.observers import Observer, Summarised, Summary
+from edgeport.calibration.in_graph_statistics import CallStatistics
+from edgeport.calibration.observers import Observer, Summary, SummaryObserver
 from edgeport.calibration.observers.histogram import summary_of, thinned
 from edgeport.calibration.observers.summary import joined
 from edgeport.contracts import Array
 
-__all__ = ["Watching"]
+__all__ = ["ObserverFeed"]
 
 _CALLS = 32
 _HELD_BYTES = 1 << 20
 """Counted values that wait, at most, and those of one call."""
 
 
-class Watching:
+class ObserverFeed:
     """Observers of tensors; `show` them each call, then `settle`.
 
     Args:
@@ -43,16 +43,16 @@ class Watching:
         self._watched = {name: {key: observer() for key, observer in observers.items()} for name in names}
         # Asked once: to ask each time would take as long as to observe.
         self._by_summary = {
-            name: [one for one in watched.values() if isinstance(one, Summarised)]
+            name: [one for one in watched.values() if isinstance(one, SummaryObserver)]
             for name, watched in self._watched.items()
         }
-        self._needs_arrays = any(not isinstance(observer(), Summarised) for observer in observers.values())
+        self._needs_arrays = any(not isinstance(observer(), SummaryObserver) for observer in observers.values())
         self._axes = axes
         self._most = most
         self._waiting: dict[str, list[Summary]] = {name: [] for name in names}
         self._calls = self._held_bytes = 0
 
-    def show(self, names: Iterable[str], seen: Seen, samples: int) -> None:
+    def show(self, names: Iterable[str], seen: CallStatistics, samples: int) -> None:
         """What a call told of these tensors.
 
         Args:
@@ -91,7 +91,7 @@ class Watching:
 
     def _look(self, name: str, array: Array, start: int, *, summed_up: bool) -> None:
         for observer in self._watched[name].values():
-            if not isinstance(observer, Summarised):
+            if not isinstance(observer, SummaryObserver):
                 observer.update(array)
             elif not summed_up:
                 observer.update(thinned(array, self._most, start) if observer.needs_counted else array)

@@ -24,7 +24,7 @@ from edgeport.calibration.integer_nodes import (
 )
 from edgeport.calibration.ranges import MinMax, PowerOfTwo, RangeMethod, cover_by_power_of_two
 from edgeport.calibration.recurrent import recurrent_nodes, recurrent_weights
-from edgeport.calibration.tensor_ranges import Found, TensorRanges
+from edgeport.calibration.tensor_ranges import RangeKey, TensorRanges
 from edgeport.contracts import (
     ActivationQuantization,
     Calibration,
@@ -86,7 +86,7 @@ def make_plans(
 
     """
     graph = _calibrated_graph(model, calibration)
-    found: dict[Found, tuple[float, float]] = {}
+    found: dict[RangeKey, tuple[float, float]] = {}
     for method in methods:
         yield _static_plan(model, graph, calibration, rules, method, found=found)
 
@@ -112,7 +112,7 @@ def _static_plan(  # noqa: PLR0913 (those of `make_plan`)
     *,
     exclude: Mapping[str, str] | None = None,
     only: Collection[str] | None = None,
-    found: dict[Found, tuple[float, float]] | None = None,
+    found: dict[RangeKey, tuple[float, float]] | None = None,
 ) -> QuantizationPlan:
     exclude = dict(exclude or {})
     ranges = TensorRanges(calibration, rules, method, found)

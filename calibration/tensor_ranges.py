@@ -24,9 +24,9 @@ from edgeport.calibration.ranges import (
 from edgeport.contracts import Calibration, QuantizationRules
 from edgeport.errors import CalibrationError
 
-__all__ = ["Found", "TensorRanges"]
+__all__ = ["RangeKey", "TensorRanges"]
 
-Found = tuple[str, RangeMethod, Scheme]
+RangeKey = tuple[str, RangeMethod, Scheme]
 """Tensor, method and integers."""
 
 _NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "ReduceL1", "ReduceL2"})
@@ -40,7 +40,7 @@ class TensorRanges:
         calibration: Statistics of the model.
         rules: The dialect.
         method: How ranges are found.
-        found: What is known already, by `Found`; plans of one calibration by several methods share it.
+        found: What is known already, by `RangeKey`; plans of one calibration by several methods share it.
 
     Raises:
         CalibrationError: The method looks at the whole model, and nothing in it was finite; or a tensor was not
@@ -53,7 +53,7 @@ class TensorRanges:
         calibration: Calibration,
         rules: QuantizationRules,
         method: RangeMethod,
-        found: dict[Found, tuple[float, float]] | None = None,
+        found: dict[RangeKey, tuple[float, float]] | None = None,
     ) -> None:
         self.method = method
         self.scheme = Scheme(dtype=rules.activation_dtype, symmetric=rules.activation_symmetric)

@@ -15,7 +15,7 @@ from edgeport.devices.connection import ProcessGroup
 from edgeport.devices.inventory import AdbAddress
 from edgeport.errors import DeviceError, DeviceLost
 
-__all__ = ["Found", "Shell", "look"]
+__all__ = ["AndroidEnvironment", "Shell", "look"]
 
 _END = "edgeport-end"
 _LARGEST_BYTES = 64 << 20
@@ -26,7 +26,7 @@ _PATH = re.compile(r"/[A-Za-z0-9._/+-]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class AndroidEnvironment:
     """What is there.
 
     Attributes:
@@ -146,7 +146,7 @@ class Shell:
         return ended, said.decode("utf-8", "replace"), last
 
 
-def look(shell: Shell) -> Found:
+def look(shell: Shell) -> AndroidEnvironment:
     """What a device has to run artifacts with.
 
     Raises:
@@ -162,7 +162,7 @@ def look(shell: Shell) -> Found:
     _, said = shell.run(line, asked="look at the device", within_s=_LOOK_S)
     told = dict(one.split(" ", 1) for one in said.splitlines() if " " in one)
     paths = {name: path for name, path in told.items() if _PATH.fullmatch(path)}
-    return Found(
+    return AndroidEnvironment(
         python=paths.get("python3", ""),
         programs={one.name: paths[one.name] for one in PROGRAMS if one.name in paths},
         folder=paths.get("folder", "/data/local/tmp"),

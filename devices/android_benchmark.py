@@ -38,8 +38,8 @@ from edgeport.devices.agent.facts import cpu_facts
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.probing import ACCELERATOR_FILES, missing_sources, told_by_files
 from edgeport.devices.agent.telemetry import heat_values
-from edgeport.devices.android import Found, Shell
-from edgeport.devices.benchmark_programs import PROGRAMS, RESULT, Call, Feed, NativeProgram, Timed
+from edgeport.devices.android import AndroidEnvironment, Shell
+from edgeport.devices.benchmark_programs import PROGRAMS, RESULT, BenchmarkTimes, Call, Feed, NativeProgram
 from edgeport.errors import BackendCrash, BackendError, ChildTimeout, DeviceError, EdgeportError, UsageError
 
 __all__ = ["FLAG", "NativeDevice"]
@@ -77,7 +77,7 @@ class NativeDevice:
 
     """
 
-    def __init__(self, name: str, shell: Shell, found: Found, workdir: Path) -> None:
+    def __init__(self, name: str, shell: Shell, found: AndroidEnvironment, workdir: Path) -> None:
         self._name = name
         self._shell = shell
         self._found = found
@@ -409,7 +409,7 @@ class NativeDevice:
         return root
 
 
-def _trace(job: TimeJob, timed: Timed, digest: str, telemetry: tuple[TelemetrySample, ...]) -> ProcessTrace:
+def _trace(job: TimeJob, timed: BenchmarkTimes, digest: str, telemetry: tuple[TelemetrySample, ...]) -> ProcessTrace:
     warm, spent = 0, 0
     while timed.calls_per_reading == 1 and warm < len(timed.latency_ns) - 1 and spent < job.warmup_s * 1e9:
         spent += timed.latency_ns[warm]

@@ -104,7 +104,7 @@ class AsyncSshTransport:
         """
         import asyncssh
 
-        seen = _Seen()
+        seen = _HostKeys()
         hops, failures = through or (), _failures()
         try:
             options = asyncssh.SSHClientConnectionOptions(
@@ -154,7 +154,7 @@ class AsyncSshTransport:
             hops = await self._connect(parts["host"].strip("[]"), parts["user"] or (), port, after=after, through=hops)
         return hops or ()
 
-    async def _refusal(self, error: BaseException, seen: _Seen, host: str, hops: tuple[Any, ...]) -> DeviceError:
+    async def _refusal(self, error: BaseException, seen: _HostKeys, host: str, hops: tuple[Any, ...]) -> DeviceError:
         """Why a host, the last one behind these, was not reached."""
         import asyncssh
 
@@ -225,7 +225,7 @@ class Process:
 
 
 @dataclass(kw_only=True)
-class _Seen:
+class _HostKeys:
     """What was found of host keys.
 
     Attributes:
@@ -245,7 +245,7 @@ class _Known:
     """Keys in files of known hosts."""
 
     files: Sequence[Path]
-    seen: _Seen
+    seen: _HostKeys
 
     def match(self, host: str, addr: str, port: int | None) -> Any:
         """The keys of a host, as asyncssh asks for them; what is known is noted down."""
@@ -290,7 +290,7 @@ def _at_home(path: object) -> str:
     return os.path.expanduser(str(path))  # noqa: PTH111
 
 
-def _client(seen: _Seen) -> Any:
+def _client(seen: _HostKeys) -> Any:
     import asyncssh
 
     class Client(asyncssh.SSHClient):

@@ -17,7 +17,7 @@ import numpy as np
 from edgeport.contracts import TimeJob
 from edgeport.errors import DeviceError
 
-__all__ = ["PROGRAMS", "RESULT", "Call", "Feed", "NativeProgram", "Timed"]
+__all__ = ["PROGRAMS", "RESULT", "BenchmarkTimes", "Call", "Feed", "NativeProgram"]
 
 RESULT = "result.csv"
 """What a program may write in its folder."""
@@ -36,7 +36,7 @@ _LONGEST_S = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class BenchmarkTimes:
     """What a program found.
 
     Attributes:
@@ -102,7 +102,7 @@ class NativeProgram:
     runtime: str
     session: str
     call: Callable[[TimeJob, str, Sequence[Feed]], Call]
-    read: Callable[[str, str], Timed]
+    read: Callable[[str, str], BenchmarkTimes]
 
 
 def _perf_test(job: TimeJob, model: str, feeds: Sequence[Feed]) -> Call:
@@ -141,11 +141,11 @@ def _level(settings: dict[str, object]) -> str:
     return level
 
 
-def _read_perf_test(said: str, written: str) -> Timed:
+def _read_perf_test(said: str, written: str) -> BenchmarkTimes:
     rows = [line.rsplit(",", 4) for line in written.splitlines() if line.count(",") >= 4]
     latency = tuple(_ns(row[1], 1e9) for row in rows)
     peak = max((int(row[2]) for row in rows if row[2].isdigit()), default=0)
-    return Timed(
+    return BenchmarkTimes(
         latency_ns=latency,
         load_ns=_told(said, r"Session creation time cost:\s*(\S+) s", 1e9) or 0,
         first_ns=_told(said, r"First inference time cost:\s*(\S+) ms", 1e6),
@@ -185,7 +185,7 @@ def _benchmark_app(job: TimeJob, model: str, feeds: Sequence[Feed]) -> Call:
     return Call(words=tuple(words), before=before, files=files)
 
 
-def _read_benchmark_app(said: str, _written: str) -> Timed:
+def _read_benchmark_app(said: str, _written: str) -> BenchmarkTimes:
     """The mean of all calls: one reading, for it tells no time of a single call."""
     count = re.search(r"Count:\s*(\d+) iterations", said)
     mean = _told(said, r"Average:\s*(\S+) ms", 1e6)
@@ -193,7 +193,7 @@ def _read_benchmark_app(said: str, _written: str) -> Timed:
         mean = _told(said, r"Average:\s*(\S+) us", 1e3)
     read = _told(said, r"Read model took (\S+) ms", 1e6)
     compiled = _told(said, r"Compile model took (\S+) ms", 1e6)
-    return Timed(
+    return BenchmarkTimes(
         latency_ns=() if mean is None or count is None else (mean,),
         calls_per_reading=max(1, int(count[1])) if count else 1,
         load_ns=(read or 0) + (compiled or 0),

@@ -23,7 +23,7 @@ from edgeport.devices.agent.serving import HELLO, PROTOCOL
 from edgeport.devices.bootstrap import first_line
 from edgeport.errors import DeviceError, DeviceLost, EdgeportError, error_from_dict
 
-__all__ = ["Ends", "Link", "ProcessGroup", "StartingTransport", "Transport"]
+__all__ = ["Connection", "ProcessGroup", "StartingTransport", "Transport", "TransportProcess"]
 
 CONNECT_S = 60.0
 SILENCE_S = 45.0
@@ -52,7 +52,7 @@ _WORDS = {
 """What is asked for, to how errors say it."""
 
 
-class Ends(Protocol):
+class TransportProcess(Protocol):
     """What runs the first program: a process here, or something that behaves like one."""
 
     @property
@@ -100,7 +100,7 @@ class Transport(Protocol):
 class StartingTransport(Protocol):
     """How the device is reached without a process."""
 
-    def start(self) -> Ends:
+    def start(self) -> TransportProcess:
         """Has `bootstrap.COMMAND` run there.
 
         Raises:
@@ -124,7 +124,7 @@ class ProcessGroup(subprocess.Popen[bytes]):
                 os.killpg(self.pid, signal.SIGKILL)
 
 
-def _started(transport: Transport | StartingTransport) -> Ends:
+def _started(transport: Transport | StartingTransport) -> TransportProcess:
     if isinstance(transport, StartingTransport):
         return transport.start()
     try:
@@ -140,7 +140,7 @@ def _started(transport: Transport | StartingTransport) -> Ends:
         raise transport.explain(None, str(error)) from error
 
 
-class Link:
+class Connection:
     """A connection to the agent; opened when made.
 
     Args:

@@ -18,7 +18,7 @@ from edgeport.contracts import DeviceFacts, DeviceProbe, Job, ProcessTrace, dige
 from edgeport.devices.agent.machine_lock import FOLDER
 from edgeport.devices.agent_archive import build_agent
 from edgeport.devices.agent_result import read_trace
-from edgeport.devices.connection import Link, StartingTransport, Transport
+from edgeport.devices.connection import Connection, StartingTransport, Transport
 from edgeport.devices.exit_diagnosis import no_result, raise_if_dead
 from edgeport.errors import DependencyError, DeviceError, UsageError
 
@@ -48,7 +48,7 @@ class RemoteDevice:
         self._name = name
         self._transport = transport
         self._workdir = workdir.resolve()
-        self._link: Link | None = None
+        self._link: Connection | None = None
         self._facts: DeviceFacts | None = None
         self._placed: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -296,11 +296,11 @@ class RemoteDevice:
         with self._lock:
             return self._connected().request(ask, payload)
 
-    def _connected(self) -> Link:
+    def _connected(self) -> Connection:
         if self._link is None or not self._link.is_open:
             self.close()
             self._placed.clear()  # whoever cleans a device meanwhile takes it away
-            self._link = Link(self._transport, self._name, build_agent([], self._workdir / "agents"))
+            self._link = Connection(self._transport, self._name, build_agent([], self._workdir / "agents"))
         return self._link
 
 

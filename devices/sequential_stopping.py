@@ -16,14 +16,23 @@ from edgeport.devices.latency.overload import overload_flags
 from edgeport.devices.latency.summary import summarise, throughput_per_s
 from edgeport.devices.latency.verdict import BudgetVerdict, alpha_at, judge_budget
 
-__all__ = ["Aim", "Enough", "EnoughPairs", "Goal", "Precise", "Together", "half_width", "next_look"]
+__all__ = [
+    "CriterionSet",
+    "Goal",
+    "QuantilePrecision",
+    "SpeedupPrecision",
+    "StoppingCriterion",
+    "ThroughputPrecision",
+    "half_width",
+    "next_analysis",
+]
 
 _MOST_ROUNDS = 300
 _NEXT_LOOK = 1.15
 _MEDIAN = 0.5
 
 
-class Aim(Protocol):
+class StoppingCriterion(Protocol):
     """One thing that an experiment is to find out."""
 
     def missing(self, measured: Mapping[str, Measurement], *, look: int) -> str:
@@ -49,7 +58,7 @@ class Goal:
     time_s: float = 60.0
 
 
-class Enough:
+class QuantilePrecision:
     """Says whether to measure on (`experiment.More`), and remembers why it stopped.
 
     Each call is one more look at the data. A verdict on a budget allows for that: look j may spend alpha / (j (j+1)) of
@@ -111,7 +120,7 @@ def _hopeless(measurement: Measurement, q: float) -> bool:
     return (coarse and not math.isclose(q, _MEDIAN)) or bool(overload_flags(measurement))
 
 
-class EnoughPairs:
+class SpeedupPrecision:
     """Whether it is known how B differs from A, and narrowly enough.
 
     Each look may err, so look j has the confidence 1 - alpha / (j (j+1)): all together, under 5 % of answers are false.
@@ -138,7 +147,7 @@ class EnoughPairs:
 
 
 @dataclass(frozen=True)
-class Precise:
+class ThroughputPrecision:
     """Whether the throughput of an arm is known narrowly enough.
 
     Attributes:
@@ -160,7 +169,7 @@ class Precise:
         return "" if width <= self.until else f"the throughput's interval was +-{width:.1%}, not +-{self.until:.1%}"
 
 
-class Together:
+class CriterionSet:
     """Measures on while any of several aims wants more and there is time; all share the rounds and the looks.
 
     Looks come after the wanted rounds, then each time there are 15 % more rounds: every one costs certainty. A verdict
@@ -183,7 +192,7 @@ class Together:
 
     def __init__(
         self,
-        aims: Sequence[Aim],
+        aims: Sequence[StoppingCriterion],
         *,
         arms: Sequence[str],
         rounds: int,
@@ -209,7 +218,7 @@ class Together:
         self.out_of_time = self.taken_s * (1 + 1 / count) > self._time_s or count >= _MOST_ROUNDS
         if not self.out_of_time and (count < self._next or not self._aims):
             return True
-        self._next = next_look(count)
+        self._next = next_analysis(count)
         measured = without_disturbed(to_measurements(rounds, device=""))
         if any(arm not in measured for arm in self._arms):
             return False
@@ -219,7 +228,7 @@ class Together:
         return bool(self.missing) and not self.out_of_time
 
 
-def next_look(count: int) -> int:
+def next_analysis(count: int) -> int:
     """Rounds at the look after the one at `count` rounds."""
     return max(count + 1, math.ceil(_NEXT_LOOK * count))
 

@@ -126,9 +126,9 @@ def diagnose(*, store: Path | None = None) -> Diagnosis:
 
 def _probed(name: str) -> Capabilities:
     from edgeport.pipeline.compilation.accelerators import as_opened
-    from edgeport.pipeline.compilation.probe import probed
+    from edgeport.pipeline.compilation.probe import probed_with_accelerators
 
-    return as_opened(probed(name, _PROBE_LIMITS))
+    return as_opened(*probed_with_accelerators(name, _PROBE_LIMITS))
 
 
 def _package(name: str) -> PackageStatus:

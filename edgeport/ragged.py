@@ -15,14 +15,14 @@ import numpy as np
 from edgeport.contracts import Array, Arrays, RunModel
 from edgeport.errors import SamplesError
 
-__all__ = ["SHAPE", "Gathered", "Rows", "resized", "run_rows"]
+__all__ = ["SHAPE", "OutputAccumulator", "RaggedBatch", "resized", "run_rows"]
 
 SHAPE = "#shape"
 """Behind the name of an array whose samples differ in shape."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class RaggedBatch:
     """Samples, as a file has them.
 
     Attributes:
@@ -37,7 +37,7 @@ class Rows:
     state: Arrays = field(default_factory=dict)
 
     @classmethod
-    def of(cls, arrays: Arrays, state: Sequence[str] = ()) -> Rows:
+    def of(cls, arrays: Arrays, state: Sequence[str] = ()) -> RaggedBatch:
         """The arrays of a file; those of the inputs in `state` have no axis that counts."""
         shapes = {name.removesuffix(SHAPE): array for name, array in arrays.items() if name.endswith(SHAPE)}
         values = {name: array for name, array in arrays.items() if not name.endswith(SHAPE) and name not in state}
@@ -78,7 +78,7 @@ class Rows:
         return total
 
 
-class Gathered:
+class OutputAccumulator:
     """Outputs of one call after the other, put together."""
 
     def __init__(self) -> None:
@@ -121,7 +121,7 @@ def _padded(parts: Sequence[Array]) -> Array:
 
 
 def run_rows(
-    run: RunModel, rows: Rows, *, batch: int, state: Mapping[str, str], starts: Sequence[int]
+    run: RunModel, rows: RaggedBatch, *, batch: int, state: Mapping[str, str], starts: Sequence[int]
 ) -> dict[str, Array]:
     """The outputs for every sample but the state, in calls of neighbours of one shape, at most `batch`.
 
@@ -132,7 +132,7 @@ def run_rows(
         SamplesError: An output that has not one row for each sample.
 
     """
-    gathered, begins, held = Gathered(), set(starts), dict(rows.state)
+    gathered, begins, held = OutputAccumulator(), set(starts), dict(rows.state)
     for start, stop in rows.runs(1 if state else batch):
         if start in begins:
             held = dict(rows.state)

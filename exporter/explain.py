@@ -196,30 +196,9 @@ def _is_data_shape(text: str, lines: Sequence[SourceLine]) -> bool:
     return by_size or ("extract specialized integer" in text and not branches)
 
 
-def _explain_data_shape(text: str, where: str) -> _Explained:
-    del text
-    return (
-        DataDependentShapeError,
-        f"a size that depends on the values of a tensor{where}",
-        (
-            "keep shapes fixed: pad to the largest size and mask (torch.where, torch.topk with a fixed k), "
-            "or do this step after the model"
-        ),
-    )
-
-
 def _is_graph_break(text: str, lines: Sequence[SourceLine]) -> bool:
     del lines
-    return "data-dependent expression" in text or "Data-dependent branching" in text or "data-dependent" in text.lower()
-
-
-def _explain_graph_break(text: str, where: str) -> _Explained:
-    del text
-    return (
-        GraphBreakError,
-        f"Python control flow that depends on the values of a tensor{where}",
-        "compute both sides and choose with torch.where, or use torch.cond; loops need a fixed count",
-    )
+    return "data-dependent" in text.lower()
 
 
 def _is_foreign(text: str, lines: Sequence[SourceLine]) -> bool:
@@ -227,19 +206,37 @@ def _is_foreign(text: str, lines: Sequence[SourceLine]) -> bool:
     return ".numpy() is not supported" in text or ("FakeTensor" in text and "numpy" in text)
 
 
-def _explain_foreign(text: str, where: str) -> _Explained:
-    del text
-    return (
-        ExportError,
-        f"that the model leaves PyTorch (numpy) in the middle{where}",
-        "use the torch function of the same name instead",
-    )
+def _always(error: type[ExportError], found: str, fix: str) -> Callable[[str, str], _Explained]:
+    """The same, whatever the text says beside the place."""
+    return lambda _, where: (error, f"{found}{where}", fix)
 
 
 _EXPLANATIONS: tuple[tuple[Callable[[str, Sequence[SourceLine]], bool], Callable[[str, str], _Explained]], ...] = (
     (_is_operator, _explain_operator),
     (_is_fixed_axis, _explain_fixed_axis),
-    (_is_data_shape, _explain_data_shape),
-    (_is_graph_break, _explain_graph_break),
-    (_is_foreign, _explain_foreign),
+    (
+        _is_data_shape,
+        _always(
+            DataDependentShapeError,
+            "a size that depends on the values of a tensor",
+            "keep shapes fixed: pad to the largest size and mask (torch.where, torch.topk with a fixed k), "
+            "or do this step after the model",
+        ),
+    ),
+    (
+        _is_graph_break,
+        _always(
+            GraphBreakError,
+            "Python control flow that depends on the values of a tensor",
+            "compute both sides and choose with torch.where, or use torch.cond; loops need a fixed count",
+        ),
+    ),
+    (
+        _is_foreign,
+        _always(
+            ExportError,
+            "that the model leaves PyTorch (numpy) in the middle",
+            "use the torch function of the same name instead",
+        ),
+    ),
 )

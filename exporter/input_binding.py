@@ -15,7 +15,7 @@ from edgeport.contracts import Array, Arrays, TensorSpec
 from edgeport.errors import ExportError, SamplesError
 from edgeport.exporter.nested_inputs import Nested, argument_paths, nest, register_dataclasses
 from edgeport.exporter.output_naming import name_outputs
-from edgeport.ragged import Rows, run_rows
+from edgeport.ragged import RaggedBatch, run_rows
 
 if TYPE_CHECKING:
     import torch
@@ -303,7 +303,7 @@ def reference_outputs(  # noqa: PLR0913 (what is fed, and how)
 
     """
     state = state or {}
-    rows = Rows.of(feeds, tuple(state.values()))
+    rows = RaggedBatch.of(feeds, tuple(state.values()))
     binding = bind_feeds(module, {**rows.cut(0, 1), **rows.state}, parameters or {}, constants or {})
     if state or rows.shapes:
         run = functools.partial(run_eagerly, module, binding)

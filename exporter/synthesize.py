@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
 from edgeport.contracts import Array, OnProgress, ProgressEvent, TensorSpec, silent
 from edgeport.errors import ExportError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["synthesize"]
 
@@ -49,8 +47,6 @@ def synthesize(
         ExportError: No BatchNorm layer with statistics, several inputs, or an input that is not float or has no size.
 
     """
-    import torch
-
     from edgeport.exporter.batch_norm import layers_with_statistics
 
     spec = _only(inputs)
@@ -69,8 +65,6 @@ def synthesize(
 
 
 def _fitted(module: torch.nn.Module, layers: Sequence[Any], start: torch.Tensor, spec: TensorSpec) -> Array:
-    import torch
-
     images = start.clone()
     images.requires_grad = True
     optimizer = torch.optim.Adam([images], lr=_RATE)
@@ -89,8 +83,6 @@ def _fitted(module: torch.nn.Module, layers: Sequence[Any], start: torch.Tensor,
 
 def _distance(module: torch.nn.Module, layers: Sequence[Any], images: torch.Tensor) -> torch.Tensor:
     """How far means and standard deviations are from those kept, in units of the kept deviation, summed over layers."""
-    import torch
-
     distances: list[torch.Tensor] = []
 
     def look(layer: Any, arguments: tuple[torch.Tensor, ...]) -> None:

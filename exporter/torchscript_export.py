@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
+import torch
 
 from edgeport.contracts import Arrays
 from edgeport.exporter.input_binding import Binding
 from edgeport.exporter.options import ExportOptions
 from edgeport.onnx_files import MODULE_KEY
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["export_legacy"]
 
@@ -35,8 +32,6 @@ def export_legacy(module: torch.nn.Module, binding: Binding, feeds: Arrays, opti
         Exception: Whatever torch raises.
 
     """
-    import torch
-
     args, kwargs = binding.tensors(feeds)
     axes = {
         name: ({0: "batch"} if options.dynamic_batch and name not in options.state.values() else {})

@@ -13,7 +13,7 @@ from edgeport.contracts import Array, Arrays, OpenModel, Outcome, OutputDifferen
 from edgeport.errors import EdgeportError, SamplesError, VerificationError, WrongOutput
 from edgeport.exporter.dynamic_shape_check import AtSize
 from edgeport.exporter.nan_origin import first_divergent_node
-from edgeport.ragged import Rows, run_rows
+from edgeport.ragged import RaggedBatch, run_rows
 
 __all__ = ["DEFAULT_TOLERANCE", "Judge", "compare_outputs", "verify"]
 
@@ -139,7 +139,7 @@ def verify(  # noqa: PLR0913 (the four things compared, and how)
         SamplesError: No samples, or fewer than the largest batch.
 
     """
-    rows = Rows.of(feeds, tuple((state or {}).values()))
+    rows = RaggedBatch.of(feeds, tuple((state or {}).values()))
     count = len(rows)
     batch_sizes = (1,) if state else batch_sizes
     if count < max(batch_sizes, default=1) or count < 1 or min(batch_sizes, default=0) < 1:
@@ -235,7 +235,7 @@ def _run_all(run: RunModel, feeds: Arrays, count: int, size: int, reference: Arr
     return {name: gathered[name] for name in reference if name in gathered} | gathered
 
 
-def _name_node(error: WrongOutput, rows: Rows, size: int, model_path: Path, open_model: OpenModel) -> None:
+def _name_node(error: WrongOutput, rows: RaggedBatch, size: int, model_path: Path, open_model: OpenModel) -> None:
     index = error.details.get("index")
     start = index[0] if isinstance(index, list) and index else 0
     start = min(start, len(rows) - size)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -34,7 +34,17 @@ from edgeport.npz import load_npz, save_npz
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["export_in_child", "loaded_arrays", "loaded_module", "reference_in_child", "synthesize_in_child"]
+__all__ = [
+    "contract_of",
+    "export_in_child",
+    "export_options_of",
+    "loaded_arrays",
+    "loaded_module",
+    "reference_in_child",
+    "synthesize_in_child",
+]
+
+_T = TypeVar("_T")
 
 _THREADS_KEY = "threads"
 
@@ -66,14 +76,14 @@ def export_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent
 
     steps = 3 if payload.get("feeds") else 2
     _tell(on_progress, "load the model", 0, steps)
-    options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
+    options = export_options_of(payload)
     module = loaded_module(payload)
     _tell(on_progress, "export", 1, steps)
     example = loaded_arrays(payload["example"])
     if payload.get("feeds"):
         _require_fit(module, example, options, strict=bool(payload.get("strict")))
     result = export_onnx(module, example, output=Path(payload["output"]), options=options)
-    result = replace(result, notes=(*notes_on_source(_contract(ModelSource, payload["source"])), *result.notes))
+    result = replace(result, notes=(*notes_on_source(contract_of(ModelSource, payload["source"])), *result.notes))
     written = None
     if payload.get("feeds"):
         _tell(on_progress, "run PyTorch on the samples", 2, steps)
@@ -110,7 +120,7 @@ def reference_in_child(payload: Mapping[str, Any], on_progress: OnProgress = sil
 
     """
     _tell(on_progress, "load the model", 0, 2)
-    options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
+    options = export_options_of(payload)
     module = loaded_module(payload)
     _tell(on_progress, "run PyTorch on the samples", 1, 2)
     written = _write_reference(module, payload, options)
@@ -149,17 +159,17 @@ def synthesize_in_child(payload: Mapping[str, Any], on_progress: OnProgress = si
         EdgeportError: As `load_module` and `synthesize`.
 
     """
+    module = loaded_module(payload)
     from edgeport.exporter.synthesize import synthesize
 
-    module = loaded_module(payload)
-    inputs = [_contract(TensorSpec, spec) for spec in payload["inputs"]]
+    inputs = [contract_of(TensorSpec, spec) for spec in payload["inputs"]]
     made = synthesize(module, inputs, int(payload["count"]), int(payload["seed"]), on_progress=on_progress)
     save_npz(Path(payload["output"]), made)
     return {}
 
 
 def loaded_module(payload: Mapping[str, Any]) -> torch.nn.Module:
-    """The module of `source`, with `threads` for torch where they are given."""
+    """The module of `source`, with `threads` for torch where they are given; called before what imports PyTorch."""
     # Read when PyTorch is loaded. Threads that spin while they wait make PyTorch many times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import torch
@@ -168,7 +178,7 @@ def loaded_module(payload: Mapping[str, Any]) -> torch.nn.Module:
 
     if payload.get(_THREADS_KEY):
         torch.set_num_threads(int(payload[_THREADS_KEY]))
-    return load_module(_contract(ModelSource, payload["source"]))
+    return load_module(contract_of(ModelSource, payload["source"]))
 
 
 def _require_fit(module: torch.nn.Module, example: Arrays, options: ExportOptions, *, strict: bool) -> None:
@@ -261,8 +271,14 @@ def loaded_arrays(path: str) -> dict[str, Array]:
         ) from error
 
 
-def _contract(cls: type[Any], values: Any) -> Any:
+def contract_of(cls: type[_T], values: Any) -> _T:
+    """A contract out of the JSON values of a payload."""
     return load_json(cls, json.dumps(values))
+
+
+def export_options_of(payload: Mapping[str, Any]) -> ExportOptions:
+    """The `options` of a payload, or the usual ones."""
+    return contract_of(ExportOptions, payload["options"]) if payload.get("options") else ExportOptions()
 
 
 def _tell(on_progress: OnProgress, message: str, done: int, total: int) -> None:

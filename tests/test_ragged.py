@@ -5,7 +5,7 @@ import pytest
 
 from edgeport.errors import SamplesError
 from edgeport.npz import GrowingArray, save_npz
-from edgeport.ragged import SHAPE, Gathered, Rows, resized, run_rows
+from edgeport.ragged import SHAPE, OutputAccumulator, RaggedBatch, resized, run_rows
 
 
 def written(folder, *parts):
@@ -22,7 +22,7 @@ def written(folder, *parts):
 def test_what_is_padded_in_a_file_comes_out_without_padding(tmp_path):
     parts = [np.ones((2, 3)), np.full((1, 5), 2.0), np.full((1, 3), 3.0)]
 
-    rows = Rows.of(written(tmp_path, *parts))
+    rows = RaggedBatch.of(written(tmp_path, *parts))
 
     assert [(start, stop) for start, stop in rows.runs(8)] == [(0, 2), (2, 3), (3, 4)]
     for (start, stop), part in zip(rows.runs(8), parts, strict=True):
@@ -42,24 +42,24 @@ def test_an_axis_that_is_not_free_keeps_its_size(tmp_path):
 
 
 def test_calls_are_no_larger_than_asked():
-    rows = Rows.of({"x": np.zeros((5, 2))})
+    rows = RaggedBatch.of({"x": np.zeros((5, 2))})
 
     assert list(rows.runs(2)) == [(0, 2), (2, 4), (4, 5)]
 
 
 def test_outputs_of_several_shapes_are_gathered_and_come_back():
-    gathered = Gathered()
+    gathered = OutputAccumulator()
     gathered.add({"y": np.ones((1, 2))})
     gathered.add({"y": np.full((2, 4), 3.0)})
 
-    rows = Rows.of(gathered.arrays())
+    rows = RaggedBatch.of(gathered.arrays())
 
     np.testing.assert_array_equal(rows.cut(0, 1)["y"], np.ones((1, 2)))
     np.testing.assert_array_equal(rows.cut(1, 3)["y"], np.full((2, 4), 3.0))
 
 
 def test_another_number_of_axes_is_refused():
-    gathered = Gathered()
+    gathered = OutputAccumulator()
     gathered.add({"y": np.ones((1, 2))})
     gathered.add({"y": np.ones((1, 2, 2))})
 
@@ -73,7 +73,7 @@ def running_sum(feeds):
 
 
 def test_a_state_is_fed_back_and_begins_anew_with_each_sequence():
-    rows = Rows.of({"x": np.ones((5, 2)), "held": np.full(1, 10.0)}, ("held",))
+    rows = RaggedBatch.of({"x": np.ones((5, 2)), "held": np.full(1, 10.0)}, ("held",))
 
     found = run_rows(running_sum, rows, batch=4, state={"next": "held"}, starts=(0, 3))
 
@@ -82,7 +82,7 @@ def test_a_state_is_fed_back_and_begins_anew_with_each_sequence():
 
 
 def test_a_single_number_is_the_output_of_a_call_of_one_sample():
-    rows = Rows.of({"x": np.arange(6.0).reshape(3, 2)})
+    rows = RaggedBatch.of({"x": np.arange(6.0).reshape(3, 2)})
     run = lambda feeds: {"y": feeds["x"].sum()}  # noqa: E731 (a model in a line)
 
     assert run_rows(run, rows, batch=1, state={}, starts=())["y"].tolist() == [1, 5, 9]

@@ -27,6 +27,7 @@ from edgeport.backends.onnxruntime.rules import arm_rules, rules_for, x86_rules
 from edgeport.backends.qdq.model_match import check_fits
 from edgeport.backends.session_errors import open_artifact
 from edgeport.contracts import (
+    Accelerator,
     Artifact,
     Capabilities,
     ExecutionConfig,
@@ -46,6 +47,13 @@ from edgeport.isolation.memory import give_back_of
 from edgeport.isolation.protocol import is_out_of_memory
 
 __all__ = ["OnnxRuntimeBackend"]
+
+_CUDA = Accelerator(
+    listed="CUDAExecutionProvider",
+    runtime_device="CUDA",
+    package="onnxruntime",
+    library="capi/*onnxruntime_providers_cuda.*",  # its setup.py: lib*.so, or *.dll
+)
 
 
 class OnnxRuntimeBackend:
@@ -163,6 +171,21 @@ class OnnxRuntimeBackend:
         from edgeport.backends.onnxruntime.placement import told_placement
 
         return told_placement(artifact, told)
+
+    def effective_plan(self, model: OnnxModel, plan: QuantizationPlan) -> QuantizationPlan:
+        """See `PlanReducing`: products that floats follow give floats."""
+        from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
+        from edgeport.onnx_files import read_ir
+
+        return leave_ends_float(read_ir(model).graph, plan)
+
+    def accelerators(self) -> Sequence[Accelerator]:
+        """See `Accelerated`."""
+        return (_CUDA,)
+
+    def peak_execution(self, execution: ExecutionConfig) -> ExecutionConfig:
+        """See `ProcessorPeak`."""
+        return ExecutionConfig(threads=execution.threads, affinity=execution.affinity, spinning=execution.spinning)
 
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
         """See `Tunable`; of a model in stages nothing, for other stages are other files, nor of replicas on devices."""

@@ -20,8 +20,9 @@ from edgeport.backends.onnxruntime.session_support.runtime_session import (
     session_options,
 )
 from edgeport.backends.onnxruntime.transformer_fusion import FUSED, fused_where_faster
+from edgeport.backends.session_errors import runtime_errors
 from edgeport.contracts import Artifact, Placement
-from edgeport.errors import BackendError, UnsupportedByBackend
+from edgeport.errors import UnsupportedByBackend
 
 __all__ = ["DEVICE", "FORMS", "PORTABLE", "pack"]
 
@@ -74,14 +75,10 @@ def pack(artifact: Artifact, form: str, folder: Path) -> tuple[Artifact, Placeme
         options = session_options({**plain, "threads": 1})
         options.optimized_model_filepath = str(draft / ENTRY)
         options.add_session_config_entry("session.save_model_format", "ORT")
-        try:
+        with runtime_errors(
+            f"write {artifact.entry} in ONNX Runtime's format", "leave it in ONNX, and see what the runtime says"
+        ):
             inference_session(path, options, plain)
-        except Exception as error:
-            raise BackendError(
-                asked=f"write {artifact.entry} in ONNX Runtime's format",
-                found=f"{type(error).__name__}: {error}",
-                fix="leave it in ONNX, and see what the runtime says",
-            ) from error
     kept = {name: value for name, value in settings.items() if name not in ("skip", "optimization")}
     if form == DEVICE:
         kept["made_for"] = processor_here()

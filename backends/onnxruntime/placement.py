@@ -19,6 +19,7 @@ from edgeport.backends.onnxruntime.kernels import rounds_activations
 from edgeport.backends.onnxruntime.nbits import ACCURACY_LEVEL, PRODUCT, TABLE
 from edgeport.backends.onnxruntime.node_mapping import MOVING, Origins
 from edgeport.backends.onnxruntime.session import OPTIMISED, PROVIDERS, describe_session, parts_of
+from edgeport.backends.session_errors import runtime_errors
 from edgeport.contracts import Artifact, NodePlacement, Placement
 from edgeport.errors import BackendError
 from edgeport.isolation.memory import give_back_of
@@ -64,14 +65,8 @@ def read_placement(artifact: Artifact) -> Placement:
     _require_graph(path)
     give_back_of(path)  # what it was written from
     with tempfile.TemporaryDirectory(prefix="edgeport-placement-") as folder:
-        try:
+        with runtime_errors(f"read back what ONNX Runtime makes of {path.name}"):
             describe_session(path, artifact.settings, folder)
-        except Exception as error:
-            raise BackendError(
-                asked=f"read back what ONNX Runtime makes of {path.name}",
-                found=f"{type(error).__name__}: {error}",
-                fix="see what the runtime says",
-            ) from error
         return _read(path, artifact, Path(folder))
 
 
@@ -84,14 +79,11 @@ def told_placement(artifact: Artifact, told: Path) -> Placement:
     """
     path = check_artifact(artifact)
     _require_graph(path)
-    try:
+    # What came from a device may be anything.
+    with runtime_errors(
+        f"read what ONNX Runtime made of {path.name}", "run it again; the files are not what a session writes"
+    ):
         return _read(path, artifact, told)
-    except Exception as error:  # what came from a device may be anything
-        raise BackendError(
-            asked=f"read what ONNX Runtime made of {path.name}",
-            found=f"{type(error).__name__}: {error}",
-            fix="run it again; the files are not what a session writes",
-        ) from error
 
 
 def _read(path: Path, artifact: Artifact, told: Path) -> Placement:

@@ -16,9 +16,10 @@ import onnx_ir as ir
 from edgeport.backends.onnxruntime.node_mapping import Origins
 from edgeport.backends.onnxruntime.session_support.feeds import check_feeds
 from edgeport.backends.onnxruntime.session_support.runtime_session import inference_session, session_options
+from edgeport.backends.session_errors import runtime_errors
 from edgeport.backends.stages import Costs
 from edgeport.contracts import Arrays, OnnxModel
-from edgeport.errors import BackendError, UnsupportedByBackend
+from edgeport.errors import UnsupportedByBackend
 
 __all__ = ["example_feeds", "measure_costs", "whole_ns"]
 
@@ -52,18 +53,12 @@ def measure_costs(path: Path, feeds: Arrays, settings: Mapping[str, object], *, 
         options.add_session_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
-        try:
+        with runtime_errors(f"time the nodes of {path.name}"):
             session = inference_session(path, options, settings)
             arrays = check_feeds(session.get_inputs(), feeds)
             for _ in range(_BEFORE + calls):
                 session.run(None, arrays)
             profile = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        except Exception as error:
-            raise BackendError(
-                asked=f"time the nodes of {path.name}",
-                found=f"{type(error).__name__}: {error}",
-                fix="see what the runtime says",
-            ) from error
         shipped, optimised = ir.load(path).graph, ir.load(folder / "optimised.onnx").graph
     return _costs(profile, Origins(shipped, optimised), shipped, optimised)
 
@@ -84,7 +79,7 @@ def whole_ns(path: Path, feeds: Arrays, settings: Mapping[str, object], *, calls
         BackendError: The runtime refused the file, the provider or the feeds.
 
     """
-    try:
+    with runtime_errors(f"time {path.name} as a whole"):
         session = inference_session(path, session_options(settings), settings)
         arrays = check_feeds(session.get_inputs(), feeds)
         taken = []
@@ -92,12 +87,6 @@ def whole_ns(path: Path, feeds: Arrays, settings: Mapping[str, object], *, calls
             before = time.perf_counter_ns()
             session.run(None, arrays)
             taken.append(time.perf_counter_ns() - before)
-    except Exception as error:
-        raise BackendError(
-            asked=f"time {path.name} as a whole",
-            found=f"{type(error).__name__}: {error}",
-            fix="see what the runtime says",
-        ) from error
     return int(statistics.median(taken[_BEFORE:]))
 
 

@@ -9,6 +9,8 @@ operators (ConvInteger is slower than float).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgeport.backends.qdq.operators import MOVES, RELU_LIKE, operator_rules
 from edgeport.contracts import OperatorRule, QuantizationRules, RecurrentRule
 from edgeport.errors import PlanError
@@ -72,19 +74,7 @@ def arm_rules() -> QuantizationRules:
     The activations have a zero point. With a zero point of 0 a Relu is no longer the saturation of its
     QuantizeLinear, so the runtime keeps it, and the convolution before it falls back to float.
     """
-    return QuantizationRules(
-        dialect="onnxruntime-arm",
-        activation_dtype="int8",
-        activation_symmetric=False,
-        operators=_OPERATORS,
-        fused=_FUSED,
-        dynamic_operators=("MatMul", "Gemm"),
-        recurrent_operators=_RECURRENT,
-        weight_operators=_STORED,
-        block_operators=tuple(_STORED),
-        float_weights=_FLOAT_WEIGHTS,
-        quantize_bias=True,
-    )
+    return replace(x86_rules(vnni=True), dialect="onnxruntime-arm", activation_dtype="int8")
 
 
 def rules_for(dialect: str, *, vnni: bool) -> QuantizationRules:

@@ -15,6 +15,7 @@ from edgeport.backends.openvino.convert import IrFromOnnx
 from edgeport.backends.openvino.execution_options import SETTINGS, device_of, execution_settings, executions
 from edgeport.backends.openvino.float_nodes import FloatNodes, hinted_float
 from edgeport.backends.openvino.load_errors import not_compiled
+from edgeport.backends.openvino.rules import rules_for
 from edgeport.backends.session_errors import open_artifact
 from edgeport.contracts import (
     Artifact,
@@ -100,6 +101,16 @@ class OpenVinoBackend:
         from edgeport.backends.openvino.placement import read_placement
 
         return read_placement(artifact)
+
+    def effective_plan(self, model: OnnxModel, plan: QuantizationPlan) -> QuantizationPlan:
+        """See `PlanReducing`."""
+        from edgeport.backends.qdq.qdq_pruning import read_pairs_only
+
+        return read_pairs_only(read_ir(model).graph, plan, rules_for())
+
+    def peak_execution(self, execution: ExecutionConfig) -> ExecutionConfig:
+        """See `ProcessorPeak`."""
+        return ExecutionConfig(threads=execution.threads, affinity=execution.affinity)
 
     def executions(self, artifact: Artifact, space: ExecutionSpace) -> Sequence[ExecutionConfig]:
         """See `Tunable`."""

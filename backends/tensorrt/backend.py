@@ -111,6 +111,12 @@ class TensorRtBackend:
             execution=execution,
         )
 
+    def effective_plan(self, model: OnnxModel, plan: QuantizationPlan) -> QuantizationPlan:
+        """See `PlanReducing`."""
+        from edgeport.backends.qdq.qdq_pruning import read_pairs_only
+
+        return read_pairs_only(read_ir(model).graph, plan, rules())
+
     def open(self, artifact: Artifact) -> Session:
         """See `Backend.open`.
 

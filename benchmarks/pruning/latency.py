@@ -155,7 +155,7 @@ def latency_part(common: Arguments) -> PartResult:
         for subject, speedup in new:
             subject.sitting(speedup, _searched(subject, speedup).counts, number)
     for subject, speedup in new:
-        _networks(subject, speedup, sittings)
+        _timed(subject, speedup, sittings)
     print("all is measured: what follows needs no quiet machine", flush=True)
     images = judged("dev", IMAGES_SHORT if short else IMAGES).scaled(NETWORK)
     rows = []
@@ -178,7 +178,7 @@ class _Subject:
     """ResNet-18 as the samples of a seed see it; makes networks with fewer channels, and times them."""
 
     def __init__(self, folder: Path, seed: int, count: int) -> None:
-        self.seed, self._folder = seed, folder
+        self.seed, self.count, self._folder = seed, count, folder
         images = drawn((1 + JUDGED) * count, seed).scaled(NETWORK)
         everything = Samples(feeds={"images": images.images}, target=images.labels)
         self._samples, self._unseen = everything.first(count), everything.unseen(count)
@@ -186,10 +186,6 @@ class _Subject:
     def row_file(self, speedup: float) -> Path:
         """Where a goal's row is kept."""
         return self._folder / f"row-{speedup:g}-{self.seed}.json"
-
-    def step(self, speedup: float) -> PruneStep:
-        """As the command would be asked for it."""
-        return PruneStep(by=CRITERION, speedup=speedup, samples=self._samples.count, recalibrate=True)
 
     @cached_property
     def seen(self) -> dict[str, Any]:
@@ -261,30 +257,10 @@ class _Subject:
         export_onnx(self.network(counts), self._samples.first(2).feeds, output=output)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Networks:
-    """What a goal leads to, all of it measured.
-
-    Attributes:
-        counts: Of the network that was pruned for the latency.
-        trials: Networks that the search for it looked at.
-        found: Its speed, measured anew in sittings.
-        left: Share of the multiplications that it has.
-        by_macs: RemovedUnits of those around it that were pruned for multiplications, for each of `BLOCKS`.
-
-    """
-
-    counts: RemovedUnits
-    trials: int
-    found: Timed
-    left: float
-    by_macs: list[list[RemovedUnits]]
-
-
 def _searched(subject: _Subject, speedup: float) -> Budgeted:
     """The search, of which nothing is measured that was."""
     found, _ = search_counts(
-        subject.step(speedup),
+        PruneStep(by=CRITERION, speedup=speedup, samples=subject.count, recalibrate=True),
         subject.seen,
         whole_ns=lambda: 1.0,
         speedup=lambda counts: 1 / subject.time(counts),
@@ -295,44 +271,41 @@ def _searched(subject: _Subject, speedup: float) -> Budgeted:
     return found
 
 
-def _networks(subject: _Subject, speedup: float, sittings: int) -> _Networks:
+def _timed(subject: _Subject, speedup: float, sittings: int) -> tuple[Budgeted, Timed, list[list[RemovedUnits]]]:
+    """All that a goal leads to: what the search finds, its speed in sittings, and the networks around it that are
+    pruned for multiplications, for each of `BLOCKS`.
+    """
     found, costs = _searched(subject, speedup), subject.costs
-    fresh = _middle([subject.sitting(speedup, found.counts, number) for number in range(sittings)])
+    fresh = [subject.sitting(speedup, found.counts, number) for number in range(sittings)]
+    middle = Timed(
+        speedup=median(one.speedup for one in fresh),
+        low=min(one.low for one in fresh),
+        high=max(one.high for one in fresh),
+    )
     left = costs.macs(found.counts) / costs.macs({})
-    return _Networks(
-        counts=found.counts,
-        trials=len(found.trials),
-        found=fresh,
-        left=left,
-        by_macs=[
-            by_multiplications(subject.group_specs, costs, subject.time, fresh.time, begin=left, round_to=block)
+    return (
+        found,
+        middle,
+        [
+            by_multiplications(subject.group_specs, costs, subject.time, middle.time, begin=left, round_to=block)
             for block in BLOCKS
         ],
     )
 
 
-def _middle(sittings: Sequence[Timed]) -> Timed:
-    """The median, with an interval that holds those of all."""
-    return Timed(
-        speedup=median(one.speedup for one in sittings),
-        low=min(one.low for one in sittings),
-        high=max(one.high for one in sittings),
-    )
-
-
 def _row(subject: _Subject, speedup: float, images: Images, sittings: int) -> LatencyRow:
-    goal = _networks(subject, speedup, sittings)
+    found, middle, by_macs = _timed(subject, speedup, sittings)
     beside = []
-    for block, several in zip(BLOCKS, goal.by_macs, strict=True):
+    for block, several in zip(BLOCKS, by_macs, strict=True):
         points = tuple(_point(subject, counts, images) for counts in several)
-        beside.append(Beside(round_to=block, top1=top1_at(points, goal.found.time), points=points))
+        beside.append(Beside(round_to=block, top1=top1_at(points, middle.time), points=points))
     return LatencyRow(
         speedup=speedup,
         seed=subject.seed,
-        found=goal.found,
-        left=goal.left,
-        measured=goal.trials,
-        top1=top1_of(subject.network(goal.counts), images),
+        found=middle,
+        left=subject.costs.macs(found.counts) / subject.costs.macs({}),
+        measured=len(found.trials),
+        top1=top1_of(subject.network(found.counts), images),
         by_macs=tuple(beside),
     )
 

@@ -22,12 +22,20 @@ import numpy as np
 from benchmarks.harness import Arguments, Check, PartResult, Table, at_least, at_most, kept, paired
 from benchmarks.harness.cifar import HELD, Images, decoded, drawn
 from benchmarks.harness.judging import outputs_of_file
+from benchmarks.harness.networks import resnet20
 from benchmarks.harness.training import command, trained
-from benchmarks.pruning.four_bits import write_four_bits
+from benchmarks.pruning.four_bits import four_bit_plan, write_four_bits
 from benchmarks.pruning.learn import rules_of
+from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
+from edgeport.backends.onnxruntime.reference import open_reference
 from edgeport.backends.qdq.write import write_plan
+from edgeport.calibration.collect import collect
+from edgeport.calibration.data import ArraySamples
+from edgeport.calibration.observers import OBSERVERS
+from edgeport.calibration.plan import make_plan
 from edgeport.contracts import QuantizationPlan, dump_json, load_json
-from edgeport.onnx_files import open_onnx
+from edgeport.exporter.onnx_export import export_onnx
+from edgeport.onnx_files import open_onnx, read_ir
 
 SAMPLES, SAMPLES_SHORT = 8_000, 2_000
 RATE = {4: 3e-4, 8: 2e-5}
@@ -93,18 +101,6 @@ def _base(folder: Path) -> Path:
     """What all trainings share: the export, its calibration, the plans, the training images in a fixed random order."""
     if (folder / "made").exists():
         return folder
-    from benchmarks.harness.networks import resnet20
-    from benchmarks.pruning.four_bits import four_bit_plan
-    from benchmarks.pruning.learn import rules_of
-    from edgeport.backends.onnxruntime.passes.float_outputs import leave_ends_float
-    from edgeport.backends.onnxruntime.reference import open_reference
-    from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import ArraySamples
-    from edgeport.calibration.observers import OBSERVERS
-    from edgeport.calibration.plan import make_plan
-    from edgeport.exporter.onnx_export import export_onnx
-    from edgeport.onnx_files import read_ir
-
     folder.mkdir(parents=True, exist_ok=True)
     lesson = drawn(SAMPLES, 0).scaled("resnet20")
     np.savez(folder / "train.npz", images=lesson.images, labels=lesson.labels)

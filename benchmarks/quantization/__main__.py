@@ -12,10 +12,9 @@ from benchmarks.harness import Check, argument_parser, at_least, missing, parsed
 from benchmarks.quantization.accuracy import accuracy_rows
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import latency_row
-from benchmarks.quantization.peers import PEERS
-from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
+from benchmarks.quantization.quantizers import PEERS
+from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow, accuracy_table, latency_table, time_table
 from benchmarks.quantization.subjects import SUBJECTS, Subject
-from benchmarks.quantization.tables import accuracy_table, latency_table, time_table
 from benchmarks.quantization.timing import time_rows
 
 PARTS = ("accuracy", "time", "latency")

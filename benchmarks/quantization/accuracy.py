@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import evaluated, example, kept, slug
+from benchmarks.harness import evaluated, example, kept, slug, sqnr_db
 from benchmarks.quantization.candidates import REFERENCE, Candidate, candidates
 from benchmarks.quantization.rows import AccuracyRow
 from benchmarks.quantization.subjects import Judged, Subject
 from edgeport.accuracy import accuracy_result, metric_named
-from edgeport.accuracy.metrics import SQNR_CEILING_DB
 from edgeport.contracts import Array
 from edgeport.errors import EdgeportError
 from edgeport.pipeline.output.artifact_folder import load_artifact
@@ -87,15 +86,6 @@ def _outputs(subject: Subject, folder: Path, built: Path) -> Array:
         starts=tuple(_starts(folder)),
     )
     return next(iter(arrays.values()))
-
-
-def sqnr_db(own: Array, reference: Array) -> float:
-    """Power of the signal over that of the error, over all values, in decibels; 150 where they are equal."""
-    wanted = reference.astype(np.float64)
-    noise, signal = float(np.square(own - wanted).sum()), float(np.square(wanted).sum())
-    if noise == 0 or signal == 0:
-        return SQNR_CEILING_DB if noise == 0 else -SQNR_CEILING_DB
-    return min(10 * math.log10(signal / noise), SQNR_CEILING_DB)
 
 
 def _judge(subject: Subject, folder: Path, judged: Judged, own: Array, reference: Array) -> Mapping[str, float]:

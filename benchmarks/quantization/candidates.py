@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import Ended, kept, slug, watched
-from benchmarks.quantization.ours import OURS, Ours, float_command, quantize_command
-from benchmarks.quantization.peers import PEERS, Peer, run_peer
+from benchmarks.quantization.quantizers import OURS, PEERS, Ours, Peer, float_command, quantize_command, run_peer
 from benchmarks.quantization.subjects import Subject
 from edgeport.backends.artifacts import make_artifact
 from edgeport.calibration.data import NpzSamples

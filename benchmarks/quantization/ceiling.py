@@ -16,7 +16,7 @@ import onnx
 from benchmarks.harness import Table, argument_parser, parsed, report
 from benchmarks.quantization.candidates import FLOATS, candidates
 from benchmarks.quantization.latency import measured_rounds, median_us, speedups_of
-from benchmarks.quantization.ours import OURS
+from benchmarks.quantization.quantizers import OURS
 from benchmarks.quantization.subjects import Subject
 
 TOKENS, WIDTH, HIDDEN, LAYERS = 96, 384, 1536, 6

@@ -17,12 +17,15 @@ import numpy as np
 
 from benchmarks.harness import kept, kept_rounds, median_ns
 from benchmarks.quantization.candidates import Candidate, candidates
-from benchmarks.quantization.peers import PEERS
+from benchmarks.quantization.quantizers import PEERS
 from benchmarks.quantization.rows import LatencyRow
 from benchmarks.quantization.subjects import Subject
 from edgeport.contracts import Measurement, TimeJob, digest_json
-from edgeport.devices.experiment import Round
+from edgeport.devices.experiment import Round, to_measurements
 from edgeport.devices.latency.comparison import compare
+from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
+from edgeport.devices.local import LocalDevice
+from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
 
 Speedup: TypeAlias = tuple[float, float, float]
 
@@ -94,11 +97,6 @@ def measured_rounds(
         place: Rounds that were measured before an interruption are kept there.
 
     """
-    from edgeport.devices.experiment import to_measurements
-    from edgeport.devices.latency.interference import disturbed_rounds, without_disturbed
-    from edgeport.devices.local import LocalDevice
-    from edgeport.pipeline.benchmarking.artifact import BenchSettings, open_artifact, time_job
-
     device = LocalDevice(folder / "device")
     settings = BenchSettings(samples=folder / "calibration.npz", duration_s=DURATION_S)
 

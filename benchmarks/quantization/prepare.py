@@ -16,10 +16,10 @@ import tempfile
 import tomllib
 import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,12 +38,8 @@ IMAGES = 2000
 """Of CIFAR's 5,000 test images, drawn at random: judging takes a second per candidate and thousand images, or ten."""
 
 
-class WriteModel(Protocol):
-    """Writes the float ONNX file."""
-
-    def __call__(self, path: Path, example: Arrays) -> None:
-        """To `path`; two samples are traced where it is exported."""
-        ...
+WriteModel = Callable[[Path, Arrays], None]
+"""Writes the float ONNX file to a path; two of the samples are traced where it is exported."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.harness import ROOT, Ended, kept, slug, watched
-from benchmarks.quantization.ours import METHODS, OURS, Ours, quantize_command
-from benchmarks.quantization.peers import PEERS, Peer, run_peer
+from benchmarks.quantization.quantizers import METHODS, OURS, PEERS, Ours, Peer, quantize_command, run_peer
 from benchmarks.quantization.rows import TimeRow
 from benchmarks.quantization.subjects import Subject
 

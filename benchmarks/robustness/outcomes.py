@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-CEILING_DB = 150.0
-"""Shown where there is no noise at all."""
+from benchmarks.harness import sqnr_db
+
 LEAST_DB = 20.0
 """Integers of a single operator are some 30 to 45 dB from its floats where ranges fit; below this they are wrong."""
 _MOST_LOST_DB = 12.0
@@ -105,10 +104,7 @@ def _ratio(got: NDArray[np.float64], right: NDArray[np.float64]) -> float | None
     finite = np.isfinite(right)
     if not np.array_equal(np.isfinite(got), finite) or not np.array_equal(got[~finite], right[~finite], equal_nan=True):
         return None
-    noise, signal = float(np.sum((got[finite] - right[finite]) ** 2)), float(np.sum(right[finite] ** 2))
-    if noise == 0:
-        return CEILING_DB
-    return 10 * math.log10(signal / noise) if signal else -CEILING_DB
+    return sqnr_db(got[finite], right[finite])
 
 
 def sudden(ratios: Sequence[float]) -> bool:

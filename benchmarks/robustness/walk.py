@@ -29,6 +29,8 @@ from edgeport.contracts import (
 from edgeport.errors import AlreadyQuantizedError, EdgeportError, PlanError
 from edgeport.npz import load_npz, save_npz
 from edgeport.onnx_files import open_onnx
+from edgeport.pipeline.compilation.worker import build
+from edgeport.pipeline.quantization.calibration_worker import calibrate
 
 _OBSERVERS = ["extremes"]
 _LOW = re.compile(r"of element type (float[48]|u?int[24]$)")
@@ -116,9 +118,6 @@ class _Steps:
 
     def built(self, model: OnnxModel, case: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], bool, int]:
         """The artifact, whether it is int8, and how many nodes are."""
-        from edgeport.pipeline.compilation.worker import build
-        from edgeport.pipeline.quantization.calibration_worker import calibrate
-
         self.now = "calibrate"
         samples = _finite(case["feeds"], folder / "finite.npz")
         payload = {"model": to_jsonable(model), "samples": {"path": str(samples)}, "target": ""}

@@ -1,10 +1,10 @@
 """Sample sets, and checks of them before anything is calibrated or judged with them."""
 
-from edgeport.calibration.data.array_roles import Wanted, sole, wanted
+from edgeport.calibration.data.array_roles import ArrayRole, sole, wanted
 from edgeport.calibration.data.arrays import ArraySamples
-from edgeport.calibration.data.cached import Spooled
+from edgeport.calibration.data.cached import CachedSamples
 from edgeport.calibration.data.check import Lint, check_disjoint, check_samples
-from edgeport.calibration.data.checked import Checked
+from edgeport.calibration.data.checked import CheckedSamples
 from edgeport.calibration.data.drift import Profile, lint_labels, lint_unlike
 from edgeport.calibration.data.files import FolderSamples
 from edgeport.calibration.data.folder import digest_folder, list_folder
@@ -13,28 +13,28 @@ from edgeport.calibration.data.npy import NpySamples
 from edgeport.calibration.data.npz import NpzSamples
 from edgeport.calibration.data.preprocessed import Preprocessed
 from edgeport.calibration.data.rebatch import Rebatched, Subset, rebatch, subset
-from edgeport.calibration.data.sequences import Arranged, Arrangement
-from edgeport.calibration.data.shard import Part, part_of
+from edgeport.calibration.data.sequences import SequenceLayout, SequenceSamples
+from edgeport.calibration.data.shard import Shard, shard_of
 from edgeport.calibration.data.table import TableSamples, columns_of
 
 __all__ = [
-    "Arranged",
-    "Arrangement",
+    "ArrayRole",
     "ArraySamples",
-    "Checked",
+    "CachedSamples",
+    "CheckedSamples",
     "FolderSamples",
     "FunctionSamples",
     "Lint",
     "NpySamples",
     "NpzSamples",
-    "Part",
     "Preprocessed",
     "Profile",
     "Rebatched",
-    "Spooled",
+    "SequenceLayout",
+    "SequenceSamples",
+    "Shard",
     "Subset",
     "TableSamples",
-    "Wanted",
     "check_disjoint",
     "check_samples",
     "columns_of",
@@ -42,8 +42,8 @@ __all__ = [
     "lint_labels",
     "lint_unlike",
     "list_folder",
-    "part_of",
     "rebatch",
+    "shard_of",
     "sole",
     "subset",
     "wanted",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from edgeport.contracts import Preprocessing, PreprocessingFunction, TensorSpec
 from edgeport.errors import SamplesError
 
-__all__ = ["Wanted", "sole", "wanted"]
+__all__ = ["ArrayRole", "sole", "wanted"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ArrayRole:
     """One array of a sample set.
 
     Attributes:
@@ -36,7 +36,7 @@ class Wanted:
         return size if isinstance(size, int) else None
 
 
-def wanted(inputs: Sequence[TensorSpec], *, raw: bool) -> dict[str, Wanted]:
+def wanted(inputs: Sequence[TensorSpec], *, raw: bool) -> dict[str, ArrayRole]:
     """What a set should have, by name.
 
     Args:
@@ -44,15 +44,15 @@ def wanted(inputs: Sequence[TensorSpec], *, raw: bool) -> dict[str, Wanted]:
         raw: Samples go through the preprocessing that inputs declare; else they went through it already.
 
     """
-    found: dict[str, Wanted] = {}
+    found: dict[str, ArrayRole] = {}
     for spec in inputs:
         declared = spec.preprocessing if raw else None
         name = (declared.raw or spec.name) if declared is not None else spec.name
-        found.setdefault(name, Wanted(name=name, spec=spec, preprocessing=declared))
+        found.setdefault(name, ArrayRole(name=name, spec=spec, preprocessing=declared))
     return found
 
 
-def sole(wants: dict[str, Wanted], source: str) -> Wanted:
+def sole(wants: dict[str, ArrayRole], source: str) -> ArrayRole:
     """The one array that a source of unnamed items is: of the only input, or of the only one that is preprocessed.
 
     Raises:

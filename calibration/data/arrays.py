@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
 from edgeport.errors import SamplesError
@@ -14,7 +14,7 @@ from edgeport.errors import SamplesError
 __all__ = ["ArraySamples"]
 
 
-class ArraySamples(Walked):
+class ArraySamples(DigestedSet):
     """Arrays with the samples along axis 0, handed out in batches; the last one may be smaller.
 
     Args:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.contracts import Sample, SampleSet
 from edgeport.npz import save_npz
 
-__all__ = ["Spooled"]
+__all__ = ["CachedSamples"]
 
 _FEED = "feed/"
 
 
-class Spooled(Walked):
+class CachedSamples(DigestedSet):
     """The batches of another set as that gave them, in a file each; every walk over this one reads these.
 
     Args:

@@ -10,12 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked, Walking
+from edgeport.calibration.data.digests import DigestedSet, SetDigester
 from edgeport.calibration.data.sequences import axis_parts
 from edgeport.contracts import Array, AxisRange, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 
-__all__ = ["FEW", "Checking", "Lint", "check_disjoint", "check_samples"]
+__all__ = ["FEW", "Lint", "SampleChecker", "check_disjoint", "check_samples"]
 
 FEW = 32
 """Below this, rare values are likely to be missed; published recipes use 100 to 1000."""
@@ -39,7 +39,7 @@ class Lint:
 
 
 @dataclass(kw_only=True)
-class _Seen:
+class _InputStatistics:
     """Extremes of one input over all samples, and whether it ever changes."""
 
     minimum: float = math.inf
@@ -87,13 +87,13 @@ def check_samples(
         SamplesError: A wrong name, shape or dtype, NaN or Inf, or no samples; `details["problem"]` says which.
 
     """
-    checking = Checking(specs, axes, observers)
+    checking = SampleChecker(specs, axes, observers)
     for sample in samples:
         checking.passed(sample)
     return checking.found(samples)
 
 
-class Checking:
+class SampleChecker:
     """Checks of a set batch by batch, for whoever walks it.
 
     Args:
@@ -112,8 +112,8 @@ class Checking:
         self._specs = specs
         self._axes = axes or {}
         self._observers = observers
-        self._seen = {spec.name: _Seen() for spec in specs}
-        self._walking = Walking()
+        self._seen = {spec.name: _InputStatistics() for spec in specs}
+        self._walking = SetDigester()
         self._steps = False
         self._count = 0
 
@@ -154,7 +154,7 @@ class Checking:
                 details={"problem": "empty"},
             )
         found = self._walking.found()
-        if isinstance(samples, Walked):
+        if isinstance(samples, DigestedSet):
             samples.remember(found)
         return [
             *_lint_count(self._count, self._count if self._steps else len(found.digests)),
@@ -302,7 +302,7 @@ def _lint_count(count: int, distinct: int) -> list[Lint]:
     return lints
 
 
-def _lint_values(spec: TensorSpec, seen: _Seen) -> list[Lint]:
+def _lint_values(spec: TensorSpec, seen: _InputStatistics) -> list[Lint]:
     lints = []
     if seen.minimum == seen.maximum:
         message = f"input {spec.name!r} is {seen.minimum:g} everywhere"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgeport.calibration.data.check import Checking, Lint
-from edgeport.calibration.data.digests import Around
+from edgeport.calibration.data.check import Lint, SampleChecker
+from edgeport.calibration.data.digests import SampleSetWrapper
 from edgeport.contracts import Sample, SampleSet, TensorSpec
 
-__all__ = ["Checked"]
+__all__ = ["CheckedSamples"]
 
 
-class Checked(Around):
+class CheckedSamples(SampleSetWrapper):
     """The samples of another set, each looked at as `check_samples` does before it is handed out.
 
     A walk raises what `check_samples` raises, where it comes to the sample that is wrong.
@@ -36,6 +36,6 @@ class Checked(Around):
         if self._lints is not None:
             yield from self._samples
             return
-        checking = Checking(self._specs)
+        checking = SampleChecker(self._specs)
         yield from map(checking.passed, self._samples)  # not held here: the next is read when this one may be gone
         self._lints = checking.found(self._samples)

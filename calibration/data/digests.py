@@ -12,11 +12,11 @@ import numpy as np
 
 from edgeport.contracts import Array, Sample, SampleSet
 
-__all__ = ["Around", "Walk", "Walked", "Walking", "sample_digests", "walk"]
+__all__ = ["DigestedSet", "SampleSetWrapper", "SetDigest", "SetDigester", "sample_digests", "walk"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Walk:
+class SetDigest:
     """What one walk over a sample set found.
 
     Attributes:
@@ -31,7 +31,7 @@ class Walk:
     digests: frozenset[str]
 
 
-class Walking:
+class SetDigester:
     """What a walk finds, batch by batch; memory grows by one digest per sample."""
 
     def __init__(self) -> None:
@@ -56,15 +56,15 @@ class Walking:
                 self._steps = []
             self._steps.append(digest)
 
-    def found(self) -> Walk:
+    def found(self) -> SetDigest:
         """After the last batch."""
         digests = frozenset(self._digests | _of_sequence(self._steps))
-        return Walk(count=self._count, fingerprint=self._whole.hexdigest(), digests=digests)
+        return SetDigest(count=self._count, fingerprint=self._whole.hexdigest(), digests=digests)
 
 
-def walk(samples: Iterable[Sample]) -> Walk:
+def walk(samples: Iterable[Sample]) -> SetDigest:
     """Walks once."""
-    walking = Walking()
+    walking = SetDigester()
     for sample in samples:
         walking.add(sample)
     return walking.found()
@@ -74,14 +74,14 @@ def _of_sequence(steps: list[str]) -> set[str]:
     return {hashlib.sha256("".join(steps).encode()).hexdigest()} if steps else set()
 
 
-class Walked(ABC):
+class DigestedSet(ABC):
     """A sample set whose fingerprint and digests come from one walk over it, when they are first asked for."""
 
     @cached_property
-    def _walk(self) -> Walk:
+    def _walk(self) -> SetDigest:
         return walk(self)
 
-    def remember(self, found: Walk) -> None:
+    def remember(self, found: SetDigest) -> None:
         """What somebody found who had to walk over the whole set; then no other walk is needed to know it."""
         self.__dict__.setdefault("_walk", found)
 
@@ -101,7 +101,7 @@ class Walked(ABC):
     def __len__(self) -> int: ...
 
 
-class Around(ABC):
+class SampleSetWrapper(ABC):
     """A sample set that stands for the one behind it, whose fingerprint and digests it has."""
 
     def __init__(self, samples: SampleSet) -> None:

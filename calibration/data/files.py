@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.calibration.data.array_roles import Wanted
+from edgeport.calibration.data.array_roles import ArrayRole
 from edgeport.calibration.data.audio import read_sound
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.folder import FolderFile, class_indices, list_folder
 from edgeport.calibration.data.images import read_image
 from edgeport.calibration.data.rebatch import batched, check_batch_size
@@ -19,7 +19,7 @@ from edgeport.errors import SamplesError
 __all__ = ["FolderSamples"]
 
 
-class FolderSamples(Walked):
+class FolderSamples(DigestedSet):
     """The files of a folder in the order of their names; no more than one batch is in memory.
 
     Images are uint8 [N, H, W, C] where preprocessing follows, and have to be of one size where none does: then they
@@ -44,7 +44,7 @@ class FolderSamples(Walked):
     def __init__(
         self,
         path: Path,
-        want: Wanted,
+        want: ArrayRole,
         *,
         classes: Sequence[str] = (),
         sample_rate: int | None = None,

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeport.calibration.data.array_roles import Wanted, sole
+from edgeport.calibration.data.array_roles import ArrayRole, sole
 from edgeport.calibration.data.dataset import is_dataset, rows_of_dataset
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import batched, check_batch_size
 from edgeport.contracts import Sample
 from edgeport.errors import ContractError, SamplesError
@@ -20,7 +20,7 @@ from edgeport.user_functions import user_function
 __all__ = ["FunctionSamples"]
 
 
-class FunctionSamples(Walked):
+class FunctionSamples(DigestedSet):
     """Batches from a function that is called anew for each walk.
 
     The function takes no arguments and yields feeds (arrays [N, ...] by input name) or `(feeds, target)`, or returns a
@@ -43,7 +43,7 @@ class FunctionSamples(Walked):
         function: str,
         *,
         search_path: Path | None = None,
-        wants: Mapping[str, Wanted] | None = None,
+        wants: Mapping[str, ArrayRole] | None = None,
         target: str = "",
         batch_size: int = 32,
     ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.npz import read_header
 from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Sample
@@ -17,7 +17,7 @@ from edgeport.errors import SamplesError
 __all__ = ["NpySamples"]
 
 
-class NpySamples(Walked):
+class NpySamples(DigestedSet):
     """The array [N, ...] that `numpy.save` wrote. No more than one batch is in memory; nothing is unpickled.
 
     Args:

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from edgeport.archives import check_archive
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import check_batch_size
 from edgeport.contracts import Array, Sample
 from edgeport.errors import SamplesError
@@ -36,7 +36,7 @@ class _Member:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
-class NpzSamples(Walked):
+class NpzSamples(DigestedSet):
     """The arrays of a file that `numpy.savez` or `numpy.savez_compressed` wrote; their names are the inputs' names.
 
     No more than one batch is in memory. Nothing is ever unpickled.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.contracts import Array, Arrays, Sample, SampleSet
 
 __all__ = ["Preprocessed"]
 
 
-class Preprocessed(Walked):
+class Preprocessed(DigestedSet):
     """A set whose batches go through a function on their way out; no more than one batch is in memory.
 
     Fingerprint and digests are those of what comes out.

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Around, Walked
+from edgeport.calibration.data.digests import DigestedSet, SampleSetWrapper
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
@@ -47,7 +47,7 @@ def subset(samples: SampleSet, n: int, seed: int = 0) -> Subset:
     return Subset(samples, frozenset(chosen.tolist()), batch_size=len(next(iter(samples))))
 
 
-class Rebatched(Around):
+class Rebatched(SampleSetWrapper):
     """A sample set in batches of another size, which do not show in its fingerprint; made by `rebatch`."""
 
     def __init__(self, samples: SampleSet, batch_size: int, *, fill_up: bool = False) -> None:
@@ -60,7 +60,7 @@ class Rebatched(Around):
         return (_filled(batch, self._batch_size) for batch in grouped) if self._fill_up else grouped
 
 
-class Subset(Walked):
+class Subset(DigestedSet):
     """Some samples of a set; made by `subset`."""
 
     def __init__(self, samples: SampleSet, indices: frozenset[int], batch_size: int) -> None:

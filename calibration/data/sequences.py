@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.contracts import Array, Sample, SampleSet, TensorSpec
 from edgeport.errors import SamplesError
 
-__all__ = ["Arranged", "Arrangement", "axis_parts"]
+__all__ = ["SequenceLayout", "SequenceSamples", "axis_parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrangement:
+class SequenceLayout:
     """How samples are to be read.
 
     Attributes:
@@ -43,7 +43,7 @@ def axis_parts(label: str) -> tuple[int, str]:
     return int(factor) if factor.isdigit() else 1, root
 
 
-class Arranged(Walked):
+class SequenceSamples(DigestedSet):
     """A set whose samples are cut to their lengths, and know at which of them a sequence begins.
 
     Args:
@@ -52,7 +52,7 @@ class Arranged(Walked):
 
     """
 
-    def __init__(self, samples: SampleSet, arrangement: Arrangement) -> None:
+    def __init__(self, samples: SampleSet, arrangement: SequenceLayout) -> None:
         self._samples = samples
         self._how = arrangement
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from edgeport.calibration.data.digests import Around
+from edgeport.calibration.data.digests import SampleSetWrapper
 from edgeport.contracts import Sample, SampleSet
 from edgeport.errors import SamplesError
 
-__all__ = ["Part", "part_of"]
+__all__ = ["Shard", "shard_of"]
 
 
-def part_of(samples: SampleSet, index: int, parts: int) -> Part:
+def shard_of(samples: SampleSet, index: int, parts: int) -> Shard:
     """Batches `index`, `index + parts`, ...: the parts are disjoint, and together they are the set.
 
     Whole batches are dealt out, so a model sees the same ones whatever the number of parts.
@@ -28,11 +28,11 @@ def part_of(samples: SampleSet, index: int, parts: int) -> Part:
             fix="give a number of parts of 1 or more, and an index below it",
             details={"problem": "part"},
         )
-    return Part(samples, index, parts)
+    return Shard(samples, index, parts)
 
 
-class Part(Around):
-    """Some batches of a set; made by `part_of`. Its fingerprint and digests are the whole set's: parts are merged."""
+class Shard(SampleSetWrapper):
+    """Some batches of a set; made by `shard_of`. Its fingerprint and digests are the whole set's: parts are merged."""
 
     def __init__(self, samples: SampleSet, index: int, parts: int) -> None:
         super().__init__(samples)

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from edgeport.calibration.data.array_roles import Wanted
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.array_roles import ArrayRole
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.data.rebatch import batched, check_batch_size
 from edgeport.contracts import Array, PreprocessingFunction, Sample
 from edgeport.errors import SamplesError
@@ -21,7 +21,7 @@ __all__ = ["TableSamples", "columns_of"]
 _SHOWN = 40
 
 
-class TableSamples(Walked):
+class TableSamples(DigestedSet):
     """The rows of a `.csv` (or `.tsv`, with tabs) whose first line names the columns; read a batch at a time.
 
     A column becomes numbers [N] in the dtype of the input that it feeds, float32 where that is not known; a list of
@@ -46,7 +46,7 @@ class TableSamples(Walked):
         path: Path,
         columns: Mapping[str, str | tuple[str, ...]],
         *,
-        wants: Mapping[str, Wanted] | None = None,
+        wants: Mapping[str, ArrayRole] | None = None,
         target: str = "",
         classes: tuple[str, ...] = (),
         batch_size: int = 32,

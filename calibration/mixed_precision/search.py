@@ -25,7 +25,7 @@ from edgeport.calibration.mixed_precision.groups import NodeGroup
 from edgeport.calibration.mixed_precision.sensitivity import most_sensitive_first
 from edgeport.contracts import Interval
 
-__all__ = ["Bench", "Kept", "Standing", "search"]
+__all__ = ["Bench", "Kept", "SearchState", "search"]
 
 Kept = frozenset[str]
 """Names of the groups that a plan leaves in float; all others run as integers."""
@@ -49,7 +49,7 @@ class Bench(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class SearchState:
     """Where a search stands, told before each step and at the end.
 
     Attributes:
@@ -68,11 +68,11 @@ class Standing:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-_Steps = Generator[Standing, None, None]
-_Answer = Generator[Standing, None, bool]
+_Steps = Generator[SearchState, None, None]
+_Answer = Generator[SearchState, None, bool]
 
 
-def search(groups: Sequence[NodeGroup], noise: Mapping[str, float], bench: Bench) -> Iterator[Standing]:
+def search(groups: Sequence[NodeGroup], noise: Mapping[str, float], bench: Bench) -> Iterator[SearchState]:
     """Walks towards the fastest plan that holds; see above.
 
     Args:
@@ -84,7 +84,7 @@ def search(groups: Sequence[NodeGroup], noise: Mapping[str, float], bench: Bench
         The standing before each step, which is taken when the next one is asked for; the last one has no step.
 
     """
-    walk = _Walk(bench=bench, noise=noise, order=most_sensitive_first(groups, noise))
+    walk = _Search(bench=bench, noise=noise, order=most_sensitive_first(groups, noise))
     yield from _ladder(walk)
     if walk.best is not None:
         yield from _hand_back(walk, [name for name in reversed(walk.order) if name in walk.best])
@@ -94,7 +94,7 @@ def search(groups: Sequence[NodeGroup], noise: Mapping[str, float], bench: Bench
 
 
 @dataclass(kw_only=True)
-class _Walk:
+class _Search:
     bench: Bench
     noise: Mapping[str, float]
     order: tuple[str, ...]
@@ -104,11 +104,11 @@ class _Walk:
 
     def standing(
         self, step: Literal["judge", "time", ""] = "", plans: tuple[Kept, ...] = (), why: str = ""
-    ) -> Standing:
+    ) -> SearchState:
         reasons = {
             name: self.reasons[name] for name in self.order if name in (self.best or ()) and name in self.reasons
         }
-        return Standing(best=self.best, step=step, plans=plans, why=why, reasons=reasons)
+        return SearchState(best=self.best, step=step, plans=plans, why=why, reasons=reasons)
 
     def explain(self, kept: Kept, reason: str) -> None:
         """Why groups that were integers until now are left in float."""
@@ -122,7 +122,7 @@ class _Walk:
 
     def speedups(
         self, base: Kept, others: Sequence[Kept], why: str
-    ) -> Generator[Standing, None, Mapping[Kept, Interval]]:
+    ) -> Generator[SearchState, None, Mapping[Kept, Interval]]:
         found: dict[Kept, Interval] = {}
         for start in range(0, len(others), _AT_ONCE):
             some = others[start : start + _AT_ONCE]
@@ -141,7 +141,7 @@ class _Walk:
         return max(held, math.sqrt(held * failed)) if held > 0 and math.isfinite(failed) else failed
 
 
-def _ladder(walk: _Walk) -> _Steps:
+def _ladder(walk: _Search) -> _Steps:
     rungs = [frozenset(walk.order[:count]) for count in range(max(len(walk.order), 1))]
     last = len(rungs) - 1
 
@@ -167,7 +167,7 @@ def _ladder(walk: _Walk) -> _Steps:
             low = middle
 
 
-def _hand_back(walk: _Walk, names: Sequence[str]) -> _Steps:
+def _hand_back(walk: _Search, names: Sequence[str]) -> _Steps:
     """Makes integers of as many of these as the budget lets, all at once or half by half."""
     if walk.best is None or not names:
         return
@@ -182,7 +182,7 @@ def _hand_back(walk: _Walk, names: Sequence[str]) -> _Steps:
         yield from _hand_back(walk, names[half:])
 
 
-def _exchange(walk: _Walk) -> _Steps:
+def _exchange(walk: _Search) -> _Steps:
     if not walk.best:
         return
     begun = walk.best
@@ -202,7 +202,7 @@ def _exchange(walk: _Walk) -> _Steps:
             walk.best = other
 
 
-def _in_place_of(walk: _Walk, name: str) -> Kept | None:
+def _in_place_of(walk: _Search, name: str) -> Kept | None:
     """The best plan with others in float instead of this group: the most sensitive, as few as promise to be enough."""
     kept = (walk.best or frozenset()) - {name}
     for other in walk.order:
@@ -214,7 +214,7 @@ def _in_place_of(walk: _Walk, name: str) -> Kept | None:
     return None
 
 
-def _leave_more(walk: _Walk, groups: Sequence[NodeGroup]) -> _Steps:
+def _leave_more(walk: _Search, groups: Sequence[NodeGroup]) -> _Steps:
     tried: set[str] = set()
     while walk.best is not None:
         best = walk.best

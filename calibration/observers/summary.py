@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeport.calibration.observers.protocol import Observer
 
-__all__ = ["Summarised", "Summary", "joined"]
+__all__ = ["Summary", "SummaryObserver", "joined"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def joined(summaries: Sequence[Summary]) -> Summary:
 
 
 @runtime_checkable
-class Summarised(Observer, Protocol):
+class SummaryObserver(Observer, Protocol):
     """An observer that a summary is enough for; its state is then what `update` would have made it."""
 
     needs_counted: bool

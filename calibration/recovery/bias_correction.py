@@ -21,10 +21,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of, is_default_domain
-from edgeport.calibration.recovery.context import Workbench
+from edgeport.calibration.recovery.context import RecoveryContext
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
 from edgeport.calibration.recovery.layerwise_runner import Stepper
-from edgeport.calibration.recovery.model_edit import Recovered, set_constant
+from edgeport.calibration.recovery.model_edit import RecoveryResult, set_constant
 from edgeport.contracts import Array, OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import infer_types, read_ir, write_ir
@@ -35,7 +35,7 @@ _ROUNDS = 3
 """Of Gauss and Newton: what a Relu lets through depends on the bias."""
 
 
-def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: Workbench, output: Path) -> Recovered:
+def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: RecoveryContext, output: Path) -> RecoveryResult:
     """Writes the model with biases that suit the plan; a convolution without a bias gets one.
 
     Left as they are: a MatMul without an Add of a constant [N] behind it, a Gemm with beta, and a constant that several
@@ -69,7 +69,7 @@ def correct_biases(model: OnnxModel, plan: QuantizationPlan, bench: Workbench, o
             array = shift if old is None else old.astype(np.float64) + shift
             index = layer.bias_index if layer.bias_index is not None else 2
             set_constant(ir_model.graph, layer.adding, index, array.astype(np.float32), name=f"{layer.name}_bias")
-    return Recovered(
+    return RecoveryResult(
         model=write_ir(ir_model, output),
         said=f"bias-correction ({len(able)} of {len(layers)} layers, {bench.samples} samples)",
     )
@@ -83,7 +83,7 @@ def _is_able(layer: Layer) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Seen:
+class _CorrectedLayer:
     """A layer, and where its error is looked at.
 
     Attributes:
@@ -100,11 +100,11 @@ class _Seen:
     high: float = np.inf
 
 
-def _seen(graph: ir.Graph, layers: Sequence[Layer]) -> list[_Seen]:
+def _seen(graph: ir.Graph, layers: Sequence[Layer]) -> list[_CorrectedLayer]:
     """In the order in which they are looked at."""
     places = {node: index for index, node in enumerate(graph)}
     taken: set[ir.Node] = set()
-    found: list[_Seen] = []
+    found: list[_CorrectedLayer] = []
     for layer in sorted(layers, key=lambda layer: places[layer.adding], reverse=True):
         after = only_reader(layer.adding.outputs[0])
         limits = _limits(after)
@@ -112,10 +112,10 @@ def _seen(graph: ir.Graph, layers: Sequence[Layer]) -> list[_Seen]:
             limits = _limits(only_reader(after.outputs[0]))
             if limits is not None:
                 taken.add(after)
-                found.append(_Seen(layer=layer, at=after, low=limits[0], high=limits[1]))
+                found.append(_CorrectedLayer(layer=layer, at=after, low=limits[0], high=limits[1]))
                 continue
         low, high = limits or (-np.inf, np.inf)
-        found.append(_Seen(layer=layer, at=layer.adding, low=low, high=high))
+        found.append(_CorrectedLayer(layer=layer, at=layer.adding, low=low, high=high))
     return sorted(found, key=lambda seen: places[seen.at])
 
 
@@ -141,7 +141,7 @@ def _limits(node: ir.Node | None) -> tuple[float, float] | None:
     return ends[0], ends[1]
 
 
-def _shift(seen: _Seen, true: Stepper, quantized: Stepper) -> NDArray[np.float64]:
+def _shift(seen: _CorrectedLayer, true: Stepper, quantized: Stepper) -> NDArray[np.float64]:
     """What the layer's output lacks [channels]; the quantized model goes on as if it had it."""
     name, axis = str(seen.at.name), seen.layer.channel_axis
     true.until(name)

@@ -15,7 +15,7 @@ from edgeport.contracts import Arrays, OnnxModel, OpenModel, QuantizationPlan, S
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import read_ir
 
-__all__ = ["MOST_SAMPLES", "Workbench", "WriteQuantized", "batches_of"]
+__all__ = ["MOST_SAMPLES", "RecoveryContext", "WriteQuantized", "batches_of"]
 
 WriteQuantized = Callable[[OnnxModel, QuantizationPlan, Path], OnnxModel]
 """Writes a model as a plan says, in the plan's dialect, to a file."""
@@ -28,7 +28,7 @@ HELD_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workbench:
+class RecoveryContext:
     """Runs a float model and what a plan makes of another one side by side.
 
     Attributes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of
 from edgeport.calibration.recovery.layer_pairs import Pair, find_pairs
-from edgeport.calibration.recovery.model_edit import Recovered
+from edgeport.calibration.recovery.model_edit import RecoveryResult
 from edgeport.calibration.recovery.scaling import input_magnitudes, output_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import OnnxModel
 from edgeport.errors import CalibrationError
@@ -34,7 +34,7 @@ _SMALL_STEP = 1e-3
 Floats = NDArray[np.float64]
 
 
-def equalize(model: OnnxModel, output: Path, *, replace_relu6: bool = False) -> Recovered:
+def equalize(model: OnnxModel, output: Path, *, replace_relu6: bool = False) -> RecoveryResult:
     """Writes the model with equalized weights; its outputs stay what they were, but for float32's rounding.
 
     Args:
@@ -67,7 +67,7 @@ def equalize(model: OnnxModel, output: Path, *, replace_relu6: bool = False) -> 
         replaced += 1
     left = f", {len(every) - len(pairs)} with a Clip left" if len(pairs) < len(every) else ""
     changed = f", {replaced} Clip taken for Relu" if replaced else ""
-    return Recovered(model=write_ir(ir_model, output), said=f"equalization ({len(pairs)} pairs{left}{changed})")
+    return RecoveryResult(model=write_ir(ir_model, output), said=f"equalization ({len(pairs)} pairs{left}{changed})")
 
 
 def _equalize(pairs: Sequence[Pair]) -> None:

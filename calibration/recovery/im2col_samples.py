@@ -13,13 +13,13 @@ from edgeport.calibration.graph import constant_of
 from edgeport.calibration.recovery.layers import Layer
 from edgeport.contracts import Array
 
-__all__ = ["Columns", "columns_of", "grouped", "has_columns", "ungrouped"]
+__all__ = ["Im2ColSamples", "columns_of", "grouped", "has_columns", "ungrouped"]
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class Im2ColSamples:
     """Inputs and outputs of a layer at some places.
 
     Attributes:
@@ -44,7 +44,7 @@ def has_columns(layer: Layer) -> bool:
     return node.op_type == "MatMul"
 
 
-def columns_of(layer: Layer, inputs: Sequence[Array], outputs: Sequence[Array], count: int, seed: int) -> Columns:
+def columns_of(layer: Layer, inputs: Sequence[Array], outputs: Sequence[Array], count: int, seed: int) -> Im2ColSamples:
     """Up to `count` columns, drawn at random and in random order.
 
     Args:
@@ -62,7 +62,7 @@ def columns_of(layer: Layer, inputs: Sequence[Array], outputs: Sequence[Array], 
     group = layer.node.attributes.get_int("group", 1) if layer.node.op_type == "Conv" else 1
     order = random.permutation(sum(len(given) for given, _ in parts))
     columns, results = (np.concatenate(arrays).astype(np.float32)[order] for arrays in zip(*parts, strict=True))
-    return Columns(
+    return Im2ColSamples(
         inputs=np.ascontiguousarray(columns.reshape(len(columns), group, -1).transpose(1, 2, 0)),
         outputs=np.ascontiguousarray(results.reshape(len(results), group, -1).transpose(1, 2, 0)),
     )

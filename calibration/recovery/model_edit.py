@@ -9,11 +9,11 @@ import onnx_ir as ir
 
 from edgeport.contracts import Array, OnnxModel
 
-__all__ = ["Recovered", "set_constant"]
+__all__ = ["RecoveryResult", "set_constant"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovered:
+class RecoveryResult:
     """What became of a model.
 
     Attributes:

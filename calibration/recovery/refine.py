@@ -8,32 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from edgeport.calibration.recovery.bias_correction import correct_biases
-from edgeport.calibration.recovery.context import Workbench
+from edgeport.calibration.recovery.context import RecoveryContext
 from edgeport.calibration.recovery.methods import BiasCorrection, Recovery, Rounding
-from edgeport.calibration.recovery.model_edit import Recovered
+from edgeport.calibration.recovery.model_edit import RecoveryResult
 from edgeport.calibration.recovery.rounding import round_weights
 from edgeport.contracts import OnnxModel, QuantizationPlan
 
 __all__ = ["refine"]
 
 
-def _biases(method: BiasCorrection, model: OnnxModel, plan: QuantizationPlan, bench: Workbench, to: Path) -> Recovered:
+def _biases(
+    method: BiasCorrection, model: OnnxModel, plan: QuantizationPlan, bench: RecoveryContext, to: Path
+) -> RecoveryResult:
     del method
     return correct_biases(model, plan, bench, to)
 
 
-def _rounded(method: Rounding, model: OnnxModel, plan: QuantizationPlan, bench: Workbench, to: Path) -> Recovered:
+def _rounded(
+    method: Rounding, model: OnnxModel, plan: QuantizationPlan, bench: RecoveryContext, to: Path
+) -> RecoveryResult:
     return round_weights(model, plan, bench, to, steps=method.steps)
 
 
-_APPLIED: Mapping[type, Callable[[Any, OnnxModel, QuantizationPlan, Workbench, Path], Recovered]] = {
+_APPLIED: Mapping[type, Callable[[Any, OnnxModel, QuantizationPlan, RecoveryContext, Path], RecoveryResult]] = {
     Rounding: _rounded,
     BiasCorrection: _biases,
 }
 
 
 def refine(
-    model: OnnxModel, plan: QuantizationPlan, methods: Sequence[Recovery], bench: Workbench, folder: Path
+    model: OnnxModel, plan: QuantizationPlan, methods: Sequence[Recovery], bench: RecoveryContext, folder: Path
 ) -> tuple[OnnxModel, QuantizationPlan]:
     """The model with constants that suit the plan, and the plan for that model.
 

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from edgeport.calibration.graph import constant_of, is_default_domain
 from edgeport.calibration.recovery.adaround import RoundedLayer, learn_rounding, nearest, reconstruction_error
-from edgeport.calibration.recovery.context import Workbench
+from edgeport.calibration.recovery.context import RecoveryContext
 from edgeport.calibration.recovery.im2col_samples import columns_of, grouped, has_columns, ungrouped
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
 from edgeport.calibration.recovery.layerwise_runner import Stepper, StoredWeight
-from edgeport.calibration.recovery.model_edit import Recovered, set_constant
+from edgeport.calibration.recovery.model_edit import RecoveryResult, set_constant
 from edgeport.contracts import OnnxModel, Precision, QuantizationPlan
 from edgeport.errors import CalibrationError
 from edgeport.onnx_files import read_ir, write_ir
@@ -35,8 +35,8 @@ _HELD_OUT = 0.2
 
 
 def round_weights(
-    model: OnnxModel, plan: QuantizationPlan, bench: Workbench, output: Path, *, steps: int = 500
-) -> Recovered:
+    model: OnnxModel, plan: QuantizationPlan, bench: RecoveryContext, output: Path, *, steps: int = 500
+) -> RecoveryResult:
     """Writes the model with weights on the learned integers; layers that gain nothing keep theirs.
 
     Left as they are: a ConvTranspose, a convolution that is not of two dimensions or pads by itself, a Gemm with alpha
@@ -76,7 +76,7 @@ def round_weights(
             quantized.set_weight(stored, integers)
             weight = integers * stored.scale_for(integers.ndim)
             set_constant(ir_model.graph, layer.node, 1, weight.astype(np.float32), name=f"{layer.name}_rounded")
-    return Recovered(
+    return RecoveryResult(
         model=write_ir(ir_model, output),
         said=f"rounding ({changed} of {len(layers)} layers, {steps} steps, {bench.samples} samples)",
     )

@@ -25,7 +25,7 @@ from edgeport.calibration.graph import activations, constant_of, is_default_doma
 from edgeport.calibration.recovery.channel_maxima import channel_maxima
 from edgeport.calibration.recovery.layer_pairs import Pair, find_pairs
 from edgeport.calibration.recovery.layers import Layer, find_layers, only_reader
-from edgeport.calibration.recovery.model_edit import Recovered, set_constant
+from edgeport.calibration.recovery.model_edit import RecoveryResult, set_constant
 from edgeport.calibration.recovery.scaling import input_magnitudes, scale_inputs, scale_outputs
 from edgeport.contracts import Array, OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError
@@ -57,7 +57,7 @@ class _Input:
 
 def smooth(
     model: OnnxModel, samples: SampleSet, open_model: OpenModel, output: Path, *, strength: float = 0.5
-) -> Recovered:
+) -> RecoveryResult:
     """Writes the model with smoothed inputs of its products; its outputs stay what they were, but for rounding.
 
     Args:
@@ -97,7 +97,7 @@ def smooth(
             _insert(graph, one, 1.0 / factors)
     own = f", {len(inputs) - folded} by a Mul of their own" if folded < len(inputs) else ""
     said = f"smoothing {strength:g} ({len(inputs)} inputs of products, {folded} folded{own})"
-    return Recovered(model=write_ir(ir_model, output), said=said)
+    return RecoveryResult(model=write_ir(ir_model, output), said=said)
 
 
 def _inputs(graph: ir.Graph) -> list[_Input]:

@@ -12,7 +12,7 @@ import numpy as np
 from edgeport.calibration.data.rebatch import rebatch
 from edgeport.calibration.recovery.equalization import equalize
 from edgeport.calibration.recovery.methods import Equalization, Recovery, Smoothing
-from edgeport.calibration.recovery.model_edit import Recovered
+from edgeport.calibration.recovery.model_edit import RecoveryResult
 from edgeport.calibration.recovery.smoothing import smooth
 from edgeport.contracts import OnnxModel, OpenModel, SampleSet
 from edgeport.errors import CalibrationError
@@ -25,7 +25,7 @@ _LEAST_RATIO = 100.0
 """Of signal to noise, 20 dB: what is lost by less may be worth what the integers gain."""
 
 
-def _equalized(method: Equalization, model: OnnxModel, samples: SampleSet, run: OpenModel, to: Path) -> Recovered:
+def _equalized(method: Equalization, model: OnnxModel, samples: SampleSet, run: OpenModel, to: Path) -> RecoveryResult:
     if method.activation != "relu6":
         return equalize(model, to)
     done = equalize(model, to, replace_relu6=True)
@@ -56,11 +56,11 @@ def _require_near(model: OnnxModel, made: OnnxModel, samples: SampleSet, run: Op
         raise CalibrationError(asked=asked, found=f"{found}: values lie above the limits", fix=fix)
 
 
-def _smoothed(method: Smoothing, model: OnnxModel, samples: SampleSet, run: OpenModel, to: Path) -> Recovered:
+def _smoothed(method: Smoothing, model: OnnxModel, samples: SampleSet, run: OpenModel, to: Path) -> RecoveryResult:
     return smooth(model, samples, run, to, strength=method.strength)
 
 
-_APPLIED: Mapping[type, Callable[[Any, OnnxModel, SampleSet, OpenModel, Path], Recovered]] = {
+_APPLIED: Mapping[type, Callable[[Any, OnnxModel, SampleSet, OpenModel, Path], RecoveryResult]] = {
     Equalization: _equalized,
     Smoothing: _smoothed,
 }

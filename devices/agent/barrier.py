@@ -13,7 +13,7 @@ _LONGEST_S = 120.0
 _LOOK_NS = 2_000_000
 
 
-class Meeting:
+class Barrier:
     """The places where each process says how far it is; files, which any two processes share.
 
     Args:

@@ -18,7 +18,7 @@ from edgeport.devices.agent.failure import JobError
 _SHORTEST_S = 1e-6
 
 
-class Gathered:
+class BatchingSession:
     """A session whose calls hold one sample each, and that runs several of them at once.
 
     Calls of other sizes than 1, 2, 4, ... up to the most are filled up with repeats of the last sample, so that a
@@ -39,7 +39,7 @@ class Gathered:
     def __init__(self, session: Any, most: int, wait_ns: int, streams: int, feeds: Mapping[str, Any]) -> None:
         self._session = session
         self._most, self._wait_ns = most, wait_ns
-        self._inbox: queue.SimpleQueue[_Gathering | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_PendingCall | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
         self._entry = threading.Lock()
         self._closed = False
@@ -54,7 +54,7 @@ class Gathered:
         for thread in self._threads:
             thread.start()
 
-    def bind(self, feeds: Mapping[str, Any]) -> _Gathering:
+    def bind(self, feeds: Mapping[str, Any]) -> _PendingCall:
         """A call with one sample.
 
         Raises:
@@ -71,7 +71,7 @@ class Gathered:
                     f"asked to feed {name!r} as {array.dtype} {list(array.shape)}; found that it takes one sample "
                     f"like {like.dtype} {list(like.shape)}"
                 )
-        return _Gathering(self._enter, arrays)
+        return _PendingCall(self._enter, arrays)
 
     def close(self) -> None:
         """Ends the threads when what came before is done, then the session."""
@@ -85,7 +85,7 @@ class Gathered:
             thread.join()
         self._session.close()
 
-    def _enter(self, item: _Gathering) -> None:
+    def _enter(self, item: _PendingCall) -> None:
         with self._entry:  # nothing comes after the end, for nobody would run it
             if self._closed:
                 raise RuntimeError("asked to run a sample; found a session that is closed; open it again")
@@ -110,7 +110,7 @@ class Gathered:
             if ended:
                 return
 
-    def _gather(self, first: _Gathering) -> tuple[list[_Gathering], bool]:
+    def _gather(self, first: _PendingCall) -> tuple[list[_PendingCall], bool]:
         """The first and those that come before it has waited long enough; and whether the end came with them."""
         items, until = [first], first.came_ns + self._wait_ns
         while len(items) < self._most:
@@ -141,10 +141,10 @@ class Gathered:
         return [{name: array[row : row + 1] for name, array in outputs.items()} for row in range(len(samples))]
 
 
-class _Gathering:
+class _PendingCall:
     """One sample's call."""
 
-    def __init__(self, enter: Callable[[_Gathering], None], feeds: dict[str, Any]) -> None:
+    def __init__(self, enter: Callable[[_PendingCall], None], feeds: dict[str, Any]) -> None:
         self.feeds = feeds
         self.came_ns = 0
         self._enter = enter

@@ -10,7 +10,7 @@ from edgeport.devices.agent.arrays import Arrays, has_nan, joined, save_arrays
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.failure import JobError
 from edgeport.devices.agent.memory import peak_memory_bytes
-from edgeport.devices.agent.session_setup import Opened
+from edgeport.devices.agent.session_setup import SessionContext
 from edgeport.devices.agent.telemetry import Telemetry
 
 
@@ -23,7 +23,7 @@ def run_evaluate_job(job: dict[str, Any]) -> dict[str, Any]:
     timer = measure_timer(probes=1000)
     telemetry = Telemetry()
     telemetry.sample()
-    opened = Opened(job)
+    opened = SessionContext(job)
     telemetry.beside = opened.beside
     count, batch = opened.count, 1 if opened.state else job["batch"]
     starts = set(job.get("starts") or ())

@@ -27,7 +27,7 @@ Nothing = Callable[[], None]
 Keep = Callable[[bytes], None]
 
 
-class KeptFiles:
+class FileCache:
     """A folder with `files/DIGEST`, `parts/DIGEST` (what came so far) and `trees/DIGEST/NAME` (links to files).
 
     Args:

@@ -24,7 +24,7 @@ _WAKE_NS = 300_000  # sleeping ends late by up to this much; the rest of the wai
 _ROUNDS_BEFORE = 3
 
 
-class Timed:
+class LoopTimes:
     """What a loop saw.
 
     Attributes:
@@ -46,7 +46,7 @@ class Timed:
         self.calls_per_reading = calls_per_reading
 
 
-def multi_stream(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed:
+def multi_stream(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> LoopTimes:
     """Queries of one call per stream, each query when the one before is done; its latency is that of its last call."""
     most, least = job["maximum_calls"], job["minimum_calls"]
     readings = array("q")
@@ -67,10 +67,10 @@ def multi_stream(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed
                 telemetry.sample()
                 look = clock()
         telemetry.sample()
-    return Timed(started_at_ns, readings.tolist(), len(readings) * len(runs), sum(readings))
+    return LoopTimes(started_at_ns, readings.tolist(), len(readings) * len(runs), sum(readings))
 
 
-def offline(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed:
+def offline(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> LoopTimes:
     """Every stream calls as fast as it can; what counts is how many calls end in the time that all of them took."""
     least = max(1, job["minimum_calls"] // len(runs))
     taken: list[list[tuple[int, int]]] = [[] for _ in runs]
@@ -88,10 +88,10 @@ def offline(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed:
 
     started_at_ns, ended_at_ns = _in_threads(stream, job, len(runs), telemetry)
     calls = sorted(one for own in taken for one in own)
-    return Timed(started_at_ns, [latency for _, latency in calls], len(calls), ended_at_ns - started_at_ns)
+    return LoopTimes(started_at_ns, [latency for _, latency in calls], len(calls), ended_at_ns - started_at_ns)
 
 
-def server(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed:
+def server(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> LoopTimes:
     """Queries arrive at times of their own, however long the ones before take (Poisson, seeded, `rate_per_s`).
 
     The latency of a query counts from when it was *due*, so that a stall is felt by every query that waited for it.
@@ -118,7 +118,7 @@ def server(runs: Runs, job: dict[str, Any], telemetry: Telemetry) -> Timed:
             latency[query] = now_ns() - due
 
     started_at_ns, ended_at_ns = _in_threads(stream, job, len(runs), telemetry)
-    return Timed(started_at_ns, latency, len(latency), ended_at_ns - started_at_ns)
+    return LoopTimes(started_at_ns, latency, len(latency), ended_at_ns - started_at_ns)
 
 
 def arrivals_ns(rate_per_s: float, duration_s: float, least: int, seed: int) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Any, Callable, Tuple
 
 from edgeport.devices.agent.facts import device_facts
 from edgeport.devices.agent.failure import JobError
-from edgeport.devices.agent.file_cache import KeptFiles
+from edgeport.devices.agent.file_cache import FileCache
 from edgeport.devices.agent.machine_lock import pause, take_turn
 from edgeport.devices.agent.probing import probe_device
 from edgeport.devices.agent.python_env import prepare
@@ -134,7 +134,7 @@ class Server:
     def __init__(self, channel: Channel, place: _Place) -> None:
         self._channel = channel
         self._place = place
-        self._files = KeptFiles(place.root, place.session, channel.tick)
+        self._files = FileCache(place.root, place.session, channel.tick)
         # One visible table: what is asked to the function that answers.
         self._answers: dict[str, Callable[[Frame], Answer]] = {
             "clean": self._clean,
@@ -244,7 +244,7 @@ class Server:
             else:
                 path.unlink()
             self._channel.tick()
-        self._files = KeptFiles(self._place.root, self._place.session, self._channel.tick)
+        self._files = FileCache(self._place.root, self._place.session, self._channel.tick)
         return {"freed_bytes": freed, "folder": str(self._place.root)}, b""
 
     def _run(self, request: Frame) -> Answer:

@@ -15,7 +15,7 @@ from edgeport.devices.agent.failure import JobError, three_parts
 from edgeport.devices.agent.sessions import ImportClock, load_session_module
 
 
-class Opened:
+class SessionContext:
     """An artifact that is open, its feeds, and what opening cost.
 
     Attributes:

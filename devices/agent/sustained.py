@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import Any, Callable
 
 from edgeport.devices.agent.clock import now_ns
-from edgeport.devices.agent.scenarios import Timed
+from edgeport.devices.agent.scenarios import LoopTimes
 from edgeport.devices.agent.telemetry import Telemetry
 
 _MOST_SLOTS = 1200
@@ -23,7 +23,7 @@ _MOST_IN_A_SLOT = 100_000
 Run = Callable[[], None]
 
 
-def sustained(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> Timed:
+def sustained(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> LoopTimes:
     """The readings of `_KEPT_PER_SLOT` calls in each slot; how many were kept stands in the slot's telemetry."""
     timed = run if calls_per_reading == 1 else _several(run, calls_per_reading)
     slot_ns = int(1e9 * max(_LEAST_SLOT_S, job["duration_s"] / _MOST_SLOTS))
@@ -44,7 +44,7 @@ def sustained(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: 
             telemetry.sample(kept_readings=float(len(chosen)))
     finally:
         gc.enable()
-    return Timed(started_at_ns, kept.tolist(), calls, after - started_at_ns, calls_per_reading)
+    return LoopTimes(started_at_ns, kept.tolist(), calls, after - started_at_ns, calls_per_reading)
 
 
 def _slot(run: Run, readings: array[int], until: int) -> tuple[int, int]:

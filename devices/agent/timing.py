@@ -16,18 +16,18 @@ from edgeport.devices.agent.arrays import (
     largest_difference,
     load_arrays,
 )
-from edgeport.devices.agent.barrier import Meeting
+from edgeport.devices.agent.barrier import Barrier
 from edgeport.devices.agent.board_sensors import Programs
 from edgeport.devices.agent.canary import canary_ns
 from edgeport.devices.agent.clock import measure_timer, now_ns
 from edgeport.devices.agent.cooling import cool_down
 from edgeport.devices.agent.core_latency import exchange_ns
-from edgeport.devices.agent.dynamic_batching import Gathered
+from edgeport.devices.agent.dynamic_batching import BatchingSession
 from edgeport.devices.agent.facts import is_emulated
 from edgeport.devices.agent.memory import peak_memory_bytes
-from edgeport.devices.agent.scenarios import Timed, multi_stream, offline, server
+from edgeport.devices.agent.scenarios import LoopTimes, multi_stream, offline, server
 from edgeport.devices.agent.sensor_sampler import watching, with_looks
-from edgeport.devices.agent.session_setup import Opened
+from edgeport.devices.agent.session_setup import SessionContext
 from edgeport.devices.agent.sustained import sustained
 from edgeport.devices.agent.telemetry import INTERVAL_NS, Telemetry
 
@@ -64,7 +64,7 @@ def run_time_job(job: dict[str, Any]) -> dict[str, Any]:
 
 def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> dict[str, Any]:
     """The fields of the trace, but for what the machine said meanwhile."""
-    opened = Opened(job)
+    opened = SessionContext(job)
     telemetry.beside = opened.beside
     try:
         feeds = opened.batch(0, job["batch"])
@@ -78,7 +78,7 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
             first_outputs = call.outputs()
         if job.get("gather_most", 1) > 1:
             most, wait_ns, streams = job["gather_most"], job["gather_wait_ns"], job["gather_streams"]
-            opened.session = Gathered(opened.session, most, wait_ns, streams, feeds)
+            opened.session = BatchingSession(opened.session, most, wait_ns, streams, feeds)
             call = opened.bind(feeds)
             call.run()
         warmup = warm_up(call.run, job["warmup_s"])
@@ -87,7 +87,7 @@ def _timed(job: dict[str, Any], timer: dict[str, Any], telemetry: Telemetry) -> 
             other.run()
         if job["idle_s"]:
             _rest(job["idle_s"], telemetry)
-        meeting = Meeting(job["meet"], job["meet_index"]) if job.get("meet") else None
+        meeting = Barrier(job["meet"], job["meet_index"]) if job.get("meet") else None
         if meeting is not None:
             meeting.begin(call.run)
         if job["scenario"] in _ONE_BY_ONE:
@@ -133,7 +133,7 @@ def _fixed_work() -> dict[str, float]:
     return found if exchange is None else {**found, "exchange_ns": float(exchange)}
 
 
-def _warm_state(opened: Opened, call: Any) -> tuple[Any, Arrays]:
+def _warm_state(opened: SessionContext, call: Any) -> tuple[Any, Arrays]:
     """The call of the last sample with the state that the others, fed before it, have left; it has run once."""
     feeds: Arrays = {}
     for step in range(1, opened.count):
@@ -179,7 +179,7 @@ def choose_calls_per_reading(run: Run, timer: dict[str, Any], warmup: list[int])
     return max(1, min(_MOST_CALLS_PER_READING, math.ceil(needed_ns / call_ns)))
 
 
-def single_stream(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> Timed:
+def single_stream(run: Run, job: dict[str, Any], calls_per_reading: int, telemetry: Telemetry) -> LoopTimes:
     """One call after the other, in blocks of readings with a look at the sensors between two blocks.
 
     The collector of garbage is off, the array is there before: the loop allocates nothing that outlives a turn.
@@ -206,7 +206,7 @@ def single_stream(run: Run, job: dict[str, Any], calls_per_reading: int, telemet
     finally:
         gc.enable()
     taken = readings[:count].tolist()
-    return Timed(started_at_ns, taken, count * calls_per_reading, sum(taken), calls_per_reading)
+    return LoopTimes(started_at_ns, taken, count * calls_per_reading, sum(taken), calls_per_reading)
 
 
 # One call after the other: the scenario to the function that times it.

@@ -19,7 +19,7 @@ from edgeport.contracts import (
 from edgeport.errors import EdgeportError
 
 if TYPE_CHECKING:
-    from edgeport.bundle import Reproduced
+    from edgeport.bundle import ReplayResult
 
 __all__ = [
     "BundleCheck",
@@ -185,7 +185,7 @@ class BundleCheck:
 
     problems: tuple[str, ...]
     identity: str
-    reproduced: Reproduced | None = None
+    reproduced: ReplayResult | None = None
 
 
 def verify_bundle(

@@ -168,9 +168,9 @@ def init(
         EdgeportError: The model can't be loaded, run or exported, or the samples do not fit it.
 
     """
-    from edgeport.recipe_init import Asked, draft_recipe
+    from edgeport.recipe_init import InitRequest, draft_recipe
 
-    asked = Asked(
+    asked = InitRequest(
         model=model,
         recipe=recipe,
         arguments=arguments or {},

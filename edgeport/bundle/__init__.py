@@ -8,13 +8,13 @@ if TYPE_CHECKING:
     from edgeport.bundle.contents import BundleContents
     from edgeport.bundle.measured import load_measured
     from edgeport.bundle.place import check_place, remove_bundle
-    from edgeport.bundle.running import Reproduced, run_bundle
+    from edgeport.bundle.running import ReplayResult, run_bundle
     from edgeport.bundle.verify import load_bundle, verify_bundle
     from edgeport.bundle.write import write_bundle
 
 __all__ = [
     "BundleContents",
-    "Reproduced",
+    "ReplayResult",
     "check_place",
     "load_bundle",
     "load_measured",
@@ -26,7 +26,7 @@ __all__ = [
 
 _HOME = {
     "BundleContents": "contents",
-    "Reproduced": "running",
+    "ReplayResult": "running",
     "check_place": "place",
     "load_bundle": "verify",
     "load_measured": "measured",

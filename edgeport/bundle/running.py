@@ -19,14 +19,14 @@ from edgeport.module_files import module_file
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Reproduced", "reproduce", "run_bundle"]
+__all__ = ["ReplayResult", "reproduce", "run_bundle"]
 
 _SESSION, _ARTIFACT, _RUNNER = "session.py", "artifact", "runner.py"
 _ENGINES = (".engine", ".plan", ".trt")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduced:
+class ReplayResult:
     """What became of running a bundle's recorded sample.
 
     Attributes:
@@ -44,7 +44,7 @@ class Reproduced:
     tolerance: float | None = None
 
 
-def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Reproduced:
+def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> ReplayResult:
     """Runs the recorded sample of a bundle whose files were found as they were written (`verify_bundle`).
 
     Args:
@@ -61,13 +61,13 @@ def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Rep
     manifest = load_bundle(folder).manifest
     if not trust_code and manifest.artifact.entry.endswith(_ENGINES):
         reason = "its engine is code that TensorRT takes as it is, so it was not run; --trust-code runs it"
-        return Reproduced(outcome=Outcome.UNMEASURED, reason=reason)
+        return ReplayResult(outcome=Outcome.UNMEASURED, reason=reason)
     if not trust_code and not _is_installed(folder / _SESSION, manifest.artifact.session):
         reason = (
             f"its {_SESSION} is no module that is installed here, so it was not run; where you trust who made the "
             "bundle, --trust-code runs it"
         )
-        return Reproduced(outcome=Outcome.UNMEASURED, reason=reason)
+        return ReplayResult(outcome=Outcome.UNMEASURED, reason=reason)
     try:
         _check_structure(folder / _ARTIFACT / manifest.artifact.entry)
         payload = {"folder": str(folder.resolve())}
@@ -75,9 +75,9 @@ def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Rep
             "edgeport.bundle.running:reproduce", payload, limits=limits, asked=f"run the bundle {folder.name}"
         )
     except DependencyError as error:
-        return Reproduced(outcome=Outcome.UNMEASURED, reason=error.reason)
+        return ReplayResult(outcome=Outcome.UNMEASURED, reason=error.reason)
     except EdgeportError as error:
-        return Reproduced(outcome=Outcome.FAIL, reason=f"it does not run: {error.found}")
+        return ReplayResult(outcome=Outcome.FAIL, reason=f"it does not run: {error.found}")
     difference, tolerance = float(found["difference"]), float(found["tolerance"])
     same = difference <= tolerance
     how = "equal to" if difference == 0 else f"within {difference:.2g} of"
@@ -85,7 +85,7 @@ def run_bundle(folder: Path, *, limits: Limits, trust_code: bool = False) -> Rep
     if not same:
         reason = f"its outputs are {difference:.2g} of the largest recorded one away; {tolerance:g} is allowed"
     outcome = Outcome.PASS if same else Outcome.FAIL
-    return Reproduced(outcome=outcome, reason=reason, difference=difference, tolerance=tolerance)
+    return ReplayResult(outcome=outcome, reason=reason, difference=difference, tolerance=tolerance)
 
 
 def reproduce(payload: dict[str, Any]) -> dict[str, Any]:

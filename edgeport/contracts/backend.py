@@ -16,6 +16,8 @@ from edgeport.contracts.request import Scratch
 from edgeport.contracts.samples import Array, Arrays
 
 __all__ = [
+    "Accelerated",
+    "Accelerator",
     "Artifact",
     "Backend",
     "Call",
@@ -26,6 +28,8 @@ __all__ = [
     "Packing",
     "Placement",
     "PlacementElsewhere",
+    "PlanReducing",
+    "ProcessorPeak",
     "Session",
     "Support",
     "Tunable",
@@ -332,6 +336,51 @@ class Packing(Protocol):
             UnsupportedByBackend: No such form, or none of this artifact.
 
         """
+        ...
+
+
+@runtime_checkable
+class PlanReducing(Protocol):
+    """A backend that leaves out of what it writes some of the pairs that a plan has."""
+
+    def effective_plan(self, model: OnnxModel, plan: QuantizationPlan) -> QuantizationPlan:
+        """The plan as the backend writes it, so that another runtime can run what this one will."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accelerator:
+    """A device besides the CPU that is worth a target of its own.
+
+    Attributes:
+        listed: As `Capabilities.devices` lists it.
+        runtime_device: In a recipe's words.
+        package: Python package that brings what runs there.
+        library: Pattern of a file in that package, without which the device can't be listed.
+
+    """
+
+    listed: str
+    runtime_device: str
+    package: str
+    library: str
+
+
+@runtime_checkable
+class Accelerated(Protocol):
+    """A backend that computes on other devices than the CPU too."""
+
+    def accelerators(self) -> Sequence[Accelerator]:
+        """Those it knows, whether or not they are here; loads no runtime."""
+        ...
+
+
+@runtime_checkable
+class ProcessorPeak(Protocol):
+    """A backend on the CPU that is fast enough for its best matrix product to be called the processor's peak."""
+
+    def peak_execution(self, execution: ExecutionConfig) -> ExecutionConfig:
+        """Of how a model is run, what the peak depends on."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -28,7 +28,8 @@ def fingerprint(request: object) -> dict[str, Any]:
         request: A dataclass; the marks of its fields, and of those of the dataclasses in it, are heeded.
 
     """
-    marks = _marks(type(request))
+    cls: Any = type(request)
+    marks = _marks(cls)
     return {
         one.name: _content(getattr(request, one.name))
         if ByContent in marks[one.name]
@@ -38,7 +39,7 @@ def fingerprint(request: object) -> dict[str, Any]:
     }
 
 
-@lru_cache
+@cache
 def _marks(cls: Any) -> dict[str, tuple[object, ...]]:
     hints = get_type_hints(cls, include_extras=True)
     return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgeport.contracts.model import OnnxModel
 from edgeport.contracts.verdict import Work
-from edgeport.onnx_files.op_cost import Seen, factors, operations
+from edgeport.onnx_files.op_cost import NodeContext, factors, operations
 from edgeport.onnx_files.reading import open_onnx
 from edgeport.onnx_files.walk import attribute_graphs
 
@@ -86,7 +86,7 @@ def count_work(
     for node in graph.nodes:
         if id(node) not in graph.live or not graph.varies(node) or graph.same[id(node)] in done:
             continue
-        found = operations(Seen(node=node, shapes=graph.shapes, padding=padding))
+        found = operations(NodeContext(node=node, shapes=graph.shapes, padding=padding))
         if found is None:
             continue
         done.add(graph.same[id(node)])

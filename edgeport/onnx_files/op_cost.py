@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Seen", "factors", "operations"]
+__all__ = ["NodeContext", "factors", "operations"]
 
 Shape = tuple[int, ...]
 
@@ -27,7 +27,7 @@ class _UnknownError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class NodeContext:
     """A node and what is known around it.
 
     Attributes:
@@ -69,7 +69,7 @@ class Seen:
         return self.shapes[name]
 
 
-def operations(seen: Seen) -> int | None:
+def operations(seen: NodeContext) -> int | None:
     """Multiplications plus additions (twice the multiply-adds); None for an operator or a form that isn't counted."""
     rule = _RULES.get((seen.node.domain, seen.node.op_type))
     if rule is None:
@@ -104,19 +104,19 @@ def _product(left: Shape, right: Shape) -> int:
     return math.prod(max(sizes) if 0 not in sizes else 0 for sizes in axes) * rows * inner * columns
 
 
-def _matmul(left: int, right: int) -> Callable[[Seen], int]:
+def _matmul(left: int, right: int) -> Callable[[NodeContext], int]:
     return lambda seen: _product(seen.input(left), seen.input(right))
 
 
-def _gemm(left: int, right: int) -> Callable[[Seen], int]:
-    def count(seen: Seen) -> int:
+def _gemm(left: int, right: int) -> Callable[[NodeContext], int]:
+    def count(seen: NodeContext) -> int:
         a, b = seen.input(left), seen.input(right)
         return _product(a[::-1] if seen.attribute("transA", 0) else a, b[::-1] if seen.attribute("transB", 0) else b)
 
     return count
 
 
-def _matmul_nbits(seen: Seen) -> int:
+def _matmul_nbits(seen: NodeContext) -> int:
     rows = seen.input(0)
     inner, columns = int(seen.attribute("K", 0)), int(seen.attribute("N", 0))
     if not rows or rows[-1] != inner:
@@ -124,8 +124,8 @@ def _matmul_nbits(seen: Seen) -> int:
     return math.prod(rows) * columns
 
 
-def _conv(data: int, weight: int) -> Callable[[Seen], int]:
-    def count(seen: Seen) -> int:
+def _conv(data: int, weight: int) -> Callable[[NodeContext], int]:
+    def count(seen: NodeContext) -> int:
         image, kernel, out = seen.input(data), seen.input(weight), seen.output()
         axes = len(kernel) - 2
         strides, dilations = seen.attribute("strides", [1] * axes), seen.attribute("dilations", [1] * axes)
@@ -141,7 +141,7 @@ def _conv(data: int, weight: int) -> Callable[[Seen], int]:
     return count
 
 
-def _conv_transpose(seen: Seen) -> int:
+def _conv_transpose(seen: NodeContext) -> int:
     """Each input value is multiplied with the whole kernel, but for what would land in the cropped border."""
     image, kernel, out = seen.input(0), seen.input(1), seen.output()
     axes = len(kernel) - 2
@@ -161,7 +161,7 @@ def _conv_transpose(seen: Seen) -> int:
     return image[0] * kernel[0] * kernel[1] * math.prod(taps)
 
 
-def _begins(seen: Seen, image: Shape, kernel: Shape, out: Shape) -> list[int]:
+def _begins(seen: NodeContext, image: Shape, kernel: Shape, out: Shape) -> list[int]:
     """Zeros before the first value of each axis."""
     mode, axes = seen.attribute("auto_pad", "NOTSET"), len(kernel)
     if mode == "VALID":
@@ -183,7 +183,7 @@ def _hits(steps: int, taps: int, size: int, stride: int, dilation: int, begin: i
     return found
 
 
-def _recurrent(seen: Seen) -> int:
+def _recurrent(seen: NodeContext) -> int:
     """Per step and direction: the input and the hidden state, each times its weights.
 
     Sequences of lengths of their own (input 4) can't be counted. Without an initial state the first step has none to
@@ -197,7 +197,7 @@ def _recurrent(seen: Seen) -> int:
     return batch * (steps * math.prod(kernel) + later * math.prod(recurrence))
 
 
-def _einsum(seen: Seen) -> int:
+def _einsum(seen: NodeContext) -> int:
     """Two factors, where no index could be summed away before they are multiplied."""
     equation = seen.attribute("equation", "").replace(" ", "")
     left, arrow, right = equation.partition("->")
@@ -216,7 +216,7 @@ def _einsum(seen: Seen) -> int:
     return math.prod(sizes.values())
 
 
-def _attention(seen: Seen) -> int:
+def _attention(seen: NodeContext) -> int:
     """Queries times keys, and weights times values; a mask (input 3) or lengths (input 6) may leave any of it out."""
     if seen.given(3) or seen.given(6):
         raise _UnknownError
@@ -239,7 +239,7 @@ def _attention(seen: Seen) -> int:
 class _Rule:
     """Multiply-adds of an operator, and which inputs are multiplied (None: all)."""
 
-    count: Callable[[Seen], int]
+    count: Callable[[NodeContext], int]
     factors: tuple[int, ...] | None
 
 

@@ -49,11 +49,10 @@ from edgeport.recipe.statement import read_statement
 if TYPE_CHECKING:
     from edgeport.recipe.sections import DataSection, RecipeFile, TargetSection
 
-__all__ = ["BACKENDS", "build", "default_metric", "default_name"]
+__all__ = ["build", "default_metric", "default_name"]
 
 T = TypeVar("T")
 
-BACKENDS = ("onnxruntime", "openvino", "tensorrt")
 _OTHER_NAMES = {
     "acc": "top1",
     "accuracy": "top1",
@@ -265,13 +264,16 @@ def _labels(recipe: RecipeText, section: DataSection) -> tuple[str, ...]:
 
 
 def _targets(recipe: RecipeText, sections: RecipeFile) -> tuple[Target, ...]:
+    from edgeport.backends.registry import available_backends
+
     targets: list[Target] = []
+    known = available_backends()
     places = read_devices(recipe, sections)
     for index, section in enumerate(sections.target):
         key = ("target", index)
-        if section.backend not in BACKENDS and not FUNCTION.fullmatch(section.backend):
-            near = nearest(section.backend, BACKENDS) or "use one of them, or module:factory"
-            raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(BACKENDS)}", near)
+        if section.backend not in known and not FUNCTION.fullmatch(section.backend):
+            near = nearest(section.backend, known) or "use one of them, or module:factory"
+            raise recipe.wrong_value((*key, "backend"), f"is none of {', '.join(known)}", near)
         if section.stages is not None and section.streams is not None:
             raise recipe.error((*key, "stages"), "stands beside streams", "keep one of them: a stage works on one call")
         if section.name == "":

@@ -11,15 +11,15 @@ from edgeport.accuracy import METRICS, least_samples
 from edgeport.contracts import Capabilities, ModelSource
 from edgeport.recipe_init.assign import LENGTHS
 from edgeport.recipe_init.columns import Columns
-from edgeport.recipe_init.draft import Asked, Plan
+from edgeport.recipe_init.draft import InitRequest, RecipePlan
 from edgeport.recipe_init.image_preprocessing import Pixels
 from edgeport.recipe_init.input_spec import Guess, guess_from_json
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 from edgeport.recipe_init.samples import FoundSamples
 from edgeport.recipe_init.split_text import split_counts
 from edgeport.recipe_init.state_detection import SEQUENCES, first_quarter
 
-__all__ = ["DROPS", "Given", "choose"]
+__all__ = ["DROPS", "ProvidedSamples", "choose"]
 
 DROPS = (0.01, 0.02, 0.05, 0.1, 0.2)
 """Of metrics of right and wrong; the smallest that the samples can prove is taken."""
@@ -32,7 +32,7 @@ _FEWEST, _MOST, _MOST_QUICK = 40, 512, 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class ProvidedSamples:
     """The samples that the user gave, if any; `split` where one file is to be both."""
 
     calibration: FoundSamples | None = None
@@ -41,13 +41,13 @@ class Given:
 
 
 def choose(
-    asked: Asked,
+    asked: InitRequest,
     written: str,
     source: ModelSource,
-    given: Given,
+    given: ProvidedSamples,
     found: Mapping[str, Any],
     backends: tuple[Capabilities, ...],
-) -> Plan:
+) -> RecipePlan:
     """All that the recipe says; `found` is what the child that looked at the model returned."""
     inputs = tuple(guess_from_json(one) for one in found["inputs"])
     outputs = {name: tuple(shape) for name, shape in found["outputs"].items()}
@@ -60,7 +60,7 @@ def choose(
     count, independent = _counts(asked, given, inputs, found, sequence)
     whole = given.evaluation is not None and not given.split
     lengths = _lengths(inputs) if found["lengths"] else {}
-    return Plan(
+    return RecipePlan(
         asked=asked,
         written=written,
         source=source,
@@ -80,7 +80,7 @@ def choose(
         target=taken.key,
         labels_fit=taken.fit,
         lengths=lengths,
-        form=Form.NAMED if given.evaluation is None else given.evaluation.form,
+        form=SampleFormat.NAMED if given.evaluation is None else given.evaluation.form,
         columns=_columns(found["columns"]),
         pixels=None if found["pixels"] is None else Pixels(**found["pixels"]),
         # A function gives sounds one by one, so that a model of any length hears each as it is.
@@ -100,13 +100,13 @@ def choose(
     )
 
 
-def _calibration(asked: Asked, given: Given) -> str:
+def _calibration(asked: InitRequest, given: ProvidedSamples) -> str:
     if given.evaluation is None or given.split:
         return f"{asked.samples_module}:calibration"
     return given.calibration.text if given.calibration is not None else ""
 
 
-def _sequence(asked: Asked, given: Given, found: Mapping[str, Any]) -> tuple[list[str], str | int]:
+def _sequence(asked: InitRequest, given: ProvidedSamples, found: Mapping[str, Any]) -> tuple[list[str], str | int]:
     """Arrays that may be labels, and what says where sequences begin; a whole set is one where nothing does."""
     labels: list[str] = list(found["labels"])
     if not found["state"]:
@@ -135,7 +135,7 @@ class _Labels:
     fit: bool
 
 
-def _labels(asked: Asked, given: Given, arrays: Sequence[str], shape: tuple[int, ...]) -> _Labels:
+def _labels(asked: InitRequest, given: ProvidedSamples, arrays: Sequence[str], shape: tuple[int, ...]) -> _Labels:
     """Where the labels are; values that fit no output but scores are for nothing, unless the user says otherwise."""
     found = given.evaluation
     of_each = found is not None and found.has_target
@@ -157,7 +157,7 @@ def _are_scores(shape: tuple[int, ...]) -> bool:
 
 
 def _counts(
-    asked: Asked, given: Given, inputs: Sequence[Guess], found: Mapping[str, Any], sequence: str | int
+    asked: InitRequest, given: ProvidedSamples, inputs: Sequence[Guess], found: Mapping[str, Any], sequence: str | int
 ) -> tuple[int, int]:
     """Evaluation samples, and how many of them are independent of each other: the sequences, where they are steps."""
     count = _count(asked, given, inputs, float(found["seconds"]))
@@ -173,7 +173,7 @@ def _counts(
     return (rest, behind) if given.split else (count, total)
 
 
-def _classes(given: Given) -> tuple[str, ...]:
+def _classes(given: ProvidedSamples) -> tuple[str, ...]:
     return tuple(given.evaluation.facts.get("classes") or ()) if given.evaluation is not None else ()
 
 
@@ -196,7 +196,7 @@ def _lengths(inputs: Sequence[Guess]) -> dict[str, str]:
     return dict.fromkeys(axes[:1], LENGTHS)
 
 
-def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool, classes: int) -> tuple[str, str]:
+def _metric(asked: InitRequest, shape: tuple[int, ...], *, labelled: bool, classes: int) -> tuple[str, str]:
     """The metric, and why: labels and class scores, class scores, a vector, a number."""
     if asked.metric:
         return asked.metric, "as --metric says"
@@ -216,7 +216,7 @@ def _metric(asked: Asked, shape: tuple[int, ...], *, labelled: bool, classes: in
     return "mae", f"of the output against the {truth}"
 
 
-def _count(asked: Asked, given: Given, inputs: Sequence[Guess], seconds: float) -> int:
+def _count(asked: InitRequest, given: ProvidedSamples, inputs: Sequence[Guess], seconds: float) -> int:
     """Evaluation samples: as many as there are; of random ones as many as take half a minute, at most 512."""
     if given.evaluation is not None:
         return split_counts(given.evaluation.count)[1] if given.split else given.evaluation.count
@@ -226,7 +226,7 @@ def _count(asked: Asked, given: Given, inputs: Sequence[Guess], seconds: float) 
     return max(_FEWEST, min(most, int(affordable), _MOST_BYTES // max(size, 1)))
 
 
-def _drop(asked: Asked, metric: str, count: int, spread: float, *, sequences: bool) -> float:
+def _drop(asked: InitRequest, metric: str, count: int, spread: float, *, sequences: bool) -> float:
     """The smallest usual drop that so many samples, or sequences, can prove; of an error, 5 % of outputs' spread."""
     if asked.accuracy_drop is not None:
         return asked.accuracy_drop

@@ -12,13 +12,13 @@ from edgeport.contracts import Capabilities, ModelSource, TensorSpec
 from edgeport.recipe_init.columns import Columns
 from edgeport.recipe_init.image_preprocessing import Pixels
 from edgeport.recipe_init.input_spec import Guess
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 
-__all__ = ["Asked", "Draft", "Plan"]
+__all__ = ["Draft", "InitRequest", "RecipePlan"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class InitRequest:
     """What the user said.
 
     Attributes:
@@ -68,7 +68,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RecipePlan:
     """All that the recipe's text is made from.
 
     Attributes:
@@ -105,7 +105,7 @@ class Plan:
 
     """
 
-    asked: Asked
+    asked: InitRequest
     written: str
     source: ModelSource
     inputs: tuple[Guess, ...]
@@ -122,7 +122,7 @@ class Plan:
     target: str
     labels_fit: bool
     lengths: Mapping[str, str]
-    form: Form
+    form: SampleFormat
     columns: Columns | None
     pixels: Pixels | None
     cut: bool

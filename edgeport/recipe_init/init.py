@@ -16,6 +16,7 @@ from edgeport.accuracy.metrics import Truth
 from edgeport.atomic import atomic_write
 from edgeport.contracts import (
     DTYPES,
+    Accelerator,
     Capabilities,
     Limits,
     ModelSource,
@@ -29,17 +30,17 @@ from edgeport.contracts.recipe import SamplesFunction
 from edgeport.errors import DependencyError, EdgeportError, OutputError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.compilation.accelerators import accelerators_of
-from edgeport.pipeline.compilation.probe import probed
+from edgeport.pipeline.compilation.probe import probed_with_accelerators
 from edgeport.recipe import load_recipe
 from edgeport.recipe.locations import SCHEMES
 from edgeport.recipe_init.assign import LABELS, kind_of
-from edgeport.recipe_init.choices import DROPS, Given, choose
-from edgeport.recipe_init.draft import Asked, Draft, Plan
+from edgeport.recipe_init.choices import DROPS, ProvidedSamples, choose
+from edgeport.recipe_init.draft import Draft, InitRequest, RecipePlan
 from edgeport.recipe_init.input_spec import Guess
 from edgeport.recipe_init.model_location import checked_source, written_location
 from edgeport.recipe_init.recipe_text import recipe_text, shape_of
 from edgeport.recipe_init.sample_checks import converted, nothing_takes, require_fitting
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 from edgeport.recipe_init.samples import FoundSamples, find_samples
 from edgeport.recipe_init.samples_text import random_samples
 from edgeport.recipe_init.split_text import Split, cut_sounds, split_samples
@@ -51,7 +52,7 @@ _NAMED_AXIS = 16
 """Size of an axis that the user only named."""
 
 
-def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limits | None = None) -> Draft:
+def draft_recipe(asked: InitRequest, *, on_progress: OnProgress = silent, limits: Limits | None = None) -> Draft:
     """Looks at a model and writes a recipe that `edgeport run` takes, and random samples where none were given.
 
     Args:
@@ -82,7 +83,7 @@ def draft_recipe(asked: Asked, *, on_progress: OnProgress = silent, limits: Limi
     return _write(plan, given, found)
 
 
-def _require_free(asked: Asked) -> None:
+def _require_free(asked: InitRequest) -> None:
     wanted = [asked.recipe]
     if not asked.evaluation:
         wanted.append(asked.recipe.absolute().with_name(f"{asked.samples_module}.py"))
@@ -101,7 +102,7 @@ def _require_free(asked: Asked) -> None:
         )
 
 
-def _require_sense(asked: Asked) -> None:
+def _require_sense(asked: InitRequest) -> None:
     """What can be said before anything is looked at."""
     for text in asked.inputs:
         declared_input(text)
@@ -119,7 +120,9 @@ def _require_sense(asked: Asked) -> None:
         )
 
 
-def _look(asked: Asked, source: ModelSource, given: Given, on_progress: OnProgress, limits: Limits) -> dict[str, Any]:
+def _look(
+    asked: InitRequest, source: ModelSource, given: ProvidedSamples, on_progress: OnProgress, limits: Limits
+) -> dict[str, Any]:
     payload: dict[str, Any] = {"target": asked.target}
     if given.evaluation is not None:
         payload |= {"form": given.evaluation.form, "facts": dict(given.evaluation.facts)}
@@ -167,37 +170,40 @@ def _is_axis(text: str) -> bool:
     return text.isidentifier() or (text.isdigit() and int(text) > 0)
 
 
-def _given_samples(asked: Asked, folder: Path, scratch: Path, limits: Limits) -> Given:
+def _given_samples(asked: InitRequest, folder: Path, scratch: Path, limits: Limits) -> ProvidedSamples:
     def look(text: str) -> FoundSamples | None:
         return find_samples(text, folder, scratch, limits, target=asked.target) if text else None
 
     samples = look(asked.samples)
     if samples is not None:
-        return Given(evaluation=samples, split=not isinstance(samples.location, SamplesFunction) and samples.count >= 2)
-    return Given(calibration=look(asked.calibration), evaluation=look(asked.evaluation))
+        return ProvidedSamples(
+            evaluation=samples, split=not isinstance(samples.location, SamplesFunction) and samples.count >= 2
+        )
+    return ProvidedSamples(calibration=look(asked.calibration), evaluation=look(asked.evaluation))
 
 
 def _usable(names: Sequence[str], limits: Limits) -> tuple[tuple[Capabilities, ...], Mapping[str, tuple[str, ...]]]:
     """The backends, and the devices besides the CPU on which their models open."""
-    backends = _usable_backends(names, limits)
-    return backends, {one.backend: accelerators_of(one) for one in backends if one.can_run}
+    probes = _usable_backends(names, limits)
+    opened = {one.backend: accelerators_of(one, accelerators) for one, accelerators in probes if one.can_run}
+    return tuple(one for one, _ in probes), opened
 
 
-def _usable_backends(names: Sequence[str], limits: Limits) -> tuple[Capabilities, ...]:
-    """Those that were named, or all that can run here."""
+def _usable_backends(names: Sequence[str], limits: Limits) -> list[tuple[Capabilities, tuple[Accelerator, ...]]]:
+    """Those that were named, or all that can run here, with the accelerators that each knows."""
     from edgeport.backends.registry import available_backends
 
-    found = [probed(name, limits) for name in names or available_backends()]
-    usable = tuple(one for one in found if one.can_run) if not names else tuple(found)
-    if not any(one.installed for one in usable):
-        reasons = "; ".join(f"{one.backend}: {one.reason}" for one in found)
+    probes = [probed_with_accelerators(name, limits) for name in names or available_backends()]
+    usable = probes if names else [probe for probe in probes if probe[0].can_run]
+    if not any(one.installed for one, _ in usable):
+        reasons = "; ".join(f"{one.backend}: {one.reason}" for one, _ in probes)
         raise DependencyError(
             asked="find a runtime for the recipe", found=f"none that is usable here ({reasons})", fix="edgeport doctor"
         )
     return usable
 
 
-def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
+def _write(plan: RecipePlan, given: ProvidedSamples, found: Mapping[str, Any]) -> Draft:
     require_fitting(plan, given)
     recipe, guessed = plan.asked.recipe.absolute(), _guessed(plan, given, found)  # which may refuse: before any file
     files = {recipe: recipe_text(plan)}
@@ -229,7 +235,7 @@ def _write(plan: Plan, given: Given, found: Mapping[str, Any]) -> Draft:
     )
 
 
-def _samples_module(plan: Plan, given: Given) -> str:
+def _samples_module(plan: RecipePlan, given: ProvidedSamples) -> str:
     if given.evaluation is None:
         calibration = max(32, min(128, plan.count // 4))
         return random_samples(plan.fed, calibration=calibration, evaluation=plan.count)
@@ -247,7 +253,7 @@ def _samples_module(plan: Plan, given: Given) -> str:
             converted=tuple(converted(plan, given)),
             facts={**given.evaluation.facts, **({"classes": texts} if texts else {})},
             cut=plan.cut,
-            sequence=(key if plan.form in (Form.NAMED, Form.TABLE) else "") if plan.state else None,
+            sequence=(key if plan.form in (SampleFormat.NAMED, SampleFormat.TABLE) else "") if plan.state else None,
         )
         return split_samples(split)
     return cut_sounds(plan.inputs[0]) if plan.cut else ""
@@ -263,7 +269,7 @@ def _write_whole(path: Path, text: str) -> None:
         ) from error
 
 
-def _found(plan: Plan) -> tuple[str, ...]:
+def _found(plan: RecipePlan) -> tuple[str, ...]:
     inputs = ", ".join(f"{one.name} {one.dtype} {list(shape_of(plan, one))}" for one in plan.inputs)
     outputs = ", ".join(f"{name} {['batch', *shape]}" for name, shape in plan.outputs.items())
     free = sorted({axis for one in plan.inputs for axis in one.axes.values()})
@@ -280,7 +286,7 @@ def _found(plan: Plan) -> tuple[str, ...]:
     return tuple(facts)
 
 
-def _guessed(plan: Plan, given: Given, found: Mapping[str, Any]) -> tuple[str, ...]:
+def _guessed(plan: RecipePlan, given: ProvidedSamples, found: Mapping[str, Any]) -> tuple[str, ...]:
     doubts = [
         f"The shape of {one.name}, {list(shape_of(plan, one))}, is a guess: the model runs with it. Say --input "
         f"{one.name}=batch,... if it is another."
@@ -330,7 +336,7 @@ def _first(links: Mapping[str, str]) -> str:
     return f'{out} = "{into}"'
 
 
-def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
+def _doubts_of_lengths(plan: RecipePlan, *, known: bool) -> list[str]:
     """What `lengths` among the samples' arrays was taken for, where more than one axis is free, or none."""
     free = list(dict.fromkeys(name for one in plan.inputs for name in one.axes.values()))
     if not known or len(free) == 1:
@@ -344,7 +350,7 @@ def _doubts_of_lengths(plan: Plan, *, known: bool) -> list[str]:
     ]
 
 
-def _doubts_of_labels(plan: Plan, left: Sequence[str]) -> list[str]:
+def _doubts_of_labels(plan: RecipePlan, left: Sequence[str]) -> list[str]:
     """Which of the samples' arrays is taken for the labels, where another may be meant; of tables it is said anyway."""
     doubts = []
     if plan.metric == "agreement" and not plan.stand_in:
@@ -363,7 +369,7 @@ def _doubts_of_labels(plan: Plan, left: Sequence[str]) -> list[str]:
     return doubts
 
 
-def _doubts_of_files(plan: Plan) -> list[str]:
+def _doubts_of_files(plan: RecipePlan) -> list[str]:
     """What was read out of images, sounds and tables, where it may be wrong."""
     doubts = []
     name = plan.inputs[0].name

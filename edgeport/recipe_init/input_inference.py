@@ -20,14 +20,14 @@ from edgeport.recipe_init.collection_inputs import known_inputs
 from edgeport.recipe_init.columns import Columns, ways_of_columns
 from edgeport.recipe_init.image_preprocessing import Pixels, image_layout, known_pixels, pixels_for
 from edgeport.recipe_init.input_spec import Guess, Kind, guess_from_json
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 from edgeport.recipe_init.state_detection import is_state_name, state_candidates
 from edgeport.recipe_init.trial_run import Runs, RunsWith
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MOST_SIDE", "Found", "find_inputs", "read_first"]
+__all__ = ["MOST_SIDE", "InferredInputs", "find_inputs", "read_first"]
 
 _MOST_TRIES = 600
 _MOST_SECONDS = 45.0
@@ -36,7 +36,7 @@ MOST_SIDE = 640
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class InferredInputs:
     """Inputs, and what the samples are beside them.
 
     Attributes:
@@ -55,7 +55,7 @@ class Found:
     cut: bool = False
 
 
-def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any]) -> Found:
+def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any]) -> InferredInputs:
     """What the module takes.
 
     Args:
@@ -75,7 +75,7 @@ def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[s
     states = list(state_candidates(module, named)) if named else []
     left_out = named if states else []
     runs = RunsWith(module, states)
-    found = _without_states(source, module, payload, _Wanted(module=module, left_out=left_out, runs=runs))
+    found = _without_states(source, module, payload, _InferenceTask(module=module, left_out=left_out, runs=runs))
     if states and runs(found.inputs):
         raise SourceError(
             asked=f"run {type(module).__name__} with states for {', '.join(named)}",
@@ -86,7 +86,7 @@ def find_inputs(source: ModelSource, module: torch.nn.Module, payload: Mapping[s
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
+class _InferenceTask:
     """What is to be found: all parameters but the states, and how a try is made."""
 
     module: torch.nn.Module
@@ -104,23 +104,25 @@ class _Wanted:
         return [name for name in inspect.signature(self.module.forward).parameters if name not in self.left_out]
 
 
-def _without_states(source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any], wanted: _Wanted) -> Found:
-    form, facts = Form(payload.get("form") or Form.NAMED), payload.get("facts") or {}
+def _without_states(
+    source: ModelSource, module: torch.nn.Module, payload: Mapping[str, Any], wanted: _InferenceTask
+) -> InferredInputs:
+    form, facts = SampleFormat(payload.get("form") or SampleFormat.NAMED), payload.get("facts") or {}
     required, runs = wanted.required, wanted.runs
-    if payload.get("samples") and form in (Form.NAMED, Form.ARRAY):
+    if payload.get("samples") and form in (SampleFormat.NAMED, SampleFormat.ARRAY):
         arrays = read_first(payload["samples"], required)
         inputs, others = feeds_for(arrays, wanted.parameters, required, payload.get("target", ""))
-        return Found(inputs=_in_dtypes_that_run(inputs, runs), others=others)
-    if form is Form.TABLE:
+        return InferredInputs(inputs=_in_dtypes_that_run(inputs, runs), others=others)
+    if form is SampleFormat.TABLE:
         return _of_table(facts, wanted, payload.get("target", ""))
     given = tuple(_within_table(module, guess_from_json(one)) for one in payload.get("given") or ())
     stated = given or known_inputs(source, module) or _of_program(module) or _of_attributes(module)
-    if form is Form.IMAGES:
+    if form is SampleFormat.IMAGES:
         known = None if given else known_pixels(source, module)
         return _of_images(stated or _own_size(_tried(wanted), facts, runs), known, facts)
-    if form is Form.SOUNDS:
+    if form is SampleFormat.SOUNDS:
         return _of_sounds(wanted, stated, facts)
-    return Found(inputs=stated or _tried(wanted))
+    return InferredInputs(inputs=stated or _tried(wanted))
 
 
 def read_first(path: str, required: Sequence[str]) -> dict[str, Array]:
@@ -158,14 +160,14 @@ def _in_dtypes_that_run(inputs: tuple[Guess, ...], runs: Runs) -> tuple[Guess, .
     return inputs
 
 
-def _of_table(facts: Mapping[str, Any], wanted: _Wanted, target: str) -> Found:
+def _of_table(facts: Mapping[str, Any], wanted: _InferenceTask, target: str) -> InferredInputs:
     """The first way in which the model runs on columns."""
     failed, names, runs = "", wanted.required, wanted.runs
     for columns in ways_of_columns(facts["columns"], names, target, steps=bool(wanted.left_out)):
         for inputs in _table_guesses(columns, facts):
             problem = runs(inputs)
             if not problem:
-                return Found(inputs=inputs, others=[columns.target] if columns.target else [], columns=columns)
+                return InferredInputs(inputs=inputs, others=[columns.target] if columns.target else [], columns=columns)
             failed = failed or problem
     raise SamplesError(
         asked=f"feed {', '.join(names)} from the columns {', '.join(map(repr, facts['columns']))}",
@@ -210,13 +212,13 @@ def _own_size(guesses: tuple[Guess, ...], facts: Mapping[str, Any], runs: Runs) 
     return (own,) if not runs((own,)) else guesses
 
 
-def _of_images(inputs: tuple[Guess, ...], known: Pixels | None, facts: Mapping[str, Any]) -> Found:
+def _of_images(inputs: tuple[Guess, ...], known: Pixels | None, facts: Mapping[str, Any]) -> InferredInputs:
     _require_one(inputs, "images")
     high, wide = facts["size"]
-    return Found(inputs=inputs, pixels=pixels_for(inputs[0], known, (high, wide)))
+    return InferredInputs(inputs=inputs, pixels=pixels_for(inputs[0], known, (high, wide)))
 
 
-def _of_sounds(wanted: _Wanted, stated: tuple[Guess, ...], facts: Mapping[str, Any]) -> Found:
+def _of_sounds(wanted: _InferenceTask, stated: tuple[Guess, ...], facts: Mapping[str, Any]) -> InferredInputs:
     """A lone input of samples of sound, with an axis of one channel or without."""
     length, alike = int(facts["length"]), bool(facts["alike"])
     names = [one.name for one in stated] or list(wanted.required)
@@ -226,7 +228,7 @@ def _of_sounds(wanted: _Wanted, stated: tuple[Guess, ...], facts: Mapping[str, A
             axes = {len(shape): "time"} if not stated or stated[0].axes else {}
             own = Guess(name=names[0], shape=shape, low=-1.0, high=1.0, axes=axes, why=why)
             if not wanted.runs((own,)):
-                return Found(inputs=(own,), cut=not alike)
+                return InferredInputs(inputs=(own,), cut=not alike)
     inputs = stated or _tried(wanted)
     _require_one(inputs, "sounds")
     (sound,) = inputs
@@ -237,7 +239,7 @@ def _of_sounds(wanted: _Wanted, stated: tuple[Guess, ...], facts: Mapping[str, A
             fix="write a function that gives what it takes (a spectrogram), and say --samples pkg.mod:function; or let "
             "the model's own forward begin with the sound",
         )
-    return Found(inputs=inputs, cut=not alike or inputs[0].shape[-1] != length)
+    return InferredInputs(inputs=inputs, cut=not alike or inputs[0].shape[-1] != length)
 
 
 def _sound_shapes(stated: Sequence[Guess], length: int) -> list[tuple[int, ...]]:
@@ -307,7 +309,7 @@ def _plain(name: str, dtype: str, shape: tuple[int, ...], axes: Mapping[int, str
     return Guess(name=name, dtype=dtype, shape=shape, kind=kind, high=high, axes=axes, why=why)
 
 
-def _tried(wanted: _Wanted) -> tuple[Guess, ...]:
+def _tried(wanted: _InferenceTask) -> tuple[Guess, ...]:
     """The first combination of likely inputs that the model runs with."""
     start, failed, module = time.monotonic(), "", wanted.module
     for tries, guesses in enumerate(candidates(module, wanted.required)):

@@ -30,7 +30,7 @@ from edgeport.recipe_init.columns import Columns, ways_of_columns
 from edgeport.recipe_init.image_preprocessing import Pixels, pixels_for
 from edgeport.recipe_init.input_inference import MOST_SIDE, read_first
 from edgeport.recipe_init.input_spec import Guess, Kind, draw
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 from edgeport.recipe_init.state_detection import likely_links
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
     model = load_json(OnnxModel, json.dumps(payload["model"]))
     graph = read_ir(model.path)
     evidence = quantization_evidence(graph)
-    form, facts = Form(payload.get("form") or Form.NAMED), payload.get("facts") or {}
+    form, facts = SampleFormat(payload.get("form") or SampleFormat.NAMED), payload.get("facts") or {}
     links, possible = likely_links(
         {spec.name: spec.shape for spec in model.inputs}, {spec.name: spec.shape for spec in model.outputs}
     )
@@ -98,8 +98,8 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
         "labels": labels,
         "lengths": lengths,
         "columns": to_jsonable(columns) if columns is not None else None,
-        "pixels": to_jsonable(_pixels(inputs, facts)) if form is Form.IMAGES else None,
-        "cut": form is Form.SOUNDS and (not facts["alike"] or inputs[0].shape[-1] != facts["length"]),
+        "pixels": to_jsonable(_pixels(inputs, facts)) if form is SampleFormat.IMAGES else None,
+        "cut": form is SampleFormat.SOUNDS and (not facts["alike"] or inputs[0].shape[-1] != facts["length"]),
         "state": links,
         "constants": constants,
         "stateful": possible,
@@ -114,11 +114,11 @@ def look_at_onnx(payload: Mapping[str, Any], on_progress: OnProgress = silent) -
 
 
 def _given(
-    payload: Mapping[str, Any], form: Form, specs: tuple[TensorSpec, ...], *, steps: bool
+    payload: Mapping[str, Any], form: SampleFormat, specs: tuple[TensorSpec, ...], *, steps: bool
 ) -> tuple[dict[str, Array], Columns | None]:
     """The first samples by name, and how a table feeds the inputs."""
     names = [spec.name for spec in specs]
-    if form is Form.TABLE:
+    if form is SampleFormat.TABLE:
         columns = _columns_that_fit(specs, payload["facts"], payload.get("target", ""), steps=steps)
         first: Mapping[str, Sequence[str]] = payload["facts"]["first"]
         cells = {
@@ -129,7 +129,7 @@ def _given(
         return {
             name: np.array(each[0] if name in scalars else np.transpose(each)) for name, each in cells.items()
         }, columns
-    if form in (Form.IMAGES, Form.SOUNDS) and len(specs) != 1:
+    if form in (SampleFormat.IMAGES, SampleFormat.SOUNDS) and len(specs) != 1:
         raise SamplesError(
             asked=f"feed {', '.join(names)} with {form}",
             found=f"{len(specs)} inputs, and a folder has {form} for one",
@@ -156,12 +156,12 @@ def _columns_that_fit(specs: tuple[TensorSpec, ...], facts: Mapping[str, Any], t
     )
 
 
-def _sizes_of_files(form: Form, facts: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, int]:
+def _sizes_of_files(form: SampleFormat, facts: Mapping[str, Any], specs: tuple[TensorSpec, ...]) -> dict[str, int]:
     """Sizes of free axes that images or sounds have themselves."""
     free = {index: name for index, name in specs[0].dynamic_axes.items() if index} if specs else {}
-    if form is Form.SOUNDS and len(specs[0].shape) - 1 in free:
+    if form is SampleFormat.SOUNDS and len(specs[0].shape) - 1 in free:
         return {free[len(specs[0].shape) - 1]: int(facts["length"])}
-    if form is Form.IMAGES and facts["alike"] and max(facts["size"]) <= MOST_SIDE and len(specs[0].shape) == 4:
+    if form is SampleFormat.IMAGES and facts["alike"] and max(facts["size"]) <= MOST_SIDE and len(specs[0].shape) == 4:
         first = 1 if specs[0].shape[-1] in (1, 3) else 2
         return {free[first + index]: int(size) for index, size in enumerate(facts["size"]) if first + index in free}
     return {}

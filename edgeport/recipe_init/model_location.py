@@ -9,7 +9,7 @@ from typing import Any
 from edgeport.contracts import ModelSource
 from edgeport.errors import UsageError
 from edgeport.recipe.locations import COLLECTIONS, SCHEMES, function_in
-from edgeport.recipe_init.draft import Asked
+from edgeport.recipe_init.draft import InitRequest
 
 __all__ = ["checked_source", "written_location"]
 
@@ -45,7 +45,7 @@ def _beside(path: Path, folder: Path) -> str:
     return f"./{relative}" if absolute.is_dir() else relative
 
 
-def checked_source(asked: Asked, written: str) -> ModelSource:
+def checked_source(asked: InitRequest, written: str) -> ModelSource:
     """Checked as a recipe's [model] is; metric and budget too, before anything long is done."""
     from edgeport.recipe.build import build
     from edgeport.recipe.mistakes import RecipeText
@@ -69,7 +69,7 @@ def checked_source(asked: Asked, written: str) -> ModelSource:
     return build(RecipeText(path=path, text="", values=values), RecipeFile.model_validate(values)).source
 
 
-def _budget(asked: Asked) -> dict[str, Any]:
+def _budget(asked: InitRequest) -> dict[str, Any]:
     """What was asked for; whether a drop can be kept depends on the metric, and 0.5 is one that any metric takes."""
     drop = asked.accuracy_drop if asked.metric else None
     latency = {"latency": asked.latency} if asked.latency else {}

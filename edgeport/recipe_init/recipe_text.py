@@ -10,7 +10,7 @@ from pathlib import Path
 from edgeport.contracts import Capabilities, Precision
 from edgeport.recipe.explain import toml_value
 from edgeport.recipe.locations import FILES, FUNCTION, SCHEMES
-from edgeport.recipe_init.draft import Plan
+from edgeport.recipe_init.draft import RecipePlan
 from edgeport.recipe_init.input_spec import Guess
 
 __all__ = ["recipe_text", "shape_of"]
@@ -20,7 +20,7 @@ _COLUMN = 46
 _QUICK = (("rounds", 6), ("screening_rounds", 2), ("duration_s", 0.05), ("warmup_s", 0.02))
 
 
-def recipe_text(plan: Plan) -> str:
+def recipe_text(plan: RecipePlan) -> str:
     """Text that loads as a recipe; what was guessed says so."""
     blocks = [
         _head(plan),
@@ -42,12 +42,12 @@ def recipe_text(plan: Plan) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def shape_of(plan: Plan, guess: Guess) -> tuple[int | str, ...]:
+def shape_of(plan: RecipePlan, guess: Guess) -> tuple[int | str, ...]:
     """As the recipe declares it, with the batch that the model fixes where it is not free."""
     return guess.declared if plan.dynamic_batch else guess.batched(plan.fixed_batch)
 
 
-def _head(plan: Plan) -> str:
+def _head(plan: RecipePlan) -> str:
     name = plan.asked.recipe.name
     lines = [f"Written by `edgeport init`. Run it: edgeport run {name}"]
     lines += [f"Every other key and its default: edgeport run {name} --explain"]
@@ -63,7 +63,7 @@ def _line(key: str, value: object, comment: str = "") -> str:
     return f"{text:<{_COLUMN}}  # {' '.join(comment.split())}" if comment else text
 
 
-def _model(plan: Plan) -> str:
+def _model(plan: RecipePlan) -> str:
     asked = plan.asked
     rows = ["[model]", _line("source", plan.written, _source_comment(plan.written))]
     if asked.arguments:
@@ -89,7 +89,7 @@ def _beside(path: Path, folder: Path) -> str:
     return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else os.fspath(absolute)
 
 
-def _input(plan: Plan, guess: Guess) -> str:
+def _input(plan: RecipePlan, guess: Guess) -> str:
     name = _key(guess.name)
     rows = [f"[inputs.{name}]", _line("shape", shape_of(plan, guess), guess.why)]
     if guess.dtype != "float32":
@@ -113,7 +113,7 @@ def _constant(name: str, value: object) -> str:
     return f"[inputs.{_key(name)}]\n{_line('value', value, 'check: it is the same in every call')}"
 
 
-def _state(plan: Plan) -> str:
+def _state(plan: RecipePlan) -> str:
     why = ["what goes out goes in at the next step"]
     rows = [_line(_key(out), into, why.pop() if why else "") for out, into in plan.state.items()]
     return "\n".join(["[state]", *rows]) if rows else ""
@@ -123,12 +123,12 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
 
 
-def _axes(plan: Plan) -> list[str]:
+def _axes(plan: RecipePlan) -> list[str]:
     why = "the sizes that the model takes"
     return [f"[axes.{name}]\n{_line('range', list(both), why)}" for name, both in plan.ranges.items()]
 
 
-def _data(plan: Plan) -> str:
+def _data(plan: RecipePlan) -> str:
     stand_in = "random: replace by samples of yours" if plan.stand_in else ""
     rows = ["[data]"]
     if plan.calibration:
@@ -159,7 +159,7 @@ def _data(plan: Plan) -> str:
     return "\n".join(rows)
 
 
-def _export(plan: Plan) -> str:
+def _export(plan: RecipePlan) -> str:
     if plan.written.endswith(".onnx"):
         return ""
     rows = []
@@ -170,14 +170,14 @@ def _export(plan: Plan) -> str:
     return "\n".join(["[export]", *rows]) if rows else ""
 
 
-def _compress(plan: Plan) -> str:
+def _compress(plan: RecipePlan) -> str:
     """What a PyTorch model can be made smaller by, as a comment: it costs a training."""
     if plan.written.endswith(FILES) or plan.state:
         return ""
     return '# [[compress]]  # with training samples: method = "prune", "distill" or "qat", in a block each'
 
 
-def _target(plan: Plan, backend: Capabilities) -> str:
+def _target(plan: RecipePlan, backend: Capabilities) -> str:
     rows = [
         "[[target]]",
         _line("backend", backend.backend, f"{backend.version} is installed" if backend.version else ""),
@@ -206,7 +206,7 @@ def precisions_of(backend: Capabilities, *, calibrated: bool) -> Sequence[Precis
     return here or [Precision.FP32]
 
 
-def _budget(plan: Plan) -> str:
+def _budget(plan: RecipePlan) -> str:
     unit = f"largest loss against the float model, in {plan.metric}"
     rows = ["[budget]", _line("accuracy_drop", plan.accuracy_drop, unit)]
     if plan.asked.latency:
@@ -216,7 +216,7 @@ def _budget(plan: Plan) -> str:
     return "\n".join(rows)
 
 
-def _search(plan: Plan) -> str:
+def _search(plan: RecipePlan) -> str:
     if not plan.asked.quick:
         return ""
     comments = ["a first look: remove this section for narrower intervals"]

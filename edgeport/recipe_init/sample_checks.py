@@ -5,27 +5,27 @@ from __future__ import annotations
 from edgeport.accuracy.metrics import METRICS, Truth
 from edgeport.contracts.recipe import SamplesFunction
 from edgeport.errors import SamplesError
-from edgeport.recipe_init.choices import Given
-from edgeport.recipe_init.draft import Plan
-from edgeport.recipe_init.sample_formats import UNNAMED, Form
+from edgeport.recipe_init.choices import ProvidedSamples
+from edgeport.recipe_init.draft import RecipePlan
+from edgeport.recipe_init.sample_formats import UNNAMED, SampleFormat
 from edgeport.recipe_init.samples import FoundSamples
 
 __all__ = ["converted", "nothing_takes", "require_fitting"]
 
 
-def nothing_takes(plan: Plan, given: Given) -> list[str]:
+def nothing_takes(plan: RecipePlan, given: ProvidedSamples) -> list[str]:
     """Arrays of the evaluation set that are no input and no labels, and say nothing of lengths or sequences."""
     return _left(plan, given.evaluation) if given.evaluation is not None else []
 
 
-def converted(plan: Plan, given: Given) -> dict[str, tuple[str, str]]:
+def converted(plan: RecipePlan, given: ProvidedSamples) -> dict[str, tuple[str, str]]:
     """Inputs whose arrays the written module converts: from which dtype, and to which, of the same kind."""
     if given.evaluation is None or not given.split:
         return {}
     return {name: both for name, both in _other_dtypes(plan, given.evaluation).items() if _alike(*both)}
 
 
-def require_fitting(plan: Plan, given: Given) -> None:
+def require_fitting(plan: RecipePlan, given: ProvidedSamples) -> None:
     """Makes sure that all inputs are fed, and that a set which a run reads as it is holds nothing that it can't use.
 
     A set that is split is read by a module, which takes what is needed, and converts numbers of the same kind.
@@ -47,7 +47,7 @@ def require_fitting(plan: Plan, given: Given) -> None:
         if found is None:
             continue
         _require_dtypes(plan, found, split=given.split)
-        if found.form is not Form.NAMED:
+        if found.form is not SampleFormat.NAMED:
             continue
         names = _arrays(plan, found)
         lacking = [name for name in _beside(plan) if name not in names]
@@ -66,7 +66,7 @@ def require_fitting(plan: Plan, given: Given) -> None:
             )
 
 
-def _require_dtypes(plan: Plan, found: FoundSamples, *, split: bool) -> None:
+def _require_dtypes(plan: RecipePlan, found: FoundSamples, *, split: bool) -> None:
     for name, (has, takes) in _other_dtypes(plan, found).items():
         if split and _alike(has, takes):
             continue
@@ -78,7 +78,7 @@ def _require_dtypes(plan: Plan, found: FoundSamples, *, split: bool) -> None:
         )
 
 
-def _arrays(plan: Plan, found: FoundSamples) -> dict[str, str]:
+def _arrays(plan: RecipePlan, found: FoundSamples) -> dict[str, str]:
     """Name to dtype of the arrays that are no labels of each sample; one without a name is the only input's."""
     dtypes = {name: dtype for name, dtype in found.facts.get("dtypes", {}).items() if name}
     if list(dtypes) == [UNNAMED] and len(plan.fed) == 1:
@@ -86,7 +86,7 @@ def _arrays(plan: Plan, found: FoundSamples) -> dict[str, str]:
     return dtypes
 
 
-def _other_dtypes(plan: Plan, found: FoundSamples) -> dict[str, tuple[str, str]]:
+def _other_dtypes(plan: RecipePlan, found: FoundSamples) -> dict[str, tuple[str, str]]:
     """Inputs that arrays of another dtype would feed: what they are, and what the model takes."""
     dtypes = _arrays(plan, found)
     wanted = {one.name: (dtypes.get(one.name, one.dtype), one.dtype) for one in plan.fed}
@@ -99,7 +99,7 @@ def _alike(one: str, other: str) -> bool:
     return len(kinds) == 1 and kinds < {"float", "int"}
 
 
-def _fix(plan: Plan, found: FoundSamples) -> str:
+def _fix(plan: RecipePlan, found: FoundSamples) -> str:
     labels = "" if plan.target else ", or name it as the labels (--target)"
     if isinstance(found.location, SamplesFunction):
         return "let the function leave it out" + (
@@ -108,13 +108,13 @@ def _fix(plan: Plan, found: FoundSamples) -> str:
     return f"leave it out of the file{labels}; or give one file as --samples, of which no more is read than is needed"
 
 
-def _beside(plan: Plan) -> list[str]:
+def _beside(plan: RecipePlan) -> list[str]:
     """What every set must hold."""
     sequence = [plan.sequence] if isinstance(plan.sequence, str) and plan.sequence else []
     return [*(one.name for one in plan.fed), *plan.lengths.values(), *sequence]
 
 
-def _left(plan: Plan, found: FoundSamples) -> list[str]:
-    if found.form is not Form.NAMED:
+def _left(plan: RecipePlan, found: FoundSamples) -> list[str]:
+    if found.form is not SampleFormat.NAMED:
         return []
     return [name for name in _arrays(plan, found) if name not in (plan.target, *_beside(plan))]

@@ -23,7 +23,7 @@ from edgeport.recipe_init.assign import require_target
 from edgeport.recipe_init.columns import GAPS
 from edgeport.recipe_init.state_detection import SEQUENCES, first_quarter
 
-__all__ = ["UNNAMED", "Form", "form_of", "look_at_samples"]
+__all__ = ["UNNAMED", "SampleFormat", "form_of", "look_at_samples"]
 
 _FIRST = 2
 _LOOKED_AT = 256
@@ -37,7 +37,7 @@ _NOTHING = ("", "-", "?", "na", "n/a", "none", "null")
 """What tables have where a value is missing."""
 
 
-class Form(StrEnum):
+class SampleFormat(StrEnum):
     """How samples come."""
 
     NAMED = "named"
@@ -52,7 +52,7 @@ class Form(StrEnum):
     """The same, of WAV files."""
 
 
-def form_of(location: SamplesLocation) -> Form:
+def form_of(location: SamplesLocation) -> SampleFormat:
     """The form that a location has; of a folder by its first file.
 
     Raises:
@@ -60,13 +60,13 @@ def form_of(location: SamplesLocation) -> Form:
 
     """
     if isinstance(location, SamplesTable):
-        return Form.TABLE
+        return SampleFormat.TABLE
     if isinstance(location, SamplesFolder):
         from edgeport.calibration.data import list_folder
 
-        return Form(list_folder(location.path).kind)
+        return SampleFormat(list_folder(location.path).kind)
     is_array = isinstance(location, SamplesFile) and location.path.suffix.lower() == ".npy"
-    return Form.ARRAY if is_array else Form.NAMED
+    return SampleFormat.ARRAY if is_array else SampleFormat.NAMED
 
 
 def look_at_samples(payload: dict[str, Any]) -> dict[str, Any]:
@@ -159,16 +159,16 @@ def _sequences(names: Array) -> list[int]:
     return [len(starts), max(1, int(np.sum(starts >= cut))), len(names) - cut]
 
 
-def _folder(location: SamplesFolder, form: Form) -> dict[str, Any]:
-    from edgeport.calibration.data import FolderSamples, Wanted
+def _folder(location: SamplesFolder, form: SampleFormat) -> dict[str, Any]:
+    from edgeport.calibration.data import ArrayRole, FolderSamples
 
     # As a function would get them: each in its own size.
     raw = PreprocessingFunction(function="any:function")
     spec = TensorSpec(name=UNNAMED, dtype="float32", shape=("batch",), preprocessing=raw)
-    samples = FolderSamples(location.path, Wanted(name=UNNAMED, spec=spec, preprocessing=raw), batch_size=1)
+    samples = FolderSamples(location.path, ArrayRole(name=UNNAMED, spec=spec, preprocessing=raw), batch_size=1)
     shapes = [array.shape[1:] for array in islice(_only(samples), _LOOKED_AT)]
     facts: dict[str, Any] = {"classes": list(samples.class_folders), "alike": len(set(shapes)) == 1}
-    if form is Form.SOUNDS:
+    if form is SampleFormat.SOUNDS:
         facts |= {"length": int(np.median([shape[0] for shape in shapes])), "rate": samples.sample_rate}
     else:
         facts |= {"size": list(Counter(shapes).most_common(1)[0][0][:2])}
@@ -180,11 +180,12 @@ def _only(samples: Iterator[Sample] | Any) -> Iterator[Array]:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    from edgeport.calibration.data import TableSamples, Wanted, columns_of
+    from edgeport.calibration.data import ArrayRole, TableSamples, columns_of
 
     names = columns_of(path)
     wants = {
-        name: Wanted(name=name, spec=TensorSpec(name=name or "?", dtype="string", shape=("batch",))) for name in names
+        name: ArrayRole(name=name, spec=TensorSpec(name=name or "?", dtype="string", shape=("batch",)))
+        for name in names
     }
     samples = TableSamples(path, {name: name for name in names}, wants=wants)
     kinds = dict.fromkeys(names, "whole")

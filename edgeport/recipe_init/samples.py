@@ -11,7 +11,7 @@ from typing import Any
 from edgeport.contracts import Limits, to_jsonable
 from edgeport.contracts.recipe import SamplesLocation, SamplesTable
 from edgeport.isolation import run_isolated
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 
 __all__ = ["FoundSamples", "find_samples", "location_beside"]
 
@@ -38,7 +38,7 @@ class FoundSamples:
     count: int
     first: Path
     has_target: bool
-    form: Form
+    form: SampleFormat
     facts: Mapping[str, Any]
 
 
@@ -79,7 +79,7 @@ def find_samples(text: str, folder: Path, scratch: Path, limits: Limits, *, targ
         count=found["count"],
         first=first,
         has_target=found["has_target"],
-        form=Form(found["form"]),
+        form=SampleFormat(found["form"]),
         facts=found["facts"],
     )
 

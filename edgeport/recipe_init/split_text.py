@@ -10,7 +10,7 @@ from typing import Any
 from edgeport.recipe_init.columns import Columns
 from edgeport.recipe_init.image_preprocessing import image_layout
 from edgeport.recipe_init.input_spec import Guess
-from edgeport.recipe_init.sample_formats import Form
+from edgeport.recipe_init.sample_formats import SampleFormat
 
 __all__ = ["Split", "cut_sounds", "split_counts", "split_samples"]
 
@@ -39,7 +39,7 @@ class Split:
     """
 
     path: str
-    form: Form
+    form: SampleFormat
     inputs: tuple[Guess, ...]
     count: int
     beside: tuple[str, ...] = ()
@@ -162,11 +162,11 @@ def chosen(count, for_calibration):
 '''
 
 _NAMES = {
-    Form.NAMED: """\
+    SampleFormat.NAMED: """\
     with np.load(FILE) as file:
         names = file[{name}]
 """,
-    Form.TABLE: """\
+    SampleFormat.TABLE: """\
     with FILE.open(encoding="utf-8-sig", newline="") as file:
         names = np.array([row[{name}] for row in csv.DictReader(file, delimiter=DELIMITER)])
 """,
@@ -190,11 +190,11 @@ def cut(sounds):
 def split_samples(split: Split) -> str:
     """Text of a module with `calibration` and `evaluation`, which give a quarter of the samples, and the others."""
     write = {
-        Form.NAMED: _of_npz,
-        Form.ARRAY: _of_npy,
-        Form.TABLE: _of_table,
-        Form.IMAGES: _of_images,
-        Form.SOUNDS: _of_sounds,
+        SampleFormat.NAMED: _of_npz,
+        SampleFormat.ARRAY: _of_npy,
+        SampleFormat.TABLE: _of_table,
+        SampleFormat.IMAGES: _of_images,
+        SampleFormat.SOUNDS: _of_sounds,
     }[split.form]
     imports, constants, batches = write(split)
     standard = [*imports[0], "from pathlib import Path"]

@@ -10,7 +10,7 @@ from edgeport.contracts import Candidate, Interval, RunResult
 from edgeport.report.axes_layout import round_ticks
 from edgeport.report.figures import AccuracyUnit, LatencyUnit
 from edgeport.report.sanitize import visible
-from edgeport.report.style import Look
+from edgeport.report.style import CandidateStyle
 
 if TYPE_CHECKING:
     from bokeh.plotting import figure as Figure  # noqa: N812 (a class that Bokeh spells small)
@@ -50,7 +50,7 @@ class Scene:
     """
 
     result: RunResult
-    looks: dict[str, Look]
+    looks: dict[str, CandidateStyle]
     latency: LatencyUnit
     accuracy: AccuracyUnit
 

@@ -18,7 +18,7 @@ from edgeport.report.figures import (
     rate_text,
 )
 from edgeport.report.rows import Cell, quantile_cell
-from edgeport.report.style import Look
+from edgeport.report.style import CandidateStyle
 
 __all__ = ["EnergyRow", "RooflineRow", "TimesRow", "energies", "quantile_names", "rooflines", "times"]
 
@@ -43,7 +43,7 @@ class TimesRow:
     """
 
     name: str
-    look: Look
+    look: CandidateStyle
     quantiles: tuple[Cell, ...]
     throughput: Cell
     first_load: Cell
@@ -71,7 +71,7 @@ class RooflineRow:
     """
 
     name: str
-    look: Look
+    look: CandidateStyle
     least: str = ""
     median: str = ""
     share: str = ""
@@ -88,7 +88,7 @@ class EnergyRow:
     """One candidate; `why` says why there is no number, and is empty where there is one."""
 
     name: str
-    look: Look
+    look: CandidateStyle
     per_sample: Cell
     idle: str
     source: str
@@ -100,7 +100,7 @@ def quantile_names(result: RunResult) -> tuple[float, ...]:
     return tuple(sorted({quantile.q for _, timed in _timed(result) for quantile in timed.quantiles}))
 
 
-def times(result: RunResult, seen: dict[str, Look], unit: LatencyUnit) -> list[TimesRow]:
+def times(result: RunResult, seen: dict[str, CandidateStyle], unit: LatencyUnit) -> list[TimesRow]:
     """One row per candidate that was timed."""
     names = quantile_names(result)
     return [_times(candidate, timed, seen, names, unit) for candidate, timed in _timed(result)]
@@ -119,7 +119,11 @@ def _throughput(candidate: Candidate, timed: LatencySummary) -> Cell:
 
 
 def _times(
-    candidate: Candidate, timed: LatencySummary, seen: dict[str, Look], names: tuple[float, ...], unit: LatencyUnit
+    candidate: Candidate,
+    timed: LatencySummary,
+    seen: dict[str, CandidateStyle],
+    names: tuple[float, ...],
+    unit: LatencyUnit,
 ) -> TimesRow:
     name = candidate.name
     return TimesRow(
@@ -138,12 +142,12 @@ def _times(
     )
 
 
-def rooflines(result: RunResult, seen: dict[str, Look], unit: LatencyUnit) -> list[RooflineRow]:
+def rooflines(result: RunResult, seen: dict[str, CandidateStyle], unit: LatencyUnit) -> list[RooflineRow]:
     """One row per candidate that was timed."""
     return [_roofline(candidate.name, timed, seen[candidate.name], unit) for candidate, timed in _timed(result)]
 
 
-def _roofline(name: str, timed: LatencySummary, look: Look, unit: LatencyUnit) -> RooflineRow:
+def _roofline(name: str, timed: LatencySummary, look: CandidateStyle, unit: LatencyUnit) -> RooflineRow:
     found, median = timed.roofline, timed.quantile(0.5)
     if found is None:
         why = _NO_PEAK if median.interval_ns is not None else f"its median is unknown: {median.refused}"
@@ -171,12 +175,12 @@ def _roofline(name: str, timed: LatencySummary, look: Look, unit: LatencyUnit) -
     )
 
 
-def energies(result: RunResult, seen: dict[str, Look]) -> list[EnergyRow]:
+def energies(result: RunResult, seen: dict[str, CandidateStyle]) -> list[EnergyRow]:
     """One row per candidate that was timed."""
     return [_energy(candidate.name, timed, seen[candidate.name]) for candidate, timed in _timed(result)]
 
 
-def _energy(name: str, timed: LatencySummary, look: Look) -> EnergyRow:
+def _energy(name: str, timed: LatencySummary, look: CandidateStyle) -> EnergyRow:
     found = timed.energy
     if found is None or found.per_sample_j is None:
         why = (found.refused if found is not None else "") or _NOT_ASKED

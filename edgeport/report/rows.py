@@ -9,7 +9,7 @@ from edgeport.contracts import Candidate, NodePlacement, Outcome, Quantile, RunR
 from edgeport.report.confirmation import again_mark
 from edgeport.report.figures import AccuracyUnit, LatencyUnit, bytes_text, gain_interval_text, speedup_text
 from edgeport.report.flags import FlagNote, flag_notes, thin_evidence
-from edgeport.report.style import Look
+from edgeport.report.style import CandidateStyle
 
 __all__ = ["ABSENT", "Cell", "PlacementRow", "Row", "Share", "placements", "quantile_cell", "rows"]
 
@@ -61,7 +61,7 @@ class Row:
     """
 
     name: str
-    look: Look
+    look: CandidateStyle
     ran_as: str
     accuracy: Cell
     drop: Cell
@@ -92,7 +92,7 @@ class PlacementRow:
     """Where one candidate's nodes ran."""
 
     name: str
-    look: Look
+    look: CandidateStyle
     summary: str
     source: str
     shares: tuple[Share, ...]
@@ -100,12 +100,14 @@ class PlacementRow:
     hidden: int
 
 
-def rows(result: RunResult, seen: dict[str, Look], latency: LatencyUnit, accuracy: AccuracyUnit) -> list[Row]:
+def rows(result: RunResult, seen: dict[str, CandidateStyle], latency: LatencyUnit, accuracy: AccuracyUnit) -> list[Row]:
     """One row per candidate, in the result's order."""
     return [_row(candidate, result, seen[candidate.name], latency, accuracy) for candidate in result.candidates]
 
 
-def _row(candidate: Candidate, result: RunResult, look: Look, latency: LatencyUnit, accuracy: AccuracyUnit) -> Row:
+def _row(
+    candidate: Candidate, result: RunResult, look: CandidateStyle, latency: LatencyUnit, accuracy: AccuracyUnit
+) -> Row:
     judged, timed = candidate.accuracy, candidate.latency
     verdict, kind = _verdict(candidate, result)
     return Row(
@@ -163,7 +165,7 @@ def _verdict(candidate: Candidate, result: RunResult) -> tuple[str, str]:
     return next((words, kind) for fits, words, kind in rules if fits)
 
 
-def placements(result: RunResult, seen: dict[str, Look], most: int = 400) -> list[PlacementRow]:
+def placements(result: RunResult, seen: dict[str, CandidateStyle], most: int = 400) -> list[PlacementRow]:
     """One row per candidate whose runtime told; at most so many nodes of each."""
     found = []
     for candidate in result.candidates:

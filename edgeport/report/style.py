@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgeport.contracts import AS_GIVEN, ORIGINAL, Candidate, Precision
 
-__all__ = ["Look", "looks"]
+__all__ = ["CandidateStyle", "looks"]
 
 # Middle tones, which can be told apart on white and on black, and by the colour-blind (after Okabe and Ito, 2008).
 _BACKENDS = {"onnxruntime": "#2f81f7", "openvino": "#b45fd9", "tensorrt": "#1fa97a"}
@@ -44,7 +44,7 @@ _DASHES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class CandidateStyle:
     """Of one candidate.
 
     Attributes:
@@ -61,14 +61,14 @@ class Look:
     dash: str
 
 
-def looks(candidates: Sequence[Candidate]) -> dict[str, Look]:
+def looks(candidates: Sequence[Candidate]) -> dict[str, CandidateStyle]:
     """Candidate name to its look."""
     strangers: list[tuple[str, str]] = [(name, "") for name in sorted({c.backend for c in candidates} - set(_BACKENDS))]
     strangers += sorted({(c.backend, c.variant) for c in candidates if _made_from(c)})
     colours = {(name, ""): colour for name, colour in _BACKENDS.items()}
     colours |= {one: _OTHERS[i % len(_OTHERS)] for i, one in enumerate(strangers)}
     return {
-        c.name: Look(
+        c.name: CandidateStyle(
             colour=colours[c.backend, _made_from(c)],
             marker=_mark(c.precision)[0],
             glyph=_mark(c.precision)[1],

@@ -15,8 +15,8 @@ from edgeport.devices.latency.validity_flags import measurement_flags
 from edgeport.report.canvas import BAD, GREY, OPEN, Scene, add_hover, new_figure, plain
 from edgeport.report.figures import seconds_text
 from edgeport.report.flags import FlagNote, flag_notes
-from edgeport.report.style import Look
-from edgeport.report.timeline import Curve, Dropped, Slot, Timeline, timeline
+from edgeport.report.style import CandidateStyle
+from edgeport.report.timeline import Curve, DroppedRound, Slot, Timeline, timeline
 
 if TYPE_CHECKING:
     from bokeh.models import LayoutDOM
@@ -68,7 +68,7 @@ class TimeBlock:
     """
 
     title: str
-    look: Look
+    look: CandidateStyle
     plot: TimePlot
     flags: tuple[FlagNote, ...]
     folded: bool
@@ -181,8 +181,8 @@ def _shade(plot: Figure, found: Timeline) -> None:
         plot.quad(left=left, right=right, bottom=low, top=high, fill_alpha=0, line_color=None, **hatch)
 
 
-def _is_disturbed(one: Slot | Dropped) -> bool:
-    return isinstance(one, Dropped) or one.disturbed
+def _is_disturbed(one: Slot | DroppedRound) -> bool:
+    return isinstance(one, DroppedRound) or one.disturbed
 
 
 def _others(found: Timeline, top: Figure) -> Figure | None:
@@ -263,7 +263,7 @@ def _panel(found: Timeline, title: str, *, height: int = _LOW, beside: Figure | 
     places = found.places[:: math.ceil(len(found.places) / _MOST_TICKS)]
     middles = [(one.begin_s + one.end_s) / 2 for one in places]
     plot.xaxis.ticker = middles
-    words = [f"{one.round + 1}" + (" dropped" if isinstance(one, Dropped) else "") for one in places]
+    words = [f"{one.round + 1}" + (" dropped" if isinstance(one, DroppedRound) else "") for one in places]
     plot.xaxis.major_label_overrides = dict(zip(middles, words, strict=True))
     return plot
 

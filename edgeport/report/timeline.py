@@ -17,7 +17,7 @@ from edgeport.devices.latency.steady_state import Shape, SteadyState
 from edgeport.devices.latency.telemetry import canary_ns, exchange_ns, timed_samples
 from edgeport.devices.latency.timer import call_latency_ns
 
-__all__ = ["Buckets", "Curve", "Dropped", "Slot", "Timeline", "timeline"]
+__all__ = ["Buckets", "Curve", "DroppedRound", "Slot", "Timeline", "timeline"]
 
 Floats = NDArray[np.float64]
 _Read = Callable[[TelemetrySample], float | None]
@@ -55,7 +55,7 @@ class Slot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropped:
+class DroppedRound:
     """A round that was left out, on the axis."""
 
     round: int
@@ -109,7 +109,7 @@ class Timeline:
 
     buckets: Buckets
     slots: tuple[Slot, ...]
-    dropped: tuple[Dropped, ...]
+    dropped: tuple[DroppedRound, ...]
     canary: Curve | None
     exchange: Curve | None
     frequency: Curve | None
@@ -121,9 +121,9 @@ class Timeline:
         return max(one.end_s for one in self.places)
 
     @property
-    def places(self) -> list[Slot | Dropped]:
+    def places(self) -> list[Slot | DroppedRound]:
         """Processes and dropped rounds, in their order."""
-        places: list[Slot | Dropped] = [*self.slots, *self.dropped]
+        places: list[Slot | DroppedRound] = [*self.slots, *self.dropped]
         return sorted(places, key=lambda one: one.begin_s)
 
 
@@ -189,21 +189,21 @@ def _place(
     ends: Sequence[Floats],
     missing: Sequence[int],
     experiment: Mapping[str, Measurement],
-) -> tuple[tuple[Slot, ...], tuple[Dropped, ...]]:
+) -> tuple[tuple[Slot, ...], tuple[DroppedRound, ...]]:
     """Processes and dropped rounds, side by side in the order of the rounds."""
     usual_s = float(np.median([end[-1] for end in ends]))
     gap_s = _GAP * sum(float(end[-1]) for end in ends)
     starts = [t.started_at_ns for one in experiment.values() for t in one.traces if t.started_at_ns]
     disturbed = () if missing else disturbed_rounds(experiment)
     slots: list[Slot] = []
-    dropped: list[Dropped] = []
+    dropped: list[DroppedRound] = []
     at_s = 0.0
     order = sorted([*((trace.round, i) for i, (trace, _) in enumerate(timed)), *((index, -1) for index in missing)])
     for index, number in order:
         begin_s = at_s
         if number < 0:
             at_s += _DROPPED * usual_s
-            dropped.append(Dropped(round=index, begin_s=begin_s, end_s=at_s))
+            dropped.append(DroppedRound(round=index, begin_s=begin_s, end_s=at_s))
         else:
             (trace, state), end = timed[number], ends[number]
             at_s += float(end[-1])

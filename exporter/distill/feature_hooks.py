@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from edgeport.errors import DistillationError
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 __all__ = ["require_paths", "tapped"]
 
@@ -76,8 +75,6 @@ def tapped(network: torch.nn.Module, paths: Sequence[str], whose: str) -> Iterat
 
 def _keeping(found: dict[str, Tensor], path: str, whose: str) -> Any:
     def keep(module: torch.nn.Module, arguments: object, output: object) -> None:
-        import torch
-
         del module, arguments
         if path in found:
             raise DistillationError(

@@ -6,13 +6,12 @@ normalization). It is no training: no weight changes, and no label is looked at.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.exporter.prune.graph.layers import is_batchnorm
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["recalibrate"]
 
@@ -28,8 +27,6 @@ def recalibrate(module: torch.nn.Module, samples: Samples) -> int:
         How many norms have new statistics.
 
     """
-    import torch
-
     norms: list[Any] = [layer for layer in module.modules() if is_batchnorm(layer)]
     norms = [norm for norm in norms if norm.running_mean is not None]
     momenta = [norm.momentum for norm in norms]

@@ -50,6 +50,9 @@ MOST_TRIALS = 17
 _ENOUGH = 6
 """Trials from which on it can be judged how strongly; with fewer, as strongly as may be."""
 
+_PROBES = 6
+"""Networks that the model is first fitted to; fewer where there are not so many."""
+
 _SHARES = (0.1, 0.6)
 """Of its units, what a probe loses: from little to most of its multiplications."""
 
@@ -220,9 +223,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     speedup: float | None = None,
     round_to: int = 8,
     least: float = 0.1,
-    probes: int = 6,
     rounds: int = 8,
-    seed: int = 0,
 ) -> Budgeted:
     """Finds the units whose removal meets the goal and costs the least of their scores.
 
@@ -239,9 +240,7 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
         speedup: Instead: over the whole network.
         round_to: What is left of a group is a multiple of this many channels at least; see `Units`.
         least: As in `Units`.
-        probes: Networks that the model is first fitted to; fewer where there are not so many.
         rounds: Choices that are measured at most; each corrects the model.
-        seed: Of the probes, which are cut by shares with some chance.
 
     Returns:
         The trial that meets the goal and loses least, or has the most left; where none does, the fastest one, unless
@@ -262,11 +261,11 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
             counts=whole, latency_ns=before, before_ns=before, goal_ns=goal, reached=True, trials=tuple(trials)
         )
     widths = {one.name: one.width for one in group_specs}
-    cut = _probes(group_specs, costs, probes, round_to, least, seed)
+    cut = _probes(group_specs, costs, round_to, least)
     trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in cut]
     block = round_to
-    if len(cut) == probes and probes >= _ENOUGH:
-        twins = _twins(group_specs, cut[probes // 2], round_to, least)
+    if len(cut) == _PROBES:
+        twins = _twins(group_specs, cut[_PROBES // 2], round_to, least)
         trials += [Trial(counts=counts, latency_ns=measure(counts)) for counts in twins]
         block = _block(costs, trials, round_to)
     tried: list[Trial] = []
@@ -295,20 +294,18 @@ def prune_to_latency(  # noqa: PLR0913 (a search has these choices)
     return _best(ranking, trials, tried, goal)
 
 
-def _probes(
-    group_specs: Sequence[GroupSpec], costs: Costs, count: int, round_to: int, least: float, seed: int
-) -> list[dict[str, int]]:
+def _probes(group_specs: Sequence[GroupSpec], costs: Costs, round_to: int, least: float) -> list[dict[str, int]]:
     """Networks cut by more and more; in turn, mostly where weights are many for the multiplications, or few.
 
     What goes from groups at random goes from all alike, which tells what multiplications take from what weights take
     by little.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     order = sorted(range(len(group_specs)), key=lambda index: _weights_per_mac(costs, group_specs[index].name))
     place = {group_specs[index].name: 2 * rank / max(len(order) - 1, 1) - 1 for rank, index in enumerate(order)}
     found: list[dict[str, int]] = []
-    for index in range(_DRAWS * count):
-        share = _SHARES[0] + (_SHARES[1] - _SHARES[0]) * (index % count + 0.5) / count
+    for index in range(_DRAWS * _PROBES):
+        share = _SHARES[0] + (_SHARES[1] - _SHARES[0]) * (index % _PROBES + 0.5) / _PROBES
         tilt = _TILT if index % 2 else -_TILT
         counts: dict[str, int] = {}
         for one in group_specs:
@@ -321,7 +318,7 @@ def _probes(
             counts |= choose_counts([one], enough, round_to=round_to, least=least, far=True)
         if any(counts.values()) and counts not in found:
             found.append(counts)
-        if len(found) == count:
+        if len(found) == _PROBES:
             break
     return found
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import lowest
@@ -13,9 +14,6 @@ from edgeport.exporter.prune.cost_model import GroupSpec, RemovedUnits
 from edgeport.exporter.prune.graph.dependency_groups import find_groups
 from edgeport.exporter.prune.graph.surgery import remove
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["losses_of"]
 
@@ -60,8 +58,6 @@ def losses_of(
 
 
 def _has_loss(module: torch.nn.Module, samples: Samples) -> bool:
-    import torch
-
     if samples.target is None:
         return False
     try:
@@ -73,8 +69,6 @@ def _has_loss(module: torch.nn.Module, samples: Samples) -> bool:
 
 
 def _mean_loss(module: torch.nn.Module, samples: Samples) -> float:
-    import torch
-
     with torch.no_grad():
         sizes = [rows.stop - rows.start for rows in samples.batches()]
         losses = [float(loss) for loss in samples.losses(module)]
@@ -83,8 +77,6 @@ def _mean_loss(module: torch.nn.Module, samples: Samples) -> float:
 
 
 def _outputs(module: torch.nn.Module, samples: Samples) -> list[torch.Tensor]:
-    import torch
-
     with torch.no_grad():
         return [
             value.double().flatten()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.utils import prune
+from torch.utils.hooks import RemovableHandle
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import Scope
 from edgeport.exporter.prune.importance.granularity import weights_of
-
-if TYPE_CHECKING:
-    import torch
-    from torch.utils.hooks import RemovableHandle
 
 __all__ = ["apply_masks", "masks_of", "pattern_masks", "settle_masks", "share_of_zeros", "unstructured_masks"]
 
@@ -27,8 +26,6 @@ def unstructured_masks(
         scope: What competes.
 
     """
-    import torch
-
     if scope is Scope.LAYER:
         return {name: _keep(score.flatten(), amount).reshape(score.shape) for name, score in scores.items()}
     flat = torch.cat([score.flatten() for score in scores.values()])
@@ -40,8 +37,6 @@ def unstructured_masks(
 
 
 def _keep(scores: torch.Tensor, amount: float) -> torch.Tensor:
-    import torch
-
     keep = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     count = round(amount * len(scores))
     if count:
@@ -65,8 +60,6 @@ def pattern_masks(
         Masks (bool, True stays), and the names of the weights whose inputs are no multiple of M, which are left.
 
     """
-    import torch
-
     masks, left = {}, []
     for name, score in scores.items():
         if score.shape[1] % of:
@@ -94,8 +87,6 @@ def apply_masks(module: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> R
         its last layer without calling that.
 
     """
-    from torch.nn.utils import prune
-
     for name, mask in masks.items():
         path, _, tensor = name.rpartition(".")
         prune.custom_from_mask(module.get_submodule(path), tensor, mask)  # type: ignore[no-untyped-call]
@@ -119,8 +110,6 @@ def masks_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def settle_masks(module: torch.nn.Module) -> None:
     """Writes the zeros into the weights, and takes the masks away."""
-    from torch.nn.utils import prune
-
     for name in masks_of(module):
         path, _, tensor = name.rpartition(".")
         prune.remove(module.get_submodule(path), tensor)  # type: ignore[no-untyped-call]

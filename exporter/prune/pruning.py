@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.allocation import choose_counts, lowest
@@ -25,9 +26,6 @@ from edgeport.exporter.prune.masks import (
     unstructured_masks,
 )
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["FineTune", "ModuleAnalysis", "Pruning", "look", "prune", "take", "take_counts"]
 

@@ -6,16 +6,14 @@ small as the pruned weights are, and puts the same masks before them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeport.contracts import FineTuning, ModelSource, OnProgress, TrainedStep, load_json, to_jsonable
-from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.worker import loaded_arrays
+from edgeport.contracts import FineTuning, ModelSource, OnProgress, TrainedStep, to_jsonable
+from edgeport.exporter.worker import contract_of, export_options_of, loaded_arrays
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +70,7 @@ class TrainingBetween:
             self.done.append(self._shared(module, training, folder))
 
     @cached_property
-    def _lessons(self) -> _Lessons:
+    def _lessons(self) -> tuple[LearningSamples, StudentSetup]:
         return _lessons(self.payload, self.training)
 
     def _shared(self, module: torch.nn.Module, training: FineTuning, folder: Path) -> TrainedStep:
@@ -108,8 +106,7 @@ class TrainingBetween:
         module.eval()
         for name in (_BEGIN, _END):
             (folder / name).unlink(missing_ok=True)
-        trained: TrainedStep = _contract(TrainedStep, found)
-        return trained
+        return contract_of(TrainedStep, found)
 
 
 def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progress: OnProgress) -> dict[str, Any]:
@@ -120,45 +117,37 @@ def _tune_one(payload: Mapping[str, Any], hardware: DistributedContext, on_progr
     from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.prune.masks import apply_masks
 
-    folder, module = Path(payload["folder"]), load_module(_contract(ModelSource, payload["source"]))
+    folder, module = Path(payload["folder"]), load_module(contract_of(ModelSource, payload["source"]))
     state = load_file(folder / _BEGIN)
     apply_masks(module, {name: state[f"{name}_mask"] for name in payload["masked"]})
     module.load_state_dict(state)
-    training = _contract(FineTuning, payload["fine_tuning"])
+    training = contract_of(FineTuning, payload["fine_tuning"])
     trained = _tuned(module, _lessons(payload, training), training, folder, hardware, on_progress)
     if hardware.rank == 0:
         write_weights(module, folder / _END)
     return dict(to_jsonable(trained))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Lessons:
-    samples: LearningSamples
-    setup: StudentSetup
-
-
-def _lessons(payload: Mapping[str, Any], training: FineTuning) -> _Lessons:
+def _lessons(payload: Mapping[str, Any], training: FineTuning) -> tuple[LearningSamples, StudentSetup]:
     """What is learned from, and who teaches."""
     from edgeport.exporter.loaders.model_source import load_module
     from edgeport.exporter.train.fine_tuning import StudentSetup
 
-    options = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
+    options = export_options_of(payload)
     search, teacher = payload["source"].get("search_path"), payload.get("teacher") or payload["source"]
     taught = training.teacher > 0 or training.loss in ("teacher", "auto")  # auto: of what has no labels to learn from
-    return _Lessons(
-        samples=samples_at(payload["training"], payload),
-        setup=StudentSetup(
-            parameters=options.parameters,
-            constants=options.constants,
-            teacher=load_module(_contract(ModelSource, teacher)) if taught else None,
-            search_path=Path(search) if search else None,
-        ),
+    setup = StudentSetup(
+        parameters=options.parameters,
+        constants=options.constants,
+        teacher=load_module(contract_of(ModelSource, teacher)) if taught else None,
+        search_path=Path(search) if search else None,
     )
+    return samples_at(payload["training"], payload), setup
 
 
 def _tuned(
     module: torch.nn.Module,
-    lessons: _Lessons,
+    lessons: tuple[LearningSamples, StudentSetup],
     training: FineTuning,
     folder: Path,
     hardware: DistributedContext,
@@ -166,15 +155,8 @@ def _tuned(
 ) -> TrainedStep:
     from edgeport.exporter.train.fine_tuning import fine_tune
 
-    found = fine_tune(
-        module,
-        lessons.samples,
-        training,
-        folder,
-        setup=lessons.setup,
-        hardware=hardware,
-        on_progress=on_progress,
-    )
+    samples, setup = lessons
+    found = fine_tune(module, samples, training, folder, setup=setup, hardware=hardware, on_progress=on_progress)
     return TrainedStep(before=found.first, after=found.metrics, best_step=found.best_step, steps=found.steps)
 
 
@@ -192,7 +174,3 @@ def samples_at(place: str, payload: Mapping[str, Any]) -> LearningSamples:
     arrays = dict(loaded_arrays(place))
     labels = arrays.pop(payload["target"], None) if payload.get("target") else None
     return LearningSamples(feeds=arrays, labels=labels)
-
-
-def _contract(cls: type[Any], values: Any) -> Any:
-    return load_json(cls, json.dumps(values))

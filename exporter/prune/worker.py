@@ -5,7 +5,6 @@ Called as `run_isolated("edgeport.exporter.prune.worker:prune_in_child", payload
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,11 @@ from edgeport.contracts import (
     ProgressEvent,
     PruneStep,
     TrainedStep,
-    load_json,
     silent,
     to_jsonable,
 )
 from edgeport.errors import PruningError
-from edgeport.exporter.options import ExportOptions
-from edgeport.exporter.worker import loaded_module
+from edgeport.exporter.worker import contract_of, export_options_of, loaded_module
 from edgeport.user_functions import user_function
 
 if TYPE_CHECKING:
@@ -53,10 +50,10 @@ def prune_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         TrainingError: A training diverged.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.pruning import prune
     from edgeport.exporter.prune.steps import criterion_of, schedule_named, structure_of
 
-    step, module, samples = _loaded(payload, on_progress)
     trained: list[TrainedStep] = []
     _tell(on_progress, f"prune {step.what} by {step.by}", 1)
     done = prune(
@@ -87,10 +84,10 @@ def look_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         PruningError, SourceError, SamplesError: See `edgeport.exporter.prune.pruning.look`.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.pruning import look
     from edgeport.exporter.prune.steps import criterion_of, kinds_of
 
-    step, module, samples = _loaded(payload, on_progress)
     _tell(on_progress, f"score {step.what} by {step.by}", 1)
     seen = look(module, criterion_of(step), samples, kinds_of(step))
     return {"group_specs": to_jsonable(seen.group_specs), "costs": to_jsonable(seen.costs), "left": dict(seen.left)}
@@ -111,11 +108,11 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
         PruningError, SourceError, SamplesError, ExportError: As the functions that do it.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.onnx_export import export_onnx
     from edgeport.exporter.prune.bn_recalibration import recalibrate
     from edgeport.exporter.prune.pruning import take_counts
 
-    step, module, samples = _loaded(payload, on_progress)
     group_specs = _group_specs(payload)
     _tell(on_progress, "remove units", 1)
     done = take_counts(module, samples, group_specs, payload["counts"], by=step.by)
@@ -130,7 +127,7 @@ def take_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent) 
     if payload.get("output"):
         _write(module, samples, payload)
     _tell(on_progress, "export", 2)
-    export_onnx(module, samples.first(2).feeds, output=Path(payload["onnx"]), options=_options(payload))
+    export_onnx(module, samples.first(2).feeds, output=Path(payload["onnx"]), options=export_options_of(payload))
     return {**to_jsonable(done), "trained": to_jsonable(trained)}
 
 
@@ -151,9 +148,9 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
         PruningError, SourceError, SamplesError: As the functions that do it.
 
     """
+    step, module, samples = _loaded(payload, on_progress)
     from edgeport.exporter.prune.loss_eval import losses_of
 
-    step, module, samples = _loaded(payload, on_progress)
     group_specs, unseen = _group_specs(payload), _all_samples(payload).unseen(step.samples)
     _tell(on_progress, "judge proposals", 1)
     anew = step.recalibrate or step.trains
@@ -161,8 +158,8 @@ def judge_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silent)
 
 
 def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneStep, torch.nn.Module, Samples]:
-    """What is asked, the model, and samples that it takes."""
-    step: PruneStep = _contract(PruneStep, payload["step"])
+    """The step, the model, and samples that it takes; to be called before what imports PyTorch: see `loaded_module`."""
+    step = contract_of(PruneStep, payload["step"])
     _tell(on_progress, "load the model", 0)
     module = loaded_module(payload)
     return step, module, _samples(payload, step, module)
@@ -171,12 +168,7 @@ def _loaded(payload: Mapping[str, Any], on_progress: OnProgress) -> tuple[PruneS
 def _group_specs(payload: Mapping[str, Any]) -> list[GroupSpec]:
     from edgeport.exporter.prune.cost_model import GroupSpec
 
-    return [_contract(GroupSpec, one) for one in payload["group_specs"]]
-
-
-def _options(payload: Mapping[str, Any]) -> ExportOptions:
-    options: ExportOptions = _contract(ExportOptions, payload.get("options") or to_jsonable(ExportOptions()))
-    return options
+    return [contract_of(GroupSpec, one) for one in payload["group_specs"]]
 
 
 def _samples(payload: Mapping[str, Any], step: PruneStep, module: torch.nn.Module) -> Samples:
@@ -189,7 +181,7 @@ def _all_samples(payload: Mapping[str, Any]) -> Samples:
     from edgeport.exporter.prune.samples import Samples
     from edgeport.exporter.prune.training import samples_at
 
-    given, options = samples_at(payload["samples"], payload), _options(payload)
+    given, options = samples_at(payload["samples"], payload), export_options_of(payload)
     return Samples(feeds=given.feeds, target=given.labels, parameters=options.parameters, constants=options.constants)
 
 
@@ -223,13 +215,9 @@ def _write(module: torch.nn.Module, samples: Samples, payload: Mapping[str, Any]
 
     output = Path(payload["output"])
     if output.suffix == ".pt2":
-        save_program(module, samples.first(2), output, _options(payload))
+        save_program(module, samples.first(2), output, export_options_of(payload))
     else:
         save_pruned(module, output)
-
-
-def _contract(cls: type[Any], values: Any) -> Any:
-    return load_json(cls, json.dumps(values))
 
 
 def _tell(on_progress: OnProgress, message: str, done: int) -> None:

@@ -31,7 +31,7 @@ from edgeport.exporter.qat.prepare import QatGraph, prepare, wanted_tensors
 from edgeport.exporter.train import StepContext, Trained, TrainedModule
 from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit
-from edgeport.exporter.train.losses import Loss, loss_for
+from edgeport.exporter.train.losses import Loss, evaluate_loss, loss_for
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.onnx_files import read_ir, write_ir
@@ -203,17 +203,9 @@ class _Task:
 
     def evaluate(self, modules: Mapping[str, torch.nn.Module]) -> Mapping[str, float]:
         """The loss on what was held out, and the part of right classes."""
-        device = next(modules["student"].parameters()).device
-        total, right, count = 0.0, 0, len(self._held_out)
-        for start in range(0, count, _EVALUATED_AT_ONCE):
-            rows = list(range(start, min(start + _EVALUATED_AT_ONCE, count)))
-            batch = {name: one.to(device) for name, one in self._held_out.batch(rows).items()}
-            with torch.no_grad():
-                loss, outputs = self._of(modules["student"], modules["teacher"], batch)
-            total += float(loss) * len(rows)
-            if self._loss.classes:
-                right += int((outputs[self._loss.output].argmax(dim=1) == batch[LABELS]).sum())
-        return {"loss": total / count, **({"top1": right / count} if self._loss.classes else {})}
+        student, teacher = modules["student"], modules["teacher"]
+        device = next(student.parameters()).device
+        return evaluate_loss(self._loss, self._held_out, device, lambda batch: self._of(student, teacher, batch))
 
     def _of(
         self, student: torch.nn.Module, teacher: torch.nn.Module, batch: Mapping[str, Tensor]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from edgeport.errors import ContractError, SamplesError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["CropAndFlip"]
 
@@ -49,9 +49,6 @@ class CropAndFlip:
         return {name: self._changed(one) if name in images else one for name, one in feeds.items()}
 
     def _changed(self, images: Tensor) -> Tensor:
-        import torch
-        from torch.nn import functional
-
         count, _, height, width = images.shape
         pad = self.padding
         padded = functional.pad(images, (pad, pad, pad, pad))

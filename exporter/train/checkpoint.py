@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.atomic import atomic_file
 from edgeport.errors import TrainingError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Checkpoint", "load_optimizer", "optimizer_state", "read_checkpoint", "write_checkpoint"]
 
@@ -74,8 +73,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Its state as tensors named `<parameter>.<key>`, and JSON values: its groups, and what is no tensor."""
-    import torch
-
     state = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}

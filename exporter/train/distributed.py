@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import torch
 
 from edgeport.errors import DependencyError, UsageError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["DistributedContext", "launch", "this_process"]
 
@@ -49,8 +48,6 @@ class DistributedContext:
 
     def autocast(self, precision: str) -> AbstractContextManager[Any]:
         """The context of a forward pass in "fp32", "bf16" or "fp16"."""
-        import torch
-
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
@@ -88,8 +85,6 @@ def this_process(device: str = "cpu") -> DistributedContext:
         UsageError: No such device here.
 
     """
-    import torch
-
     here = torch.cuda.is_available()
     if device == "auto":
         device = "cuda" if here else "cpu"
@@ -134,8 +129,6 @@ def launch(work: Callable[[DistributedContext], None], *, processes: int, device
 
 
 def _require_gpus(kind: str, processes: int) -> None:
-    import torch
-
     if kind == "cuda" and processes > torch.cuda.device_count():
         raise UsageError(
             asked=f"train in {processes} processes, one per GPU",
@@ -145,8 +138,6 @@ def _require_gpus(kind: str, processes: int) -> None:
 
 
 def _in_process(work: Callable[[DistributedContext], None], fabric: Any) -> None:
-    import torch
-
     if fabric.device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
     work(DistributedContext(device=fabric.device, rank=fabric.global_rank, processes=fabric.world_size, fabric=fabric))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 __all__ = ["WeightAverage", "ramped"]
 
@@ -37,8 +35,6 @@ class WeightAverage:
 
     def update(self) -> None:
         """Takes in the weights as they are now."""
-        import torch
-
         decay = ramped(self.decay, self.steps)
         self.steps += 1
         now = [value.detach() for _, value in self._module.named_parameters()]

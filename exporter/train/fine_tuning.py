@@ -16,7 +16,7 @@ from edgeport.exporter.output_naming import name_outputs
 from edgeport.exporter.train.distributed import DistributedContext
 from edgeport.exporter.train.frozen_module import answering
 from edgeport.exporter.train.loop import fit
-from edgeport.exporter.train.losses import Loss, loss_for
+from edgeport.exporter.train.losses import Loss, evaluate_loss, loss_for
 from edgeport.exporter.train.sampler import ArrayBatches
 from edgeport.exporter.train.samples import LABELS, LearningSamples, parted
 from edgeport.exporter.train.settings import TrainingSettings
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["StudentSetup", "fine_tune"]
 
 _LOOKED_AT = 4
-_EVALUATED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,16 +141,9 @@ class _Task:
         """The loss on what was held out, and the part of right classes."""
         student = modules["student"].eval()
         device = next(student.parameters()).device
-        total, right, count = 0.0, 0, len(self._held_out)
-        for start in range(0, count, _EVALUATED_AT_ONCE):
-            rows = list(range(start, min(start + _EVALUATED_AT_ONCE, count)))
-            batch = {name: one.to(device) for name, one in self._held_out.batch(rows).items()}
-            with torch.no_grad():
-                loss, outputs = self._of(student, modules.get("teacher"), batch)
-            total += float(loss) * len(rows)
-            if self._loss.classes:
-                right += int((outputs[self._loss.output].argmax(dim=1) == batch[LABELS]).sum())
-        return {"loss": total / count, **({"top1": right / count} if self._loss.classes else {})}
+        return evaluate_loss(
+            self._loss, self._held_out, device, lambda batch: self._of(student, modules.get("teacher"), batch)
+        )
 
     def _of(
         self, student: torch.nn.Module, teacher: torch.nn.Module | None, batch: Mapping[str, Tensor]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
 
 __all__ = ["answering"]
 
@@ -21,8 +19,6 @@ def answering(network: torch.nn.Module, *, through: bool = False) -> Iterator[No
         through: Gradients go through it, back into what it is fed; else there are none.
 
     """
-    import torch
-
     learning = [module for module in network.modules() if module.training]
     wanting = [one for one in network.parameters() if one.requires_grad] if through else []
     for module in learning:

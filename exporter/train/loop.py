@@ -6,7 +6,9 @@ import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.contracts import OnProgress, digest_json, silent, to_jsonable
 from edgeport.errors import TrainingError
@@ -24,9 +26,6 @@ from edgeport.exporter.train.rng_state import random_state, restore_random_state
 from edgeport.exporter.train.sampler import Sampler
 from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.exporter.train.task import Batches, Metrics, Task, Trained
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["BEST", "CHECKPOINT", "fit"]
 
@@ -79,8 +78,6 @@ class _Run:
     def __init__(
         self, task: Task, batches: Batches, settings: TrainingSettings, folder: Path, hardware: DistributedContext
     ) -> None:
-        import torch
-
         self._task, self._batches, self._settings, self._folder = task, batches, settings, folder
         self._hardware = hardware
         seed_everything(settings.seed, hardware.rank)
@@ -118,8 +115,6 @@ class _Run:
 
     def update(self, name: str, loss: torch.Tensor) -> None:
         """See `StepContext`."""
-        import torch
-
         optimizer = self._optimized[name].optimizer
         if optimizer is None:
             raise TypeError(name)

@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError, SourceError
 from edgeport.exporter.distill.losses.response import output_difference, soft_targets
+from edgeport.exporter.train.sampler import ArrayBatches
+from edgeport.exporter.train.samples import LABELS
 from edgeport.user_functions import user_function
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["Loss", "LossChoice", "loss_for", "require_classes", "require_values", "suggested_loss", "users_function"]
+__all__ = [
+    "Loss",
+    "LossChoice",
+    "evaluate_loss",
+    "loss_for",
+    "require_classes",
+    "require_values",
+    "suggested_loss",
+    "users_function",
+]
 
 Outputs = Mapping[str, "Tensor"]
+
+_EVALUATED_AT_ONCE = 64
 
 
 class LossChoice(Protocol):
@@ -163,6 +174,33 @@ def _users_loss(spelled: str, search_path: Path | None) -> Callable[[Outputs, Te
         return found.reshape(())
 
     return loss
+
+
+def evaluate_loss(
+    loss: Loss,
+    held_out: ArrayBatches,
+    device: torch.device,
+    of: Callable[[Mapping[str, Tensor]], tuple[Tensor, Outputs]],
+) -> dict[str, float]:
+    """The mean loss on what was held out, and the part of right classes where labels are classes.
+
+    Args:
+        loss: What labels are, and of which output.
+        held_out: Samples.
+        device: That batches go to.
+        of: The loss [] of a batch, and the outputs.
+
+    """
+    total, right, count = 0.0, 0, len(held_out)
+    for start in range(0, count, _EVALUATED_AT_ONCE):
+        rows = list(range(start, min(start + _EVALUATED_AT_ONCE, count)))
+        batch = {name: one.to(device) for name, one in held_out.batch(rows).items()}
+        with torch.no_grad():
+            value, outputs = of(batch)
+        total += float(value) * len(rows)
+        if loss.classes:
+            right += int((outputs[loss.output].argmax(dim=1) == batch[LABELS]).sum())
+    return {"loss": total / count, **({"top1": right / count} if loss.classes else {})}
 
 
 def suggested_loss(labels: Array | None, scores: Array) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
+import torch
 
 __all__ = ["random_state", "restore_random_state", "seed_everything"]
 
@@ -18,8 +15,6 @@ _NUMPY_WORDS = 624
 
 def seed_everything(seed: int, rank: int = 0) -> None:
     """Seeds PyTorch's (CPU and CUDA), numpy's and Python's generators; each process draws other numbers."""
-    import torch
-
     own = int(np.random.SeedSequence((seed, rank)).generate_state(1, np.uint32)[0])
     torch.manual_seed(own)
     random.seed(own)
@@ -28,8 +23,6 @@ def seed_everything(seed: int, rank: int = 0) -> None:
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
     """The generators by name; a spare normal number that one of them holds is NaN where there is none."""
-    import torch
-
     _, keys, position, spare, normal = np.random.get_state()  # noqa: NPY002 (as in seed_everything)
     version, words, gauss = random.getstate()
     state = {
@@ -46,8 +39,6 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 def restore_random_state(state: Mapping[str, torch.Tensor], device: torch.device) -> None:
     """Puts all of them back."""
-    import torch
-
     torch.set_rng_state(state["torch"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)

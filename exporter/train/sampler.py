@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from edgeport.contracts import Array
 from edgeport.errors import SamplesError
@@ -71,7 +72,5 @@ class ArrayBatches:
 
     def batch(self, rows: list[int]) -> Batch:
         """These rows of each array."""
-        import torch
-
         chosen = rows if self._chosen is None else self._chosen[rows]
         return {name: torch.from_numpy(np.ascontiguousarray(array[chosen])) for name, array in self._arrays.items()}

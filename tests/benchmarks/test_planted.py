@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.latency_planted import EXPERIMENTS, changes
-from benchmarks.work_session import Call
+from benchmarks.work_session import Work
 from edgeport.contracts import Change
 
 
@@ -31,7 +31,7 @@ def test_one_look_takes_ten_rounds():
 
 
 def test_the_arrays_begin_at_a_cache_line():
-    call = Call({"x": np.zeros(1, np.float32)}, 3)
+    call = Work({"x": np.zeros(1, np.float32)}, 3)
     assert call._left.ctypes.data % 64 == call._result.ctypes.data % 64 == 0
     call.run()
     assert call._result.tolist() == (call._left @ call._left).tolist()

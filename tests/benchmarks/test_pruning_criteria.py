@@ -9,7 +9,7 @@ import torch
 from benchmarks.harness import networks, paired
 from benchmarks.harness.cifar import Images
 from benchmarks.pruning.cases import CASES, _ours, structures
-from benchmarks.pruning.checks import Row, checks, table, trained_checks
+from benchmarks.pruning.checks import Row, checks, table
 from edgeport.exporter.prune.config import Iterative
 
 
@@ -59,17 +59,17 @@ def test_the_table_has_a_line_for_each() -> None:
 
 def test_once_trained_a_criterion_may_be_a_little_below_chance_and_the_best_must_be_above_it() -> None:
     chance = _rows("random", [0.7, 0.72, 0.71])
-    held = {check.name.removeprefix("channels, trained: "): check.holds for check in trained_checks([
+    held = {check.name.removeprefix("channels, trained: "): check.holds for check in checks([
         *_rows("l1", [0.75, 0.77, 0.76]), *_rows("taylor", [0.697, 0.717, 0.707]), *_rows("worse", [0.69, 0.71, 0.70]),
         *chance,
-    ])}  # fmt: skip
+    ], trained=True)}  # fmt: skip
     assert held == {
         "l1 less random, top-1 (95 %)": True,
         "taylor less random, top-1 (95 %)": True,
         "worse less random, top-1 (95 %)": False,
         "l1, the best, above random, top-1 (95 %)": True,
     }
-    *_, best = trained_checks([*_rows("l1", [0.7, 0.72, 0.709]), *chance])
+    *_, best = checks([*_rows("l1", [0.7, 0.72, 0.709]), *chance], trained=True)
     assert not best.holds
 
 

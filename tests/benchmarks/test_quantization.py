@@ -10,18 +10,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.harness import kept, slug, watched
+from benchmarks.harness import kept, slug, sqnr_db, watched
 from benchmarks.quantization import ceiling, checks, latency, layers
 from benchmarks.quantization.__main__ import main
-from benchmarks.quantization.accuracy import sqnr_db
 from benchmarks.quantization.candidates import Candidate
 from benchmarks.quantization.checks import accuracy_checks, latency_checks, time_checks
 from benchmarks.quantization.latency import finalists, latency_row, merged
-from benchmarks.quantization.peers import PEERS
 from benchmarks.quantization.prepare import MAKERS, varied, write_many
-from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow
+from benchmarks.quantization.quantizers import PEERS
+from benchmarks.quantization.rows import AccuracyRow, LatencyRow, TimeRow, accuracy_table, latency_table, time_table
 from benchmarks.quantization.subjects import SUBJECTS
-from benchmarks.quantization.tables import accuracy_table, latency_table, time_table
 
 MB = 1_000_000
 
@@ -271,7 +269,9 @@ def test_sqnr_is_of_powers_over_all_values():
     assert sqnr_db(reference, reference) == 150.0
 
 
-def test_rows_are_kept(tmp_path):
+def test_rows_are_kept_in_their_order(tmp_path):
+    found = kept(tmp_path / "found.json", dict, lambda: {"teacher": 1.0, "student": 0.5})
+    assert list(found) == ["teacher", "student"]
     path, row = tmp_path / "rows" / "one.json", timed("peer", "peer", 5.0, 4000)
     assert kept(path, TimeRow, lambda: row) == row
     assert kept(path, TimeRow, pytest.fail) == row

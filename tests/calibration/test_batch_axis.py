@@ -8,7 +8,7 @@ import pytest
 from edgeport.calibration.batch_axis import batch_axis, by_sample
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples, rebatch
-from edgeport.calibration.data.digests import Walked
+from edgeport.calibration.data.digests import DigestedSet
 from edgeport.calibration.observers import OBSERVERS
 from edgeport.calibration.observers.averages import mean_extremes
 from edgeport.contracts import Sample
@@ -78,7 +78,7 @@ def test_a_call_is_one_sample_however_short_where_one_value_is_shared(model_text
     assert {int(seen["averages"]["samples"]) for seen in found.statistics.values()} == {9}
 
 
-class _Batches(Walked):
+class _Batches(DigestedSet):
     def __init__(self, batches):
         self._batches = batches
 

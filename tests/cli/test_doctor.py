@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edgeport import doctor
+from edgeport.backends.registry import backend
 from edgeport.cli.render_steps import draw_diagnosis
 from edgeport.contracts import Capabilities, Precision, Support, to_jsonable
 from edgeport.errors import BackendError, ChildCrash
@@ -92,9 +93,9 @@ def test_a_device_that_is_listed_and_does_not_open_is_told(monkeypatch: pytest.M
 
     listed = ("CUDAExecutionProvider", "CPUExecutionProvider")
     told = Capabilities(backend="onnxruntime", installed=True, can_run=True, devices=listed)
-    monkeypatch.setattr(
-        "edgeport.pipeline.compilation.probe.run_isolated", lambda *_, **__: {"capabilities": to_jsonable(told)}
-    )
+    known = [to_jsonable(one) for one in backend("onnxruntime").accelerators()]
+    answer = {"capabilities": to_jsonable(told), "accelerators": known}
+    monkeypatch.setattr("edgeport.pipeline.compilation.probe.run_isolated", lambda *_, **__: answer)
     monkeypatch.setattr("edgeport.pipeline.compilation.accelerators.run_isolated", fail)
 
     found = doctor._probed("onnxruntime")

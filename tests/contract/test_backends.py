@@ -1,4 +1,4 @@
-"""Our own backends through the suite."""
+"""Our own backends, and one as another package has it, through the suite."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ class TestOpenVino(BackendSuite):
 class TestTensorRt(BackendSuite):
     location = "tensorrt"
     runtime = ("tensorrt", "tensorrt_rtx_libs", "tensorrt_rtx_bindings")
+
+
+class TestSample(BackendSuite):
+    location = "edgeport.testing.sample_backend:create_backend"
+    runtime = ("onnx",)

@@ -10,7 +10,7 @@ import pytest
 from edgeport.contracts import Outcome
 from edgeport.devices.experiment import Round
 from edgeport.devices.latency.simulate import SyntheticSession, simulate
-from edgeport.devices.sequential_stopping import Enough, Goal, half_width
+from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, half_width
 
 LEAST, MOST = 10, 60
 
@@ -23,7 +23,7 @@ def rounds_of(session, seed=0):
 def ask(goal, session, *, seed=0, second_per_look=1.0):
     """How many rounds were measured, and the rule that stopped them."""
     seconds = count()
-    enough = Enough("a", goal, clock=lambda: second_per_look * next(seconds))
+    enough = QuantilePrecision("a", goal, clock=lambda: second_per_look * next(seconds))
     rounds = rounds_of(session, seed)
     for number in range(LEAST, MOST + 1):
         if not enough(rounds[:number]):
@@ -78,7 +78,7 @@ def test_looking_often_makes_no_false_pass():
 
 
 def test_an_arm_that_failed_stops_it():
-    enough = Enough("a", Goal())
+    enough = QuantilePrecision("a", Goal())
     assert not enough([Round(index=0, seed=0, traces={})])
     assert enough.reason == "it failed"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def images() -> Arrays:
 
 
 @pytest.fixture(scope="session")
-def trained() -> Callable[[Any], Any]:
+def filled() -> Callable[[Any], Any]:
     """Fills a module with numbers, in evaluation mode: norms that saw no data would hide a wrong fold."""
 
     def fill(module: Any) -> Any:
@@ -81,3 +82,91 @@ def trained() -> Callable[[Any], Any]:
         return module.eval()
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def networks() -> SimpleNamespace:
+    """Classes of small networks."""
+    return SimpleNamespace(**_networks_of_images(), **_networks_of_rows())
+
+
+def _networks_of_images() -> dict[str, Any]:
+    """Of [N, 3, H, W]."""
+    import torch
+    from torch import nn
+
+    class ConvBlock(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
+            self.norm = nn.BatchNorm2d(4)
+            self.relu = nn.ReLU()
+
+        def forward(self, x):
+            return self.relu(self.norm(self.conv(x)))
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = ConvBlock()
+            self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            x = self.stem(x)
+            x = torch.relu(self.body(x) + x)
+            return self.head(x.mean((2, 3)))
+
+    class Upsampling(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2)
+            self.norm = nn.BatchNorm2d(6)
+            self.stem = ConvBlock()
+
+        def forward(self, x):
+            return self.norm(self.up(self.stem(x)))
+
+    return {each.__name__: each for each in (ConvBlock, Residual, Upsampling)}
+
+
+def _networks_of_rows() -> dict[str, Any]:
+    """Of [N, 8], or [N, T, 8]."""
+    import torch
+    from torch import nn
+
+    class TwoInputs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(8, 4), nn.Linear(6, 4)
+
+        def forward(self, image, text):
+            return self.left(image) - self.right(text)
+
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+        def forward(self, x):
+            batch, length, width = x.shape
+            q, k, v = self.qkv(x).reshape(batch, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            return self.out(y.transpose(1, 2).reshape(batch, length, width))
+
+    class BiasedAttention(Attention):
+        """With a bias from a table, torch takes another kernel apart than it captured, with other strides."""
+
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.zeros(9, 2))
+            self.register_buffer("index", torch.arange(25) % 9)
+
+        def forward(self, x):
+            batch, length, width = x.shape
+            q, k, v = self.qkv(x).reshape(batch, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4).unbind(0)
+            bias = self.table[self.index].view(length, length, -1).permute(2, 0, 1).contiguous().unsqueeze(0)
+            y = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+            return self.out(y.transpose(1, 2).reshape(batch, length, width))
+
+    return {each.__name__: each for each in (TwoInputs, Attention, BiasedAttention)}

@@ -16,38 +16,6 @@ from edgeport.exporter.options import Capture, ExportOptions  # noqa: E402
 from edgeport.onnx_files import read_ir  # noqa: E402
 
 
-class ConvBlock(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.relu = nn.ReLU()
-
-    def forward(self, x):
-        return self.relu(self.norm(self.conv(x)))
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = nn.Linear(8, 4), nn.Linear(6, 4)
-
-    def forward(self, image, text):
-        return self.left(image) - self.right(text)
-
-
-class Attention(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
-
-    def forward(self, x):
-        batch, length, width = x.shape
-        q, k, v = self.qkv(x).reshape(batch, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4).unbind(0)
-        y = torch.nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.out(y.transpose(1, 2).reshape(batch, length, width))
-
-
 def _random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -56,30 +24,30 @@ IMAGES = {"x": _random(2, 3, 16, 16)}
 
 
 @pytest.mark.parametrize("opset", [18, 23])
-def test_other_opsets_are_written_as_asked(opset, export_and_verify, trained):
-    result, checked = export_and_verify(trained(Attention()), {"x": _random(2, 5, 8)}, opset=opset)
+def test_other_opsets_are_written_as_asked(opset, export_and_verify, filled, networks):
+    result, checked = export_and_verify(filled(networks.Attention()), {"x": _random(2, 5, 8)}, opset=opset)
 
     assert result.model.opset == opset
     assert checked.outcome is Outcome.PASS
 
 
-def test_feeds_may_have_names_of_their_own(export_and_verify, trained):
-    result, checked = export_and_verify(trained(ConvBlock()), {"picture": IMAGES["x"]})
+def test_feeds_may_have_names_of_their_own(export_and_verify, filled, networks):
+    result, checked = export_and_verify(filled(networks.ConvBlock()), {"picture": IMAGES["x"]})
 
     assert [spec.name for spec in result.model.inputs] == ["picture"]
     assert checked.outcome is Outcome.PASS
 
 
-def test_feeds_are_matched_by_name_not_by_order(export_and_verify, trained):
-    result, checked = export_and_verify(trained(TwoInputs()), {"text": _random(2, 6), "image": _random(2, 8)})
+def test_feeds_are_matched_by_name_not_by_order(export_and_verify, filled, networks):
+    result, checked = export_and_verify(filled(networks.TwoInputs()), {"text": _random(2, 6), "image": _random(2, 8)})
 
     assert {spec.name for spec in result.model.inputs} == {"image", "text"}
     assert checked.outcome is Outcome.PASS
 
 
-def test_a_map_tells_which_feed_is_which_parameter(export_and_verify, trained):
+def test_a_map_tells_which_feed_is_which_parameter(export_and_verify, filled, networks):
     result, checked = export_and_verify(
-        trained(TwoInputs()),
+        filled(networks.TwoInputs()),
         {"b": _random(2, 6), "a": _random(2, 8)},
         parameters={"a": "image", "b": "text"},
         output_names=("difference",),
@@ -90,9 +58,9 @@ def test_a_map_tells_which_feed_is_which_parameter(export_and_verify, trained):
     assert checked.outcome is Outcome.PASS
 
 
-def test_more_axes_may_be_free(export_and_verify, tmp_path, open_model, trained):
+def test_more_axes_may_be_free(export_and_verify, tmp_path, open_model, filled, networks):
     result, _ = export_and_verify(
-        trained(ConvBlock()), IMAGES, dynamic_axes={"x": {2: "height", 3: "width"}}, capture=Capture.STRICT
+        filled(networks.ConvBlock()), IMAGES, dynamic_axes={"x": {2: "height", 3: "width"}}, capture=Capture.STRICT
     )
 
     assert result.model.inputs[0].shape == ("batch", 3, "height", "width")
@@ -118,8 +86,8 @@ def test_a_fixed_batch_is_an_error_unless_asked_for(export_and_verify):
     assert checked.outcome is Outcome.PASS
 
 
-def test_a_static_batch_may_be_1(export_and_verify, trained):
-    result, checked = export_and_verify(trained(ConvBlock()), {"x": _random(1, 3, 16, 16)}, dynamic_batch=False)
+def test_a_static_batch_may_be_1(export_and_verify, filled, networks):
+    result, checked = export_and_verify(filled(networks.ConvBlock()), {"x": _random(1, 3, 16, 16)}, dynamic_batch=False)
 
     assert result.model.inputs[0].shape == (1, 3, 16, 16)
     assert checked.outcome is Outcome.PASS
@@ -151,9 +119,9 @@ class Branching(nn.Module):
         return x
 
 
-def test_the_older_exporter_is_used_only_where_allowed_and_told(export_and_verify, trained):
+def test_the_older_exporter_is_used_only_where_allowed_and_told(export_and_verify, filled):
     feeds = {"x": np.abs(_random(2, 8))}
-    result, checked = export_and_verify(trained(Branching()), feeds, allow_legacy_exporter=True)
+    result, checked = export_and_verify(filled(Branching()), feeds, allow_legacy_exporter=True)
 
     assert result.exporter == "TorchScript"
     assert result.capture == ""
@@ -164,14 +132,14 @@ def test_the_older_exporter_is_used_only_where_allowed_and_told(export_and_verif
     assert [node.name for node in read_ir(result.model.path).graph] == ["fc/Gemm"]
 
 
-def test_a_batch_of_one_is_refused_where_the_batch_is_free(tmp_path):
+def test_a_batch_of_one_is_refused_where_the_batch_is_free(tmp_path, networks):
     with pytest.raises(SamplesError, match="give an example of 2 or more samples"):
-        export_onnx(ConvBlock().eval(), {"x": _random(1, 3, 8, 8)}, output=tmp_path / "m.onnx")
+        export_onnx(networks.ConvBlock().eval(), {"x": _random(1, 3, 8, 8)}, output=tmp_path / "m.onnx")
 
 
-def test_another_ending_is_refused(tmp_path):
+def test_another_ending_is_refused(tmp_path, networks):
     with pytest.raises(OutputError, match=r"name the file \.onnx"):
-        export_onnx(ConvBlock().eval(), IMAGES, output=tmp_path / "m.pb")
+        export_onnx(networks.ConvBlock().eval(), IMAGES, output=tmp_path / "m.pb")
 
 
 def test_a_failed_export_leaves_no_file(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="the exporter needs the torch extra")
 
-from edgeport.contracts import ModelSource, OnnxModel, Outcome, load_json, to_jsonable
+from edgeport.contracts import ModelSource, OnnxModel, Outcome, PruneStep, load_json, to_jsonable
 from edgeport.errors import GraphBreakError, SamplesError
 from edgeport.exporter import ExportOptions, ExportResult
 from edgeport.exporter.verify import verify
@@ -117,3 +117,51 @@ def test_importing_the_package_loads_no_torch():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert shown.stdout.strip() == "[]"
+
+
+WATCH = """
+import json, os, sys
+from importlib import import_module
+
+
+class Watch:
+    found = []
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            self.found.append(os.environ.get("OMP_WAIT_POLICY"))
+
+
+sys.meta_path.insert(0, Watch())
+module, _, function = sys.argv[1].partition(":")
+try:
+    getattr(import_module(module), function)(json.loads(sys.argv[2]))
+except Exception as error:
+    print(type(error).__name__)
+print(Watch.found[:1])
+"""
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "edgeport.exporter.worker:export_in_child",
+        "edgeport.exporter.worker:reference_in_child",
+        "edgeport.exporter.worker:synthesize_in_child",
+        "edgeport.exporter.prune.worker:prune_in_child",
+        "edgeport.exporter.prune.worker:look_in_child",
+        "edgeport.exporter.prune.worker:take_in_child",
+        "edgeport.exporter.prune.worker:judge_in_child",
+    ],
+)
+def test_threads_are_told_to_sleep_while_they_wait_before_pytorch_is_loaded(function, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    payload = {
+        "source": to_jsonable(ModelSource(location="no_such_module:Net")),
+        "step": to_jsonable(PruneStep(amount=0.5)),
+    }
+    command = [sys.executable, "-c", WATCH, function, json.dumps(payload)]
+
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert shown.stdout.splitlines() == ["SourceError", "['PASSIVE']"]

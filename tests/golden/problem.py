@@ -155,13 +155,15 @@ def write_problem(folder: Path) -> None:
 
 
 def _network(random: np.random.Generator) -> onnx.ModelProto:
-    """Convolutions with and without groups, a residual, a norm, and products of both kinds."""
+    """A chain of convolutions, one with groups, a residual, a norm, and products of both kinds."""
     nodes = [
         helper.make_node("Conv", ["image", "w0", "b0"], ["c0"], name="conv_0", pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["c0"], ["r0"], name="relu_0"),
+        helper.make_node("Relu", ["c0"], ["h0"], name="relu_0"),
+        helper.make_node("Conv", ["h0", "wa", "ba"], ["ca"], name="conv_a"),
+        helper.make_node("Relu", ["ca"], ["r0"], name="relu_a"),
         helper.make_node("Conv", ["r0", "w1", "b1"], ["c1"], name="conv_1", pads=[1, 1, 1, 1], group=16),
         helper.make_node("Clip", ["c1", "zero", "six"], ["r1"], name="clip_1"),
-        helper.make_node("Conv", ["r1", "w2", "b0"], ["c2"], name="conv_2"),
+        helper.make_node("Conv", ["r1", "w2", "b2"], ["c2"], name="conv_2"),
         helper.make_node("Add", ["r0", "c2"], ["a2"], name="add_2"),
         helper.make_node("GlobalAveragePool", ["a2"], ["p3"], name="pool_3"),
         helper.make_node("Flatten", ["p3"], ["f3"], name="flatten_3"),
@@ -172,6 +174,7 @@ def _network(random: np.random.Generator) -> onnx.ModelProto:
         helper.make_node("Gemm", ["g5", "w6", "b6"], ["scores"], name="head_6"),
     ]
     shapes = {"w0": (16, 3, 3, 3), "b0": (16,), "w1": (16, 1, 3, 3), "b1": (16,), "w2": (16, 16, 1, 1)}
+    shapes |= {"wa": (16, 16, 1, 1), "ba": (16,), "b2": (16,)}
     shapes |= {"scale": (16,), "shift": (16,), "w5": (16, 64), "b5": (64,), "w6": (64, 4), "b6": (4,)}
     constants = {name: 0.4 * random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     constants |= {"zero": np.float32(0), "six": np.float32(6)}

@@ -75,7 +75,7 @@ def ticking(monkeypatch):
     """Each look at the clock that ends an experiment is a second later than the one before."""
     from edgeport.devices import sequential_stopping
 
-    seconds, init = iter(range(10_000)), sequential_stopping.Together.__init__
+    seconds, init = iter(range(10_000)), sequential_stopping.CriterionSet.__init__
     monkeypatch.setattr(init, "__kwdefaults__", init.__kwdefaults__ | {"clock": lambda: float(next(seconds))})
 
 

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgeport.calibration.collect import collect
-from edgeport.calibration.data import Arranged, Arrangement, ArraySamples
+from edgeport.calibration.data import ArraySamples, SequenceLayout, SequenceSamples
 from edgeport.contracts import AxisRange, ModelSource, TensorSpec, to_jsonable
 from edgeport.contracts.recipe import DataSpec, Recipe, SamplesFile, Target
 from edgeport.errors import RecipeError, SamplesError
@@ -129,9 +129,9 @@ def test_calibration_sees_what_the_state_becomes(recipe, model, tmp_path):
     facts = prepared(recipe, tmp_path)
     adopted(recipe, model, tmp_path, facts)
     float_model = linked(open_onnx(tmp_path / "model.onnx"), recipe)
-    samples = Arranged(
+    samples = SequenceSamples(
         ArraySamples({"x": np.ones((5, 4), np.float32), "clip": np.array([0, 0, 0, 1, 1])}),
-        Arrangement(sequence="clip"),
+        SequenceLayout(sequence="clip"),
     )
 
     found = collect(float_model, samples, open_reference, initial={"held": np.full((1, 1, 1), 10, np.float32)})

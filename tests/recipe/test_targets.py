@@ -1,6 +1,7 @@
 """Named targets and their budgets, as a recipe has them."""
 
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -266,3 +267,14 @@ def test_a_target_may_be_cut_into_stages(write: Callable[[str], Path]) -> None:
 
     assert recipe.targets[0].execution.layout == ModelParallel(stages=3)
     assert load_recipe(write(explain(recipe))) == recipe
+
+
+def test_a_backend_of_another_package_is_named_by_its_entry_point(
+    write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = write(BASE + '[[target]]\nbackend = "chip"\nprecisions = ["fp32"]\n')
+    with pytest.raises(RecipeError, match="is none of onnxruntime, openvino, tensorrt"):
+        load_recipe(recipe)
+    point = EntryPoint("chip", "chip_package:create_backend", "edgeport.backends")
+    monkeypatch.setattr("edgeport.backends.registry.entry_points", lambda group: [point])
+    assert [target.backend for target in load_recipe(recipe).targets] == ["chip"]

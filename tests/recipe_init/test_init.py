@@ -16,7 +16,7 @@ from edgeport import api
 from edgeport.contracts import Outcome, Precision
 from edgeport.errors import OutputError, RecipeError, SamplesError, UsageError
 from edgeport.recipe import load_recipe
-from edgeport.recipe_init import Asked, draft_recipe
+from edgeport.recipe_init import InitRequest, draft_recipe
 from edgeport.recipe_init import init as module
 from edgeport.recipe_init.assign import feeds_for, without_lengths
 from edgeport.recipe_init.input_spec import Guess
@@ -81,7 +81,7 @@ def gemm(folder: Path) -> Path:
 
 class TestOnnx:
     def test_inputs_are_read_and_indices_drawn_from_the_table(self, gemm: Path, folder: Path) -> None:
-        draft = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", backends=("onnxruntime",)))
 
         recipe = load_recipe(draft.recipe)
         assert recipe.source.location == str(gemm)
@@ -99,7 +99,7 @@ class TestOnnx:
         labels = np.arange(100) % 3
         np.savez(folder / "data.npz", tokens=np.arange(400).reshape(100, 4) % 20, kind=labels)
 
-        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
 
         assert load_recipe(draft.recipe).data.metric == "top1"
         sets = {name: list(give()) for name, give in drawn(folder).items()}
@@ -109,9 +109,11 @@ class TestOnnx:
 
     @pytest.mark.usefixtures("gemm")
     def test_a_gpu_on_which_a_model_opens_is_a_target_beside_the_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "accelerators_of", lambda backend: ("CUDA",) * (backend.backend == "onnxruntime"))
+        monkeypatch.setattr(
+            module, "accelerators_of", lambda backend, _: ("CUDA",) * (backend.backend == "onnxruntime")
+        )
 
-        draft = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", backends=("onnxruntime",)))
 
         cpu, gpu = load_recipe(draft.recipe).targets
         assert (cpu.execution.runtime_device, gpu.execution.runtime_device) == ("", "CUDA")
@@ -124,7 +126,7 @@ class TestOnnx:
         tokens, ones = np.arange(400).reshape(100, 4) % 20, np.ones(100, np.int64)
         np.savez(folder / "data.npz", tokens=tokens, subject=7 * ones, label=ones)
 
-        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
 
         assert {label for feeds, labels in drawn(folder)["evaluation"]() for label in labels} == {1}
         said = "The array label is taken for the labels, and subject for nothing. Say --target if it is another."
@@ -134,7 +136,7 @@ class TestOnnx:
     def test_labels_under_a_name_that_is_not_there_are_refused(self, folder: Path) -> None:
         np.savez(folder / "data.npz", tokens=np.arange(400).reshape(100, 4) % 20, kind=np.arange(100) % 3)
 
-        asked = Asked(model="net.onnx", samples="data.npz", target="kinds", backends=("onnxruntime",))
+        asked = InitRequest(model="net.onnx", samples="data.npz", target="kinds", backends=("onnxruntime",))
         with pytest.raises(SamplesError, match="did you mean 'kind'"):
             draft_recipe(asked)
         assert not (folder / "edgeport.toml").exists()
@@ -143,7 +145,7 @@ class TestOnnx:
         lengths = np.arange(40) % 4 + 1
         np.savez(folder / "data.npz", tokens=np.arange(160).reshape(40, 4) % 20, lengths=lengths)
 
-        draft = draft_recipe(Asked(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", samples="data.npz", backends=("onnxruntime",)))
 
         data = load_recipe(draft.recipe).data
         assert (data.lengths, data.target, data.metric) == ({"length": "lengths"}, "", "agreement")
@@ -154,7 +156,7 @@ class TestOnnx:
         ones, tokens = np.ones(40, np.int64), np.arange(160).reshape(40, 4) % 20
         np.savez(folder / "data.npz", lengths=ones, tokens=tokens, kind=ones)
 
-        draft = draft_recipe(Asked(model="net.onnx", evaluation="data.npz", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", evaluation="data.npz", backends=("onnxruntime",)))
 
         data = load_recipe(draft.recipe).data
         assert (data.lengths, data.target, data.metric) == ({"length": "lengths"}, "kind", "top1")
@@ -165,7 +167,7 @@ class TestOnnx:
             np.savez(folder / f"{name}.npz", tokens=tokens, label=np.arange(50) % 3)
 
         draft = draft_recipe(
-            Asked(model="net.onnx", calibration="c.npz", evaluation="e.npz", backends=("onnxruntime",))
+            InitRequest(model="net.onnx", calibration="c.npz", evaluation="e.npz", backends=("onnxruntime",))
         )
 
         data = load_recipe(draft.recipe).data
@@ -180,7 +182,7 @@ class TestOnnx:
     def test_without_calibration_samples_int8_is_left_out_and_that_is_said(self, gemm: Path, folder: Path) -> None:
         np.savez(folder / "e.npz", tokens=np.arange(200).reshape(50, 4) % 20)
 
-        draft = draft_recipe(Asked(model="net.onnx", evaluation="e.npz", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="net.onnx", evaluation="e.npz", backends=("onnxruntime",)))
 
         precisions = load_recipe(draft.recipe).targets[0].precisions
         assert Precision.INT8 not in precisions
@@ -197,7 +199,7 @@ class TestOnnx:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
         onnx.save(model, folder / "q.onnx")
 
-        draft = draft_recipe(Asked(model="q.onnx", backends=("onnxruntime",)))
+        draft = draft_recipe(InitRequest(model="q.onnx", backends=("onnxruntime",)))
 
         assert draft.notes == ("q.onnx is quantized already (QuantizeLinear 'first'): each runtime gets it as it is.",)
         assert load_recipe(draft.recipe).name
@@ -227,15 +229,15 @@ def test_what_is_there_is_not_replaced_unasked(folder: Path, name: str) -> None:
     (folder / name).write_text("mine")
 
     with pytest.raises(OutputError, match="--force"):
-        draft_recipe(Asked(model="nets:Filter"))
+        draft_recipe(InitRequest(model="nets:Filter"))
     assert (folder / name).read_text() == "mine"
 
 
 def test_a_second_model_in_a_folder_leaves_the_first_its_samples(gemm: Path, folder: Path) -> None:
-    first = draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",)))
+    first = draft_recipe(InitRequest(model="net.onnx", backends=("onnxruntime",)))
     before = {path: path.read_bytes() for path in first.files}
 
-    second = draft_recipe(Asked(model="net.onnx", recipe=Path("small-net.v2.toml"), backends=("onnxruntime",)))
+    second = draft_recipe(InitRequest(model="net.onnx", recipe=Path("small-net.v2.toml"), backends=("onnxruntime",)))
 
     assert [path.name for path in second.files] == ["small-net.v2.toml", "small_net_v2_samples.py"]
     assert load_recipe(second.recipe).data.evaluation.function == "small_net_v2_samples:evaluation"
@@ -248,7 +250,7 @@ def test_a_second_model_in_a_folder_leaves_the_first_its_samples(gemm: Path, fol
     [("edgeport.toml", "edgeport_samples"), ("3d.toml", "edgeport_3d_samples"), ("a/b c.toml", "b_c_samples")],
 )
 def test_a_samples_module_is_called_after_its_recipe(recipe: str, module: str) -> None:
-    assert Asked(model="net.onnx", recipe=Path(recipe)).samples_module == module
+    assert InitRequest(model="net.onnx", recipe=Path(recipe)).samples_module == module
 
 
 @pytest.mark.parametrize(
@@ -263,7 +265,7 @@ def test_a_samples_module_is_called_after_its_recipe(recipe: str, module: str) -
 )
 def test_what_is_no_model_is_answered_with_what_to_write(folder: Path, model: str, error: type, says: str) -> None:
     with pytest.raises(error) as caught:
-        draft_recipe(Asked(model=model))
+        draft_recipe(InitRequest(model=model))
 
     assert says in f"{caught.value.found} {caught.value.fix}"
     assert [path.name for path in folder.iterdir()] == ["nets.py"]
@@ -281,7 +283,7 @@ def test_what_is_no_model_is_answered_with_what_to_write(folder: Path, model: st
 )
 def test_wrong_usage_is_said(folder: Path, asked: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError) as caught:
-        draft_recipe(Asked(model="nets:Filter", **asked))
+        draft_recipe(InitRequest(model="nets:Filter", **asked))
 
     assert says in f"{caught.value.found} {caught.value.fix}"
 
@@ -299,7 +301,7 @@ def test_a_file_above_the_recipe_is_outside_of_its_folder(folder: Path) -> None:
     (folder / "recipes").mkdir()
 
     with pytest.raises(UsageError, match="outside of the recipe's folder"):
-        draft_recipe(Asked(model="recipes/../nets.py:Filter", recipe=Path("recipes/edgeport.toml")))
+        draft_recipe(InitRequest(model="recipes/../nets.py:Filter", recipe=Path("recipes/edgeport.toml")))
     assert written_location("recipes/../nets.py:Filter", folder) == "nets:Filter"
 
 
@@ -316,7 +318,7 @@ def test_a_file_above_the_recipe_is_outside_of_its_folder(folder: Path) -> None:
 @pytest.mark.usefixtures("gemm")
 def test_what_is_refused_leaves_no_file(folder: Path, asked: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",), **asked))
+        draft_recipe(InitRequest(model="net.onnx", backends=("onnxruntime",), **asked))
     assert not list(folder.glob("edgeport*"))
 
 

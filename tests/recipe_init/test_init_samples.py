@@ -21,7 +21,7 @@ from edgeport.contracts.recipe import SamplesFolder, SamplesTable
 from edgeport.errors import SamplesError
 from edgeport.pipeline.datasets.sources import open_samples
 from edgeport.recipe import load_recipe
-from edgeport.recipe_init import Asked, Draft, draft_recipe
+from edgeport.recipe_init import Draft, InitRequest, draft_recipe
 from edgeport.recipe_init.columns import ways_of_columns
 from edgeport.recipe_init.sample_formats import look_at_samples
 
@@ -48,7 +48,7 @@ def save_mean(folder: Path, shape: list[int | str], classes: int = 2) -> None:
 
 
 def drafted(**asked: object) -> Draft:
-    return draft_recipe(Asked(model="net.onnx", backends=("onnxruntime",), **asked))
+    return draft_recipe(InitRequest(model="net.onnx", backends=("onnxruntime",), **asked))
 
 
 def sets_of(draft: Draft) -> dict[str, list]:

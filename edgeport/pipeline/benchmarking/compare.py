@@ -97,14 +97,14 @@ def compare_artifacts(
     from edgeport.devices.latency.summary import summarise
     from edgeport.devices.latency.verdict import alpha_at
     from edgeport.devices.opening import open_device
-    from edgeport.devices.sequential_stopping import EnoughPairs, half_width
+    from edgeport.devices.sequential_stopping import SpeedupPrecision, half_width
 
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeport-compare-")))
         device = stack.enter_context(open_device(settings.device, scratch / "device"))
         opened, jobs = open_all({"old": old, "new": new}, settings, scratch, device, on_progress)
         looks = settings.until is not None or settings.time_s is not None
-        aims = [EnoughPairs("old", "new", delta=delta, until=settings.until)] if looks else []
+        aims = [SpeedupPrecision("old", "new", delta=delta, until=settings.until)] if looks else []
         taken = measure(device, jobs, opened, aims, settings, on_progress)
         facts = device.facts()
     confidence = 1 - alpha_at(taken.looks) if taken.looked else 0.95

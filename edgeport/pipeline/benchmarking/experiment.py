@@ -37,7 +37,7 @@ from edgeport.store import Store
 
 if TYPE_CHECKING:
     from edgeport.devices.experiment import Round
-    from edgeport.devices.sequential_stopping import Aim, Together
+    from edgeport.devices.sequential_stopping import CriterionSet, StoppingCriterion
     from edgeport.pipeline.benchmarking.artifact import BenchSettings, Opened
 
 __all__ = [
@@ -386,22 +386,22 @@ class Certainty:
         return f"{self.of} {known} {after}" + (f"; {self.stopped}" if self.stopped else "")
 
 
-def aims_of(bounds: Sequence[Bound], settings: BenchSettings, *, beside: bool) -> list[Aim]:
+def aims_of(bounds: Sequence[Bound], settings: BenchSettings, *, beside: bool) -> list[StoppingCriterion]:
     """One per line of the budget that measuring can decide, and one for the precision, where nothing else has it."""
-    from edgeport.devices.sequential_stopping import Enough, EnoughPairs, Goal, Precise
+    from edgeport.devices.sequential_stopping import Goal, QuantilePrecision, SpeedupPrecision, ThroughputPrecision
 
-    aims: list[Aim] = []
+    aims: list[StoppingCriterion] = []
     for bound in bounds:
         if bound.kind is BoundKind.LATENCY:
-            aims.append(Enough("artifact", Goal(q=bound.q, limit_ns=bound.limit, until=settings.until)))
+            aims.append(QuantilePrecision("artifact", Goal(q=bound.q, limit_ns=bound.limit, until=settings.until)))
         elif bound.kind in (BoundKind.THROUGHPUT, BoundKind.FIRST_INFERENCE):
             aims.append(BoundAim(bound=bound, arm="artifact"))
     if settings.until is not None and settings.scenario == "offline":
-        aims.append(Precise("artifact", until=settings.until))
+        aims.append(ThroughputPrecision("artifact", until=settings.until))
     elif settings.until is not None and not any(bound.kind is BoundKind.LATENCY for bound in bounds):
-        aims.append(Enough("artifact", Goal(until=settings.until)))
+        aims.append(QuantilePrecision("artifact", Goal(until=settings.until)))
     if beside and (aims or settings.until is not None):
-        aims.append(EnoughPairs("against", "artifact"))
+        aims.append(SpeedupPrecision("against", "artifact"))
     return aims
 
 
@@ -409,7 +409,7 @@ def measure(
     device: Device,
     jobs: Mapping[str, TimeJob],
     opened: Mapping[str, Opened],
-    aims: Sequence[Aim],
+    aims: Sequence[StoppingCriterion],
     settings: BenchSettings,
     on_progress: OnProgress,
 ) -> Taken:
@@ -430,7 +430,7 @@ def measure(
     """
     from edgeport.devices.experiment import run_rounds, to_measurements
     from edgeport.devices.latency.interference import without_disturbed
-    from edgeport.devices.sequential_stopping import Together
+    from edgeport.devices.sequential_stopping import CriterionSet
 
     def failed(one: Round) -> None:
         for arm, record in one.errors.items():
@@ -440,7 +440,7 @@ def measure(
 
     timed = bool(aims) or settings.time_s is not None
     limit_s = settings.time_s if settings.time_s is not None else DEFAULT_TIME_S
-    together = Together(aims, arms=tuple(jobs), rounds=settings.rounds, time_s=limit_s) if timed else None
+    together = CriterionSet(aims, arms=tuple(jobs), rounds=settings.rounds, time_s=limit_s) if timed else None
     started_s = time.monotonic()
     done = run_rounds(
         device,
@@ -483,7 +483,7 @@ def certainty(taken: Taken, *, of: str, half_width: float | None, wanted: float 
     )
 
 
-def _with_time_left(on_progress: OnProgress, together: Together | None, started_s: float) -> OnProgress:
+def _with_time_left(on_progress: OnProgress, together: CriterionSet | None, started_s: float) -> OnProgress:
     """Events with the time left: at most so long where measuring may end before; else by the steps so far."""
 
     def tell(event: ProgressEvent) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeport.backends.registry import peak_backends
 from edgeport.contracts import (
     Artifact,
     Candidate,
@@ -39,9 +40,6 @@ __all__ = ["WorkOf", "bench_roofline", "count", "measure_roof", "run_rooflines",
 
 WorkOf = Mapping[int, Work]
 """By the bits that a value takes at most."""
-
-_OWN = ("onnxruntime", "openvino")
-"""Backends of ours that compute on the processor; the first one stands in for those of others."""
 
 _BITS = {
     Precision.FP32: 32,
@@ -274,7 +272,8 @@ def _asked(place: Place, candidate: Candidate, works: WorkOf) -> _Asked | str | 
         return "its work is not known"
     if max(work.operations, work.bytes) / _SLOWEST_PER_S < _OVERHEAD * median.estimate / 1e9:
         return None
-    backend = candidate.backend if candidate.backend in _OWN else _OWN[0]
+    own = list(peak_backends())
+    backend = candidate.backend if candidate.backend in own else own[0]
     return _Asked(
         latency=latency,
         work=work,
@@ -298,16 +297,15 @@ def _on_processor(candidate: Candidate) -> bool:
     nodes = candidate.placement.nodes if candidate.placement is not None else ()
     devices = {node.device for node in nodes if node.precision}
     if not devices:
-        return candidate.backend in _OWN
+        return candidate.backend in peak_backends()
     return all(device.upper().startswith("CPU") for device in devices)
 
 
 def _product(backend: str, precision: Precision, execution: ExecutionConfig) -> Product:
-    same = ExecutionConfig(threads=execution.threads, affinity=execution.affinity, spinning=execution.spinning)
     return Product(
         backend=backend,
         precision=_arithmetic(precision),
-        execution=same,
+        execution=peak_backends()[backend].peak_execution(execution),
     )
 
 

@@ -7,92 +7,64 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeport.contracts import Capabilities, Limits
+from edgeport.contracts import Accelerated, Accelerator, Capabilities, Limits
 from edgeport.errors import BackendError, EdgeportError
 from edgeport.isolation import run_isolated
 
 __all__ = ["accelerators_here", "accelerators_of", "as_opened", "open_there"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Accelerator:
-    """A device that is worth a target of its own.
-
-    Attributes:
-        backend: That computes on it.
-        listed: As the backend lists it.
-        runtime_device: In a recipe's words.
-        library: What lies in the backend's package where it can be listed at all.
-
-    """
-
-    backend: str
-    listed: str
-    runtime_device: str
-    library: str
-
-
-_KNOWN = (
-    _Accelerator(
-        backend="onnxruntime",
-        listed="CUDAExecutionProvider",
-        runtime_device="CUDA",
-        library="capi/*onnxruntime_providers_cuda.*",  # its setup.py: lib*.so, or *.dll
-    ),
-)
-
 _MOST = Limits(time_s=120.0)
 """CUDA's first start may take a minute, where kernels are compiled for a GPU that is newer than the package."""
 
 
-def as_opened(backend: Capabilities) -> Capabilities:
-    """As it was probed, but of such devices only those on which a model opens and runs; the others are `unusable`.
+def as_opened(backend: Capabilities, accelerators: Sequence[Accelerator]) -> Capabilities:
+    """As it was probed, but of the accelerators only those on which a model opens and runs; the others are `unusable`.
 
     One child for each that is listed, so none where none is.
 
     Args:
         backend: As it was probed.
+        accelerators: That it knows.
 
     """
-    listed = [one for one in _KNOWN if one.backend == backend.backend and one.listed in backend.devices]
-    closed = {one.listed: why for one in listed if (why := _why_not(one))}
+    listed = [one for one in accelerators if one.listed in backend.devices]
+    closed = {one.listed: why for one in listed if (why := _why_not(backend.backend, one))}
     if not closed:
         return backend
     devices = tuple(device for device in backend.devices if device not in closed)
     return replace(backend, devices=devices, unusable={**backend.unusable, **closed})
 
 
-def accelerators_of(backend: Capabilities) -> tuple[str, ...]:
-    """Those devices, in a recipe's words.
-
-    Args:
-        backend: As it was probed.
-
-    """
-    devices = as_opened(backend).devices
-    return tuple(one.runtime_device for one in _KNOWN if one.backend == backend.backend and one.listed in devices)
+def accelerators_of(backend: Capabilities, accelerators: Sequence[Accelerator]) -> tuple[str, ...]:
+    """Those of the accelerators, in a recipe's words; see `as_opened`."""
+    devices = as_opened(backend, accelerators).devices
+    return tuple(one.runtime_device for one in accelerators if one.listed in devices)
 
 
-def accelerators_here(backend: str) -> tuple[str, ...]:
-    """The same of a backend that was not probed; where its package brings nothing for one, nothing is started."""
-    brought = [one for one in _KNOWN if one.backend == backend and _is_brought(one)]
-    return tuple(one.runtime_device for one in brought if not _why_not(one))
+def accelerators_here(name: str) -> tuple[str, ...]:
+    """The same of one of our own backends, unprobed; where no package brings what it needs, nothing is started."""
+    from edgeport.backends.registry import backend
+
+    made = backend(name)
+    known = made.accelerators() if isinstance(made, Accelerated) else ()
+    return tuple(one.runtime_device for one in known if _is_brought(one) and not _why_not(name, one))
 
 
-def _is_brought(one: _Accelerator) -> bool:
-    spec = importlib.util.find_spec(one.backend)  # which finds a package, and does not import it
+def _is_brought(one: Accelerator) -> bool:
+    spec = importlib.util.find_spec(one.package)  # which finds a package, and does not import it
     folders = (spec.submodule_search_locations if spec is not None else None) or ()
     return any(any(Path(folder).glob(one.library)) for folder in folders)
 
 
-def _why_not(one: _Accelerator) -> str:
+def _why_not(backend: str, one: Accelerator) -> str:
     """Why no model runs there, in words that stand behind "found"; empty where one does."""
-    payload = {"backend": one.backend, "runtime_device": one.runtime_device}
-    asked = f"open a small model with {one.backend} on {one.runtime_device}"
+    payload = {"backend": backend, "runtime_device": one.runtime_device}
+    asked = f"open a small model with {backend} on {one.runtime_device}"
     try:
         run_isolated("edgeport.pipeline.compilation.accelerators:open_there", payload, limits=_MOST, asked=asked)
     except EdgeportError as error:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from edgeport.contracts import Capabilities, Limits, Processor, load_json, to_jsonable
+from edgeport.contracts import Accelerator, Capabilities, Limits, Processor, load_json, to_jsonable
 from edgeport.errors import ContractError, EdgeportError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.pipeline.engine.context import RunContext
 
-__all__ = ["probe", "probed"]
+__all__ = ["probe", "probed", "probed_with_accelerators"]
 
 
 def probed(backend: str, limits: Limits, processor: Processor | None = None) -> Capabilities:
@@ -25,19 +25,27 @@ def probed(backend: str, limits: Limits, processor: Processor | None = None) -> 
         UsageError: No backend of that name.
 
     """
+    return probed_with_accelerators(backend, limits, processor)[0]
+
+
+def probed_with_accelerators(
+    backend: str, limits: Limits, processor: Processor | None = None
+) -> tuple[Capabilities, tuple[Accelerator, ...]]:
+    """As `probed`, and the accelerators that it knows, whether or not they are here."""
     payload = {"backend": backend, "processor": to_jsonable(processor)}
     try:
         found = run_isolated(
             "edgeport.pipeline.compilation.worker:probe", payload, limits=limits, asked=f"ask {backend} what it can do"
         )
         told = load_json(Capabilities, json.dumps(found["capabilities"]))
+        accelerators = tuple(load_json(Accelerator, json.dumps(one)) for one in found["accelerators"])
     except UsageError:
         raise
     except ContractError as error:
-        return Capabilities(backend=backend, reason=f"what it says of itself is no Capabilities ({error.found})")
+        return Capabilities(backend=backend, reason=f"what it says of itself is no Capabilities ({error.found})"), ()
     except EdgeportError as error:
-        return Capabilities(backend=backend, reason=error.reason)
-    return replace(told, processor=processor)
+        return Capabilities(backend=backend, reason=error.reason), ()
+    return replace(told, processor=processor), accelerators
 
 
 def probe(backend: str, context: RunContext, processor: Processor | None = None) -> Capabilities:

@@ -16,6 +16,7 @@ from typing import Any
 
 from edgeport import hardware
 from edgeport.contracts import (
+    Accelerated,
     Artifact,
     Backend,
     Calibration,
@@ -49,11 +50,16 @@ AS_COMPILED = "onnx"
 
 
 def probe(payload: dict[str, Any]) -> dict[str, Any]:
-    """Asks a backend (`payload["backend"]`) for its `capabilities`, for a `processor` where one is given."""
+    """Asks a backend (`payload["backend"]`) for its `capabilities`, for a `processor` where one is given.
+
+    And for the `accelerators` that it knows.
+    """
     from edgeport.backends.registry import backend as backend_named
 
     plan_for_processor(payload)
-    return {"capabilities": plain(backend_named(payload["backend"]).capabilities())}
+    backend = backend_named(payload["backend"])
+    accelerators = backend.accelerators() if isinstance(backend, Accelerated) else ()
+    return {"capabilities": plain(backend.capabilities()), "accelerators": [plain(one) for one in accelerators]}
 
 
 def _model(payload: dict[str, Any]) -> OnnxModel:

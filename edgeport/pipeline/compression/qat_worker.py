@@ -53,10 +53,10 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when PyTorch is loaded
     from edgeport.backends.registry import backend as backend_named
+    from edgeport.backends.registry import effective_plan
     from edgeport.exporter.train.launcher import in_processes
     from edgeport.pipeline.datasets.calibration_samples import calibration_samples
     from edgeport.pipeline.quantization.planning import plan_for
-    from edgeport.pipeline.quantization.written import as_written
 
     model = load_json(OnnxModel, json.dumps(payload["model"]))
     backend = backend_named(payload["backend"])
@@ -64,7 +64,7 @@ def learn_in_child(payload: dict[str, Any], on_progress: OnProgress = silent) ->
     rules = backend.capabilities().rules
     if rules is None:
         raise TypeError(payload["backend"])  # plan_for has refused it
-    plan = as_written(payload["backend"], model, plan, rules)  # what is trained is what will run
+    plan = effective_plan(payload["backend"], model, plan)  # what is trained is what will run
     Path(payload["work"]).mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="edgeport-samples-") as spool:
         keep_samples(calibration_samples(payload, model), Path(spool))

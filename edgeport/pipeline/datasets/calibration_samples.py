@@ -17,7 +17,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.prepare_worker import not_repeatable
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import BATCH, location_from_json, open_samples
-from edgeport.ragged import Gathered, Rows, run_rows
+from edgeport.ragged import OutputAccumulator, RaggedBatch, run_rows
 
 __all__ = [
     "FEW",
@@ -128,8 +128,8 @@ def load_few(folder: Path) -> list[dict[str, Any]]:
 def few_calls(model: OnnxModel, payload: Mapping[str, Any], most: int = FEW) -> Iterator[Arrays]:
     """Some calibration samples, from the whole length of the set, as calls of the model.
 
-    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.ragged.Rows` has them, with
-    the state that the float model has where it begins.
+    Of a model with a state each is a stretch of steps that follow each other, as `edgeport.ragged.RaggedBatch` has
+    them, with the state that the float model has where it begins.
 
     Args:
         model: Float.
@@ -169,13 +169,13 @@ def _stretches_of(model: OnnxModel, samples: SampleSet, initial: Arrays, parts: 
     first = [bool(step.first is not None and step.first[0]) for step in steps]
     ends = stretches(first, parts)
     last = max(ends.values(), default=0)
-    held, taken, begun = dict(initial), Gathered(), dict(initial)
+    held, taken, begun = dict(initial), OutputAccumulator(), dict(initial)
     with open_reference(model.path) as run:
         for index, step in enumerate(steps):
             if first[index]:
                 held = dict(initial)
             if index in ends:
-                taken, begun = Gathered(), dict(held)
+                taken, begun = OutputAccumulator(), dict(held)
             outputs = run({**step.feeds, **held})
             held = {into: outputs[out] for out, into in model.state.items()}
             taken.add(step.feeds)
@@ -218,4 +218,4 @@ def open_in_steps(path: Path, state: Mapping[str, str]) -> Iterator[RunModel]:
             yield run
         else:
             inputs = tuple(state.values())
-            yield lambda feeds: run_rows(run, Rows.of(feeds, inputs), batch=1, state=state, starts=(0,))
+            yield lambda feeds: run_rows(run, RaggedBatch.of(feeds, inputs), batch=1, state=state, starts=(0,))

@@ -22,7 +22,7 @@ from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_state
 from edgeport.pipeline.datasets.state_binding import fed_by_others, require_links, states_of_model
 from edgeport.pipeline.engine.context import RunContext
-from edgeport.ragged import Rows
+from edgeport.ragged import RaggedBatch
 
 __all__ = [
     "PreparedSamples",
@@ -219,7 +219,7 @@ def require_fit(model: OnnxModel, samples: PreparedSamples) -> None:
     """
     from edgeport.calibration.data import ArraySamples
 
-    rows = Rows.of(load_npz(samples.single), tuple(model.state.values()))
+    rows = RaggedBatch.of(load_npz(samples.single), tuple(model.state.values()))
     feeds = rows.cut(0, 1) if rows.shapes else rows.values
     check_set("evaluation", ArraySamples(feeds), model.fed, "the model's inputs are")
 

@@ -22,11 +22,11 @@ from edgeport.pipeline.datasets.checks import Looks, label_warnings, require_ali
 from edgeport.pipeline.datasets.layout import Layout, Timed
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_from_json, open_samples
-from edgeport.ragged import SHAPE, Gathered
+from edgeport.ragged import SHAPE, OutputAccumulator
 
 if TYPE_CHECKING:
     from edgeport.calibration.data import Profile
-    from edgeport.calibration.data.digests import Walk
+    from edgeport.calibration.data.digests import SetDigest
 
 __all__ = ["check_set", "not_repeatable", "write_samples"]
 
@@ -95,9 +95,9 @@ def write_samples(payload: dict[str, Any]) -> dict[str, Any]:
 
 def _as_fed(raw: SampleSet, preparation: Preparation, folder: Path) -> SampleSet:
     """The evaluation set as devices feed it; what must be preprocessed for that is so once, and kept in files."""
-    from edgeport.calibration.data import Spooled
+    from edgeport.calibration.data import CachedSamples
 
-    return Spooled(preparation.prepared(raw), folder / _SPOOL) if preparation.does_something else raw
+    return CachedSamples(preparation.prepared(raw), folder / _SPOOL) if preparation.does_something else raw
 
 
 def _require_target(location: SamplesLocation, target: str) -> None:
@@ -241,7 +241,7 @@ def _write_unfolded(samples: SampleSet, folder: Path, preparation: Preparation, 
         kept.save_feeds("unfolded.npz")
 
 
-def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tuple[Walk, Timed, dict[str, Array]]:
+def _write(samples: SampleSet, folder: Path, example: int, layout: Layout) -> tuple[SetDigest, Timed, dict[str, Array]]:
     """Writes the set batch by batch, and tells what was written, which of it is timed, and what the export traces."""
     from edgeport.calibration.data.digests import walk
 
@@ -322,7 +322,7 @@ def _joined(head: Sequence[Sample], names: Iterable[str]) -> dict[str, Array]:
 
 def _taken(samples: SampleSet, start: int, stop: int) -> dict[str, Array]:
     """Samples `start` to `stop`, in another walk."""
-    done, taken = 0, Gathered()
+    done, taken = 0, OutputAccumulator()
     for batch in samples:
         rows = slice(max(start - done, 0), max(stop - done, 0))
         part = {name: array[rows] for name, array in batch.feeds.items()}

@@ -13,7 +13,7 @@ from edgeport.errors import SamplesError
 from edgeport.npz import made_of
 
 if TYPE_CHECKING:
-    from edgeport.calibration.data import Arrangement, Wanted
+    from edgeport.calibration.data import ArrayRole, SequenceLayout
 
 __all__ = ["BATCH", "location_from_json", "location_named", "location_state", "open_samples"]
 
@@ -38,7 +38,7 @@ def open_samples(
         inputs: The model's, as far as they are known: what has no names is for the only one of them.
         raw: The preprocessing that inputs declare follows.
         batch_size: Samples in a batch.
-        arrangement: An `Arrangement` as JSON values, where there are sequences or lengths.
+        arrangement: A `SequenceLayout` as JSON values, where there are sequences or lengths.
 
     Raises:
         SamplesError: It can't be read, or what it has is for no input that is known.
@@ -46,26 +46,26 @@ def open_samples(
     """
     from edgeport.calibration import data
 
-    how = load_json(data.Arrangement, json.dumps(arrangement)) if arrangement else data.Arrangement()
+    how = load_json(data.SequenceLayout, json.dumps(arrangement)) if arrangement else data.SequenceLayout()
     wants = data.wanted(inputs, raw=raw)
     if isinstance(location, SamplesTable):
         wants = {**_beside(how), **wants}
     samples = _opened(location, target, wants, batch_size)
-    return samples if how.is_plain else data.Arranged(samples, how)
+    return samples if how.is_plain else data.SequenceSamples(samples, how)
 
 
-def _beside(how: Arrangement) -> dict[str, Wanted]:
+def _beside(how: SequenceLayout) -> dict[str, ArrayRole]:
     """Arrays that feed no input, for those who read text: lengths are integers, sequences have any names."""
-    from edgeport.calibration.data import Wanted
+    from edgeport.calibration.data import ArrayRole
 
     dtypes = dict.fromkeys(how.lengths.values(), "int64")
     if isinstance(how.sequence, str) and how.sequence:
         dtypes.setdefault(how.sequence, "string")
     specs = (TensorSpec(name=name, dtype=dtype, shape=("batch",)) for name, dtype in dtypes.items())
-    return {spec.name: Wanted(name=spec.name, spec=spec) for spec in specs}
+    return {spec.name: ArrayRole(name=spec.name, spec=spec) for spec in specs}
 
 
-def _opened(location: SamplesLocation, target: str, wants: dict[str, Wanted], batch_size: int) -> SampleSet:
+def _opened(location: SamplesLocation, target: str, wants: dict[str, ArrayRole], batch_size: int) -> SampleSet:
     from edgeport.calibration import data
 
     if isinstance(location, SamplesFunction):

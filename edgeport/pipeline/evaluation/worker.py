@@ -16,7 +16,7 @@ from edgeport.accuracy.metrics import SQNR_CEILING_DB, Measured, imported
 from edgeport.contracts import AccuracyResult, Array, Arrays, Outcome
 from edgeport.contracts.request import ByContent
 from edgeport.errors import EdgeportError, SamplesError, SourceError
-from edgeport.ragged import SHAPE, Rows
+from edgeport.ragged import SHAPE, RaggedBatch
 
 __all__ = ["DECODED", "JudgeRequest", "decoder_from", "judge", "metric_from", "of_one_shape"]
 
@@ -111,7 +111,7 @@ def of_one_shape(metric: Metric, outputs: Mapping[str, Array], name: str, target
         own = of_labels if target is not None else shapes
         if own is not None and truth.ndim - 1 != own.shape[1]:
             own = None
-        rows = Rows(
+        rows = RaggedBatch(
             values={"output": output, "truth": truth},
             shapes={key: each for key, each in (("output", shapes), ("truth", own)) if each is not None},
         )
@@ -173,7 +173,7 @@ def decoder_from(location: str, search_path: Path | None) -> Callable[[Arrays], 
 
     def in_runs(outputs: Arrays) -> Array:
         """Samples of one shape at a time, without their padding."""
-        rows = Rows.of(outputs)
+        rows = RaggedBatch.of(outputs)
         if not rows.shapes:
             return decode(rows.values)
         parts = [decode(rows.cut(start, stop)) for start, stop in rows.runs(len(rows))]

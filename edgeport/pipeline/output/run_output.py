@@ -19,7 +19,7 @@ from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.output.provenance import class_output, provenance_of
 from edgeport.pipeline.output.training_logs import copy_courses, remove_courses
-from edgeport.ragged import Rows
+from edgeport.ragged import RaggedBatch
 
 __all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
 
@@ -241,8 +241,8 @@ def _recorded(
     It is the first call; of samples of several shapes the timed one, and of sequences the first steps.
     """
     states = tuple(model.state.values())
-    fed = Rows.of(load_npz(samples.single if samples.is_ragged or states else samples.feeds), states)
-    answered = Rows.of(load_npz(outputs))
+    fed = RaggedBatch.of(load_npz(samples.single if samples.is_ragged or states else samples.feeds), states)
+    answered = RaggedBatch.of(load_npz(outputs))
     if states:
         alike = next(fed.runs(len(fed)))[1]
         return fed.cut(0, alike), answered.cut(0, alike), dict(fed.state)

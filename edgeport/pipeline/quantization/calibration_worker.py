@@ -85,12 +85,12 @@ def collected(
 
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.calibration.collect import collect
-    from edgeport.calibration.data import Checked, part_of, rebatch
+    from edgeport.calibration.data import CheckedSamples, rebatch, shard_of
     from edgeport.calibration.observers import OBSERVERS
     from edgeport.pipeline.datasets.calibration_samples import calibration_samples
 
     samples = calibration_samples(payload, model)
-    checked = Checked(samples, model.fed)
+    checked = CheckedSamples(samples, model.fed)
     index, parts = payload.get("part") or (0, 1)
     grouped = not model.state and model.fixed_batch is not None
     observers = {name: OBSERVERS[name] for name in payload["observers"]}
@@ -99,7 +99,7 @@ def collected(
     if index == 0 and (parts > 1 or "function" in payload["samples"]):
         deque(checked, maxlen=0)  # a part sees some of them only, and of a function nothing else tells how many
     if parts > 1:
-        samples = part_of(samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch), index, parts)
+        samples = shard_of(samples if model.fixed_batch is None else rebatch(samples, model.fixed_batch), index, parts)
         if not len(samples):
             on_progress(ProgressEvent(stage="calibrate"))
             return None, [lint.message for lint in checked.lints]

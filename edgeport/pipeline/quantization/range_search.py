@@ -77,14 +77,20 @@ def find_plan(
         The method, and the plan by it; None where none can be made.
 
     """
+    from edgeport.backends.qdq.model_match import check_fits
+    from edgeport.backends.qdq.write import quantize_ir
+    from edgeport.backends.registry import effective_plan
     from edgeport.calibration.mixed_precision.sensitivity import sqnr_db
     from edgeport.calibration.range_method_search import measure_methods
     from edgeport.calibration.ranges import MEASURED, form_of
+    from edgeport.onnx_files import read_ir, write_scratch
     from edgeport.pipeline.datasets.calibration_samples import open_in_steps
-    from edgeport.pipeline.quantization.written import write_as
 
     def write(one: OnnxModel, plan: QuantizationPlan, folder: Path) -> Path:
-        return write_as(backend, one, plan, rules, folder)
+        check_fits(one, plan)
+        graph = read_ir(one)
+        quantize_ir(graph, effective_plan(backend, one, plan), rules)
+        return write_scratch(graph, folder, one.path.name)
 
     opened = partial(open_in_steps, state=model.state)
     try:

@@ -71,7 +71,7 @@ def refined(
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.backends.qdq.write import write_plan
     from edgeport.calibration.recovery import recoveries_named
-    from edgeport.calibration.recovery.context import Workbench, batches_of
+    from edgeport.calibration.recovery.context import RecoveryContext, batches_of
     from edgeport.calibration.recovery.refine import refine
     from edgeport.pipeline.datasets.calibration_samples import calibration_samples
 
@@ -79,7 +79,7 @@ def refined(
         return write_plan(one, its_plan, rules, path)
 
     run = partial(open_reference, threads=payload.get("threads"))
-    bench = Workbench(
+    bench = RecoveryContext(
         reference=model,
         batches=batches_of(model, calibration_samples(payload, model), run),
         open_model=run,

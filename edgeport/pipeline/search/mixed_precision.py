@@ -51,7 +51,7 @@ from edgeport.pipeline.quantization.recovery import refining_payload
 
 if TYPE_CHECKING:
     from edgeport.calibration.mixed_precision.groups import NodeGroup
-    from edgeport.calibration.mixed_precision.search import Kept, Standing
+    from edgeport.calibration.mixed_precision.search import Kept, SearchState
 
 __all__ = ["Material", "Tuned", "material_of", "tune", "tune_all"]
 
@@ -445,7 +445,7 @@ class _Bench:
         """Why none of the plans could be run; empty where one could."""
         return self.refused[0] if self.refused and len(self.refused) == self.judged else ""
 
-    def has_time_for(self, standing: Standing) -> bool:
+    def has_time_for(self, standing: SearchState) -> bool:
         """By what the steps before took."""
         if standing.step == "judge":
             return self.spending.allows("judge")

@@ -15,7 +15,7 @@ from edgeport.contracts.request import ByContent
 from edgeport.errors import ModelError
 from edgeport.npz import load_npz, save_npz
 from edgeport.pipeline.datasets.batching import feeds_of
-from edgeport.ragged import Rows, run_rows
+from edgeport.ragged import RaggedBatch, run_rows
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -87,14 +87,14 @@ def adopt(request: AdoptRequest, folder: Path) -> Adopted:
         write_constants(graph, dict(request.constants))
         _fold(graph)
     model = replace(write_ir(graph, folder / "model.onnx"), state=request.state)
-    rows = Rows.of(feeds_of(model, request.feeds), tuple(model.state.values()))
+    rows = RaggedBatch.of(feeds_of(model, request.feeds), tuple(model.state.values()))
     require_samples(rows.values)
     require_a_batch(model, len(rows), "judge outputs")
     save_npz(folder / "reference.npz", _outputs(model, rows, request.starts))
     return Adopted(quantized=tuple(quantized))
 
 
-def _outputs(model: OnnxModel, rows: Rows, starts: Sequence[int]) -> dict[str, Array]:
+def _outputs(model: OnnxModel, rows: RaggedBatch, starts: Sequence[int]) -> dict[str, Array]:
     """On ONNX Runtime, for every sample."""
     from edgeport.backends.onnxruntime.reference import open_reference
     from edgeport.pipeline.datasets.batching import run_in_batches
@@ -163,7 +163,7 @@ def raise_opset(request: RaiseRequest, folder: Path) -> Raised:
         except Exception as error:
             raise _refused(f"{type(error).__name__}: {str(error).strip()}") from error
         model = replace(write_ir(read_ir(converted), folder / "model.onnx"), state=request.model.state)
-    rows = Rows.of(feeds_of(model, request.feeds), tuple(model.state.values()))
+    rows = RaggedBatch.of(feeds_of(model, request.feeds), tuple(model.state.values()))
     return Raised(worst=_worst(_outputs(model, rows, request.starts), load_npz(request.reference)))
 
 

@@ -22,6 +22,7 @@ from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.options import DistillOptions, DistillResult
 from edgeport.exporter.distill.teacher_student import Network, Pair
+from edgeport.exporter.train import TrainingSettings
 from edgeport.exporter.train.distributed import DistributedContext, this_process
 from edgeport.exporter.train.loop import fit
 
@@ -94,19 +95,7 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
 
     """
     training = options.training
-    if steps < training.epochs:
-        raise DistillationError(
-            asked=f"distil in {steps} steps, and look at the student {training.epochs} times",
-            found="fewer steps than looks",
-            fix="give more steps, or fewer epochs",
-        )
-    if training.precision == "fp16":
-        raise DistillationError(
-            asked="distil without data in fp16",
-            found="a generator, whose inner steps would lose their small gradients",
-            fix="take bf16 or fp32",
-        )
-    require_steps(method, steps // training.epochs * training.epochs)
+    _require_training(method, training, steps)
     _, shape = sizes_of([inputs], "make inputs without data")
     objective = objective or Objective(L=(SoftTargets(temperature=20.0),))
     _require_fixed(objective)
@@ -141,6 +130,29 @@ def distill_without_data(  # noqa: PLR0913 (who learns what from whom, and how)
         samples=synthesizer.samples(_KEPT).cpu().numpy(),
         notes=(*synthesizer.notes, *(() if inputs.value_range is not None else (_NO_RANGE,))),
     )
+
+
+def _require_training(method: Method, training: TrainingSettings, steps: int) -> None:
+    """Makes sure that the steps suit the method and the evaluations, and that the precision suits a generator.
+
+    Raises:
+        ContractError: The method's warm-up takes all steps.
+        DistillationError: Fewer steps than epochs, or fp16.
+
+    """
+    if steps < training.epochs:
+        raise DistillationError(
+            asked=f"distil in {steps} steps, and look at the student {training.epochs} times",
+            found="fewer steps than looks",
+            fix="give more steps, or fewer epochs",
+        )
+    if training.precision == "fp16":
+        raise DistillationError(
+            asked="distil without data in fp16",
+            found="a generator, whose inner steps would lose their small gradients",
+            fix="take bf16 or fp32",
+        )
+    require_steps(method, steps // training.epochs * training.epochs)
 
 
 def _require_fixed(objective: Objective) -> None:

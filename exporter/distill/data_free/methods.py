@@ -25,34 +25,41 @@ MEMORY = 51_200
 """Samples that are kept, where nobody says otherwise and they take no more than 4 GB."""
 
 
-def _require(method: object) -> None:
-    """Refuses what is no method.
+class _InRange:
+    """Values of a dataclass that are checked when it is made.
 
     Raises:
         ContractError: A value is out of its range.
 
     """
-    wrong = []
-    for one in fields(method):  # type: ignore[arg-type] # a dataclass
-        value = getattr(method, one.name)
-        if one.name == "training" or value is None:
-            continue
-        least = 1 if one.name in _COUNTS else 0
-        whole = one.name not in (*_COUNTS, "warm_up") or isinstance(value, int)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < math.inf or not whole:
-            wrong.append(f"{one.name} = {value}")
-    if getattr(method, "carry", 0.0) >= 1:
-        wrong.append(f"carry = {getattr(method, 'carry', 0.0)}")
-    if wrong:
-        raise ContractError(
-            asked=f"make inputs by {type(method).__name__}",
-            found=", ".join(wrong),
-            fix="give counts of 1 or more, weights and rates of 0 or more, and carry below 1",
-        )
+
+    def __post_init__(self) -> None:
+        wrong = []
+        for one in fields(self):  # type: ignore[arg-type] # a dataclass
+            value = getattr(self, one.name)
+            if one.name == "training" or value is None:
+                continue
+            least = 1 if one.name in _COUNTS else 0
+            whole = one.name not in (*_COUNTS, "warm_up") or isinstance(value, int)
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not least <= value < math.inf
+                or not whole
+            ):
+                wrong.append(f"{one.name} = {value}")
+        if getattr(self, "carry", 0.0) >= 1:
+            wrong.append(f"carry = {getattr(self, 'carry', 0.0)}")
+        if wrong:
+            raise ContractError(
+                asked=f"make inputs by {type(self).__name__}",
+                found=", ".join(wrong),
+                fix="give counts of 1 or more, weights and rates of 0 or more, and carry below 1",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dafl:
+class Dafl(_InRange):
     """A generator plays with the teacher; what it makes, the student learns from at once.
 
     Chen et al., "Data-Free Learning of Student Networks" (DAFL, ICCV 2019). The teacher should be sure of its classes
@@ -79,12 +86,9 @@ class Dafl:
     latent: int = 512
     width: int = 64
 
-    def __post_init__(self) -> None:
-        _require(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Fast:
+class Fast(_InRange):
     """A generator that has learned to learn: some steps of it and of the codes make a batch, which is kept.
 
     Fang et al., "Up to 100x Faster Data-Free Knowledge Distillation" (AAAI 2022); the authors' values for five inner
@@ -123,12 +127,9 @@ class Fast:
     latent: int = 256
     width: int = 64
 
-    def __post_init__(self) -> None:
-        _require(self)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive:
+class Contrastive(_InRange):
     """A new generator for each batch, whose samples must be told apart from those before.
 
     Fang et al., "Contrastive Model Inversion for Data-Free Knowledge Distillation" (CMI, IJCAI 2021).
@@ -160,9 +161,6 @@ class Contrastive:
     latent: int = 256
     width: int = 64
 
-    def __post_init__(self) -> None:
-        _require(self)
-
 
 Method = Dafl | Fast | Contrastive
 
@@ -175,7 +173,7 @@ METHODS: dict[str, type[Dafl | Fast | Contrastive]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeOptions:
+class VaeOptions(_InRange):
     """How a VAE learns what inputs look like.
 
     Attributes:
@@ -192,9 +190,6 @@ class VaeOptions:
     divergence: float = 1.0
     rate: float = 1e-3
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=20, batch_size=64))
-
-    def __post_init__(self) -> None:
-        _require(self)
 
 
 def method_named(name: str, values: Mapping[str, Any] | None = None, steps: int | None = None) -> Method:

@@ -5,17 +5,16 @@ Called by `run_isolated`, by the functions' names; payloads and results are JSON
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeport.atomic import atomic_file
-from edgeport.contracts import Array, OnProgress, ProgressEvent, TensorSpec, load_json, silent, to_jsonable
+from edgeport.contracts import Array, OnProgress, ProgressEvent, TensorSpec, silent, to_jsonable
 from edgeport.errors import SamplesError
 from edgeport.exporter.distill.data_free.methods import METHODS, VaeOptions
 from edgeport.exporter.distill.options import DistillOptions
-from edgeport.exporter.worker import loaded_arrays, loaded_module
+from edgeport.exporter.worker import contract_of, loaded_arrays, loaded_module
 from edgeport.npz import save_npz
 
 if TYPE_CHECKING:
@@ -56,8 +55,8 @@ def distill_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
 
     on_progress(ProgressEvent(stage="distil", message="load teacher and student", done=0, total=1))
     teacher, student = (loaded_module({"source": payload[who]}) for who in ("teacher", "student"))
-    spec: TensorSpec = _contract(TensorSpec, payload["inputs"])
-    options: DistillOptions = _contract(DistillOptions, payload["options"])
+    spec = contract_of(TensorSpec, payload["inputs"])
+    options = contract_of(DistillOptions, payload["options"])
     done = distill_without_data(
         Network(module=student),
         Network(module=teacher),
@@ -97,8 +96,8 @@ def imitate_in_child(payload: Mapping[str, Any], on_progress: OnProgress = silen
     from edgeport.exporter.distill.data_free.input_vae import learn_inputs
     from edgeport.exporter.train.distributed import this_process
 
-    spec: TensorSpec = _contract(TensorSpec, payload["inputs"])
-    options: VaeOptions = _contract(VaeOptions, payload["options"])
+    spec = contract_of(TensorSpec, payload["inputs"])
+    options = contract_of(VaeOptions, payload["options"])
     given = loaded_arrays(payload["samples"])[spec.name]
     vae = learn_inputs(
         given, spec, Path(payload["work"]), options, hardware=this_process(payload["device"]), on_progress=on_progress
@@ -166,7 +165,3 @@ def _require_classes(student: torch.nn.Module, feed: str, inputs: Array, labels:
         found=f"labels of {labels.dtype} {list(labels.shape)}{between} for {len(inputs)} samples and {known} classes",
         fix=f"give one whole number per sample, from 0 to {known - 1}",
     )
-
-
-def _contract(cls: type[Any], values: Any) -> Any:
-    return load_json(cls, json.dumps(values))

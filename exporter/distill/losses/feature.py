@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import BatchOutputs, Tap
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 __all__ = [
     "Attention",
@@ -37,8 +36,6 @@ def attention_map(feature: Tensor) -> Tensor:
         [N, places].
 
     """
-    from torch.nn import functional
-
     squares = feature.square().mean(dim=-1 if feature.ndim == 3 else 1)
     return functional.normalize(squares.flatten(1), dim=1, eps=_TINY)
 
@@ -59,8 +56,6 @@ def attention_difference(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _distances(feature: Tensor) -> Tensor:
     """Between all samples [N, N], over the mean of those between different samples."""
-    import torch
-
     flat = feature.flatten(1)
     distances = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     return distances / distances.sum().div(len(flat) * (len(flat) - 1)).clamp(min=_TINY)
@@ -77,8 +72,6 @@ def relational_distance(student: Tensor, teacher: Tensor) -> Tensor:
         Huber's loss of distances over their mean, the mean over pairs of different samples, [].
 
     """
-    from torch.nn import functional
-
     count = len(student)
     each = functional.smooth_l1_loss(_distances(student), _distances(teacher), reduction="sum")
     return each / (count * (count - 1))
@@ -89,8 +82,6 @@ def _cosines(feature: Tensor) -> Tensor:
 
     By products of the centred features, for their differences would take N times the memory.
     """
-    import torch
-
     flat = feature.flatten(1)
     flat = flat - flat.mean(dim=0)
     products = flat @ flat.T
@@ -115,8 +106,6 @@ def relational_angle(student: Tensor, teacher: Tensor) -> Tensor:
         Huber's loss of their cosines, the mean over all triplets, [].
 
     """
-    from torch.nn import functional
-
     return functional.smooth_l1_loss(_cosines(student), _cosines(teacher))
 
 
@@ -143,8 +132,6 @@ class Hints:
 
     def adapter(self, student: Tensor, teacher: Tensor | None) -> torch.nn.Module | None:
         """See `FeatureTerm`."""
-        import torch
-
         if teacher is None:
             return None
         image = student.ndim == 4
@@ -157,8 +144,6 @@ class Hints:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        import torch
-
         from edgeport.exporter.distill.losses.response import output_difference
 
         each = [output_difference(*seen.tapped(self, tap), relative=self.relative) for tap in self.taps]
@@ -192,8 +177,6 @@ class Attention:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        import torch
-
         return torch.stack([attention_difference(*seen.tapped(self, tap)) for tap in self.taps]).sum()
 
 
@@ -234,8 +217,6 @@ class Relational:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        import torch
-
         pairs = [seen.tapped(self, tap) for tap in self.taps] or [seen.outputs(self.output)]
         if len(pairs[0][0]) < 3:
             raise DistillationError(

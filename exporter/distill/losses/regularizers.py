@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from edgeport.exporter.distill.losses.response import class_scores
 from edgeport.exporter.distill.objective import BatchOutputs, Tap
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 __all__ = ["ActivityPenalty", "ConfidencePenalty", "confidence_penalty"]
 
@@ -25,8 +24,6 @@ def confidence_penalty(scores: Tensor) -> Tensor:
         The negative entropy of what softmax makes of them, in nats, the mean over samples and places, [].
 
     """
-    from torch.nn import functional
-
     logs = functional.log_softmax(scores, dim=1)
     return (logs.exp() * logs).sum(dim=1).mean()
 
@@ -79,7 +76,5 @@ class ActivityPenalty:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        import torch
-
         found = [seen.feature(self, tap) for tap in self.taps] or [seen.output(self.output)]
         return torch.stack([one.square().mean() for one in found]).mean()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.objective import BatchOutputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = [
     "CosineDistance",
@@ -38,8 +38,6 @@ def soft_targets(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
         and places, [].
 
     """
-    from torch.nn import functional
-
     divergence = functional.kl_div(
         functional.log_softmax(student / temperature, dim=1),
         functional.log_softmax(teacher / temperature, dim=1),
@@ -66,9 +64,6 @@ def decoupled(
         T squared times the weighted sum, the mean over samples, [].
 
     """
-    import torch
-    from torch.nn import functional
-
     own, other = (functional.log_softmax(scores / temperature, dim=1) for scores in (student, teacher))
     right = functional.one_hot(labels.long(), student.shape[1]).bool()
 
@@ -96,16 +91,12 @@ def output_difference(student: Tensor, teacher: Tensor, *, relative: bool) -> Te
         relative: Over the teacher's mean square, so that it does not depend on the unit of the output.
 
     """
-    from torch.nn import functional
-
     error = functional.mse_loss(student, teacher)
     return error / teacher.square().mean().clamp(min=1e-12) if relative else error
 
 
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """One less the cosine between embeddings float32 [N, ..., D], the mean, []."""
-    from torch.nn import functional
-
     return (1.0 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
@@ -190,8 +181,6 @@ class OutputDifference:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        import torch
-
         names = [self.output] if self.output else [name for name, one in seen.student.items() if _is_float(one)]
         if not names:
             raise DistillationError(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from torch import Tensor
+from torch.nn import functional
 
 from edgeport.errors import DistillationError
 from edgeport.exporter.distill.losses.response import class_labels, class_scores
 from edgeport.exporter.distill.objective import BatchOutputs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["Callback", "CrossEntropy", "SquaredError", "is_value_of", "squared_error"]
 
@@ -28,8 +27,6 @@ def squared_error(output: Tensor, labels: Tensor) -> Tensor:
         DistillationError: Labels of another shape.
 
     """
-    from torch.nn import functional
-
     if not is_value_of(output.shape, labels.shape):
         raise DistillationError(
             asked="learn by squared error",
@@ -73,8 +70,6 @@ class CrossEntropy:
 
     def loss(self, seen: BatchOutputs) -> Tensor:
         """See `Term`."""
-        from torch.nn import functional
-
         scores = class_scores(seen.output(self.output), self.axis, "CrossEntropy")
         labels = class_labels(seen.targets(), scores, "CrossEntropy")
         try:

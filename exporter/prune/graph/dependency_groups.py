@@ -10,7 +10,12 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
+from torch_pruning import _helpers
+from torch_pruning.dependency.dependency import Dependency
 
 from edgeport.errors import DependencyError, EdgeportError, PruningError
 from edgeport.exporter.prune.graph.group_validation import without_failing
@@ -19,9 +24,6 @@ from edgeport.exporter.prune.graph.heads import find_heads
 from edgeport.exporter.prune.graph.layers import Side, channel_groups, is_convolution, is_the_same_for_all, sides_of
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.silence import quiet
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["find_groups"]
 
@@ -116,7 +118,6 @@ def _graph(module: torch.nn.Module, samples: Samples) -> Any:
             found="torch-pruning is not installed",
             fix="pip install 'edgeport[torch]'",
         ) from error
-    import torch
 
     with quiet(), torch.enable_grad():
         return torch_pruning.DependencyGraph().build_dependency(
@@ -136,8 +137,6 @@ def _where(error: Exception) -> str:
 
 
 def _is_root(layer: object) -> bool:
-    from torch import nn
-
     return is_convolution(layer) or isinstance(layer, nn.Linear | nn.LSTM)
 
 
@@ -145,8 +144,6 @@ class _Member:
     """One layer in a group, or one operator."""
 
     def __init__(self, dependency: Any, places: Mapping[int, int]) -> None:
-        from torch import nn
-
         self.node = dependency.target
         self.layer: Any = self.node.module
         self.indices = list(places)
@@ -166,9 +163,6 @@ def _members(graph: Any, layer: Any) -> list[_Member]:
     As `DependencyGraph.get_pruning_group` walks, but with an end: windows that are cut and put together again, as in
     Swin, make it find ever new indices.
     """
-    from torch_pruning import _helpers
-    from torch_pruning.dependency.dependency import Dependency
-
     pruner = graph.get_pruner_of_module(layer)
     root = graph.module2node[layer]
     every = [
@@ -208,8 +202,6 @@ def _mapped(dependency: Any, indices: Any) -> Any:
 
 
 def _group(path: str, layer: Any, members: list[_Member], paths: Mapping[int, str], tied: set[int]) -> Group:
-    from torch import nn
-
     if any(member.is_output for member in members):
         raise _NotPrunable("its units are an output of the network")
     parts = _parts(members)
@@ -243,8 +235,6 @@ def _parts(members: list[_Member]) -> int:
 
 
 def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: int, units: int) -> Iterator[Slice]:
-    import torch
-
     if member.is_parameter:
         raise _NotPrunable("a parameter outside of the layers of torch goes along")
     if not member.is_layer:
@@ -277,8 +267,6 @@ def _slices(member: _Member, paths: Mapping[int, str], tied: set[int], parts: in
 
 
 def _slice(path: str, side: Side, held: torch.Tensor, indices: torch.Tensor, units: torch.Tensor) -> Slice:
-    import torch
-
     size = held.shape[side.axis]
     step = size // side.repeats
     inside = indices < step  # a divided convolution holds one part of what it reads

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeport.exporter.prune.graph.groups import Group, Removed
 from edgeport.exporter.prune.graph.surgery import remove, silence
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.silence import quiet
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["difference", "without_failing"]
 
@@ -93,8 +91,6 @@ def difference(module: torch.nn.Module, groups: Sequence[Group], removed: Remove
         the two differ rightly, and infinity where an output has another shape or is no number.
 
     """
-    import torch
-
     smaller, quieter = copy.deepcopy(module), copy.deepcopy(module)
     remove(smaller, groups, removed)
     silence(quieter, groups, removed)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.graph.groups import Group, Removed, slices_by_tensor
 from edgeport.exporter.prune.graph.layers import refresh
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["remove", "silence"]
 
@@ -24,8 +22,6 @@ def remove(module: torch.nn.Module, groups: Sequence[Group], removed: Removed) -
         PruningError: A group would lose all its units.
 
     """
-    import torch
-
     for group in groups:
         if len(set(removed.get(group.name, ()))) >= group.units:
             raise PruningError(
@@ -48,8 +44,6 @@ def remove(module: torch.nn.Module, groups: Sequence[Group], removed: Removed) -
 
 
 def _shorten(layer: torch.nn.Module, name: str, axis: int, indices: torch.Tensor) -> None:
-    import torch
-
     old = getattr(layer, name)
     keep = torch.ones(old.shape[axis], dtype=torch.bool, device=old.device)
     keep[indices.to(old.device)] = False
@@ -65,8 +59,6 @@ def silence(module: torch.nn.Module, groups: Sequence[Group], removed: Removed) 
 
     But for normalizations over them (`Group.mixes`). An LSTM is read by itself: there its own rows count too.
     """
-    import torch
-
     with torch.no_grad():
         for one, indices in slices_by_tensor(groups, removed):
             if one.incoming:

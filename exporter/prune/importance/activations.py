@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.graph.groups import Group, Slice
@@ -13,9 +15,6 @@ from edgeport.exporter.prune.graph.layers import is_convolution
 from edgeport.exporter.prune.importance.criteria import Entropy, ZeroActivations
 from edgeport.exporter.prune.importance.granularity import incoming_of
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["ActivationScorer", "entropies"]
 
@@ -49,12 +48,9 @@ class ActivationScorer:
             PruningError: No samples; or zeros are asked for, and there are none.
 
         """
-        import torch
-
         if samples is None:
             raise PruningError(asked="score by activations", found="no samples", fix="give some")
-        by_name = {group.name: group for group in groups}
-        reading = [(group, one) for group, one in incoming_of(by_name) if one.tensor in ("weight", "weight_ih_l0")]
+        reading = [(group, one) for group, one in incoming_of(groups) if one.tensor in ("weight", "weight_ih_l0")]
         if isinstance(self.criterion, Entropy):
             means = _watch(module, samples, {one.module for _, one in reading}, _means)
             each = {path: entropies(values, self.criterion.bins) for path, values in means.items()}
@@ -81,8 +77,6 @@ class ActivationScorer:
 
 def _places(one: Slice, values: torch.Tensor, module: torch.nn.Module) -> tuple[Any, Any, Any]:
     """A grouped convolution's weight holds one part of what it reads; its input holds all of them."""
-    import torch
-
     held = getattr(module.get_submodule(one.module), one.tensor).shape[one.axis]
     parts = max(len(values) // held, 1)
     indices = torch.cat([one.indices + part * held for part in range(parts)])
@@ -93,8 +87,6 @@ def _watch(
     module: torch.nn.Module, samples: Samples, paths: set[str], of: Callable[[torch.Tensor], torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """`of` each layer's input [rows, channels, places], over all samples: path to [samples, channels]."""
-    import torch
-
     found: dict[str, list[torch.Tensor]] = {}
     with (
         _hooked(module, paths, lambda path, entering: found.setdefault(path, []).append(of(entering))),
@@ -139,8 +131,6 @@ def _shares_not_zero(entering: torch.Tensor) -> torch.Tensor:
 
 def entropies(values: torch.Tensor, bins: int) -> torch.Tensor:
     """Entropy in bits of each column of [samples, channels], in bins that all columns share."""
-    import torch
-
     low, high = values.min(), values.max()
     places = ((values - low) / (high - low).clamp_min(1e-30) * bins).long().clamp(0, bins - 1)
     counts = torch.nn.functional.one_hot(places, bins).double().sum(dim=0)  # [channels, bins]

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from edgeport.errors import PruningError
-from edgeport.exporter.prune.graph.groups import Group
+from edgeport.exporter.prune.graph.groups import Group, Slice
 from edgeport.exporter.prune.importance.criteria import Fisher, HessianDiagonal, Taylor
 from edgeport.exporter.prune.importance.granularity import incoming_of, unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["GradientScorer", "HessianScorer"]
 
@@ -31,8 +30,6 @@ class GradientScorer:
 
     def weights(self, module: torch.nn.Module, samples: Samples | None) -> dict[str, torch.Tensor]:
         """Mean over samples of |gw|, or half that of (gw)²."""
-        import torch
-
         held = weights_of(module)
         found = {name: torch.zeros_like(weight) for name, weight in held.items()}
         given = _given(samples)
@@ -45,16 +42,11 @@ class GradientScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """The same of the sum of gw over what reads the unit."""
-        import torch
-
-        by_name = {group.name: group for group in groups}
-        reading = list(incoming_of(by_name))
-        parameters = dict(module.named_parameters())
-        held = {one.name: parameters[one.name] for _, one in reading}
-        found = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+        reading, held = _read_by(module, groups)
+        found = _zeros(groups)
         given = _given(samples)
         for products in _products(module, given, held):
-            sums = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+            sums = _zeros(groups)
             for group, one in reading:
                 sums[group.name] += unit_sums(one, products[one.name], group.units)
             for name, value in sums.items():
@@ -69,8 +61,6 @@ def _products(
     module: torch.nn.Module, samples: Samples, held: dict[str, torch.nn.Parameter]
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Gradient times weight, of each sample's loss."""
-    import torch
-
     with _with_gradients(module, held):
         for loss in samples.losses(module, size=1):
             grads = torch.autograd.grad(loss, list(held.values()), allow_unused=True)
@@ -92,8 +82,6 @@ class HessianScorer:
 
     def weights(self, module: torch.nn.Module, samples: Samples | None) -> dict[str, torch.Tensor]:
         """Half of |h|w², h on the diagonal; each weight is a unit of its own."""
-        import torch
-
         held = weights_of(module)
         found = {name: torch.zeros_like(weight) for name, weight in held.items()}
         generator = torch.Generator().manual_seed(self.criterion.seed)
@@ -112,13 +100,8 @@ class HessianScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """Half of |wᵀHw| over what reads the unit."""
-        import torch
-
-        by_name = {group.name: group for group in groups}
-        reading = list(incoming_of(by_name))
-        parameters = dict(module.named_parameters())
-        held = {one.name: parameters[one.name] for _, one in reading}
-        found = {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+        reading, held = _read_by(module, groups)
+        found = _zeros(groups)
         generator = torch.Generator().manual_seed(self.criterion.seed)
 
         def signed() -> dict[str, torch.Tensor]:
@@ -148,9 +131,6 @@ class HessianScorer:
         signed: Callable[[], dict[str, torch.Tensor]],
     ) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]]:
         """Vectors v and Hv, for each batch and draw of signs."""
-        import torch
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
         names, weights = list(held), list(held.values())
         # The fused attention has no second derivative.
         with _with_gradients(module, held), sdpa_kernel(SDPBackend.MATH):
@@ -172,9 +152,19 @@ class HessianScorer:
                     )
 
 
-def _signs(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    import torch
+def _read_by(
+    module: torch.nn.Module, groups: Sequence[Group]
+) -> tuple[list[tuple[Group, Slice]], dict[str, torch.nn.Parameter]]:
+    """Where units are read, and the weights that read them, by name."""
+    reading, parameters = list(incoming_of(groups)), dict(module.named_parameters())
+    return reading, {one.name: parameters[one.name] for _, one in reading}
 
+
+def _zeros(groups: Sequence[Group]) -> dict[str, torch.Tensor]:
+    return {group.name: torch.zeros(group.units, dtype=torch.float64) for group in groups}
+
+
+def _signs(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     return torch.randint(0, 2, tuple(shape), generator=generator).double() * 2 - 1
 
 
@@ -187,8 +177,6 @@ def _given(samples: Samples | None) -> Samples:
 @contextmanager
 def _with_gradients(module: torch.nn.Module, held: dict[str, torch.nn.Parameter]) -> Iterator[None]:
     """These weights have gradients, and nothing else; what was asked before is put back."""
-    import torch
-
     before = {parameter: parameter.requires_grad for parameter in module.parameters()}
     wanted = set(held.values())
     for parameter in before:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from edgeport.errors import PruningError
 from edgeport.exporter.prune.graph.groups import Group, Slice
@@ -12,9 +14,6 @@ from edgeport.exporter.prune.graph.layers import is_batchnorm
 from edgeport.exporter.prune.importance.criteria import BatchNormScale, Magnitude, NearZero, Random
 from edgeport.exporter.prune.importance.granularity import unit_sums, weights_of
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["BatchNormScorer", "MagnitudeScorer", "NearZeroScorer", "RandomScorer", "batchnorm_penalty"]
 
@@ -36,7 +35,7 @@ class MagnitudeScorer:
         """Mean over the group's layers of the sum of |w| or w² in a unit, in units of the group's mean."""
         del samples
         norm = self.criterion.norm
-        return {group.name: _mean(module, group, lambda held: held.abs() ** norm) for group in groups}
+        return {group.name: _mean(_unit_sums(module, group, lambda held: held.abs() ** norm)) for group in groups}
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,29 @@ class NearZeroScorer:
         """Mean over the group's layers of how many weights of a unit are not nearly zero, in units of the mean."""
         del samples
         return {
-            group.name: _mean(module, group, lambda held: (held.abs() >= self._limit(held)).float()) for group in groups
+            group.name: _mean(_unit_sums(module, group, lambda held: (held.abs() >= self._limit(held)).float()))
+            for group in groups
         }
 
     def _limit(self, weight: torch.Tensor) -> torch.Tensor:
         return (weight.detach().square().mean().sqrt() * self.criterion.threshold).clamp_min(1e-30)
 
 
-def _mean(module: torch.nn.Module, group: Group, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    import torch
+def _unit_sums(
+    module: torch.nn.Module, group: Group, of: Callable[[torch.Tensor], torch.Tensor], *, scales_only: bool = False
+) -> list[torch.Tensor]:
+    """Of each of the group's BatchNorm factors, and of its weights unless only the factors are of interest."""
+    held = [(one, getattr(module.get_submodule(one.module), one.tensor).detach()) for one in group.slices]
+    return [
+        unit_sums(one, of(values), group.units)
+        for one, values in held
+        if _is_scale(module, one) or (values.ndim > 1 and not scales_only)
+    ]
 
-    parts = []
-    for one in group.slices:
-        held = getattr(module.get_submodule(one.module), one.tensor).detach()
-        if held.ndim > 1 or _is_scale(module, one):
-            parts.append(unit_sums(one, of(held), group.units))
-    score = torch.stack(parts).mean(dim=0)
+
+def _mean(sums: Sequence[torch.Tensor]) -> torch.Tensor:
+    """In units of the group's own mean."""
+    score = torch.stack(list(sums)).mean(dim=0)
     return score / score.mean().clamp_min(1e-30)
 
 
@@ -104,19 +110,9 @@ class BatchNormScorer:
             PruningError: No group has a BatchNorm with factors.
 
         """
-        import torch
-
         del samples
-        found: dict[str, torch.Tensor] = {}
-        for group in groups:
-            scales = [one for one in group.slices if _is_scale(module, one)]
-            parts = [
-                unit_sums(one, getattr(module.get_submodule(one.module), one.tensor).detach().abs(), group.units)
-                for one in scales
-            ]
-            if parts:
-                score = torch.stack(parts).mean(dim=0)
-                found[group.name] = score / score.mean().clamp_min(1e-30)
+        sums = {group.name: _unit_sums(module, group, torch.abs, scales_only=True) for group in groups}
+        found = {name: _mean(parts) for name, parts in sums.items() if parts}
         if not found:
             raise PruningError(
                 asked="score channels by BatchNorm's factors",
@@ -147,8 +143,6 @@ def batchnorm_penalty(module: torch.nn.Module, strength: float = 1e-4) -> torch.
         PruningError: There is no BatchNorm with factors.
 
     """
-    import torch
-
     layers: list[Any] = [layer for layer in module.modules() if is_batchnorm(layer)]
     scales = [layer.weight.abs().sum() for layer in layers if layer.weight is not None]
     if not scales:
@@ -166,8 +160,6 @@ class RandomScorer:
 
     def weights(self, module: torch.nn.Module, samples: Samples | None) -> dict[str, torch.Tensor]:
         """Even numbers from 0 to 1."""
-        import torch
-
         del samples
         generator = torch.Generator().manual_seed(self.criterion.seed)
         return {name: torch.rand(weight.shape, generator=generator) for name, weight in weights_of(module).items()}
@@ -176,8 +168,6 @@ class RandomScorer:
         self, module: torch.nn.Module, samples: Samples | None, groups: Sequence[Group]
     ) -> dict[str, torch.Tensor]:
         """Even numbers from 0 to 1."""
-        import torch
-
         del module, samples
         generator = torch.Generator().manual_seed(self.criterion.seed)
         return {group.name: torch.rand(group.units, generator=generator, dtype=torch.float64) for group in groups}

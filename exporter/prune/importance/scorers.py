@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
 
 from edgeport.exporter.prune.graph.groups import Group
 from edgeport.exporter.prune.importance.activations import ActivationScorer
@@ -22,9 +24,6 @@ from edgeport.exporter.prune.importance.criteria import (
 from edgeport.exporter.prune.importance.gradients import GradientScorer, HessianScorer
 from edgeport.exporter.prune.importance.magnitude import BatchNormScorer, MagnitudeScorer, NearZeroScorer, RandomScorer
 from edgeport.exporter.prune.samples import Samples
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["Scorer", "scorer_of"]
 

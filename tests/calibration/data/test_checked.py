@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeport.calibration.collect import collect
-from edgeport.calibration.data import ArraySamples, Checked, check_samples, rebatch
+from edgeport.calibration.data import ArraySamples, CheckedSamples, check_samples, rebatch
 from edgeport.contracts import TensorSpec
 from edgeport.errors import SamplesError
 
@@ -28,7 +28,7 @@ class Counted(ArraySamples):
 def test_one_walk_tells_all_that_a_check_tells(random):
     x = np.repeat(random(5, 4), 2, axis=0)
     samples, other = Counted({"x": x}, batch_size=3), ArraySamples({"x": x})
-    checked = Checked(samples, SPECS)
+    checked = CheckedSamples(samples, SPECS)
     next(iter(checked))  # a look at the first is no walk
     assert list(checked.lints) == []
     assert [len(batch) for batch in rebatch(checked, 4)] == [4, 4, 2]
@@ -54,7 +54,7 @@ def test_a_sample_that_is_wrong_reaches_no_model(model_text, random, open_model)
             yield told
 
     with pytest.raises(SamplesError, match=r"NaN in sample 7 \(1 of 12 values of its batch\)"):
-        collect(model, Checked(ArraySamples({"x": x}, batch_size=3), SPECS), opened, at_once=2)
+        collect(model, CheckedSamples(ArraySamples({"x": x}, batch_size=3), SPECS), opened, at_once=2)
     assert len(fed) > 1  # of which one was to learn the shapes
     assert np.isfinite(fed).all()
 
@@ -62,6 +62,6 @@ def test_a_sample_that_is_wrong_reaches_no_model(model_text, random, open_model)
 def test_it_shows_in_no_calibration(model_text, random, open_model):
     model = model_text("(float[1,4] x) => (float[1,4] y) { y = Neg(x) }")
     samples = Counted({"x": random(10, 4)}, batch_size=3)
-    found = collect(model, Checked(samples, SPECS), open_model)
+    found = collect(model, CheckedSamples(samples, SPECS), open_model)
     assert samples.walks == 1
     assert found.digest == collect(model, ArraySamples({"x": random(10, 4)}), open_model).digest

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from edgeport.calibration.data import (
-    Arranged,
-    Arrangement,
     ArraySamples,
+    CachedSamples,
     Preprocessed,
-    Spooled,
+    SequenceLayout,
+    SequenceSamples,
     check_disjoint,
     check_samples,
     rebatch,
@@ -35,7 +35,7 @@ def first_of(samples):
 
 
 def test_a_sequence_begins_where_the_key_changes_also_between_batches():
-    samples = Arranged(sequences(["a", "a", "b", "c", "c", "c", "a"]), Arrangement(sequence="clip"))
+    samples = SequenceSamples(sequences(["a", "a", "b", "c", "c", "c", "a"]), SequenceLayout(sequence="clip"))
 
     assert first_of(samples) == [True, False, True, True, False, False, True]
     assert all(list(sample.feeds) == ["x"] for sample in samples)
@@ -45,7 +45,7 @@ def test_a_sequence_begins_where_the_key_changes_also_between_batches():
 def test_a_sequence_begins_after_so_many_samples():
     plain = ArraySamples({"x": np.zeros((5, 1), np.float32)}, batch_size=3)
 
-    assert first_of(Arranged(plain, Arrangement(sequence=2))) == [True, False, True, False, True]
+    assert first_of(SequenceSamples(plain, SequenceLayout(sequence=2))) == [True, False, True, False, True]
 
 
 def test_sequences_overlap_as_a_whole_not_step_by_step():
@@ -53,7 +53,7 @@ def test_sequences_overlap_as_a_whole_not_step_by_step():
 
     def recording(*values):
         arrays = {"x": np.array(values, np.float32)[:, None], "clip": np.zeros(len(values))}
-        return Arranged(ArraySamples(arrays), Arrangement(sequence="clip"))
+        return SequenceSamples(ArraySamples(arrays), SequenceLayout(sequence="clip"))
 
     check_disjoint(recording(0, 0, 1), recording(0, 0, 2))
     with pytest.raises(SamplesError, match="1 of 1"):
@@ -63,9 +63,9 @@ def test_sequences_overlap_as_a_whole_not_step_by_step():
 def test_samples_are_cut_to_their_length_and_labels_of_steps_with_them():
     arrays = padded([2, 2, 5])
     samples = ArraySamples(arrays, target=arrays["tokens"] * 10)
-    how = Arrangement(lengths={"length": "lengths"}, inputs=(TOKENS,))
+    how = SequenceLayout(lengths={"length": "lengths"}, inputs=(TOKENS,))
 
-    found = list(Arranged(samples, how))
+    found = list(SequenceSamples(samples, how))
 
     assert [sample.feeds["tokens"].shape for sample in found] == [(2, 2), (1, 5)]
     assert [sample.target.shape for sample in found] == [(2, 2), (1, 5)]
@@ -84,7 +84,7 @@ def test_samples_are_cut_to_their_length_and_labels_of_steps_with_them():
     ids=["longer-than-padded", "zero", "no-integers", "mistyped", "no-such-key"],
 )
 def test_what_can_not_be_read_is_named(arrays, how, says):
-    samples = Arranged(ArraySamples(arrays), Arrangement(**how, inputs=(TOKENS,)))
+    samples = SequenceSamples(ArraySamples(arrays), SequenceLayout(**how, inputs=(TOKENS,)))
 
     with pytest.raises(SamplesError) as caught:
         list(samples)
@@ -121,10 +121,10 @@ def test_preprocessing_keeps_where_sequences_begin_and_a_spool_keeps_all(tmp_pat
             return super().__iter__()
 
     plain = {"x/y": np.arange(7, dtype=np.float32)[:, None], "clip": np.array([0, 0, 1, 1, 1, 2, 2])}
-    raw = Arranged(Counted(plain, target=np.arange(7), batch_size=3), Arrangement(sequence="clip"))
+    raw = SequenceSamples(Counted(plain, target=np.arange(7), batch_size=3), SequenceLayout(sequence="clip"))
     doubled = Preprocessed(raw, lambda feeds: {"x/y": 2 * feeds["x/y"]})
 
-    kept = Spooled(doubled, tmp_path / "spool")
+    kept = CachedSamples(doubled, tmp_path / "spool")
 
     assert (len(kept), len(walks)) == (7, 1)
     assert [len(batch) for batch in kept] == [3, 3, 1]

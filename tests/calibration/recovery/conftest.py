@@ -12,7 +12,7 @@ from edgeport.backends.qdq.write import write_plan
 from edgeport.calibration.collect import collect
 from edgeport.calibration.data import ArraySamples
 from edgeport.calibration.plan import make_plan
-from edgeport.calibration.recovery.context import Workbench, batches_of
+from edgeport.calibration.recovery.context import RecoveryContext, batches_of
 from edgeport.contracts import Array, OnnxModel, OpenModel, QuantizationPlan, QuantizationRules
 
 
@@ -27,9 +27,9 @@ class Lab:
         """A static plan, calibrated with x."""
         return make_plan(model, collect(model, ArraySamples({"x": x}), self.open_model), rules)
 
-    def bench(self, model: OnnxModel, x: Array, rules: QuantizationRules) -> Workbench:
+    def bench(self, model: OnnxModel, x: Array, rules: QuantizationRules) -> RecoveryContext:
         """With x as its samples."""
-        return Workbench(
+        return RecoveryContext(
             reference=model,
             batches=batches_of(model, ArraySamples({"x": x}), self.open_model),
             open_model=self.open_model,

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edgeport.devices.agent.dynamic_batching import Gathered
+from edgeport.devices.agent.dynamic_batching import BatchingSession
 from edgeport.devices.agent.failure import JobError
 
 ONE = {"x": np.zeros((1, 2), np.float32)}
@@ -59,7 +59,7 @@ def at_once(opened, count):
 
 def test_all_sizes_run_before_and_each_sample_gets_its_own_row():
     session = Doubling()
-    opened = Gathered(session, 6, 200_000_000, 1, ONE)
+    opened = BatchingSession(session, 6, 200_000_000, 1, ONE)
     assert session.sizes == [1, 2, 4, 6]
     found = at_once(opened, 6)
     np.testing.assert_array_equal(found, [np.full((1, 2), 2 * index) for index in range(6)])
@@ -70,14 +70,14 @@ def test_all_sizes_run_before_and_each_sample_gets_its_own_row():
 
 def test_a_call_that_is_not_full_is_filled_up_to_the_next_size():
     session = Doubling()
-    opened = Gathered(session, 8, 50_000_000, 1, ONE)
+    opened = BatchingSession(session, 8, 50_000_000, 1, ONE)
     assert [int(one[0, 0]) for one in at_once(opened, 3)] == [0, 2, 4]
     assert session.sizes[4:] == [4]
     opened.close()
 
 
 def test_a_lone_sample_waits_as_long_as_was_said_and_no_longer():
-    opened = Gathered(Doubling(), 4, 30_000_000, 2, ONE)
+    opened = BatchingSession(Doubling(), 4, 30_000_000, 2, ONE)
     before = time.perf_counter()
     opened.bind(ONE).run()
     assert 0.03 <= time.perf_counter() - before < 1.0
@@ -86,7 +86,7 @@ def test_a_lone_sample_waits_as_long_as_was_said_and_no_longer():
 
 def test_what_a_call_raises_is_raised_for_each_of_its_samples():
     session = Doubling()
-    opened = Gathered(session, 4, 100_000_000, 1, ONE)
+    opened = BatchingSession(session, 4, 100_000_000, 1, ONE)
     session.broken = True
     with pytest.raises(ValueError, match="too many"):
         at_once(opened, 4)
@@ -97,11 +97,11 @@ def test_what_a_call_raises_is_raised_for_each_of_its_samples():
 
 def test_outputs_without_rows_are_refused():
     with pytest.raises(JobError, match="without a row for each"):
-        Gathered(Doubling(rows=False), 2, 0, 1, ONE)
+        BatchingSession(Doubling(rows=False), 2, 0, 1, ONE)
 
 
 def test_nothing_is_read_before_it_was_run():
-    opened = Gathered(Doubling(), 2, 0, 1, ONE)
+    opened = BatchingSession(Doubling(), 2, 0, 1, ONE)
     with pytest.raises(RuntimeError, match="nothing was run"):
         opened.bind(ONE).outputs()
     opened.close()
@@ -109,7 +109,7 @@ def test_nothing_is_read_before_it_was_run():
 
 def test_what_comes_after_the_end_is_refused_and_not_waited_for():
     session = Doubling()
-    opened = Gathered(session, 2, 0, 2, ONE)
+    opened = BatchingSession(session, 2, 0, 2, ONE)
     call = opened.bind(ONE)
     opened.close()
     opened.close()
@@ -128,7 +128,7 @@ def test_what_comes_after_the_end_is_refused_and_not_waited_for():
     ],
 )
 def test_what_would_break_the_calls_of_others_is_refused(feeds, says):
-    opened = Gathered(Doubling(), 2, 0, 1, ONE)
+    opened = BatchingSession(Doubling(), 2, 0, 1, ONE)
     with pytest.raises(ValueError, match=says):
         opened.bind(feeds)
     opened.close()

@@ -146,7 +146,7 @@ def test_a_mean_stays_a_mean(case):
     assert "ReduceMean" in _operators(model)
 
 
-def test_both_ways_of_writing_it_are_pooled(export_and_verify, images, trained):
+def test_both_ways_of_writing_it_are_pooled(export_and_verify, images, filled):
     torch = pytest.importorskip("torch", reason="the exporter needs the torch extra")
 
     class SqueezeAndExcite(torch.nn.Module):
@@ -162,7 +162,7 @@ def test_both_ways_of_writing_it_are_pooled(export_and_verify, images, trained):
             x = x * torch.sigmoid(self.gate(self.pool(x)))
             return self.head(x.mean((2, 3)))
 
-    result, checked = export_and_verify(trained(SqueezeAndExcite()), images)
+    result, checked = export_and_verify(filled(SqueezeAndExcite()), images)
 
     assert checked.outcome is Outcome.PASS
     assert [node.name for node in read_ir(result.model.path).graph] == [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,39 +16,6 @@ from edgeport.exporter.onnx_export import export_onnx  # noqa: E402
 from edgeport.onnx_files import node_module, read_ir  # noqa: E402
 
 
-class ConvBlock(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.relu = nn.ReLU()
-
-    def forward(self, x):
-        return self.relu(self.norm(self.conv(x)))
-
-
-class Residual(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = ConvBlock()
-        self.body = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x):
-        x = self.stem(x)
-        x = torch.relu(self.body(x) + x)
-        return self.head(x.mean((2, 3)))
-
-
-class TwoInputs(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.left, self.right = nn.Linear(8, 4), nn.Linear(6, 4)
-
-    def forward(self, image, text):
-        return self.left(image) - self.right(text)
-
-
 def _random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
@@ -53,8 +23,8 @@ def _random(*shape):
 IMAGES = {"x": _random(2, 3, 16, 16)}
 
 
-def test_header_is_opset_20_ir_10_and_a_free_batch(export_and_verify, trained):
-    result, _ = export_and_verify(trained(Residual()), IMAGES)
+def test_header_is_opset_20_ir_10_and_a_free_batch(export_and_verify, filled, networks):
+    result, _ = export_and_verify(filled(networks.Residual()), IMAGES)
 
     model = read_ir(result.model.path)
     assert (model.opset_imports[""], model.ir_version) == (20, 10)
@@ -66,8 +36,8 @@ def test_header_is_opset_20_ir_10_and_a_free_batch(export_and_verify, trained):
     assert result.notes == ()
 
 
-def test_names_come_from_modules_and_weights_keep_theirs(export_and_verify, trained):
-    result, _ = export_and_verify(trained(Residual()), IMAGES)
+def test_names_come_from_modules_and_weights_keep_theirs(export_and_verify, filled, networks):
+    result, _ = export_and_verify(filled(networks.Residual()), IMAGES)
 
     graph = read_ir(result.model.path).graph
     nodes = {node.name: node for node in graph}
@@ -95,28 +65,28 @@ def test_names_come_from_modules_and_weights_keep_theirs(export_and_verify, trai
     }
 
 
-def test_metadata_is_the_module_and_a_line_without_paths_of_this_machine(export_and_verify, trained):
-    result, _ = export_and_verify(trained(Residual()), IMAGES)
+def test_metadata_is_the_module_and_a_line_without_paths_of_this_machine(export_and_verify, filled, networks):
+    result, _ = export_and_verify(filled(networks.Residual()), IMAGES)
 
     graph = read_ir(result.model.path).graph
     sources = {node.name: node.metadata_props.get("edgeport.source", "") for node in graph}
     assert all(set(node.metadata_props) <= {"edgeport.module", "edgeport.source"} for node in graph)
     assert all(not source.startswith("/") for source in sources.values())
-    lines = __import__("inspect").getsource(__import__("sys").modules[Residual.__module__]).splitlines()
+    lines = Path(inspect.getfile(networks.Residual)).read_text(encoding="utf-8").splitlines()
     number = int(sources["Add"].rpartition(":")[2])
     assert "self.body(x) + x" in lines[number - 1]
 
 
-def test_module_map_counts_nodes(export_and_verify, trained):
-    result, _ = export_and_verify(trained(Residual()), IMAGES)
+def test_module_map_counts_nodes(export_and_verify, filled, networks):
+    result, _ = export_and_verify(filled(networks.Residual()), IMAGES)
 
     counted = {each.module: dict(each.operators) for each in result.modules}
     assert counted["stem.conv"] == {"Conv": 1}
     assert counted[""] == {"Add": 1, "Flatten": 1, "GlobalAveragePool": 1, "Relu": 1}
 
 
-def test_equal_weights_are_not_merged(export_and_verify):
-    module = TwoInputs()
+def test_equal_weights_are_not_merged(export_and_verify, networks):
+    module = networks.TwoInputs()
     for linear in (module.left, module.right):
         nn.init.ones_(linear.bias)
     result, _ = export_and_verify(module, {"image": _random(2, 8), "text": _random(2, 6)})
@@ -140,8 +110,8 @@ def test_a_module_called_twice_names_both_calls(export_and_verify):
     assert [node_module(node) for node in nodes] == ["act", "act"]
 
 
-def test_two_exports_of_one_model_are_byte_equal(tmp_path, trained):
-    module = trained(Residual())
+def test_two_exports_of_one_model_are_byte_equal(tmp_path, filled, networks):
+    module = filled(networks.Residual())
     files = [tmp_path / "a.onnx", tmp_path / "b.onnx"]
     digests = {export_onnx(module, IMAGES, output=file).model.digest for file in files}
 

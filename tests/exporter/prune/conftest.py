@@ -11,36 +11,12 @@ import pytest
 from edgeport.exporter.prune.samples import Samples
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def images() -> Samples:
     random = np.random.default_rng(0)
     return Samples(
         feeds={"x": random.normal(size=(6, 3, 8, 8)).astype(np.float32)}, target=random.integers(0, 5, 6), batch=4
     )
-
-
-@pytest.fixture
-def filled() -> Callable[[Any], Any]:
-    """In evaluation mode, with numbers in every tensor: ones and zeros would hide what is taken away wrongly."""
-
-    def fill(module: Any) -> Any:
-        import torch
-
-        generator = torch.Generator().manual_seed(0)
-        for name, tensor in module.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.rand(tensor.shape, generator=generator)
-                tensor.copy_(noise + 0.5 if name.endswith("running_var") else noise - 0.5)
-        return module.eval()
-
-    return fill
 
 
 @pytest.fixture

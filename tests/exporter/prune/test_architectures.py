@@ -142,52 +142,22 @@ def _tokens() -> dict[str, np.ndarray]:
 CHANNELS, NEURONS = frozenset({Kind.CHANNELS}), frozenset({Kind.NEURONS})
 BOTH, HEADS = CHANNELS | NEURONS, frozenset({Kind.HEADS, Kind.NEURONS})
 VISION = ("torchvision",)
+
+
+def _vision(name: str, model: str, macs: float, kinds: frozenset[Kind], **more: Any) -> Network:
+    """Of torchvision, on images of 64 pixels."""
+    build = _torchvision(model, **more.pop("arguments", {}))
+    return Network(name=name, needs=VISION, build=build, feeds=_image(64), macs=macs, kinds=kinds, **more)
+
+
 NETWORKS = [
-    Network(name="resnet18", needs=VISION, build=_torchvision("resnet18"), feeds=_image(64), macs=0.5, kinds=CHANNELS),
-    Network(
-        name="resnext50",
-        needs=VISION,
-        build=_torchvision("resnext50_32x4d"),
-        feeds=_image(64),
-        macs=0.4,
-        kinds=CHANNELS,
-    ),
-    Network(
-        name="mobilenet_v2",
-        needs=VISION,
-        build=_torchvision("mobilenet_v2"),
-        feeds=_image(64),
-        macs=0.5,
-        kinds=CHANNELS,
-    ),
-    Network(
-        name="mobilenet_v3",
-        needs=VISION,
-        build=_torchvision("mobilenet_v3_small"),
-        feeds=_image(64),
-        macs=0.4,
-        kinds=BOTH,
-    ),
-    Network(
-        name="efficientnet",
-        needs=VISION,
-        build=_torchvision("efficientnet_b0"),
-        feeds=_image(64),
-        macs=0.4,
-        kinds=CHANNELS,
-    ),
-    Network(
-        name="densenet", needs=VISION, build=_torchvision("densenet121"), feeds=_image(64), macs=0.4, kinds=CHANNELS
-    ),
-    Network(
-        name="convnext",
-        needs=VISION,
-        build=_torchvision("convnext_tiny"),
-        feeds=_image(64),
-        macs=0.4,
-        kinds=NEURONS,
-        kept=("features.6.1", "a parameter outside"),
-    ),
+    _vision("resnet18", "resnet18", 0.5, CHANNELS),
+    _vision("resnext50", "resnext50_32x4d", 0.4, CHANNELS),
+    _vision("mobilenet_v2", "mobilenet_v2", 0.5, CHANNELS),
+    _vision("mobilenet_v3", "mobilenet_v3_small", 0.4, BOTH),
+    _vision("efficientnet", "efficientnet_b0", 0.4, CHANNELS),
+    _vision("densenet", "densenet121", 0.4, CHANNELS),
+    _vision("convnext", "convnext_tiny", 0.4, NEURONS, kept=("features.6.1", "a parameter outside")),
     Network(
         name="vit",
         needs=("timm",),
@@ -197,24 +167,15 @@ NETWORKS = [
         kinds=HEADS,
         kept=("blocks.11.mlp.fc2", "a parameter outside"),
     ),
-    Network(
-        name="vit of torchvision",
-        needs=VISION,
-        build=_torchvision("vit_b_16", image_size=64),
-        feeds=_image(64),
-        macs=0.3,
-        kinds=NEURONS,
+    _vision(
+        "vit of torchvision",
+        "vit_b_16",
+        0.3,
+        NEURONS,
+        arguments={"image_size": 64},
         kept=("encoder.layers.encoder_layer_11.mlp.3", "MultiheadAttention"),
     ),
-    Network(
-        name="swin",
-        needs=VISION,
-        build=_torchvision("swin_t"),
-        feeds=_image(64),
-        macs=0.3,
-        kinds=NEURONS,
-        kept=("features.1.0.attn", "does not run"),
-    ),
+    _vision("swin", "swin_t", 0.3, NEURONS, kept=("features.1.0.attn", "does not run")),
     Network(name="bert", needs=("transformers",), build=_bert, feeds=_tokens, macs=0.3, kinds=HEADS),
     Network(name="detector", needs=VISION, build=_detector, feeds=_image(128), macs=0.3, kinds=CHANNELS),
     Network(

@@ -296,25 +296,34 @@ class Twice(Encoder):
         return self.out(torch.tanh(self.product(self.norm(tokens))) + self.other(self.norm(tokens)))
 
 
+def learn_tokens(module: torch.nn.Module, tokens: Array, rules: QuantizationRules, folder: Path) -> TrainedNetwork:
+    """One epoch of a module that takes tokens, with a plan for all of it."""
+    model = export_onnx(module, {"tokens": tokens[:2]}, output=folder / "net.onnx").model
+    observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
+    calibration = collect(model, ArraySamples({"tokens": tokens}), open_reference, observers=observers)
+    plan = make_plan(model, calibration, rules)
+    samples = LearningSamples(feeds={"tokens": tokens})
+    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=1, batch_size=8))
+    return learn(module, model, plan, rules, samples, open_reference, folder=folder, options=options)
+
+
+def difference_on_runtime(learnt: TrainedNetwork, tokens: Array, rules: QuantizationRules, folder: Path) -> float:
+    written = write_plan(learnt.result.model, learnt.result.plan, rules, folder / "quantized.onnx")
+    with open_reference(written.path) as run:
+        found = run({"tokens": tokens})["output"]
+    return difference(found, learnt.outputs({"tokens": tokens})["output"])
+
+
 @pytest.mark.parametrize("kind", [Encoder, Twice])
 def test_who_reads_a_float_tensor_gets_it_as_in_the_file(kind: type[torch.nn.Module], tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, tokens = kind().eval(), np.random.default_rng(0).standard_normal((40, 5, 8)).astype(np.float32)
-    model = export_onnx(module, {"tokens": tokens[:2]}, output=tmp_path / "net.onnx").model
-    observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
-    calibration = collect(model, ArraySamples({"tokens": tokens}), open_reference, observers=observers)
     rules = x86_rules(vnni=True)
-    plan = make_plan(model, calibration, rules)
-    samples = LearningSamples(feeds={"tokens": tokens})
-    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=1, batch_size=8))
 
-    learnt = learn(module, model, plan, rules, samples, open_reference, folder=tmp_path, options=options)
+    learnt = learn_tokens(module, tokens, rules, tmp_path)
 
     assert learnt.result.left_float == ()
-    written = write_plan(learnt.result.model, learnt.result.plan, rules, tmp_path / "quantized.onnx")
-    with open_reference(written.path) as run:
-        found = run({"tokens": tokens})["output"]
-    assert difference(found, learnt.outputs({"tokens": tokens})["output"]) < 1e-3
+    assert difference_on_runtime(learnt, tokens, rules, tmp_path) < 1e-3
 
 
 class Attending(torch.nn.Module):
@@ -332,27 +341,10 @@ class Attending(torch.nn.Module):
 def test_what_the_graph_does_not_show_stays_float(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, tokens = Attending().eval(), np.random.default_rng(0).standard_normal((40, 5, 8)).astype(np.float32)
-    model = export_onnx(module, {"tokens": tokens[:2]}, output=tmp_path / "net.onnx").model
-    observers = {name: OBSERVERS[name] for name in ("extremes", "histogram")}
-    calibration = collect(model, ArraySamples({"tokens": tokens}), open_reference, observers=observers)
     rules = x86_rules(vnni=True)
-    plan = make_plan(model, calibration, rules)
-    options = replace(OPTIONS, training=replace(OPTIONS.training, epochs=1, batch_size=8))
 
-    learnt = learn(
-        module,
-        model,
-        plan,
-        rules,
-        LearningSamples(feeds={"tokens": tokens}),
-        open_reference,
-        folder=tmp_path,
-        options=options,
-    )
+    learnt = learn_tokens(module, tokens, rules, tmp_path)
 
     assert learnt.result.left_float
     assert {"into/MatMul", "out/MatMul"} <= set(learnt.result.plan.nodes)
-    written = write_plan(learnt.result.model, learnt.result.plan, rules, tmp_path / "quantized.onnx")
-    with open_reference(written.path) as run:
-        found = run({"tokens": tokens})["output"]
-    assert difference(found, learnt.outputs({"tokens": tokens})["output"]) < 0.01
+    assert difference_on_runtime(learnt, tokens, rules, tmp_path) < 0.01

@@ -10,9 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from edgeport.exporter.distill.data_free.synthesizers import synthesizer_of
+from edgeport.exporter.distill.data_free.task import DataFreeDistillation, NoSamples
 from edgeport.exporter.distill.losses.response import SoftTargets
 from edgeport.exporter.distill.objective import Objective
 from edgeport.exporter.distill.teacher_student import Network, Pair
+from edgeport.exporter.train.loop import fit
 
 SIZE, CLASSES = 8, 4
 TERMS = (SoftTargets(temperature=4.0),)
@@ -84,3 +87,33 @@ def problem():
     made = Problem(trained(network(48, seed=0)), images, labels)
     assert made.accuracy(made.teacher) > 0.95
     return made
+
+
+class Killed(Exception):
+    """Somebody ends the training."""
+
+
+@pytest.fixture
+def whole_and_resumed(problem, tmp_path):
+    """The folders of a training that went through, and of one that was killed at a step and went on."""
+
+    def train(method, spec, settings, steps, kill_at):
+        class Stopping(DataFreeDistillation):
+            def step(self, batch, context):
+                if context.step == kill_at:
+                    raise Killed
+                return super().step(batch, context)
+
+        def run(kind, folder):
+            pair = problem.pair(problem.network(12))
+            torch.manual_seed(3)
+            fit(kind(pair, "x", synthesizer_of(method, pair, spec)), NoSamples(32 * steps), settings, folder)
+
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        run(DataFreeDistillation, whole)
+        with pytest.raises(Killed):
+            run(Stopping, cut)
+        run(DataFreeDistillation, cut)
+        return whole, cut
+
+    return train

@@ -288,26 +288,10 @@ def test_contrast_spreads_what_is_made(problem, tmp_path):
     ],
     ids=["contrastive", "dafl"],
 )
-def test_a_killed_training_ends_as_a_whole_one(problem, tmp_path, method):
-    class Killed(Exception):
-        pass
+def test_a_killed_training_ends_as_a_whole_one(whole_and_resumed, method):
+    whole, cut = whole_and_resumed(method, SPEC, SETTINGS, 25, kill_at=17)
 
-    class Stopping(DataFreeDistillation):
-        def step(self, batch, context):
-            if context.step == 17:
-                raise Killed
-            return super().step(batch, context)
-
-    def task(kind):
-        pair = problem.pair(problem.network(12))
-        torch.manual_seed(3)
-        return kind(pair, "x", synthesizer_of(method, pair, SPEC))
-
-    fit(task(DataFreeDistillation), NoSamples(32 * 25), SETTINGS, tmp_path / "whole")
-    with pytest.raises(Killed):
-        fit(task(Stopping), NoSamples(32 * 25), SETTINGS, tmp_path / "cut")
-    fit(task(DataFreeDistillation), NoSamples(32 * 25), SETTINGS, tmp_path / "cut")
-    assert (tmp_path / "whole" / CHECKPOINT).read_bytes() == (tmp_path / "cut" / CHECKPOINT).read_bytes()
+    assert (whole / CHECKPOINT).read_bytes() == (cut / CHECKPOINT).read_bytes()
 
 
 def test_vectors_of_tokens_are_as_long_as_a_token():

@@ -65,31 +65,13 @@ def test_inputs_that_are_made_for_the_teacher_teach_better(problem, tmp_path, na
     assert -6 <= float(made.min()) <= float(made.max()) <= 6
 
 
-def test_fast_resumes_with_its_memory(problem, tmp_path):
-    class Killed(Exception):
-        pass
-
-    class Stopping(DataFreeDistillation):
-        def step(self, batch, context):
-            if context.step == 31:
-                raise Killed
-            return super().step(batch, context)
-
+def test_fast_resumes_with_its_memory(whole_and_resumed):
     settings = replace(SETTINGS, checkpoint_every=10)
-
-    def task(kind):
-        pair = problem.pair(problem.network(12))
-        torch.manual_seed(3)
-        return kind(pair, "x", synthesizer_of(METHODS_HERE["fast"], pair, SPEC))
-
-    fit(task(DataFreeDistillation), NoSamples(32 * 45), settings, tmp_path / "whole")
-    with pytest.raises(Killed):
-        fit(task(Stopping), NoSamples(32 * 45), settings, tmp_path / "cut")
-    fit(task(DataFreeDistillation), NoSamples(32 * 45), settings, tmp_path / "cut")
+    whole, cut = whole_and_resumed(METHODS_HERE["fast"], SPEC, settings, 45, kill_at=31)
 
     for name in (CHECKPOINT, BEST):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
-    kept = read_checkpoint(tmp_path / "cut" / CHECKPOINT).tensors
+        assert (whole / name).read_bytes() == (cut / name).read_bytes()
+    kept = read_checkpoint(cut / CHECKPOINT).tensors
     assert int(kept["weights/generator/memory.written"]) == 64 * (10 + 9)
     assert int(kept["weights/generator/match.batches"]) == 19
 
