@@ -34,13 +34,12 @@ from edgeport.pipeline.compression.workbench import (
     TRAINING_LOGS,
     command_workbench,
     publish,
-    publish_log,
     require_modules,
     require_suffix,
 )
 from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.output.artifact_folder import require_writable
-from edgeport.pipeline.output.training_logs import require_course_places
+from edgeport.pipeline.output.training_logs import copy_training_log, require_log_places
 
 __all__ = ["DATA_FREE_WORKER", "DataFreeRequest", "distill_without_data", "imitate", "training_payload"]
 
@@ -98,7 +97,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     for file in (output, made):
         if file is not None:
             require_writable(file)
-    require_course_places(output)
+    require_log_places(output)
     looks = _LOOKS if request.judged is not None else 1
     values = {**training_payload(request.step, request.inputs, looks), "device": request.device}
     key = {
@@ -126,7 +125,7 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
         publish(folder / files["output"], output)
         if made is not None:
             publish(folder / files["kept"], made)
-        log = publish_log(folder / TRAINING_LOGS, output)
+        log = copy_training_log(folder / TRAINING_LOGS, output)
     return _report(request, output, made, response, log)
 
 

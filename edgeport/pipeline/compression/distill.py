@@ -49,7 +49,6 @@ from edgeport.pipeline.compression.workbench import (
     command_workbench,
     measurement_key,
     publish,
-    publish_log,
     require_modules,
     require_suffix,
 )
@@ -57,7 +56,7 @@ from edgeport.pipeline.datasets.raw_files import read_samples
 from edgeport.pipeline.datasets.sources import location_named, location_state
 from edgeport.pipeline.engine.fingerprints import source_files, tool_versions
 from edgeport.pipeline.output.artifact_folder import require_writable
-from edgeport.pipeline.output.training_logs import require_course_places
+from edgeport.pipeline.output.training_logs import copy_training_log, require_log_places
 from edgeport.pipeline.source_model.export import export_options
 from edgeport.report.step_summary import distilled_text, sized_text
 
@@ -182,7 +181,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
     _require_sources(teacher, student, output)
     _require_spelled(step)
     require_writable(output)
-    require_course_places(output)
+    require_log_places(output)
     location = location_named(samples)
     # What must be equal for a training to go on: the student too, but for what is measured, which differs each time.
     key = {
@@ -217,7 +216,7 @@ def distill_source(  # noqa: PLR0913 (those of the API)
         }
         folder, response = bench.build("distill", _WORKER, lambda: payload, files={"output": _FILE}, trains=True)
         publish(folder / _FILE, output)
-        log = publish_log(folder / TRAINING_LOGS / "training" / f"generation-{response['best']}", output)
+        log = copy_training_log(folder / TRAINING_LOGS / "training" / f"generation-{response['best']}", output)
         return command.judged(chosen, _report(teacher, chosen, step, output, response, log))
 
 

@@ -46,11 +46,11 @@ from edgeport.pipeline.compression.workbench import (
 from edgeport.pipeline.datasets.raw_files import read_samples
 from edgeport.pipeline.engine.fingerprints import training_digest
 from edgeport.pipeline.output.artifact_folder import require_writable
-from edgeport.pipeline.output.training_logs import copy_curves, course_places, remove_curves, require_course_places
+from edgeport.pipeline.output.training_logs import merge_training_logs, remove_training_log, require_log_places
 from edgeport.pipeline.source_model.export import export_options
 from edgeport.report.step_summary import latency_text, pruned_text, trained_text
 
-__all__ = ["Pruner", "course_of", "forget_course", "judge_final", "prune_in_run", "prune_source", "search_counts"]
+__all__ = ["Pruner", "judge_final", "prune_in_run", "prune_source", "search_counts"]
 
 _SUFFIXES = (".safetensors", ".pt2")
 _FEWEST_SAMPLES = 2
@@ -281,7 +281,7 @@ def _require_prunable(source: ModelSource, step: PruneStep, output: Path) -> Non
             fix="give pkg.mod:factory and its weights",
         )
     require_writable(output)
-    require_course_places(output)
+    require_log_places(output)
 
 
 def _pruned_for(pruner: Pruner, output: Path) -> PruneReport:
@@ -302,9 +302,9 @@ def _pruned_for(pruner: Pruner, output: Path) -> PruneReport:
         publish(folder / pruner.file, output)
         report = _report(step, output, response)
     if step.training is None:
-        forget_course(output)
+        remove_training_log(output)
         return report
-    return replace(report, log=course_of(folder / TRAINING_LOGS, output))
+    return replace(report, log=merge_training_logs(folder / TRAINING_LOGS, output))
 
 
 def judge_final(pruner: Pruner, budgeted: Budgeted, costs: Costs, onnx: Path, report: PruneReport) -> PruneReport:
@@ -368,35 +368,6 @@ def _report(step: PruneStep, output: Path, response: Mapping[str, Any]) -> Prune
 
 def _trained(response: Mapping[str, Any]) -> tuple[TrainedStep, ...]:
     return tuple(load_json(TrainedStep, json.dumps(one)) for one in response["trained"])
-
-
-def course_of(folder: Path, output: Path) -> Path:
-    """The numbers of all trainings beside the output, a JSON object per line, each with the step that it followed.
-
-    Args:
-        folder: With a folder `step-N` for each.
-        output: The pruned file; `NAME.metrics.jsonl` and `NAME.tensorboard/step-N` come beside it.
-
-    """
-    log, curves = course_places(output)
-    remove_curves(curves)
-    folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
-    lines = [
-        json.dumps({"after": int(one.name.removeprefix("step-")), **json.loads(line)})
-        for one in folders
-        for line in (one / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    for one in folders:
-        copy_curves(one, curves / one.name)
-    return log
-
-
-def forget_course(output: Path) -> None:
-    """Takes away the course of a training whose weights are written over by such that nobody trained."""
-    log, curves = course_places(output)
-    log.unlink(missing_ok=True)
-    remove_curves(curves)
 
 
 def prune_in_run(context: StepContext, step: PruneStep) -> StepResult:

@@ -21,7 +21,7 @@ from edgeport.pipeline.benchmarking.compare import CompareResult, compare_artifa
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.engine.workspace import exclusive_workspace
-from edgeport.pipeline.output.training_logs import METRICS, copy_courses, copy_curves, course_places
+from edgeport.pipeline.output.training_logs import copy_training_logs
 from edgeport.store import Store
 
 __all__ = [
@@ -30,12 +30,11 @@ __all__ = [
     "command_workbench",
     "measurement_key",
     "publish",
-    "publish_log",
     "require_modules",
     "require_suffix",
 ]
 
-TRAINING_LOGS = "courses"
+TRAINING_LOGS = "training-logs"
 """Folder of what a child left in the store, with metrics and curves of each of its trainings."""
 
 _RESPONSE = "found.json"
@@ -112,7 +111,7 @@ class Workbench:
                 response, rests_on = self.run(function, told, trains=trains)
                 (folder / _RESPONSE).write_text(json.dumps(response), encoding="utf-8")
                 if trains:
-                    copy_courses(work, folder / TRAINING_LOGS)
+                    copy_training_logs(work, folder / TRAINING_LOGS)
             return rests_on
 
         folder = self.store.get_or_build_watched(step, key, build, states_of)
@@ -189,14 +188,6 @@ def publish(file: Path, output: Path) -> None:
     """Copies a finished file to where the user wants it, whole or not at all."""
     with atomic_file(output) as draft:
         shutil.copyfile(file, draft)
-
-
-def publish_log(training: Path, output: Path) -> Path:
-    """Copies metrics and curves of a training beside its weights; returns the file of the metrics."""
-    log, curves = course_places(output)
-    shutil.copyfile(training / METRICS, log)
-    copy_curves(training, curves)
-    return log
 
 
 def require_modules(asked: str, *sources: ModelSource | None) -> None:
