@@ -21,8 +21,7 @@ from edgeport.options.prune import PruneOptions
 from edgeport.options.qat import QatOptions
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.compression.prune import PruneReport
-    from edgeport.pipeline.compression.qat import QatReport
+    from edgeport.pipeline.compression.reports import PruneReport, QatReport
 
 __all__ = [
     "prune",

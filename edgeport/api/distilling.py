@@ -25,8 +25,7 @@ from edgeport.options.goals import GoalTiming
 from edgeport.options.imitate import ImitateOptions
 
 if TYPE_CHECKING:
-    from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
-    from edgeport.pipeline.compression.distill import DistillReport
+    from edgeport.pipeline.compression.reports import DistillReport, ImitateReport, WithoutDataReport
 
 __all__ = [
     "distill",
@@ -155,10 +154,10 @@ def distill_without_data(
         TrainingError: It diverged.
 
     """
-    from edgeport.pipeline.compression.data_free import Asked
+    from edgeport.pipeline.compression.data_free import DataFreeRequest
     from edgeport.pipeline.compression.data_free import distill_without_data as distilled
 
-    asked = Asked(
+    request = DataFreeRequest(
         teacher=teacher,
         student=student,
         inputs=inputs,
@@ -168,7 +167,7 @@ def distill_without_data(
         device=options.device,
     )
     return distilled(
-        asked,
+        request,
         output=output,
         made=options.made,
         store=store,

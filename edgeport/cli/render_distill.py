@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from edgeport.pipeline.compression.distill import DistillReport
+    from edgeport.pipeline.compression.reports import DistillReport
 
 __all__ = ["draw_distill"]
 

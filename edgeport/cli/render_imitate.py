@@ -12,7 +12,7 @@ from edgeport.cli.text import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeport.pipeline.compression.data_free import ImitateReport
+    from edgeport.pipeline.compression.reports import ImitateReport
 
 __all__ = ["draw_imitate"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from edgeport.contracts import TrainedStep
-    from edgeport.pipeline.compression.prune import PruneReport
+    from edgeport.pipeline.compression.reports import PruneReport
 
 __all__ = ["draw_prune", "trained_text"]
 

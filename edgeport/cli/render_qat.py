@@ -15,7 +15,7 @@ from edgeport.contracts import Candidate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgeport.pipeline.compression.qat import QatReport
+    from edgeport.pipeline.compression.reports import QatReport
 
 __all__ = ["draw_qat"]
 

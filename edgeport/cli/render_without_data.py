@@ -13,7 +13,7 @@ from edgeport.cli.text import clean
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgeport.pipeline.compression.data_free import WithoutDataReport
+    from edgeport.pipeline.compression.reports import WithoutDataReport
 
 __all__ = ["draw_without_data"]
 

@@ -36,7 +36,7 @@ from edgeport.pipeline.build_inputs import Shared, share
 from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
 from edgeport.pipeline.compilation.compile import build_candidates
 from edgeport.pipeline.compression.qat import difference_from, difference_note
-from edgeport.pipeline.compression.run import Compressed, compress
+from edgeport.pipeline.compression.run import CompressionResult, compress
 from edgeport.pipeline.engine.concurrency import on_each
 from edgeport.pipeline.engine.context import RunContext, run_context
 from edgeport.pipeline.engine.estimates import guess_target
@@ -170,7 +170,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     tuned, found_by_search = _tuned(context, shared, compressed)
     listed = list_candidates(recipe.targets, shared.capabilities)
     named = named_apart(found_by_search, [*listed, *compressed.candidates])
-    if compressed.last is None:
+    if not compressed.label:
         listed += named
     built = build_candidates(
         context,
@@ -186,7 +186,7 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     if prepared.quantized:
         built = [named_as_given(candidate) for candidate in built]
     built += compressed.candidates
-    if compressed.last is not None:
+    if compressed.label:
         built += named
     models = {**compressed.models, ORIGINAL: prepared.model, AS_GIVEN: prepared.model}
     validated = validate_candidates(context, built, samples, prepared.reference)
@@ -236,12 +236,12 @@ def _run_group(whole: RunContext, group: TargetGroup, shared: Shared, folder: Pa
     return write_output(context, result, samples, outputs.get(chosen), model)
 
 
-def _tuned(context: RunContext, shared: Shared, compressed: Compressed) -> tuple[list[Tuned], list[Candidate]]:
+def _tuned(context: RunContext, shared: Shared, compressed: CompressionResult) -> tuple[list[Tuned], list[Candidate]]:
     """The searches for plans, and the candidates that they found: of what was compressed, where something was."""
-    label = ""
-    if compressed.last is not None and compressed.source is not None:
+    label = compressed.label
+    if label:
         context = replace(context, recipe=replace(context.recipe, source=compressed.source))
-        shared, label = compressed.last, compressed.label
+        shared = compressed.shared
     material = material_of(context, shared)
     tuned = tune_all(context, material) if material is not None else []
     found = [one.candidate for one in tuned if one.candidate is not None]
@@ -365,7 +365,7 @@ def _with_speed(rows: Sequence[CompressedBy], timed: Timed) -> tuple[CompressedB
     return tuple(replace(row, against=against.get(row.candidate)) for row in rows)
 
 
-def _trained_notes(validated: Sequence[Validated], compressed: Compressed) -> list[str]:
+def _trained_notes(validated: Sequence[Validated], compressed: CompressionResult) -> list[str]:
     """Where a runtime's outputs are not those that were trained."""
     return [
         f"{one.candidate.name}: {sentence}"

@@ -48,10 +48,13 @@ from edgeport.pipeline.benchmarking.bench import BenchResult
 from edgeport.pipeline.benchmarking.compare import Compared, CompareResult
 from edgeport.pipeline.benchmarking.experiment import Certainty
 from edgeport.pipeline.benchmarking.soak import SoakResult
-from edgeport.pipeline.compression.data_free import ImitateReport, WithoutDataReport
-from edgeport.pipeline.compression.distill import DistillReport
-from edgeport.pipeline.compression.prune import PruneReport
-from edgeport.pipeline.compression.qat import QatReport
+from edgeport.pipeline.compression.reports import (
+    DistillReport,
+    ImitateReport,
+    PruneReport,
+    QatReport,
+    WithoutDataReport,
+)
 from edgeport.pipeline.dry_run import DryRun, DryStep
 from edgeport.pipeline.search.colocation import Resident, ScheduleResult, Tried
 from edgeport.pipeline.search.execution import ExecutionTuned, TunedArm

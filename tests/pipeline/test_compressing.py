@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,8 +38,10 @@ from edgeport.exporter.loaders.model_source import load_module
 from edgeport.exporter.structure.pruned_weights import is_pruned
 from edgeport.exporter.train.samples import INDEX
 from edgeport.pipeline.build_inputs import Shared
-from edgeport.pipeline.compression import distill_step, prune_step
-from edgeport.pipeline.compression.step import StepWork, TrainingSamples
+from edgeport.pipeline.compression import distill, prune, workbench
+from edgeport.pipeline.compression.prune import Pruner
+from edgeport.pipeline.compression.run import require_alike
+from edgeport.pipeline.compression.step import StepContext, TrainingSamples
 from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.engine.context import RunContext, run_context
 from edgeport.pipeline.engine.estimates import guess_s, stage_names
@@ -85,7 +87,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def work_for(folder: Path, step: CompressStep) -> Iterator[StepWork]:
+def work_for(folder: Path, step: CompressStep) -> Iterator[StepContext]:
     """A step's work whose training samples lie in a folder, with nothing exported."""
     recipe = load_recipe(folder / "recipe.toml")
     place = folder / "kept"
@@ -96,10 +98,9 @@ def work_for(folder: Path, step: CompressStep) -> Iterator[StepWork]:
     (place / INDEX).write_text('["input"]', encoding="utf-8")
     with run_context(recipe, store=folder / "store") as context:
         shared = _shared(folder)
-        samples = TrainingSamples(context=context, shared=shared, folder=place)
-        samples._written = True
-        yield StepWork(
-            context=context,
+        samples = TrainingSamples(run=context, shared=shared, folder=place)
+        yield StepContext(
+            run=context,
             original=recipe.source,
             shared=shared,
             target=recipe.targets[0],
@@ -155,80 +156,78 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         done.append(name)
         return getattr(importlib.import_module(module), name)(json.loads(json.dumps(payload))), {}
 
-    monkeypatch.setattr(prune_step, "run_recorded", run)
-    monkeypatch.setattr(distill_step, "run_recorded", run)
+    monkeypatch.setattr(workbench, "run_recorded", run)
     return done
 
 
-class Measured:
-    """A bench whose latency is half constant, and half what the last layer's channels take."""
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
+    """What is measured, of a target whose latency is half constant, and half what the last layer's channels take."""
+    asked: list[dict[str, int]] = []
 
-    asked: ClassVar[list[dict[str, int]]] = []
-
-    def __init__(self, work: object, group_specs: object) -> None:
-        del work, group_specs
-
-    def whole_ns(self) -> float:
-        self.asked.append({})
+    def whole_ns(_: Pruner) -> float:
+        asked.append({})
         return 2e6
 
-    def speedup(self, counts: Mapping[str, int]) -> float:
-        self.asked.append(dict(counts))
+    def speedup(_: Pruner, counts: Mapping[str, int]) -> float:
+        asked.append(dict(counts))
         return 1.0 / (0.5 + 0.5 * (32 - counts.get("3", 0)) / 32)
+
+    monkeypatch.setattr(Pruner, "whole_ns", whole_ns)
+    monkeypatch.setattr(Pruner, "speedup", speedup)
+    return asked
 
 
 def test_a_pruning_is_done_once_and_says_what_it_did(folder: Path, in_process: list[str]) -> None:
     step = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=16), device="cpu")
     with work_for(folder, step) as work:
-        made = prune_step.prune_in_run(work, step)
-        again = prune_step.prune_in_run(work, step)
+        made = prune.prune_in_run(work, step)
+        again = prune.prune_in_run(work, step)
 
     assert made == again
     assert in_process == ["prune_in_child"]
     assert made.source is not None
     assert made.source.weights is not None
     assert made.source.weights.is_relative_to(folder / "store")
-    assert "multiplications to" in made.said[0]
-    assert "steps" in made.said[1]
+    assert "multiplications to" in made.summary[0]
+    assert "steps" in made.summary[1]
     assert not list((folder / "store").glob("training/*"))
 
 
 def test_a_pruning_for_a_latency_measures_each_network_once(
-    folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, in_process: list[str], measured: list[dict[str, int]]
 ) -> None:
-    monkeypatch.setattr(prune_step, "PruneBench", Measured)
-    monkeypatch.setattr(Measured, "asked", [])
     step = PruneStep(speedup=1.3, device="cpu")
     with work_for(folder, step) as work:
-        made = prune_step.prune_in_run(work, step)
-        asked = len(Measured.asked)
-        assert prune_step.prune_in_run(work, step) == made
-        assert len(Measured.asked) == asked
+        made = prune.prune_in_run(work, step)
+        asked = len(measured)
+        assert prune.prune_in_run(work, step) == made
+        assert len(measured) == asked
         assert made.source is not None
-        assert "asked was 1.3x" in made.said[1]
+        assert "asked was 1.3x" in made.summary[1]
 
         # Another target measures anew; the scores, which know no target, are not looked for again.
-        other = prune_step.prune_in_run(
-            StepWork(**{**vars(work), "stage": "prune 2", "target": type(work.target)(backend="openvino")}), step
+        other = prune.prune_in_run(
+            StepContext(**{**vars(work), "stage": "prune 2", "target": type(work.target)(backend="openvino")}), step
         )
     assert other.source == made.source
-    assert len(Measured.asked) > asked
+    assert len(measured) > asked
     judged = ["judge_in_child"] * (len(in_process) - 2)
     assert judged
     assert in_process == ["look_in_child", *judged, "take_in_child"], "no child is asked twice for the same"
 
 
+@pytest.mark.usefixtures("measured")
 def test_where_nothing_is_faster_nothing_goes(
     folder: Path, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prune_step, "PruneBench", Measured)
-    monkeypatch.setattr(Measured, "speedup", lambda _self, _counts: 0.9)
+    monkeypatch.setattr(Pruner, "speedup", lambda _self, _counts: 0.9)
     step = PruneStep(speedup=2.0)
     with work_for(folder, step) as work:
-        made = prune_step.prune_in_run(work, step)
+        made = prune.prune_in_run(work, step)
 
     assert made.source is None
-    assert made.said == ("nothing was removed: no network that was measured is faster (2 ms)",)
+    assert made.summary == ("nothing was removed: no network that was measured is faster (2 ms)",)
     assert in_process == ["look_in_child"]
 
 
@@ -242,12 +241,12 @@ def given(folder: Path, **arguments: object) -> ModelSource:
 def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in_process: list[str]) -> None:
     step = StudentStep(learning=LEARN, device="cpu")
     with work_for(folder, step) as work:
-        pruned = prune_step.prune_in_run(work, PruneStep(amount=0.6, device="cpu")).source
+        pruned = prune.prune_in_run(work, PruneStep(amount=0.6, device="cpu")).source
         assert pruned is not None
-        recipe = dataclasses.replace(work.context.recipe, source=pruned)
-        after = dataclasses.replace(work, context=dataclasses.replace(work.context, recipe=recipe))
-        made = distill_step.distill_in_run(after, step)
-        again = distill_step.distill_in_run(after, step)
+        recipe = dataclasses.replace(work.run.recipe, source=pruned)
+        after = dataclasses.replace(work, run=dataclasses.replace(work.run, recipe=recipe))
+        made = distill.distill_in_run(after, step)
+        again = distill.distill_in_run(after, step)
 
     assert made == again
     assert in_process == ["prune_in_child", "distill_in_child"]
@@ -258,13 +257,13 @@ def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in
     left, learned = (load_module(one)[3].weight for one in (pruned, made.source))
     assert left.shape == learned.shape
     assert left.shape[0] < 32
-    sizes, told = made.said
+    sizes, told = made.summary
     assert "weights teach" in sizes
     assert told.startswith("learned from 0.1 CrossEntropy + 0.9 SoftTargets for 10 steps")
     assert "the teacher has top1" in told
     assert not list((folder / "store").glob("training/*"))
-    assert made.courses is not None
-    (log,) = made.courses.rglob("metrics.jsonl")
+    assert made.training_logs is not None
+    (log,) = made.training_logs.rglob("metrics.jsonl")
     assert log.parent.name == "generation-0"
     assert json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"] == 10
 
@@ -272,7 +271,7 @@ def test_what_pruning_left_learns_once_from_the_model_as_it_was(folder: Path, in
 def test_a_given_student_learns(folder: Path, in_process: list[str]) -> None:
     step = StudentStep(student=given(folder, width=8), learning=LEARN, device="cpu")
     with work_for(folder, step) as work:
-        made = distill_step.distill_in_run(work, step)
+        made = distill.distill_in_run(work, step)
     assert in_process == ["distill_in_child"]
     assert made.source is not None
     assert made.source.arguments == {"width": 8}
@@ -288,15 +287,14 @@ def test_what_is_judged_is_what_learns(folder: Path, monkeypatch: pytest.MonkeyP
         told.append(payload)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(prune_step, "run_recorded", stop)
-    monkeypatch.setattr(distill_step, "run_recorded", stop)
+    monkeypatch.setattr(workbench, "run_recorded", stop)
     (folder / "recipe.toml").write_text(
         (folder / "recipe.toml").read_text(encoding="utf-8") + 'data.output = "scores"\n', encoding="utf-8"
     )
     pruning = PruneStep(amount=0.5, training=FineTuning(epochs=1, batch_size=16))
     distilling = StudentStep(student=given(folder, width=8), learning=LEARN)
     with work_for(folder, pruning) as work:
-        for do, step in ((prune_step.prune_in_run, pruning), (distill_step.distill_in_run, distilling)):
+        for do, step in ((prune.prune_in_run, pruning), (distill.distill_in_run, distilling)):
             with pytest.raises(KeyboardInterrupt):
                 do(work, step)
 
@@ -313,7 +311,7 @@ def test_a_scaled_student_is_the_largest_that_is_fast_enough(
     )
     asked: list[int] = []
 
-    def measured(work: object, function: str, payload: Mapping[str, Any], **others: Any) -> tuple[None, None]:
+    def exported(work: object, function: str, payload: Mapping[str, Any], **others: Any) -> tuple[None, None]:
         del work, function, others
         asked.append(payload["source"]["arguments"]["width"])
         return None, None
@@ -321,17 +319,17 @@ def test_a_scaled_student_is_the_largest_that_is_fast_enough(
     def compared(*_: object, **__: object) -> SimpleNamespace:
         return SimpleNamespace(comparison=SimpleNamespace(speedup=SimpleNamespace(estimate=32 / asked[-1])))
 
-    monkeypatch.setattr(distill_step, "run_recorded", measured)
-    monkeypatch.setattr(distill_step, "compare_artifacts", compared)
-    monkeypatch.setattr(distill_step, "median_of", lambda *_: 4e6)
+    monkeypatch.setattr(workbench, "run_recorded", exported)
+    monkeypatch.setattr(workbench, "compare_artifacts", compared)
+    monkeypatch.setattr(workbench, "median_of", lambda *_: 4e6)
     with work_for(folder, step) as work:
-        student, said = distill_step._student_of(work, step)
+        student, said = distill._student_of(work, step)
         trials = list(asked)
-        assert distill_step._student_of(work, step) == (student, said)
+        assert distill._student_of(work, step) == (student, said)
         assert asked == trials
 
         faster = dataclasses.replace(step, speedup=100.0)
-        fastest, missed = distill_step._student_of(work, faster)
+        fastest, missed = distill._student_of(work, faster)
 
     assert student.arguments == {"width": 8}
     assert trials == [16, 8]
@@ -346,17 +344,17 @@ def test_a_student_learns_without_a_sample(folder: Path, in_process: list[str]) 
     step = StudentStep(student=given(folder, width=8), learning=learning, device="cpu")
     spec = TensorSpec(name="input", dtype="float32", shape=("batch", 3, 10, 10), value_range=(0.0, 1.0))
     with work_for(folder, step) as work:
-        recipe = dataclasses.replace(work.context.recipe, inputs=(spec,))
-        context = dataclasses.replace(work.context, recipe=recipe)
-        nowhere = TrainingSamples(context=context, shared=work.shared, folder=folder / "nowhere")
-        without = dataclasses.replace(work, context=context, samples=nowhere)
-        made = distill_step.distill_in_run(without, step)
+        recipe = dataclasses.replace(work.run.recipe, inputs=(spec,))
+        context = dataclasses.replace(work.run, recipe=recipe)
+        nowhere = TrainingSamples(run=context, shared=work.shared, folder=folder / "nowhere")
+        without = dataclasses.replace(work, run=context, samples=nowhere)
+        made = distill.distill_in_run(without, step)
 
     assert in_process == ["distill_in_child"]
     assert not (folder / "nowhere").exists()
     assert made.source is not None
     assert load_module(made.source)[3].weight.shape == (8, 16, 3, 3)
-    assert "for 3 steps; nothing told on the way how good it is" in made.said[1]
+    assert "for 3 steps; nothing told on the way how good it is" in made.summary[1]
 
 
 def test_a_student_with_other_outputs_can_not_take_the_teachers_place() -> None:
@@ -365,10 +363,10 @@ def test_a_student_with_other_outputs_can_not_take_the_teachers_place() -> None:
         return OnnxModel(path=Path("m.onnx"), inputs=(spec,), outputs=(spec,), opset=20, digest="")
 
     teacher = model("scores", "batch", 10)
-    distill_step.require_alike(teacher, model("scores", "n", 10))
+    require_alike(teacher, model("scores", "n", 10))
     for other in (model("scores", "batch", 100), model("logits", "batch", 10), model("scores", "batch", 10, 1)):
         with pytest.raises(DistillationError, match=r"in place of scores: float32 \['batch', 10\]"):
-            distill_step.require_alike(teacher, other)
+            require_alike(teacher, other)
 
 
 def test_stages_have_names_and_guesses(folder: Path) -> None:

@@ -7,8 +7,13 @@ from pathlib import Path
 import pytest
 
 from edgeport.errors import OutputError
-from edgeport.pipeline.compression.prune import course_of, forget_course
-from edgeport.pipeline.output.training_logs import CURVES, copy_curves, require_course_places
+from edgeport.pipeline.output.training_logs import (
+    CURVES,
+    copy_curves,
+    merge_training_logs,
+    remove_training_log,
+    require_log_places,
+)
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 def test_curves_of_an_earlier_training_give_way(trained: Path) -> None:
-    course_of(trained / "work", trained / "small.safetensors")
+    merge_training_logs(trained / "work", trained / "small.safetensors")
 
     there = trained / "small.tensorboard"
     files = [path.relative_to(there).as_posix() for path in there.rglob("*") if path.is_file()]
@@ -40,20 +45,20 @@ def test_where_nothing_was_drawn_nothing_is_left(trained: Path) -> None:
 
 def test_weights_that_nobody_trained_have_no_course_beside_them(trained: Path) -> None:
     small = trained / "small.safetensors"
-    course_of(trained / "work", small)
+    merge_training_logs(trained / "work", small)
 
-    forget_course(small)
+    remove_training_log(small)
     assert not (trained / "small.metrics.jsonl").exists()
     assert [path.name for path in (trained / "small.tensorboard").rglob("*")] == ["mine.txt"]
 
 
 def test_what_has_the_name_of_a_course_is_said_before_the_training(tmp_path: Path) -> None:
     small = tmp_path / "small.safetensors"
-    require_course_places(small)
+    require_log_places(small)
     (tmp_path / "small.metrics.jsonl").mkdir()
     with pytest.raises(OutputError, match="no file"):
-        require_course_places(small)
+        require_log_places(small)
     (tmp_path / "small.metrics.jsonl").rmdir()
     (tmp_path / "small.tensorboard").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="no folder"):
-        require_course_places(small)
+        require_log_places(small)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from edgeport.exporter.prune.importance.criteria import Magnitude
 from edgeport.exporter.prune.pruning import prune
 from edgeport.exporter.prune.samples import Samples
 from edgeport.exporter.structure.pruned_weights import is_pruned, save_pruned
-from edgeport.pipeline.compression import distill
+from edgeport.pipeline.compression.distill import DistillCommand
 from edgeport.pipeline.compression.distill_worker import distill_in_child
 
 NET = """
@@ -229,18 +228,18 @@ def test_two_processes_do_not_share_a_training(folder: Path, monkeypatch: pytest
             options=api.DistillOptions(prune=0.5),
         )
 
-    def again(asked: Any) -> None:
-        del asked
-        monkeypatch.setattr(distill, "_student_of", lambda asked: pytest.fail("trained by two"))
+    def again(command: DistillCommand) -> None:
+        del command
+        monkeypatch.setattr(DistillCommand, "student_as_it_begins", lambda _: pytest.fail("trained by two"))
         with pytest.raises(UsageError, match="another process, which trains the very same"):
             train(folder / "store")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill, "_student_of", again)
+    monkeypatch.setattr(DistillCommand, "student_as_it_begins", again)
     with pytest.raises(KeyboardInterrupt):
         train(folder / "store")
 
-    monkeypatch.setattr(distill, "_student_of", again)
+    monkeypatch.setattr(DistillCommand, "student_as_it_begins", again)
     with pytest.raises(KeyboardInterrupt):
         train(folder / "store")
 
@@ -249,11 +248,11 @@ def test_a_student_that_was_found_is_for_what_measured_it(folder: Path, monkeypa
     """With other threads another one may be fast enough."""
     places: list[Path] = []
 
-    def stop(asked: Any) -> None:
-        places.append(asked.work)
+    def stop(command: DistillCommand) -> None:
+        places.append(command.bench.store.root)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(distill, "_student_of", stop)
+    monkeypatch.setattr(DistillCommand, "student_as_it_begins", stop)
     for threads in (1, 1, 2):
         with pytest.raises(KeyboardInterrupt):
             api.distill(

@@ -27,8 +27,10 @@ from edgeport.contracts import (
 from edgeport.errors import EdgeportError, SamplesError, UsageError
 from edgeport.exporter.prune.cost_model import Costs, GroupSpec, LayerCost, RemovedUnits
 from edgeport.exporter.prune.latency_search import Budgeted, Losses
-from edgeport.pipeline.compression import prune
-from edgeport.pipeline.compression.prune import PruneBench, PruneReport, judge_final
+from edgeport.pipeline.compression import prune, workbench
+from edgeport.pipeline.compression.prune import Pruner, judge_final
+from edgeport.pipeline.compression.reports import PruneReport
+from edgeport.pipeline.compression.workbench import Workbench
 
 NET = """
 import torch
@@ -197,7 +199,6 @@ def test_a_criterion_that_has_no_answer_names_what_has_one(source: ModelSource, 
 class _FinalBench:
     """A device that tells one speed of whatever is compared in the end."""
 
-    whole: Path
     speedup: Interval
     change: Change = Change.FASTER
 
@@ -205,11 +206,26 @@ class _FinalBench:
         del old, new
         return SimpleNamespace(comparison=SimpleNamespace(speedup=self.speedup, change=self.change))
 
-    def export(self, counts: RemovedUnits, *, output: str) -> tuple[Path, dict[str, Any]]:
+
+@dataclass(frozen=True)
+class _FinalPruner:
+    """Of a network that is measured once more; what it takes is nothing."""
+
+    bench: _FinalBench
+    whole: Path
+    file: str = "whole.safetensors"
+
+    def take(self, counts: RemovedUnits, *, fine_tuned: bool) -> tuple[Path, dict[str, Any]]:
         assert not counts
-        Path(output).write_bytes(b"whole")
+        assert not fine_tuned
+        (self.whole.parent / self.file).write_bytes(b"whole")
         told = {"weights": (20, 20), "macs": (100.0, 100.0), "zeros": 0.0, "removed": {}, "blocks": (), "left": {}}
-        return self.whole, {**told, "trained": ()}
+        return self.whole.parent, {**told, "trained": ()}
+
+
+def final_pruner(folder: Path, speedup: Interval, change: Change = Change.FASTER) -> Pruner:
+    bench = _FinalBench(speedup=speedup, change=change)
+    return cast("Pruner", _FinalPruner(bench=bench, whole=folder / "whole.onnx"))
 
 
 @pytest.fixture
@@ -238,9 +254,8 @@ def test_what_is_measured_in_the_end_is_held_to_the_goal(
     speedup: float, outcome: Outcome, searched: Budgeted, report: PruneReport, tmp_path: Path
 ) -> None:
     last = Interval(low=speedup - 0.02, estimate=speedup, high=speedup + 0.02)
-    bench = cast("PruneBench", _FinalBench(whole=tmp_path / "whole.onnx", speedup=last))
 
-    judged = judge_final(bench, searched, COSTS, tmp_path / "small.onnx", report)
+    judged = judge_final(final_pruner(tmp_path, last), searched, COSTS, tmp_path / "small.onnx", report)
 
     assert judged.outcome is outcome
     assert judged.latency_ns == (10e6, 10e6 / speedup)
@@ -251,9 +266,8 @@ def test_of_what_is_not_surely_faster_no_latency_is_told(
     searched: Budgeted, report: PruneReport, tmp_path: Path
 ) -> None:
     last = Interval(low=0.9, estimate=2.1, high=3.0)
-    final = _FinalBench(whole=tmp_path / "whole.onnx", speedup=last, change=Change.UNKNOWN)
 
-    judged = judge_final(cast("PruneBench", final), searched, COSTS, tmp_path / "small.onnx", report)
+    judged = judge_final(final_pruner(tmp_path, last, Change.UNKNOWN), searched, COSTS, tmp_path / "small.onnx", report)
 
     assert (judged.outcome, judged.weights, judged.speedup) == (Outcome.FAIL, (20, 20), last)
     assert judged.latency_ns == (10e6, 10e6)  # what is written is the model as it was
@@ -280,7 +294,7 @@ def test_what_a_search_proposes_is_judged_by_a_child(
     def search(*_: object, losses: Losses, **__: object) -> Budgeted:
         raise Judged(losses([{"g": 1}, {"g": 0}]))
 
-    monkeypatch.setattr(prune, "run_isolated", run)
+    monkeypatch.setattr(workbench, "run_isolated", run)
     monkeypatch.setattr(prune, "prune_to_latency", search)
     with pytest.raises(Judged, match=r"\[0.5, 0.25\]"):
         api.prune(
@@ -300,11 +314,18 @@ def test_a_training_goes_on_with_the_network_that_was_found(
     source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search finds another one each time; the first is kept until its training is done, and no longer."""
-    searches: list[str] = []
+    measured: list[dict[str, int]] = []
 
-    def search(*_: object, **__: object) -> Budgeted:
-        searches.append("search")
-        return Budgeted(counts={"0": 8}, latency_ns=5e6, before_ns=10e6, goal_ns=5e6, reached=True, trials=())
+    def search(*arguments: Any, **_: object) -> Budgeted:
+        measure = arguments[2]
+        before_ns, latency_ns = measure({}), measure({"0": 8})
+        return Budgeted(
+            counts={"0": 8}, latency_ns=latency_ns, before_ns=before_ns, goal_ns=5e6, reached=True, trials=()
+        )
+
+    def speedup(_: Pruner, counts: RemovedUnits) -> float:
+        measured.append(dict(counts))
+        return 2.0
 
     def stop(event: ProgressEvent) -> None:
         if event.stage == "train" and event.done >= 9:
@@ -322,10 +343,12 @@ def test_a_training_goes_on_with_the_network_that_was_found(
         )
 
     last = Interval(low=1.9, estimate=2.0, high=2.1)
-    final = _FinalBench(whole=tmp_path / "whole.onnx", speedup=last)
+    final = _FinalBench(speedup=last)
     monkeypatch.setattr(prune, "prune_to_latency", search)
-    monkeypatch.setattr(PruneBench, "whole", tmp_path / "whole.onnx")
-    monkeypatch.setattr(PruneBench, "compare", lambda _, old, new: final.compare(old, new))
+    monkeypatch.setattr(Pruner, "whole", tmp_path / "whole.onnx")
+    monkeypatch.setattr(Pruner, "whole_ns", lambda _: 10e6)
+    monkeypatch.setattr(Pruner, "speedup", speedup)
+    monkeypatch.setattr(Workbench, "compare", lambda _, old, new: final.compare(old, new))
 
     with pytest.raises(KeyboardInterrupt):
         pruned(stop)
@@ -333,6 +356,6 @@ def test_a_training_goes_on_with_the_network_that_was_found(
     report = pruned(told.append)
 
     assert report.outcome is Outcome.PASS
-    assert searches == ["search"]
+    assert measured == [{"0": 8}]
     assert min(event.done for event in told if event.stage == "train") >= 6
     assert not list((tmp_path / "store" / "training").iterdir())

@@ -11,7 +11,7 @@ from edgeport import api
 from edgeport.contracts import ModelSource, Outcome, TensorSpec
 from edgeport.errors import ContractError, DistillationError, OutputError, SamplesError, UsageError
 from edgeport.npz import load_npz, made_of
-from edgeport.pipeline.compression import data_free
+from edgeport.pipeline.compression import workbench
 
 NETWORKS = """
 import torch
@@ -45,7 +45,7 @@ def here(monkeypatch):
         module, _, name = function.partition(":")
         return getattr(importlib.import_module(module), name)(payload)
 
-    monkeypatch.setattr(data_free, "run_isolated", call)
+    monkeypatch.setattr(workbench, "run_isolated", call)
 
 
 def source(models, weights=None, **arguments):
@@ -97,19 +97,19 @@ def test_two_processes_do_not_share_a_training(models, tmp_path, monkeypatch, of
         return api.imitate(tmp_path / "data.npz", output=tmp_path / "drawn.npz", store=tmp_path / "store")
 
     def again(*_, **__):
-        monkeypatch.setattr(data_free, "run_isolated", lambda *_, **__: pytest.fail("trained by two"))
+        monkeypatch.setattr(workbench, "run_isolated", lambda *_, **__: pytest.fail("trained by two"))
         with pytest.raises(UsageError, match=rf"{of} .*another process, which trains the very same"):
             train()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(data_free, "run_isolated", again)
+    monkeypatch.setattr(workbench, "run_isolated", again)
     with pytest.raises(KeyboardInterrupt):
         train()
 
 
 @pytest.mark.parametrize("taken", ["student.metrics.jsonl", "student.tensorboard"])
 def test_the_place_of_the_course_is_looked_at_before_the_training(models, tmp_path, monkeypatch, taken):
-    monkeypatch.setattr(data_free, "run_isolated", lambda *_, **__: pytest.fail("trained in vain"))
+    monkeypatch.setattr(workbench, "run_isolated", lambda *_, **__: pytest.fail("trained in vain"))
     (tmp_path / taken).mkdir() if taken.endswith("jsonl") else (tmp_path / taken).touch()
     with pytest.raises(OutputError, match=f"{taken}, which is no"):
         distilled(models, tmp_path)

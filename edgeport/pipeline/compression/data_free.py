@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,14 +28,23 @@ from edgeport.exporter.distill.data_free.methods import method_named
 from edgeport.exporter.distill.loss_spec import REGULARISERS, TERMS, check_term
 from edgeport.exporter.distill.options import DistillResult, options_of
 from edgeport.exporter.worker import loaded_arrays
-from edgeport.isolation import run_isolated
-from edgeport.pipeline.engine.fingerprints import source_files, tool_versions
-from edgeport.pipeline.engine.workspace import held_folder
+from edgeport.pipeline.compression.reports import ImitateReport, WithoutDataReport
+from edgeport.pipeline.compression.step import source_key
+from edgeport.pipeline.compression.workbench import (
+    TRAINING_LOGS,
+    command_workbench,
+    publish,
+    require_modules,
+    require_suffix,
+)
+from edgeport.pipeline.engine.fingerprints import tool_versions
 from edgeport.pipeline.output.artifact_folder import require_writable
-from edgeport.pipeline.output.training_logs import METRICS, copy_curves, course_places, require_course_places
-from edgeport.store import Store
+from edgeport.pipeline.output.training_logs import copy_training_log, require_log_places
 
-__all__ = ["Asked", "ImitateReport", "WithoutDataReport", "distill_without_data", "imitate", "told_of"]
+__all__ = ["DATA_FREE_WORKER", "DataFreeRequest", "distill_without_data", "imitate", "training_payload"]
+
+DATA_FREE_WORKER = "edgeport.exporter.distill.data_free.worker:distill_in_child"
+_IMITATE_WORKER = "edgeport.exporter.distill.data_free.worker:imitate_in_child"
 
 _LOOKS = 10
 """How often what learns without data is judged on the way, where there is something to judge it by."""
@@ -46,59 +53,7 @@ _UNKNOWN = "How good the student is was not measured: there were no samples to j
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithoutDataReport:
-    """What a student learned without data.
-
-    Attributes:
-        file: Its weights.
-        teacher: Where the teacher comes from.
-        student: The model that the weights are loaded into.
-        method: That made the inputs.
-        result: Of the training; its numbers are empty where there were no samples to judge by.
-        weights: Parameters of teacher and student.
-        size_bytes: Of the file.
-        made: Samples that were made, as `.npz`; None where they were not asked for.
-        log: The course of the training, a JSON object per line.
-        notes: What a reader must know, one sentence each.
-        outcome: PASS; FAIL where there were samples to judge by, and no step made the student better on them.
-        reason: In a sentence, where it is not PASS.
-
-    """
-
-    file: Path
-    teacher: str
-    student: ModelSource
-    method: str
-    result: DistillResult
-    weights: tuple[int, int]
-    size_bytes: int
-    made: Path | None = None
-    log: Path | None = None
-    notes: tuple[str, ...] = ()
-    outcome: Outcome = Outcome.PASS
-    reason: str = ""
-    schema_version: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImitateReport:
-    """Samples that were drawn.
-
-    Attributes:
-        file: A `.npz` with one array, which says itself that they were made.
-        count: How many.
-        learned_from: How many samples of data.
-
-    """
-
-    file: Path
-    count: int
-    learned_from: int
-    schema_version: int = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+class DataFreeRequest:
     """What is to be learned.
 
     Attributes:
@@ -122,7 +77,7 @@ class Asked:
 
 
 def distill_without_data(  # noqa: PLR0913 (where, and how)
-    asked: Asked,
+    request: DataFreeRequest,
     *,
     output: Path,
     made: Path | None,
@@ -132,52 +87,46 @@ def distill_without_data(  # noqa: PLR0913 (where, and how)
     fresh: bool,
 ) -> WithoutDataReport:
     """See `edgeport.api.distill_without_data`."""
-    for one in (asked.teacher, asked.student):
-        if one.location.endswith((".onnx", ".pt2")):
-            raise UsageError(
-                asked=f"distil {asked.teacher.location}",
-                found=f"{one.location}, whose graph is fixed",
-                fix="give teacher and student as PyTorch models: pkg.mod:factory and weights",
-            )
-    if output.suffix != ".safetensors":
-        raise UsageError(asked=f"write {output.name}", found="another kind of file", fix="name it .safetensors")
-    if made is not None and made.suffix != ".npz":
-        raise UsageError(asked=f"write what was made to {made.name}", found="another kind of file", fix="name it .npz")
-    if asked.judged is not None:
-        _require_judge(asked.judged, asked.target)
+    purpose = f"distil {request.teacher.location}"
+    require_modules(purpose, request.teacher, request.student)
+    require_suffix(output, ".safetensors")
+    if made is not None:
+        require_suffix(made, ".npz", "write what was made to")
+    if request.judged is not None:
+        _require_judge(request.judged, request.target)
     for file in (output, made):
         if file is not None:
             require_writable(file)
-    require_course_places(output)
-    looks = _LOOKS if asked.judged is not None else 1
-    values = {**told_of(asked.step, asked.inputs, looks), "device": asked.device}
+    require_log_places(output)
+    looks = _LOOKS if request.judged is not None else 1
+    values = {**training_payload(request.step, request.inputs, looks), "device": request.device}
     key = {
         **values,
-        "sources": [{**to_jsonable(one), "weights": "", **source_files(one)} for one in (asked.teacher, asked.student)],
-        "judged": [digest_file(asked.judged), asked.target] if asked.judged is not None else None,
+        "sources": [source_key(one) for one in (request.teacher, request.student)],
+        "judged": [digest_file(request.judged), request.target] if request.judged is not None else None,
     }
-    doing = f"distil {asked.teacher.location} without data"
-    log, curves = course_places(output)
-    with _held(key, store, fresh=fresh, asked=doing) as work:
-        found = run_isolated(
-            "edgeport.exporter.distill.data_free.worker:distill_in_child",
-            {
-                **values,
-                "teacher": to_jsonable(asked.teacher),
-                "student": to_jsonable(asked.student),
-                "output": str(output.resolve()),
-                "kept": str(made.resolve()) if made is not None else "",
-                "judged": str(asked.judged) if asked.judged is not None else "",
-                "target": asked.target,
-                "work": str(work),
-            },
-            limits=limits.for_training(),
-            on_progress=on_progress,
-            asked=doing,
-        )
-        shutil.copyfile(work / METRICS, log)
-        copy_curves(work, curves)
-    return replace(_report(asked, output, made, found), log=log)
+    payload = {
+        **values,
+        "teacher": to_jsonable(request.teacher),
+        "student": to_jsonable(request.student),
+        "judged": str(request.judged) if request.judged is not None else "",
+        "target": request.target,
+    }
+    with command_workbench(
+        _digest(key),
+        purpose=f"{purpose} without data",
+        store=store,
+        limits=limits,
+        on_progress=on_progress,
+        fresh=fresh,
+    ) as bench:
+        files = {"output": output.name} | ({"kept": f"made-{made.name}"} if made is not None else {})
+        folder, response = bench.build("distill", DATA_FREE_WORKER, lambda: payload, files=files, trains=True)
+        publish(folder / files["output"], output)
+        if made is not None:
+            publish(folder / files["kept"], made)
+        log = copy_training_log(folder / TRAINING_LOGS, output)
+    return _report(request, output, made, response, log)
 
 
 def _require_judge(judged: Path, target: str) -> None:
@@ -191,7 +140,7 @@ def _require_judge(judged: Path, target: str) -> None:
         )
 
 
-def told_of(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[str, Any]:
+def training_payload(step: WithoutDataStep, inputs: TensorSpec, looks: int = 1) -> dict[str, Any]:
     """What `edgeport.exporter.distill.data_free.worker.distill_in_child` is told of a step.
 
     Args:
@@ -236,27 +185,24 @@ def imitate(  # noqa: PLR0913 (what, where and how)
     fresh: bool,
 ) -> ImitateReport:
     """See `edgeport.api.imitate`."""
-    if output.suffix != ".npz":
-        raise UsageError(asked=f"write {output.name}", found="another kind of file", fix="name it .npz")
+    require_suffix(output, ".npz")
     require_writable(output)
     spec = _only_floats(samples, inputs, value_range)
     values = {"inputs": to_jsonable(spec), "options": dict(options), "device": device}
-    doing = f"imitate the samples in {samples.name}"
-    with _held({**values, "samples": digest_file(samples)}, store, fresh=fresh, asked=doing) as work:
-        found = run_isolated(
-            "edgeport.exporter.distill.data_free.worker:imitate_in_child",
-            {
-                **values,
-                "samples": str(samples),
-                "count": count,
-                "output": str(output.resolve()),
-                "work": str(work),
-            },
-            limits=limits.for_training(),
-            on_progress=on_progress,
-            asked=doing,
+    with command_workbench(
+        _digest({**values, "samples": digest_file(samples)}),
+        purpose=f"imitate the samples in {samples.name}",
+        store=store,
+        limits=limits,
+        on_progress=on_progress,
+        fresh=fresh,
+    ) as bench:
+        payload = {**values, "samples": str(samples), "count": count}
+        folder, response = bench.build(
+            "imitate", _IMITATE_WORKER, lambda: payload, files={"output": "drawn.npz"}, trains=True
         )
-    return ImitateReport(file=output, count=count, learned_from=int(found["samples"]))
+        publish(folder / "drawn.npz", output)
+    return ImitateReport(file=output, count=count, learned_from=int(response["samples"]))
 
 
 def _only_floats(samples: Path, name: str, value_range: tuple[float, float] | None) -> TensorSpec:
@@ -293,31 +239,31 @@ def _range_of(array: Array, asked: str, declared: tuple[float, float] | None) ->
     return declared or (low, high)
 
 
-def _report(asked: Asked, output: Path, made: Path | None, found: Mapping[str, Any]) -> WithoutDataReport:
-    result = load_json(DistillResult, json.dumps(found["result"]))
-    better = asked.judged is None or result.best_step > 0
-    unknown = () if asked.judged is not None else (_UNKNOWN,)
-    teacher, student = found["weights"]
+def _report(
+    request: DataFreeRequest, output: Path, made: Path | None, response: Mapping[str, Any], log: Path
+) -> WithoutDataReport:
+    result = load_json(DistillResult, json.dumps(response["result"]))
+    better = request.judged is None or result.best_step > 0
+    unknown = () if request.judged is not None else (_UNKNOWN,)
+    teacher, student = response["weights"]
     return WithoutDataReport(
         file=output,
-        teacher=asked.teacher.location,
-        student=replace(asked.student, weights=output),
-        method=asked.step.method,
+        teacher=request.teacher.location,
+        student=replace(request.student, weights=output),
+        method=request.step.method,
         result=result,
         weights=(int(teacher), int(student)),
         size_bytes=output.stat().st_size,
         made=made,
-        notes=(*found["notes"], *unknown),
+        log=log,
+        notes=(*response["notes"], *unknown),
         outcome=Outcome.PASS if better else Outcome.FAIL,
         reason="" if better else "no step made the student better on the samples that judge it: it is as it was",
     )
 
 
-def _held(
-    key: Mapping[str, Any], store: Path | None, *, fresh: bool, asked: str
-) -> contextlib.AbstractContextManager[Path]:
-    """The folder of the training that this key stands for."""
+def _digest(key: Mapping[str, Any]) -> str:
+    """Of the training that this key stands for."""
     from edgeport.code_version import code_version
 
-    digest = digest_json([dict(key), tool_versions(), code_version()])
-    return held_folder(Store(store), digest, fresh=fresh, asked=asked)
+    return digest_json([dict(key), tool_versions(), code_version()])

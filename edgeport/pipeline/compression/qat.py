@@ -1,6 +1,7 @@
-"""`edgeport qat`: quantization-aware training for one target of a recipe, judged and timed beside the floats.
+"""Quantization-aware training with the plan of a target: as a step of a recipe, and as a command.
 
-What is written to the output folder, once all of it is known:
+The command, `edgeport qat`, trains for one target of a recipe, and judges and times the result beside the floats. Its
+output folder gets, once all of it is known:
 
     model.onnx       the float model with the learned weights
     plan.json        what quantizes it to what was trained
@@ -13,7 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +28,54 @@ from edgeport.contracts import (
     ModelSource,
     OnnxModel,
     OnProgress,
-    Outcome,
     Precision,
-    digest_json,
+    QatStep,
+    TrainedStep,
     load_json,
     silent,
     to_jsonable,
 )
 from edgeport.contracts.recipe import Recipe, Target
-from edgeport.errors import AlreadyQuantizedError, SamplesError, UsageError
+from edgeport.errors import AlreadyQuantizedError, UsageError
 from edgeport.exporter.qat.options import QatOptions, QatResult
+from edgeport.exporter.train.settings import TrainingSettings
 from edgeport.npz import load_npz
 from edgeport.onnx_files import open_onnx
 from edgeport.pipeline.benchmarking.screening import confirm_beside_floats
 from edgeport.pipeline.build_inputs import Shared, share
 from edgeport.pipeline.compilation.candidates import list_candidates
 from edgeport.pipeline.compilation.compile import build_candidates, build_planned
+from edgeport.pipeline.compression.reports import QatReport
+from edgeport.pipeline.compression.step import (
+    StepContext,
+    StepResult,
+    TrainedCandidate,
+    require_batches,
+    source_key,
+)
+from edgeport.pipeline.compression.workbench import TRAINING_LOGS, Workbench
 from edgeport.pipeline.datasets.calibration_samples import learning_payload
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.datasets.sources import location_named
 from edgeport.pipeline.engine.context import RunContext, require_local, run_context
 from edgeport.pipeline.engine.fingerprints import digest_of_function, source_files, tool_versions
-from edgeport.pipeline.engine.input_tracking import run_recorded, states_of
 from edgeport.pipeline.evaluation.evaluate import Validated, validate_candidates
 from edgeport.pipeline.output.artifact_folder import artifact_draft, write_artifact_record
-from edgeport.pipeline.output.training_logs import CURVES, copy_curves
+from edgeport.pipeline.output.training_logs import CURVES, METRICS, copy_curves
+from edgeport.pipeline.quantization.calibration import calibrate_model
 from edgeport.pipeline.quantization.range_search import method_for
 from edgeport.pipeline.selection.select import Decision, decide
 from edgeport.pipeline.source_model.export import export_options
+from edgeport.report.step_summary import trained_text
 
 __all__ = [
     "BOUND",
-    "Learning",
-    "QatReport",
+    "QatRequest",
     "difference_from",
     "difference_note",
-    "learned_plan",
     "qat_recipe",
-    "require_batches",
+    "train_in_run",
+    "train_plan",
 ]
 
 BOUND = 0.02
@@ -72,45 +83,8 @@ BOUND = 0.02
 of the outputs. Sums in another order now and then move a value by a step, which deep networks amplify; ONNX Runtime
 with its optimizations differs from itself without them by as much."""
 
-_FILES = ("plan.json", "metrics.jsonl")
-
-
-@dataclass(frozen=True, kw_only=True)
-class QatReport:
-    """What training with a plan's rounding brought.
-
-    Attributes:
-        name: Of the model.
-        backend: Of the target.
-        precision: Of the plan.
-        learned: The training itself.
-        difference: Root mean square of the runtime's outputs less PyTorch's with the same rounding, over that of the
-            outputs, on the evaluation set; None where it was not run.
-        untrained: Accuracy of the plan without training; None where it was not run.
-        candidates: The trained plan and the floats of its runtime, measured side by side; the chosen first.
-        trained: Name of the trained one.
-        chosen: Name of the one that should ship; empty where none may.
-        against: Latency against each float.
-        folder: The output folder.
-        outcome: PASS where something may ship, the float too.
-        notes: What a reader must know, one sentence each.
-
-    """
-
-    name: str
-    backend: str
-    precision: Precision
-    learned: QatResult
-    difference: float | None
-    untrained: AccuracyResult | None
-    candidates: tuple[Candidate, ...]
-    trained: str
-    chosen: str
-    folder: Path
-    outcome: Outcome
-    against: Mapping[str, Comparison] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    schema_version: int = 1
+_FILES = ("plan.json", METRICS)
+_WORKER = "edgeport.pipeline.compression.qat_worker:learn_in_child"
 
 
 def qat_recipe(  # noqa: PLR0913 (those of the API)
@@ -198,24 +172,9 @@ def _require_trainable(recipe: Recipe) -> None:
         )
 
 
-def require_batches(shared: Shared, asked: str) -> None:
-    """Makes sure that any samples can be trained on together.
-
-    Raises:
-        SamplesError: A fixed batch, or samples of several shapes.
-
-    """
-    if shared.prepared.model.fixed_batch is not None or shared.samples.is_ragged:
-        raise SamplesError(
-            asked=asked,
-            found="a model with a fixed batch" if shared.prepared.model.fixed_batch else "samples of several shapes",
-            fix="export it with a free batch (dynamic_batch = true), and give samples of one shape",
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
-class Learning:
-    """What is learned.
+class QatRequest:
+    """What is trained, and how.
 
     Attributes:
         target: With the one precision of the plan.
@@ -233,69 +192,76 @@ class Learning:
     teacher: ModelSource | None = None
 
 
-def learned_plan(context: RunContext, shared: Shared, wanted: Learning) -> Path:
-    """The folder that a training left in the store, with what `learn_in_child` writes; a killed one goes on.
+@dataclass(frozen=True, kw_only=True)
+class _TrainedPlan:
+    """A training in the store; `folder` is as `learn_in_child` leaves it."""
+
+    folder: Path
+    result: QatResult
+    model: OnnxModel
+
+    @property
+    def training_logs(self) -> Path:
+        return self.folder / TRAINING_LOGS / "training"
+
+
+def train_plan(context: RunContext, shared: Shared, request: QatRequest) -> _TrainedPlan:
+    """What a training left in the store; a killed one goes on.
 
     Args:
         context: Of the run; its recipe names the model that learns.
         shared: Of that model; its calibration is of its very export.
-        wanted: What is learned.
+        request: What is trained.
 
     """
-    recipe, prepared = context.recipe, shared.prepared
+    recipe, prepared, target = context.recipe, shared.prepared, request.target
+    capabilities = shared.capabilities[target.backend]
     asked: dict[str, Any] = {
-        "backend": wanted.target.backend,
-        "precision": wanted.target.precisions[0],
-        "mix": to_jsonable(wanted.target.mix),
-        "method": method_for(
-            shared.methods, shared.capabilities[wanted.target.backend], recipe.search.calibration_method
-        ),
-        "options": to_jsonable(wanted.options),
+        "backend": target.backend,
+        "precision": target.precisions[0],
+        "mix": to_jsonable(target.mix),
+        "method": method_for(shared.methods, capabilities, recipe.search.calibration_method),
+        "options": to_jsonable(request.options),
         "export": export_options(context),
-        "device": wanted.device,
+        "device": request.device,
     }
     key = {
         **asked,
         "model": prepared.model.digest,
-        "source": to_jsonable(recipe.source) | {"weights": "", **source_files(recipe.source)},
+        "source": source_key(recipe.source),
         "calibration": shared.calibration_digest,
         "samples": shared.samples.learned_from[0],
         "target": recipe.data.target,
         "evaluation": shared.samples.fingerprint,
-        "rules": to_jsonable(shared.capabilities[wanted.target.backend]),
-        "loss": digest_of_function(wanted.options.loss, recipe.search_path),
-        "teacher": source_files(wanted.teacher) if wanted.teacher is not None else None,
+        "rules": to_jsonable(capabilities),
+        "loss": digest_of_function(request.options.loss, recipe.search_path),
+        "teacher": source_files(request.teacher) if request.teacher is not None else None,
         "versions": tool_versions(),
     }
+    payload = {
+        **asked,
+        **learning_payload(recipe, shared.samples),
+        "source": to_jsonable(recipe.source),
+        "teacher": to_jsonable(request.teacher) if request.teacher is not None else None,
+        "model": to_jsonable(prepared.model),
+        "calibration": str(shared.calibration) if shared.calibration is not None else None,
+        "search_path": str(recipe.search_path) if recipe.search_path else None,
+        "feeds": str(shared.samples.feeds),
+    }
     context.clock.step("train", "loading the model and its samples")
-
-    def build(folder: Path) -> dict[str, str]:
-        from edgeport.code_version import code_version
-
-        work = context.store.root / "training" / digest_json([key, code_version()])
-        if wanted.fresh:
-            shutil.rmtree(work, ignore_errors=True)
-        payload = {
-            **asked,
-            **learning_payload(recipe, shared.samples),
-            "source": to_jsonable(recipe.source),
-            "teacher": to_jsonable(wanted.teacher) if wanted.teacher is not None else None,
-            "model": to_jsonable(prepared.model),
-            "calibration": str(shared.calibration) if shared.calibration is not None else None,
-            "search_path": str(recipe.search_path) if recipe.search_path else None,
-            "feeds": str(shared.samples.feeds),
-            "work": str(work),
-            "folder": str(folder),
-        }
-        patient = replace(context, limits=context.limits.for_training())
-        function, doing = "edgeport.pipeline.compression.qat_worker:learn_in_child", f"train {recipe.name}"
-        _, rests_on = run_recorded(patient, function, payload, asked=doing, on_progress=context.clock.inside("train"))
-        shutil.copyfile(work / "training" / "metrics.jsonl", folder / "metrics.jsonl")
-        copy_curves(work / "training", folder / CURVES)
-        shutil.rmtree(work, ignore_errors=True)
-        return rests_on
-
-    return context.store.get_or_build_watched("qat", key, build, states_of)
+    bench = Workbench(
+        store=context.store,
+        scratch=context.scratch,
+        limits=context.limits,
+        purpose=f"train {recipe.name}",
+        on_progress=context.clock.inside("train"),
+        key=key,
+        context=context,
+    )
+    folder, _ = bench.build("qat", _WORKER, lambda: payload, files={"folder": ""}, trains=True, fresh=request.fresh)
+    model = open_onnx(folder / "model.onnx")
+    result = replace(load_json(QatResult, (folder / "result.json").read_bytes()), model=model)
+    return _TrainedPlan(folder=folder, result=result, model=model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,27 +281,24 @@ class _Work:
                 fix="give the float model that it was made from",
             )
         require_batches(shared, f"train {context.recipe.name} in batches of {self.options.training.batch_size}")
-        asked = Learning(target=self.target, options=self.options, device=self.device, fresh=self.fresh)
-        learned_in = learned_plan(context, shared, asked)
-        learned = load_json(QatResult, (learned_in / "result.json").read_bytes())
-        model = open_onnx(learned_in / "model.onnx")
-        learned = replace(learned, model=model)
-        decision, against, extra = self._beside_floats(context, shared, model, learned_in)
+        request = QatRequest(target=self.target, options=self.options, device=self.device, fresh=self.fresh)
+        plan = train_plan(context, shared, request)
+        decision, against, extra = self._beside_floats(context, shared, plan.model, plan.folder)
         trained = self._candidate.name
         artifact = next((one.artifact for one in decision.candidates if one.name == trained), None)
-        for name in _FILES:
-            shutil.copyfile(learned_in / name, draft / name)
-        copy_curves(learned_in, draft / CURVES)
-        for file in learned_in.glob("model.onnx*"):
+        shutil.copyfile(plan.folder / "plan.json", draft / "plan.json")
+        shutil.copyfile(plan.training_logs / METRICS, draft / METRICS)
+        copy_curves(plan.training_logs, draft / CURVES)
+        for file in plan.folder.glob("model.onnx*"):
             shutil.copyfile(file, draft / file.name)
         if artifact is not None:
             shutil.copytree(artifact.folder, draft / "best" / "artifact")
-            write_artifact_record(draft / "best", to_jsonable(artifact), to_jsonable(model))
+            write_artifact_record(draft / "best", to_jsonable(artifact), to_jsonable(plan.model))
         return QatReport(
             name=context.recipe.name,
             backend=self.target.backend,
             precision=self.target.precisions[0],
-            learned=learned,
+            learned=plan.result,
             difference=extra.difference,
             untrained=extra.untrained,
             candidates=decision.candidates,
@@ -344,7 +307,7 @@ class _Work:
             folder=draft,
             outcome=decision.outcome,
             against=against,
-            notes=(*shared.notes, *_notes(learned, extra.difference)),
+            notes=(*shared.notes, *_notes(plan.result, extra.difference)),
         )
 
     @property
@@ -424,3 +387,99 @@ def difference_note(difference: float | None) -> list[str]:
         f"{BOUND:.0%} that is usual: it may compute otherwise than its plan says."
     )
     return [note]
+
+
+def train_in_run(work: StepContext, step: QatStep) -> StepResult:
+    """Trains with the rounding of each target that builds the step's precision, from what the step begins with.
+
+    Targets whose plans are written alike share a training: the store answers the second one.
+
+    Raises:
+        PlanError, TrainingError, SamplesError: As `learn_in_child`.
+
+    """
+    asked = f"train {work.run.recipe.name} in batches of {step.training.batch_size}"
+    require_batches(work.shared, asked)
+    context, shared = _untransformed(work)
+    options = _options(step, context.recipe.data.output)
+    teacher = work.original if work.original != context.recipe.source and step.training.teacher > 0 else None
+    candidates, missing = [], []
+    for target in context.recipe.targets:
+        here = shared.capabilities[target.backend]
+        if step.precision not in target.precisions:
+            continue
+        if context.processor is not None:
+            missing.append(f"{target.backend}: a plan for another processor than this machine's is not trained with")
+            continue
+        if not here.installed or here.rules is None:
+            missing.append(f"{target.backend}: {here.reason or 'it takes no plan'}")
+            continue
+        alone = replace(target, precisions=(step.precision,), tune_s=None)
+        request = QatRequest(target=alone, options=options, device=step.device, teacher=teacher)
+        candidates.append(_trained_candidate(context, shared, request))
+    return StepResult(candidates=tuple(candidates), summary=tuple(missing))
+
+
+def _untransformed(work: StepContext) -> tuple[RunContext, Shared]:
+    """Without recovery: constants that it changed are not the module's, which is what learns."""
+    recipe, shared = work.run.recipe, work.shared
+    if not recipe.search.recovery:
+        return work.run, shared
+    context = replace(work.run, recipe=replace(recipe, search=replace(recipe.search, recovery=())))
+    calibration = calibrate_model(context, shared.prepared.model, shared.samples, shared.by_device)
+    return context, replace(
+        shared,
+        transformed=shared.prepared.model,
+        calibration=calibration.file,
+        calibration_digest=calibration.digest,
+        methods=calibration.methods,
+    )
+
+
+def _options(step: QatStep, output: str) -> QatOptions:
+    training = step.training
+    return QatOptions(
+        training=TrainingSettings(
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            precision=training.mixed,
+            average=training.average,
+            clip_norm=training.clip_norm,
+            patience=training.patience,
+            seed=training.seed,
+        ),
+        rate=training.rate,
+        loss=training.loss,
+        teacher=training.teacher,
+        temperature=training.temperature,
+        output=training.output or output,
+        learn_ranges=step.learn_ranges,
+        held_out=training.held_out,
+        processes=training.processes,
+    )
+
+
+def _trained_candidate(context: RunContext, shared: Shared, request: QatRequest) -> TrainedCandidate:
+    plan, target = train_plan(context, shared, request), request.target
+    result = plan.result
+    model = replace(shared.prepared.model, path=plan.model.path, digest=plan.model.digest)
+    (precision,) = target.precisions
+    candidate = Candidate(
+        name=f"{target.backend} {precision}{target.mix.label}",
+        backend=target.backend,
+        precision=precision,
+        execution=target.execution,
+        mix=target.mix,
+    )
+    trained = TrainedStep(before=result.before, after=result.after, best_step=result.best_step, steps=result.steps)
+    summary = [f"loss: {result.loss}", trained_text(trained)]
+    if result.left_float:
+        summary.append(f"{len(result.left_float)} nodes were not found in the PyTorch graph and stay in float")
+    capabilities = shared.capabilities[target.backend]
+    return TrainedCandidate(
+        candidate=build_planned(context, candidate, model, plan.folder / "plan.json", capabilities),
+        model=model,
+        expected=plan.folder / "outputs.npz",
+        summary=tuple(summary),
+        training_logs=plan.training_logs,
+    )

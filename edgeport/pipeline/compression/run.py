@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,22 @@ from edgeport.contracts import (
     StudentStep,
     Target,
 )
-from edgeport.errors import DeviceLost, EdgeportError, RecipeError, SamplesError, SourceError, UsageError
+from edgeport.errors import (
+    DeviceLost,
+    DistillationError,
+    EdgeportError,
+    RecipeError,
+    SamplesError,
+    SourceError,
+    UsageError,
+)
 from edgeport.pipeline.build_inputs import Shared
 from edgeport.pipeline.compilation.candidates import list_candidates, named_apart
 from edgeport.pipeline.compilation.compile import build_candidates
-from edgeport.pipeline.compression.distill_step import distill_in_run, require_alike
-from edgeport.pipeline.compression.prune_step import prune_in_run
-from edgeport.pipeline.compression.qat_step import learn_in_run
-from edgeport.pipeline.compression.step import Made, StepWork, TrainingSamples
+from edgeport.pipeline.compression.distill import distill_in_run
+from edgeport.pipeline.compression.prune import prune_in_run
+from edgeport.pipeline.compression.qat import train_in_run
+from edgeport.pipeline.compression.step import StepContext, StepResult, TrainingSamples
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.engine.estimates import guess_s, stage_names
 from edgeport.pipeline.engine.progress import Within
@@ -42,62 +51,55 @@ from edgeport.pipeline.quantization.calibration import calibrate_model
 from edgeport.pipeline.quantization.recovery import refining_payload, transformed_model
 from edgeport.pipeline.source_model.prepare import prepare_model
 
-__all__ = ["Compressed", "compress"]
+__all__ = ["CompressionResult", "compress", "require_alike"]
 
-_STEPS: Mapping[type, Callable[[StepWork, Any], Made]] = {
+_STEPS: Mapping[type, Callable[[StepContext, Any], StepResult]] = {
     PruneStep: prune_in_run,
     StudentStep: distill_in_run,
-    QatStep: learn_in_run,
+    QatStep: train_in_run,
 }
-"""Step to what does it. One that makes another PyTorch module gives its source; one that makes plans, candidates."""
+"""Step to what does it. One that makes another PyTorch module gives its source; one that trains plans, candidates."""
 
 _PASSED_ON = (SamplesError, SourceError, UsageError, RecipeError, DeviceLost)
 """About what the user gave, or no longer has: these end the run; any other failure of a step is its row."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compressed:
-    """What the steps gave.
+@dataclass(kw_only=True)
+class CompressionResult:
+    """What the steps gave so far.
 
     Attributes:
+        source: The last module.
+        shared: What all candidates of the last module are made from.
+        labels: Of its variant, one for each step that made a module.
+        is_calibrated: `shared` has the statistics of its own model.
         rows: The original and each step, as the report shows them.
         candidates: Compiled, or with their refusals.
         models: Variant to its ONNX file.
-        last: What all candidates of the last module are made from; None where no step gave a module.
-        label: Its variant.
-        source: Of that module.
         expected: Candidate that was trained with its plan's rounding to PyTorch's outputs with it (`.npz`).
 
     """
 
-    rows: tuple[CompressedBy, ...] = ()
-    candidates: tuple[Candidate, ...] = ()
-    models: Mapping[str, OnnxModel] = field(default_factory=dict)
-    last: Shared | None = None
-    label: str = ""
-    source: ModelSource | None = None
-    expected: Mapping[str, Path] = field(default_factory=dict)
-
-
-@dataclass
-class _State:
-    """Between two steps; `whole` where `shared` has the statistics of its own model."""
-
     source: ModelSource
     shared: Shared
     labels: tuple[str, ...] = ()
-    whole: bool = True
+    is_calibrated: bool = True
     rows: list[CompressedBy] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     models: dict[str, OnnxModel] = field(default_factory=dict)
     expected: dict[str, Path] = field(default_factory=dict)
 
-    def label(self, step: CompressStep) -> str:
-        """Of the variant after this step."""
+    @property
+    def label(self) -> str:
+        """Variant of the last module; empty where no step made one, or it has no statistics of its own."""
+        return " + ".join(self.labels) if self.is_calibrated else ""
+
+    def label_after(self, step: CompressStep) -> str:
+        """Variant after this step."""
         return " + ".join((*self.labels, step.variant))
 
 
-def compress(context: RunContext, shared: Shared) -> Compressed:
+def compress(context: RunContext, shared: Shared) -> CompressionResult:
     """Does the steps of a recipe one after the other, for the targets of one name, and compiles what comes of them.
 
     A step that fails, or finds nothing to do, says so in its row; those after a failed one are not done. What was
@@ -112,120 +114,149 @@ def compress(context: RunContext, shared: Shared) -> Compressed:
 
     """
     recipe = context.recipe
+    result = CompressionResult(source=recipe.source, shared=shared)
     if not recipe.compress:
-        return Compressed()
+        return result
     shown = _shown(context, shared)
     stages = stage_names(recipe.compress)
     context.clock.expect(**guess_s(recipe, shared.samples.learned_from[1]))
-    state = _State(source=recipe.source, shared=shared)
-    state.rows.append(CompressedBy(step="as it is", variant=ORIGINAL, candidate=_float_of(context, shared, shown)))
-    samples = TrainingSamples(context=context, shared=shared, folder=context.scratch / "training")
+    result.rows.append(CompressedBy(step="as it is", variant=ORIGINAL, candidate=_float_of(context, shared, shown)))
+    samples = TrainingSamples(run=context, shared=shared, folder=context.scratch / "training")
     failed = ""
-    for name, step in zip(stages, recipe.compress, strict=True):
-        if failed:
-            state.rows.append(_not_done(state, step, f"not done, since {failed} before it failed"))
-            continue
-        inner = replace(
-            context,
-            clock=Within(outer=context.clock, of=name),
-            recipe=replace(recipe, source=state.source),
-        )
-        context.clock.step(name, step.said)
-        work = StepWork(
-            context=inner, original=recipe.source, shared=state.shared, target=shown, stage=name, samples=samples
-        )
-        try:
-            _do(work, step, state)
-        except _PASSED_ON:
-            raise
-        except EdgeportError as error:
-            state.rows.append(_not_done(state, step, error.reason))
-            failed = name
-    last = replace(
-        context,
-        clock=Within(outer=context.clock, of=stages[-1]),
-        recipe=replace(recipe, source=state.source),
-    )
+    for stage, step in zip(stages, recipe.compress, strict=True):
+        problem = f"not done, since {failed} before it failed"
+        if not failed:
+            context.clock.step(stage, step.said)
+            work = StepContext(
+                run=_within(context, stage, result.source),
+                original=recipe.source,
+                shared=result.shared,
+                target=shown,
+                stage=stage,
+                samples=samples,
+            )
+            problem = _problem_of(partial(_do, work, step, result))
+            failed = stage if problem else ""
+        if problem:
+            row = CompressedBy(step=step.said, variant=result.label_after(step), problem=problem)
+            result.rows.append(row)
+    problem = _problem_of(partial(_calibrate, _within(context, stages[-1], result.source), result))
+    if problem:  # no statistics of it: it stays what it is in float
+        result.rows[-1] = replace(result.rows[-1], problem=problem)
+    return result
+
+
+def _within(context: RunContext, stage: str, source: ModelSource) -> RunContext:
+    """The run as seen from a step, for a model of its own."""
+    clock = Within(outer=context.clock, of=stage)
+    return replace(context, clock=clock, recipe=replace(context.recipe, source=source))
+
+
+def _problem_of(work: Callable[[], None]) -> str:
+    """Why the work failed; empty where it did not."""
     try:
-        _complete(last, state)
+        work()
     except _PASSED_ON:
         raise
-    except EdgeportError as error:  # no statistics of it: it stays what it is in float
-        state.rows[-1] = replace(state.rows[-1], problem=error.reason)
-    made = bool(state.labels) and state.whole
-    return Compressed(
-        rows=tuple(state.rows),
-        candidates=tuple(state.candidates),
-        models=state.models,
-        last=state.shared if made else None,
-        label=" + ".join(state.labels),
-        source=state.source if made else None,
-        expected=state.expected,
-    )
+    except EdgeportError as error:
+        return error.reason
+    return ""
 
 
-def _not_done(state: _State, step: CompressStep, problem: str) -> CompressedBy:
-    return CompressedBy(step=step.said, variant=state.label(step), problem=problem)
-
-
-def _do(work: StepWork, step: CompressStep, state: _State) -> None:
+def _do(work: StepContext, step: CompressStep, result: CompressionResult) -> None:
     """One step, and what is compiled of it."""
-    began, label = time.monotonic(), state.label(step)
+    began, label = time.monotonic(), result.label_after(step)
     if isinstance(step, QatStep):  # begins with the statistics of the module as it is now
-        _complete(work.context, state)
-        work = replace(work, shared=state.shared)
-    made = _STEPS[type(step)](work, step)
+        _calibrate(work.run, result)
+        work = replace(work, shared=result.shared)
+    done = _STEPS[type(step)](work, step)
     # At once: a run that is stopped from here on finds the step done, and would tell what finding it took.
-    took = work.context.store.get_or_build_json("took", work.key(step), lambda: round(time.monotonic() - began, 3))
-    if made.source is not None:
-        inner = replace(work.context, recipe=replace(work.context.recipe, source=made.source))
-        prepared = prepare_model(inner, state.shared.samples)
-        require_alike(state.shared.prepared.model, prepared.model)
-        prepared = replace(prepared, reference=state.shared.prepared.reference)
-        state.shared = replace(state.shared, prepared=prepared)
-        state.source, state.labels, state.whole = made.source, (*state.labels, step.variant), False
-        state.models[label] = prepared.model
-    row = CompressedBy(step=step.said, variant=label, said=made.said, seconds=float(took))
-    if made.source is not None:
-        shows = _named(_shows(work.target), label)
-        state.candidates += _compiled(work.context, state, [shows])
-        verified = state.shared.prepared.verification
-        state.rows.append(replace(row, candidate=shows.name, verification=verified, courses=made.courses))
-        return
-    if not made.plans:
-        state.rows.append(replace(row, said=(), problem="; ".join(made.said)))
-    for plan in made.plans:
-        (candidate,) = named_apart([_named(plan.candidate, label)], state.candidates)
-        state.rows.append(replace(row, said=plan.said, candidate=candidate.name, courses=plan.courses))
-        state.candidates.append(candidate)
-        state.expected[candidate.name] = plan.expected
-        state.models[label] = plan.model
+    key = {**work.key(step), "backends": [target.backend for target in work.run.recipe.targets]}
+    took = work.run.store.get_or_build_json("took", key, lambda: round(time.monotonic() - began, 3))
+    row = CompressedBy(step=step.said, variant=label, said=done.summary, seconds=float(took))
+    if done.source is not None:
+        _add_module(work, step, done.source, replace(row, courses=done.training_logs), result)
+    elif not done.candidates:
+        result.rows.append(replace(row, said=(), problem="; ".join(done.summary)))
+    for one in done.candidates:
+        (candidate,) = named_apart([_named(one.candidate, label)], result.candidates)
+        row = replace(row, said=one.summary, candidate=candidate.name, courses=one.training_logs)
+        result.rows.append(row)
+        result.candidates.append(candidate)
+        result.expected[candidate.name] = one.expected
+        result.models[label] = one.model
 
 
-def _complete(context: RunContext, state: _State) -> None:
-    """All candidates of the recipe for the module that was made last, with statistics of its own for integers."""
-    if state.whole:
-        return
-    model, samples = state.shared.prepared.model, state.shared.samples
-    transformed = transformed_model(context, model, samples)
-    found = calibrate_model(context, transformed.model, samples, state.shared.by_device, transforms=transformed.said)
-    state.shared = replace(
-        state.shared,
-        transformed=transformed.model,
-        calibration=found.file,
-        calibration_digest=found.digest,
-        methods=found.methods,
+def _add_module(
+    work: StepContext, step: CompressStep, source: ModelSource, row: CompressedBy, result: CompressionResult
+) -> None:
+    """The module that a step made is exported, verified and shown by a candidate."""
+    before = result.shared.prepared
+    run = replace(work.run, recipe=replace(work.run.recipe, source=source))
+    prepared = prepare_model(run, result.shared.samples)
+    require_alike(before.model, prepared.model)
+    result.shared = replace(result.shared, prepared=replace(prepared, reference=before.reference))
+    result.source, result.labels, result.is_calibrated = source, (*result.labels, step.variant), False
+    result.models[row.variant] = prepared.model
+    shows = _named(_shows(work.target), row.variant)
+    result.candidates += _compiled(work.run, result, [shows])
+    result.rows.append(replace(row, candidate=shows.name, verification=prepared.verification))
+
+
+def require_alike(teacher: OnnxModel, student: OnnxModel) -> None:
+    """Makes sure that what a student gives can take the place of what its teacher gives.
+
+    Raises:
+        DistillationError: Outputs of other names, dtypes or sizes.
+
+    """
+    given, expected = (
+        [f"{one.name}: {one.dtype} {list(one.shape)}" for one in model.outputs] for model in (student, teacher)
     )
-    state.whole = True
-    label = " + ".join(state.labels)
-    there = {one.name for one in state.candidates}
-    own = list_candidates(context.recipe.targets, state.shared.capabilities)
-    wanted = [_named(one, label) for one in own if not one.baseline]
-    state.candidates += _compiled(context, state, [one for one in wanted if one.name not in there])
+    alike = len(student.outputs) == len(teacher.outputs) and all(
+        own.name == other.name and own.dtype == other.dtype and _same_sizes(own.shape, other.shape)
+        for own, other in zip(student.outputs, teacher.outputs, strict=True)
+    )
+    if not alike:
+        raise DistillationError(
+            asked="put a student in the place of its teacher",
+            found=f"outputs {', '.join(given)} in place of {', '.join(expected)}",
+            fix="let the student give outputs of the same names and sizes as the model that the recipe names",
+        )
 
 
-def _compiled(context: RunContext, state: _State, listed: list[Candidate]) -> list[Candidate]:
-    shared = state.shared
+def _same_sizes(one: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    """As far as they are known."""
+    return len(one) == len(other) and all(
+        a == b or isinstance(a, str) or isinstance(b, str) for a, b in zip(one, other, strict=True)
+    )
+
+
+def _calibrate(context: RunContext, result: CompressionResult) -> None:
+    """All candidates of the recipe for the module that was made last, with statistics of its own for integers."""
+    if result.is_calibrated:
+        return
+    model, samples = result.shared.prepared.model, result.shared.samples
+    transformed = transformed_model(context, model, samples)
+    calibration = calibrate_model(
+        context, transformed.model, samples, result.shared.by_device, transforms=transformed.said
+    )
+    result.shared = replace(
+        result.shared,
+        transformed=transformed.model,
+        calibration=calibration.file,
+        calibration_digest=calibration.digest,
+        methods=calibration.methods,
+    )
+    result.is_calibrated = True
+    known = {one.name for one in result.candidates}
+    own = list_candidates(context.recipe.targets, result.shared.capabilities)
+    named = [_named(one, result.label) for one in own if not one.baseline]
+    result.candidates += _compiled(context, result, [one for one in named if one.name not in known])
+
+
+def _compiled(context: RunContext, result: CompressionResult, listed: list[Candidate]) -> list[Candidate]:
+    shared = result.shared
     return build_candidates(
         context,
         shared.prepared.model,

@@ -10,11 +10,11 @@ from pathlib import Path
 from edgeport.errors import UsageError
 from edgeport.store import Store
 
-__all__ = ["held_folder"]
+__all__ = ["exclusive_workspace"]
 
 
 @contextmanager
-def held_folder(store: Store, digest: str, *, fresh: bool, asked: str) -> Iterator[Path]:
+def exclusive_workspace(store: Store, digest: str, *, fresh: bool, asked: str) -> Iterator[Path]:
     """The folder, for this process alone; removed when the block ends well, and left for the next try when it does not.
 
     Args:

@@ -18,7 +18,7 @@ from edgeport.pipeline.datasets.prepare import PreparedSamples
 from edgeport.pipeline.datasets.preprocessing import Preparation
 from edgeport.pipeline.engine.context import RunContext
 from edgeport.pipeline.output.provenance import class_output, provenance_of
-from edgeport.pipeline.output.training_logs import copy_courses, remove_courses
+from edgeport.pipeline.output.training_logs import copy_training_logs, remove_training_logs
 from edgeport.ragged import RaggedBatch
 
 __all__ = ["prepare_output", "remove_unused", "write_output", "write_summary"]
@@ -77,7 +77,7 @@ def _make_room(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     for place in places:
         (place / _REPORT).unlink(missing_ok=True)
         remove_bundle(place / _BUNDLE)
-        remove_courses(place / _COURSES)
+        remove_training_logs(place / _COURSES)
         if place != folder and place.name not in names and place.is_dir() and not any(place.iterdir()):
             place.rmdir()
     made: list[Path] = []
@@ -181,7 +181,7 @@ def _with_courses(result: RunResult) -> RunResult:
     rows = []
     for row in result.compression:
         place = result.folder / _COURSES / re.sub(r"[^\w.]+", "-", row.candidate)
-        found = copy_courses(row.courses, place) if row.courses is not None else None
+        found = copy_training_logs(row.courses, place) if row.courses is not None else None
         rows.append(replace(row, courses=found))
     return replace(result, compression=tuple(rows))
 

@@ -1,8 +1,9 @@
-"""The course of trainings beside what came of them: JSON lines, and curves for TensorBoard where that is installed."""
+"""Logs of trainings beside what came of them: JSON lines, and curves for TensorBoard where that is installed."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from edgeport.errors import OutputError
 __all__ = [
     "CURVES",
     "METRICS",
-    "copy_courses",
     "copy_curves",
-    "course_places",
-    "remove_courses",
+    "copy_training_log",
+    "copy_training_logs",
+    "log_places",
+    "merge_training_logs",
     "remove_curves",
-    "require_course_places",
+    "remove_training_log",
+    "remove_training_logs",
+    "require_log_places",
 ]
 
 METRICS = "metrics.jsonl"
@@ -25,19 +29,19 @@ CURVES = "tensorboard"
 _EVENTS = "events.out.tfevents.*"
 
 
-def course_places(output: Path) -> tuple[Path, Path]:
-    """Where the course of a training goes beside weights: the file of its numbers, the folder of its curves."""
+def log_places(output: Path) -> tuple[Path, Path]:
+    """Where the log of a training goes beside weights: the file of its numbers, the folder of its curves."""
     return output.with_suffix(f".{METRICS}"), output.with_suffix(f".{CURVES}")
 
 
-def require_course_places(output: Path) -> None:
-    """Looks before a training whether its course can be put beside the weights.
+def require_log_places(output: Path) -> None:
+    """Looks before a training whether its log can be put beside the weights.
 
     Raises:
         OutputError: Something else has a name that it needs.
 
     """
-    log, curves = course_places(output)
+    log, curves = log_places(output)
     for place, fits, kind in ((log, log.is_file(), "file"), (curves, curves.is_dir(), "folder")):
         if place.is_symlink() or (place.exists() and not fits):
             raise OutputError(
@@ -45,6 +49,43 @@ def require_course_places(output: Path) -> None:
                 found=f"{place.name}, which is no {kind}",
                 fix="move it away, or name another output",
             )
+
+
+def copy_training_log(training: Path, output: Path) -> Path:
+    """Puts metrics and curves of a training beside its weights; returns the file of the metrics."""
+    log, curves = log_places(output)
+    shutil.copyfile(training / METRICS, log)
+    copy_curves(training, curves)
+    return log
+
+
+def merge_training_logs(folder: Path, output: Path) -> Path:
+    """The numbers of all trainings beside the output, a JSON object per line, each with the step that it followed.
+
+    Args:
+        folder: With a folder `step-N` for each.
+        output: The pruned file; `NAME.metrics.jsonl` and `NAME.tensorboard/step-N` come beside it.
+
+    """
+    log, curves = log_places(output)
+    remove_curves(curves)
+    folders = sorted(folder.glob("step-*"), key=lambda one: int(one.name.removeprefix("step-")))
+    lines = [
+        json.dumps({"after": int(one.name.removeprefix("step-")), **json.loads(line)})
+        for one in folders
+        for line in (one / METRICS).read_text(encoding="utf-8").splitlines()
+    ]
+    log.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    for one in folders:
+        copy_curves(one, curves / one.name)
+    return log
+
+
+def remove_training_log(output: Path) -> None:
+    """Removes the log of a training whose weights are written over by such that nobody trained."""
+    log, curves = log_places(output)
+    log.unlink(missing_ok=True)
+    remove_curves(curves)
 
 
 def copy_curves(training: Path, place: Path) -> None:
@@ -62,7 +103,7 @@ def remove_curves(place: Path) -> None:
     _remove(place, _EVENTS)
 
 
-def copy_courses(folder: Path, place: Path) -> Path | None:
+def copy_training_logs(folder: Path, place: Path) -> Path | None:
     """Puts metrics and curves of all trainings in a folder into another one, by the same names; None where none are.
 
     Args:
@@ -79,8 +120,8 @@ def copy_courses(folder: Path, place: Path) -> Path | None:
     return place if logs else None
 
 
-def remove_courses(place: Path) -> None:
-    """Takes away what `copy_courses` put there, and the folders that are empty then; other files stay.
+def remove_training_logs(place: Path) -> None:
+    """Takes away what `copy_training_logs` put there, and the folders that are empty then; other files stay.
 
     Raises:
         OutputError: Something can't be removed.
