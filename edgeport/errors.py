@@ -89,6 +89,7 @@ __all__ = [
     "WrongOutput",
     "did_you_mean",
     "error_from_dict",
+    "require_known",
 ]
 
 

@@ -92,7 +92,7 @@ def quantize(
         PlacementMissed: Fewer nodes run as planned than `require_placement`; nothing is written.
 
     """
-    from edgeport.pipeline.compilation.compile import quantize_onnx
+    from edgeport.pipeline.compilation.quantize import quantize_onnx
     from edgeport.pipeline.quantization.planning import mix_named
 
     apart = ("nodes", "rest", "require_placement")

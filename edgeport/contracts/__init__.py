@@ -75,6 +75,7 @@ from edgeport.contracts.recipe import (
     Target,
     TargetGroup,
 )
+from edgeport.contracts.request import ByContent, Scratch, fingerprint
 from edgeport.contracts.result import (
     CompressedBy,
     Lack,
@@ -124,6 +125,7 @@ __all__ = [
     "BoundVerdict",
     "Budget",
     "Bundle",
+    "ByContent",
     "Calibration",
     "Call",
     "Candidate",
@@ -205,6 +207,7 @@ __all__ = [
     "SamplesMade",
     "SamplesTable",
     "Scale",
+    "Scratch",
     "Search",
     "SearchedGroup",
     "Session",
@@ -234,6 +237,7 @@ __all__ = [
     "digest_file",
     "digest_json",
     "dump_json",
+    "fingerprint",
     "kept_nodes",
     "kept_share",
     "load_json",

@@ -162,7 +162,7 @@ def test_a_failure_leaves_nothing_and_keeps_the_old(
     whole = shutil.copyfile
 
     def fail(source: Path, target: Path, **options: bool) -> None:
-        if Path(target).name == "session.py":
+        if Path(target).name == "LICENSE":
             raise OSError(28, "No space left on device")
         whole(source, target, **options)
 

@@ -90,7 +90,9 @@ def result(problem):
 def quantized(problem):
     folder = problem / "quantized"
     artifact = api.quantize(
-        problem / "model.onnx", backend=NAME, samples=problem / "calibration.npz", output=folder, require_placement=1.0
+        problem / "model.onnx",
+        output=folder,
+        options=api.QuantizeOptions(backend=NAME, samples=problem / "calibration.npz", require_placement=1.0),
     )
     return folder, artifact
 
@@ -153,7 +155,7 @@ def test_its_plan_is_as_it_writes_it(problem, quantized):
 
 @pytest.mark.alone
 def test_its_artifact_is_timed_and_has_a_roofline(quantized):
-    found = api.bench(quantized[0], rounds=6, duration_s=0.02)
+    found = api.bench(quantized[0], options=api.BenchOptions(rounds=6, duration_s=0.02))
     assert found.outcome is not Outcome.INVALID
     assert found.summary.quantile(0.5).interval_ns is not None
     assert found.summary.roofline is not None
@@ -162,7 +164,10 @@ def test_its_artifact_is_timed_and_has_a_roofline(quantized):
 @pytest.mark.alone
 def test_how_it_is_run_is_tuned(quantized, tmp_path):
     found = api.tune_execution(
-        [quantized[0]], output=tmp_path / "tuned", time_s=20.0, rounds=6, duration_s=0.02, store=tmp_path / "store"
+        [quantized[0]],
+        output=tmp_path / "tuned",
+        store=tmp_path / "store",
+        options=api.ExecutionTuneOptions(time_s=20.0, rounds=6, duration_s=0.02),
     )
     assert found.chosen
     assert (tmp_path / "tuned" / "best").is_dir()

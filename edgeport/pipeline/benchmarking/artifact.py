@@ -29,7 +29,8 @@ from edgeport.contracts import (
 from edgeport.errors import SamplesError, UsageError
 from edgeport.isolation import run_isolated
 from edgeport.npz import load_npz, save_npz
-from edgeport.pipeline.datasets.batching import execution_for, first_batch
+from edgeport.pipeline.compilation.candidates import execution_for
+from edgeport.pipeline.datasets.batching import first_batch
 from edgeport.pipeline.datasets.raw_files import preparation_for, prepared_file, read_samples
 from edgeport.pipeline.output.artifact_folder import load_artifact, load_inputs, load_state
 

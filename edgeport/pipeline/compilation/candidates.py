@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from edgeport.contracts import Candidate, Capabilities, Mix, Outcome, Precision, Refusal
+from edgeport.contracts import Candidate, Capabilities, ExecutionConfig, Mix, OnnxModel, Outcome, Precision, Refusal
 from edgeport.contracts.recipe import Target
-from edgeport.errors import BackendCrash, ChildCrash, EdgeportError
+from edgeport.errors import BackendCrash, ChildCrash, EdgeportError, UsageError
 
-__all__ = ["list_candidates", "named_apart", "refused"]
+__all__ = ["execution_for", "list_candidates", "named_apart", "refused"]
 
 _FLOATS = (Precision.FP32, Precision.BF16, Precision.FP16)
 
@@ -85,3 +85,21 @@ def refused(candidate: Candidate, error: Exception) -> Candidate:
     if isinstance(error, ChildCrash):
         error = BackendCrash(asked=error.asked, found=error.found, fix=error.fix, details=error.details)
     return replace(candidate, outcome=Outcome.FAIL, refusal=Refusal(code=error.code, reason=error.reason))
+
+
+def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:
+    """The settings with the batch that the model is fixed to, if it is.
+
+    Raises:
+        UsageError: Another batch was asked for.
+
+    """
+    if model.fixed_batch is None:
+        return execution
+    if execution.batch not in (1, model.fixed_batch):
+        raise UsageError(
+            asked=f"run {model.path.name} with {execution.batch} samples per call",
+            found=f"a model whose batch is fixed to {model.fixed_batch}",
+            fix="leave the batch out, or export the model with a free batch",
+        )
+    return replace(execution, batch=model.fixed_batch)

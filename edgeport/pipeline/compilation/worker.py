@@ -241,7 +241,7 @@ def calibrate_and_build(payload: dict[str, Any], on_progress: OnProgress = silen
     from edgeport.backends.registry import backend as backend_named
     from edgeport.calibration.ranges import method_named, observers_of
     from edgeport.onnx_files import read_ir, read_once, refuse_quantized
-    from edgeport.pipeline.datasets.batching import execution_for
+    from edgeport.pipeline.compilation.candidates import execution_for
 
     plan_for_processor(payload)
     observers = observers_of(method_named(payload["method"]))

@@ -6,19 +6,17 @@ device and a bundle's `run.py` do the same.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgeport.contracts import Array, Arrays, ExecutionConfig, OnnxModel, RunModel
-from edgeport.errors import SamplesError, UsageError
+from edgeport.contracts import Array, Arrays, OnnxModel, RunModel
+from edgeport.errors import SamplesError
 from edgeport.npz import load_npz, save_npz
 from edgeport.ragged import SHAPE, per_sample
 
 __all__ = [
     "calls_note",
-    "execution_for",
     "feeds_of",
     "first_batch",
     "require_a_batch",
@@ -119,21 +117,3 @@ def feeds_of(model: OnnxModel, path: Path) -> dict[str, Array]:
         # An array of shapes may stand beside each: see `edgeport.ragged`.
         names = [name for spec in model.inputs for name in (spec.name, f"{spec.name}{SHAPE}") if name in file.files]
         return {name: file[name] for name in sorted(names, key=lambda name: name in model.state.values())}
-
-
-def execution_for(model: OnnxModel, execution: ExecutionConfig) -> ExecutionConfig:
-    """The settings with the batch that the model is fixed to, if it is.
-
-    Raises:
-        UsageError: Another batch was asked for.
-
-    """
-    if model.fixed_batch is None:
-        return execution
-    if execution.batch not in (1, model.fixed_batch):
-        raise UsageError(
-            asked=f"run {model.path.name} with {execution.batch} samples per call",
-            found=f"a model whose batch is fixed to {model.fixed_batch}",
-            fix="leave the batch out, or export the model with a free batch",
-        )
-    return replace(execution, batch=model.fixed_batch)

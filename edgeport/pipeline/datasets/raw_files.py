@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeport.contracts import Array, Limits, OnnxModel, Preprocessing, Sample, TensorSpec
 from edgeport.errors import UsageError
 from edgeport.isolation import run_isolated
@@ -120,8 +118,9 @@ def prepare(payload: dict[str, Any]) -> dict[str, Any]:
             which gets `prepared.npz` and, where preprocessing is folded, `unfolded.npz`.
 
     """
+    import numpy as np
+
     from edgeport.calibration.data import NpzSamples
-    from edgeport.pipeline.datasets.preprocessing import Preparation
 
     preparation, target, folder = Preparation.from_payload(payload), payload["target"], Path(payload["folder"])
     batch = min(BATCH, payload["count"] or BATCH)

@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeport.contracts import Limits, OnnxModel, Precision, QuantizationPlan, QuantizationRules, load_json, to_jsonable
 from edgeport.contracts.recipe import Recipe
 from edgeport.errors import UsageError
 from edgeport.isolation import run_isolated
 from edgeport.onnx_files import open_onnx
-from edgeport.pipeline.datasets.calibration_samples import samples_payload
-from edgeport.pipeline.datasets.prepare import PreparedSamples
-from edgeport.pipeline.engine.context import RunContext
+
+if TYPE_CHECKING:  # a command that leaves all work to a child loads no numpy
+    from edgeport.pipeline.datasets.prepare import PreparedSamples
+    from edgeport.pipeline.engine.context import RunContext
 
 _MODEL, _SAID = "model.onnx", "said.json"
 
@@ -38,6 +39,7 @@ __all__ = [
 def refining_payload(recipe: Recipe, samples: PreparedSamples) -> dict[str, Any] | None:
     """What `refined` is told for a recipe's candidates; None where the recipe asks for no such method."""
     from edgeport.calibration.recovery import after_plan, describe, recoveries_named
+    from edgeport.pipeline.datasets.calibration_samples import samples_payload
 
     methods = after_plan(recoveries_named(recipe.search.recovery))
     if not methods or recipe.data.calibration is None:
@@ -143,6 +145,7 @@ def transformed_model(context: RunContext, model: OnnxModel, samples: PreparedSa
 
     """
     from edgeport.calibration.recovery import before_calibration, describe, recoveries_named
+    from edgeport.pipeline.datasets.calibration_samples import samples_payload
     from edgeport.pipeline.engine.fingerprints import tool_versions
 
     recipe = context.recipe
