@@ -106,7 +106,9 @@ def _validated(context: RunContext, candidate: Candidate, samples: PreparedSampl
     outputs: Path | None = None
     try:
         outputs = _outputs(context, candidate, candidate.artifact, samples)
-        judged = _with_accuracy(candidate, _judged(context, replace(request, outputs=outputs)))
+        judged = _with_accuracy(
+            candidate, _judged(context, replace(request, subject=candidate.artifact.digest, outputs=outputs))
+        )
     except DeviceLost:  # no candidate's fault, and none can be judged without it
         raise
     except Exception as error:  # noqa: BLE001 (whatever happens to one candidate is its row; the others go on)

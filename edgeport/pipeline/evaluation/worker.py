@@ -34,6 +34,8 @@ class JudgeRequest:
     """What outputs are judged by.
 
     Attributes:
+        subject: Digest of the artifact that gave the outputs, or "reference": each is judged by itself, so that a run
+            that finds nothing in the store counts nothing as reused.
         outputs, reference: `.npz`, one array [N, ...] by output name.
         target: `.npy` with the labels; None where there are none.
         metric: Name, or a function of the user.
@@ -46,6 +48,7 @@ class JudgeRequest:
 
     """
 
+    subject: str = "reference"
     outputs: Annotated[Path, ByContent]
     reference: Annotated[Path, ByContent]
     target: Annotated[Path | None, ByContent]
